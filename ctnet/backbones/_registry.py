@@ -1,0 +1,183 @@
+"""What a backbone is, and how one is found by its name: ours by decorator, others' by entry point."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from ctnet.errors import CtnetError, unknown_name
+from ctnet.plugins import Plugin, discover
+
+GROUP = "ctnet.backbones"
+
+
+class Backbone(nn.Module):
+    """Images to feature maps. The heads and the engine know a backbone by these attributes alone.
+
+    Attributes:
+        channels: channels of every feature map.
+        stride: input pixels per cell of a feature map.
+        divisor: the sides of the input are multiples of this.
+        hidden: width of the hidden 3x3 convolution of each head.
+        stacks: how many feature maps ``forward`` returns.
+        head_std: standard deviation of the initial weights of regression heads; None for torch's default.
+    """
+
+    channels: int
+    stride: int = 4
+    divisor: int = 32
+    hidden: int = 64
+    stacks: int = 1
+    head_std: float | None = None
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Compute one feature map per stack, the last one being the one to decode.
+
+        Args:
+            images: (B, 3, H, W), RGB, normalised.
+
+        Returns:
+            Maps (B, channels, H / stride, W / stride).
+
+        Raises:
+            CtnetError: when H or W is not a multiple of ``divisor``.
+        """
+        raise NotImplementedError
+
+    def check_size(self, images: Tensor) -> None:
+        """Refuse images whose sides are no multiples of ``divisor``, naming the next size that fits.
+
+        Raises:
+            CtnetError: as said.
+        """
+        height, width = images.shape[-2:]
+        if height % self.divisor or width % self.divisor:
+            fit_height, fit_width = (-(-side // self.divisor) * self.divisor for side in (height, width))
+            raise CtnetError(
+                f"an input of {height}x{width} (height x width) does not fit {type(self).__name__}: sides "
+                f"must be multiples of {self.divisor}; the next size that fits is {fit_height}x{fit_width}"
+            )
+
+
+Factory = Callable[..., Backbone]
+
+_factories: dict[str, Factory] = {}
+
+
+def register_backbone(factory: Factory) -> Factory:
+    """Register a function as the backbone of its name; it takes ``pretrained`` and builds the network."""
+    name = factory.__name__
+    if name in _factories:
+        warnings.warn(f"backbone {name!r} is registered again; the later one counts", stacklevel=2)
+    _factories[name] = factory
+    return factory
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Names of all backbones that match a shell pattern, sorted. No plugin is imported.
+
+    Args:
+        pattern: for example "res*18".
+    """
+    return sorted((name for name in {*_factories, *_plugins()} if fnmatchcase(name, pattern)), key=_by_number)
+
+
+def _by_number(name: str) -> list[str]:
+    """Sort key: resnet18 before resnet101."""
+    return [part.zfill(6) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def create_backbone(name: str, pretrained: bool = False) -> Backbone:
+    """Build a backbone.
+
+    Args:
+        name: one of ``list_backbones()``.
+        pretrained: start from ImageNet weights.
+
+    Raises:
+        CtnetError: for an unknown name (offering the nearest), a plugin that fails, or weights that cannot be
+            had.
+    """
+    if name in _factories:
+        return _factories[name](pretrained=pretrained)
+    plugins = _plugins()
+    if name not in plugins:
+        raise unknown_name("backbone", name, {*_factories, *plugins})
+    return _from_plugin(plugins[name], pretrained)
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """One row of the table of backbones. A plugin that fails has an error and no figures.
+
+    Attributes:
+        name: as in ``list_backbones``.
+        source: the package that registers it, or the plugin's distribution and version.
+        parameters: number of weights.
+        channels, stride, divisor: as in ``Backbone``.
+        error: why it cannot be built, or empty.
+    """
+
+    name: str
+    source: str
+    parameters: int = 0
+    channels: int = 0
+    stride: int = 0
+    divisor: int = 0
+    error: str = ""
+
+
+def describe_backbone(name: str) -> BackboneInfo:
+    """Describe a backbone without allocating its weights.
+
+    Args:
+        name: one of ``list_backbones()``.
+
+    Raises:
+        CtnetError: for an unknown name. A plugin that fails is described by its error instead.
+    """
+    plugin = None if name in _factories else _plugins().get(name)
+    if plugin is not None:
+        source = f"{plugin.distribution} {plugin.version}"
+    else:
+        source = _factories[name].__module__.partition(".")[0] if name in _factories else ""
+    try:
+        with torch.device("meta"):
+            backbone = create_backbone(name)
+    except CtnetError as error:
+        if plugin is None:
+            raise
+        return BackboneInfo(name, source, error=str(error))
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    return BackboneInfo(name, source, parameters, backbone.channels, backbone.stride, backbone.divisor)
+
+
+def _plugins() -> dict[str, Plugin]:
+    plugins = discover(GROUP)
+    for name in _factories.keys() & plugins.keys():
+        plugin = plugins.pop(name)
+        warnings.warn(
+            f"backbone {name!r} of {plugin.distribution} is hidden by ours of that name",
+            stacklevel=3,
+        )
+    return plugins
+
+
+def _from_plugin(plugin: Plugin, pretrained: bool) -> Backbone:
+    origin = f"backbone {plugin.name!r} of {plugin.distribution} {plugin.version}"
+    factory = plugin.load()
+    try:
+        backbone = factory(pretrained=pretrained)
+    except CtnetError:
+        raise
+    except Exception as error:
+        raise CtnetError(f"{origin} cannot be built: {type(error).__name__}: {error}") from error
+    if not isinstance(backbone, Backbone):
+        raise CtnetError(f"{origin} makes a {type(backbone).__name__}, which is no ctnet.backbones.Backbone")
+    return backbone

@@ -1,0 +1,211 @@
+"""The one file format: plain tensors and JSON values, self-describing, read without running code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctnet import __version__
+from ctnet.errors import CtnetError, os_error
+from ctnet.files import atomic_write
+from ctnet.model import CenterNet, create_model
+from ctnet.task import Task, create_task
+
+FORMAT = "ctnet checkpoint 1"
+
+#: Mean and standard deviation of the released models, RGB, on the scale 0..1.
+MEAN = (0.470, 0.447, 0.408)
+STD = (0.278, 0.274, 0.289)
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything that turns a file of weights back into a detector.
+
+    Attributes:
+        task: entry-point name.
+        options: the task's options.
+        categories: as in the COCO file of the training data.
+        backbone: name of the backbone.
+        size: (width, height) of the training input, pixels.
+        mean, std: RGB, on the scale 0..1.
+        stride: input pixels per output cell.
+        versions: of ctnet and torch at the time of writing.
+    """
+
+    task: str
+    options: dict[str, Any]
+    categories: list[dict[str, Any]]
+    backbone: str
+    size: tuple[int, int]
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+    stride: int = 4
+    versions: dict[str, str] = field(default_factory=lambda: {"ctnet": __version__, "torch": torch.__version__})
+
+    @classmethod
+    def of(cls, task: Task, backbone: str, size: tuple[int, int]) -> Description:
+        """Describe a detector that is about to be trained."""
+        return cls(task.name, asdict(task.options), [dict(c) for c in task.categories], backbone, size)
+
+    def create_task(self) -> Task:
+        return create_task(self.task, self.categories, **self.options)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded file.
+
+    Attributes:
+        description: what the weights belong to.
+        weights: state dict of the network to use (the moving average where one was kept).
+        training: optimizer, schedule, raw weights, random state, position; empty in a file for inference only.
+        metrics: figures of the evaluation that went with these weights.
+    """
+
+    description: Description
+    weights: Mapping[str, Tensor]
+    training: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+def save(
+    path: str | Path,
+    description: Description,
+    weights: Mapping[str, Tensor],
+    training: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    """Write a checkpoint: whole or not at all.
+
+    Raises:
+        CtnetError: when the file cannot be written (disk full, folder read-only).
+    """
+    content = {
+        "format": FORMAT,
+        "description": json.dumps(asdict(description)),
+        "weights": {name: tensor.detach() for name, tensor in weights.items()},
+        "training": dict(training or {}),
+        "metrics": dict(metrics or {}),
+    }
+    with atomic_write(path) as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:
+            # torch's zip writer hides the operating system's reason (mostly a full disk).
+            raise _write_error(error, path) from error
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU. Never runs code from the file.
+
+    Raises:
+        CtnetError: for a file that is missing, cut short, no checkpoint of ctnet, or one that holds code.
+    """
+    content = read_tensors(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        what = f"has format {found!r}" if found else "was not written by ctnet"
+        raise CtnetError(f"{path} {what}; ctnet {__version__} reads {FORMAT!r} files (best.pt, last.pt of a run)")
+    fields = json.loads(content["description"])
+    for name in ("size", "mean", "std"):
+        fields[name] = tuple(fields[name])
+    return Checkpoint(Description(**fields), content["weights"], content["training"], content["metrics"])
+
+
+def read_tensors(path: str | Path) -> Any:
+    """Read any torch file of plain tensors and values (``weights_only=True``, always).
+
+    Raises:
+        CtnetError: when that is not possible, saying why.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise CtnetError(
+                f"{path} holds Python objects besides tensors; ctnet never runs code from a file: "
+                "save the state dict alone with torch.save(model.state_dict(), ...)"
+            ) from error
+        raise CtnetError(f"{path} is no checkpoint, or a damaged one; copy or train it again") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CtnetError(f"{path} is cut short or damaged; copy it again, or use another checkpoint") from error
+
+
+def load_model(checkpoint: Checkpoint) -> tuple[Task, CenterNet]:
+    """Build task and network that a checkpoint describes, with its weights."""
+    task = checkpoint.description.create_task()
+    model = create_model(task, checkpoint.description.backbone)
+    load_weights(model, checkpoint.weights)
+    return task, model
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """How a state dict fits a network: names of entries."""
+
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    other_shape: list[str]
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.unexpected or self.other_shape)
+
+    def summary(self) -> str:
+        """One line of counts with the first names of each kind."""
+        parts = [f"{len(self.loaded)} loaded"]
+        for kind, names in (
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("of another shape", self.other_shape),
+        ):
+            if names:
+                more = ", ..." if len(names) > 3 else ""
+                parts.append(f"{len(names)} {kind} ({', '.join(names[:3])}{more})")
+        return ", ".join(parts)
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], partial: bool = False) -> WeightReport:
+    """Copy weights into a network.
+
+    Args:
+        module: the network.
+        weights: its state dict.
+        partial: take what fits and report the rest, instead of refusing.
+
+    Raises:
+        CtnetError: unless ``partial``, when any entry is missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    other_shape = [name for name in weights if name in own and own[name].shape != weights[name].shape]
+    report = WeightReport(
+        loaded=[name for name in weights if name in own and name not in other_shape],
+        missing=[name for name in own if name not in weights],
+        unexpected=[name for name in weights if name not in own],
+        other_shape=[f"{name} {list(weights[name].shape)} for {list(own[name].shape)}" for name in other_shape],
+    )
+    if not report.complete and not partial:
+        raise CtnetError(f"these weights do not fit the network: {report.summary()}; was it another backbone or task?")
+    module.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
+    return report
+
+
+def _write_error(error: RuntimeError, path: str | Path) -> CtnetError:
+    cause = error.__context__
+    if isinstance(cause, OSError):
+        return os_error(cause, "write", path)
+    return CtnetError(f"cannot write {path}: {error}; is the disk full?")

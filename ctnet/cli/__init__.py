@@ -1,0 +1,62 @@
+"""The command line: one module per command, each parses, calls the library and prints. Nothing heavy is
+imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ctnet.cli import convert, data
+from ctnet.cli.backbones import backbones
+from ctnet.cli.demo import demo
+from ctnet.cli.doctor import doctor
+from ctnet.cli.evaluate import evaluate
+from ctnet.cli.predict import predict
+from ctnet.cli.tasks import app as tasks_app
+from ctnet.cli.train import train
+from ctnet.errors import CtnetError
+
+app = typer.Typer(
+    name="ctnet",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+    help="Objects as Points (CenterNet): train, evaluate and run detectors whose objects are points.",
+)
+app.command()(demo)
+app.command()(train)
+app.command(name="eval")(evaluate)
+app.command()(predict)
+app.add_typer(convert.app, name="convert")
+app.add_typer(data.app, name="data")
+app.add_typer(tasks_app, name="tasks")
+app.command()(backbones)
+app.command()(doctor)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        from ctnet import __version__
+
+        print(f"ctnet {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except CtnetError as error:
+        fail(str(error))
+    except OSError as error:
+        # A full disk or a folder without permission that no library function has named more closely.
+        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
+def fail(message: str) -> None:
+    """Print an error line and exit with code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,173 @@
+"""``ctnet data``: look into a data directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ctnet.cli.output import print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from ctnet.data.check import CheckReport
+    from ctnet.data.problems import Problem
+    from ctnet.data.stats import DatasetStats
+
+app = typer.Typer(no_args_is_help=True, help="Check, measure and draw data sets.")
+
+_DIRECTORY = typer.Argument(..., help="A data directory: `annotations/<prefix>_<split>.json` and images.")
+_SPLIT = typer.Option(None, "--split", help="One split; by default all.")
+_JSON = typer.Option(False, "--json", help="Print everything as JSON on stdout.")
+
+
+@app.command()
+def check(
+    directory: Path = _DIRECTORY,
+    split: str | None = _SPLIT,
+    size: int | None = typer.Option(
+        None, min=1, help="Network input that images are scaled into, for objects under one output cell."
+    ),
+    images: bool = typer.Option(True, "--images/--no-images", help="Read every image file."),
+    strict: bool = typer.Option(False, "--strict", help="Exit with 1 when there is a bad record."),
+    as_json: bool = _JSON,
+) -> None:
+    """Look for bad records, broken images, duplicates and more.
+
+    Bad records are those that training and evaluation leave out or trip over; remarks are worth a look.
+    Exit code: 0; with --strict 1 when there is a bad record; 2 when the data cannot be examined at all.
+
+    Examples:
+
+    * `ctnet data check data/bccd`
+    * `ctnet data check data/coco --split val2017 --size 512 --strict`
+    * `ctnet data check data/coco --no-images --json > findings.json`
+    """
+    from ctnet.data.check import check_dataset
+
+    report = check_dataset(directory, split, size, images)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        _print_check(report)
+    if strict and report.bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def stats(directory: Path = _DIRECTORY, split: str | None = _SPLIT, as_json: bool = _JSON) -> None:
+    """Count images and objects, by class and size, and measure boxes.
+
+    Examples:
+
+    * `ctnet data stats data/bccd`
+    * `ctnet data stats data/coco --split train2017 --json`
+    """
+    from ctnet.data.stats import dataset_stats
+
+    figures = dataset_stats(directory, split)
+    if as_json:
+        print_json(figures.as_dict())
+    else:
+        _print_stats(figures)
+
+
+@app.command()
+def show(
+    directory: Path = _DIRECTORY,
+    split: str = typer.Option("train", help="Which split."),
+    number: int = typer.Option(8, "-n", "--number", min=1, help="How many images, drawn by lot."),
+    output: Path = typer.Option(Path("shown"), "--output", "-o", help="The folder for the pictures."),
+    seed: int = typer.Option(0, help="Another seed draws other images."),
+    image: list[int] = typer.Option([], help="The id of an image to draw instead; may be repeated."),
+) -> None:
+    """Draw annotations into pictures.
+
+    Examples:
+
+    * `ctnet data show data/bccd -n 4 -o pictures`
+    * `ctnet data show data/coco --split val2017 --image 139 --image 285`
+    """
+    from ctnet.data.dataset import Dataset
+    from ctnet.report.samples import draw_samples
+
+    files, problems = draw_samples(Dataset.open(directory, split), output, number, seed, image)
+    for path in files:
+        print(path)
+    for problem in problems:
+        print_line(f"skipped {problem}")
+
+
+def _print_check(report: CheckReport) -> None:
+    from ctnet.data.check import BAD_IMAGE, PROBLEMS, REMARKS
+
+    checks = report.splits
+    kinds = [kind for kind in PROBLEMS if report.images_read or kind != BAD_IMAGE]
+    blank: list[object] = [""] * (len(checks) + 2)
+    print_table(
+        ["", *(check.split for check in checks), "first"],
+        [
+            ["images", *(check.images for check in checks), ""],
+            ["annotations", *(check.annotations for check in checks), ""],
+            blank,
+            ["bad records", *(len(check.problems) for check in checks), ""],
+            *(_kind_row(kind, [check.problems for check in checks]) for kind in kinds),
+            blank,
+            ["remarks", *blank[1:]],
+            *(_kind_row(kind, [check.remarks for check in checks]) for kind in REMARKS),
+        ],
+    )
+    print_line()
+    if not report.images_read:
+        print_line("image files were not read (--no-images)")
+    print_line(f"{report.bad} bad records; --json lists every record" if report.bad else "no bad records")
+
+
+def _kind_row(kind: str, columns: Sequence[Sequence[Problem]]) -> list[object]:
+    found = [[problem for problem in column if problem.kind == kind] for column in columns]
+    first = next((problem for column in found for problem in column), None)
+    return [f"  {kind}", *map(len, found), f"{first.where}: {first.what}" if first else ""]
+
+
+def _print_stats(figures: DatasetStats) -> None:
+    from ctnet.data.stats import QUANTILES
+
+    splits = figures.splits
+    names = list(dict.fromkeys(name for split in splits for name in split.by_category))
+    names.sort(key=lambda name: -sum(split.by_category.get(name, 0) for split in splits))
+    print_table(
+        ["", *(split.split for split in splits)],
+        [
+            ["images", *(split.images for split in splits)],
+            ["  without object", *(split.images_without_object for split in splits)],
+            ["objects", *(split.objects for split in splits)],
+            *(
+                [f"  {size}", *(split.by_size[size] for split in splits)]
+                for size in ("small", "medium", "large")
+            ),
+            ["crowd regions", *(split.crowd for split in splits)],
+        ],
+    )
+    print_line()
+    print_table(
+        ["objects by class", *(split.split for split in splits)],
+        [[name, *(split.by_category.get(name, 0) for split in splits)] for name in names],
+    )
+    for title, field in (
+        ("objects per image", "objects_per_image"),
+        ("box width, px", "width"),
+        ("box height, px", "height"),
+        ("width / height", "aspect"),
+    ):
+        print_line()
+        rows = [[split.split, *getattr(split, field)] for split in splits if getattr(split, field)]
+        print_table([title, *map(_quantile_name, QUANTILES)], rows)
+    print_line()
+    print_line("small: area under 32 x 32 px, large: from 96 x 96 px; crowd regions are counted apart")
+    if figures.skipped:
+        print_line(f"{figures.skipped} bad records are not counted; ctnet data check names them")
+
+
+def _quantile_name(quantile: float) -> str:
+    return {0.0: "smallest", 0.5: "median", 1.0: "largest"}.get(quantile, f"{quantile:.0%}")

@@ -1,0 +1,49 @@
+"""``ctnet demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ctnet.cli.output import print_json, print_line
+from ctnet.cli.parsing import DEVICE_HELP
+
+
+def demo(
+    task: Annotated[str, typer.Argument(help="Task, see `ctnet tasks list`.")] = "ctdet",
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Run folder; runs/TASK-BACKBONE-N.")] = None,
+    epochs: Annotated[Optional[int], typer.Option(min=1, help="Passes over the scenes.")] = None,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
+) -> None:
+    """See a task at work: draws synthetic scenes, trains, evaluates and draws what it found, in minutes on a CPU.
+
+    Example: `ctnet demo`
+    """
+    from ctnet.training.demo import EPOCHS, demonstrate
+
+    done = demonstrate(task, output, EPOCHS if epochs is None else epochs, device)
+    if done is None:
+        raise typer.Exit(130)
+    if json:
+        print_json(
+            {
+                "run": str(done.run),
+                "data": str(done.data),
+                "picture": str(done.picture),
+                "seconds": done.seconds,
+                "metrics": done.metrics,
+            }
+        )
+        return
+    from rich.console import Console
+
+    from ctnet.report.tables import metrics_table
+
+    Console(stderr=True).print(metrics_table(done.metrics, "on scenes that were not trained on"))
+    print_line(f"done in {done.seconds / 60:.1f} minutes")
+    print_line(f"picture:   {done.picture}")
+    print_line(f"run:       {done.run}  (try: ctnet predict {done.run} {done.data}/val)")
+    print_line(f"data:      {done.data}")

@@ -1,0 +1,40 @@
+"""What several commands share: reading option texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ctnet.errors import CtnetError
+
+OPTION_HELP = "An option of the task, NAME=VALUE (repeatable); see `ctnet tasks show TASK`."
+DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps."
+SIZE_HELP = "Network input in pixels: 512, or WIDTHxHEIGHT."
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """ "512" -> (512, 512); "1280x384" -> (1280, 384).
+
+    Raises:
+        CtnetError: for anything else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) in (1, 2) and all(part.isdigit() and int(part) > 0 for part in parts):
+        return int(parts[0]), int(parts[-1])
+    raise CtnetError(f"--size is {text!r}; write one number (512) or WIDTHxHEIGHT (1280x384)")
+
+
+def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
+    """["a=1", "b=x"] -> {"a": "1", "b": "x"}.
+
+    Raises:
+        CtnetError: for a text without "=".
+    """
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise CtnetError(f"-O {text!r} is no NAME=VALUE")
+        pairs[name] = value
+    return pairs

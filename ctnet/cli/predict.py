@@ -1,0 +1,60 @@
+"""``ctnet predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ctnet.cli.output import print_json, print_line
+from ctnet.cli.parsing import DEVICE_HELP, SIZE_HELP, parse_size
+from ctnet.errors import CtnetError
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or a camera's number.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path("predictions"),
+    score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to keep.")] = 0.3,
+    topk: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 100,
+    resize: Annotated[str, typer.Option(help="fix: fit into the training size; keep: the image's own resolution.")] = "fix",
+    size: Annotated[Optional[str], typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 8,
+    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write JSON alone.")] = True,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout as well.")] = False,
+) -> None:
+    """Detect in images, folders and videos: drawn pictures, results.json (COCO results) and images.json.
+
+    Examples:
+
+    * `ctnet predict runs/ctdet-resfpn18-1 photo.jpg folder/ -o out`
+
+    * `ctnet predict best.pt street.mp4 --score 0.4`
+    """
+    from ctnet.inference import Detector
+    from ctnet.inference.detector import resize_mode
+    from ctnet.inference.prediction import predict
+    from ctnet.inference.sources import open_sources
+
+    opened = open_sources(sources)
+    done = predict(
+        Detector.load(run, device),
+        opened,
+        output,
+        score=score,
+        topk=topk,
+        resize=resize_mode(resize),
+        size=parse_size(size),
+        batch_size=batch_size,
+        draw=draw,
+    )
+    for problem in done.problems:
+        print_line(f"warning: skipped: {problem}")
+    if json:
+        print_json({"images": done.images, "results": done.results})
+    pictures = f" and {len(done.pictures)} pictures" if draw else ""
+    print_line(f"{len(done.results)} detections in {len(done.images)} images: {output}/results.json{pictures}")
+    if not done.images:
+        raise CtnetError("no image could be read")

@@ -1,0 +1,127 @@
+"""``ctnet train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ctnet.cli.output import print_json
+from ctnet.cli.parsing import DEVICE_HELP, OPTION_HELP, SIZE_HELP, parse_assignments, parse_size
+from ctnet.errors import CtnetError
+
+
+def train(
+    task: Annotated[Optional[str], typer.Argument(help="Task, see `ctnet tasks list`; not needed with --resume.")] = None,
+    data: Annotated[Optional[Path], typer.Option(help="Data directory (COCO JSON and images).")] = None,
+    backbone: Annotated[
+        Optional[str], typer.Option(help="See `ctnet backbones`; resfpn18, or resdcn18 with --pretrained.")
+    ] = None,
+    recipe: Annotated[
+        Optional[str], typer.Option(help="Schedule by name; small, or paper with --pretrained. See `ctnet tasks show TASK`.")
+    ] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Start the backbone from ImageNet weights.")] = False,
+    epochs: Annotated[Optional[int], typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[
+        Optional[int], typer.Option(min=1, help="Instead of the recipe's; the learning rate is scaled with it.")
+    ] = None,
+    lr: Annotated[Optional[float], typer.Option(help="Learning rate as it is, not scaled.")] = None,
+    size: Annotated[Optional[str], typer.Option(help=SIZE_HELP)] = None,
+    drops: Annotated[
+        Optional[str], typer.Option(help="Epochs after which the rate falls by 10: 90,120.")
+    ] = None,
+    schedule: Annotated[Optional[str], typer.Option(help="step or cosine.")] = None,
+    optimizer: Annotated[Optional[str], typer.Option(help="adam or adamw.")] = None,
+    weight_decay: Annotated[Optional[float], typer.Option(min=0, help="Of the optimizer.")] = None,
+    warmup: Annotated[Optional[int], typer.Option(min=0, help="Iterations of rising rate.")] = None,
+    clip_norm: Annotated[Optional[float], typer.Option(min=0, help="Largest gradient norm; 0 for none.")] = None,
+    ema: Annotated[
+        Optional[float], typer.Option(min=0, max=0.99999, help="Decay of the weights' moving average; 0 for none.")
+    ] = None,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")] = 1,
+    amp: Annotated[str, typer.Option(help="Mixed precision: auto, off, bf16, fp16.")] = "auto",
+    option: Annotated[Optional[list[str]], typer.Option("-O", "--option", help=OPTION_HELP)] = None,
+    train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    val_split: Annotated[str, typer.Option(help="Split to evaluate on; none for no evaluation.")] = "val",
+    evaluate_every: Annotated[int, typer.Option(min=1, help="Epochs between evaluations.")] = 1,
+    overfit: Annotated[
+        int, typer.Option(min=0, help="Train and evaluate on the first N training images, as they are.")
+    ] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse bad records instead of skipping them.")] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    workers: Annotated[Optional[int], typer.Option(min=0, help="Loading processes.")] = None,
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Run folder; runs/TASK-BACKBONE-N.")] = None,
+    resume: Annotated[Optional[Path], typer.Option(help="Continue this run folder with its own settings.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the final figures as JSON on stdout.")] = False,
+) -> None:
+    """Train a detector.
+
+    Without --data the task's own synthetic scenes are used. The run folder holds config.json, metrics.csv,
+    last.pt and best.pt. Ctrl-C ends after the present step and saves; --resume continues exactly there.
+
+    Examples:
+
+    * `ctnet train ctdet --data DIR --epochs 40`
+
+    * `ctnet train ctdet --data DIR --backbone resdcn18 --pretrained --recipe paper --batch-size 32`
+
+    * `ctnet train ctdet --data DIR -O size_loss=giou -O size_weight=1`
+
+    * `ctnet train --resume runs/ctdet-resfpn18-1`
+    """
+    from ctnet.training.session import Overrides, new_session, resumed_session
+
+    if resume is not None:
+        session = resumed_session(resume, task, device=device, workers=workers)
+    else:
+        if task is None:
+            raise CtnetError("say which task to train, `ctnet train ctdet`, or continue a run with --resume RUN")
+        overrides = Overrides(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=lr,
+            size=parse_size(size),
+            drops=_epochs(drops),
+            schedule=schedule,
+            optimizer=optimizer,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            clip_norm=clip_norm,
+            ema=ema,
+        )
+        session = new_session(
+            task,
+            data=data,
+            backbone=backbone,
+            recipe_name=recipe,
+            overrides=overrides,
+            options=parse_assignments(option or []),
+            pretrained=pretrained,
+            train_split=train_split,
+            val_split=None if val_split == "none" else val_split,
+            accumulate=accumulate,
+            amp=amp,
+            evaluate_every=evaluate_every,
+            overfit=overfit,
+            strict=strict,
+            seed=seed,
+            output=output,
+            device=device,
+            workers=workers,
+        )
+    finished = session.fit()
+    if json:
+        print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
+    if not finished:
+        raise typer.Exit(130)
+
+
+def _epochs(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part for part in text.split(",") if part]
+    if not all(part.strip().isdigit() for part in parts):
+        raise CtnetError(f"--drops is {text!r}; write epochs separated by commas: 90,120")
+    return tuple(sorted(int(part) for part in parts))

@@ -1,0 +1,156 @@
+"""The COCO data directory that every import writes: one annotation file per split, and the images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ctnet.convert.report import SplitReport
+from ctnet.errors import CtnetError, os_error
+from ctnet.files import atomic_write, write_json
+
+ImageMode = Literal["link", "copy", "none"]
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image on its way into COCO JSON.
+
+    Attributes:
+        file_name: for the COCO entry.
+        width, height: pixels.
+        objects: COCO annotations with ``category`` (a name) for ``category_id``, without ids.
+        source: the image file, None when it is not there (and need not be).
+    """
+
+    file_name: str
+    width: int
+    height: int
+    objects: Sequence[Mapping[str, Any]]
+    source: Path | None = field(compare=False, default=None)
+
+
+def box_annotation(category: str, xywh: Sequence[float], **extra: Any) -> dict[str, Any]:
+    """An annotation of one box, with the area and crowd flag that COCO readers expect."""
+    area = plain(round(xywh[2] * xywh[3], 3))
+    return {
+        "category": category,
+        "bbox": [plain(value) for value in xywh],
+        "area": area,
+        "iscrowd": 0,
+        **extra,
+    }
+
+
+def plain(value: float) -> float:
+    """``value``, as int where it is whole, so that JSON says 3 and not 3.0."""
+    return int(value) if float(value).is_integer() else value
+
+
+def write_split(
+    directory: Path,
+    split: str,
+    records: Mapping[int, ImageRecord],
+    categories: Sequence[str],
+    description: str,
+) -> SplitReport:
+    """Write ``annotations/instances_<split>.json``.
+
+    Args:
+        directory: the data directory.
+        split: its name.
+        records: image id to record.
+        categories: all names; their ids count from 1 in this order.
+        description: goes into the file's ``info``.
+    """
+    ids = {name: number for number, name in enumerate(categories, start=1)}
+    objects = dict.fromkeys(categories, 0)
+    annotations: list[dict[str, Any]] = []
+    for image_id, record in records.items():
+        for item in record.objects:
+            rest = {key: value for key, value in item.items() if key != "category"}
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": image_id,
+                "category_id": ids[item["category"]],
+            }
+            annotations.append(annotation | rest)
+            objects[item["category"]] += 1
+    content = {
+        "info": {"description": description},
+        "images": [
+            {"id": image_id, "file_name": record.file_name, "width": record.width, "height": record.height}
+            for image_id, record in records.items()
+        ],
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+    }
+    write_json(directory / "annotations" / f"instances_{split}.json", content, indent=None)
+    return SplitReport(split, len(records), objects)
+
+
+def place_image(source: Path, target: Path, mode: ImageMode) -> None:
+    """Make ``source`` appear at ``target``.
+
+    Args:
+        source: an image file.
+        target: where it shall be; an older file there is replaced.
+        mode: "link" makes a hard link, which costs no space, and copies where the file system has none;
+            "copy" always copies; "none" does nothing.
+
+    Raises:
+        CtnetError: when the file cannot be read or written.
+    """
+    if mode == "none":
+        return
+    try:
+        source = source.resolve(strict=True)
+        if target.exists() and target.samefile(source):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_error(error, "place an image at", target) from error
+    if mode == "link" and _hard_link(source, target):
+        return
+    try:
+        content = source.open("rb")
+    except OSError as error:
+        raise os_error(error, "read", source) from error
+    with content, atomic_write(target) as stream:
+        shutil.copyfileobj(content, stream)
+
+
+def _hard_link(source: Path, target: Path) -> bool:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+    except OSError:  # another file system, or one without hard links
+        temporary.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        CtnetError: when it cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+    except UnicodeDecodeError as error:
+        raise CtnetError(f"{path} is not a text file in UTF-8 ({error}); save it as UTF-8") from error
+
+
+def check_folder(source: Path) -> None:
+    """Raise CtnetError unless ``source`` is a folder."""
+    if not source.is_dir():
+        reason = "it is a file" if source.exists() else "it does not exist"
+        raise CtnetError(f"cannot convert {source}: a folder is needed and {reason}")

@@ -1,0 +1,320 @@
+"""YOLO labels (one text file an image, shares of its width and height) to a COCO data directory."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctnet.convert.coco import (
+    ImageMode,
+    ImageRecord,
+    box_annotation,
+    check_folder,
+    place_image,
+    plain,
+    read_lines,
+    write_split,
+)
+from ctnet.convert.data_yaml import DataYaml
+from ctnet.convert.report import BadRecord, ConvertReport
+from ctnet.data.images import IMAGE_SUFFIXES, image_size
+from ctnet.data.problems import Problem, refuse
+from ctnet.errors import CtnetError
+from ctnet.progress import track
+
+_SPLIT_KEYS = ("train", "val", "test")
+_ROUNDING = 1e-5  # labels are often printed with six digits
+_PIXEL_DIGITS = 3
+
+
+def import_yolo(
+    source: str | Path,
+    target: str | Path,
+    names: str | Path | None = None,
+    images: ImageMode = "link",
+    strict: bool = False,
+) -> ConvertReport:
+    """Convert a YOLO data set to a COCO data directory.
+
+    A label line is ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 ...``, all but the class as shares of the
+    image. Of a polygon both the outline and the box around it are kept.
+
+    Args:
+        source: a ``data.yaml``, or a folder with one; or a folder of ``images/<split>`` and
+            ``labels/<split>`` (or ``<split>/images`` and ``<split>/labels``) with ``classes.txt``.
+        target: the data directory to write; images go to ``images/<split>``. It may be the source folder.
+        names: a text file with one class name a line, instead of those that the source states.
+        images: how the images get there, see `ctnet.convert.coco.place_image`.
+        strict: refuse the data set for its first bad record instead of skipping bad records.
+
+    Raises:
+        CtnetError: when ``source`` has not this layout, or with ``strict`` when a record is bad.
+    """
+    source, target = Path(source), Path(target)
+    problems: list[Problem] = []
+    layout = _Layout.find(source, None if names is None else Path(names), problems)
+    splits = {split: _read_split(split, pairs, layout, problems) for split, pairs in layout.splits.items()}
+    if strict:
+        refuse(problems, source)
+    next_id, reports = 1, []
+    for split, records in splits.items():
+        for record in track(records, f"placing images of {split}"):
+            if record.source is not None:
+                place_image(record.source, target / "images" / split / record.file_name, images)
+        numbered = dict(enumerate(records, start=next_id))
+        next_id += len(records)
+        description = f"converted from YOLO, {source.name}"
+        reports.append(write_split(target, split, numbered, layout.names, description))
+    return ConvertReport(target, tuple(reports), tuple(problems), tuple(_import_notes(splits, layout)))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    image: Path
+    label: Path
+    name: str  # below the split's folder
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the images and labels of each split are, and the class names."""
+
+    names: Sequence[str]
+    splits: Mapping[str, Sequence[_Pair]]
+
+    @classmethod
+    def find(cls, source: Path, names: Path | None, problems: list[Problem]) -> _Layout:
+        description = _find_data_yaml(source)
+        if description is not None:
+            folders = _described_splits(description, problems)
+        else:
+            check_folder(source)
+            folders = _usual_splits(source)
+        if not folders:
+            raise CtnetError(
+                f"{source} is no YOLO data set: no data.yaml that leads to images and no images/<split>; "
+                "to write YOLO labels from a COCO data directory, add --export"
+            )
+        splits = {split: _pairs(split, places, problems) for split, places in folders.items()}
+        return cls(_class_names(source, description, names), splits)
+
+
+def _find_data_yaml(source: Path) -> DataYaml | None:
+    """The source itself when it is such a file, else the one .yaml file in it that names splits."""
+    if source.suffix.lower() in (".yaml", ".yml"):
+        return DataYaml.read(source)
+    if not source.is_dir():
+        return None
+    found = sorted(path for path in source.iterdir() if path.suffix.lower() in (".yaml", ".yml"))
+    described = [
+        each for each in map(DataYaml.read, found) if any(key in each for key in (*_SPLIT_KEYS, "names"))
+    ]
+    if len(described) > 1:
+        raise CtnetError(
+            f"{source} has {len(described)} descriptions ({found[0].name}, ...); name the one to convert"
+        )
+    return described[0] if described else None
+
+
+def _described_splits(description: DataYaml, problems: list[Problem]) -> dict[str, list[Path]]:
+    """Split name to its folders or lists of images, as data.yaml says."""
+    if "kpt_shape" in description:
+        raise CtnetError(
+            f"{description.where} describes key points (kpt_shape); only boxes and polygons are converted"
+        )
+    home = Path(description.where).parent
+    roots = [home / path for path in description.paths("path")] + [home]
+    splits = {}
+    for split in (key for key in description if key.startswith(_SPLIT_KEYS)):
+        places = []
+        for text in description.paths(split):
+            # Exports of Roboflow say ../train/images for the folder beside the file.
+            candidates = [root / text for root in roots] + [home / text.removeprefix("../")]
+            place = next((candidate for candidate in candidates if candidate.exists()), None)
+            if place is None:
+                problems.append(Problem("split that is not there", f"{description.where} {split}", text))
+            else:
+                places.append(place)
+        if places:
+            splits[split] = places
+    return splits
+
+
+def _usual_splits(source: Path) -> dict[str, list[Path]]:
+    """images/<split>, <split>/images, or one folder of images, which is called train."""
+    splits = {folder.name: [folder] for folder in sorted((source / "images").glob("*")) if folder.is_dir()}
+    splits = splits or {
+        folder.parent.name: [folder] for folder in sorted(source.glob("*/images")) if folder.is_dir()
+    }
+    if not splits and (source / "images").is_dir():
+        splits = {"train": [source / "images"]}
+    return splits
+
+
+def _class_names(source: Path, description: DataYaml | None, names: Path | None) -> list[str]:
+    folder = source if source.is_dir() else source.parent
+    found = names or next(
+        (path for path in (folder / "classes.txt", folder / "obj.names") if path.is_file()), None
+    )
+    if description is not None and names is None and ("names" in description or found is None):
+        result = description.names()
+    elif found is None:
+        raise CtnetError(
+            f"{source} does not say what its classes are called; give --names FILE, one name a line"
+        )
+    else:
+        result = [line.strip() for line in read_lines(found)]
+        while result and not result[-1]:
+            result.pop()
+    if not result or "" in result or len(set(result)) < len(result):
+        raise CtnetError(f"the class names of {source} must be distinct and not empty, got {result}")
+    return result
+
+
+def _pairs(split: str, places: Sequence[Path], problems: list[Problem]) -> list[_Pair]:
+    """The images of a split with the place of their labels, by name."""
+    pairs: dict[str, _Pair] = {}
+    for place in places:
+        for image, name in _folder_images(place) if place.is_dir() else _listed_images(place):
+            if name in pairs:
+                problems.append(Problem("name listed twice", f"{split}/{name}", str(image)))
+            else:
+                pairs[name] = _Pair(image, _label_path(image), name)
+        problems.extend(_labels_without_image(place, {pair.label for pair in pairs.values()}))
+    return [pairs[name] for name in sorted(pairs)]
+
+
+def _folder_images(folder: Path) -> Iterator[tuple[Path, str]]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            yield path, path.relative_to(folder).as_posix()
+
+
+def _listed_images(listing: Path) -> Iterator[tuple[Path, str]]:
+    for line in read_lines(listing):
+        if line.strip():
+            path = listing.parent / line.strip()
+            yield path, path.name
+
+
+def _label_path(image: Path) -> Path:
+    """The label file of an image: the last folder ``images`` of its path becomes ``labels``."""
+    parts = list(image.parts)
+    for position in reversed(range(len(parts) - 1)):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _labels_without_image(place: Path, used: set[Path]) -> Iterator[Problem]:
+    labels = _label_path(place / "any.jpg").parent
+    if place.is_dir() and labels != place:
+        for path in sorted(labels.rglob("*.txt")):
+            if path not in used and path.name != "classes.txt":
+                yield Problem("label file without image", str(path), "no image of this name")
+
+
+def _read_split(
+    split: str, pairs: Sequence[_Pair], layout: _Layout, problems: list[Problem]
+) -> list[ImageRecord]:
+    records = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        read = pool.map(lambda pair: _read_pair(pair, layout.names), pairs)
+        for record, found in track(read, f"reading {split}", total=len(pairs)):
+            problems.extend(found)
+            if record is not None:
+                records.append(record)
+    return records
+
+
+def _read_pair(pair: _Pair, names: Sequence[str]) -> tuple[ImageRecord | None, list[Problem]]:
+    try:
+        width, height = image_size(pair.image)
+        lines = read_lines(pair.label) if pair.label.exists() else []
+    except CtnetError as error:
+        return None, [Problem("unreadable file", pair.name, str(error))]
+    objects, problems = [], []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                objects.append(read_label(line, width, height, names))
+            except BadRecord as error:
+                problems.append(error.at(f"{pair.label}:{number}"))
+    return ImageRecord(pair.name, width, height, objects, pair.image), problems
+
+
+def read_label(line: str, width: int, height: int, names: Sequence[str]) -> dict[str, Any]:
+    """One label line as an annotation in pixels (with ``category`` for ``category_id``).
+
+    Args:
+        line: ``class cx cy w h`` or a polygon, as shares of the image.
+        width, height: of the image, pixels.
+        names: the class names.
+
+    Raises:
+        BadRecord: when the line cannot be used.
+    """
+    fields = line.split()
+    if len(fields) != 5 and (len(fields) < 7 or len(fields) % 2 == 0):
+        raise BadRecord("wrong number of columns", f"{len(fields)}; 5 make a box, 7, 9, 11, ... a polygon")
+    category = _class_name(fields[0], names)
+    shares = [_share(text) for text in fields[1:]]
+    if len(shares) > 4:
+        return _polygon_annotation(category, shares, width, height)
+    cx, cy, w, h = shares
+    if w <= 0 or h <= 0:
+        raise BadRecord("box without area", f"width {fields[3]}, height {fields[4]}")
+    box = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
+    return box_annotation(category, [round(value, _PIXEL_DIGITS) for value in box])
+
+
+def _class_name(text: str, names: Sequence[str]) -> str:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise BadRecord("unknown class", f"{text!r} is not a whole number")
+    if not 0 <= number < len(names):
+        raise BadRecord("unknown class", f"{text}; the classes are 0 to {len(names) - 1}")
+    return names[int(number)]
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadRecord("coordinate that is no number", repr(text))
+    if not -_ROUNDING <= value <= 1 + _ROUNDING:
+        raise BadRecord("coordinate beyond 0 to 1", text)
+    return value
+
+
+def _polygon_annotation(category: str, shares: Sequence[float], width: int, height: int) -> dict[str, Any]:
+    xs = [round(x * width, _PIXEL_DIGITS) for x in shares[0::2]]
+    ys = [round(y * height, _PIXEL_DIGITS) for y in shares[1::2]]
+    left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+    if right <= left or bottom <= top:
+        raise BadRecord("polygon without area", f"{len(xs)} points")
+    box = [round(value, _PIXEL_DIGITS) for value in (left, top, right - left, bottom - top)]
+    outline = [plain(value) for point in zip(xs, ys, strict=True) for value in point]
+    area = abs(sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs)))) / 2
+    return box_annotation(category, box) | {
+        "area": plain(round(area, _PIXEL_DIGITS)),
+        "segmentation": [outline],
+    }
+
+
+def _import_notes(splits: Mapping[str, Sequence[ImageRecord]], layout: _Layout) -> Iterator[str]:
+    for split, records in splits.items():
+        empty = sum(not record.objects for record in records)
+        if empty:
+            yield f"{empty} images of {split} have no object; they were kept as background"

@@ -1,0 +1,175 @@
+"""A COCO data directory to YOLO labels: one text file an image, shares of its width and height."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ctnet.convert.coco import ImageMode, place_image
+from ctnet.convert.data_yaml import write_data_yaml
+from ctnet.convert.report import ConvertReport, SplitReport
+from ctnet.data.dataset import Dataset, splits
+from ctnet.data.images import ImageError
+from ctnet.data.problems import Problem, refuse
+from ctnet.errors import CtnetError, os_error
+from ctnet.files import atomic_write
+from ctnet.progress import track
+
+_SPLIT_KEYS = ("train", "val", "test")
+_VISIBLE_PIXELS = 0.01  # clipping less than this is rounding
+
+
+def export_yolo(
+    source: str | Path, target: str | Path, images: ImageMode = "link", strict: bool = False
+) -> ConvertReport:
+    """Write the boxes of a COCO data directory as YOLO labels, with a ``data.yaml``.
+
+    Classes are numbered from 0 in the order of the category ids. Boxes are cut at the image's border, since
+    readers of YOLO labels refuse what lies beyond. Crowd regions have no counterpart: they are left out and
+    counted.
+
+    Args:
+        source: the data directory.
+        target: the folder to write: ``images/<split>``, ``labels/<split>``, and ``data.yaml`` last.
+        images: how the images get there, see `ctnet.convert.coco.place_image`.
+        strict: refuse the data set for its first bad record instead of skipping bad records.
+
+    Raises:
+        CtnetError: when ``source`` is no data directory, its splits differ in their categories, or with
+            ``strict`` when a record is bad.
+    """
+    source, target = Path(source), Path(target)
+    datasets = [Dataset.open(source, split) for split in splits(source)]
+    names = _class_names(datasets, source)
+    problems = [problem for dataset in datasets for problem in dataset.problems]
+    labels = {
+        dataset.split: list(_labels(dataset, problems, need_images=images != "none")) for dataset in datasets
+    }
+    if strict:
+        refuse(problems, source)
+    for split, items in labels.items():
+        for item in track(items, f"writing {split}"):
+            if item.source is not None:
+                place_image(item.source, target / "images" / split / item.name, images)
+            _write_text(target / "labels" / split / PurePosixPath(item.name).with_suffix(".txt"), item.text)
+    with atomic_write(target / "data.yaml", "w") as stream:
+        stream.write(write_data_yaml(_split_keys(list(labels)), names))
+    reports = tuple(_split_report(split, items, names) for split, items in labels.items())
+    return ConvertReport(target, reports, tuple(problems), tuple(_notes(labels.values())))
+
+
+@dataclass(frozen=True)
+class _Label:
+    """The label file of one image.
+
+    Attributes:
+        name: of the image below ``images/<split>``.
+        source: the image file, None when it is not wanted.
+        classes: (N,) class numbers.
+        boxes: (N, 4) centre, width and height as shares of the image.
+        crowd, clipped: how many crowd regions were left out, how many boxes were cut at the border.
+    """
+
+    name: str
+    source: Path | None
+    classes: np.ndarray
+    boxes: np.ndarray
+    crowd: int
+    clipped: int
+
+    @property
+    def text(self) -> str:
+        rows = zip(self.classes.tolist(), self.boxes.tolist(), strict=True)
+        return "".join(f"{number} {x:.8f} {y:.8f} {w:.8f} {h:.8f}\n" for number, (x, y, w, h) in rows)
+
+
+def _class_names(datasets: Sequence[Dataset], source: Path) -> list[str]:
+    by_split = {
+        dataset.split: [str(c["name"]) for c in sorted(dataset.categories, key=lambda c: int(c["id"]))]
+        for dataset in datasets
+    }
+    first, *others = by_split
+    for split in others:
+        if by_split[split] != by_split[first]:
+            raise CtnetError(
+                f"{source}: {first} and {split} differ in their categories; make them equal first"
+            )
+    return by_split[first]
+
+
+def _labels(dataset: Dataset, problems: list[Problem], need_images: bool) -> Iterator[_Label]:
+    taken: set[PurePosixPath] = set()
+    for index in range(len(dataset)):
+        info = dataset.info(index)
+        name = _plain_name(info.file_name, dataset.split)
+        stem = PurePosixPath(name).with_suffix("")
+        where = f"image {info.image_id} of {dataset.split}"
+        if stem in taken:
+            problems.append(Problem("the file name of an earlier image", where, info.file_name))
+            continue
+        try:
+            source = dataset.image_path(index) if need_images else None
+        except ImageError as error:
+            problems.append(Problem("missing image", where, str(error)))
+            continue
+        taken.add(stem)
+        yield _label(dataset, index, name, source)
+
+
+def _plain_name(file_name: str, split: str) -> str:
+    """The name below images/<split>: readers find labels by exchanging the last ``images`` of a path."""
+    *folders, name = [part for part in PurePosixPath(file_name).parts if part not in ("/", "..")]
+    folders = [part for part in folders if part not in ("images", split)]
+    return str(PurePosixPath(*folders, name))
+
+
+def _label(dataset: Dataset, index: int, name: str, source: Path | None) -> _Label:
+    coco, image = dataset.coco, int(dataset.rows[index])
+    rows = coco.rows(image)
+    crowd = coco.crowd[rows]
+    boxes = coco.boxes[rows[~crowd]]
+    size = np.array([coco.widths[image], coco.heights[image]], np.float64)
+    low = boxes[:, :2].clip(0, size)
+    high = (boxes[:, :2] + boxes[:, 2:]).clip(0, size)
+    clipped = (boxes[:, 2:] - (high - low) > _VISIBLE_PIXELS).any(axis=1)
+    classes = np.searchsorted(
+        np.sort([int(c["id"]) for c in dataset.categories]), coco.category_ids[rows[~crowd]]
+    )
+    shares = np.concatenate([(low + high) / 2 / size, (high - low) / size], axis=1)
+    return _Label(name, source, classes, shares, int(crowd.sum()), int(clipped.sum()))
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Written plainly: an export that was cut short is told by its missing data.yaml."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise os_error(error, "write", path) from error
+
+
+def _split_keys(names: Sequence[str]) -> dict[str, str]:
+    """The key of each split in data.yaml and its folder; train2017 has the key train if no other could."""
+    keys = {}
+    for split in names:
+        plain = split.rstrip("0123456789")
+        rivals = [name for name in names if name.rstrip("0123456789") == plain]
+        keys[plain if plain in _SPLIT_KEYS and len(rivals) == 1 else split] = f"images/{split}"
+    return keys
+
+
+def _split_report(split: str, items: Sequence[_Label], names: Sequence[str]) -> SplitReport:
+    counts = Counter(number for item in items for number in item.classes.tolist())
+    return SplitReport(split, len(items), {name: counts[number] for number, name in enumerate(names)})
+
+
+def _notes(splits: Iterable[list[_Label]]) -> Iterator[str]:
+    items = [item for split in splits for item in split]
+    if crowd := sum(item.crowd for item in items):
+        yield f"{crowd} crowd regions were left out: YOLO labels cannot say them"
+    if clipped := sum(item.clipped for item in items):
+        yield f"{clipped} boxes were cut at the border of their image"

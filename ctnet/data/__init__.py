@@ -1,0 +1,1 @@
+"""Data sets, geometry, augmentation, batches, synthetic scenes."""

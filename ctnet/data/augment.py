@@ -1,0 +1,129 @@
+"""How a training image is looked at: one affine map for image and instances alike, then colour jitter."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ctnet.data.geometry import Affine, move
+from ctnet.recipe import Augmentation
+from ctnet.records import Instances
+from ctnet.task import Task
+
+#: Principal components of ImageNet's RGB values (Krizhevsky et al. 2012), RGB, on the scale 0..1.
+_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+_EIGENVECTORS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
+_GREY = np.array([0.299, 0.587, 0.114])
+
+#: Half the widest margin at the image's border in which no crop centre lies, pixels.
+_BORDER = 128
+
+
+class View(NamedTuple):
+    """What part of an image the network sees, and whether mirrored."""
+
+    affine: Affine  #: image pixels -> input pixels, mirroring included
+    mirrored: bool
+
+
+def letterbox(image_size: tuple[int, int], input_size: tuple[int, int]) -> Affine:
+    """The whole image, as large as it fits, in the middle of the input.
+
+    Args:
+        image_size, input_size: (width, height), pixels.
+    """
+    (width, height), (input_width, input_height) = image_size, input_size
+    side = max(width, height * input_width / input_height)
+    return Affine.centred((width / 2, height / 2), side, input_size)
+
+
+def random_view(
+    rng: np.random.Generator,
+    image_size: tuple[int, int],
+    input_size: tuple[int, int],
+    augmentation: Augmentation,
+) -> View:
+    """A random flip, scale and crop.
+
+    Args:
+        rng: the only source of randomness.
+        image_size, input_size: (width, height), pixels.
+        augmentation: how much of each.
+
+    Source: the released code: scale in steps of 0.1, crop centres outside a border that halves until
+    it fits the image.
+    """
+    width, height = image_size
+    side = max(width, height * input_size[0] / input_size[1])
+    centre = [width / 2, height / 2]
+    if augmentation.scale is not None:
+        low, high = augmentation.scale
+        side *= float(rng.choice(np.arange(low, high + 0.05, 0.1)))
+    if augmentation.crop:
+        centre = [float(_crop_centre(rng, extent)) for extent in image_size]
+    affine = Affine.centred((centre[0], centre[1]), side, input_size)
+    mirrored = bool(rng.random() < augmentation.flip)
+    if mirrored:
+        affine = affine.after(Affine.mirror(width))
+    return View(affine, mirrored)
+
+
+def _crop_centre(rng: np.random.Generator, extent: int) -> int:
+    margin = _BORDER
+    while extent - margin <= margin and margin > 1:
+        margin //= 2
+    return int(rng.integers(margin, extent - margin)) if extent > 2 * margin else extent // 2
+
+
+def view_instances(instances: Instances, view: View, task: Task, width: float) -> Instances:
+    """Instances of an image as the view shows them, in input pixels.
+
+    Args:
+        instances: in image pixels.
+        view: what the network sees.
+        task: knows left from right.
+        width: of the image, pixels.
+    """
+    affine = view.affine
+    if view.mirrored:
+        instances = task.mirror_instances(instances, width)
+        affine = affine.after(Affine.mirror(width))  # the view mirrors too: undo that part
+    return move(instances, affine, task.point_fields)
+
+
+def jitter(rng: np.random.Generator, image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """Random brightness, contrast, saturation (in random order) and lighting.
+
+    All four are linear in a pixel's colour, so they are joined into one 3x4 matrix and applied once.
+
+    Args:
+        rng: the only source of randomness.
+        image: (H, W, 3) uint8, RGB.
+        augmentation: how much.
+
+    Returns:
+        A new (H, W, 3) uint8 image; values beyond 0..255 are cut.
+
+    Source: the released code's colour augmentation (there on floats that are not cut).
+    """
+    import cv2
+
+    if not (augmentation.colour or augmentation.lighting):
+        return image
+    matrix, shift = np.eye(3), np.zeros(3)
+    mean_grey = float(_GREY @ np.asarray(cv2.mean(image))[:3])
+    for kind in rng.permutation(3):
+        factor = 1 + rng.uniform(-augmentation.colour, augmentation.colour)
+        if kind == 0:  # brightness
+            matrix, shift = factor * matrix, factor * shift
+        elif kind == 1:  # contrast: towards the mean grey
+            matrix, shift = factor * matrix, factor * shift + (1 - factor) * mean_grey
+        else:  # saturation: towards each pixel's grey
+            blend = factor * np.eye(3) + (1 - factor) * np.tile(_GREY, (3, 1))
+            matrix, shift = blend @ matrix, blend @ shift
+    noise = rng.normal(0, augmentation.lighting, 3) if augmentation.lighting else np.zeros(3)
+    shift = shift + 255 * _EIGENVECTORS @ (_EIGENVALUES * noise)
+    return np.asarray(cv2.transform(image, np.concatenate([matrix, shift[:, None]], axis=1)))

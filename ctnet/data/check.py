@@ -1,0 +1,269 @@
+"""Looking for what is wrong with a data set: records, ids, images, duplicates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctnet.data.columns import FAULTS
+from ctnet.data.dataset import Dataset, splits
+from ctnet.data.images import ImageError, read_image
+from ctnet.data.problems import Problem
+from ctnet.progress import track
+
+STRIDE = 4
+DUPLICATE_IOU = 0.8
+
+REPEATED_IMAGE = "an id that an earlier image has"
+REPEATED_FILE = "a file name that an earlier image has"
+BAD_IMAGE = "image missing, broken or of another size"
+REPEATED_BOX = "the same box and category twice"
+
+PROBLEMS = (*FAULTS, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
+"""What makes a record bad, in the order of the table."""
+
+OVERLAPPING = f"two boxes of one category with IoU over {DUPLICATE_IOU}"
+PARTLY_OUTSIDE = "box partly outside its image"
+SMALL = "object smaller than one output cell"
+CROWD = "crowd region"
+NO_OBJECT = "image without annotation"
+SHARED = "image that another split has too"
+UNUSED = "category without object"
+
+REMARKS = (OVERLAPPING, PARTLY_OUTSIDE, SMALL, CROWD, NO_OBJECT, SHARED, UNUSED)
+"""What is worth knowing but no fault."""
+
+
+@dataclass(frozen=True)
+class SplitCheck:
+    """What was found in one split.
+
+    Attributes:
+        split: its name.
+        images, annotations: how many the file lists.
+        problems: bad records; their kinds are ``PROBLEMS``.
+        remarks: what is worth knowing; their kinds are ``REMARKS``.
+    """
+
+    split: str
+    images: int
+    annotations: int
+    problems: tuple[Problem, ...]
+    remarks: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found in a data directory.
+
+    Attributes:
+        directory: the data directory.
+        splits: the findings of each split.
+        images_read: whether the image files were looked into.
+    """
+
+    directory: Path
+    splits: tuple[SplitCheck, ...]
+    images_read: bool
+
+    @property
+    def bad(self) -> int:
+        """Number of bad records."""
+        return sum(len(split.problems) for split in self.splits)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "directory": str(self.directory),
+            "bad_records": self.bad,
+            "images_read": self.images_read,
+            "splits": [_split_dict(split) for split in self.splits],
+        }
+
+
+def check_dataset(
+    directory: str | Path, split: str | None = None, size: int | None = None, images: bool = True
+) -> CheckReport:
+    """Examine a data directory.
+
+    Args:
+        directory: the data directory.
+        split: its name; by default all splits.
+        size: side of the square network input that images will be scaled into, pixels, for the objects
+            smaller than an output cell; by default images are not scaled.
+        images: read every image.
+
+    Raises:
+        CtnetError: when the directory or an annotation file cannot be read at all.
+    """
+    datasets = [Dataset.open(directory, name) for name in ([split] if split else splits(directory))]
+    owners = _owners(datasets)
+    checks = tuple(_check_split(dataset, owners, size, images) for dataset in datasets)
+    return CheckReport(Path(directory), checks, images)
+
+
+def _split_dict(check: SplitCheck) -> dict[str, Any]:
+    return {
+        "split": check.split,
+        "images": check.images,
+        "annotations": check.annotations,
+        "problems": _grouped(check.problems, PROBLEMS),
+        "remarks": _grouped(check.remarks, REMARKS),
+    }
+
+
+def _grouped(found: Sequence[Problem], kinds: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    return {kind: [{"where": p.where, "what": p.what} for p in found if p.kind == kind] for kind in kinds}
+
+
+def _owners(datasets: Sequence[Dataset]) -> Mapping[str, list[str]]:
+    """File name to the splits that list it."""
+    owners: dict[str, list[str]] = {}
+    for dataset in datasets:
+        for name in {dataset.coco.file_name(row) for row in dataset.rows}:
+            owners.setdefault(name, []).append(dataset.split)
+    return owners
+
+
+def _check_split(
+    dataset: Dataset, owners: Mapping[str, list[str]], size: int | None, images: bool
+) -> SplitCheck:
+    repeated, overlapping = _duplicates(dataset)
+    problems = [*dataset.problems, *_repeated_files(dataset), *repeated]
+    if images:
+        problems += _bad_images(dataset)
+    remarks = [
+        *overlapping,
+        *_partly_outside(dataset),
+        *_small(dataset, size),
+        *_crowd(dataset),
+        *_images_without_annotation(dataset),
+        *_shared(dataset, owners),
+        *_unused_categories(dataset),
+    ]
+    annotations = len(dataset.coco.annotation_ids)
+    return SplitCheck(dataset.split, len(dataset), annotations, tuple(problems), tuple(remarks))
+
+
+# --- one function for each thing that is looked for
+
+
+def _repeated_files(dataset: Dataset) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index in range(len(dataset)):
+        name = dataset.coco.file_name(dataset.rows[index])
+        if name in seen:
+            yield Problem(REPEATED_FILE, f"image {dataset.image_ids[index]}", name)
+        seen.add(name)
+
+
+def _bad_images(dataset: Dataset) -> Iterator[Problem]:
+    def complaint(index: int) -> str:
+        info = dataset.info(index)
+        try:
+            read_image(dataset.image_path(index), (info.width, info.height))
+        except ImageError as error:
+            return str(error)
+        return ""
+
+    indices = range(len(dataset))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        complaints = pool.map(complaint, indices)
+        for index, text in enumerate(track(complaints, f"reading {dataset.split}", total=len(indices))):
+            if text:
+                yield Problem(BAD_IMAGE, f"image {dataset.image_ids[index]}", text)
+
+
+def _duplicates(dataset: Dataset) -> tuple[list[Problem], list[Problem]]:
+    """Pairs of one category in one image: equal boxes, and boxes that overlap by more than DUPLICATE_IOU."""
+    coco = dataset.coco
+    names = {int(category["id"]): category["name"] for category in dataset.categories}
+    repeated, overlapping = [], []
+    for image in dataset.rows:
+        rows = coco.rows(image)
+        rows = rows[~coco.crowd[rows]]
+        overlap = pairwise_iou(coco.boxes[rows]) * (
+            coco.category_ids[rows, None] == coco.category_ids[None, rows]
+        )
+        for first, second in np.argwhere(np.triu(overlap, 1) > DUPLICATE_IOU):
+            pair = rows[[first, second]]
+            ids = coco.annotation_ids[pair]
+            where = f"annotations {ids[0]} and {ids[1]} of image {coco.image_ids[image]}"
+            name = names[int(coco.category_ids[pair[0]])]
+            if np.array_equal(coco.boxes[pair[0]], coco.boxes[pair[1]]):
+                repeated.append(Problem(REPEATED_BOX, where, f"{name} {coco.boxes[pair[0]].tolist()}"))
+            else:
+                overlapping.append(Problem(OVERLAPPING, where, f"{name}, IoU {overlap[first, second]:.2f}"))
+    return repeated, overlapping
+
+
+def pairwise_iou(boxes: np.ndarray) -> np.ndarray:
+    """(N, N) intersection over union of (N, 4) xywh boxes with an area."""
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    sides = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
+    common = sides.clip(min=0).prod(axis=2)
+    areas = boxes[:, 2:].prod(axis=1)
+    iou: np.ndarray = common / (areas[:, None] + areas[None] - common)
+    return iou
+
+
+def _partly_outside(dataset: Dataset) -> Iterator[Problem]:
+    coco = dataset.coco
+    width, height = coco.widths[coco.image_index], coco.heights[coco.image_index]
+    x, y, w, h = coco.boxes.T
+    with np.errstate(invalid="ignore"):
+        beyond = np.max([-x, -y, x + w - width, y + h - height], axis=0)
+        rows = np.flatnonzero(coco.usable & (beyond > 1))
+    for row in rows:
+        yield Problem(PARTLY_OUTSIDE, _where(dataset, row), f"by {beyond[row]:.1f} px")
+
+
+def _small(dataset: Dataset, size: int | None) -> Iterator[Problem]:
+    """Objects that fit into one cell of the output grid, once the image is scaled into the network input."""
+    coco = dataset.coco
+    longest = np.maximum(coco.widths, coco.heights)[coco.image_index]
+    scale = np.ones(len(longest)) if size is None else size / longest
+    with np.errstate(invalid="ignore"):
+        sides = coco.boxes[:, 2:] * scale[:, None]
+        small = (sides < STRIDE).all(axis=1) & coco.usable & ~coco.crowd
+    for row in np.flatnonzero(small):
+        yield Problem(SMALL, _where(dataset, row), "{:.1f} x {:.1f} px".format(*sides[row]))
+
+
+def _crowd(dataset: Dataset) -> Iterator[Problem]:
+    coco = dataset.coco
+    for row in np.flatnonzero(coco.crowd & coco.usable):
+        yield Problem(CROWD, _where(dataset, row), "{:.0f} x {:.0f} px".format(*coco.boxes[row, 2:]))
+
+
+def _images_without_annotation(dataset: Dataset) -> Iterator[Problem]:
+    counts = np.diff(dataset.coco.first)
+    for image in dataset.rows[counts[dataset.rows] == 0]:
+        yield Problem(NO_OBJECT, f"image {dataset.coco.image_ids[image]}", dataset.coco.file_name(image))
+
+
+def _shared(dataset: Dataset, owners: Mapping[str, list[str]]) -> Iterator[Problem]:
+    for index in range(len(dataset)):
+        name = dataset.coco.file_name(dataset.rows[index])
+        others = [split for split in owners[name] if split != dataset.split]
+        if others:
+            what = f"{name}, also in {' and '.join(others)}"
+            yield Problem(SHARED, f"image {dataset.image_ids[index]}", what)
+
+
+def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
+    used = set(dataset.coco.category_ids[dataset.coco.usable].tolist())
+    for category in dataset.categories:
+        if int(category["id"]) not in used:
+            yield Problem(UNUSED, f"category {category['id']}", str(category["name"]))
+
+
+def _where(dataset: Dataset, row: np.intp) -> str:
+    coco = dataset.coco
+    return f"annotation {coco.annotation_ids[row]} of image {coco.image_ids[coco.image_index[row]]}"

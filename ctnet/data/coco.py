@@ -1,0 +1,242 @@
+"""A COCO JSON file as arrays: read once, checked, and kept in an index for the next time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctnet.data.columns import FAULTS, Columns, read_columns
+from ctnet.data.json_reader import CHUNK
+from ctnet.data.problems import Problem
+from ctnet.errors import CtnetError, os_error
+from ctnet.files import atomic_write
+
+_log = logging.getLogger("ctnet")
+
+_VERSION = b"1"  # of the index; raise it when the columns or the checks change
+_SMALL = 8 << 20  # bytes; smaller files are read faster than an index is worth
+
+
+class CocoFile:
+    """One COCO JSON file: the columns as arrays, everything else parsed from the file when asked for.
+
+    It costs about 75 bytes an annotation and 60 an image; polygons and other fields stay in the file. An
+    object that is pickled (for a spawned worker) carries the path alone and opens the file again.
+
+    Attributes:
+        path: the file.
+        categories: as in the file, in its order.
+        image_ids: (N,) int64, unique; a later entry with an earlier one's id is left out and is a problem.
+        widths, heights: (N,) int32, pixels.
+        first: (N + 1,) int64; image i has the annotations ``first[i]:first[i + 1]``. Rows from ``first[N]``
+            on belong to images that the file does not list.
+        annotation_ids: (M,) int64; those without an id get running numbers behind the largest.
+        image_index: (M,) int32, -1 for an unknown image.
+        category_ids: (M,) int64.
+        boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; NaN where there is no valid box.
+        areas: (M,) float64, square pixels; width x height of the box where the file gives none.
+        crowd: (M,) bool.
+        faults: (M,) uint8, 0 for a usable annotation, else counts into ``columns.FAULTS`` from 1.
+    """
+
+    def __init__(
+        self, path: Path, columns: Columns, digest: str, stamp: tuple[int, int], cache: bool
+    ) -> None:
+        self.path = path
+        self._digest = digest
+        self._stamp = stamp
+        self._cache = cache
+        self.categories: list[dict[str, Any]] = json.loads(columns.category_json.tobytes())
+        self.image_ids = columns.image_ids
+        self.widths = columns.widths
+        self.heights = columns.heights
+        self.first = columns.first
+        self.annotation_ids = columns.annotation_ids
+        self.image_index = columns.image_index
+        self.category_ids = columns.category_ids
+        self.boxes = columns.boxes
+        self.areas = columns.areas
+        self.crowd = columns.crowd
+        self.faults = columns.faults
+        self._columns = columns
+
+    @classmethod
+    def open(cls, path: str | Path, cache: bool = True) -> CocoFile:
+        """Read a COCO JSON file, or the index that an earlier reading of the same content left.
+
+        Args:
+            path: the file.
+            cache: keep an index of a large file in ``$CTNET_CACHE`` (default: the user's cache folder).
+
+        Raises:
+            CtnetError: when the file is missing, cut short, no COCO file, or an image or category entry
+                lacks what every entry needs. Bad annotations raise nothing: see ``problems``.
+        """
+        path = Path(path)
+        try:
+            stamp, digest = _stamp(path.stat()), _digest(path)
+            kept = _index_path(digest) if cache and stamp[0] >= _SMALL else None
+            columns = _load(kept) if kept else None
+            if columns is None:
+                columns = read_columns(path, stamp[0])
+                if kept:
+                    _keep(columns, kept)
+        except OSError as error:
+            raise os_error(error, "read", path) from error
+        return cls(path, columns, digest, stamp, cache)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.image_ids)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.path, self._cache, self._digest)
+
+    @property
+    def usable(self) -> np.ndarray:
+        """(M,) bool: annotations without a fault."""
+        usable: np.ndarray = self.faults == 0
+        return usable
+
+    def file_name(self, image: int) -> str:
+        """The name in the image's entry."""
+        ends = self._columns.name_ends
+        return self._columns.names[ends[image] : ends[image + 1]].tobytes().decode("utf-8", "surrogatepass")
+
+    def rows(self, image: int) -> np.ndarray:
+        """The usable annotations of an image, as rows of the columns."""
+        start, end = self.first[image : image + 2]
+        rows: np.ndarray = start + np.flatnonzero(self.faults[start:end] == 0)
+        return rows
+
+    def raw_image(self, image: int) -> dict[str, Any]:
+        """The image's whole entry, parsed from the file."""
+        return next(self._parse(self._columns.image_ranges[[image]]))
+
+    def raw_annotation(self, row: int) -> dict[str, Any]:
+        """One whole annotation, parsed from the file."""
+        return next(self.raw_annotations([row]))
+
+    def raw_annotations(self, rows: Sequence[int] | np.ndarray) -> Iterator[dict[str, Any]]:
+        """Whole annotations, parsed from the file one after the other."""
+        return self._parse(self._columns.annotation_ranges[np.asarray(rows, np.int64)])
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """Every record that is left out, images first."""
+        repeated = [
+            Problem("an id that an earlier image has", f"image {image_id}", "the later entry is left out")
+            for image_id in self._columns.repeated_images.tolist()
+        ]
+        rows = np.flatnonzero(self.faults)
+        return repeated + [
+            self._problem(row, raw)
+            for row, raw in zip(rows.tolist(), self.raw_annotations(rows), strict=True)
+        ]
+
+    def _problem(self, row: int, raw: dict[str, Any]) -> Problem:
+        kind = list(FAULTS)[self.faults[row] - 1]
+        where = f"annotation {raw.get('id', '(without id)')} of image {raw.get('image_id', '(without id)')}"
+        field = FAULTS[kind]
+        what = f"{field} {json.dumps(raw[field])[:60]}" if field in raw else f"no {field}"
+        if kind == "box outside its image":
+            image = self.image_index[row]
+            what += f", image {self.widths[image]}x{self.heights[image]}"
+        return Problem(kind, where, what)
+
+    def _parse(self, ranges: np.ndarray) -> Iterator[dict[str, Any]]:
+        """Read byte ranges. An open file is not kept: forked workers would share its position."""
+        try:
+            with open(self.path, "rb") as stream:
+                self._insist_on_the_same(_stamp(os.fstat(stream.fileno())))
+                for start, end in ranges.tolist():
+                    stream.seek(start)
+                    yield json.loads(stream.read(end - start))
+        except OSError as error:
+            raise os_error(error, "read", self.path) from error
+        except ValueError as error:
+            raise CtnetError(f"{self.path} is not valid JSON at byte {start} ({error})") from error
+
+    def _insist_on_the_same(self, stamp: tuple[int, int]) -> None:
+        if stamp != self._stamp:
+            if _digest(self.path) != self._digest:
+                raise _changed(self.path)
+            self._stamp = stamp  # touched, with the same content
+
+
+def _reopen(path: Path, cache: bool, digest: str) -> CocoFile:
+    file = CocoFile.open(path, cache)
+    if file._digest != digest:
+        raise _changed(path)
+    return file
+
+
+def _changed(path: Path) -> CtnetError:
+    return CtnetError(f"{path} has changed since it was opened; start again")
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+# --- the index
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256(_VERSION)
+    with open(path, "rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _index_path(digest: str) -> Path | None:
+    """Where the index of this content lies; None where the user has no home."""
+    try:
+        return _cache_folder() / f"coco-{digest[:40]}.npz"
+    except RuntimeError:
+        return None
+
+
+def _cache_folder() -> Path:
+    if folder := os.environ.get("CTNET_CACHE"):
+        return Path(folder)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ctnet" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ctnet"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctnet"
+
+
+def _load(path: Path) -> Columns | None:
+    """The columns of an index; None where there is none or it is damaged (the archive has check sums)."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return Columns(**{field.name: archive[field.name] for field in dataclasses.fields(Columns)})
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except Exception as error:  # whatever a damaged archive makes numpy and zipfile raise
+        _log.warning("the index %s is damaged (%s) and is made anew", path, error)
+        return None
+
+
+def _keep(columns: Columns, path: Path) -> None:
+    try:
+        with atomic_write(path) as stream:
+            np.savez(
+                stream, **{field.name: getattr(columns, field.name) for field in dataclasses.fields(Columns)}
+            )
+    except CtnetError as error:
+        _log.warning(
+            "%s; the annotations will be read again each time (CTNET_CACHE names another folder)", error
+        )

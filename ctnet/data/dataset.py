@@ -1,0 +1,346 @@
+"""A data set: one split of a data directory, image by image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctnet.data.coco import CocoFile
+from ctnet.data.images import ImageError, read_image
+from ctnet.data.problems import Problem, refuse
+from ctnet.errors import CtnetError
+from ctnet.records import ImageInfo, Instances, Sample
+
+if TYPE_CHECKING:
+    from ctnet.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with their annotations, in the order of the annotation file.
+
+    Attributes:
+        coco: the annotation file.
+        folders: where images are looked for, in this order.
+        rows: (N,) int64, the images of ``coco`` that belong to the data set.
+        task: makes instances of annotations; None: boxes and labels alone.
+        split: its name, as found ("val2017").
+    """
+
+    coco: CocoFile
+    folders: tuple[Path, ...]
+    rows: np.ndarray
+    task: Task | None = None
+    split: str = ""
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | Path,
+        split: str,
+        task: Task | None = None,
+        prefix: str | None = None,
+        strict: bool = False,
+    ) -> Dataset:
+        """Open ``annotations/<prefix>_<split>.json`` of a data directory.
+
+        Args:
+            directory: holds ``annotations/`` and the images: beside it, in ``<split>/``, in
+                ``images/<split>/`` or in ``images/``.
+            split: "train", "val", ...; where it does not exist, its name with a year is taken ("val2017").
+            task: what the data is for.
+            prefix: which annotations; by default the task's own, else ``instances``, else the only ones.
+            strict: refuse a file with bad records instead of leaving them out (see ``problems``).
+
+        Raises:
+            CtnetError: when the split does not exist (naming those that do), is ambiguous or has no image,
+                when the file is broken, and with ``strict`` when it has bad records.
+        """
+        directory = Path(directory)
+        wanted = [prefix] if prefix is not None else [getattr(task, "annotation_prefix", ""), "instances"]
+        file = _find(directory, split, wanted, only_these=prefix is not None)
+        dataset = cls.from_file(file.path, _image_folders(directory, file.split), task, file.split)
+        if strict:
+            refuse(dataset.problems, file.path)
+        return dataset
+
+    @classmethod
+    def from_file(
+        cls, path: str | Path, folders: Sequence[str | Path], task: Task | None = None, split: str = ""
+    ) -> Dataset:
+        """A data set from one COCO JSON file, wherever it lies.
+
+        Args:
+            path: the COCO JSON file.
+            folders: where its images are looked for.
+            task: what the data is for.
+            split: a name for it.
+
+        Raises:
+            CtnetError: when the file is broken or lists no image.
+        """
+        coco = CocoFile.open(path)
+        if not len(coco):
+            raise CtnetError(f"{path} lists no images; the split is empty")
+        found = _found_first([Path(folder) for folder in folders], coco.file_name(0))
+        return cls(coco, found, np.arange(len(coco)), task, split)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read image ``index`` and its instances.
+
+        Raises:
+            ImageError: when the image is missing, broken or not of the size that its entry says.
+        """
+        info = self.info(index)
+        image = read_image(self.image_path(index), (info.width, info.height))
+        return Sample(image, self.instances(index), info)
+
+    @property
+    def categories(self) -> list[dict[str, Any]]:
+        """As in the annotation file."""
+        return self.coco.categories
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """(N,) int64."""
+        ids: np.ndarray = self.coco.image_ids[self.rows]
+        return ids
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The records of the annotation file that are left out."""
+        return self.coco.problems
+
+    def info(self, index: int) -> ImageInfo:
+        """What is known of an image; its ``record`` is parsed when first looked into."""
+        image = self.rows[index]
+        return ImageInfo(
+            image_id=int(self.coco.image_ids[image]),
+            file_name=self.coco.file_name(image),
+            width=int(self.coco.widths[image]),
+            height=int(self.coco.heights[image]),
+            record=ImageRecord(self.coco, int(image)),
+        )
+
+    def annotations(self, index: int) -> ImageAnnotations:
+        """The usable annotations of an image."""
+        return ImageAnnotations(self.coco, self.coco.rows(self.rows[index]))
+
+    def instances(self, index: int) -> Instances:
+        """The objects of an image, in image pixels, as the task sees them."""
+        annotations = self.annotations(index)
+        if self.task is not None:
+            return self.task.parse(annotations, ImageRecord(self.coco, int(self.rows[index])))
+        labels = np.searchsorted(self._category_ids, annotations.category_ids)
+        return Instances(annotations.boxes, labels, annotations.crowd)
+
+    def image_path(self, index: int) -> Path:
+        """Where the image lies.
+
+        Raises:
+            ImageError: when it is in none of the folders.
+        """
+        name = self.coco.file_name(self.rows[index])
+        for folder in self.folders:
+            if (path := folder / name).is_file():
+                return path
+        folders = ", ".join(str(folder) for folder in self.folders)
+        raise ImageError(f"image {self.image_ids[index]} ({name}) is missing; looked in {folders}")
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
+        """The data set of some images alone, in the given order."""
+        return replace(self, rows=self.rows[np.asarray(indices, np.int64)])
+
+    def with_task(self, task: Task | None) -> Dataset:
+        """The same images, seen by another task."""
+        return replace(self, task=task)
+
+    @cached_property
+    def _category_ids(self) -> np.ndarray:
+        return np.sort([int(category["id"]) for category in self.categories])
+
+
+class ImageAnnotations(Sequence[Mapping[str, Any]]):
+    """The usable annotations of one image: the file's own dictionaries, parsed only when asked for.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy, image pixels.
+        category_ids: (N,) int64, as in the file.
+        crowd: (N,) bool.
+        areas: (N,) float64, square pixels, as in the file.
+    """
+
+    def __init__(self, coco: CocoFile, rows: np.ndarray) -> None:
+        self._coco = coco
+        self._rows = rows
+        boxes = coco.boxes[rows]
+        boxes[:, 2:] += boxes[:, :2]
+        self.boxes = boxes.astype(np.float32)
+        self.category_ids = coco.category_ids[rows]
+        self.crowd = coco.crowd[rows]
+        self.areas = coco.areas[rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return ImageAnnotations(self._coco, self._rows[index])
+        return self._coco.raw_annotation(self._rows[index])
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return self._coco.raw_annotations(self._rows)
+
+
+class ImageRecord(Mapping[str, Any]):
+    """One image's entry of the file, parsed when first looked into; pickled as the entry itself."""
+
+    def __init__(self, coco: CocoFile, image: int) -> None:
+        self._coco = coco
+        self._image = image
+
+    @cached_property
+    def _entry(self) -> dict[str, Any]:
+        return self._coco.raw_image(self._image)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._entry[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entry)
+
+    def __len__(self) -> int:
+        return len(self._entry)
+
+    def __repr__(self) -> str:
+        return repr(self._entry)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self._entry,)
+
+
+def ground_truth(dataset: Dataset, full: bool = False) -> dict[str, Any]:
+    """The data set as the COCO dictionary that evaluators take: its images, their usable annotations.
+
+    Annotations are numbered anew from 1, since evaluators take an id of 0 for "no match".
+
+    Args:
+        dataset: all images or a subset.
+        full: keep every field of the entries (keypoints, polygons), which are then parsed from the file.
+    """
+    coco = dataset.coco
+    rows = np.concatenate([coco.rows(image) for image in dataset.rows]) if len(dataset) else np.zeros(0, int)
+    columns = zip(
+        coco.image_ids[coco.image_index[rows]].tolist(),
+        coco.category_ids[rows].tolist(),
+        coco.boxes[rows].tolist(),
+        coco.areas[rows].tolist(),
+        coco.crowd[rows].tolist(),
+        strict=True,
+    )
+    annotations: list[dict[str, Any]] = [
+        {
+            "id": number,
+            "image_id": image_id,
+            "category_id": category_id,
+            "bbox": box,
+            "area": area,
+            "iscrowd": int(crowd),
+        }
+        for number, (image_id, category_id, box, area, crowd) in enumerate(columns, start=1)
+    ]
+    images = [_image_entry(dataset, index) for index in range(len(dataset))]
+    if full:
+        images = [{**coco.raw_image(row), **image} for row, image in zip(dataset.rows, images, strict=True)]
+        raws = coco.raw_annotations(rows)
+        annotations = [{**raw, **annotation} for raw, annotation in zip(raws, annotations, strict=True)]
+    return {"info": {}, "images": images, "annotations": annotations, "categories": dataset.categories}
+
+
+def _image_entry(dataset: Dataset, index: int) -> dict[str, Any]:
+    info = dataset.info(index)
+    return {"id": info.image_id, "file_name": info.file_name, "width": info.width, "height": info.height}
+
+
+def splits(directory: str | Path) -> list[str]:
+    """The splits that a data directory has, sorted.
+
+    Raises:
+        CtnetError: when it has no ``annotations`` folder with a JSON file.
+    """
+    return sorted({file.split for file in _annotation_files(Path(directory), [])})
+
+
+# --- finding files
+
+
+@dataclass(frozen=True)
+class _AnnotationFile:
+    prefix: str
+    split: str
+    path: Path
+
+
+def _annotation_files(directory: Path, prefixes: Sequence[str]) -> list[_AnnotationFile]:
+    """All of them; a split's name has an underscore only behind one of ``prefixes``."""
+    paths = sorted((directory / "annotations").glob("*.json"))
+    if not paths:
+        reason = "has no JSON file in annotations/" if directory.is_dir() else "is no folder"
+        raise CtnetError(
+            f"{directory} {reason}; a data directory holds annotations/<prefix>_<split>.json and images "
+            "(ctnet convert makes one)"
+        )
+    files = []
+    for path in paths:
+        known = [name for name in (*prefixes, "instances") if name and path.stem.startswith(f"{name}_")]
+        prefix = known[0] if known else path.stem.rpartition("_")[0]
+        files.append(_AnnotationFile(prefix, path.stem[len(prefix) :].removeprefix("_"), path))
+    return files
+
+
+def _find(directory: Path, split: str, prefixes: Sequence[str], only_these: bool) -> _AnnotationFile:
+    files = _annotation_files(directory, prefixes)
+    for prefix in prefixes:
+        if found := _of_split([file for file in files if file.prefix == prefix], split, directory):
+            return found[0]
+    found = [] if only_these else _of_split(files, split, directory)
+    if len(found) > 1:
+        names = ", ".join(file.path.name for file in found)
+        raise CtnetError(
+            f"split {split!r} of {directory} has several annotation files: {names}; name a prefix"
+        )
+    if found:
+        return found[0]
+    have = ", ".join(sorted({file.split for file in files if not only_these or file.prefix in prefixes}))
+    of_prefix = f" with prefix {prefixes[0]!r}" if only_these else ""
+    raise CtnetError(f"{directory} has no split {split!r}{of_prefix}; it has {have or 'none'}")
+
+
+def _of_split(files: Sequence[_AnnotationFile], split: str, directory: Path) -> list[_AnnotationFile]:
+    """Those of exactly this split, otherwise those of its one name with a year."""
+    exact = [file for file in files if file.split == split]
+    if exact:
+        return exact
+    dated = [file for file in files if re.fullmatch(re.escape(split) + r"\d+", file.split)]
+    names = sorted({file.split for file in dated})
+    if len(names) > 1:
+        raise CtnetError(f"split {split!r} of {directory} could be {' or '.join(names)}; name one of them")
+    return dated
+
+
+def _image_folders(directory: Path, split: str) -> list[Path]:
+    return [directory, directory / split, directory / "images" / split, directory / "images"]
+
+
+def _found_first(folders: Sequence[Path], name: str) -> tuple[Path, ...]:
+    """Look first where the first image lies: one look-up an image instead of several."""
+    return tuple(sorted(folders, key=lambda folder: not (folder / name).is_file()))

@@ -1,0 +1,204 @@
+"""Batches for training: every sample has its own random stream, whichever worker makes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ctnet.data.augment import jitter, random_view, view_instances
+from ctnet.data.dataset import Dataset
+from ctnet.data.geometry import Affine, move
+from ctnet.data.images import ImageError
+from ctnet.data.problems import Problem
+from ctnet.recipe import Augmentation
+from ctnet.targets import Grid, Target
+from ctnet.task import Task
+
+Key = tuple[int, int]  #: (epoch, index of the image)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step eats.
+
+    Attributes:
+        images: (B, H, W, 3) uint8, RGB.
+        targets: head name -> ragged targets of the batch.
+        indices: which images of the data set these are.
+        problems: images of the batch that could not be read, and were left out.
+    """
+
+    images: Tensor
+    targets: Mapping[str, Target]
+    indices: tuple[int, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pin_memory(self) -> Batch:
+        targets = {name: target.pin_memory() for name, target in self.targets.items()}
+        return Batch(self.images.pin_memory(), targets, self.indices, self.problems)
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to the training device, without waiting where memory is pinned."""
+        targets = {name: target.to(device) for name, target in self.targets.items()}
+        return Batch(self.images.to(device, non_blocking=True), targets, self.indices, self.problems)
+
+
+@dataclass(frozen=True)
+class EncodedSample:
+    """One augmented image with its targets, as a worker hands it to collation."""
+
+    image: np.ndarray
+    targets: Mapping[str, Target]
+    index: int
+
+
+class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem]):
+    """Augmented, encoded samples by (epoch, index): the same key and seed give the same sample anywhere."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        task: Task,
+        input_size: tuple[int, int],
+        augmentation: Augmentation,
+        seed: int = 0,
+        stride: int = 4,
+    ) -> None:
+        """Args:
+        dataset: images and annotations.
+        task: encodes them.
+        input_size: (width, height), pixels.
+        augmentation: how images vary.
+        seed: of the whole run.
+        stride: input pixels per output cell.
+        """
+        self.dataset = dataset
+        self.task = task
+        self.input_size = input_size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.stride = stride
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> EncodedSample | Problem:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        try:
+            sample = self.dataset[index]
+        except ImageError as error:
+            return Problem("unreadable image", str(self.dataset.image_path(index)), str(error))
+        height, width = sample.image.shape[:2]
+        view = random_view(rng, (width, height), self.input_size, self.augmentation)
+        image = jitter(rng, view.affine.warp(sample.image, self.input_size), self.augmentation)
+        instances = view_instances(sample.instances, view, self.task, width)
+        on_grid = move(instances, Affine.scaling(1 / self.stride), self.task.point_fields)
+        grid = Grid(self.input_size[1] // self.stride, self.input_size[0] // self.stride)
+        return EncodedSample(image, self.task.encode(on_grid, grid), index)
+
+
+def collate(samples: Sequence[EncodedSample | Problem]) -> Batch:
+    """Stack images, join ragged targets; what could not be read is listed in ``problems``."""
+    good = [sample for sample in samples if isinstance(sample, EncodedSample)]
+    problems = tuple(sample for sample in samples if isinstance(sample, Problem))
+    if not good:
+        return Batch(torch.zeros(0, 0, 0, 3, dtype=torch.uint8), {}, (), problems)
+    targets = {
+        name: type(first).collate([sample.targets[name] for sample in good])  # type: ignore[arg-type]
+        for name, first in good[0].targets.items()
+    }
+    images = torch.from_numpy(np.stack([sample.image for sample in good]))
+    return Batch(images, targets, tuple(sample.index for sample in good), problems)
+
+
+@dataclass
+class _Order:
+    """Batches of keys for one epoch at a time, shuffled by (seed, epoch); can begin in the middle."""
+
+    length: int
+    batch_size: int
+    seed: int
+    epoch: int = 0
+    start: int = 0
+
+    def __len__(self) -> int:
+        return -(-self.length // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        for number in range(self.start, len(self)):
+            chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield [(self.epoch, int(index)) for index in chosen]
+
+
+@dataclass
+class Loader:
+    """Training batches epoch by epoch.
+
+    Attributes:
+        samples: what is loaded.
+        batch_size: images a batch (the last batch of an epoch holds what is left).
+        workers: worker processes; 0 loads in the calling process.
+        seed: of the shuffling.
+        pin_memory: for fast copies to a GPU.
+    """
+
+    samples: TrainingSet
+    batch_size: int
+    workers: int = 0
+    seed: int = 0
+    pin_memory: bool = False
+    _order: _Order = field(init=False)
+    _loader: DataLoader[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._order = _Order(len(self.samples), self.batch_size, self.seed)
+        self._loader = DataLoader(
+            self.samples,
+            batch_sampler=self._order,  # type: ignore[arg-type]
+            collate_fn=collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.pin_memory,
+            worker_init_fn=quiet_worker if self.workers else None,
+            # Its own stream: a loader that begins in mid-epoch must not move the global one.
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self._order)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch ``start`` on."""
+        self._order.epoch, self._order.start = number, start
+        yield from self._loader
+
+
+def default_workers(device: torch.device) -> int:
+    """Worker processes that keep the device fed without taking the cores it computes on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device.type == "cpu":
+        return 1 if cores > 1 else 0
+    return max(1, min(8, cores - 1))
+
+
+def quiet_worker(worker: int) -> None:
+    """One thread a worker (the cores belong to the others), and Ctrl-C is the main process's business."""
+    import signal
+
+    import cv2
+
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

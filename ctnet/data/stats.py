@@ -1,0 +1,116 @@
+"""Figures of a data set: images, objects by class and size, how large and how many."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctnet.data.dataset import Dataset, splits
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+SIZE_LIMITS = (32**2, 96**2)
+"""COCO's limits of small, medium and large, square pixels of the annotation's ``area``."""
+
+
+@dataclass(frozen=True)
+class SplitStats:
+    """Figures of one split. All but the counts of crowd regions are about single objects.
+
+    Attributes:
+        split: its name.
+        images: number of images.
+        images_without_object: those among them that show no object.
+        objects: number of usable annotations that are no crowd.
+        crowd: number of crowd regions.
+        by_category: objects of each category name, in the order of the file.
+        by_size: objects that are small, medium and large in COCO's sense.
+        objects_per_image, width, height, aspect: values at ``QUANTILES``; box sides in image pixels, aspect
+            is width / height; empty without objects.
+        mean_objects_per_image: objects / images.
+    """
+
+    split: str
+    images: int
+    images_without_object: int
+    objects: int
+    crowd: int
+    by_category: dict[str, int]
+    by_size: dict[str, int]
+    mean_objects_per_image: float
+    objects_per_image: tuple[float, ...]
+    width: tuple[float, ...]
+    height: tuple[float, ...]
+    aspect: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class DatasetStats:
+    """Figures of a data directory.
+
+    Attributes:
+        directory: the data directory.
+        splits: the figures of each split.
+        skipped: number of bad records, which no figure counts.
+    """
+
+    directory: Path
+    splits: tuple[SplitStats, ...]
+    skipped: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        return {
+            "directory": str(self.directory),
+            "skipped_records": self.skipped,
+            "quantiles": list(QUANTILES),
+            "splits": [dataclasses.asdict(split) for split in self.splits],
+        }
+
+
+def dataset_stats(directory: str | Path, split: str | None = None) -> DatasetStats:
+    """Count and measure the objects of a data directory. No image is read.
+
+    Args:
+        directory: the data directory.
+        split: its name; by default all splits.
+
+    Raises:
+        CtnetError: when the directory or an annotation file cannot be read.
+    """
+    datasets = [Dataset.open(directory, name) for name in ([split] if split else splits(directory))]
+    skipped = sum(len(dataset.problems) for dataset in datasets)
+    return DatasetStats(Path(directory), tuple(map(split_stats, datasets)), skipped)
+
+
+def split_stats(dataset: Dataset) -> SplitStats:
+    """The figures of one data set."""
+    coco = dataset.coco
+    usable = coco.usable & np.isin(coco.image_index, dataset.rows)
+    single = usable & ~coco.crowd
+    per_image = np.bincount(coco.image_index[single], minlength=len(coco))[dataset.rows]
+    width, height = coco.boxes[single, 2:].T
+    category_ids = coco.category_ids[single]
+    bins = np.searchsorted(SIZE_LIMITS, coco.areas[single], side="right")
+    return SplitStats(
+        split=dataset.split,
+        images=len(dataset),
+        images_without_object=int((per_image == 0).sum()),
+        objects=int(single.sum()),
+        crowd=int((usable & coco.crowd).sum()),
+        by_category={c["name"]: int((category_ids == int(c["id"])).sum()) for c in dataset.categories},
+        by_size=dict(zip(("small", "medium", "large"), np.bincount(bins, minlength=3).tolist(), strict=True)),
+        mean_objects_per_image=float(per_image.mean()),
+        objects_per_image=_quantiles(per_image),
+        width=_quantiles(width),
+        height=_quantiles(height),
+        aspect=_quantiles(width / height),
+    )
+
+
+def _quantiles(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
+    return tuple(np.quantile(values, QUANTILES).tolist()) if len(values) else ()

@@ -1,0 +1,246 @@
+"""Synthetic scenes with known boxes, and data directories written from any task's examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ctnet.errors import os_error
+from ctnet.files import write_json
+from ctnet.progress import track
+from ctnet.records import ImageInfo, Instances, Sample
+
+if TYPE_CHECKING:
+    from ctnet.task import Task
+
+#: The categories of ``draw_scene`` as a COCO file lists them; label i is entry i.
+SHAPES: tuple[dict[str, Any], ...] = tuple(
+    {"id": number, "name": name, "supercategory": "shape"}
+    for number, name in enumerate(("disc", "square", "triangle", "ring", "cross"), start=1)
+)
+
+_MOST_OBJECTS = 8
+_LEAST_VISIBLE = 0.3
+_SUPERSAMPLING = 4
+
+
+def draw_scene(rng: np.random.Generator, size: tuple[int, int], classes: int = len(SHAPES)) -> Sample:
+    """Draw shapes of several kinds, sizes and colours over a textured background.
+
+    Later shapes hide parts of earlier ones; a shape of which less than 30 % would be seen is left out.
+    A box is tight around the whole shape, hidden parts included, and clipped to the image.
+
+    Args:
+        rng: the only source of randomness; the same state gives the same scene.
+        size: (width, height) in pixels, at least 32 each.
+        classes: how many of ``SHAPES`` appear, counted from the first; more than there are means all.
+
+    Returns:
+        A sample with one to eight instances, boxes in image pixels, and a placeholder identity.
+    """
+    width, height = size
+    if min(size) < 32:
+        raise ValueError(f"a scene must be at least 32 pixels wide and high, got {width}x{height}")
+    outlines = _OUTLINES[: max(1, classes)]
+    count = int(rng.integers(1, _MOST_OBJECTS + 1))
+    shapes: list[_Shape] = []
+    while not shapes:  # all can be hidden, by the image's border
+        shapes = _drop_hidden([_place(rng, size, outlines) for _ in range(count)], size)
+    canvas = _background(rng, width, height)
+    for shape in shapes:
+        _paint(rng, canvas, shape)
+    canvas += (rng.random(canvas.shape, np.float32) - 0.5) * np.float32(rng.uniform(4, 24))
+    image = np.clip(canvas, 0, 255).astype(np.uint8)
+    limits = np.array([width, height, width, height], np.float32)
+    boxes = np.clip(np.stack([shape.box for shape in shapes]), 0, limits)
+    instances = Instances.of(boxes, [shape.label for shape in shapes])
+    return Sample(image, instances, ImageInfo(0, "scene", width, height))
+
+
+def write_dataset(
+    task: Task,
+    directory: str | Path,
+    counts: Mapping[str, int],
+    size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+    prefix: str = "instances",
+) -> None:
+    """Write a data directory of a task's example scenes.
+
+    The images come first and the annotation file of a split last, so a directory that has the file is whole.
+    Scene i of a split depends on the seed, the split's name and i alone.
+
+    Args:
+        task: gives the scenes (``example``), their annotations (``annotate``) and the categories.
+        directory: gets ``annotations/<prefix>_<split>.json`` and ``<split>/<number>.jpg``.
+        counts: number of scenes by split name.
+        size: (width, height) of every scene, pixels.
+        seed: of all randomness.
+        prefix: of the annotation files' names.
+
+    Raises:
+        CtnetError: when the directory cannot be written.
+    """
+    directory = Path(directory)
+    for split, count in counts.items():
+        content = _write_split(task, directory / split, count, size, [seed, *split.encode()])
+        write_json(directory / "annotations" / f"{prefix}_{split}.json", content, indent=None)
+
+
+def _write_split(
+    task: Task, folder: Path, count: int, size: tuple[int, int], seed: Sequence[int]
+) -> dict[str, Any]:
+    """Write one split's images and return the content of its annotation file."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id in track(range(1, count + 1), f"drawing {folder.name}"):
+        sample = task.example(np.random.default_rng([*seed, image_id]), size)
+        height, width = sample.image.shape[:2]
+        file_name = f"{image_id:06d}.jpg"
+        _write_jpeg(folder / file_name, sample.image)
+        record = {**sample.info.record, "id": image_id, "file_name": file_name}
+        images.append({**record, "width": width, "height": height})
+        for annotation in task.annotate(sample.instances):
+            annotations.append({**annotation, "id": len(annotations) + 1, "image_id": image_id})
+    return {"images": images, "annotations": annotations, "categories": [dict(c) for c in task.categories]}
+
+
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
+    encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise os_error(error, "write", path) from error
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A shape in its place.
+
+    Attributes:
+        label: index into ``SHAPES``.
+        box: (4,) float32 xyxy, image pixels, not clipped.
+        x, y: the image pixel of the mask's first element; may lie outside the image.
+        coverage: (h, w) float32, the part of each pixel that the shape covers.
+    """
+
+    label: int
+    box: np.ndarray
+    x: int
+    y: int
+    coverage: np.ndarray
+
+    def overlap(self, width: int, height: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Where shape and image overlap: rows and columns of the image, and those of the mask."""
+        left, top = max(self.x, 0), max(self.y, 0)
+        right = min(self.x + self.coverage.shape[1], width)
+        bottom = min(self.y + self.coverage.shape[0], height)
+        mask = slice(top - self.y, bottom - self.y), slice(left - self.x, right - self.x)
+        return (slice(top, bottom), slice(left, right)), mask
+
+
+def _regular(corners: int, radius: float = 1.0) -> np.ndarray:
+    """A regular polygon, (corners, 2); with many corners, a circle."""
+    angles = (np.arange(corners) + 0.5) * 2 * np.pi / corners
+    return radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+def _plus(arm: float) -> np.ndarray:
+    quarter = np.array([[1, -arm], [1, arm], [arm, arm]])
+    turns = [np.array([[0, -1], [1, 0]]), np.array([[-1, 0], [0, -1]]), np.array([[0, 1], [-1, 0]])]
+    return np.concatenate([quarter, *(quarter @ turn.T for turn in turns)])
+
+
+# One entry for each of SHAPES: closed outlines around the origin; a second outline cuts a hole.
+_OUTLINES = (
+    [_regular(72)],
+    [_regular(4)],
+    [_regular(3)],
+    [_regular(72), _regular(72, 0.55)],
+    [_plus(0.32)],
+)
+
+
+def _place(
+    rng: np.random.Generator, size: tuple[int, int], outlines: Sequence[Sequence[np.ndarray]]
+) -> _Shape:
+    """Choose kind, size, stretch, rotation and place of a shape, and work out which pixels it covers."""
+    label = int(rng.integers(len(outlines)))
+    shorter = min(size)
+    longer_side = np.exp(rng.uniform(np.log(max(10, shorter / 20)), np.log(shorter / 2)))
+    stretch = np.exp(rng.uniform(-0.2, 0.2, 2))
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    contours = [(outline * stretch) @ turn.T for outline in outlines[label]]
+    low, high = contours[0].min(0), contours[0].max(0)
+    center = rng.uniform(0.08, 0.92, 2) * size
+    scale = longer_side / (high - low).max()
+    contours = [(contour - (low + high) / 2) * scale + center for contour in contours]
+    box = np.concatenate([contours[0].min(0), contours[0].max(0)])
+    x, y = np.floor(box[:2]).astype(int)
+    columns, rows = np.ceil(box[2:]).astype(int) - (x, y)
+    coverage = _coverage([contour - (x, y) for contour in contours], columns, rows)
+    return _Shape(label, box.astype(np.float32), int(x), int(y), coverage)
+
+
+def _coverage(contours: Sequence[np.ndarray], width: int, height: int) -> np.ndarray:
+    """The covered part of every pixel: filled at four times the resolution, then averaged."""
+    fine = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), np.uint8)
+    # OpenCV's integer coordinates are pixel centres, ours pixel edges; shift=4 counts in sixteenths.
+    points = [np.round((contour * _SUPERSAMPLING - 0.5) * 16).astype(np.int32) for contour in contours]
+    cv2.fillPoly(fine, points, 255, shift=4)
+    mean = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
+    return mean.astype(np.float32) / 255
+
+
+def _drop_hidden(shapes: Sequence[_Shape], size: tuple[int, int]) -> list[_Shape]:
+    """The shapes, drawn in this order, of which enough remains to be seen."""
+    width, height = size
+    kept: list[_Shape] = []
+    hidden = np.zeros((height, width), np.float32)
+    for shape in reversed(shapes):
+        inside, part = shape.overlap(width, height)
+        seen = (shape.coverage[part] * (1 - hidden[inside])).sum()
+        if seen >= _LEAST_VISIBLE * shape.coverage.sum():
+            kept.append(shape)
+            hidden[inside] = np.maximum(hidden[inside], shape.coverage[part])
+    return kept[::-1]
+
+
+def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """A (height, width, 3) float32 canvas: colour gradients, clouds and grain, often stripes."""
+    canvas = np.full((height, width, 3), rng.uniform(70, 185, 3), np.float32)
+    for cells, strength in ((2, 50), (6, 30), (24, 22), (80, 16)):
+        values = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32) * rng.uniform(0, strength)
+        canvas += cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.5:
+        canvas += _stripes(rng, width, height)
+    return canvas
+
+
+def _stripes(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    period = np.exp(rng.uniform(np.log(6), np.log(max(width, height) / 3)))
+    angle = rng.uniform(0, np.pi)
+    x = np.arange(width) * (np.cos(angle) * 2 * np.pi / period)
+    y = np.arange(height) * (np.sin(angle) * 2 * np.pi / period)
+    wave = np.sin((x + y[:, None]).astype(np.float32))
+    striped: np.ndarray = wave[:, :, None] * rng.uniform(-30, 30, 3).astype(np.float32)
+    return striped
+
+
+def _paint(rng: np.random.Generator, canvas: np.ndarray, shape: _Shape) -> None:
+    """Paint a shape onto the canvas in a colour that differs from what lies below, lightly shaded."""
+    inside, part = shape.overlap(canvas.shape[1], canvas.shape[0])
+    below = canvas[inside]
+    candidates = rng.uniform(10, 245, (3, 3))
+    colour = candidates[np.abs(candidates - below.mean((0, 1))).sum(1).argmax()].astype(np.float32)
+    rows, columns = below.shape[:2]
+    shading = 1 + rng.uniform(-0.25, 0.25, (2, 2)).astype(np.float32)
+    shaded = cv2.resize(shading, (columns, rows))[:, :, None] * colour
+    below += shape.coverage[part][:, :, None] * (shaded - below)

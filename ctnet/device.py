@@ -1,0 +1,62 @@
+"""Choosing a device, and what it can do."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from ctnet.errors import CtnetError
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that exists.
+
+    Raises:
+        CtnetError: for a device that this machine or this build of torch does not have.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CtnetError(f"device {name!r} cannot be used here; use auto or cpu, and see `ctnet doctor`") from error
+    return device
+
+
+def choose_amp(name: str, device: torch.device) -> torch.dtype | None:
+    """The type for autocast: "off", "bf16", "fp16", or "auto" (bf16 on a GPU that has it, else off).
+
+    Raises:
+        CtnetError: for another name.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    if name == "off":
+        return None
+    if name not in AMP_TYPES:
+        raise CtnetError(f"--amp is {name!r}; it must be auto, off, bf16 or fp16")
+    return AMP_TYPES[name]
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Mixed precision on the device, or nothing when ``dtype`` is None."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Images (B, H, W, 3) uint8 RGB -> the network's input (B, 3, H, W) float32 in channels-last layout.
+
+    Args:
+        mean, std: per channel, on the scale 0..1.
+    """
+    values = images.to(torch.float32)
+    scale = values.new_tensor([1 / (255 * s) for s in std])
+    shift = values.new_tensor([-m / s for m, s in zip(mean, std, strict=True)])
+    return torch.addcmul(shift, values, scale).permute(0, 3, 1, 2)

@@ -1,0 +1,34 @@
+"""What ctnet raises when the user, not the program, has to change something."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class CtnetError(Exception):
+    """A mistake that the user can mend: one line that says what, where and the mend.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> CtnetError:
+    """The error for a name that is not registered; offers the nearest ones.
+
+    Args:
+        kind: what was looked up, in the singular ("backbone", "task", ...).
+        name: what the user wrote.
+        known: all valid names.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+    return CtnetError(f"there is no {kind} called {name!r}; {hint}")
+
+
+def os_error(error: OSError, action: str, path: str | Path) -> CtnetError:
+    """Turn an operating-system error (full disk, read-only folder, missing file) into one clear line."""
+    reason = error.strerror or type(error).__name__
+    return CtnetError(f"cannot {action} {path}: {reason}")

@@ -1,0 +1,133 @@
+"""What every evaluator does: gather detections image by image, and join those of several processes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ctnet.errors import CtnetError
+from ctnet.records import Detections
+
+#: What one process found, by image id; plain enough to send to another process.
+State = dict[int, Detections]
+
+
+class Evaluator(ABC):
+    """Measures the detections of a data set's images.
+
+    An image that was never handed over counts as one in which nothing was found. Neither the order of the
+    images nor their distribution over processes changes a figure; an image handed over twice (a sampler that
+    pads its last batch) counts once.
+
+    Attributes:
+        main_metric: the figure of ``compute`` that tells which of two models is better; higher is better.
+        class_names: name of each label.
+    """
+
+    main_metric: ClassVar[str]
+
+    def __init__(
+        self,
+        ground_truth: Mapping[str, Any],
+        category_ids: Sequence[int] | np.ndarray,
+        class_names: Sequence[str],
+    ) -> None:
+        """Prepare for the images of a COCO annotation file.
+
+        Args:
+            ground_truth: the content of the file; it is not changed.
+            category_ids: category id of each label; annotations of other categories play no part.
+            class_names: name of each label.
+
+        Raises:
+            CtnetError: for an annotation that cannot be evaluated, and when no object is left to be found.
+        """
+        self.category_ids = [int(category_id) for category_id in category_ids]
+        self.class_names = [str(name) for name in class_names]
+        self._image_names = {int(image["id"]): image.get("file_name", "") for image in ground_truth["images"]}
+        self._annotations = self._checked_annotations(ground_truth)
+        self._detections: State = {}
+
+    def update(self, image_id: int, detections: Detections) -> None:
+        """Take in the detections of one image.
+
+        Args:
+            image_id: as in the ground truth.
+            detections: numpy columns, boxes in image pixels.
+
+        Raises:
+            CtnetError: for an image that the ground truth does not have, and for scores or boxes that are
+                NaN or infinite.
+        """
+        if image_id not in self._image_names:
+            raise CtnetError(
+                f"image id {image_id} is not in the ground truth, which has {len(self._image_names)} images; "
+                "are these results of another data set or split?"
+            )
+        for name in ("scores", "boxes"):
+            if not np.isfinite(getattr(detections, name)).all():
+                raise CtnetError(
+                    f"a detection in image {image_id} ({self._image_names[image_id]}) has NaN or infinite "
+                    f"{name}; the model has diverged or its weights are damaged"
+                )
+        self._detections[int(image_id)] = detections
+
+    def state(self) -> State:
+        """All that was handed over so far, to be merged elsewhere."""
+        return dict(self._detections)
+
+    def merge(self, states: Iterable[State]) -> None:
+        """Take in what other processes gathered."""
+        for state in states:
+            self._detections.update(state)
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """The figures by name. A figure that is not defined (no such object exists) is left out."""
+
+    def results(self) -> list[dict[str, Any]]:
+        """All detections as a COCO results file has them, ordered by image; boxes xywh, not rounded."""
+        entries: list[dict[str, Any]] = []
+        for image_id in sorted(self._detections):
+            detections = self._detections[image_id]
+            boxes = np.asarray(detections.boxes, np.float64).reshape(-1, 4)
+            # A size regression may come out negative early in training; such a box covers nothing.
+            sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+            columns = zip(
+                np.concatenate([boxes[:, :2], sizes], 1).tolist(),
+                np.asarray(detections.scores, np.float64).tolist(),
+                np.asarray(detections.labels).tolist(),
+                strict=True,
+            )
+            for bbox, score, label in columns:
+                category_id = self.category_ids[label]
+                entries.append(
+                    {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}
+                )
+        return entries
+
+    def _checked_annotations(self, ground_truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Own copies of the annotations that count, with what COCO leaves optional filled in."""
+        known = set(self.category_ids)
+        annotations: list[dict[str, Any]] = []
+        for annotation in ground_truth["annotations"]:
+            if annotation["category_id"] not in known:
+                continue
+            bbox = annotation.get("bbox")
+            if annotation["image_id"] not in self._image_names or bbox is None or len(bbox) != 4:
+                raise CtnetError(
+                    f"annotation id {annotation.get('id')} of the ground truth has no bbox of four numbers "
+                    "or belongs to no image; see `ctnet data check`"
+                )
+            crowd = int(annotation.get("iscrowd", 0))
+            area = annotation.get("area", bbox[2] * bbox[3])
+            annotations.append({**annotation, "id": len(annotations) + 1, "iscrowd": crowd, "area": area})
+        if all(annotation["iscrowd"] for annotation in annotations):
+            raise CtnetError(
+                "the ground truth holds no object of the model's classes, so there is nothing to measure; "
+                "give a split that has annotations"
+            )
+        return annotations

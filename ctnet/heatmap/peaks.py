@@ -1,0 +1,66 @@
+"""Peaks of heatmaps, and reading dense maps at them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class FoundPeaks(NamedTuple):
+    """The k highest peaks of each image, best first; all tensors (B, k)."""
+
+    score: Tensor  #: float, the heatmap's value
+    channel: Tensor  #: int64
+    x: Tensor  #: int64, pixel column
+    y: Tensor  #: int64, pixel row
+
+
+def suppress_non_peaks(heatmap: Tensor) -> Tensor:
+    """Keep the cells that no neighbour of their 3x3 window exceeds; set the rest to 0.
+
+    Args:
+        heatmap: (B, C, H, W) of non-negative values.
+
+    Source: section 3, "from points to bounding boxes".
+    """
+    highest = functional.max_pool2d(heatmap, kernel_size=3, stride=1, padding=1)
+    return torch.where(heatmap == highest, heatmap, 0.0)
+
+
+def find_peaks(heatmap: Tensor, k: int) -> FoundPeaks:
+    """The k highest 3x3 peaks over all channels of each image.
+
+    Where an image has fewer than k peaks, the remaining rows have score 0. Where the whole map has fewer than
+    k cells, there are as many rows as cells.
+
+    Args:
+        heatmap: (B, C, H, W), probabilities.
+        k: rows wanted per image.
+
+    Source: section 3, "from points to bounding boxes".
+    """
+    _, channels, height, width = heatmap.shape
+    # The best k of each channel first: the final choice then sorts C x k values rather than C x H x W.
+    per_channel, cell = suppress_non_peaks(heatmap).flatten(2).topk(min(k, height * width), dim=2)
+    score, position = per_channel.flatten(1).topk(min(k, channels * height * width), dim=1)
+    channel = torch.div(position, per_channel.shape[2], rounding_mode="floor")
+    cell = cell.flatten(1).gather(1, position)
+    y = torch.div(cell, width, rounding_mode="floor")
+    return FoundPeaks(score, channel, cell - y * width, y)
+
+
+def gather(maps: Tensor, peaks: FoundPeaks) -> Tensor:
+    """Read a dense map at peaks.
+
+    Args:
+        maps: (B, D, H, W).
+        peaks: k peaks per image.
+
+    Returns:
+        (B, k, D).
+    """
+    index = (peaks.y * maps.shape[3] + peaks.x).unsqueeze(1).expand(-1, maps.shape[1], -1)
+    return maps.flatten(2).gather(2, index).transpose(1, 2)

@@ -1,0 +1,73 @@
+"""A recipe: schedule and hyper-parameters of a training, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images vary.
+
+    Attributes:
+        flip: probability of mirroring left and right.
+        scale: smallest and largest factor on the image's longer side, drawn in steps of 0.1; None keeps it.
+        crop: whether the crop's centre moves (inside the border rule of the released code).
+        colour: strength of brightness, contrast and saturation jitter; 0 for none.
+        lighting: standard deviation of the PCA lighting noise; 0 for none.
+    """
+
+    flip: float = 0.5
+    scale: tuple[float, float] | None = (0.6, 1.3)
+    crop: bool = True
+    colour: float = 0.4
+    lighting: float = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that ``ctnet train`` needs beyond data, task and backbone; each field is an option of it.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images a step.
+        learning_rate: at ``batch_size`` images a step; another batch scales it linearly.
+        drops: epochs after which the rate falls by 10 (schedule "step").
+        schedule: "step" or "cosine" (to zero over all epochs).
+        optimizer: "adam" or "adamw".
+        weight_decay: of the optimizer.
+        warmup: iterations over which the rate rises linearly from 0.
+        clip_norm: largest gradient norm; None leaves gradients alone.
+        ema: decay of the moving average of weights that is evaluated and kept; 0 for none.
+        size: (width, height) of the network input, pixels.
+        augmentation: how training images vary.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    drops: tuple[int, ...] = ()
+    schedule: Literal["step", "cosine"] = "step"
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = 0.0
+    warmup: int = 0
+    clip_norm: float | None = None
+    ema: float = 0.0
+    size: tuple[int, int] = (512, 512)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+#: A few hundred images and no pretrained weights: ctnet's own, see docs/results.md for what it reaches.
+SMALL = Recipe(
+    epochs=40,
+    batch_size=16,
+    learning_rate=1e-3,
+    schedule="cosine",
+    optimizer="adamw",
+    weight_decay=1e-2,
+    warmup=60,
+    clip_norm=10.0,
+    ema=0.99,
+    augmentation=Augmentation(scale=(0.8, 1.2), colour=0.2, lighting=0.05),
+)

@@ -1,0 +1,195 @@
+"""The records that travel between data, tasks and results: Annotations, Instances, Detections, Sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+from typing_extensions import Self
+
+
+class Annotations(Protocol):
+    """The annotations of one image as a data set gives them to ``Task.parse``.
+
+    A sequence of the file's own dictionaries (parsed only when asked for), with the columns that every
+    task needs as arrays.
+    """
+
+    boxes: np.ndarray  #: (N, 4) float32 xyxy, image pixels
+    category_ids: np.ndarray  #: (N,) int64, as in the file
+    crowd: np.ndarray  #: (N,) bool
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+
+class _Columns:
+    """Named columns of equal length; ``extra`` holds the task's own, read as attributes."""
+
+    extra: Mapping[str, Any]
+    _own: tuple[str, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        extra = self.__dict__.get("extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(
+            f"{type(self).__name__} has no field {name!r}; it has {', '.join((*self._own, *extra))}"
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """All columns by name."""
+        return {**{name: getattr(self, name) for name in self._own}, **self.extra}
+
+    def replace(self, **columns: Any) -> Self:
+        """A copy with some columns exchanged or added."""
+        return self._of({**self.fields(), **columns})
+
+    def __getitem__(self, rows: Any) -> Self:
+        """The rows that an index array, mask or slice selects (of a batch: its images)."""
+        if isinstance(rows, (int, np.integer)):
+            rows = slice(rows, rows + 1)
+        return self._of({name: column[rows] for name, column in self.fields().items()})
+
+    @classmethod
+    def _of(cls, columns: Mapping[str, Any]) -> Self:
+        own = {name: columns[name] for name in cls._own}
+        return cls(**own, extra={name: value for name, value in columns.items() if name not in own})
+
+    def _check_lengths(self) -> None:
+        lengths = {name: len(column) for name, column in self.fields().items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"{type(self).__name__} needs columns of one length, got {lengths}")
+
+
+@dataclass(frozen=True)
+class Instances(_Columns):
+    """The annotated objects of one image, in the frame that the context names (image, input or grid).
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy.
+        labels: (N,) int64, contiguous from 0.
+        crowd: (N,) bool, True for a region that holds many objects.
+        extra: the task's own columns, numpy arrays with N rows; also readable as attributes.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    _own = ("boxes", "labels", "crowd")
+
+    def __post_init__(self) -> None:
+        self._check_lengths()
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"Instances.boxes must be (N, 4), got {self.boxes.shape}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of(cls, boxes: Any, labels: Any, crowd: Any = None, **extra: np.ndarray) -> Instances:
+        """Instances from anything array-like, converted to the right types."""
+        labels = np.asarray(labels, np.int64).reshape(-1)
+        crowd = np.zeros(len(labels), bool) if crowd is None else np.asarray(crowd, bool)
+        return cls(np.asarray(boxes, np.float32).reshape(-1, 4), labels, crowd, extra)
+
+
+@dataclass(frozen=True)
+class Detections(_Columns):
+    """What was found, best first.
+
+    ``Task.decode`` makes them for a batch: torch tensors with a leading axis B and exactly k rows per image,
+    on the output grid. Everywhere else they belong to one image: numpy arrays, in image pixels.
+
+    Attributes:
+        boxes: ([B,] N, 4) float32, xyxy.
+        scores: ([B,] N) float32 in [0, 1].
+        labels: ([B,] N) int64, contiguous from 0.
+        extra: the task's own columns; also readable as attributes.
+    """
+
+    boxes: Any
+    scores: Any
+    labels: Any
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    _own = ("boxes", "scores", "labels")
+
+    def __post_init__(self) -> None:
+        self._check_lengths()
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def of_truth(cls, instances: Instances) -> Detections:
+        """Annotated objects (no crowds) as detections of score 1, to be drawn or measured like them."""
+        kept = instances[~instances.crowd]
+        return cls(kept.boxes, np.ones(len(kept), np.float32), kept.labels, kept.extra)
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No detection at all, without task columns."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    def per_image(self) -> list[Detections]:
+        """Split a batch of tensors into one numpy record per image."""
+        columns = {name: _to_numpy(column) for name, column in self.fields().items()}
+        return [
+            Detections._of({name: column[image] for name, column in columns.items()})
+            for image in range(len(self))
+        ]
+
+    def above(self, score: float) -> Detections:
+        """Those with at least this score."""
+        return self[self.scores >= score]
+
+
+def _to_numpy(column: Any) -> np.ndarray:
+    return column.detach().float().cpu().numpy() if _is_float(column) else np.asarray(column.cpu())
+
+
+def _is_float(column: Tensor) -> bool:
+    return column.is_floating_point()
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What is known of an image besides its pixels.
+
+    Attributes:
+        image_id: as in the COCO file (or the running number of a file in ``predict``).
+        file_name: as in the COCO file.
+        width, height: pixels.
+        record: the image's whole entry of the COCO file (a camera's ``calib``, say).
+    """
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its instances.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        instances: in image pixels.
+        info: identity and size of the image.
+    """
+
+    image: np.ndarray
+    instances: Instances
+    info: ImageInfo
+
+
+Categories = Sequence[Mapping[str, Any]]

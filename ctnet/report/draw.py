@@ -1,0 +1,230 @@
+"""Drawing on images. Every function returns a new image and leaves its input as it was."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_HEIGHT = 21.0  # pixels of a capital letter at scale 1
+_GAP = 6
+_PAPER = (250, 250, 250)
+_INK = (30, 30, 30)
+
+#: Where a caption goes: x1, y1, x2, y2 in pixels.
+Place = tuple[int, int, int, int]
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray | None,
+    class_names: Sequence[str],
+) -> np.ndarray:
+    """Draw boxes with the names of their classes; the best score ends on top.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        boxes: (N, 4) xyxy, image pixels.
+        labels: (N,) int; a class has the same colour in every picture.
+        scores: (N,) in [0, 1], written behind the name as a percentage; None for ground truth.
+        class_names: name of each label.
+
+    Returns:
+        A new (H, W, 3) uint8 image.
+    """
+    canvas = np.array(image, order="C")
+    best_first = np.arange(len(labels)) if scores is None else np.argsort(-scores, kind="stable")
+    texts = {
+        row: caption(int(labels[row]), class_names, None if scores is None else float(scores[row]))
+        for row in best_first
+    }
+    places: dict[int, Place] = {}
+    for row in best_first:
+        places[row] = free_place(canvas, texts[row], boxes[row], list(places.values()))
+    for row in best_first[::-1]:
+        draw_rectangle(canvas, boxes[row], class_colour(int(labels[row])))
+    for row in best_first[::-1]:  # after all boxes, so that no line crosses a name
+        draw_caption(canvas, texts[row], places[row], class_colour(int(labels[row])))
+    return canvas
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """The RGB colour of a class: bright, the same in every run, far from those of the labels beside it."""
+    hue = (0.58 + label * (math.sqrt(5) - 1) / 2) % 1  # the golden section spreads any number of hues
+    value = (1.0, 0.85, 0.95)[label % 3]
+    saturation = (0.75, 0.9, 0.55)[label // 3 % 3]
+    hsv = np.array([[[hue * 360, saturation, value]]], np.float32)
+    red, green, blue = (cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0] * 255).round().astype(int).tolist()
+    return red, green, blue
+
+
+def caption(label: int, class_names: Sequence[str], score: float | None = None) -> str:
+    """The words on a box: the class in letters that can be drawn, and the score in percent."""
+    name = drawable(class_names[label]) or f"class {label}"
+    return name if score is None else f"{name} {100 * score:.0f}%"
+
+
+def drawable(text: str) -> str:
+    """The text in ASCII, without accents; empty where too little would remain to be read.
+
+    OpenCV's fonts have no other letters and would print question marks.
+    """
+    plain = text.translate(_PLAIN)
+    plain = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode().strip()
+    letters = sum(not unicodedata.combining(character) for character in unicodedata.normalize("NFKC", text))
+    return plain if 2 * len(plain) >= letters else ""
+
+
+# Letters that are no accented forms and so would vanish.
+_PLAIN = str.maketrans(
+    {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
+)
+
+
+def line_width(image: np.ndarray) -> int:
+    """Width of lines that suits the size of an image, in pixels."""
+    width: int = max(1, round(min(image.shape[:2]) / 240))
+    return width
+
+
+def font_scale(image: np.ndarray) -> float:
+    """Scale of letters that suits the size of an image: small yet readable."""
+    height = np.clip(min(image.shape[:2]) / 45, 7, 40)
+    return float(height / _FONT_HEIGHT)
+
+
+def draw_rectangle(canvas: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Draw a box's outline onto the canvas, with a dark rim so that it shows on any background.
+
+    Args:
+        canvas: (H, W, 3) uint8; changed.
+        box: (4,) xyxy, image pixels.
+        colour: RGB.
+    """
+    height, width = canvas.shape[:2]
+    thickness = line_width(canvas)
+    x1, y1, x2, y2 = np.clip(np.round(box), 0, [width, height, width, height]).astype(int).tolist()
+    corners = (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1))
+    if min(height, width) >= 200:
+        cv2.rectangle(canvas, *corners, tuple(channel // 4 for channel in colour), thickness + 2)
+    cv2.rectangle(canvas, *corners, colour, thickness)
+
+
+def free_place(canvas: np.ndarray, text: str, box: np.ndarray, taken: Sequence[Place]) -> Place:
+    """Where a box's caption hides the least of other captions: above the box, below it or just inside.
+
+    Args:
+        canvas: (H, W, 3), the image to be drawn on; the place lies inside it, if it is big enough.
+        text: the caption.
+        box: (4,) xyxy, image pixels.
+        taken: places of the other captions.
+    """
+    width, height = _caption_size(canvas, text)
+    x1, y1, x2, y2 = np.round(box).astype(int).tolist()
+    line = line_width(canvas)
+    wanted = ((x1 - line, y1 - height), (x1 - line, y2), (x2 + line - width, y1 - height), (x1, y1))
+    places = []
+    for x, y in wanted:
+        x = min(max(x, 0), max(canvas.shape[1] - width, 0))
+        y = min(max(y, 0), max(canvas.shape[0] - height, 0))
+        places.append((x, y, x + width, y + height))
+    return min(places, key=lambda place: sum(_common_area(place, other) for other in taken))
+
+
+def draw_caption(canvas: np.ndarray, text: str, place: Place, colour: tuple[int, int, int]) -> None:
+    """Write a text on a coloured ground.
+
+    Args:
+        canvas: (H, W, 3) uint8; changed.
+        text: ASCII.
+        place: from ``free_place``.
+        colour: RGB of the ground; the letters are black or white, whichever can be read.
+    """
+    x1, y1, x2, y2 = place
+    cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour, cv2.FILLED)
+    ink = (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 128 else (255, 255, 255)
+    scale = font_scale(canvas)
+    pad = _caption_pad(canvas)
+    baseline = y1 + pad + round(_FONT_HEIGHT * scale)
+    cv2.putText(canvas, text, (x1 + pad, baseline), _FONT, scale, ink, _stroke(scale), cv2.LINE_AA)
+
+
+def _caption_size(canvas: np.ndarray, text: str) -> tuple[int, int]:
+    """Width and height of a caption's ground, with a third of a letter's height for what hangs below."""
+    scale, pad = font_scale(canvas), _caption_pad(canvas)
+    width = cv2.getTextSize(text, _FONT, scale, _stroke(scale))[0][0]
+    return width + 2 * pad, round(_FONT_HEIGHT * scale * 1.33) + 2 * pad
+
+
+def _caption_pad(canvas: np.ndarray) -> int:
+    return max(1, round(_FONT_HEIGHT * font_scale(canvas) * 0.2))
+
+
+def _stroke(scale: float) -> int:
+    """Thickness of letters, pixels."""
+    return max(1, round(scale * 1.6))
+
+
+def _common_area(first: Place, second: Place) -> int:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0) * max(height, 0)
+
+
+def side_by_side(images: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
+    """Put images in a row, each under its title.
+
+    Args:
+        images: (H, W, 3) uint8 RGB each, of any sizes; made as high as the first.
+        titles: one for each image.
+    """
+    height = images[0].shape[0]
+    return grid(
+        [_titled(_resized(image, height), title) for image, title in zip(images, titles, strict=True)]
+    )
+
+
+def grid(images: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
+    """A contact sheet: images in rows, each in the middle of a cell as big as the biggest of them.
+
+    Args:
+        images: (H, W, 3) uint8 RGB each, at least one.
+        columns: images in a row; all in one row when None.
+    """
+    columns = min(columns or len(images), len(images))
+    rows = math.ceil(len(images) / columns)
+    cell = np.max([image.shape[:2] for image in images], axis=0)
+    height, width = np.array([rows, columns]) * (cell + _GAP) + _GAP
+    sheet = np.full((height, width, 3), _PAPER, np.uint8)
+    for number, image in enumerate(images):
+        corner = np.array(divmod(number, columns)) * (cell + _GAP) + _GAP
+        top, left = corner + (cell - image.shape[:2]) // 2
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet
+
+
+def _resized(image: np.ndarray, height: int) -> np.ndarray:
+    if image.shape[0] == height:
+        return image
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    shrink = height < image.shape[0]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+
+
+def _titled(image: np.ndarray, title: str) -> np.ndarray:
+    """The image under a strip with its title, which shrinks to fit."""
+    scale = font_scale(image)
+    text = drawable(title)
+    width = cv2.getTextSize(text, _FONT, scale, 1)[0][0]
+    scale *= min(1.0, (image.shape[1] - 4) / max(width, 1))
+    strip_height = round(_FONT_HEIGHT * font_scale(image) * 2.2)
+    strip = np.full((strip_height, image.shape[1], 3), _PAPER, np.uint8)
+    baseline = round((strip_height + _FONT_HEIGHT * scale) / 2)
+    cv2.putText(strip, text, (2, baseline), _FONT, scale, _INK, _stroke(scale), cv2.LINE_AA)
+    return np.concatenate([strip, image])

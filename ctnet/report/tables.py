@@ -1,0 +1,41 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+from rich.text import Text
+
+_MOST_COLUMNS = 6
+
+
+def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Table:
+    """An evaluator's figures: a row for all classes together, then one for each class.
+
+    Args:
+        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all. Six
+            figures fit beside each other; the further ones follow below the table.
+        title: above the table.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    overall = {name: value for name, value in metrics.items() if "/" not in name}
+    for name, value in metrics.items():
+        if "/" in name:
+            figure, class_name = name.split("/", 1)
+            rows.setdefault(class_name, {})[figure] = value
+    columns = list(overall)[:_MOST_COLUMNS]
+    columns += [figure for figure in next(iter(rows.values()), {}) if figure not in columns]
+    further = [f"{name} {value:.3f}" for name, value in overall.items() if name not in columns]
+    table = Table(title=title, caption="  ".join(further) or None)
+    table.add_column("class")
+    for column in columns:
+        table.add_column(column, justify="right")
+    table.add_row("all", *_cells(overall, columns), style="bold", end_section=bool(rows))
+    for class_name, figures in rows.items():
+        table.add_row(Text(class_name), *_cells(figures, columns))
+    return table
+
+
+def _cells(figures: Mapping[str, float], columns: list[str]) -> list[str]:
+    return [f"{figures[column]:.3f}" if column in figures else "" for column in columns]

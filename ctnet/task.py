@@ -1,0 +1,238 @@
+"""The Task contract, and the discovery of tasks through entry points."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from ctnet.errors import CtnetError
+from ctnet.heads import Head
+from ctnet.options import NoOptions, parse_options
+from ctnet.plugins import discover, load_plugin
+from ctnet.recipe import SMALL, Recipe
+from ctnet.records import Annotations, Detections, ImageInfo, Instances, Sample
+from ctnet.targets import Grid, Target
+
+if TYPE_CHECKING:
+    from ctnet.data.dataset import Dataset
+    from ctnet.evaluation import Evaluator
+
+__all__ = [
+    "Annotations",
+    "Detections",
+    "Grid",
+    "ImageInfo",
+    "Instances",
+    "Sample",
+    "Task",
+    "create_task",
+    "list_tasks",
+    "load_task_class",
+]
+
+GROUP = "ctnet.tasks"
+
+
+class Task(ABC):
+    """What a detector of one kind of object-as-a-point is made of. The engine knows nothing else about it.
+
+    A subclass declares its heads, says how instances become targets and how maps become detections. The law
+    that binds the two: ``decode(paint(encode(x)))`` gives x back, up to objects that share a cell.
+
+    Attributes:
+        name: equals the entry point's name.
+        point_fields: fields of instances and detections made of (x, y) pairs; the engine moves them between
+            image, input and grid. "boxes" stays upright, other fields have shape (N, ..., 2).
+        annotation_prefix: which annotation file of a data directory is the task's own.
+        release_names: this task's heads -> their names in the authors' release.
+        metrics: names for ``evaluator``; the first is the default.
+        Options: a frozen dataclass of ``ctnet.options.option`` fields.
+        example_categories: categories of the scenes that ``example`` draws.
+    """
+
+    name: ClassVar[str]
+    point_fields: ClassVar[tuple[str, ...]] = ("boxes",)
+    annotation_prefix: ClassVar[str] = "instances"
+    release_names: ClassVar[Mapping[str, str]] = {}
+    metrics: ClassVar[tuple[str, ...]] = ("coco",)
+    Options: ClassVar[type] = NoOptions
+    example_categories: ClassVar[Sequence[Mapping[str, Any]]] = ()
+
+    heads: Mapping[str, Head]
+
+    def __init__(self, categories: Sequence[Mapping[str, Any]], **options: Any) -> None:
+        """Bind the task to a data set's categories.
+
+        Args:
+            categories: as in the COCO file (``id``, ``name``, what else the task reads); labels follow
+                the order of ids.
+            options: values for the fields of ``Options``, converted from strings where needed.
+
+        Raises:
+            CtnetError: for categories without id or name, and for options that do not exist or do not fit.
+        """
+        self.categories = _checked_categories(categories)
+        self.options: Any = parse_options(self.Options, options, f"task {self.name}")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label."""
+        return tuple(str(category["name"]) for category in self.categories)
+
+    @property
+    def category_ids(self) -> np.ndarray:
+        """(C,) int64, ascending: the data set's category id of each label."""
+        return np.array([category["id"] for category in self.categories], np.int64)
+
+    def labels(self, category_ids: np.ndarray) -> np.ndarray:
+        """Data-set category ids -> labels, -1 for an id that the task does not know."""
+        known = self.category_ids
+        position = np.searchsorted(known, category_ids).clip(max=len(known) - 1)
+        return np.where(known[position] == category_ids, position, -1)
+
+    # --- from annotations to targets
+
+    def parse(self, annotations: Annotations, image: Mapping[str, Any]) -> Instances:
+        """Annotations of one image -> instances in image pixels. Extend it to add the task's own fields.
+
+        Args:
+            annotations: those of known categories and usable boxes.
+            image: the image's entry of the COCO file.
+        """
+        return Instances(annotations.boxes, self.labels(annotations.category_ids), annotations.crowd)
+
+    def annotate(self, instances: Instances) -> list[dict[str, Any]]:
+        """Instances in image pixels -> COCO annotations without ids: the inverse of ``parse``."""
+        boxes = instances.boxes.astype(float)
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        return [
+            {
+                "category_id": int(self.categories[label]["id"]),
+                "bbox": [*(round(float(v), 2) for v in box[:2]), *(round(float(v), 2) for v in size)],
+                "area": round(float(size[0] * size[1]), 2),
+                "iscrowd": int(crowd),
+            }
+            for box, size, label, crowd in zip(boxes, sizes, instances.labels, instances.crowd, strict=True)
+        ]
+
+    def mirror_instances(self, instances: Instances, width: float) -> Instances:
+        """Instances as seen in the mirrored image: x becomes width - 1 - x. Extend it to swap left and right.
+
+        Args:
+            instances: in a frame whose pixel centres have whole coordinates.
+            width: of that frame, pixels.
+        """
+        from ctnet.data.geometry import Affine, move
+
+        return move(instances, Affine.mirror(width), self.point_fields)
+
+    @abstractmethod
+    def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
+        """Instances of one image on the output grid -> each head's targets. No cap on their number."""
+
+    # --- from maps to results
+
+    @abstractmethod
+    def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
+        """Activated maps -> exactly k detections per image on the output grid, best first.
+
+        It is exported with the network: tensor operations only, no branching on values.
+        """
+
+    def lift(self, detections: Detections, info: ImageInfo) -> Detections:
+        """Detections of one image in image pixels -> with what needs more than pixels (a camera, say)."""
+        return detections
+
+    def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
+        """Detections of one image -> entries of a COCO results file. Extend it to add the task's own."""
+        sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
+        boxes = np.concatenate([detections.boxes[:, :2], sizes], axis=1)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": int(self.categories[label]["id"]),
+                "bbox": [round(float(value), 3) for value in box],
+                "score": round(float(score), 6),
+            }
+            for box, score, label in zip(boxes, detections.scores, detections.labels, strict=True)
+        ]
+
+    @abstractmethod
+    def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:
+        """What measures detections on a data set.
+
+        Args:
+            dataset: the ground truth.
+            metric: one of ``metrics``; the first when None.
+            engine: the implementation behind it, where there are several; the fastest when None.
+        """
+
+    @abstractmethod
+    def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
+        """A copy of the image (H, W, 3) uint8 RGB with detections of one image drawn in."""
+
+    # --- training and example data
+
+    def recipes(self, backbone: str) -> Mapping[str, Recipe]:
+        """Recipes by name for this task with a backbone; the first is the default."""
+        return {"small": SMALL}
+
+    def example(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
+        """A synthetic scene of ``example_categories``; the same generator state gives the same scene.
+
+        Args:
+            rng: the only source of randomness.
+            size: (width, height), pixels.
+        """
+        raise CtnetError(f"task {self.name} draws no example scenes; give a data set with --data DIR")
+
+
+def create_task(name: str, categories: Sequence[Mapping[str, Any]], **options: Any) -> Task:
+    """Make a task by its entry-point name.
+
+    Args:
+        name: see ``list_tasks``.
+        categories: as in the COCO file.
+        options: the task's own, see ``ctnet tasks show NAME``.
+
+    Raises:
+        CtnetError: for an unknown task, a plugin that does not load, or options that do not fit.
+    """
+    return load_task_class(name)(categories, **options)
+
+
+def list_tasks() -> list[str]:
+    """Names of all installed tasks; imports none of them."""
+    return list(discover(GROUP))
+
+
+def load_task_class(name: str) -> type[Task]:
+    """Import a task's class.
+
+    Raises:
+        CtnetError: for an unknown name or a plugin that does not load or is no Task.
+    """
+    cls = load_plugin(GROUP, name, "task")
+    if not (isinstance(cls, type) and issubclass(cls, Task)):
+        raise CtnetError(f"plugin {name!r} is {cls!r}, not a subclass of ctnet.task.Task; report it to its author")
+    return cls
+
+
+def _checked_categories(categories: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    checked = []
+    for category in categories:
+        if not isinstance(category.get("id"), int) or not category.get("name"):
+            raise CtnetError(f"category {dict(category)} needs a whole-number id and a name; mend the annotation file")
+        checked.append(dict(category))
+    checked.sort(key=lambda category: int(category["id"]))
+    ids = [category["id"] for category in checked]
+    twice = {identity for identity in ids if ids.count(identity) > 1}
+    if twice:
+        raise CtnetError(f"category id {min(twice)} occurs twice; mend the annotation file")
+    if not checked:
+        raise CtnetError("there are no categories; the annotation file needs at least one")
+    return tuple(checked)

@@ -1,0 +1,150 @@
+"""ctdet: 2D boxes. An object is its box's centre; size and sub-cell offset are read off there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctnet.data.geometry import clip_boxes
+from ctnet.data.synthetic import SHAPES, draw_scene
+from ctnet.errors import unknown_name
+from ctnet.heads import Heatmap, Regression
+from ctnet.heatmap import find_peaks, gather, gaussian_radius
+from ctnet.options import option
+from ctnet.recipe import SMALL, Recipe
+from ctnet.records import Detections, Instances, Sample
+from ctnet.targets import Grid, Peaks, Samples, Target
+from ctnet.task import Task
+
+if TYPE_CHECKING:
+    from ctnet.data.dataset import Dataset
+    from ctnet.evaluation import Evaluator
+
+_PAPER = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
+_HOURGLASS = Recipe(epochs=50, batch_size=29, learning_rate=2.5e-4, drops=(40,))
+_PASCAL_VOC = Recipe(epochs=70, batch_size=32, learning_rate=1.25e-4, drops=(45, 60), size=(384, 384))
+
+#: A GIoU loss has no gradient from a box without area: sizes then start at this many cells.
+_GIOU_START = 8.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of ctdet."""
+
+    size_loss: Literal["l1", "smooth_l1", "normalized_l1", "giou"] = option("l1", "loss of the size head")
+    size_weight: float = option(0.1, "weight of the size head (lambda_size)")
+    offset_weight: float = option(1.0, "weight of the offset head (lambda_off)")
+    class_specific_size: bool = option(False, "one pair of size channels per class")
+    radius: Literal["official", "corrected"] = option("official", "formula of the Gaussian radius")
+    crowd: Literal["positive", "ignore"] = option(
+        "positive", "crowd regions are objects, or only soften the penalty around them"
+    )
+
+
+class CenterDetection(Task):
+    """2D boxes (section 4): heads ``heatmap`` [C], ``size`` [2 or 2C], ``offset`` [2]."""
+
+    name = "ctdet"
+    release_names: ClassVar[Mapping[str, str]] = {"heatmap": "hm", "size": "wh", "offset": "reg"}
+    metrics = ("coco", "voc07", "voc10")
+    Options = Options
+    example_categories = SHAPES
+
+    def __init__(self, categories: Any, **options: Any) -> None:
+        super().__init__(categories, **options)
+        classes = len(self.categories)
+        chosen: Options = self.options
+        self.heads = {
+            "heatmap": Heatmap(classes),
+            "size": Regression(
+                2 * classes if chosen.class_specific_size else 2,
+                weight=chosen.size_weight,
+                bias=_GIOU_START if chosen.size_loss == "giou" else 0.0,
+                kind=chosen.size_loss,
+                symmetric=True,
+            ),
+            "offset": Regression(2, weight=chosen.offset_weight),
+        }
+
+    def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
+        boxes = clip_boxes(instances.boxes, grid.width, grid.height)
+        size = boxes[:, 2:] - boxes[:, :2]
+        # A box that lies outside the crop, or shows only as a line, has no area left: it is no object here.
+        visible = (size > 0).all(axis=1)
+        boxes, size, labels, crowd = (
+            column[visible] for column in (boxes, size, instances.labels, instances.crowd)
+        )
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        pixel = centre.astype(np.int64)
+        radius = box_radius(size, self.options.radius)
+        is_object = ~crowd if self.options.crowd == "ignore" else np.ones(len(labels), bool)
+        size_value, size_weight = self._size_entries(size, labels)
+        return {
+            "heatmap": Peaks.of(centre, radius, labels, is_object),
+            "size": Samples.of(pixel[is_object], size_value[is_object], size_weight[is_object]),
+            "offset": Samples.of(pixel[is_object], (centre - pixel)[is_object]),
+        }
+
+    def _size_entries(self, size: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values and weights (N, D) of the size head: each object in its class's pair of channels."""
+        if not self.options.class_specific_size:
+            return size, np.ones_like(size)
+        value = np.zeros((len(size), len(self.categories), 2), np.float32)
+        weight = np.zeros_like(value)
+        rows = np.arange(len(size))
+        value[rows, labels], weight[rows, labels] = size, 1
+        flat = (len(size), 2 * len(self.categories))
+        return value.reshape(flat), weight.reshape(flat)
+
+    def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
+        peaks = find_peaks(maps["heatmap"], k)
+        size = gather(maps["size"], peaks)
+        if self.options.class_specific_size:
+            pair = peaks.channel[..., None, None].expand(-1, -1, 1, 2)
+            size = size.unflatten(2, (-1, 2)).gather(2, pair).squeeze(2)
+        # Without an offset head (the ablation of section 5.1) the cell's middle is the best guess.
+        offset = gather(maps["offset"], peaks) if "offset" in maps else 0.5
+        centre = torch.stack([peaks.x, peaks.y], dim=2) + offset
+        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=2)
+        return Detections(boxes, peaks.score, peaks.channel)
+
+    def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:
+        from ctnet.data.dataset import ground_truth
+        from ctnet.evaluation import CocoBoxEvaluator, VocEvaluator
+
+        metric = metric or self.metrics[0]
+        if metric not in self.metrics:
+            raise unknown_name(f"metric of task {self.name}", metric, self.metrics)
+        if metric == "coco":
+            engine = engine or "faster-coco-eval"
+            return CocoBoxEvaluator(ground_truth(dataset), self.category_ids, self.class_names, engine=engine)
+        return VocEvaluator(ground_truth(dataset), self.category_ids, self.class_names, metric=metric)
+
+    def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
+        from ctnet.report.draw import draw_boxes
+
+        return draw_boxes(image, detections.boxes, detections.labels, detections.scores, self.class_names)
+
+    def recipes(self, backbone: str) -> Mapping[str, Recipe]:
+        """``paper`` and ``paper-2x`` (appendix), ``voc`` (section 5.1's Pascal runs), ``small`` (ours)."""
+        paper = _HOURGLASS if backbone.startswith("hourglass") else _PAPER
+        twice = dataclasses.replace(_PAPER, epochs=230, drops=(180, 210))
+        return {"paper": paper, "paper-2x": twice, "voc": _PASCAL_VOC, "small": SMALL}
+
+    def example(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
+        return draw_scene(rng, size)
+
+
+def box_radius(size: np.ndarray, variant: Literal["official", "corrected"]) -> np.ndarray:
+    """Gaussian radius (N,) int64 of boxes with ``size`` (N, 2) = (width, height) in cells, rounded as released."""
+    whole = np.ceil(size)
+    return gaussian_radius(
+        torch.from_numpy(whole[:, 1]), torch.from_numpy(whole[:, 0]), variant=variant
+    ).numpy().astype(np.int64).clip(min=0)

@@ -1,0 +1,145 @@
+"""What a training shows: a live line on a terminal, one line an epoch elsewhere; TensorBoard if installed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ctnet.data.loader import Batch
+
+_LINE_EVERY_SECONDS = 30.0
+
+
+class Display:
+    """Follows one training; everything goes to stderr.
+
+    Attributes:
+        tensorboard: the writer, when a folder was given and TensorBoard is installed.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Args:
+        folder: where TensorBoard events go; None for none.
+        """
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.tensorboard = _tensorboard(folder) if folder else None
+        self._live: Any = None
+        self._epoch = self._epochs = self._batches = self._batch = 0
+        self._images = 0
+        self._waited = 0.0
+        self._started = self._first = time.monotonic()
+        self._spoken = 0.0
+        self._done_batches = 0
+        self._sums: dict[str, float] = {}
+
+    def __enter__(self) -> Display:
+        self._first = self._spoken = time.monotonic()
+        if self.console.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        self.console.print(line, markup=False)
+
+    def note(self, line: str) -> None:
+        """Show a passing state, on a terminal only."""
+        if self._live is not None:
+            self._live.update(f"epoch {self._epoch + 1}/{self._epochs}  {line}")
+
+    def begin_epoch(self, epoch: int, epochs: int, batches: int, start: int) -> None:
+        """A new epoch (counted from 0) begins at batch ``start`` of ``batches``."""
+        self._epoch, self._epochs, self._batches, self._batch = epoch, epochs, batches, start
+        self._images, self._waited, self._sums = 0, 0.0, {}
+        self._started = time.monotonic()
+
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield batches, measuring how long the training waits for data."""
+        iterator = iter(batches)
+        while True:
+            asked = time.monotonic()
+            batch = next(iterator, None)
+            self._waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def step(self, images: int, terms: Mapping[str, float], rate: float) -> None:
+        """A batch is done."""
+        self._batch += 1
+        self._done_batches += 1
+        self._images += images
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * images
+        line = self._line(rate)
+        now = time.monotonic()
+        if self._live is not None:
+            self._live.update(line)
+        elif now - self._spoken > _LINE_EVERY_SECONDS:
+            self._spoken = now
+            self.say(line)
+
+    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], improved: bool) -> None:
+        """An epoch is done; ``row`` goes to TensorBoard, its entries ``shown`` to the terminal."""
+        seconds = time.monotonic() - self._started
+        figures = "  ".join(f"{name} {row[name]:.4g}" for name in shown)
+        self._spoken = time.monotonic()
+        self.say(f"epoch {row['epoch']}/{self._epochs}  {figures}  {seconds:.1f} s{'  (best)' if improved else ''}")
+        if self.tensorboard is not None:
+            for name, value in row.items():
+                if name != "epoch":
+                    self.tensorboard.add_scalar(name, value, row["epoch"])
+
+    def _line(self, rate: float) -> str:
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        losses = "  ".join(f"{name} {value / max(self._images, 1):.3f}" for name, value in self._sums.items())
+        left = (self._epochs - self._epoch) * self._batches - self._batch
+        eta = (time.monotonic() - self._first) / max(self._done_batches, 1) * left
+        return (
+            f"epoch {self._epoch + 1}/{self._epochs}  {self._batch}/{self._batches}  {losses}  lr {rate:.2e}  "
+            f"{self._images / elapsed:.1f} images/s  data wait {100 * self._waited / elapsed:.0f} %  "
+            f"ETA {_clock(eta)}"
+        )
+
+
+class Quiet(Display):
+    """A display that shows nothing but what has to be said."""
+
+    def step(self, images: int, terms: Mapping[str, float], rate: float) -> None:
+        pass
+
+    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], improved: bool) -> None:
+        pass
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        print("TensorBoard is not installed: metrics.csv alone is written", file=sys.stderr)
+        return None
+    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]

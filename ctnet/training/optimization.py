@@ -1,0 +1,73 @@
+"""Optimizer, learning-rate schedule, moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ctnet.recipe import Recipe
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
+    """Adam or AdamW over all parameters; weight decay leaves biases and norm scales alone."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=rate)
+
+
+def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """What the learning rate is multiplied with at a step.
+
+    Args:
+        recipe: schedule, drops, warm-up.
+        step: optimizer steps done since the start.
+        steps_per_epoch: optimizer steps of one epoch.
+    """
+    warm = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+    if recipe.schedule == "cosine":
+        share = step / max(1, recipe.epochs * steps_per_epoch)
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    epoch = step // steps_per_epoch
+    return float(warm * 0.1 ** sum(epoch >= drop for drop in recipe.drops))
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights and norm statistics.
+
+    Early on the decay is smaller, (1 + t) / (10 + t) after t updates, so that the start is soon forgotten.
+
+    Attributes:
+        decay: the final decay.
+        updates: updates done.
+        weights: the averaged state dict.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the network's present weights."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        current = model.state_dict()
+        floats = [name for name, tensor in self.weights.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.weights[n] for n in floats], [current[n] for n in floats], 1 - decay)
+        for name, tensor in self.weights.items():
+            if not tensor.is_floating_point():
+                tensor.copy_(current[name])
+
+    def load(self, weights: Mapping[str, Tensor], updates: int) -> None:
+        """Continue from a saved average."""
+        self.updates = updates
+        for name, tensor in self.weights.items():
+            tensor.copy_(weights[name])

@@ -1,0 +1,310 @@
+"""The training loop: read it from ``Trainer.fit`` downwards."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctnet import checkpoint
+from ctnet.checkpoint import Description
+from ctnet.data.dataset import Dataset
+from ctnet.data.loader import Batch, Loader, TrainingSet, default_workers
+from ctnet.device import autocast, choose_amp, normalise
+from ctnet.errors import CtnetError
+from ctnet.evaluation.run import Settings, evaluate
+from ctnet.inference.detector import Detector
+from ctnet.model import create_model
+from ctnet.recipe import Augmentation
+from ctnet.task import Task
+from ctnet.training.config import TrainingConfig
+from ctnet.training.display import Display
+from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor
+from ctnet.training.run import Run
+
+#: Sees an image as it is: for --overfit, where the same images are evaluated.
+STILL = Augmentation(flip=0.0, scale=None, crop=False, colour=0.0, lighting=0.0)
+
+
+@dataclass
+class Position:
+    """Where a training stands; all of it is saved.
+
+    Attributes:
+        epoch: epochs finished.
+        batch: batches done within the present epoch.
+        step: optimizer steps done since the start.
+        sums: loss terms added up over the present epoch, and the images they are of.
+        best: best main metric so far.
+        rows: one record per finished epoch, as in metrics.csv.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    best: float = -math.inf
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """One training run, from its start or from its last checkpoint.
+
+    Attributes:
+        config, run, task: what is trained, and where it is kept.
+        position: how far it got.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        run: Run,
+        task: Task,
+        train: Dataset,
+        val: Dataset | None,
+        device: torch.device,
+        workers: int | None = None,
+        display: Display | None = None,
+    ) -> None:
+        """Build network, optimizer and loader; continue where the run's last.pt stands, if it has one.
+
+        Args:
+            config: resolved settings.
+            run: the run folder, with its config written.
+            task: made from the training data's categories.
+            train, val: the data; without ``val`` nothing is evaluated and the last weights are the best.
+            device: where to train.
+            workers: loading processes; a number that suits the device when None.
+            display: where progress is shown.
+        """
+        self.config, self.run, self.task, self.device = config, run, task, device
+        self.val = val
+        self.position = Position()
+        recipe = config.recipe
+        torch.manual_seed(config.seed)
+        self.model = create_model(task, config.backbone, config.pretrained)
+        self.model = self.model.to(device, memory_format=torch.channels_last)
+        self.description = Description.of(task, config.backbone, recipe.size)
+        self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
+        self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
+        self.amp = choose_amp(config.amp, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
+        self.workers = default_workers(device) if workers is None else workers
+        augmentation = STILL if config.overfit else recipe.augmentation
+        stride = self.model.backbone.stride
+        samples = TrainingSet(train, task, recipe.size, augmentation, config.seed, stride)
+        batch_size = min(recipe.batch_size, len(train))
+        self.loader = Loader(samples, batch_size, self.workers, config.seed, pin_memory=device.type == "cuda")
+        self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
+        self.display = display or Display()
+        self._stop = False
+        if run.last.is_file():
+            self._resume()
+
+    def fit(self) -> bool:
+        """Train to the last epoch.
+
+        Returns:
+            True when finished; False when Ctrl-C ended it after a step (the checkpoint is written).
+
+        Raises:
+            CtnetError: when a loss is not finite, or a checkpoint cannot be written.
+        """
+        with _interrupts(self._ask_to_stop), self.display:
+            while self.position.epoch < self.config.recipe.epochs:
+                if not self._epoch():
+                    self._save()
+                    return False
+        return True
+
+    def _ask_to_stop(self) -> None:
+        self._stop = True
+
+    def _epoch(self) -> bool:
+        """One epoch (or the rest of it); False when asked to stop on the way."""
+        position = self.position
+        self.display.begin_epoch(position.epoch, self.config.recipe.epochs, len(self.loader), position.batch)
+        self.model.train()
+        saved = time.monotonic()
+        for batch in self.display.timed(self.loader.epoch(position.epoch, position.batch)):
+            for problem in batch.problems:
+                self.display.say(f"skipped {problem}")
+            terms = self._losses_and_gradients(batch) if len(batch) else {}
+            position.batch += 1
+            if position.batch % self.config.accumulate == 0 or position.batch == len(self.loader):
+                self._step()
+                if self._stop:
+                    return False
+                if time.monotonic() - saved > self.config.save_every:
+                    self._save()
+                    saved = time.monotonic()
+            self.display.step(len(batch), terms, self._rate())
+        self._finish_epoch()
+        return not self._stop or position.epoch == self.config.recipe.epochs
+
+    def _losses_and_gradients(self, batch: Batch) -> dict[str, float]:
+        on_device = batch.to(self.device)
+        images = normalise(on_device.images, self.description.mean, self.description.std)
+        with autocast(self.device, self.amp):
+            stacks = self.model(images)
+            losses = head_losses(self.model.heads, stacks, on_device.targets)
+        total = torch.stack([losses[name] * head.weight for name, head in self.model.heads.items()]).sum()
+        # The one wait for the device in a step: every term and the total in a single copy.
+        values = torch.stack([total, *losses.values()]).detach().tolist()
+        if not all(math.isfinite(value) for value in values):
+            raise self._not_finite(batch, dict(zip(["total", *losses], values, strict=True)))
+        self.scaler.scale(total / self._batches_in_step()).backward()
+        terms = dict(zip(["loss", *(f"{name}_loss" for name in losses)], values, strict=True))
+        sums = self.position.sums
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value * len(batch)
+        sums["images"] = sums.get("images", 0.0) + len(batch)
+        return terms
+
+    def _batches_in_step(self) -> int:
+        """Batches that share the present step: fewer in the last step of an epoch."""
+        size, count = self.config.accumulate, len(self.loader)
+        first = self.position.batch // size * size
+        return min(size, count - first)
+
+    def _step(self) -> None:
+        rate = self._rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.config.recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.position.step += 1
+        if self.average is not None:
+            self.average.update(self.model)
+
+    def _rate(self) -> float:
+        factor = rate_factor(self.config.recipe, self.position.step, self.steps_per_epoch)
+        return self.config.learning_rate * factor
+
+    def _finish_epoch(self) -> None:
+        position, recipe = self.position, self.config.recipe
+        images = max(position.sums.pop("images", 0.0), 1.0)
+        row: dict[str, Any] = {"epoch": position.epoch + 1, "learning_rate": self._rate()}
+        row |= {name: value / images for name, value in position.sums.items()}
+        shown = [*position.sums]
+        last = position.epoch + 1 == recipe.epochs
+        metrics: dict[str, float] = {}
+        if self.val is not None and (last or (position.epoch + 1) % self.config.evaluate_every == 0):
+            metrics, main = self._evaluate(self.val)
+            overall = {name: value for name, value in metrics.items() if "/" not in name}
+            row |= overall
+            shown += [*overall][:3]
+            improved = metrics.get(main, 0.0) > position.best
+            position.best = max(position.best, metrics.get(main, 0.0))
+        else:
+            improved = self.val is None
+        position.rows.append(row)
+        position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
+        if improved:
+            checkpoint.save(self.run.best, self.description, self._weights(), metrics=metrics)
+        self._save(metrics)
+        self.run.write_metrics(position.rows)
+        self.display.end_epoch(row, shown, improved)
+
+    def _evaluate(self, val: Dataset) -> tuple[dict[str, float], str]:
+        self.display.note("evaluating")
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self._weights())
+        detector = Detector(self.task, model, self.description, self.device)
+        done = evaluate(detector, val, Settings(workers=self.workers, amp=self.amp), describe="")
+        for problem in done.problems:
+            self.display.say(f"skipped {problem}")
+        return done.metrics, done.main_metric
+
+    def _weights(self) -> Mapping[str, Tensor]:
+        """The weights to use: the moving average where one is kept."""
+        return self.model.state_dict() if self.average is None else self.average.weights
+
+    def _save(self, metrics: Mapping[str, float] | None = None) -> None:
+        position = self.position
+        training: dict[str, Any] = {
+            "position": json.dumps(vars(position)),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        if self.average is not None:
+            training |= {"weights": self.model.state_dict(), "updates": self.average.updates}
+        if self.device.type == "cuda":
+            training["cuda_random"] = torch.cuda.get_rng_state(self.device)
+        checkpoint.save(self.run.last, self.description, self._weights(), training, metrics)
+
+    def _resume(self) -> None:
+        saved = checkpoint.load(self.run.last)
+        if saved.description.task != self.task.name or saved.description.backbone != self.config.backbone:
+            raise CtnetError(
+                f"{self.run.last} is of {saved.description.task} with {saved.description.backbone}, but config.json "
+                f"says {self.task.name} with {self.config.backbone}; the run folder is mixed up: train anew"
+            )
+        training = saved.training
+        checkpoint.load_weights(self.model, training.get("weights", saved.weights))
+        if self.average is not None:
+            self.average.load(saved.weights, int(training["updates"]))
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.scaler.load_state_dict(training["scaler"])
+        torch.set_rng_state(training["random"])
+        if "cuda_random" in training and self.device.type == "cuda":
+            torch.cuda.set_rng_state(training["cuda_random"], self.device)
+        self.position = Position(**json.loads(training["position"]))
+        self.run.write_metrics(self.position.rows)
+
+    def _not_finite(self, batch: Batch, values: Mapping[str, float]) -> CtnetError:
+        dataset = self.loader.samples.dataset
+        names = ", ".join(dataset.info(index).file_name for index in batch.indices)
+        terms = ", ".join(f"{name} {value}" for name, value in values.items())
+        kept = f"; {self.run.last} holds the last good weights" if self.run.last.is_file() else ""
+        return CtnetError(
+            f"the loss is not finite in epoch {self.position.epoch + 1}, batch {self.position.batch + 1} ({terms}); "
+            f"its images: {names}{kept}; lower --lr, or check these images with `ctnet data check`"
+        )
+
+
+def head_losses(
+    heads: Mapping[str, Any], stacks: list[dict[str, Tensor]], targets: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Unweighted loss of each head, averaged over stacks (intermediate supervision).
+
+    Source: the released code divides each term by the number of stacks.
+    """
+    return {
+        name: torch.stack([head.loss(raw[name], targets[name]) for raw in stacks]).mean()
+        for name, head in heads.items()
+    }
+
+
+@contextmanager
+def _interrupts(ask: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C asks to stop after the present step; the second one stops at once."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        ask()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        previous = signal.signal(signal.SIGINT, handler)
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,304 @@
+"""YOLO labels to COCO JSON, and there and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctnet.convert.report import BadRecord
+from ctnet.convert.yolo import import_yolo, read_label
+from ctnet.convert.yolo_export import export_yolo
+from ctnet.data.dataset import Dataset
+from ctnet.errors import CtnetError
+
+WIDTH, HEIGHT = 40, 30
+NAMES = ("cat", "traffic light", "größe")
+
+
+def write_image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+
+
+def make_yolo(
+    folder: Path, labels: dict[str, str | None], split: str = "train", yaml: str | None = None
+) -> Path:
+    """A tiny data set: label text by image name (None: no label file), and a data.yaml."""
+    for name, text in labels.items():
+        write_image(folder / "images" / split / name)
+        path = (folder / "labels" / split / name).with_suffix(".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            path.write_text(text)
+    text = f"{split}: images/{split}\nnames: {list(NAMES)}\n" if yaml is None else yaml
+    if text:
+        (folder / "data.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def read_split(folder: Path, split: str = "train") -> dict:
+    return json.loads((folder / "annotations" / f"instances_{split}.json").read_text(encoding="utf-8"))
+
+
+def make_coco(folder: Path, boxes: Sequence[Sequence[float]], split: str = "train", **image: object) -> Path:
+    """A data directory of two images, the second without annotations; category ids have gaps."""
+    content = {
+        "images": [
+            {"id": 7, "file_name": "a.png", "width": WIDTH, "height": HEIGHT, **image},
+            {"id": 3, "file_name": "sub/b.png", "width": WIDTH, "height": HEIGHT},
+        ],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": 7,
+                "category_id": 10 * (number % 3) + 5,
+                "bbox": list(box),
+                "iscrowd": 0,
+            }
+            for number, box in enumerate(boxes, start=1)
+        ],
+        "categories": [{"id": 10 * number + 5, "name": name} for number, name in enumerate(NAMES)],
+    }
+    for entry in content["images"]:
+        write_image(folder / "images" / split / str(entry["file_name"]))
+    path = folder / "annotations" / f"instances_{split}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+# --- lines
+
+
+def test_a_box_line() -> None:
+    annotation = read_label("1 0.5 0.5 0.25 0.2", WIDTH, HEIGHT, NAMES)
+    assert annotation["category"] == "traffic light"
+    assert annotation["bbox"] == [15, 12, 10, 6]
+    assert annotation["area"] == 60
+
+
+def test_a_polygon_line_keeps_outline_and_box() -> None:
+    annotation = read_label("0.0 0.1 0.1 0.6 0.1 0.1 0.5", WIDTH, HEIGHT, NAMES)
+    assert annotation["bbox"] == [4, 3, 20, 12]
+    assert annotation["segmentation"] == [[4, 3, 24, 3, 4, 15]]
+    assert annotation["area"] == 120  # half of the box
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("0 0.5 0.5 0.1", "wrong number of columns"),
+        ("0 0.5 0.5 0.1 0.1 0.9", "wrong number of columns"),
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "wrong number of columns"),
+        ("3 0.5 0.5 0.1 0.1", "unknown class"),
+        ("-1 0.5 0.5 0.1 0.1", "unknown class"),
+        ("0.5 0.5 0.5 0.1 0.1", "unknown class"),
+        ("cat 0.5 0.5 0.1 0.1", "unknown class"),
+        ("inf 0.5 0.5 0.1 0.1", "unknown class"),
+        ("0 nan 0.5 0.1 0.1", "coordinate that is no number"),
+        ("0 0.5 x 0.1 0.1", "coordinate that is no number"),
+        ("0 -0.5 0.5 0.1 0.1", "coordinate beyond 0 to 1"),
+        ("0 20 15 10 10", "coordinate beyond 0 to 1"),
+        ("0 0.5 0.5 0 0.1", "box without area"),
+        ("0 0.5 0.5 0.1 -0.1", "coordinate beyond 0 to 1"),
+        ("0 0.1 0.1 0.2 0.1 0.3 0.1", "polygon without area"),
+    ],
+)
+def test_bad_lines(line: str, kind: str) -> None:
+    with pytest.raises(BadRecord) as caught:
+        read_label(line, WIDTH, HEIGHT, NAMES)
+    assert caught.value.kind == kind
+
+
+# --- layouts
+
+
+def test_images_without_labels_are_background(tmp_path: Path) -> None:
+    labels = {"a.png": "0 0.5 0.5 0.5 0.5\n\n2 0.5 0.5 0.1 0.1\n", "b.png": "", "deep/c.png": None}
+    report = import_yolo(make_yolo(tmp_path / "yolo", labels), tmp_path / "out")
+    assert report.problems == ()
+    assert report.splits[0].objects == {"cat": 1, "traffic light": 0, "größe": 1}
+    assert any("2 images of train have no object" in note for note in report.notes)
+    dataset = Dataset.open(tmp_path / "out", "train")
+    assert [dataset.info(i).file_name for i in range(3)] == ["a.png", "b.png", "deep/c.png"]
+    assert dataset[0].instances.boxes.tolist() == [[10, 7.5, 30, 22.5], [18, 13.5, 22, 16.5]]
+    assert len(dataset[2].instances) == 0
+
+
+def test_bad_records_are_listed_with_file_and_line_or_refused(tmp_path: Path) -> None:
+    source = make_yolo(tmp_path / "yolo", {"a.png": "0 0.5 0.5 0.1 0.1\n9 0.5 0.5 0.1 0.1\n", "b.png": ""})
+    (source / "images" / "train" / "b.png").write_bytes(b"no image")
+    (source / "labels" / "train" / "orphan.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    report = import_yolo(source, tmp_path / "out")
+    assert {(problem.kind, Path(problem.where).name) for problem in report.problems} == {
+        ("unknown class", "a.txt:2"),
+        ("unreadable file", "b.png"),
+        ("label file without image", "orphan.txt"),
+    }
+    assert len(read_split(tmp_path / "out")["annotations"]) == 1
+    with pytest.raises(CtnetError, match="3 bad records"):
+        import_yolo(source, tmp_path / "strict", strict=True)
+    assert not (tmp_path / "strict").exists()
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "train: ../images/train\nnames: [cat]",  # as Roboflow writes it
+        "path: ../datasets/yolo\ntrain: images/train\nnames: [cat]",
+        "path: {folder}\ntrain: [images/train]\nnames: [cat]",
+        "train: train.txt\nnames: [cat]",
+    ],
+)
+def test_where_data_yaml_points(tmp_path: Path, yaml: str) -> None:
+    folder = tmp_path / "yolo"
+    make_yolo(folder, {"a.png": "0 0.5 0.5 0.1 0.1"}, yaml=yaml.format(folder=folder))
+    (folder / "train.txt").write_text("./images/train/a.png\n")
+    for source in (folder, folder / "data.yaml"):
+        assert import_yolo(source, tmp_path / "out").splits[0].objects == {"cat": 1}
+
+
+def test_missing_split_is_a_problem_and_no_split_an_error(tmp_path: Path) -> None:
+    source = make_yolo(
+        tmp_path / "a", {"a.png": ""}, yaml="train: images/train\nval: images/val\nnames: [cat]"
+    )
+    (problem,) = import_yolo(source, tmp_path / "out").problems
+    assert problem.kind == "split that is not there"
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "data.yaml").write_text("val: images/val\nnames: [cat]")
+    with pytest.raises(CtnetError, match=r"no YOLO data set.*--export"):
+        import_yolo(tmp_path / "b", tmp_path / "out")
+
+
+@pytest.mark.parametrize("order", ["images/{split}", "{split}/images"])
+def test_folders_without_data_yaml(tmp_path: Path, order: str) -> None:
+    for split in ("train", "val"):
+        folder = tmp_path / "yolo" / order.format(split=split)
+        write_image(folder / "a.png")
+        labels = Path(str(folder).replace("images", "labels"))
+        labels.mkdir(parents=True)
+        (labels / "a.txt").write_text("1 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(CtnetError, match="give --names FILE"):
+        import_yolo(tmp_path / "yolo", tmp_path / "out")
+    names = tmp_path / "names.txt"
+    names.write_text("cat\nbig dog\n\n", encoding="utf-8")
+    report = import_yolo(tmp_path / "yolo", tmp_path / "out", names=names)
+    assert [split.name for split in report.splits] == ["train", "val"]
+    names.rename(tmp_path / "yolo" / "classes.txt")
+    assert import_yolo(tmp_path / "yolo", tmp_path / "out").splits[1].objects == {"cat": 0, "big dog": 1}
+
+
+def test_key_points_and_repeated_names_are_refused(tmp_path: Path) -> None:
+    source = make_yolo(
+        tmp_path / "a", {"a.png": ""}, yaml="train: images/train\nkpt_shape: [17, 3]\nnames: [cat]"
+    )
+    with pytest.raises(CtnetError, match="kpt_shape"):
+        import_yolo(source, tmp_path / "out")
+    source = make_yolo(tmp_path / "b", {"a.png": ""}, yaml="train: images/train\nnames: [cat, cat]")
+    with pytest.raises(CtnetError, match="distinct"):
+        import_yolo(source, tmp_path / "out")
+
+
+def test_import_into_the_source_folder_leaves_images_alone(tmp_path: Path) -> None:
+    source = make_yolo(tmp_path / "yolo", {"a.png": "0 0.5 0.5 0.1 0.1"})
+    before = (source / "images" / "train" / "a.png").read_bytes()
+    import_yolo(source, source, images="copy")
+    assert (source / "images" / "train" / "a.png").read_bytes() == before
+    assert len(Dataset.open(source, "train")[0].instances) == 1
+
+
+# --- export and the round trip
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> list[float]:
+    """xywh inside the image, with two decimals as COCO has them."""
+    x, y = draw(st.integers(0, 100 * WIDTH - 1)), draw(st.integers(0, 100 * HEIGHT - 1))
+    width, height = draw(st.integers(1, 100 * WIDTH - x)), draw(st.integers(1, 100 * HEIGHT - y))
+    return [value / 100 for value in (x, y, width, height)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(boxes(), max_size=5))
+def test_there_and_back_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, boxes: list[list[float]]
+) -> None:
+    folder = tmp_path_factory.mktemp("trip")
+    source = make_coco(folder / "coco", boxes)
+    export_yolo(source, folder / "yolo")
+    report = import_yolo(folder / "yolo", folder / "back")
+    assert report.problems == ()
+    before, after = read_split(source), read_split(folder / "back")
+    assert [category["name"] for category in after["categories"]] == list(NAMES)
+    assert {image["file_name"] for image in after["images"]} == {"a.png", "sub/b.png"}
+
+    def objects(content: dict) -> list[tuple[str, list[float]]]:
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        return [(names[item["category_id"]], item["bbox"]) for item in content["annotations"]]
+
+    assert objects(after) == objects(before)
+
+
+def test_export_writes_what_other_readers_expect(tmp_path: Path) -> None:
+    source = make_coco(tmp_path / "coco", [[10, 6, 20, 15]], split="train2017")
+    make_coco(source, [], split="val2017")
+    report = export_yolo(source, tmp_path / "yolo")
+    assert (report.splits[0].images, report.splits[0].objects["traffic light"]) == (2, 1)
+    target = tmp_path / "yolo"
+    line = (target / "labels" / "train2017" / "a.txt").read_text()
+    assert line == "1 0.50000000 0.45000000 0.50000000 0.50000000\n"
+    assert (target / "labels" / "train2017" / "sub" / "b.txt").read_text() == ""
+    assert (target / "images" / "train2017" / "sub" / "b.png").is_file()
+    assert (target / "data.yaml").read_text(encoding="utf-8").splitlines()[:3] == [
+        'train: "images/train2017"',
+        'val: "images/val2017"',
+        "names:",
+    ]
+
+
+def test_export_cuts_at_the_border_and_leaves_crowds_out_aloud(tmp_path: Path) -> None:
+    source = make_coco(tmp_path / "coco", [[-10, 5, 20, 10], [5, 5, 10, 10], [3, 3, 0, 5]])
+    path = source / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][1]["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    report = export_yolo(source, tmp_path / "yolo")
+    assert len((tmp_path / "yolo" / "labels" / "train" / "a.txt").read_text().splitlines()) == 1
+    assert any("1 crowd regions were left out" in note for note in report.notes)
+    assert any("1 boxes were cut" in note for note in report.notes)
+    assert [problem.kind for problem in report.problems] == ["box without area"]
+    with pytest.raises(CtnetError, match="box without area"):
+        export_yolo(source, tmp_path / "strict", strict=True)
+
+
+def test_export_keeps_labels_findable_whatever_the_file_names(tmp_path: Path) -> None:
+    source = make_coco(tmp_path / "coco", [[1, 1, 5, 5]], file_name="images/train/x.png")
+    write_image(source / "images" / "train" / "x.png")
+    export_yolo(source, tmp_path / "yolo")
+    assert (tmp_path / "yolo" / "labels" / "train" / "x.txt").read_text() != ""
+
+
+def test_export_lists_missing_images_and_clashing_names(tmp_path: Path) -> None:
+    source = make_coco(tmp_path / "coco", [], file_name="sub/b.jpg")
+    (source / "images" / "train" / "sub" / "b.jpg").unlink()
+    report = export_yolo(source, tmp_path / "yolo")
+    assert [problem.kind for problem in report.problems] == ["missing image"]
+    write_image(source / "images" / "train" / "sub" / "b.jpg")
+    report = export_yolo(source, tmp_path / "yolo")
+    assert [problem.kind for problem in report.problems] == ["the file name of an earlier image"]
+
+
+def test_export_wants_the_same_categories_in_all_splits(tmp_path: Path) -> None:
+    source = make_coco(tmp_path / "coco", [])
+    make_coco(source, [], split="val")
+    path = source / "annotations" / "instances_val.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("cat", "dog"), encoding="utf-8")
+    with pytest.raises(CtnetError, match="train and val differ in their categories"):
+        export_yolo(source, tmp_path / "yolo")

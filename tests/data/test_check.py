@@ -1,0 +1,122 @@
+"""What ``check_dataset`` finds, one kind after the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctnet.data import check
+from ctnet.data.check import check_dataset, pairwise_iou
+
+Make = Callable[..., Path]
+
+
+def found(directory: Path, kind: str, **options: Any) -> list[str]:
+    """The places of all findings of a kind."""
+    assert kind in check.PROBLEMS or kind in check.REMARKS
+    report = check_dataset(directory, **options)
+    return [p.where for split in report.splits for p in (*split.problems, *split.remarks) if p.kind == kind]
+
+
+def test_every_kind_has_a_place_in_the_table(make_data: Make, document: dict[str, Any]) -> None:
+    document["annotations"] += [
+        {"id": 100, "image_id": 12, "category_id": 7, "bbox": [0, 0, 0, 5]},
+        {"id": 101, "image_id": 12, "category_id": 9, "bbox": [0, 0, 5, 5]},
+        {"id": 100, "image_id": 12, "category_id": 7, "bbox": [0, 0, 5, 5]},
+        {"id": 103, "image_id": 1, "category_id": 7, "bbox": [0, 0, 5, 5]},
+        {"id": 104, "image_id": 12, "category_id": 7, "bbox": [0, 0, 5]},
+        {"id": 105, "image_id": 12, "category_id": 7, "bbox": [60, 0, 5, 5]},
+    ]
+    document["images"].append({"id": 5, "file_name": "d.jpg", "width": 60, "height": 40})
+    report = check_dataset(make_data())
+    kinds = [problem.kind for problem in report.splits[0].problems]
+    assert set(kinds) == set(check.PROBLEMS[:7])
+    assert report.bad == len(kinds) == 7
+    assert (report.splits[0].images, report.splits[0].annotations) == (3, 9)
+    assert {remark.kind for remark in report.splits[0].remarks} <= set(check.REMARKS)
+
+
+def test_a_sound_data_set_has_no_problem(make_data: Make) -> None:
+    report = check_dataset(make_data())
+    assert report.bad == 0
+    assert report.images_read
+    assert json.loads(json.dumps(report.as_dict()))["bad_records"] == 0
+
+
+def test_images_missing_broken_and_of_another_size(make_data: Make, document: dict[str, Any]) -> None:
+    document["images"][2]["width"] = 61
+    directory = make_data()
+    (directory / "val" / "a.jpg").unlink()
+    (directory / "val" / "b.jpg").write_bytes((directory / "val" / "b.jpg").read_bytes()[:-200])
+    assert found(directory, check.BAD_IMAGE) == ["image 12", "image 5", "image 40"]
+    assert found(directory, check.BAD_IMAGE, images=False) == []
+
+
+def test_equal_boxes_are_bad_and_similar_ones_a_remark(make_data: Make, document: dict[str, Any]) -> None:
+    boxes = {20: [10, 10, 10, 10], 21: [10, 10, 10, 10], 22: [10, 10, 10, 11], 23: [15, 10, 10, 10]}
+    document["annotations"] = [
+        {"id": number, "image_id": 5, "category_id": 7, "bbox": box} for number, box in boxes.items()
+    ]
+    document["annotations"] += [
+        {"id": 30, "image_id": 5, "category_id": 3, "bbox": boxes[20]},  # another category
+        {"id": 31, "image_id": 12, "category_id": 7, "bbox": boxes[20]},  # another image
+        {"id": 32, "image_id": 5, "category_id": 7, "bbox": boxes[20], "iscrowd": 1},
+    ]
+    directory = make_data()
+    assert found(directory, check.REPEATED_BOX) == ["annotations 20 and 21 of image 5"]
+    assert found(directory, check.OVERLAPPING) == [
+        "annotations 20 and 22 of image 5",
+        "annotations 21 and 22 of image 5",
+    ]
+
+
+def test_small_objects_depend_on_the_input_size(make_data: Make, document: dict[str, Any]) -> None:
+    document["annotations"] = [
+        {"id": 1, "image_id": 5, "category_id": 7, "bbox": [1, 1, 3.9, 3.9]},
+        {"id": 2, "image_id": 5, "category_id": 7, "bbox": [1, 1, 4, 4]},
+        {"id": 3, "image_id": 5, "category_id": 7, "bbox": [1, 1, 2, 30]},
+    ]
+    directory = make_data()
+    assert found(directory, check.SMALL) == ["annotation 1 of image 5"]
+    assert len(found(directory, check.SMALL, size=59)) == 2  # the image is 60 pixels wide
+    assert found(directory, check.SMALL, size=120) == []
+
+
+def test_remarks_on_outside_crowd_and_empty(make_data: Make, document: dict[str, Any]) -> None:
+    document["annotations"].append({"id": 50, "image_id": 12, "category_id": 3, "bbox": [-0.9, 0, 9, 9]})
+    document["categories"].append({"id": 99, "name": "unused"})
+    directory = make_data()
+    assert found(directory, check.PARTLY_OUTSIDE) == ["annotation 9 of image 40"]
+    assert found(directory, check.CROWD) == ["annotation 17 of image 40"]
+    assert found(directory, check.NO_OBJECT) == ["image 5"]
+    assert found(directory, check.UNUSED) == ["category 99"]
+
+
+def test_file_names_twice_in_a_split_and_in_two_splits(make_data: Make, document: dict[str, Any]) -> None:
+    document["images"][1]["file_name"] = "a.jpg"
+    directory = make_data("instances_val.json", "instances_train.json", folder=".")
+    assert found(directory, check.REPEATED_FILE, split="val") == ["image 5"]
+    assert found(directory, check.SHARED, split="val") == []
+    assert len(found(directory, check.SHARED)) == 6
+
+
+def test_pairwise_iou_equals_counting_pixels() -> None:
+    boxes = np.random.default_rng(0).integers(1, 12, (12, 4)).astype(float)
+    masks = np.zeros((len(boxes), 30, 30), bool)
+    for mask, (x, y, width, height) in zip(masks, boxes.astype(int), strict=True):
+        mask[y : y + height, x : x + width] = True
+    common = (masks[:, None] & masks[None]).sum(axis=(2, 3))
+    union = (masks[:, None] | masks[None]).sum(axis=(2, 3))
+    np.testing.assert_allclose(pairwise_iou(boxes), common / union)
+
+
+@pytest.mark.real
+def test_coco_mini_is_as_described(shared_data: Path) -> None:
+    report = check_dataset(shared_data / "coco-mini", images=False)
+    crowds = {split.split: sum(r.kind == check.CROWD for r in split.remarks) for split in report.splits}
+    assert (report.bad, crowds) == (0, {"train2017": 8, "val2017": 5})

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ctnet.data.images import ImageError, image_size, read_image
+
+
+def encode(suffix: str, image: np.ndarray, *parameters: int) -> bytes:
+    """An image file's bytes; ``image`` in RGB(A) or grey."""
+    codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, codes[image.shape[2]])
+    return cv2.imencode(suffix, image, list(parameters))[1].tobytes()
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """The same JPEG with a camera's orientation mark in an EXIF segment."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+    return jpeg[:2] + segment(0xE1, exif) + jpeg[2:]
+
+
+def segment(kind: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, kind, len(content) + 2) + content
+
+
+def save(folder: Path, data: bytes, name: str = "image") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+# --- formats
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp"])
+def test_lossless_formats(tmp_path: Path, picture: np.ndarray, suffix: str) -> None:
+    image = read_image(save(tmp_path, encode(suffix, picture, cv2.IMWRITE_WEBP_QUALITY, 101)), size=(60, 40))
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, picture)
+
+
+def test_jpeg(tmp_path: Path, picture: np.ndarray) -> None:
+    path = save(tmp_path, encode(".jpg", picture))
+    assert np.abs(read_image(path).astype(int) - picture).mean() < 3
+    assert image_size(path) == (60, 40)
+
+
+def test_16_bit_png_keeps_the_upper_byte(tmp_path: Path, picture: np.ndarray) -> None:
+    deep = picture.astype(np.uint16) * 256 + 99
+    np.testing.assert_array_equal(read_image(save(tmp_path, encode(".png", deep))), picture)
+
+
+def test_grey_png(tmp_path: Path, picture: np.ndarray) -> None:
+    image = read_image(save(tmp_path, encode(".png", picture[..., 0])))
+    np.testing.assert_array_equal(image, np.repeat(picture[..., :1], 3, axis=2))
+
+
+def test_16_bit_grey_png(tmp_path: Path, picture: np.ndarray) -> None:
+    image = read_image(save(tmp_path, encode(".png", picture[..., 0].astype(np.uint16) * 257)))
+    np.testing.assert_array_equal(image, np.repeat(picture[..., :1], 3, axis=2))
+
+
+def test_rgba_png_drops_transparency(tmp_path: Path, picture: np.ndarray) -> None:
+    transparent = np.dstack([picture, np.full(picture.shape[:2], 7, np.uint8)])
+    np.testing.assert_array_equal(read_image(save(tmp_path, encode(".png", transparent))), picture)
+
+
+# --- orientation
+
+
+def test_orientation_mark(tmp_path: Path, picture: np.ndarray) -> None:
+    """Obeyed by default and where the size says so; ignored where only the stored picture fits."""
+    jpeg = encode(".jpg", picture)
+    stored = read_image(save(tmp_path, jpeg, "plain.jpg"))
+    path = save(tmp_path, with_orientation(jpeg, 6), "turned.jpg")
+    turned = np.rot90(stored, -1)
+    np.testing.assert_array_equal(read_image(path), turned)
+    np.testing.assert_array_equal(read_image(path, size=(40, 60)), turned)
+    np.testing.assert_array_equal(read_image(path, size=(60, 40)), stored)
+    assert image_size(path) == (40, 60)
+
+
+def test_orientation_that_keeps_the_size_is_obeyed(tmp_path: Path, picture: np.ndarray) -> None:
+    jpeg = encode(".jpg", picture)
+    stored = read_image(save(tmp_path, jpeg, "plain.jpg"))
+    path = save(tmp_path, with_orientation(jpeg, 3), "upside_down.jpg")
+    np.testing.assert_array_equal(read_image(path, size=(60, 40)), stored[::-1, ::-1])
+
+
+def test_size_that_agrees_with_neither(tmp_path: Path, picture: np.ndarray) -> None:
+    path = save(tmp_path, with_orientation(encode(".jpg", picture), 6))
+    with pytest.raises(
+        ImageError, match=r"image is 40x60 pixels, but its entry says 41x60; correct the entry"
+    ):
+        read_image(path, size=(41, 60))
+
+
+# --- broken files
+
+
+def noisy(progressive: bool = False) -> bytes:
+    """A JPEG with several scans or restart marks, and many 0xFF bytes in its data."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    mode = (cv2.IMWRITE_JPEG_PROGRESSIVE, 1) if progressive else (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)
+    return encode(".jpg", noise, *mode)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_truncated_jpeg(tmp_path: Path, progressive: bool) -> None:
+    """Wherever it is cut: OpenCV alone may return a picture that is grey below the cut."""
+    jpeg = noisy(progressive)
+    read_image(save(tmp_path, jpeg, "whole.jpg"))
+    for length in [*range(2, len(jpeg) - 1, len(jpeg) // 60), len(jpeg) - 2, len(jpeg) - 1]:
+        with pytest.raises(ImageError, match=r"cut.jpg is cut short: the end of the picture is missing"):
+            read_image(save(tmp_path, jpeg[:length], "cut.jpg"))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_with_something_behind_its_end(tmp_path: Path, progressive: bool) -> None:
+    """Cameras append a second picture or padding; that the appended part is cut harms nothing."""
+    jpeg = noisy(progressive)
+    read_image(save(tmp_path, jpeg + b"\0" * 9))
+    read_image(save(tmp_path, jpeg + jpeg[: len(jpeg) // 2]))
+
+
+def test_truncated_jpeg_with_a_whole_preview_inside(tmp_path: Path) -> None:
+    """The end mark of an embedded preview is not the picture's."""
+    jpeg = noisy()
+    preview = encode(".jpg", np.zeros((8, 8, 3), np.uint8))
+    with_preview = jpeg[:2] + segment(0xE2, b"preview\0" + preview) + jpeg[2:]
+    read_image(save(tmp_path, with_preview))
+    with pytest.raises(ImageError, match="cut short"):
+        read_image(save(tmp_path, with_preview[: len(with_preview) * 2 // 3]))
+
+
+def test_truncated_png(tmp_path: Path, picture: np.ndarray) -> None:
+    png = encode(".png", picture)
+    read_image(save(tmp_path, png + b"appended"))
+    for length in [*range(8, len(png) - 12, 13), len(png) - 12, len(png) - 1]:
+        with pytest.raises(ImageError, match=r"cut.png is cut short: the end of the picture is missing"):
+            read_image(save(tmp_path, png[:length], "cut.png"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"the file is empty"),
+        (b"hello", r"unknown format"),
+        (b"\xff\xd8\xff\xe0\0\4xx\xff\xd9", r"its content is broken"),
+    ],
+)
+def test_no_image(tmp_path: Path, data: bytes, message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ImageError, match=rf"image is no image that can be read \({message}\); replace it"):
+        read_image(save(tmp_path, data))
+    assert capfd.readouterr().err == ""
+
+
+def test_missing_image_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"cannot read .*none.jpg: No such file"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match=r"cannot read .*: Is a directory"):
+        read_image(tmp_path)

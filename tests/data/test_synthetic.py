@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ctnet.data import synthetic
+from ctnet.data.dataset import Dataset
+from ctnet.data.synthetic import SHAPES, draw_scene, write_dataset
+from ctnet.errors import CtnetError
+from ctnet.records import Instances, Sample
+from ctnet.tasks.ctdet import CenterDetection
+
+
+class ShapesTask:
+    """As much of a task as writing a data set needs."""
+
+    categories = SHAPES
+
+    def example(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
+        return draw_scene(rng, size)
+
+    def annotate(self, instances: Instances) -> list[dict]:
+        return [
+            {
+                "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                "category_id": int(label) + 1,
+                "note": "kept",
+            }
+            for (x1, y1, x2, y2), label in zip(instances.boxes, instances.labels, strict=True)
+        ]
+
+
+def test_the_same_seed_draws_the_same_scene() -> None:
+    first, again, other = (draw_scene(np.random.default_rng(seed), (96, 64)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.image, again.image)
+    np.testing.assert_array_equal(first.instances.boxes, again.instances.boxes)
+    assert (first.image != other.image).mean() > 0.5
+
+
+@pytest.mark.parametrize("size", [(32, 32), (128, 96), (97, 210)])
+def test_scenes_are_well_formed(size: tuple[int, int]) -> None:
+    labels, counts = set(), set()
+    for seed in range(40):
+        sample = draw_scene(np.random.default_rng(seed), size)
+        boxes = sample.instances.boxes
+        assert sample.image.shape == (size[1], size[0], 3)
+        assert sample.image.dtype == np.uint8
+        assert (sample.info.width, sample.info.height) == size
+        assert (boxes >= 0).all()
+        assert (boxes[:, 2:] <= size).all()
+        assert (boxes[:, 2:] - boxes[:, :2]).min() > 2
+        labels |= set(sample.instances.labels.tolist())
+        counts.add(len(boxes))
+    assert labels == set(range(len(SHAPES)))
+    assert {1, 2} <= counts <= set(range(1, 9))
+
+
+def test_fewer_classes_use_the_first_shapes() -> None:
+    labels = {
+        label
+        for seed in range(30)
+        for label in draw_scene(np.random.default_rng(seed), (64, 64), classes=2).instances.labels
+    }
+    assert labels == {0, 1}
+
+
+def test_a_tiny_scene_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 32 pixels"):
+        draw_scene(np.random.default_rng(0), (31, 64))
+
+
+def test_shapes_have_tight_boxes() -> None:
+    """Every side of the box touches the covered pixels to a fraction of a pixel."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        shape = synthetic._place(rng, (200, 200), synthetic._OUTLINES)
+        rows, columns = np.nonzero(shape.coverage > 0)
+        assert (shape.x + columns.min(), shape.y + rows.min()) == tuple(np.floor(shape.box[:2]))
+        assert (shape.x + columns.max() + 1, shape.y + rows.max() + 1) == tuple(np.ceil(shape.box[2:]))
+
+
+def test_coverage_is_the_area() -> None:
+    ring = [20 * outline + 24.3 for outline in synthetic._OUTLINES[3]]
+    coverage = synthetic._coverage(ring, 48, 48)
+    expected = np.pi * 20**2 * (1 - 0.55**2)
+    assert coverage.sum() == pytest.approx(expected, rel=0.04)
+    assert coverage[24, 24] == 0
+    assert 0 < (coverage[:, 4] > 0).sum() < 20
+    assert np.unique(coverage).size > 5  # edges are soft
+
+
+def test_hidden_shapes_are_dropped() -> None:
+    def square(x: int, side: int) -> synthetic._Shape:
+        box = np.array([x, 0, x + side, side], np.float32)
+        return synthetic._Shape(x, box, x, 0, np.ones((side, side), np.float32))
+
+    below, quarter_seen, above = square(30, 10), square(8, 10), square(0, 16)
+    outside = square(48, 10)
+    kept = synthetic._drop_hidden([below, quarter_seen, outside, above], (50, 50))
+    assert kept == [below, above]
+
+
+def test_write_dataset(tmp_path: Path) -> None:
+    task = ShapesTask()
+    write_dataset(task, tmp_path, {"train": 3, "val": 2}, size=(64, 48), seed=5)
+    content = json.loads((tmp_path / "annotations/instances_train.json").read_text())
+    assert [image["id"] for image in content["images"]] == [1, 2, 3]
+    assert [annotation["id"] for annotation in content["annotations"]] == list(
+        range(1, len(content["annotations"]) + 1)
+    )
+    assert {annotation["note"] for annotation in content["annotations"]} == {"kept"}
+    assert content["categories"] == list(SHAPES)
+    image = cv2.imread(str(tmp_path / "train" / content["images"][2]["file_name"]))[:, :, ::-1]
+    assert image.shape == (48, 64, 3)
+    expected = task.example(np.random.default_rng([5, *b"train", 3]), (64, 48))
+    assert np.abs(image.astype(int) - expected.image).mean() < 8
+    boxes = [a["bbox"] for a in content["annotations"] if a["image_id"] == 3]
+    np.testing.assert_allclose(boxes, [a["bbox"] for a in task.annotate(expected.instances)])
+    assert len(list((tmp_path / "val").iterdir())) == 2
+    assert (tmp_path / "train/000001.jpg").read_bytes() != (tmp_path / "val/000001.jpg").read_bytes()
+
+
+def test_more_scenes_leave_the_first_as_they_were(tmp_path: Path) -> None:
+    for count in (1, 2):
+        write_dataset(ShapesTask(), tmp_path / str(count), {"train": count}, size=(48, 48))
+    assert (tmp_path / "1/train/000001.jpg").read_bytes() == (tmp_path / "2/train/000001.jpg").read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train").write_text("in the way")
+    with pytest.raises(CtnetError, match=r"cannot write .*000001\.jpg"):
+        write_dataset(ShapesTask(), tmp_path, {"train": 1}, size=(48, 48))
+
+
+def test_what_is_written_reads_back(tmp_path: Path) -> None:
+    """A data set and a real task make the same instances of the files, to the files' two decimals."""
+    task = CenterDetection(SHAPES)
+    write_dataset(task, tmp_path, {"val": 4}, size=(80, 64))
+    dataset = Dataset.open(tmp_path, "val", task, strict=True)
+    assert len(dataset) == 4
+    for index in range(4):
+        expected = task.example(np.random.default_rng([0, *b"val", index + 1]), (80, 64)).instances
+        read = dataset[index].instances
+        np.testing.assert_allclose(read.boxes, expected.boxes, atol=0.02)
+        np.testing.assert_array_equal(read.labels, expected.labels)

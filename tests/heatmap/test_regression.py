@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import generalized_box_iou_loss
+
+from ctnet.heatmap import concentric_giou_loss, l1_loss, normalized_l1_loss, smooth_l1_loss
+from ctnet.targets import Samples
+
+CASES = {
+    "regl1": l1_loss,
+    "regl1_empty": l1_loss,
+    "smoothl1": smooth_l1_loss,
+    "normregl1": normalized_l1_loss,
+    "regweightedl1": l1_loss,
+}
+
+
+def samples_of(data, prefix: str, width: int) -> Samples:
+    """The reference's padded slots as ragged rows: only slots that its mask counts."""
+    mask, ind, target = (data[f"{prefix}_{name}"] for name in ("mask", "ind", "target"))
+    mask = np.broadcast_to(mask[..., None], target.shape) if mask.ndim == 2 else mask
+    batch, slot = np.nonzero(mask.any(axis=2))
+    cell = ind[batch, slot]
+    one = Samples.of(np.stack([cell % width, cell // width], 1), target[batch, slot], mask[batch, slot])
+    return Samples(torch.from_numpy(batch), one.x, one.y, one.value, one.weight)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("prefix", list(CASES))
+def test_loss_and_gradient_equal_the_reference(golden, prefix):
+    for file in sorted(golden.glob("losses*.npz")):
+        data = np.load(file)
+        output = torch.from_numpy(data[f"{prefix}_output"]).requires_grad_()
+        samples = samples_of(data, prefix, output.shape[3])
+        loss = CASES[prefix](samples.gather(output), samples.value, samples.weight)
+        loss.backward()
+        assert loss.item() == pytest.approx(float(data[f"{prefix}_loss"]), rel=1e-5)
+        np.testing.assert_allclose(output.grad, data[f"{prefix}_grad"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", [l1_loss, smooth_l1_loss, normalized_l1_loss, concentric_giou_loss])
+def test_no_object_gives_zero_with_a_gradient(loss):
+    output = torch.rand(1, 4, 5, 6, requires_grad=True)
+    samples = Samples.of(np.zeros((0, 2)), np.zeros((0, 4)))
+    value = loss(samples.gather(output), samples.value, samples.weight)
+    value.backward()
+    assert value.item() == 0
+    assert not output.grad.any()
+
+
+def test_masked_entries_get_no_gradient():
+    output = torch.rand(1, 2, 4, 4, requires_grad=True)
+    samples = Samples.of(np.array([[1, 2]]), np.ones((1, 2)), np.array([[1.0, 0.0]]))
+    l1_loss(samples.gather(output), samples.value, samples.weight).backward()
+    assert output.grad[0, 0, 2, 1] != 0
+    assert output.grad[0, 1].abs().sum() == 0
+
+
+def test_giou_equals_torchvision_on_boxes_with_one_centre():
+    generator = torch.Generator().manual_seed(0)
+    size, true = 1 + 20 * torch.rand(50, 2, generator=generator), 1 + 20 * torch.rand(50, 2, generator=generator)
+    wanted = generalized_box_iou_loss(
+        torch.cat([-size / 2, size / 2], 1), torch.cat([-true / 2, true / 2], 1), reduction="mean"
+    )
+    ours = concentric_giou_loss(size, true, torch.ones(50, 2))
+    assert ours.item() == pytest.approx(wanted.item(), rel=1e-3)
+
+
+def test_giou_leads_a_negative_size_back():
+    size = torch.tensor([[-3.0, 5.0]], requires_grad=True)
+    concentric_giou_loss(size, torch.tensor([[4.0, 5.0]]), torch.ones(1, 2)).backward()
+    assert size.grad[0, 0] < 0

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from rich.console import Console
+
+from ctnet.report.tables import metrics_table
+
+
+def printed(metrics: dict[str, float]) -> list[str]:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(metrics_table(metrics))
+    return console.export_text().splitlines()
+
+
+def test_all_classes_first_then_each() -> None:
+    names = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10")
+    metrics = {name: number / 10 for number, name in enumerate(names)}
+    lines = printed({**metrics, "AP/bee": 0.25, "AP50/bee": 0.5, "AP/[red]/ant": 0.125})
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    assert rows[0] == ["all", "0.000", "0.100", "0.200", "0.300", "0.400", "0.500"]
+    assert rows[1] == ["bee", "0.250", "0.500", "", "", "", ""]
+    assert rows[2][:2] == ["[red]/ant", "0.125"]  # names are no markup
+    assert "AR1 0.600  AR10 0.700" in lines[-1]
+
+
+def test_figures_that_only_classes_have() -> None:
+    lines = printed({"mAP": 0.5, "AP/bee": 0.25})
+    assert lines[1].replace("┃", " ").split()[1:] == ["mAP", "AP"]
+    assert lines[-2].replace("│", " ").split() == ["bee", "0.250"]
