@@ -4,8 +4,8 @@
 
 Prints median milliseconds and the ratio (torchvision / ours). Layers: the shapes of resdcn18 and DLA-34 at an
 input of 512 x 512, batch 1, float32. The network: the resdcn18 backbone in evaluation mode. "operator only"
-changes nothing but the operator; "as used" compares ctnet's way (channels-last) with torchvision's operator in
-the default memory layout. Both also under bfloat16 autocast, where torchvision computes in float32.
+changes nothing but the operator; "as used" compares ctnet's way (channels-last) with torchvision's operator
+in the default memory layout. Both also under bfloat16 autocast, where torchvision computes in float32.
 """
 
 from __future__ import annotations

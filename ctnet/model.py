@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, create_backbone
+from ctnet.errors import CtnetError
 from ctnet.heads import Head, Heatmap
 from ctnet.task import Task
 
@@ -66,6 +67,26 @@ def create_model(task: Task | Mapping[str, Head], backbone: str, pretrained: boo
     """
     heads = task.heads if isinstance(task, Task) else task
     return CenterNet(create_backbone(backbone, pretrained=pretrained), heads)
+
+
+def check_input_size(size: tuple[int, int], divisor: int, backbone: str) -> None:
+    """Refuse an input whose sides the backbone cannot halve as often as it must.
+
+    Args:
+        size: (width, height), pixels.
+        divisor: what both must be multiples of.
+        backbone: its name, for the message.
+
+    Raises:
+        CtnetError: naming the next size that fits.
+    """
+    width, height = size
+    if width <= 0 or height <= 0 or width % divisor or height % divisor:
+        fit_width, fit_height = (max(divisor, -(-side // divisor) * divisor) for side in size)
+        raise CtnetError(
+            f"size {width}x{height} does not fit {backbone}: sides must be multiples of {divisor}; "
+            f"the next size that fits is {fit_width}x{fit_height}"
+        )
 
 
 def _branch(backbone: Backbone, head: Head) -> nn.Sequential:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from torch import Tensor
 from typing_extensions import Self
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Annotations(Protocol):

@@ -102,6 +102,8 @@ def _print(report: ConvertReport, as_json: bool) -> None:
         return
     rows = [[split.name, split.images, sum(split.objects.values())] for split in report.splits]
     print_table(["split", "images", "objects"], rows)
+    categories = list(dict.fromkeys(name for split in report.splits for name in split.objects))
+    print_line(f"\n{len(categories)} categories: {', '.join(categories)}")
     if report.problems:
         print_line(f"\nskipped {len(report.problems)} bad records:")
         for problem in report.problems[:_SHOWN]:

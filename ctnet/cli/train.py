@@ -45,6 +45,9 @@ def train(
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on; none for no evaluation.")] = "val",
     evaluate_every: Annotated[int, typer.Option(min=1, help="Epochs between evaluations.")] = 1,
+    save_every: Annotated[
+        float, typer.Option(min=0, help="Seconds between checkpoints within an epoch.")
+    ] = 600.0,
     overfit: Annotated[
         int, typer.Option(min=0, help="Train and evaluate on the first N training images, as they are.")
     ] = 0,
@@ -104,6 +107,7 @@ def train(
             accumulate=accumulate,
             amp=amp,
             evaluate_every=evaluate_every,
+            save_every=save_every,
             overfit=overfit,
             strict=strict,
             seed=seed,

@@ -98,7 +98,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem]):
         try:
             sample = self.dataset[index]
         except ImageError as error:
-            return Problem("unreadable image", str(self.dataset.image_path(index)), str(error))
+            return Problem("unreadable image", self.dataset.info(index).file_name, str(error))
         height, width = sample.image.shape[:2]
         view = random_view(rng, (width, height), self.input_size, self.augmentation)
         image = jitter(rng, view.affine.warp(sample.image, self.input_size), self.augmentation)

@@ -54,7 +54,7 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int], classes: int = l
     canvas = _background(rng, width, height)
     for shape in shapes:
         _paint(rng, canvas, shape)
-    canvas += (rng.random(canvas.shape, np.float32) - 0.5) * np.float32(rng.uniform(4, 24))
+    canvas += (rng.random(canvas.shape, np.float32) - 0.5) * np.float32(rng.uniform(4, 20))
     image = np.clip(canvas, 0, 255).astype(np.uint8)
     limits = np.array([width, height, width, height], np.float32)
     boxes = np.clip(np.stack([shape.box for shape in shapes]), 0, limits)
@@ -173,7 +173,7 @@ def _place(
     """Choose kind, size, stretch, rotation and place of a shape, and work out which pixels it covers."""
     label = int(rng.integers(len(outlines)))
     shorter = min(size)
-    longer_side = np.exp(rng.uniform(np.log(max(10, shorter / 20)), np.log(shorter / 2)))
+    longer_side = np.exp(rng.uniform(np.log(max(12, shorter / 20)), np.log(shorter / 2)))
     stretch = np.exp(rng.uniform(-0.2, 0.2, 2))
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -216,7 +216,7 @@ def _drop_hidden(shapes: Sequence[_Shape], size: tuple[int, int]) -> list[_Shape
 def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """A (height, width, 3) float32 canvas: colour gradients, clouds and grain, often stripes."""
     canvas = np.full((height, width, 3), rng.uniform(70, 185, 3), np.float32)
-    for cells, strength in ((2, 50), (6, 30), (24, 22), (80, 16)):
+    for cells, strength in ((2, 45), (6, 28), (24, 16), (80, 12)):
         values = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32) * rng.uniform(0, strength)
         canvas += cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.5:
@@ -230,7 +230,7 @@ def _stripes(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     x = np.arange(width) * (np.cos(angle) * 2 * np.pi / period)
     y = np.arange(height) * (np.sin(angle) * 2 * np.pi / period)
     wave = np.sin((x + y[:, None]).astype(np.float32))
-    striped: np.ndarray = wave[:, :, None] * rng.uniform(-30, 30, 3).astype(np.float32)
+    striped: np.ndarray = wave[:, :, None] * rng.uniform(-25, 25, 3).astype(np.float32)
     return striped
 
 
@@ -238,7 +238,7 @@ def _paint(rng: np.random.Generator, canvas: np.ndarray, shape: _Shape) -> None:
     """Paint a shape onto the canvas in a colour that differs from what lies below, lightly shaded."""
     inside, part = shape.overlap(canvas.shape[1], canvas.shape[0])
     below = canvas[inside]
-    candidates = rng.uniform(10, 245, (3, 3))
+    candidates = rng.uniform(10, 245, (5, 3))
     colour = candidates[np.abs(candidates - below.mean((0, 1))).sum(1).argmax()].astype(np.float32)
     rows, columns = below.shape[:2]
     shading = 1 + rng.uniform(-0.25, 0.25, (2, 2)).astype(np.float32)

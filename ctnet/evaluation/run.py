@@ -107,7 +107,7 @@ class _Reading(torch.utils.data.Dataset[Prepared | Problem]):
         try:
             sample = self.dataset[index]
         except ImageError as error:
-            return Problem("unreadable image", str(self.dataset.image_path(index)), str(error))
+            return Problem("unreadable image", self.dataset.info(index).file_name, str(error))
         return self.preprocess(sample.image, sample.info)
 
 

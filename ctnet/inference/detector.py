@@ -16,7 +16,7 @@ from ctnet.data.geometry import Affine, move
 from ctnet.data.images import read_image
 from ctnet.device import autocast, choose_device, normalise
 from ctnet.errors import CtnetError
-from ctnet.model import CenterNet
+from ctnet.model import CenterNet, check_input_size
 from ctnet.records import Detections, ImageInfo
 from ctnet.task import Task
 
@@ -122,16 +122,11 @@ class Detector:
         Raises:
             CtnetError: for another mode, or a size that the network cannot take.
         """
-        divisor = self.model.backbone.divisor
-        width, height = size or self.description.size
         resize_mode(resize)
-        if width % divisor or height % divisor or width <= 0 or height <= 0:
-            fit = [max(divisor, -(-side // divisor) * divisor) for side in (width, height)]
-            raise CtnetError(
-                f"size {width}x{height} does not fit {self.description.backbone}: sides must be multiples of "
-                f"{divisor}; the next size that fits is {fit[0]}x{fit[1]}"
-            )
-        return Preprocessor(resize, (width, height), divisor)
+        divisor = self.model.backbone.divisor
+        size = size or self.description.size
+        check_input_size(size, divisor, self.description.backbone)
+        return Preprocessor(resize, size, divisor)
 
     def __call__(
         self,

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from ctnet.backbones import list_backbones
+from ctnet.backbones import describe_backbone, list_backbones
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem, refuse, summarize
 from ctnet.data.synthetic import write_dataset
 from ctnet.device import choose_amp, choose_device
 from ctnet.errors import CtnetError, unknown_name
 from ctnet.inference.detector import Detector
+from ctnet.model import check_input_size
 from ctnet.recipe import Recipe
 from ctnet.task import Task, create_task, load_task_class
 from ctnet.training.config import TrainingConfig, scaled_rate
@@ -90,6 +91,7 @@ def new_session(
     accumulate: int = 1,
     amp: str = "auto",
     evaluate_every: int = 1,
+    save_every: float = 600.0,
     overfit: int = 0,
     strict: bool = False,
     seed: int = 0,
@@ -118,6 +120,7 @@ def new_session(
         raise unknown_name(f"recipe of task {task_name}", recipe_name, recipes)
     overrides = overrides or Overrides()
     recipe = _overridden(recipes[recipe_name], overrides)
+    check_input_size(recipe.size, describe_backbone(backbone).divisor, backbone)
     # A step cannot hold more images than there are: the rate follows what it really holds.
     images_per_step = min(recipe.batch_size, len(train)) * accumulate
     rate = overrides.learning_rate or scaled_rate(recipes[recipe_name], images_per_step)
@@ -137,6 +140,7 @@ def new_session(
         amp=amp,
         overfit=overfit,
         evaluate_every=evaluate_every,
+        save_every=save_every,
         strict=strict,
     )
     run = Run.create(output, f"{task_name}-{backbone}", config.to_json())

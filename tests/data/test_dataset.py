@@ -230,7 +230,7 @@ def test_bad_records_are_skipped_or_refused(make_data: Make, document: dict[str,
 @pytest.mark.parametrize("name", ["coco-mini", "coco-pose-mini"])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_real_data(shared_data: Path, name: str, split: str) -> None:
-    """Every annotation of real files comes out as plain JSON reading gives it, and images fit their entries."""
+    """Every annotation of real files comes out as plain JSON reading gives it; images fit their entries."""
     dataset = Dataset.open(shared_data / name, split)
     document = json.loads(dataset.coco.path.read_text(encoding="utf-8"))
     truth = ground_truth(dataset, full=True)

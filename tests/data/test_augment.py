@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctnet.data.augment import (
+    _EIGENVALUES,
+    _EIGENVECTORS,
+    jitter,
+    letterbox,
+    random_view,
+    view_instances,
+)
+from ctnet.recipe import Augmentation
+from ctnet.records import Instances
+from ctnet.task import create_task
+
+TASK = create_task("ctdet", [{"id": 1, "name": "a"}])
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.sampled_from([(64, 64), (320, 96), (96, 320)]))
+@settings(max_examples=80, deadline=None)
+def test_letterbox_shows_the_whole_image_as_large_as_it_fits(width, height, size):
+    low, high = letterbox((width, height), size).points(np.array([[0.0, 0], [width, height]]))
+    assert (low >= -1e-9).all()
+    assert (high <= np.array(size) + 1e-9).all()
+    assert min(abs(low)) == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(low + high, size)
+
+
+@given(st.integers(0, 10_000), st.integers(30, 700), st.integers(30, 700))
+@settings(max_examples=80, deadline=None)
+def test_views_keep_the_crop_centre_inside_and_the_scale_in_range(seed, width, height):
+    view = random_view(np.random.default_rng(seed), (width, height), (128, 128), Augmentation())
+    scale = abs(np.linalg.det(view.affine.matrix[:, :2])) ** 0.5
+    assert 128 / (max(width, height) * 1.3) - 1e-9 <= scale <= 128 / (max(width, height) * 0.6) + 1e-9
+    centre = view.affine.inverse().points(np.array([64.0, 64.0]))
+    assert (centre >= 0).all()
+    assert (centre <= [width, height]).all()
+    assert (view.affine.matrix[0, 0] < 0) == view.mirrored
+
+
+def test_without_augmentation_the_view_is_the_letterbox():
+    still = Augmentation(flip=0, scale=None, crop=False)
+    view = random_view(np.random.default_rng(0), (70, 50), (64, 64), still)
+    np.testing.assert_allclose(view.affine.matrix, letterbox((70, 50), (64, 64)).matrix)
+    assert not view.mirrored
+
+
+def test_scales_are_the_released_steps():
+    seen = set()
+    for seed in range(200):
+        view = random_view(np.random.default_rng(seed), (100, 100), (100, 100), Augmentation(flip=0))
+        seen.add(round(1 / view.affine.matrix[0, 0], 3))
+    assert seen == {0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pixels_and_boxes_move_together(seed):
+    """A bright rectangle in a dark image: its box, seen through the view, holds the bright pixels."""
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[40:70, 50:90] = 255
+    rng = np.random.default_rng(seed)
+    view = random_view(rng, (160, 120), (128, 128), Augmentation(scale=(0.8, 1.2)))
+    seen = view.affine.warp(image, (128, 128))[:, :, 0] > 127
+    instances = view_instances(Instances.of([[49.5, 39.5, 89.5, 69.5]], [0]), view, TASK, 160)
+    x1, y1, x2, y2 = instances.boxes[0]
+    rows, columns = np.nonzero(seen)
+    assert len(rows)
+    frame = np.array([0, 0, 127, 127])
+    found = np.array([columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5])
+    np.testing.assert_allclose(found, np.clip([x1, y1, x2, y2], frame[:2].repeat(2) - 0.5, 127.5), atol=1.0)
+
+
+def slow_jitter(rng, image, augmentation):
+    """The same steps one after the other on floats, pixel by pixel where the released code goes so."""
+    values = image.astype(np.float64)
+    grey_of = np.array([0.299, 0.587, 0.114])
+    mean = (values @ grey_of).mean()
+    for kind in rng.permutation(3):
+        factor = 1 + rng.uniform(-augmentation.colour, augmentation.colour)
+        if kind == 0:
+            values = values * factor
+        elif kind == 1:
+            values = values * factor + mean * (1 - factor)
+        else:
+            values = values * factor + (values @ grey_of)[..., None] * (1 - factor)
+    noise = rng.normal(0, augmentation.lighting, 3) if augmentation.lighting else np.zeros(3)
+    values = values + 255 * (_EIGENVECTORS @ (_EIGENVALUES * noise))
+    return np.clip(values, 0, 255)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_jitter_in_one_matrix_equals_step_by_step(seed):
+    image = np.random.default_rng(seed).integers(0, 256, (12, 15, 3), np.uint8)
+    ours = jitter(np.random.default_rng(seed), image, Augmentation())
+    slow = slow_jitter(np.random.default_rng(seed), image, Augmentation())
+    assert np.abs(ours - slow).max() <= 1.0
+    assert ours.dtype == np.uint8
+
+
+def test_no_jitter_leaves_the_image_alone():
+    image = np.random.default_rng(0).integers(0, 256, (5, 5, 3), np.uint8)
+    assert jitter(np.random.default_rng(0), image, Augmentation(colour=0, lighting=0)) is image

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ctnet.data.json_reader import JsonReader
+from ctnet.errors import CtnetError
+
+TEXT = """ {"whole": 1234, "real": -1.5e+3, "small": 12E-2, "words": [true, false, null, NaN, -Infinity],
+ "text": "ü\\u00fc\\\\\\" 12", "list": [ ], "object": {}, "deep": [[{"a": [1, 2.5]}], []], "last":-0.25}
+"""
+
+
+@pytest.mark.parametrize("chunk", range(1, 40))
+def test_values_and_their_bytes_wherever_the_pieces_end(chunk: int) -> None:
+    data = TEXT.encode()
+    reader = JsonReader((data[start : start + chunk] for start in range(0, len(data), chunk)), "file")
+    found = {}
+    for key in reader.entries():
+        value, start, end = reader.value()
+        assert repr(json.loads(data[start:end])) == repr(value)
+        found[key] = value
+    reader.end()
+    assert repr(found) == repr(json.loads(TEXT))
+
+
+def read_items(text: str, skim: bool) -> list[tuple[object, bytes]]:
+    data = text.encode()
+    items = JsonReader([data[:9], data[9:]], "file").items("entry", skim)
+    return [(value, data[start:end]) for value, start, end in items]
+
+
+def test_skimming_drops_long_lists_within_lists_alone() -> None:
+    """And only their numbers: positions and everything else stay."""
+    entry = {"polygon": [[0.5] * 40, [1.5] * 40], "long": list(range(60)), "short": [[1, 2]], "id": 3}
+    text = json.dumps([entry, entry])
+    assert [value for value, _ in read_items(text, skim=False)] == [entry, entry]
+    skimmed = {**entry, "polygon": [[], [1.5] * 40]}
+    assert [value for value, _ in read_items(text, skim=True)] == [skimmed, skimmed]
+    assert [json.loads(part) for _, part in read_items(text, skim=True)] == [entry, entry]
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "[1,", "[", "", "[1, tru", '[1, "tr', "[1, -"])
+def test_cut_short(text: str) -> None:
+    with pytest.raises(
+        CtnetError, match=rf"file ends in the middle of entry \d at byte {len(text)}; was it cut"
+    ):
+        read_items(text, skim=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1 2]", "in entry 2 at byte 3: '2' where , or ] should be"),
+        ("[1,]", "in entry 2 at byte 3: expecting"),
+    ],
+)
+def test_invalid(text: str, message: str) -> None:
+    with pytest.raises(CtnetError, match=f"file is not valid JSON {message}"):
+        read_items(text, skim=False)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ctnet.data.dataset import Dataset
+from ctnet.data.loader import Batch, Loader, TrainingSet
+from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.recipe import Augmentation
+from ctnet.task import create_task
+
+TASK = create_task("ctdet", SHAPES)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_dataset(TASK, folder, {"train": 7}, (96, 80))
+    return Dataset.open(folder, "train", TASK)
+
+
+def loader(dataset: Dataset, workers: int = 0, seed: int = 0, batch_size: int = 3) -> Loader:
+    return Loader(TrainingSet(dataset, TASK, (64, 64), Augmentation(), seed), batch_size, workers, seed)
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    assert one.indices == other.indices
+    assert torch.equal(one.images, other.images)
+    for name, target in one.targets.items():
+        for column in vars(target):
+            ours, theirs = getattr(target, column), getattr(other.targets[name], column)
+            assert ours == theirs if isinstance(ours, int) else torch.equal(ours, theirs)
+
+
+def test_every_image_comes_once_an_epoch(dataset):
+    batches = list(loader(dataset).epoch(0))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert sorted(index for batch in batches for index in batch.indices) == list(range(7))
+
+
+def test_workers_give_the_same_batches(dataset):
+    many = loader(dataset, workers=2)
+    for epoch in (0, 1):
+        for one, other in zip(loader(dataset).epoch(epoch), many.epoch(epoch), strict=True):
+            assert_same(one, other)
+
+
+def test_an_epoch_can_begin_in_the_middle(dataset):
+    whole = list(loader(dataset).epoch(4))
+    rest = list(loader(dataset).epoch(4, start=1))
+    assert len(rest) == 2
+    for one, other in zip(whole[1:], rest, strict=True):
+        assert_same(one, other)
+
+
+def test_epochs_seeds_and_images_have_streams_of_their_own(dataset):
+    samples = TrainingSet(dataset, TASK, (64, 64), Augmentation(), seed=0)
+    other_seed = TrainingSet(dataset, TASK, (64, 64), Augmentation(), seed=1)
+    assert (samples[0, 2].image == samples[0, 2].image).all()
+    assert (samples[0, 2].image != samples[1, 2].image).any()
+    assert (samples[0, 2].image != other_seed[0, 2].image).any()
+    orders = {tuple(i for b in loader(dataset, seed=s).epoch(e) for i in b.indices) for s in (0, 1) for e in (0, 1)}
+    assert len(orders) == 4
+
+
+def test_loading_does_not_touch_the_global_random_stream(dataset):
+    before = torch.get_rng_state()
+    list(loader(dataset).epoch(0))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_targets_of_a_batch_are_those_of_its_images(dataset):
+    batch = next(iter(loader(dataset).epoch(0)))
+    size = batch.targets["size"]
+    samples = loader(dataset).samples
+    for position, index in enumerate(batch.indices):
+        mine = size.batch == position
+        torch.testing.assert_close(size.value[mine], samples[0, index].targets["size"].value)
+    peaks = batch.targets["heatmap"]
+    assert peaks.cells == int(((2 * peaks.radius + 1) ** 2).sum())
+
+
+def test_targets_lie_on_the_grid_of_the_input(dataset):
+    wide = TrainingSet(dataset, TASK, (128, 64), Augmentation(), seed=0)
+    sample = wide[0, 0]
+    assert sample.image.shape == (64, 128, 3)
+    for index in range(len(wide)):
+        size = wide[3, index].targets["size"]
+        assert ((size.x >= 0) & (size.x < 32)).all()
+        assert ((size.y >= 0) & (size.y < 16)).all()
+
+
+def test_images_arrive_as_bytes(dataset):
+    batch = next(iter(loader(dataset).epoch(0)))
+    assert batch.images.dtype == torch.uint8
+    assert batch.images.shape == (3, 64, 64, 3)
+    assert batch.images.float().std() > np.float32(5)

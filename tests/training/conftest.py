@@ -1,0 +1,56 @@
+"""A tiny network and a tiny data set, so that trainings take a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ctnet.backbones import Backbone, list_backbones, register_backbone
+from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.task import create_task
+
+
+class Tiny(Backbone):
+    channels, divisor, hidden = 8, 4, 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, stride=2, padding=1),
+            nn.Dropout2d(0.1),  # draws from the global random stream, which must be resumed too
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.layers(images)]
+
+
+def tiny(pretrained: bool = False) -> Backbone:
+    return Tiny()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_backbone() -> str:
+    if "tiny" not in list_backbones():
+        register_backbone(tiny)
+    return "tiny"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_dataset(create_task("ctdet", SHAPES), folder, {"train": 10, "val": 4}, (64, 64))
+    return folder

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ctnet.recipe import SMALL, Recipe
+from ctnet.task import create_task
+from ctnet.training.config import scaled_rate
+from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor
+
+STEP = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
+
+
+@pytest.mark.parametrize(("epoch", "factor"), [(0, 1), (89, 1), (90, 0.1), (119, 0.1), (120, 0.01), (139, 0.01)])
+def test_the_rate_drops_after_the_named_epochs(epoch, factor):
+    assert rate_factor(STEP, epoch * 10, 10) == pytest.approx(factor)
+    assert rate_factor(STEP, epoch * 10 + 9, 10) == pytest.approx(factor)
+
+
+def test_cosine_falls_from_one_to_zero():
+    recipe = dataclasses.replace(STEP, schedule="cosine", epochs=10)
+    factors = [rate_factor(recipe, step, 5) for step in range(51)]
+    assert factors[0] == 1
+    assert factors[25] == pytest.approx(0.5)
+    assert factors[50] == pytest.approx(0)
+    assert factors == sorted(factors, reverse=True)
+
+
+def test_warm_up_rises_linearly_to_the_schedule():
+    recipe = dataclasses.replace(STEP, warmup=4)
+    assert [rate_factor(recipe, step, 10) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+
+
+def test_linear_scaling():
+    assert scaled_rate(STEP, 128) == 5e-4
+    assert scaled_rate(STEP, 32) == pytest.approx(1.25e-4)
+
+
+def test_recipes_are_the_papers():
+    task = create_task("ctdet", [{"id": 1, "name": "a"}])
+    recipes = task.recipes("dla34")
+    assert next(iter(recipes)) == "paper"
+    assert recipes["paper"] == STEP
+    assert (recipes["paper-2x"].epochs, recipes["paper-2x"].drops) == (230, (180, 210))
+    hourglass = task.recipes("hourglass104")["paper"]
+    assert (hourglass.epochs, hourglass.drops) == (50, (40,))
+    assert scaled_rate(hourglass, 29) == 2.5e-4
+    assert scaled_rate(recipes["voc"], 32) == 1.25e-4
+    assert (recipes["voc"].epochs, recipes["voc"].drops) == (70, (45, 60))
+
+
+def test_moving_average_equals_a_plain_recursion():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    average = MovingAverage(model, 0.9)
+    expected = copy.deepcopy(model.state_dict())
+    for update in range(1, 30):
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                tensor += 1 if not tensor.is_floating_point() else torch.randn_like(tensor)
+        average.update(model)
+        decay = min(0.9, (1 + update) / (10 + update))
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * tensor
+            else:
+                expected[name] = tensor.clone()
+    for name, tensor in average.weights.items():
+        torch.testing.assert_close(tensor, expected[name])
+
+
+def test_weight_decay_leaves_biases_and_norms_alone():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    groups = make_optimizer(model, SMALL, 1e-3).param_groups
+    assert [tuple(p.ndim for p in group["params"]) for group in groups] == [(4,), (1, 1, 1)]
+    assert [group["weight_decay"] for group in groups] == [SMALL.weight_decay, 0.0]
+    assert math.isclose(groups[0]["lr"], 1e-3)

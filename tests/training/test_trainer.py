@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctnet import checkpoint
+from ctnet.errors import CtnetError
+from ctnet.training import Run, latest_run
+from ctnet.training.display import Quiet
+from ctnet.training.session import Overrides, Session, new_session, resumed_session
+from ctnet.training.trainer import Trainer
+
+
+class Recorder(Quiet):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def session(scenes: Path, output: Path, **changes) -> Session:
+    overrides = changes.pop("overrides", {})
+    wanted = {"epochs": 3, "batch_size": 4, "size": (64, 64), **overrides}
+    settings = {"backbone": "tiny", "recipe_name": "small", "workers": 0, "device": "cpu", **changes}
+    display = settings.pop("display", None) or Recorder()
+    return new_session(
+        "ctdet", data=scenes, output=output, overrides=Overrides(**wanted), display=display, **settings
+    )
+
+
+def state(run: Path) -> dict:
+    """Everything in last.pt that a training depends on."""
+    saved = checkpoint.load(run / "last.pt")
+    return {"weights": dict(saved.weights), **saved.training}
+
+
+def assert_same(one, other, where="") -> None:
+    """Equal to the last bit."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), where
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}/{index}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, where
+
+
+def stop_after(trainer: Trainer, steps: int) -> None:
+    """Ask the training to stop once it has done so many steps, as Ctrl-C does."""
+    original = trainer._step
+
+    def step() -> None:
+        original()
+        if trainer.position.step == steps:
+            trainer._ask_to_stop()
+
+    trainer._step = step
+
+
+@pytest.fixture(scope="module")
+def finished(scenes, tmp_path_factory) -> Path:
+    """A run of three epochs without interruption."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert session(scenes, run).fit()
+    return run
+
+
+def test_a_run_folder_holds_what_it_promises(finished):
+    config = json.loads((finished / "config.json").read_text())
+    assert config["recipe"]["epochs"] == 3
+    assert config["versions"]["torch"] == torch.__version__
+    rows = (finished / "metrics.csv").read_text().splitlines()
+    assert rows[0].startswith("epoch,learning_rate,loss,heatmap_loss,size_loss,offset_loss,AP,AP50")
+    assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3"]
+    saved = checkpoint.load(finished / "last.pt")
+    assert saved.description.backbone == "tiny"
+    assert saved.description.size == (64, 64)
+    assert (finished / "best.pt").is_file()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 8])
+def test_a_stopped_run_resumes_to_the_same_bits(scenes, finished, tmp_path, steps):
+    """Ten images in batches of four: step 3 ends an epoch, the others lie within one."""
+    first = session(scenes, tmp_path / "run")
+    stop_after(first.trainer, steps)
+    assert not first.fit()
+    again = resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+    assert again.trainer.position.step == steps
+    assert again.fit()
+    assert_same(state(tmp_path / "run"), state(finished))
+    assert (tmp_path / "run/metrics.csv").read_text() == (finished / "metrics.csv").read_text()
+
+
+def test_the_number_of_workers_changes_nothing(scenes, finished, tmp_path):
+    assert session(scenes, tmp_path / "run", workers=2).fit()
+    assert_same(state(tmp_path / "run"), state(finished))
+
+
+def test_another_seed_changes_the_weights(scenes, finished, tmp_path):
+    assert session(scenes, tmp_path / "run", seed=1).fit()
+    ours, theirs = state(tmp_path / "run")["weights"], state(finished)["weights"]
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours if ours[name].is_floating_point())
+
+
+def test_resuming_a_finished_run_does_nothing(scenes, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+    assert_same(state(tmp_path / "run"), state(finished))
+
+
+def test_ctrl_c_ends_after_the_step_and_says_how_to_go_on(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run")
+    original = one.trainer._step
+
+    def step() -> None:
+        if one.trainer.position.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        original()
+
+    one.trainer._step = step
+    assert not one.fit()
+    assert one.trainer.position.step == 2
+    assert f"ctnet train --resume {tmp_path / 'run'}" in one.display.lines[-1]
+    assert checkpoint.load(tmp_path / "run/last.pt").training
+
+
+def test_gradients_of_accumulated_batches_make_one_step(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run", accumulate=2, overrides={"epochs": 2})
+    assert one.fit()
+    assert one.trainer.position.step == 4  # three batches an epoch: 2 + 1
+    assert "learning rate 0.0005 at 8 images a step (recipe: 0.001 at 16)" in one.display.lines[1]
+
+
+def test_accumulated_gradient_is_the_mean_of_the_batches(scenes, tmp_path):
+    """Without batch statistics and dropout, two halves give the gradient of their mean."""
+    one = session(scenes, tmp_path / "run", accumulate=2)
+    trainer = one.trainer
+    trainer.model.eval()
+    batches = list(trainer.loader.epoch(0))[:2]
+    for batch in batches:
+        trainer._losses_and_gradients(batch)
+        trainer.position.batch += 1
+    summed = [p.grad.clone() for p in trainer.model.parameters()]
+    singles = []
+    for number, batch in enumerate(batches):
+        trainer.optimizer.zero_grad()
+        trainer.position.batch = 2 + number  # the last batch of an epoch is alone in its step
+        trainer._batches_in_step = lambda: 1
+        trainer._losses_and_gradients(batch)
+        singles.append([p.grad.clone() for p in trainer.model.parameters()])
+    for total, first, second in zip(summed, *singles, strict=True):
+        torch.testing.assert_close(total, (first + second) / 2)
+
+
+def test_the_best_checkpoint_follows_the_main_metric(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run")
+    figures = iter([0.1, 0.5, 0.3])
+    one.trainer._evaluate = lambda val: ({"AP": next(figures)}, "AP")
+    assert one.fit()
+    assert checkpoint.load(tmp_path / "run/best.pt").metrics == {"AP": 0.5}
+    assert checkpoint.load(tmp_path / "run/last.pt").metrics == {"AP": 0.3}
+    assert one.trainer.position.best == 0.5
+
+
+def test_without_validation_the_last_weights_are_the_best(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run", val_split=None, overrides={"epochs": 1, "ema": 0.0})
+    assert one.fit()
+    assert_same(dict(checkpoint.load(tmp_path / "run/best.pt").weights), state(tmp_path / "run")["weights"])
+
+
+def test_a_loss_that_is_not_finite_names_the_images_and_keeps_the_last_checkpoint(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run", save_every=0.0)
+    original = one.trainer._step
+
+    def step() -> None:
+        original()
+        if one.trainer.position.step == 2:
+            with torch.no_grad():
+                next(one.trainer.model.parameters()).fill_(float("nan"))
+
+    one.trainer._step = step
+    with pytest.raises(CtnetError, match=r"not finite in epoch 1, batch 3 \(total nan.*its images: 0000\d\d.jpg"):
+        one.fit()
+    saved = checkpoint.load(tmp_path / "run/last.pt")
+    assert json.loads(saved.training["position"])["step"] == 2
+
+
+def test_an_unreadable_image_is_named_and_skipped(scenes, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    broken = sorted((data / "train").iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:200])
+    (data / "val").joinpath("000002.jpg").unlink()
+    one = session(data, tmp_path / "run", overrides={"epochs": 1})
+    assert one.fit()
+    said = "\n".join(one.display.lines)
+    assert f"skipped {broken.name}: unreadable image" in said
+    assert "skipped 000002.jpg: unreadable image" in said
+
+
+def test_a_run_whose_images_are_all_unreadable_still_ends(scenes, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    for file in (data / "train").iterdir():
+        file.write_bytes(b"")
+    one = session(data, tmp_path / "run", overrides={"epochs": 1})
+    assert one.fit()
+    assert sum("unreadable image" in line for line in one.display.lines) == 10
+
+
+def test_overfitting_sees_images_as_they_are(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run", overfit=3)
+    samples = one.trainer.loader.samples
+    assert len(samples) == 3
+    assert len(one.trainer.val) == 3
+    assert (samples[0, 1].image == samples[5, 1].image).all()
+
+
+def test_a_full_disk_is_one_clear_line_and_keeps_the_old_checkpoint(scenes, tmp_path, monkeypatch):
+    one = session(scenes, tmp_path / "run", overrides={"epochs": 2}, val_split=None)
+    stop_after(one.trainer, 1)
+    one.fit()
+    before = (tmp_path / "run/last.pt").read_bytes()
+    again = resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ctnet.files.os.fsync", full)
+    with pytest.raises(CtnetError, match=r"cannot write .*best.pt: No space left on device"):
+        again.fit()
+    assert (tmp_path / "run/last.pt").read_bytes() == before
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_an_output_that_holds_a_run_is_not_overwritten(scenes, finished):
+    with pytest.raises(CtnetError, match=re.escape(f"continue it with --resume {finished}")):
+        session(scenes, finished)
+
+
+def test_an_output_that_cannot_be_made_is_named(scenes, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CtnetError, match=r"cannot make the folder .*file/run"):
+        session(scenes, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is not valid JSON"), ('{"task": "ctdet"}', "is not a run's config.json of this version")],
+)
+def test_a_broken_config_is_named(tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CtnetError, match=message):
+        resumed_session(tmp_path)
+
+
+def test_resuming_what_is_no_run_or_of_another_task(finished, tmp_path):
+    with pytest.raises(CtnetError, match="is no run folder"):
+        resumed_session(tmp_path)
+    with pytest.raises(CtnetError, match="is a run of task ctdet, not pose"):
+        resumed_session(finished, "pose")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "resnet19"}, "no backbone called 'resnet19'; did you mean resnet18"),
+        ({"recipe_name": "papr"}, "no recipe of task ctdet called 'papr'; did you mean paper"),
+        ({"overrides": {"schedule": "linear"}}, "--schedule is 'linear'; it must be step or cosine"),
+        ({"amp": "fp8"}, "--amp is 'fp8'; it must be auto, off, bf16 or fp16"),
+        ({"device": "tpu"}, "device 'tpu' cannot be used here"),
+        ({"train_split": "training"}, "training"),
+        ({"overrides": {"size": (66, 64)}}, "multiples of 4"),
+    ],
+)
+def test_wrong_settings_say_what_is_right(scenes, tmp_path, changes, message):
+    with pytest.raises(CtnetError, match=re.escape(message)):
+        session(scenes, tmp_path / "run", **changes)
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_a_backbone_that_needs_pretraining_is_warned_of(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run", backbone="resdcn18")
+    assert any("resdcn18 without ImageNet weights does not take off" in line for line in one.display.lines)
+
+
+def test_bad_records_are_reported_or_refused(scenes, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    file = data / "annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    file.write_text(json.dumps(content))
+    one = session(data, tmp_path / "run")
+    assert any(line.startswith("warning: skipped 1 with") for line in one.display.lines)
+    with pytest.raises(CtnetError, match="has 1 bad records"):
+        session(data, tmp_path / "other", strict=True)
+
+
+def test_the_latest_run_is_the_one_with_the_newest_checkpoint(tmp_path):
+    for number, name in enumerate(("a", "b", "c")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        if name != "c":  # never got to a checkpoint
+            (folder / "last.pt").write_bytes(b"")
+            os.utime(folder / "last.pt", (1000 - number, 1000 - number))
+    assert latest_run(tmp_path) == tmp_path / "a"
+    with pytest.raises(CtnetError, match="no run with a checkpoint"):
+        latest_run(tmp_path / "c")
+
+
+def test_metrics_keep_a_column_for_every_figure(tmp_path):
+    run = Run(tmp_path)
+    run.write_metrics([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "AP": 0.5}])
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,AP\n1,2.0,\n2,1.0,0.5\n"
