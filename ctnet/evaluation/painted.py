@@ -1,0 +1,112 @@
+"""The law of a task on real annotations: what comes back when its own targets are painted and decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctnet.data.dataset import Dataset
+from ctnet.data.geometry import Affine, move
+from ctnet.inference.detector import Preprocessor
+from ctnet.records import Detections, Instances
+from ctnet.targets import Grid, Target
+from ctnet.task import Task
+
+
+@dataclass(frozen=True)
+class Painted:
+    """One image's annotations after encoding, painting and decoding.
+
+    Attributes:
+        instances: the annotated objects, in image pixels.
+        on_grid: the same on the output grid.
+        targets: what they were encoded to.
+        detections: what was decoded from the painted maps, in image pixels, scores above zero.
+    """
+
+    instances: Instances
+    on_grid: Instances
+    targets: dict[str, Target]
+    detections: Detections
+
+
+def paint(task: Task, dataset: Dataset, index: int, preprocess: Preprocessor, topk: int, stride: int = 4) -> Painted:
+    """Send one image's annotations through encode, paint and decode: a network without error.
+
+    Args:
+        task: encodes, paints, decodes.
+        dataset: the annotations; images are not read.
+        index: which image.
+        preprocess: the geometry that a detector would use.
+        topk: detections kept.
+        stride: input pixels per output cell.
+    """
+    info = dataset.info(index)
+    # The geometry depends on the size alone; a blank image of that size stands for the real one.
+    prepared = preprocess(np.zeros((info.height, info.width, 3), np.uint8), info)
+    to_grid = Affine.scaling(1 / stride).after(prepared.affine)
+    instances = dataset.instances(index)
+    on_grid = move(instances, to_grid, task.point_fields)
+    grid = Grid(prepared.input.shape[0] // stride, prepared.input.shape[1] // stride)
+    targets = task.encode(on_grid, grid)
+    maps = {name: head.paint(targets[name], grid) for name, head in task.heads.items()}
+    found = task.decode(maps, topk).per_image()[0]
+    found = move(found[found.scores > 0], to_grid.inverse(), task.point_fields)
+    return Painted(instances, on_grid, targets, task.lift(found, info))
+
+
+def explain_misses(painted: Painted, threshold: float) -> list[str]:
+    """Name the cause of every object that does not come back with its own detection of this IoU.
+
+    Args:
+        painted: one image.
+        threshold: the IoU to reach, between an object and the one detection that is matched to it.
+
+    Returns:
+        One cause per missed object (no crowds); "unexplained" would be a defect of the task.
+    """
+    instances, found, on_grid = painted.instances, painted.detections, painted.on_grid
+    overlap = box_iou(instances.boxes, found.boxes)
+    overlap[instances.labels[:, None] != found.labels[None, :]] = 0
+    best = _one_to_one(overlap)
+    cells = np.floor((on_grid.boxes[:, :2] + on_grid.boxes[:, 2:]) / 2).astype(int)
+    extents = on_grid.boxes[:, 2:] - on_grid.boxes[:, :2]
+    causes = []
+    for i in np.flatnonzero((best < threshold) & ~instances.crowd):
+        others = np.arange(len(instances)) != i
+        same_class = others & (instances.labels == instances.labels[i])
+        same_cell = others & (cells == cells[i]).all(axis=1)
+        beside = same_class & (np.abs(cells - cells[i]).max(axis=1) <= 1)
+        if (same_cell & same_class).any():
+            causes.append("collision: another object of its class has its centre in the same cell")
+        elif same_cell.any():
+            causes.append("collision: an object of another class in the same cell owns the size")
+        elif beside.any():
+            causes.append("neighbouring peaks of one class")
+        elif best[i] >= 1 - 2 / max(extents[i].min(), 1e-6):
+            causes.append("cut at the last cell of the grid (less than one cell a side)")
+        else:
+            causes.append("unexplained")
+    return causes
+
+
+def box_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Intersection over union of xyxy boxes (N, 4) and (M, 4) -> (N, M); 0 where neither has an area."""
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (one, other)]
+    union = areas[0][:, None] + areas[1][None, :] - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def _one_to_one(overlap: np.ndarray) -> np.ndarray:
+    """The IoU that each row reaches when every column serves one row, largest overlaps first."""
+    best = np.zeros(len(overlap))
+    remaining = overlap.copy()
+    while remaining.size and remaining.max() > 0:
+        row, column = np.unravel_index(remaining.argmax(), remaining.shape)
+        best[row] = remaining[row, column]
+        remaining[row], remaining[:, column] = 0, 0
+    return best
