@@ -1,6 +1,6 @@
 """The law decode(paint(encode(x))) = x on a data set: AP of painted ground truth, and a name for every miss.
 
-    python benchmarks/painted_ground_truth.py DATA_DIR [--task ctdet] [--resize keep|fix] [--size 512]
+python benchmarks/painted_ground_truth.py DATA_DIR [--task ctdet] [--resize keep|fix] [--size 512]
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from ctnet.task import create_task
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--task", default="ctdet")
     parser.add_argument("--resize", choices=["keep", "fix"], default="keep")
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--threshold", type=float, default=0.75, help="IoU below which an object counts as missed")
+    parser.add_argument(
+        "--threshold", type=float, default=0.75, help="IoU below which an object counts as missed"
+    )
     arguments = parser.parse_args()
     preprocess = Preprocessor(arguments.resize, (arguments.size, arguments.size), 32)
     for split in splits(arguments.data):

@@ -28,7 +28,18 @@ _HOMES = {
 }
 _MODULES = ("checkpoint", "data", "heatmap")
 
-__all__ = ["__version__", *sorted(_HOMES), *_MODULES]
+__all__ = [
+    "CtnetError",
+    "Detector",
+    "__version__",
+    "checkpoint",
+    "create_model",
+    "create_task",
+    "data",
+    "heatmap",
+    "list_backbones",
+    "list_tasks",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -49,7 +49,9 @@ class Description:
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     stride: int = 4
-    versions: dict[str, str] = field(default_factory=lambda: {"ctnet": __version__, "torch": torch.__version__})
+    versions: dict[str, str] = field(
+        default_factory=lambda: {"ctnet": __version__, "torch": torch.__version__}
+    )
 
     @classmethod
     def of(cls, task: Task, backbone: str, size: tuple[int, int]) -> Description:
@@ -67,7 +69,7 @@ class Checkpoint:
     Attributes:
         description: what the weights belong to.
         weights: state dict of the network to use (the moving average where one was kept).
-        training: optimizer, schedule, raw weights, random state, position; empty in a file for inference only.
+        training: optimizer, raw weights, random state, position; empty in a file for inference only.
         metrics: figures of the evaluation that went with these weights.
     """
 
@@ -114,7 +116,9 @@ def load(path: str | Path) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
         what = f"has format {found!r}" if found else "was not written by ctnet"
-        raise CtnetError(f"{path} {what}; ctnet {__version__} reads {FORMAT!r} files (best.pt, last.pt of a run)")
+        raise CtnetError(
+            f"{path} {what}; ctnet {__version__} reads {FORMAT!r} files (best.pt, last.pt of a run)"
+        )
     fields = json.loads(content["description"])
     for name in ("size", "mean", "std"):
         fields[name] = tuple(fields[name])
@@ -141,7 +145,9 @@ def read_tensors(path: str | Path) -> Any:
             ) from error
         raise CtnetError(f"{path} is no checkpoint, or a damaged one; copy or train it again") from error
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CtnetError(f"{path} is cut short or damaged; copy it again, or use another checkpoint") from error
+        raise CtnetError(
+            f"{path} is cut short or damaged; copy it again, or use another checkpoint"
+        ) from error
 
 
 def load_model(checkpoint: Checkpoint) -> tuple[Task, CenterNet]:
@@ -196,10 +202,14 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], partial: bool
         loaded=[name for name in weights if name in own and name not in other_shape],
         missing=[name for name in own if name not in weights],
         unexpected=[name for name in weights if name not in own],
-        other_shape=[f"{name} {list(weights[name].shape)} for {list(own[name].shape)}" for name in other_shape],
+        other_shape=[
+            f"{name} {list(weights[name].shape)} for {list(own[name].shape)}" for name in other_shape
+        ],
     )
     if not report.complete and not partial:
-        raise CtnetError(f"these weights do not fit the network: {report.summary()}; was it another backbone or task?")
+        raise CtnetError(
+            f"these weights do not fit the network: {report.summary()}; was it another backbone or task?"
+        )
     module.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
     return report
 

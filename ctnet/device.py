@@ -26,23 +26,38 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise CtnetError(f"device {name!r} cannot be used here; use auto or cpu, and see `ctnet doctor`") from error
+        raise CtnetError(
+            f"device {name!r} cannot be used here; use auto or cpu, and see `ctnet doctor`"
+        ) from error
     return device
 
 
 def choose_amp(name: str, device: torch.device) -> torch.dtype | None:
-    """The type for autocast: "off", "bf16", "fp16", or "auto" (bf16 on a GPU that has it, else off).
+    """The type for autocast: "off", "bf16", "fp16", or "auto" (bf16 where the device has it, else off).
 
     Raises:
         CtnetError: for another name.
     """
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+        return torch.bfloat16 if has_bf16(device) else None
     if name == "off":
         return None
     if name not in AMP_TYPES:
         raise CtnetError(f"--amp is {name!r}; it must be auto, off, bf16 or fp16")
     return AMP_TYPES[name]
+
+
+def amp_name(dtype: torch.dtype | None) -> str:
+    """The name that ``choose_amp`` turns into this type: what a run's config keeps in place of "auto"."""
+    return next((name for name, kind in AMP_TYPES.items() if kind == dtype), "off")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16 products (elsewhere they are emulated, and slow)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:

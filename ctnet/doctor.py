@@ -23,8 +23,8 @@ PACKAGES = {
 }
 
 TORCHVISION_TRAP = (
-    "torchvision does not fit this torch: most likely torch came from the CPU-only index and torchvision from PyPI "
-    "(or the other way round). Both must come from one place: "
+    "torchvision does not fit this torch: most likely torch came from the CPU-only index and torchvision "
+    "from PyPI (or the other way round). Both must come from one place: "
     "pip uninstall torch torchvision, then pip install torch torchvision in one command"
 )
 
@@ -74,7 +74,9 @@ def _packages() -> list[Finding]:
         try:
             findings.append(Finding(name, True, metadata.version(name)))
         except metadata.PackageNotFoundError:
-            mend = f"optional; pip install 'ctnet-toolkit[{extra}]'" if extra else f"missing: pip install {name}"
+            mend = (
+                f"optional; pip install 'ctnet-toolkit[{extra}]'" if extra else f"missing: pip install {name}"
+            )
             findings.append(Finding(name, bool(extra), f"not installed ({mend})"))
     return findings
 
@@ -97,9 +99,13 @@ def _devices() -> list[Finding]:
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(index)
-            findings.append(Finding(f"cuda:{index}", True, f"{about.name}, {about.total_memory / 2**30:.0f} GiB"))
+            findings.append(
+                Finding(f"cuda:{index}", True, f"{about.name}, {about.total_memory / 2**30:.0f} GiB")
+            )
     elif torch.version.cuda:
-        findings.append(Finding("cuda", True, f"this torch is built for CUDA {torch.version.cuda}, but no GPU is seen"))
+        findings.append(
+            Finding("cuda", True, f"this torch is built for CUDA {torch.version.cuda}, but no GPU is seen")
+        )
     else:
         findings.append(Finding("cuda", True, "this torch is a CPU build"))
     return findings
@@ -108,7 +114,7 @@ def _devices() -> list[Finding]:
 def _deformable_convolution() -> list[Finding]:
     import torch
 
-    from ctnet.backbones.deform_conv import active_path, deform_conv2d
+    from ctnet.backbones.deform_conv import Path, active_path, deform_conv2d
 
     findings = []
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -117,8 +123,8 @@ def _deformable_convolution() -> list[Finding]:
         shapes = ((2, 8, 9, 11), (2, 18, 9, 11), (6, 8, 3, 3), (2, 9, 9, 11))
         x, offset, weight, mask = (torch.randn(shape, generator=generator).to(device) for shape in shapes)
         ours = deform_conv2d(x, offset, weight, mask=mask, padding=1)
-        path = active_path(x)
-        other = "torchvision" if path == "gather" else "gather"
+        path = active_path(x.device)
+        other: Path = "torchvision" if path == "gather" else "gather"
         reference = deform_conv2d(x, offset, weight, mask=mask, padding=1, path=other)
         difference = (ours - reference).abs().max().item()
         good = difference < 1e-4

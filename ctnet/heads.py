@@ -40,7 +40,7 @@ class Head:
     bias: float = 0.0
 
     def activate(self, raw: Tensor) -> Tensor:
-        """What the raw map (B, C, H, W) means: the map that decoding reads. The identity unless overridden."""
+        """Turn the raw map (B, C, H, W) into the one that decoding reads; the identity unless overridden."""
         return raw
 
     def loss(self, raw: Tensor, target: Target) -> Tensor:

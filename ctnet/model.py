@@ -44,7 +44,7 @@ class CenterNet(nn.Module):
         """
         features = self.backbone(images)
         return [
-            {name: branch(feature) for name, branch in branches.items()}  # type: ignore[union-attr, operator]
+            {name: branch(feature) for name, branch in branches.items()}  # type: ignore[operator]
             for feature, branches in zip(features, self.branches, strict=True)
         ]
 

@@ -95,4 +95,6 @@ def _joined(first: Plugin, second: Plugin) -> Plugin:
     distribution = first.distribution
     if second.distribution != distribution:
         distribution = f"{distribution}, {second.distribution}"
-    return Plugin(first.group, first.name, distribution, first.version, first.entry_points + second.entry_points)
+    return Plugin(
+        first.group, first.name, distribution, first.version, first.entry_points + second.entry_points
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,7 +13,9 @@ _QUIET_SECONDS = 2.0
 _LINE_EVERY_SECONDS = 15.0
 
 
-def track(items: Iterable[T], description: str, total: int | None = None, unit: str = "images") -> Iterator[T]:
+def track(
+    items: Iterable[T], description: str, total: int | None = None, unit: str = "images"
+) -> Iterator[T]:
     """Yield ``items`` while showing how far the work is.
 
     Args:
@@ -23,7 +25,7 @@ def track(items: Iterable[T], description: str, total: int | None = None, unit: 
         unit: what the rate counts.
     """
     if total is None:
-        total = len(items) if hasattr(items, "__len__") else None
+        total = len(items) if isinstance(items, Sized) else None
     if sys.stderr.isatty():
         yield from _with_bar(items, description, total, unit)
     else:

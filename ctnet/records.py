@@ -60,7 +60,8 @@ class _Columns:
     @classmethod
     def _of(cls, columns: Mapping[str, Any]) -> Self:
         own = {name: columns[name] for name in cls._own}
-        return cls(**own, extra={name: value for name, value in columns.items() if name not in own})
+        extra = {name: value for name, value in columns.items() if name not in own}
+        return cls(**own, extra=extra)  # type: ignore[call-arg]  # the dataclasses below take these
 
     def _check_lengths(self) -> None:
         lengths = {name: len(column) for name, column in self.fields().items()}

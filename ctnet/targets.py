@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,14 +50,16 @@ class _Ragged:
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
         }
-        changed = {key: change(value) if isinstance(value, Tensor) else value for key, value in columns.items()}
+        changed = {
+            key: change(value) if isinstance(value, Tensor) else value for key, value in columns.items()
+        }
         return type(self)(**changed)
 
 
 def _joined(columns: Sequence[Tensor] | Sequence[int]) -> Tensor | int:
     """Tensors are concatenated; plain counts are added up."""
     if isinstance(columns[0], int):
-        return sum(columns)  # type: ignore[arg-type]
+        return sum(columns)
     return torch.cat(list(columns))  # type: ignore[arg-type]
 
 
@@ -160,3 +162,10 @@ class Samples(_Ragged):
 
 
 Target = Peaks | Samples
+
+
+def collate_targets(parts: Sequence[Target]) -> Target:
+    """Join one head's targets of single images into those of a batch."""
+    collate: Any = type(parts[0]).collate
+    joined: Target = collate(parts)
+    return joined

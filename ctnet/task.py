@@ -218,7 +218,9 @@ def load_task_class(name: str) -> type[Task]:
     """
     cls = load_plugin(GROUP, name, "task")
     if not (isinstance(cls, type) and issubclass(cls, Task)):
-        raise CtnetError(f"plugin {name!r} is {cls!r}, not a subclass of ctnet.task.Task; report it to its author")
+        raise CtnetError(
+            f"plugin {name!r} is {cls!r}, not a subclass of ctnet.task.Task; report it to its author"
+        )
     return cls
 
 
@@ -226,7 +228,9 @@ def _checked_categories(categories: Sequence[Mapping[str, Any]]) -> tuple[dict[s
     checked = []
     for category in categories:
         if not isinstance(category.get("id"), int) or not category.get("name"):
-            raise CtnetError(f"category {dict(category)} needs a whole-number id and a name; mend the annotation file")
+            raise CtnetError(
+                f"category {dict(category)} needs a whole-number id and a name; mend the annotation file"
+            )
         checked.append(dict(category))
     checked.sort(key=lambda category: int(category["id"]))
     ids = [category["id"] for category in checked]

@@ -26,6 +26,11 @@ _FORWARD_BLOCK = 3 * 2**18
 _BACKWARD_BLOCK = 2**21
 
 
+def active_path(device: torch.device) -> Literal["gather", "torchvision"]:
+    """The implementation that "auto" takes on a device."""
+    return "gather" if device.type == "cpu" else "torchvision"
+
+
 def deform_conv2d(
     x: Tensor,
     offset: Tensor,
@@ -69,7 +74,7 @@ def deform_conv2d(
     grid = _check(x, offset, weight, bias, mask, _pair(stride), _pair(padding), _pair(dilation))
     weight = weight.to(x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
-    if path == "torchvision" or (path == "auto" and x.device.type != "cpu"):
+    if (active_path(x.device) if path == "auto" else path) == "torchvision":
         return _torchvision(x, offset, weight, bias, mask, grid)
     return _gather(x, offset, weight, bias, mask, grid)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,12 +13,14 @@ from ctnet.cli.parsing import DEVICE_HELP
 
 def demo(
     task: Annotated[str, typer.Argument(help="Task, see `ctnet tasks list`.")] = "ctdet",
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Run folder; runs/TASK-BACKBONE-N.")] = None,
-    epochs: Annotated[Optional[int], typer.Option(min=1, help="Passes over the scenes.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder; runs/TASK-BACKBONE-N.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the scenes.")] = None,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
 ) -> None:
-    """See a task at work: draws synthetic scenes, trains, evaluates and draws what it found, in minutes on a CPU.
+    """See a task at work in minutes on a CPU: synthetic scenes, training, evaluation, pictures.
 
     Example: `ctnet demo`
     """

@@ -10,7 +10,9 @@ from ctnet.cli.output import print_json, print_table
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:
-    """Check the installation: versions, devices, deformable convolution, plugins. Exit code 1 if something is wrong.
+    """Check the installation: versions, devices, deformable convolution, plugins.
+
+    The exit code is 1 if something is wrong.
 
     Example: `ctnet doctor`
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,22 +13,30 @@ from ctnet.cli.parsing import DEVICE_HELP, SIZE_HELP, parse_size
 
 def evaluate(
     run: Annotated[
-        Optional[Path], typer.Argument(help="Run folder or checkpoint; the latest run when left out.")
+        Path | None, typer.Argument(help="Run folder or checkpoint; the latest run when left out.")
     ] = None,
-    data: Annotated[Optional[Path], typer.Option(help="Data directory; the run's own when left out.")] = None,
-    split: Annotated[Optional[str], typer.Option(help="Split; the run's validation split when left out.")] = None,
-    metric: Annotated[Optional[str], typer.Option(help="One of the task's metrics, see `ctnet tasks show`.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data directory; the run's own when left out.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split; the run's validation split when left out.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="One of the task's metrics, see `ctnet tasks show`.")
+    ] = None,
     engine: Annotated[
-        Optional[str], typer.Option(help="COCO metrics by faster-coco-eval (default) or pycocotools.")
+        str | None, typer.Option(help="COCO metrics by faster-coco-eval (default) or pycocotools.")
     ] = None,
-    resize: Annotated[str, typer.Option(help="fix: fit into the training size; keep: the image's own resolution.")] = "fix",
-    size: Annotated[Optional[str], typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
+    resize: Annotated[
+        str, typer.Option(help="fix: fit into the training size; keep: the image's own resolution.")
+    ] = "fix",
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
     topk: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 100,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 8,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
-    workers: Annotated[Optional[int], typer.Option(min=0, help="Loading processes.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Loading processes.")] = None,
     amp: Annotated[str, typer.Option(help="Mixed precision: off, auto, bf16, fp16.")] = "off",
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse bad records instead of skipping them.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse bad records instead of skipping them.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
 ) -> None:
     """Measure a trained detector on a data set.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,13 +15,19 @@ from ctnet.errors import CtnetError
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or a camera's number.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path("predictions"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path(
+        "predictions"
+    ),
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to keep.")] = 0.3,
     topk: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 100,
-    resize: Annotated[str, typer.Option(help="fix: fit into the training size; keep: the image's own resolution.")] = "fix",
-    size: Annotated[Optional[str], typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
+    resize: Annotated[
+        str, typer.Option(help="fix: fit into the training size; keep: the image's own resolution.")
+    ] = "fix",
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 8,
-    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write JSON alone.")] = True,
+    draw: Annotated[
+        bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write JSON alone.")
+    ] = True,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout as well.")] = False,
 ) -> None:
@@ -55,6 +61,8 @@ def predict(
     if json:
         print_json({"images": done.images, "results": done.results})
     pictures = f" and {len(done.pictures)} pictures" if draw else ""
-    print_line(f"{len(done.results)} detections in {len(done.images)} images: {output}/results.json{pictures}")
+    print_line(
+        f"{len(done.results)} detections in {len(done.images)} images: {output}/results.json{pictures}"
+    )
     if not done.images:
         raise CtnetError("no image could be read")

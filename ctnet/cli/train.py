@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,35 +13,43 @@ from ctnet.errors import CtnetError
 
 
 def train(
-    task: Annotated[Optional[str], typer.Argument(help="Task, see `ctnet tasks list`; not needed with --resume.")] = None,
-    data: Annotated[Optional[Path], typer.Option(help="Data directory (COCO JSON and images).")] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="Task, see `ctnet tasks list`; not needed with --resume.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Data directory (COCO JSON and images).")] = None,
     backbone: Annotated[
-        Optional[str], typer.Option(help="See `ctnet backbones`; resfpn18, or resdcn18 with --pretrained.")
+        str | None, typer.Option(help="See `ctnet backbones`; resfpn18, or resdcn18 with --pretrained.")
     ] = None,
     recipe: Annotated[
-        Optional[str], typer.Option(help="Schedule by name; small, or paper with --pretrained. See `ctnet tasks show TASK`.")
+        str | None,
+        typer.Option(
+            help="Schedule by name; small, or paper with --pretrained. See `ctnet tasks show TASK`."
+        ),
     ] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Start the backbone from ImageNet weights.")] = False,
-    epochs: Annotated[Optional[int], typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start the backbone from ImageNet weights.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[
-        Optional[int], typer.Option(min=1, help="Instead of the recipe's; the learning rate is scaled with it.")
+        int | None, typer.Option(min=1, help="Instead of the recipe's; the learning rate is scaled with it.")
     ] = None,
-    lr: Annotated[Optional[float], typer.Option(help="Learning rate as it is, not scaled.")] = None,
-    size: Annotated[Optional[str], typer.Option(help=SIZE_HELP)] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate as it is, not scaled.")] = None,
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
     drops: Annotated[
-        Optional[str], typer.Option(help="Epochs after which the rate falls by 10: 90,120.")
+        str | None, typer.Option(help="Epochs after which the rate falls by 10: 90,120.")
     ] = None,
-    schedule: Annotated[Optional[str], typer.Option(help="step or cosine.")] = None,
-    optimizer: Annotated[Optional[str], typer.Option(help="adam or adamw.")] = None,
-    weight_decay: Annotated[Optional[float], typer.Option(min=0, help="Of the optimizer.")] = None,
-    warmup: Annotated[Optional[int], typer.Option(min=0, help="Iterations of rising rate.")] = None,
-    clip_norm: Annotated[Optional[float], typer.Option(min=0, help="Largest gradient norm; 0 for none.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="step or cosine.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam or adamw.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, help="Of the optimizer.")] = None,
+    warmup: Annotated[int | None, typer.Option(min=0, help="Iterations of rising rate.")] = None,
+    clip_norm: Annotated[float | None, typer.Option(min=0, help="Largest gradient norm; 0 for none.")] = None,
     ema: Annotated[
-        Optional[float], typer.Option(min=0, max=0.99999, help="Decay of the weights' moving average; 0 for none.")
+        float | None,
+        typer.Option(min=0, max=0.99999, help="Decay of the weights' moving average; 0 for none."),
     ] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")] = 1,
     amp: Annotated[str, typer.Option(help="Mixed precision: auto, off, bf16, fp16.")] = "auto",
-    option: Annotated[Optional[list[str]], typer.Option("-O", "--option", help=OPTION_HELP)] = None,
+    option: Annotated[list[str] | None, typer.Option("-O", "--option", help=OPTION_HELP)] = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on; none for no evaluation.")] = "val",
     evaluate_every: Annotated[int, typer.Option(min=1, help="Epochs between evaluations.")] = 1,
@@ -51,12 +59,18 @@ def train(
     overfit: Annotated[
         int, typer.Option(min=0, help="Train and evaluate on the first N training images, as they are.")
     ] = 0,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse bad records instead of skipping them.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse bad records instead of skipping them.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
-    workers: Annotated[Optional[int], typer.Option(min=0, help="Loading processes.")] = None,
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Run folder; runs/TASK-BACKBONE-N.")] = None,
-    resume: Annotated[Optional[Path], typer.Option(help="Continue this run folder with its own settings.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Loading processes.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder; runs/TASK-BACKBONE-N.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this run folder with its own settings.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the final figures as JSON on stdout.")] = False,
 ) -> None:
     """Train a detector.
@@ -80,7 +94,9 @@ def train(
         session = resumed_session(resume, task, device=device, workers=workers)
     else:
         if task is None:
-            raise CtnetError("say which task to train, `ctnet train ctdet`, or continue a run with --resume RUN")
+            raise CtnetError(
+                "say which task to train, `ctnet train ctdet`, or continue a run with --resume RUN"
+            )
         overrides = Overrides(
             epochs=epochs,
             batch_size=batch_size,

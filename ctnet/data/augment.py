@@ -13,9 +13,7 @@ from ctnet.task import Task
 
 #: Principal components of ImageNet's RGB values (Krizhevsky et al. 2012), RGB, on the scale 0..1.
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
-_EIGENVECTORS = np.array(
-    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
-)
+_EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 _GREY = np.array([0.299, 0.587, 0.114])
 
 #: Half the widest margin at the image's border in which no crop centre lies, pixels.

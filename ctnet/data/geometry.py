@@ -85,7 +85,8 @@ class Affine:
     def points(self, points: np.ndarray) -> np.ndarray:
         """Map points (..., 2) of any float type; the type is kept, the arithmetic is float64."""
         moved = points.astype(np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
-        return moved.astype(points.dtype)
+        result: np.ndarray = moved.astype(points.dtype)
+        return result
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Map xyxy boxes (..., 4) to the upright boxes around their mapped corners."""
@@ -122,4 +123,5 @@ def clip_boxes(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
     Source: the released code's targets are encoded from boxes cut this way.
     """
     limit = np.array([width - 1, height - 1, width - 1, height - 1], boxes.dtype)
-    return np.clip(boxes, np.zeros_like(limit), limit)
+    clipped: np.ndarray = np.clip(boxes, np.zeros_like(limit), limit)
+    return clipped

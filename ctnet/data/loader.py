@@ -18,7 +18,7 @@ from ctnet.data.geometry import Affine, move
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem
 from ctnet.recipe import Augmentation
-from ctnet.targets import Grid, Target
+from ctnet.targets import Grid, Target, collate_targets
 from ctnet.task import Task
 
 Key = tuple[int, int]  #: (epoch, index of the image)
@@ -114,10 +114,7 @@ def collate(samples: Sequence[EncodedSample | Problem]) -> Batch:
     problems = tuple(sample for sample in samples if isinstance(sample, Problem))
     if not good:
         return Batch(torch.zeros(0, 0, 0, 3, dtype=torch.uint8), {}, (), problems)
-    targets = {
-        name: type(first).collate([sample.targets[name] for sample in good])  # type: ignore[arg-type]
-        for name, first in good[0].targets.items()
-    }
+    targets = {name: collate_targets([sample.targets[name] for sample in good]) for name in good[0].targets}
     images = torch.from_numpy(np.stack([sample.image for sample in good]))
     return Batch(images, targets, tuple(sample.index for sample in good), problems)
 
@@ -166,7 +163,7 @@ class Loader:
         self._order = _Order(len(self.samples), self.batch_size, self.seed)
         self._loader = DataLoader(
             self.samples,
-            batch_sampler=self._order,  # type: ignore[arg-type]
+            batch_sampler=self._order,
             collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

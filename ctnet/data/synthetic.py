@@ -147,7 +147,7 @@ class _Shape:
 
 def _regular(corners: int, radius: float = 1.0) -> np.ndarray:
     """A regular polygon, (corners, 2); with many corners, a circle."""
-    angles = (np.arange(corners) + 0.5) * 2 * np.pi / corners
+    angles = np.pi / 2 + (np.arange(corners) + 0.5) * 2 * np.pi / corners  # the lowest side is level
     return radius * np.stack([np.cos(angles), np.sin(angles)], 1)
 
 
@@ -174,8 +174,8 @@ def _place(
     label = int(rng.integers(len(outlines)))
     shorter = min(size)
     longer_side = np.exp(rng.uniform(np.log(max(12, shorter / 20)), np.log(shorter / 2)))
-    stretch = np.exp(rng.uniform(-0.2, 0.2, 2))
-    angle = rng.uniform(0, 2 * np.pi)
+    stretch = np.exp(rng.uniform(-0.15, 0.15, 2))
+    angle = np.radians(rng.uniform(-20, 20))  # a triangle stays a gable, a cross a plus
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     contours = [(outline * stretch) @ turn.T for outline in outlines[label]]
     low, high = contours[0].min(0), contours[0].max(0)

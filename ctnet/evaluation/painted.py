@@ -31,7 +31,9 @@ class Painted:
     detections: Detections
 
 
-def paint(task: Task, dataset: Dataset, index: int, preprocess: Preprocessor, topk: int, stride: int = 4) -> Painted:
+def paint(
+    task: Task, dataset: Dataset, index: int, preprocess: Preprocessor, topk: int, stride: int = 4
+) -> Painted:
     """Send one image's annotations through encode, paint and decode: a network without error.
 
     Args:
@@ -98,7 +100,8 @@ def box_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     common = np.prod(np.clip(high - low, 0, None), axis=2)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (one, other)]
     union = areas[0][:, None] + areas[1][None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    overlap: np.ndarray = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return overlap
 
 
 def _one_to_one(overlap: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def detect_all(
     reading = _Reading(dataset, detector.preprocessor(settings.resize, settings.size))
     loader = DataLoader(
         reading,
-        batch_sampler=_batches_of_one_size(dataset, settings),  # type: ignore[arg-type]
+        batch_sampler=_batches_of_one_size(dataset, settings),
         collate_fn=_as_list,
         num_workers=settings.workers,
         worker_init_fn=quiet_worker if settings.workers else None,

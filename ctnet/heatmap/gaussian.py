@@ -17,13 +17,20 @@ SOFT_PEAK = 0.9999
 class PeakRows(Protocol):
     """The columns that ``splat`` reads; ``ctnet.targets.Peaks`` has them."""
 
-    batch: Tensor
-    x: Tensor
-    y: Tensor
-    radius: Tensor
-    channel: Tensor
-    positive: Tensor
-    cells: int
+    @property
+    def batch(self) -> Tensor: ...
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def y(self) -> Tensor: ...
+    @property
+    def radius(self) -> Tensor: ...
+    @property
+    def channel(self) -> Tensor: ...
+    @property
+    def positive(self) -> Tensor: ...
+    @property
+    def cells(self) -> int: ...
 
 
 def gaussian_radius(

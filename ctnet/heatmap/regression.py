@@ -55,12 +55,14 @@ def concentric_giou_loss(output: Tensor, value: Tensor, weight: Tensor) -> Tenso
 
     Source: Rezatofighi et al. 2019, generalised intersection over union.
     """
-    size, true_size = output.unflatten(1, (-1, 2)), value.unflatten(1, (-1, 2))
+    pairs = (len(output), output.shape[1] // 2, 2)
+    size, true_size = output.reshape(pairs), value.reshape(pairs)
     negative = (-size).clamp(min=0).sum(-1)
     size = size.clamp(min=0)
     overlap = size.minimum(true_size).prod(-1)
     union = size.prod(-1) + true_size.prod(-1) - overlap
     hull = size.maximum(true_size).prod(-1)
     giou = overlap / (union + _EPSILON) - (hull - union) / (hull + _EPSILON)
-    pair_weight = weight.unflatten(1, (-1, 2)).mean(-1)
-    return ((1 - giou + negative) * pair_weight).sum() / (pair_weight.sum() + _EPSILON)
+    pair_weight = weight.reshape(pairs).mean(-1)
+    loss: Tensor = ((1 - giou + negative) * pair_weight).sum() / (pair_weight.sum() + _EPSILON)
+    return loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ class Detector:
         self.task = task
         self.description = description
         self.device = device or torch.device("cpu")
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Detector:
@@ -152,7 +152,7 @@ class Detector:
             CtnetError: for an image that cannot be read, or a size that does not fit.
         """
         single = isinstance(images, (np.ndarray, str, Path))
-        sources = [images] if single else list(images)  # type: ignore[arg-type, list-item]
+        sources = [images] if single else list(images)  # type: ignore[arg-type]
         preprocess = self.preprocessor(resize, size)
         waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
         found: dict[int, Detections] = {}
@@ -201,8 +201,9 @@ def resize_mode(text: str) -> Resize:
     Raises:
         CtnetError: for another name.
     """
-    if text == "fix" or text == "keep":
-        return text
+    for mode in get_args(Resize):
+        if text == mode:
+            return cast(Resize, mode)
     raise CtnetError(f"resize is {text!r}; it must be fix or keep")
 
 
@@ -218,12 +219,16 @@ def checkpoint_of(path: str | Path) -> Path:
     for name in ("best.pt", "last.pt"):
         if (path / name).is_file():
             return path / name
-    raise CtnetError(f"{path} holds neither best.pt nor last.pt; is it a run folder, and was a checkpoint saved yet?")
+    raise CtnetError(
+        f"{path} holds neither best.pt nor last.pt; is it a run folder, and was a checkpoint saved yet?"
+    )
 
 
 def _opened(source: np.ndarray | str | Path, position: int) -> tuple[np.ndarray, ImageInfo]:
     image = source if isinstance(source, np.ndarray) else read_image(source)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise CtnetError(f"image {position} is {image.dtype} {image.shape}; it must be uint8 (height, width, 3), RGB")
+        raise CtnetError(
+            f"image {position} is {image.dtype} {image.shape}; it must be uint8 (height, width, 3), RGB"
+        )
     name = "" if isinstance(source, np.ndarray) else str(source)
     return image, ImageInfo(position, name, image.shape[1], image.shape[0])

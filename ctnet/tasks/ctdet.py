@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ class CenterDetection(Task):
         size = gather(maps["size"], peaks)
         if self.options.class_specific_size:
             pair = peaks.channel[..., None, None].expand(-1, -1, 1, 2)
-            size = size.unflatten(2, (-1, 2)).gather(2, pair).squeeze(2)
+            size = size.reshape(*size.shape[:2], -1, 2).gather(2, pair).squeeze(2)
         # Without an offset head (the ablation of section 5.1) the cell's middle is the best guess.
         offset = gather(maps["offset"], peaks) if "offset" in maps else 0.5
         centre = torch.stack([peaks.x, peaks.y], dim=2) + offset
@@ -118,6 +118,7 @@ class CenterDetection(Task):
     def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:
         from ctnet.data.dataset import ground_truth
         from ctnet.evaluation import CocoBoxEvaluator, VocEvaluator
+        from ctnet.evaluation.voc import Metric
 
         metric = metric or self.metrics[0]
         if metric not in self.metrics:
@@ -125,7 +126,9 @@ class CenterDetection(Task):
         if metric == "coco":
             engine = engine or "faster-coco-eval"
             return CocoBoxEvaluator(ground_truth(dataset), self.category_ids, self.class_names, engine=engine)
-        return VocEvaluator(ground_truth(dataset), self.category_ids, self.class_names, metric=metric)
+        return VocEvaluator(
+            ground_truth(dataset), self.category_ids, self.class_names, metric=cast(Metric, metric)
+        )
 
     def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
         from ctnet.report.draw import draw_boxes
@@ -143,8 +146,11 @@ class CenterDetection(Task):
 
 
 def box_radius(size: np.ndarray, variant: Literal["official", "corrected"]) -> np.ndarray:
-    """Gaussian radius (N,) int64 of boxes with ``size`` (N, 2) = (width, height) in cells, rounded as released."""
+    """Gaussian radius (N,) int64, cells, of boxes with ``size`` (N, 2) = (width, height) in cells."""
     whole = np.ceil(size)
-    return gaussian_radius(
-        torch.from_numpy(whole[:, 1]), torch.from_numpy(whole[:, 0]), variant=variant
-    ).numpy().astype(np.int64).clip(min=0)
+    return (
+        gaussian_radius(torch.from_numpy(whole[:, 1]), torch.from_numpy(whole[:, 0]), variant=variant)
+        .numpy()
+        .astype(np.int64)
+        .clip(min=0)
+    )

@@ -31,7 +31,7 @@ class TrainingConfig:
         learning_rate: the rate in effect, scaled to the real batch.
         accumulate: batches whose gradients are added up to one step.
         seed: of initialisation, shuffling and augmentation.
-        amp: autocast type: auto, off, bf16 or fp16.
+        amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
         evaluate_every: epochs between evaluations (the last is always evaluated).
         save_every: seconds between checkpoints within an epoch.
@@ -52,7 +52,7 @@ class TrainingConfig:
     learning_rate: float
     accumulate: int = 1
     seed: int = 0
-    amp: str = "auto"
+    amp: str = "off"
     overfit: int = 0
     evaluate_every: int = 1
     save_every: float = 600.0
@@ -82,7 +82,9 @@ class TrainingConfig:
             }
             return cls(**{**values, "recipe": Recipe(**recipe)})
         except (KeyError, TypeError) as error:
-            raise CtnetError(f"{source} is not a run's config.json of this version ({error}); train anew") from error
+            raise CtnetError(
+                f"{source} is not a run's config.json of this version ({error}); train anew"
+            ) from error
 
 
 def scaled_rate(recipe: Recipe, images_per_step: int) -> float:

@@ -102,7 +102,9 @@ class Display:
         seconds = time.monotonic() - self._started
         figures = "  ".join(f"{name} {row[name]:.4g}" for name in shown)
         self._spoken = time.monotonic()
-        self.say(f"epoch {row['epoch']}/{self._epochs}  {figures}  {seconds:.1f} s{'  (best)' if improved else ''}")
+        self.say(
+            f"epoch {row['epoch']}/{self._epochs}  {figures}  {seconds:.1f} s{'  (best)' if improved else ''}"
+        )
         if self.tensorboard is not None:
             for name, value in row.items():
                 if name != "epoch":
@@ -114,7 +116,8 @@ class Display:
         left = (self._epochs - self._epoch) * self._batches - self._batch
         eta = (time.monotonic() - self._first) / max(self._done_batches, 1) * left
         return (
-            f"epoch {self._epoch + 1}/{self._epochs}  {self._batch}/{self._batches}  {losses}  lr {rate:.2e}  "
+            f"epoch {self._epoch + 1}/{self._epochs}  {self._batch}/{self._batches}  {losses}  "
+            f"lr {rate:.2e}  "
             f"{self._images / elapsed:.1f} images/s  data wait {100 * self._waited / elapsed:.0f} %  "
             f"ETA {_clock(eta)}"
         )
@@ -142,4 +145,4 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         print("TensorBoard is not installed: metrics.csv alone is written", file=sys.stderr)
         return None
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder))

@@ -56,7 +56,9 @@ class Run:
         path = path or _fresh(stem)
         run = cls(path)
         if run.config.exists():
-            raise CtnetError(f"{path} holds a run already; continue it with --resume {path}, or choose another --output")
+            raise CtnetError(
+                f"{path} holds a run already; continue it with --resume {path}, or choose another --output"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -99,7 +101,9 @@ def latest_run(folder: Path = RUNS) -> Path:
     """
     files = [file for file in folder.glob("*/*.pt") if (file.parent / "config.json").is_file()]
     if not files:
-        raise CtnetError(f"there is no run with a checkpoint in {folder.absolute()}; name a run folder or a checkpoint")
+        raise CtnetError(
+            f"there is no run with a checkpoint in {folder.absolute()}; name a run folder or a checkpoint"
+        )
     return max(files, key=lambda file: file.stat().st_mtime_ns).parent
 
 

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from ctnet.backbones import describe_backbone, list_backbones
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem, refuse, summarize
 from ctnet.data.synthetic import write_dataset
-from ctnet.device import choose_amp, choose_device
+from ctnet.device import amp_name, choose_amp, choose_device
 from ctnet.errors import CtnetError, unknown_name
 from ctnet.inference.detector import Detector
 from ctnet.model import check_input_size
@@ -73,7 +73,9 @@ class Session:
             best = f", best {position.best:.4f}" if position.rows and position.best > float("-inf") else ""
             self.display.say(f"trained {position.epoch} epochs{best}: {self.run.path}")
         else:
-            self.display.say(f"stopped after step {position.step}; continue with: ctnet train --resume {self.run.path}")
+            self.display.say(
+                f"stopped after step {position.step}; continue with: ctnet train --resume {self.run.path}"
+            )
         return finished
 
 
@@ -110,10 +112,12 @@ def new_session(
     if backbone not in list_backbones():
         raise unknown_name("backbone", backbone, list_backbones())
     chosen_device = choose_device(device)
-    choose_amp(amp, chosen_device)
+    amp = amp_name(choose_amp(amp, chosen_device))  # "auto" would mean something else on another machine
     if data is None:
         data = example_data(task_name)
-    train, val, task = _open_data(task_name, data, train_split, val_split, overfit, strict, dict(options or {}))
+    train, val, task = _open_data(
+        task_name, data, train_split, val_split, overfit, strict, dict(options or {})
+    )
     recipe_name = recipe_name or ("paper" if pretrained else "small")
     recipes = task.recipes(backbone)
     if recipe_name not in recipes:
@@ -148,14 +152,20 @@ def new_session(
     display.say(f"{task_name} with {backbone}, recipe {recipe_name}: {_in_words(recipe)}")
     display.say(
         f"learning rate {rate:.3g} at {images_per_step} images a step"
-        + ("" if overrides.learning_rate else f" (recipe: {recipes[recipe_name].learning_rate:.3g} at {recipes[recipe_name].batch_size})")
+        + (
+            ""
+            if overrides.learning_rate
+            else f" (recipe: {recipes[recipe_name].learning_rate:.3g} at {recipes[recipe_name].batch_size})"
+        )
     )
     if not pretrained and backbone not in list_backbones(LEARNS_FROM_SCRATCH):
         display.say(
             f"warning: {backbone} without ImageNet weights does not take off on small data; "
             f"use --pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
-    display.say(f"{len(train)} training images, {len(val) if val else 'no'} to evaluate on; run folder {run.path}")
+    display.say(
+        f"{len(train)} training images, {len(val) if val else 'no'} to evaluate on; run folder {run.path}"
+    )
     _report(train.problems, data, display)
     return Session(run, Trainer(config, run, task, train, val, chosen_device, workers, display), display)
 
@@ -194,7 +204,9 @@ def resumed_session(
     display = display or Display(run.path)
     trainer = Trainer(config, run, task, train, val, choose_device(device), workers, display)
     position = trainer.position
-    display.say(f"resuming {path} at epoch {position.epoch + 1}/{config.recipe.epochs}, batch {position.batch + 1}")
+    display.say(
+        f"resuming {path} at epoch {position.epoch + 1}/{config.recipe.epochs}, batch {position.batch + 1}"
+    )
     return Session(run, trainer, display)
 
 
@@ -211,7 +223,9 @@ def example_data(task_name: str, counts: Mapping[str, int] | None = None, size: 
     name = f"{task_name}-scenes-{size}-{'-'.join(str(count) for count in counts.values())}"
     folder = RUNS / "data" / name
     # The annotation files come last, so the folder is whole where they all exist.
-    if not all((folder / "annotations" / f"{cls.annotation_prefix}_{split}.json").is_file() for split in counts):
+    if not all(
+        (folder / "annotations" / f"{cls.annotation_prefix}_{split}.json").is_file() for split in counts
+    ):
         task = create_task(task_name, cls.example_categories)
         write_dataset(task, folder, counts, (size, size), prefix=cls.annotation_prefix)
     return folder
@@ -279,18 +293,26 @@ def _open_data(
 
 
 def _overridden(recipe: Recipe, overrides: Overrides) -> Recipe:
-    changes = {name: value for name, value in vars(overrides).items() if value is not None and name != "learning_rate"}
+    changes = {
+        name: value
+        for name, value in vars(overrides).items()
+        if value is not None and name != "learning_rate"
+    }
     for name, kind in (("schedule", Literal["step", "cosine"]), ("optimizer", Literal["adam", "adamw"])):
         if name in changes and changes[name] not in get_args(kind):
             raise CtnetError(f"--{name} is {changes[name]!r}; it must be {' or '.join(get_args(kind))}")
     if changes.get("clip_norm") == 0:
         changes["clip_norm"] = None
     # The rate belongs to the recipe's own batch; it is scaled to the real one apart from this.
-    return cast(Recipe, dataclasses.replace(recipe, **changes))
+    return dataclasses.replace(recipe, **changes)
 
 
 def _in_words(recipe: Recipe) -> str:
-    drops = f", drops at {' and '.join(map(str, recipe.drops))}" if recipe.drops and recipe.schedule == "step" else ""
+    drops = (
+        f", drops at {' and '.join(map(str, recipe.drops))}"
+        if recipe.drops and recipe.schedule == "step"
+        else ""
+    )
     width, height = recipe.size
     return (
         f"{recipe.epochs} epochs of {recipe.optimizer}, {recipe.schedule} schedule{drops}, "

@@ -93,7 +93,7 @@ class Trainer:
         recipe = config.recipe
         torch.manual_seed(config.seed)
         self.model = create_model(task, config.backbone, config.pretrained)
-        self.model = self.model.to(device, memory_format=torch.channels_last)
+        self.model = self.model.to(device).to(memory_format=torch.channels_last)
         self.description = Description.of(task, config.backbone, recipe.size)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
@@ -163,7 +163,7 @@ class Trainer:
         values = torch.stack([total, *losses.values()]).detach().tolist()
         if not all(math.isfinite(value) for value in values):
             raise self._not_finite(batch, dict(zip(["total", *losses], values, strict=True)))
-        self.scaler.scale(total / self._batches_in_step()).backward()
+        self.scaler.scale(total / self._batches_in_step()).backward()  # type: ignore[no-untyped-call]
         terms = dict(zip(["loss", *(f"{name}_loss" for name in losses)], values, strict=True))
         sums = self.position.sums
         for name, value in terms.items():
@@ -252,8 +252,9 @@ class Trainer:
         saved = checkpoint.load(self.run.last)
         if saved.description.task != self.task.name or saved.description.backbone != self.config.backbone:
             raise CtnetError(
-                f"{self.run.last} is of {saved.description.task} with {saved.description.backbone}, but config.json "
-                f"says {self.task.name} with {self.config.backbone}; the run folder is mixed up: train anew"
+                f"{self.run.last} is of {saved.description.task} with {saved.description.backbone}, but "
+                f"config.json says {self.task.name} with {self.config.backbone}; the run folder is mixed up: "
+                "train anew"
             )
         training = saved.training
         checkpoint.load_weights(self.model, training.get("weights", saved.weights))
@@ -273,8 +274,8 @@ class Trainer:
         terms = ", ".join(f"{name} {value}" for name, value in values.items())
         kept = f"; {self.run.last} holds the last good weights" if self.run.last.is_file() else ""
         return CtnetError(
-            f"the loss is not finite in epoch {self.position.epoch + 1}, batch {self.position.batch + 1} ({terms}); "
-            f"its images: {names}{kept}; lower --lr, or check these images with `ctnet data check`"
+            f"the loss is not finite in epoch {self.position.epoch + 1}, batch {self.position.batch + 1} "
+            f"({terms}); its images: {names}{kept}; lower --lr, or check these images with `ctnet data check`"
         )
 
 

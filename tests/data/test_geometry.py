@@ -58,14 +58,18 @@ def test_detections_come_back_to_image_pixels_as_in_the_reference(golden):
             np.testing.assert_allclose(ours[order], wanted[other], rtol=1e-4, atol=1e-2)
 
 
-@given(number, number, st.floats(1, 900), st.floats(-180, 180), st.lists(st.tuples(number, number), min_size=1))
+@given(
+    number, number, st.floats(1, 900), st.floats(-180, 180), st.lists(st.tuples(number, number), min_size=1)
+)
 @settings(max_examples=60, deadline=None)
 def test_inverse_and_composition(cx, cy, side, degrees, points):
     points = np.array(points, float)
     first = Affine.centred((cx, cy), side, (128, 96), degrees)
     second = Affine.scaling(0.25)
     np.testing.assert_allclose(first.inverse().points(first.points(points)), points, atol=1e-6)
-    np.testing.assert_allclose(second.after(first).points(points), second.points(first.points(points)), atol=1e-6)
+    np.testing.assert_allclose(
+        second.after(first).points(points), second.points(first.points(points)), atol=1e-6
+    )
 
 
 @given(number, number, st.floats(1, 900), st.floats(-180, 180))
@@ -99,7 +103,9 @@ def test_a_flat_map_has_no_inverse():
 
 
 def test_move_changes_point_fields_only():
-    instances = Instances.of([[1, 2, 3, 4]], [0], score=np.array([2.0]), points=np.ones((1, 5, 2), np.float32))
+    instances = Instances.of(
+        [[1, 2, 3, 4]], [0], score=np.array([2.0]), points=np.ones((1, 5, 2), np.float32)
+    )
     moved = move(instances, Affine.scaling(2), ("boxes", "points"))
     np.testing.assert_allclose(moved.boxes, [[2, 4, 6, 8]])
     np.testing.assert_allclose(moved.points, np.full((1, 5, 2), 2))

@@ -60,7 +60,9 @@ def test_epochs_seeds_and_images_have_streams_of_their_own(dataset):
     assert (samples[0, 2].image == samples[0, 2].image).all()
     assert (samples[0, 2].image != samples[1, 2].image).any()
     assert (samples[0, 2].image != other_seed[0, 2].image).any()
-    orders = {tuple(i for b in loader(dataset, seed=s).epoch(e) for i in b.indices) for s in (0, 1) for e in (0, 1)}
+    orders = {
+        tuple(i for b in loader(dataset, seed=s).epoch(e) for i in b.indices) for s in (0, 1) for e in (0, 1)
+    }
     assert len(orders) == 4
 
 

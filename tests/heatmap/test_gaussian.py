@@ -91,7 +91,9 @@ def test_single_splats_equal_the_reference(golden):
 def test_overlapping_splats_equal_the_reference(golden):
     for file in sorted(golden.glob("gaussian*.npz")):
         data = np.load(file)
-        for prefix in sorted({key[:-3] for key in data.files if key.startswith("overlap") and key.endswith("_xy")}):
+        for prefix in sorted(
+            {key[:-3] for key in data.files if key.startswith("overlap") and key.endswith("_xy")}
+        ):
             if not (data[f"{prefix}_k"] == 1).all():
                 continue  # peaks of another height: ours are 1 or SOFT_PEAK
             rows = [

@@ -42,7 +42,9 @@ def test_a_map_smaller_than_k_gives_as_many_rows_as_cells():
 
 def test_non_contiguous_maps_give_the_same_peaks():
     maps = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(1))
-    for one, other in zip(find_peaks(maps, 9), find_peaks(maps.to(memory_format=torch.channels_last), 9), strict=True):
+    for one, other in zip(
+        find_peaks(maps, 9), find_peaks(maps.to(memory_format=torch.channels_last), 9), strict=True
+    ):
         assert torch.equal(one, other)
 
 

@@ -60,7 +60,10 @@ def test_masked_entries_get_no_gradient():
 
 def test_giou_equals_torchvision_on_boxes_with_one_centre():
     generator = torch.Generator().manual_seed(0)
-    size, true = 1 + 20 * torch.rand(50, 2, generator=generator), 1 + 20 * torch.rand(50, 2, generator=generator)
+    size, true = (
+        1 + 20 * torch.rand(50, 2, generator=generator),
+        1 + 20 * torch.rand(50, 2, generator=generator),
+    )
     wanted = generalized_box_iou_loss(
         torch.cat([-size / 2, size / 2], 1), torch.cat([-true / 2, true / 2], 1), reduction="mean"
     )

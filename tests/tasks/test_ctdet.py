@@ -62,7 +62,7 @@ def test_class_specific_sizes_equal_the_reference(golden):
 @pytest.mark.golden
 def test_decoding_equals_the_reference(golden):
     for file in sorted(golden.glob("decode_ctdet*.npz")):
-        data = {key: value for key, value in np.load(file).items()}
+        data = dict(np.load(file).items())
         k, classes = int(data["K"]), data["hm"].shape[1]
         categories = [{"id": i + 1, "name": str(i)} for i in range(classes)]
         maps = {"heatmap": data["hm"], "size": data["wh"], "offset": data["reg"]}
@@ -80,7 +80,10 @@ def test_decoding_equals_the_reference(golden):
 
 boxes_strategy = st.lists(
     st.tuples(
-        st.floats(0, 50, width=32), st.floats(0, 40, width=32), st.floats(0.5, 12), st.floats(0.5, 6),
+        st.floats(0, 50, width=32),
+        st.floats(0, 40, width=32),
+        st.floats(0.5, 12),
+        st.floats(0.5, 6),
         st.integers(0, 2),
     ),
     max_size=15,

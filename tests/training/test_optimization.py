@@ -16,7 +16,9 @@ from ctnet.training.optimization import MovingAverage, make_optimizer, rate_fact
 STEP = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
 
 
-@pytest.mark.parametrize(("epoch", "factor"), [(0, 1), (89, 1), (90, 0.1), (119, 0.1), (120, 0.01), (139, 0.01)])
+@pytest.mark.parametrize(
+    ("epoch", "factor"), [(0, 1), (89, 1), (90, 0.1), (119, 0.1), (120, 0.01), (139, 0.01)]
+)
 def test_the_rate_drops_after_the_named_epochs(epoch, factor):
     assert rate_factor(STEP, epoch * 10, 10) == pytest.approx(factor)
     assert rate_factor(STEP, epoch * 10 + 9, 10) == pytest.approx(factor)

@@ -197,7 +197,9 @@ def test_a_loss_that_is_not_finite_names_the_images_and_keeps_the_last_checkpoin
                 next(one.trainer.model.parameters()).fill_(float("nan"))
 
     one.trainer._step = step
-    with pytest.raises(CtnetError, match=r"not finite in epoch 1, batch 3 \(total nan.*its images: 0000\d\d.jpg"):
+    with pytest.raises(
+        CtnetError, match=r"not finite in epoch 1, batch 3 \(total nan.*its images: 0000\d\d.jpg"
+    ):
         one.fit()
     saved = checkpoint.load(tmp_path / "run/last.pt")
     assert json.loads(saved.training["position"])["step"] == 2
