@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -119,10 +120,16 @@ def load(path: str | Path) -> Checkpoint:
         raise CtnetError(
             f"{path} {what}; ctnet {__version__} reads {FORMAT!r} files (best.pt, last.pt of a run)"
         )
-    fields = json.loads(content["description"])
-    for name in ("size", "mean", "std"):
-        fields[name] = tuple(fields[name])
-    return Checkpoint(Description(**fields), content["weights"], content["training"], content["metrics"])
+    try:
+        fields = json.loads(content["description"])
+        for name in ("size", "mean", "std"):
+            fields[name] = tuple(fields[name])
+        return Checkpoint(Description(**fields), content["weights"], content["training"], content["metrics"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CtnetError(
+            f"{path} does not describe itself as ctnet {__version__} does ({error}); "
+            "was it written by another version?"
+        ) from error
 
 
 def read_tensors(path: str | Path) -> Any:
@@ -133,12 +140,16 @@ def read_tensors(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that the error below is about
+            if zipfile.is_zipfile(stream) and zipfile.ZipFile(stream).testzip():
+                raise zipfile.BadZipFile  # torch itself does not look at the check sums
+            stream.seek(0)
             return torch.load(stream, map_location="cpu", weights_only=True)
     except OSError as error:
         raise os_error(error, "read", path) from error
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if "GLOBAL" in str(error):
             raise CtnetError(
                 f"{path} holds Python objects besides tensors; ctnet never runs code from a file: "
                 "save the state dict alone with torch.save(model.state_dict(), ...)"

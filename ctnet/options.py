@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -72,9 +73,11 @@ def _convert(value: Any, hint: Any, what: str) -> Any:
             return word in ("true", "yes", "on", "1")
     else:
         try:
-            return hint(value)
-        except (TypeError, ValueError):
-            pass
+            converted = hint(str(value))  # by way of the text, so that int refuses 3.7 and True
+        except ValueError:
+            converted = math.nan
+        if not isinstance(converted, float) or math.isfinite(converted):
+            return converted
     raise CtnetError(f"{what} is {value!r}; it must be {_type_text(hint)}")
 
 

@@ -37,7 +37,7 @@ def _with_bar(items: Iterable[T], description: str, total: int | None, unit: str
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a file's name may hold brackets
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),

@@ -96,5 +96,5 @@ def evaluate(
 
     from ctnet.report.tables import metrics_table
 
-    title = f"{checkpoint_of(path)} on {len(dataset)} images of {source}"
-    Console(stderr=True).print(metrics_table(done.metrics, title))
+    print_line(f"{checkpoint_of(path)} on {len(dataset)} images of {source}")
+    Console(stderr=True).print(metrics_table(done.metrics))

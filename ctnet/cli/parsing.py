@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ctnet.errors import CtnetError
@@ -23,6 +24,20 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) in (1, 2) and all(part.isdigit() and int(part) > 0 for part in parts):
         return int(parts[0]), int(parts[-1])
     raise CtnetError(f"--size is {text!r}; write one number (512) or WIDTHxHEIGHT (1280x384)")
+
+
+def require_finite(**values: float | None) -> None:
+    """Refuse NaN and infinities, which a range of an option lets through.
+
+    Args:
+        values: by the option's name with underscores; None where it was left out.
+
+    Raises:
+        CtnetError: naming the option.
+    """
+    for name, value in values.items():
+        if value is not None and not math.isfinite(value):
+            raise CtnetError(f"--{name.replace('_', '-')} is {value}; it must be a finite number")
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, str]:

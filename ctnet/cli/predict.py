@@ -60,9 +60,13 @@ def predict(
         print_line(f"warning: skipped: {problem}")
     if json:
         print_json({"images": done.images, "results": done.results})
+    if done.interrupted:
+        print_line("interrupted; what was done until then is kept")
     pictures = f" and {len(done.pictures)} pictures" if draw else ""
     print_line(
         f"{len(done.results)} detections in {len(done.images)} images: {output}/results.json{pictures}"
     )
+    if done.interrupted:
+        raise typer.Exit(130)
     if not done.images:
         raise CtnetError("no image could be read")

@@ -107,4 +107,4 @@ def show(
 
 
 def _first_line(cls: type) -> str:
-    return (cls.__doc__ or "no description").strip().splitlines()[0]
+    return (cls.__doc__ or "no description").strip().splitlines()[0].replace("``", "")

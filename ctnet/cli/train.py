@@ -8,11 +8,19 @@ from typing import Annotated
 import typer
 
 from ctnet.cli.output import print_json
-from ctnet.cli.parsing import DEVICE_HELP, OPTION_HELP, SIZE_HELP, parse_assignments, parse_size
+from ctnet.cli.parsing import (
+    DEVICE_HELP,
+    OPTION_HELP,
+    SIZE_HELP,
+    parse_assignments,
+    parse_size,
+    require_finite,
+)
 from ctnet.errors import CtnetError
 
 
 def train(
+    context: typer.Context,
     task: Annotated[
         str | None, typer.Argument(help="Task, see `ctnet tasks list`; not needed with --resume.")
     ] = None,
@@ -90,7 +98,11 @@ def train(
     """
     from ctnet.training.session import Overrides, new_session, resumed_session
 
+    require_finite(lr=lr, weight_decay=weight_decay, clip_norm=clip_norm, ema=ema, save_every=save_every)
+    if lr is not None and lr <= 0:
+        raise CtnetError(f"--lr is {lr:g}; it must be above 0")
     if resume is not None:
+        _refuse_other_settings(context)
         session = resumed_session(resume, task, device=device, workers=workers)
     else:
         if task is None:
@@ -136,6 +148,18 @@ def train(
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
     if not finished:
         raise typer.Exit(130)
+
+
+def _refuse_other_settings(context: typer.Context) -> None:
+    """A run is continued with its own settings: others must not be passed over in silence."""
+    free = ("task", "device", "workers", "resume", "json")
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in free and source is not None and source.name == "COMMANDLINE":
+            raise CtnetError(
+                f"--{name.replace('_', '-')} cannot be combined with --resume, which continues the run with "
+                "its own settings; leave it out, or train anew"
+            )
 
 
 def _epochs(text: str | None) -> tuple[int, ...] | None:

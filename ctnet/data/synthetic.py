@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: The categories of ``draw_scene`` as a COCO file lists them; label i is entry i.
 SHAPES: tuple[dict[str, Any], ...] = tuple(
     {"id": number, "name": name, "supercategory": "shape"}
-    for number, name in enumerate(("disc", "square", "triangle", "ring", "cross"), start=1)
+    for number, name in enumerate(("ball", "square", "triangle", "ring", "cross"), start=1)
 )
 
 _MOST_OBJECTS = 8
@@ -167,6 +167,19 @@ _OUTLINES = (
 )
 
 
+# Brightness over a ball's box, lit from the upper left.
+_BALL_SHADING = np.array(
+    [
+        [1.1, 1.3, 1.1, 0.9, 0.7],
+        [1.3, 1.7, 1.4, 1.0, 0.8],
+        [1.1, 1.4, 1.2, 0.9, 0.6],
+        [0.9, 1.0, 0.9, 0.7, 0.5],
+        [0.7, 0.8, 0.6, 0.5, 0.4],
+    ],
+    np.float32,
+)
+
+
 def _place(
     rng: np.random.Generator, size: tuple[int, int], outlines: Sequence[Sequence[np.ndarray]]
 ) -> _Shape:
@@ -240,7 +253,8 @@ def _paint(rng: np.random.Generator, canvas: np.ndarray, shape: _Shape) -> None:
     below = canvas[inside]
     candidates = rng.uniform(10, 245, (5, 3))
     colour = candidates[np.abs(candidates - below.mean((0, 1))).sum(1).argmax()].astype(np.float32)
-    rows, columns = below.shape[:2]
     shading = 1 + rng.uniform(-0.25, 0.25, (2, 2)).astype(np.float32)
-    shaded = cv2.resize(shading, (columns, rows))[:, :, None] * colour
+    if SHAPES[shape.label]["name"] == "ball":
+        shading = _BALL_SHADING * shading.mean()
+    shaded = cv2.resize(shading, shape.coverage.shape[::-1])[part][:, :, None] * colour
     below += shape.coverage[part][:, :, None] * (shaded - below)

@@ -120,9 +120,10 @@ class Detector:
             size: (width, height) for "fix"; the training size when None.
 
         Raises:
-            CtnetError: for another mode, or a size that the network cannot take.
+            CtnetError: for another mode, a size that the network cannot take, or a size for "keep".
         """
-        resize_mode(resize)
+        if resize_mode(resize) == "keep" and size is not None:
+            raise CtnetError(f"size {size[0]}x{size[1]} is for resize fix; with keep every image has its own")
         divisor = self.model.backbone.divisor
         size = size or self.description.size
         check_input_size(size, divisor, self.description.backbone)
@@ -182,6 +183,9 @@ class Detector:
             batch: prepared images.
             topk: detections per image.
             amp: type for autocast; None for full precision.
+
+        Raises:
+            CtnetError: when the network gives NaN or infinities.
         """
         stacked = torch.from_numpy(np.stack([prepared.input for prepared in batch])).to(self.device)
         inputs = normalise(stacked, self.description.mean, self.description.std)
@@ -189,6 +193,11 @@ class Detector:
             maps = self.model.activated(inputs)
         results = []
         for prepared, detections in zip(batch, self.task.decode(maps, topk).per_image(), strict=True):
+            if not (np.isfinite(detections.scores).all() and np.isfinite(detections.boxes).all()):
+                raise CtnetError(
+                    f"the network gives NaN or infinities for image {prepared.info.image_id} "
+                    f"{prepared.info.file_name}; its training has diverged or its weights are damaged"
+                )
             to_grid = Affine.scaling(1 / self.description.stride).after(prepared.affine)
             detections = move(detections, to_grid.inverse(), self.task.point_fields)
             results.append(self.task.lift(detections, prepared.info))

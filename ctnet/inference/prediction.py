@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from ctnet.errors import CtnetError
+from ctnet.errors import CtnetError, os_error
 from ctnet.files import write_json
 from ctnet.inference.detector import Detector, Resize
 from ctnet.inference.sources import Frame, Source
@@ -25,10 +26,11 @@ class Prediction:
 
     Attributes:
         folder: where pictures and results lie.
-        images: one {"id", "file_name", "width", "height"} per image.
+        images: one {"id", "file_name", "source", "width", "height"} per image.
         results: COCO results of all images.
         pictures: the files that were drawn.
         problems: images that could not be read, and why.
+        interrupted: Ctrl-C ended it (the only end that a camera has); what was done until then is kept.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Prediction:
     results: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
 
 def predict(
@@ -61,32 +64,39 @@ def predict(
         draw: False writes the JSON files alone.
 
     Raises:
-        CtnetError: when the folder cannot be written.
+        CtnetError: when the folder cannot be written, or a picture would replace an image that is to be read.
     """
     done = Prediction(folder)
-    for source in sources:
-        video = _VideoFile(folder / f"{_stem(source)}.mp4", source.rate) if source.is_video and draw else None
-        frames = track(source, f"detecting in {source.name}", total=source.length)
-        for frame, detections in _detected(detector, frames, done, batch_size, topk, resize, size):
-            kept = detections.above(score)
-            image_id = len(done.images) + 1
-            height, width = frame.image.shape[:2]  # type: ignore[union-attr]
-            done.images.append({"id": image_id, "file_name": frame.name, "width": width, "height": height})
-            done.results += detector.task.results(image_id, kept)
-            if not draw:
-                continue
-            drawn = detector.task.draw(frame.image, kept)  # type: ignore[arg-type]
-            if video is not None:
-                video.write(drawn)
-            else:
-                done.pictures.append(_free(folder / frame.name, done.pictures))
-                write_image(done.pictures[-1], drawn)
-        if video is not None:
-            video.close()
-            done.pictures.append(video.path)
+    names = _Names(sources)
+    try:
+        for source in sources:
+            writer = _writer(folder, source, names) if draw else None
+            try:
+                frames = track(source, f"detecting in {source.name}", total=source.length)
+                for frame, detections in _detected(detector, frames, done, batch_size, topk, resize, size):
+                    kept = detections.above(score)
+                    _record(done, detector, source, frame, kept)
+                    if writer is not None:
+                        writer.write(frame.name, detector.task.draw(frame.image, kept))  # type: ignore[arg-type]
+            finally:
+                if writer is not None:
+                    done.pictures += writer.close()
+    except KeyboardInterrupt:
+        done.interrupted = True
     write_json(folder / "images.json", done.images)
     write_json(folder / "results.json", done.results, indent=None)
     return done
+
+
+def _record(
+    done: Prediction, detector: Detector, source: Source, frame: Frame, detections: Detections
+) -> None:
+    assert frame.image is not None
+    image_id = len(done.images) + 1
+    height, width = frame.image.shape[:2]
+    names = {"file_name": frame.name, "source": source.name}
+    done.images.append({"id": image_id, **names, "width": width, "height": height})
+    done.results += detector.task.results(image_id, detections)
 
 
 def _detected(
@@ -106,32 +116,78 @@ def _detected(
         yield from zip(good, found, strict=True)
 
 
-def _stem(source: Source) -> str:
-    return f"camera{source.name}" if source.name.isdigit() else Path(source.name).stem
+class _Names:
+    """Names for pictures: no two alike, also where case does not count, and none of an image to be read."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._inputs = {
+            os.path.realpath(path)
+            for source in sources
+            for path in ([file for file, _ in source.paths] or [Path(source.name)])
+        }
+        self._taken: set[str] = set()
+
+    def free(self, path: Path) -> Path:
+        """This path, numbered where an earlier picture has it."""
+        candidate, number = path, 1
+        while str(candidate).casefold() in self._taken:
+            number += 1
+            candidate = path.with_name(f"{path.stem}_{number}{path.suffix}")
+        if os.path.realpath(candidate) in self._inputs:
+            raise CtnetError(
+                f"{candidate} is to be read, not replaced by its picture; choose another --output"
+            )
+        self._taken.add(str(candidate).casefold())
+        return candidate
 
 
-def _free(path: Path, taken: Sequence[Path]) -> Path:
-    """A picture of this name as PNG or JPEG, that no other picture of this call has."""
-    suffix = path.suffix.lower() if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
-    candidate, number = path.with_suffix(suffix), 1
-    while candidate in taken:
-        number += 1
-        candidate = path.with_name(f"{path.stem}_{number}{suffix}")
-    return candidate
+class _Writer(Protocol):
+    """Keeps what is drawn of one source."""
+
+    def write(self, name: str, image: np.ndarray) -> None: ...
+    def close(self) -> list[Path]: ...
+
+
+def _writer(folder: Path, source: Source, names: _Names) -> _Writer:
+    if not source.is_video:
+        return _PictureFiles(folder, names)
+    stem = f"camera{source.name}" if source.name.isdigit() else Path(source.name).stem
+    return _VideoFile(names.free(folder / f"{stem}.mp4"), source.rate)
+
+
+class _PictureFiles:
+    """A PNG or JPEG for every image."""
+
+    def __init__(self, folder: Path, names: _Names) -> None:
+        self.folder, self.names = folder, names
+        self.paths: list[Path] = []
+
+    def write(self, name: str, image: np.ndarray) -> None:
+        path = self.folder / name
+        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
+        path = self.names.free(path.with_suffix(suffix))
+        write_image(path, image)
+        self.paths.append(path)
+
+    def close(self) -> list[Path]:
+        return self.paths
 
 
 class _VideoFile:
-    """Writes frames to an MP4; the first frame sets the size."""
+    """An MP4 of all frames; the first frame sets the size."""
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self.rate = path, rate
         self._writer: Any = None
 
-    def write(self, image: np.ndarray) -> None:
+    def write(self, name: str, image: np.ndarray) -> None:
         import cv2
 
         if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise os_error(error, "write", self.path) from error
             size = (image.shape[1], image.shape[0])
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self.path), code, self.rate, size)
@@ -139,6 +195,8 @@ class _VideoFile:
                 raise CtnetError(f"cannot write {self.path}; is the folder writable?")
         self._writer.write(np.ascontiguousarray(image[:, :, ::-1]))
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
+    def close(self) -> list[Path]:
+        if self._writer is None:
+            return []
+        self._writer.release()
+        return [self.path]

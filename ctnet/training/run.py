@@ -78,6 +78,11 @@ class Run:
             raise CtnetError(f"{path} is no run folder (it has no config.json); start one with `ctnet train`")
         return run
 
+    def remove_leftovers(self) -> None:
+        """Delete the half-written files that a kill left behind."""
+        for part in self.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
     def read_config(self) -> dict[str, Any]:
         """The content of config.json."""
         return dict(read_json(self.config))

@@ -189,6 +189,7 @@ def resumed_session(
         CtnetError: when there is no run, or it is of another task.
     """
     run = Run.existing(path)
+    run.remove_leftovers()
     config = TrainingConfig.from_json(run.read_config(), run.config)
     if task_name is not None and task_name != config.task:
         raise CtnetError(f"{path} is a run of task {config.task}, not {task_name}")

@@ -1,0 +1,101 @@
+"""kill -9 at random moments: each time --resume continues, and the final weights are those of a run left alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ctnet import checkpoint
+from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.task import create_task
+
+EPOCHS = 6
+
+
+def start_or_resume(scenes: Path, run: Path) -> None:
+    """What a user's shell script would do; runs in a process of its own."""
+    import torch
+
+    from ctnet.training.display import Quiet
+    from ctnet.training.session import Overrides, new_session, resumed_session
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    torch.set_num_threads(1)
+    if (run / "config.json").is_file():
+        session = resumed_session(run, workers=0, device="cpu", display=Quiet())
+    else:
+        session = new_session(
+            "ctdet",
+            data=scenes,
+            backbone="resfpn18",
+            overrides=Overrides(epochs=EPOCHS, batch_size=4, size=(64, 64)),
+            amp="off",
+            save_every=0.0,
+            output=run,
+            workers=0,
+            device="cpu",
+            display=Quiet(),
+        )
+    session.fit()
+
+
+def run_and_kill(context, scenes: Path, run: Path, after: float | None) -> bool:
+    """Start or resume; SIGKILL after so many seconds. True when it had come to its end."""
+    process = context.Process(target=start_or_resume, args=(scenes, run))
+    process.start()
+    process.join(after)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode == 0
+
+
+def final_state(run: Path) -> dict:
+    saved = checkpoint.load(run / "last.pt")
+    state = dict(saved.weights)
+    state |= {f"raw/{name}": tensor for name, tensor in saved.training["weights"].items()}
+    for key, values in saved.training["optimizer"]["state"].items():
+        state |= {f"optimizer/{key}/{name}": value for name, value in values.items()}
+    return state
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_survives_kills_to_the_same_bits(tmp_path, kills):
+    scenes = tmp_path / "scenes"
+    write_dataset(create_task("ctdet", SHAPES), scenes, {"train": 20, "val": 4}, (64, 64))
+    # A server process imports torch once; every training is forked from it, before any thread exists.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ctnet.training.session"])
+    assert run_and_kill(context, scenes, tmp_path / "whole", None)
+    started = time.monotonic()
+    assert run_and_kill(context, scenes, tmp_path / "timed", None)
+    duration = time.monotonic() - started
+
+    moments = random.Random(kills)
+    done = happened = 0
+    run = tmp_path / "run0"
+    while happened < kills:
+        # Spread over start-up, steps, evaluation and saving; a run that got through begins another.
+        if run_and_kill(context, scenes, run, moments.uniform(0.0, 0.8 * duration)):
+            done += 1
+            run = tmp_path / f"run{done}"
+        else:
+            happened += 1
+    assert run_and_kill(context, scenes, run, None)
+
+    expected = final_state(tmp_path / "whole")
+    for number in range(done + 1):
+        result = final_state(tmp_path / f"run{number}")
+        assert result.keys() == expected.keys()
+        for name in expected:
+            assert (result[name] == expected[name]).all(), name
+        figures = (tmp_path / f"run{number}/metrics.csv").read_text()
+        assert figures == (tmp_path / "whole/metrics.csv").read_text()
+        assert not list((tmp_path / f"run{number}").glob(".*.part"))
