@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from timing import alternate
 
 from ctnet.backbones import create_backbone
 from ctnet.backbones.deform_conv import DeformConv, deform_conv2d
@@ -38,18 +37,6 @@ LAYERS = [
 ]
 PATHS = ("torchvision", "gather")
 LAST = torch.channels_last
-
-
-def alternate(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each function, run in turns so that all see the same machine."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(repeats + 1):
-        for name, function in functions.items():
-            started = time.perf_counter()
-            function()
-            if turn:  # the first turn warms up
-                seconds[name].append(time.perf_counter() - started)
-    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 
 
 def layer_inputs(channels: int, side: int, outputs: int) -> list[torch.Tensor]:

@@ -140,14 +140,16 @@ def read_tensors(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream, warnings.catch_warnings():
+        stream = path.open("rb")
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+    try:
+        with stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that the error below is about
             if zipfile.is_zipfile(stream) and zipfile.ZipFile(stream).testzip():
                 raise zipfile.BadZipFile  # torch itself does not look at the check sums
             stream.seek(0)
             return torch.load(stream, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise os_error(error, "read", path) from error
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):
             raise CtnetError(
@@ -155,7 +157,7 @@ def read_tensors(path: str | Path) -> Any:
                 "save the state dict alone with torch.save(model.state_dict(), ...)"
             ) from error
         raise CtnetError(f"{path} is no checkpoint, or a damaged one; copy or train it again") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a garbled file makes the reader stumble over
         raise CtnetError(
             f"{path} is cut short or damaged; copy it again, or use another checkpoint"
         ) from error

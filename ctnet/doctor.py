@@ -16,7 +16,6 @@ PACKAGES = {
     "opencv-python-headless": "",
     "pycocotools": "",
     "faster-coco-eval": "",
-    "h5py": "",
     "typer": "",
     "rich": "",
     "tensorboard": "tensorboard",

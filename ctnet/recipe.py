@@ -13,14 +13,15 @@ class Augmentation:
     Attributes:
         flip: probability of mirroring left and right.
         scale: smallest and largest factor on the image's longer side, drawn in steps of 0.1; None keeps it.
-        crop: whether the crop's centre moves (inside the border rule of the released code).
+        shift: how far the crop's centre moves: "border" is the released code's rule (anywhere but near the
+            image's border); a number is the largest part of the image's width and height; 0 keeps it.
         colour: strength of brightness, contrast and saturation jitter; 0 for none.
         lighting: standard deviation of the PCA lighting noise; 0 for none.
     """
 
     flip: float = 0.5
     scale: tuple[float, float] | None = (0.6, 1.3)
-    crop: bool = True
+    shift: Literal["border"] | float = "border"
     colour: float = 0.4
     lighting: float = 0.1
 
@@ -62,12 +63,12 @@ class Recipe:
 SMALL = Recipe(
     epochs=40,
     batch_size=16,
-    learning_rate=1e-3,
+    learning_rate=1.5e-3,
     schedule="cosine",
     optimizer="adamw",
     weight_decay=1e-2,
     warmup=60,
     clip_norm=10.0,
     ema=0.99,
-    augmentation=Augmentation(scale=(0.8, 1.2), colour=0.2, lighting=0.05),
+    augmentation=Augmentation(scale=(0.7, 1.2), shift=0.1, colour=0.2, lighting=0.05),
 )

@@ -149,6 +149,27 @@ class Detections(_Columns):
             for image in range(len(self))
         ]
 
+    def to_coco(self, image_id: int, category_ids: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
+        """Entries of a COCO results file, boxes as xywh; for one image in image pixels.
+
+        Args:
+            image_id: as in the COCO file.
+            category_ids: category id of each label.
+        """
+        boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
+        # A size regression may come out negative early in training; such a box covers nothing.
+        sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+        columns = zip(
+            np.concatenate([boxes[:, :2], sizes], axis=1).tolist(),
+            np.asarray(self.scores, np.float64).tolist(),
+            np.asarray(self.labels).tolist(),
+            strict=True,
+        )
+        return [
+            {"image_id": image_id, "category_id": int(category_ids[label]), "bbox": bbox, "score": score}
+            for bbox, score, label in columns
+        ]
+
     def above(self, score: float) -> Detections:
         """Those with at least this score."""
         return self[self.scores >= score]

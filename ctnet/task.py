@@ -149,17 +149,7 @@ class Task(ABC):
 
     def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
         """Detections of one image -> entries of a COCO results file. Extend it to add the task's own."""
-        sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
-        boxes = np.concatenate([detections.boxes[:, :2], sizes], axis=1)
-        return [
-            {
-                "image_id": image_id,
-                "category_id": int(self.categories[label]["id"]),
-                "bbox": [round(float(value), 3) for value in box],
-                "score": round(float(score), 6),
-            }
-            for box, score, label in zip(boxes, detections.scores, detections.labels, strict=True)
-        ]
+        return detections.to_coco(image_id, self.category_ids)
 
     @abstractmethod
     def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:

@@ -60,8 +60,10 @@ def random_view(
     if augmentation.scale is not None:
         low, high = augmentation.scale
         side *= float(rng.choice(np.arange(low, high + 0.05, 0.1)))
-    if augmentation.crop:
+    if augmentation.shift == "border":
         centre = [float(_crop_centre(rng, extent)) for extent in image_size]
+    elif augmentation.shift:
+        centre = [extent * (0.5 + rng.uniform(-1, 1) * float(augmentation.shift)) for extent in image_size]
     affine = Affine.centred((centre[0], centre[1]), side, input_size)
     mirrored = bool(rng.random() < augmentation.flip)
     if mirrored:

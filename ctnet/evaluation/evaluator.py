@@ -90,24 +90,11 @@ class Evaluator(ABC):
 
     def results(self) -> list[dict[str, Any]]:
         """All detections as a COCO results file has them, ordered by image; boxes xywh, not rounded."""
-        entries: list[dict[str, Any]] = []
-        for image_id in sorted(self._detections):
-            detections = self._detections[image_id]
-            boxes = np.asarray(detections.boxes, np.float64).reshape(-1, 4)
-            # A size regression may come out negative early in training; such a box covers nothing.
-            sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-            columns = zip(
-                np.concatenate([boxes[:, :2], sizes], 1).tolist(),
-                np.asarray(detections.scores, np.float64).tolist(),
-                np.asarray(detections.labels).tolist(),
-                strict=True,
-            )
-            for bbox, score, label in columns:
-                category_id = self.category_ids[label]
-                entries.append(
-                    {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}
-                )
-        return entries
+        return [
+            entry
+            for image_id in sorted(self._detections)
+            for entry in self._detections[image_id].to_coco(image_id, self.category_ids)
+        ]
 
     def _checked_annotations(self, ground_truth: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Own copies of the annotations that count, with what COCO leaves optional filled in."""

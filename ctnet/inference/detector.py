@@ -191,13 +191,13 @@ class Detector:
         inputs = normalise(stacked, self.description.mean, self.description.std)
         with autocast(self.device, amp):
             maps = self.model.activated(inputs)
+        if not torch.stack([values.isfinite().all() for values in maps.values()]).all():
+            names = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
+            raise CtnetError(
+                f"the network gives NaN or infinities ({names}); its training diverged or its weights are damaged"
+            )
         results = []
         for prepared, detections in zip(batch, self.task.decode(maps, topk).per_image(), strict=True):
-            if not (np.isfinite(detections.scores).all() and np.isfinite(detections.boxes).all()):
-                raise CtnetError(
-                    f"the network gives NaN or infinities for image {prepared.info.image_id} "
-                    f"{prepared.info.file_name}; its training has diverged or its weights are damaged"
-                )
             to_grid = Affine.scaling(1 / self.description.stride).after(prepared.affine)
             detections = move(detections, to_grid.inverse(), self.task.point_fields)
             results.append(self.task.lift(detections, prepared.info))

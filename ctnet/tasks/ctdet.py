@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ctnet.data.geometry import clip_boxes
 from ctnet.data.synthetic import SHAPES, draw_scene
-from ctnet.errors import unknown_name
+from ctnet.errors import CtnetError, unknown_name
 from ctnet.heads import Heatmap, Regression
 from ctnet.heatmap import find_peaks, gather, gaussian_radius
 from ctnet.options import option
@@ -126,8 +126,11 @@ class CenterDetection(Task):
         if metric == "coco":
             engine = engine or "faster-coco-eval"
             return CocoBoxEvaluator(ground_truth(dataset), self.category_ids, self.class_names, engine=engine)
+        if engine is not None:
+            raise CtnetError(f"--engine is for the metric coco; {metric} has one implementation")
+        # VOC's own flags (difficult, ignore) are in the whole records only.
         return VocEvaluator(
-            ground_truth(dataset), self.category_ids, self.class_names, metric=cast(Metric, metric)
+            ground_truth(dataset, full=True), self.category_ids, self.class_names, metric=cast(Metric, metric)
         )
 
     def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:

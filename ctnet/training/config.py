@@ -104,7 +104,9 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of the code that runs, with "-dirty" when it was changed since; None outside a checkout."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():  # installed: a surrounding checkout would be somebody else's
+        return None
     try:
         head = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         done = subprocess.run(head, capture_output=True, text=True, timeout=5, check=True)

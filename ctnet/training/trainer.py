@@ -33,7 +33,7 @@ from ctnet.training.optimization import MovingAverage, make_optimizer, rate_fact
 from ctnet.training.run import Run
 
 #: Sees an image as it is: for --overfit, where the same images are evaluated.
-STILL = Augmentation(flip=0.0, scale=None, crop=False, colour=0.0, lighting=0.0)
+STILL = Augmentation(flip=0.0, scale=None, shift=0.0, colour=0.0, lighting=0.0)
 
 
 @dataclass

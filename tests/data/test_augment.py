@@ -43,10 +43,18 @@ def test_views_keep_the_crop_centre_inside_and_the_scale_in_range(seed, width, h
 
 
 def test_without_augmentation_the_view_is_the_letterbox():
-    still = Augmentation(flip=0, scale=None, crop=False)
+    still = Augmentation(flip=0, scale=None, shift=0)
     view = random_view(np.random.default_rng(0), (70, 50), (64, 64), still)
     np.testing.assert_allclose(view.affine.matrix, letterbox((70, 50), (64, 64)).matrix)
     assert not view.mirrored
+
+
+@given(st.integers(0, 10_000), st.integers(30, 700), st.integers(30, 700))
+@settings(max_examples=40, deadline=None)
+def test_a_shift_moves_the_centre_by_that_part_at_most(seed, width, height):
+    view = random_view(np.random.default_rng(seed), (width, height), (128, 128), Augmentation(shift=0.1, flip=0))
+    moved = view.affine.inverse().points(np.array([64.0, 64.0])) - [width / 2, height / 2]
+    assert (np.abs(moved) <= [0.1 * width + 1e-6, 0.1 * height + 1e-6]).all()
 
 
 def test_scales_are_the_released_steps():

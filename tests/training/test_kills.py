@@ -1,4 +1,4 @@
-"""kill -9 at random moments: each time --resume continues, and the final weights are those of a run left alone."""
+"""kill -9 at random moments: each time --resume continues to the weights of a run left alone, to the bit."""
 
 from __future__ import annotations
 

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ctnet.data.geometry import Affine
+from ctnet.device import normalise
+from ctnet.errors import CtnetError
+from ctnet.inference import Detector
+from ctnet.inference.detector import Preprocessor, checkpoint_of
+from ctnet.records import Detections, ImageInfo, Instances
+
+SIZES = [(50, 70), (64, 64), (50, 70), (128, 32), (33, 65), (50, 70), (64, 64)]
+
+
+def info(image: np.ndarray) -> ImageInfo:
+    return ImageInfo(1, "x", image.shape[1], image.shape[0])
+
+
+# --- preprocessing
+
+CASES = [
+    # key, image, mean and std, preprocessor, scale
+    ("fix128", "", Preprocessor("fix", (128, 128), 32), 1.0),
+    ("fix128_scale15", "", Preprocessor("fix", (128, 128), 32), 1.5),
+    ("keep_pad31", "", Preprocessor("keep", (1, 1), 32), 1.0),
+    ("keep_pad127", "", Preprocessor("keep", (1, 1), 128), 1.0),
+    ("keep_pad31_scale075", "", Preprocessor("keep", (1, 1), 32), 0.75),
+    ("ddd_fix", "ddd_", Preprocessor("fix", (192, 64), 32), 1.0),
+]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("key", "prefix", "preprocess", "scale"), CASES, ids=[case[0] for case in CASES])
+def test_preprocessing_equals_the_reference(
+    golden: Path, key: str, prefix: str, preprocess: Preprocessor, scale: float
+) -> None:
+    for file in sorted(golden.glob("preprocess*.npz")):
+        data = np.load(file)
+        image = np.ascontiguousarray(data[f"{prefix}image"][:, :, ::-1])  # ours is RGB
+        mean, std = (tuple(data[f"{prefix}{name}"][::-1]) for name in ("mean", "std"))
+        prepared = preprocess(image, info(image), scale)
+        ours = normalise(torch.from_numpy(prepared.input[None]), mean, std).numpy()[:, ::-1]
+        grey_levels = np.abs(ours - data[key]) * np.array(std[::-1])[:, None, None] * 255
+        assert grey_levels.max() < 1.01
+        assert (grey_levels > 0.5).mean() < 0.01
+        # The way back goes through the same numbers: centre and extent of what the input shows.
+        out_width, out_height = int(data[f"{key}_out_width"]), int(data[f"{key}_out_height"])
+        assert prepared.input.shape == (4 * out_height, 4 * out_width, 3)
+        side = float(np.ravel(data[f"{key}_s"])[0])
+        theirs = Affine.centred(tuple(data[f"{key}_c"].tolist()), side, (out_width, out_height))
+        to_grid = Affine.scaling(1 / 4).after(prepared.affine)
+        corners = np.array([[0, 0], [image.shape[1], 0], [0, image.shape[0]]], float)
+        np.testing.assert_allclose(to_grid.points(corners), theirs.points(corners * scale), atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "padded"), [(31, 32), (32, 64), (33, 64), (63, 64), (64, 96)])
+def test_keep_pads_to_the_next_multiple_and_one_more_for_a_multiple(side: int, padded: int) -> None:
+    image = np.full((side, side, 3), 200, np.uint8)
+    prepared = Preprocessor("keep", (1, 1), 32)(image, info(image))
+    assert prepared.input.shape[:2] == (padded, padded)
+    assert (prepared.input == 200).all(2).sum() == side * side  # the image as it is, the rest black
+    assert prepared.input.sum() == 3 * 200 * side * side
+
+
+# --- detections come back in the pixels of their image
+
+
+def some_instances(width: int, height: int, seed: int) -> Instances:
+    """One box in each cell of a 3x2 raster: no two centres come near each other."""
+    rng = np.random.default_rng(seed)
+    cells = np.array([[x, y] for x in range(3) for y in range(2)])
+    middle = (cells + 0.5 + rng.uniform(-0.1, 0.1, (6, 2))) * [width / 3, height / 2]
+    half = rng.uniform(0.15, 0.35, (6, 2)) * [width / 3, height / 2]
+    return Instances.of(np.concatenate([middle - half, middle + half], 1), rng.integers(0, 2, 6))
+
+
+def sorted_by_place(boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    rows = np.concatenate([boxes, labels[:, None]], 1)
+    return rows[np.lexsort((rows[:, 1].round(1), rows[:, 0].round(1)))]
+
+
+@pytest.mark.parametrize("resize", ["fix", "keep"])
+def test_a_network_without_error_gives_the_instances_back(knowing, resize) -> None:
+    sizes = [(120, 90), (61, 140), (120, 90), (300, 77), (64, 64), (120, 90)]
+    images = {40 * (number + 1): size for number, size in enumerate(sizes)}
+    known = {grey: some_instances(*size, seed=grey) for grey, size in images.items()}
+    detector = knowing(known)
+    arrays = [np.full((height, width, 3), grey, np.uint8) for grey, (width, height) in images.items()]
+    preprocess = detector.preprocessor(resize)
+    detector.model.prepared = {grey: preprocess(a, info(a)) for grey, a in zip(images, arrays, strict=True)}
+    found = detector(arrays, resize=resize, batch_size=2, topk=10)
+    assert len(found) == len(arrays)
+    for instances, detections in zip(known.values(), found, strict=True):
+        detections = detections.above(0.999)
+        np.testing.assert_allclose(
+            sorted_by_place(detections.boxes, detections.labels),
+            sorted_by_place(instances.boxes, instances.labels),
+            atol=2e-3,
+        )
+    assert sorted(detector.model.batches) == ([2, 2, 2] if resize == "fix" else [1, 1, 1, 1, 2])
+
+
+def test_a_task_may_lift_detections_by_what_is_known_of_the_image(
+    detector, random_image, monkeypatch
+) -> None:
+    seen: list[ImageInfo] = []
+
+    def lift(detections: Detections, about: ImageInfo) -> Detections:
+        seen.append(about)
+        return detections.replace(depth=np.full(len(detections), about.height))
+
+    monkeypatch.setattr(detector.task, "lift", lift)
+    found = detector([random_image(40, 30), random_image(50, 20)])
+    assert [int(detections.depth[0]) for detections in found] == [30, 20]
+    assert [(about.image_id, about.width) for about in seen] == [(0, 40), (1, 50)]
+
+
+# --- calling it
+
+
+@pytest.mark.parametrize("resize", ["fix", "keep"])
+def test_a_batch_of_mixed_sizes_equals_one_by_one(detector, random_image, resize) -> None:
+    images = [random_image(*size, seed=seed) for seed, size in enumerate(SIZES)]
+    together = detector(images, resize=resize, topk=20, batch_size=3)
+    for image, detections in zip(images, together, strict=True):
+        (alone,) = detector(image, resize=resize, topk=20)
+        np.testing.assert_allclose(detections.scores, alone.scores, rtol=1e-5)
+        np.testing.assert_allclose(detections.boxes, alone.boxes, rtol=1e-5, atol=1e-4)
+        np.testing.assert_array_equal(detections.labels, alone.labels)
+
+
+def test_detections_are_numpy_best_first_and_as_many_as_asked(detector, random_image) -> None:
+    (found,) = detector(random_image(60, 40), topk=7)
+    assert isinstance(found.boxes, np.ndarray)
+    assert found.boxes.shape == (7, 4)
+    assert (np.diff(found.scores) <= 0).all()
+    assert set(found.labels) <= {0, 1}
+
+
+def test_files_and_arrays_mix(detector, random_image, tmp_path: Path) -> None:
+    image = random_image(60, 40)
+    cv2.imwrite(str(tmp_path / "a.png"), image[:, :, ::-1])
+    found = detector([tmp_path / "a.png", image, str(tmp_path / "a.png")])
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.boxes, found[0].boxes)
+    np.testing.assert_allclose(detector(tmp_path / "a.png")[0].scores, found[0].scores, rtol=1e-5)
+
+
+def test_no_images_give_no_detections(detector) -> None:
+    assert detector([]) == []
+
+
+def test_an_iterator_will_do(detector, random_image) -> None:
+    assert len(detector(random_image(40, 40, seed) for seed in range(3))) == 3
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((40, 50), np.uint8),
+        np.zeros((40, 50, 1), np.uint8),
+        np.zeros((40, 50, 4), np.uint8),
+        np.zeros((40, 50, 3), np.float32),
+        np.zeros((2, 40, 50, 3), np.uint8),
+    ],
+)
+def test_other_arrays_are_refused(detector, random_image, array) -> None:
+    message = f"image 1 is {array.dtype} {array.shape}; it must be uint8 (height, width, 3), RGB"
+    with pytest.raises(CtnetError, match=re.escape(message)):
+        detector([random_image(40, 50), array])
+
+
+def test_missing_file_is_named(detector, tmp_path: Path) -> None:
+    with pytest.raises(CtnetError, match=r"cannot read .*gone\.png: No such file"):
+        detector([tmp_path / "gone.png"])
+
+
+def test_sizes_that_do_not_fit_name_the_next_that_does(detector, random_image) -> None:
+    with pytest.raises(CtnetError, match=r"size 65x32 .* multiples of 32; the next size that fits is 96x32"):
+        detector(random_image(40, 40), size=(65, 32))
+    with pytest.raises(CtnetError, match="next size that fits is 32x32"):
+        detector(random_image(40, 40), size=(0, 32))
+
+
+def test_a_size_is_for_fix_alone(detector, random_image) -> None:
+    with pytest.raises(CtnetError, match="size 64x64 is for resize fix"):
+        detector(random_image(40, 40), size=(64, 64), resize="keep")
+    with pytest.raises(CtnetError, match="resize is 'stretch'; it must be fix or keep"):
+        detector(random_image(40, 40), resize="stretch")
+
+
+def test_another_size_is_another_input(detector, random_image) -> None:
+    image = random_image(64, 64)
+    default, same, other = (detector(image, size=size)[0] for size in (None, (64, 64), (96, 128)))
+    np.testing.assert_array_equal(default.boxes, same.boxes)
+    assert not np.array_equal(default.boxes, other.boxes)
+
+
+@pytest.mark.parametrize("branch", ["heatmap", "size", "offset"])
+def test_damaged_weights_are_noticed(detector, random_image, branch) -> None:
+    with torch.no_grad():
+        detector.model.branches[0][branch][2].bias.fill_(float("nan"))
+    with pytest.raises(CtnetError, match=r"NaN or infinities \(0\); its training diverged"):
+        detector(random_image(40, 40))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (1000, 3)])
+@pytest.mark.parametrize("resize", ["fix", "keep"])
+def test_absurd_shapes_work(detector, random_image, size, resize) -> None:
+    (found,) = detector(random_image(*size), resize=resize, topk=5)
+    assert len(found) == 5
+
+
+# --- loading
+
+
+def test_load_takes_a_run_or_a_checkpoint(run_folder: Path, detector, random_image) -> None:
+    image = random_image(60, 50)
+    expected = detector(image)[0]
+    for path in (run_folder, run_folder / "best.pt", str(run_folder)):
+        loaded = Detector.load(path, "cpu")
+        assert not loaded.model.training
+        assert loaded.task.class_names == ("ball", "box")
+        np.testing.assert_array_equal(loaded(image)[0].boxes, expected.boxes)
+    last = Detector.load(run_folder / "last.pt", "cpu")
+    assert not np.array_equal(last(image)[0].boxes, expected.boxes)
+    (run_folder / "best.pt").unlink()
+    np.testing.assert_array_equal(Detector.load(run_folder, "cpu")(image)[0].boxes, last(image)[0].boxes)
+
+
+def test_a_folder_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CtnetError, match=r"holds neither best\.pt nor last\.pt"):
+        checkpoint_of(tmp_path)
+
+
+def test_load_of_nothing_names_the_path(tmp_path: Path) -> None:
+    with pytest.raises(CtnetError, match=r"cannot read .*nothing\.pt: No such file"):
+        Detector.load(tmp_path / "nothing.pt")

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ctnet.data.images import read_image
+from ctnet.errors import CtnetError
+from ctnet.inference import prediction
+from ctnet.inference.prediction import predict
+from ctnet.inference.sources import open_sources
+
+
+@pytest.fixture
+def photos(tmp_path: Path, random_image) -> Path:
+    folder = tmp_path / "photos"
+    for number, name in enumerate(("a.png", "b.jpg", "deep/a.png", "c.bmp")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), random_image(60 + number, 40, number))
+    return folder
+
+
+def write_video(path: Path, frames: int = 5) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(frames):
+        writer.write(np.full((48, 64, 3), 40 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def run(detector, folder: Path, *sources: object, **settings):
+    return predict(detector, open_sources([str(source) for source in sources]), folder, **settings)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_pictures_and_results_are_written(detector, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run(detector, out, photos, score=0.0, topk=4, batch_size=3)
+    assert files(out) == ["a.png", "b.jpg", "c.png", "deep/a.png", "images.json", "results.json"]
+    images, results = (json.loads((out / name).read_text()) for name in ("images.json", "results.json"))
+    assert images == done.images
+    assert results == done.results
+    assert [image["file_name"] for image in images] == ["a.png", "b.jpg", "c.bmp", "deep/a.png"]
+    assert [image["width"] for image in images] == [60, 61, 63, 62]
+    assert [entry["image_id"] for entry in results] == [i for i in (1, 2, 3, 4) for _ in range(4)]
+    assert {entry["category_id"] for entry in results} <= {3, 8}
+    for image in images:
+        expected = detector(photos / image["file_name"], topk=4)[0]
+        boxes = np.array([entry["bbox"] for entry in results if entry["image_id"] == image["id"]])
+        boxes[:, 2:] += boxes[:, :2]
+        np.testing.assert_allclose(boxes, expected.boxes, atol=2e-3)
+    assert read_image(out / "c.png").shape == (40, 63, 3)
+
+
+def test_the_score_decides_what_is_kept(detector, photos: Path, tmp_path: Path) -> None:
+    everything = run(detector, tmp_path / "all", photos, score=0.0).results
+    middle = sorted(entry["score"] for entry in everything)[len(everything) // 2]
+    kept = run(detector, tmp_path / "some", photos, score=middle + 1e-6, draw=False).results
+    assert kept == [entry for entry in everything if entry["score"] > middle + 1e-6]
+    assert not run(detector, tmp_path / "none", photos, score=1.0).results
+    assert files(tmp_path / "some") == ["images.json", "results.json"]
+
+
+def test_only_what_is_kept_is_drawn(detector, photos: Path, tmp_path: Path) -> None:
+    run(detector, tmp_path / "none", photos / "a.png", score=1.0)
+    run(detector, tmp_path / "all", photos / "a.png", score=0.0)
+    original = read_image(photos / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "none" / "a.png"), original)
+    assert not np.array_equal(read_image(tmp_path / "all" / "a.png"), original)
+
+
+def test_unreadable_images_are_listed_and_the_rest_is_done(detector, photos: Path, tmp_path: Path) -> None:
+    (photos / "aa.png").write_bytes(b"nonsense")
+    data = (photos / "b.jpg").read_bytes()
+    (photos / "b.jpg").write_bytes(data[: len(data) // 2])
+    done = run(detector, tmp_path / "out", photos, batch_size=2)
+    assert [image["file_name"] for image in done.images] == ["a.png", "c.bmp", "deep/a.png"]
+    assert [image["id"] for image in done.images] == [1, 2, 3]
+    assert len(done.problems) == 2
+    assert "aa.png is no image" in done.problems[0]
+    assert "b.jpg is cut short" in done.problems[1]
+
+
+def test_pictures_of_one_name_do_not_replace_each_other(detector, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run(detector, out, photos / "a.png", photos / "deep", photos / "deep" / "a.png")
+    assert [path.name for path in done.pictures] == ["a.png", "a_2.png", "a_3.png"]
+    assert [read_image(path).shape[1] for path in done.pictures] == [60, 62, 62]
+    assert [image["source"] for image in done.images] == [
+        str(photos / name) for name in ("a.png", "deep", "deep/a.png")
+    ]
+
+
+def test_names_that_differ_in_case_alone_are_kept_apart(detector, photos: Path, tmp_path: Path) -> None:
+    (photos / "a.png").rename(photos / "B.JPG")
+    done = run(detector, tmp_path / "out", photos)
+    assert len({str(path).lower() for path in done.pictures}) == len(done.pictures) == 4
+
+
+def test_images_that_are_read_are_never_replaced(detector, photos: Path) -> None:
+    before = (photos / "a.png").read_bytes()
+    with pytest.raises(CtnetError, match=r"a\.png is to be read, not replaced .*another --output"):
+        run(detector, photos, photos)
+    with pytest.raises(CtnetError, match="is to be read"):
+        run(detector, photos / "deep" / "..", photos / "a.png")
+    assert (photos / "a.png").read_bytes() == before
+    assert run(detector, photos / "deep", photos / "b.jpg").pictures == [photos / "deep" / "b.jpg"]
+
+
+def test_a_video_becomes_a_video(detector, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "clip.avi")
+    done = run(detector, tmp_path / "out", video, score=0.0, topk=2, batch_size=2)
+    assert done.pictures == [tmp_path / "out" / "clip.mp4"]
+    assert [image["file_name"] for image in done.images] == [f"clip_{i:06d}" for i in range(5)]
+    assert len(done.results) == 10
+    drawn = cv2.VideoCapture(str(done.pictures[0]))
+    assert drawn.get(cv2.CAP_PROP_FPS) == 10
+    assert (drawn.get(cv2.CAP_PROP_FRAME_WIDTH), drawn.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (64, 48)
+    assert sum(drawn.read()[0] for _ in range(9)) == 5
+
+
+def test_videos_of_one_name_do_not_replace_each_other(detector, tmp_path: Path) -> None:
+    videos = [write_video(tmp_path / place / "clip.avi") for place in ("a", "b")]
+    done = run(detector, tmp_path / "out", *videos)
+    assert [path.name for path in done.pictures] == ["clip.mp4", "clip_2.mp4"]
+    assert all(path.stat().st_size for path in done.pictures)
+
+
+def test_a_video_that_is_read_is_never_replaced(detector, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "clip.avi").rename(tmp_path / "clip.mp4")
+    before = video.read_bytes()
+    with pytest.raises(CtnetError, match="is to be read"):
+        run(detector, tmp_path, video)
+    assert video.read_bytes() == before
+
+
+def test_ctrl_c_keeps_what_was_done(detector, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    video, written = write_video(tmp_path / "clip.avi"), []
+
+    class Interrupting(prediction._VideoFile):
+        def write(self, name: str, image: np.ndarray) -> None:
+            if len(written) == 3:
+                raise KeyboardInterrupt
+            written.append(name)
+            super().write(name, image)
+
+    monkeypatch.setattr(prediction, "_VideoFile", Interrupting)
+    done = run(detector, tmp_path / "out", photos / "a.png", video, photos)
+    assert done.interrupted
+    assert [path.name for path in done.pictures] == ["a.png", "clip.mp4"]
+    assert files(tmp_path / "out") == ["a.png", "clip.mp4", "images.json", "results.json"]
+    assert len(json.loads((tmp_path / "out" / "images.json").read_text())) == 5
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_an_impossible_folder_is_named(detector, photos: Path, tmp_path: Path, kind: str) -> None:
+    source = photos if kind == "image" else write_video(tmp_path / "clip.avi")
+    with pytest.raises(CtnetError, match=r"cannot write .*b\.jpg"):
+        run(detector, photos / "b.jpg" / "out", source)

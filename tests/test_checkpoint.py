@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ctnet import checkpoint
+from ctnet.backbones import Backbone, _registry, register_backbone
+from ctnet.checkpoint import Description, load, load_model, load_weights, read_tensors, save
+from ctnet.errors import CtnetError
+from ctnet.model import CenterNet, create_model
+from ctnet.task import Task, create_task
+
+CATEGORIES = [{"id": 3, "name": "ball", "colour": "red"}, {"id": 8, "name": "box"}]
+
+
+class Patches(Backbone):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels, self.hidden = channels, 4
+        self.layer = nn.Conv2d(3, channels, 4, stride=4)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.layer(images)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _backbones() -> Iterator[None]:
+    def narrow(pretrained: bool = False) -> Backbone:
+        return Patches(4)
+
+    def wide(pretrained: bool = False) -> Backbone:
+        return Patches(6)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_registry, "_factories", {**_registry._factories})
+        register_backbone(narrow)
+        register_backbone(wide)
+        yield
+
+
+@pytest.fixture
+def task() -> Task:
+    return create_task("ctdet", CATEGORIES, size_weight=0.3, radius="corrected")
+
+
+@pytest.fixture
+def model(task: Task) -> CenterNet:
+    return create_model(task, "narrow")
+
+
+@pytest.fixture
+def description(task: Task) -> Description:
+    return Description.of(task, "narrow", (96, 64))
+
+
+@pytest.fixture
+def file(tmp_path: Path, model: CenterNet, description: Description) -> Path:
+    save(tmp_path / "a.pt", description, model.state_dict(), {"step": 7}, {"AP": 0.25})
+    return tmp_path / "a.pt"
+
+
+# --- what is written is read
+
+
+def test_round_trip_is_exact(file: Path, model: CenterNet, description: Description) -> None:
+    loaded = load(file)
+    assert loaded.description == description
+    assert loaded.training == {"step": 7}
+    assert loaded.metrics == {"AP": 0.25}
+    assert set(loaded.weights) == set(model.state_dict())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.weights[name], tensor)
+
+
+def test_a_checkpoint_alone_makes_the_detector_again(file: Path, model: CenterNet) -> None:
+    task, again = load_model(load(file))
+    assert task.class_names == ("ball", "box")
+    assert task.categories[0]["colour"] == "red"
+    assert task.options.size_weight == 0.3
+    assert task.options.radius == "corrected"
+    images = torch.rand(1, 3, 32, 32)
+    for ours, theirs in zip(model(images)[0].values(), again(images)[0].values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_it_says_which_versions_wrote_it(file: Path) -> None:
+    assert load(file).description.versions["torch"] == torch.__version__
+
+
+# --- files that are no good
+
+
+def test_cut_in_half(file: Path) -> None:
+    data = file.read_bytes()
+    for size in (len(data) // 2, len(data) - 1, 1000, 100, 1):
+        file.write_bytes(data[:size])
+        with pytest.raises(CtnetError, match=r"a\.pt is (cut short or damaged|no checkpoint)"):
+            load(file)
+
+
+def test_empty(file: Path) -> None:
+    file.write_bytes(b"")
+    with pytest.raises(CtnetError, match=r"a\.pt is cut short or damaged"):
+        load(file)
+
+
+def test_one_flipped_bit_in_a_weight_is_noticed(file: Path, model: CenterNet) -> None:
+    data = bytearray(file.read_bytes())
+    weight = model.backbone.layer.weight.detach().numpy().tobytes()
+    data[data.index(weight) + 5] ^= 16
+    file.write_bytes(data)
+    with pytest.raises(CtnetError, match=r"a\.pt is cut short or damaged"):
+        load(file)
+
+
+@pytest.mark.parametrize("content", [b"hello world", b'{"a": 1}', b"<html></html>", bytes(range(256)) * 9])
+def test_other_files_are_no_checkpoints(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(CtnetError, match=r"a\.pt is (cut short or damaged|no checkpoint)"):
+        load(file)
+
+
+class Payload:
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "pickle"])
+def test_code_in_a_file_is_never_run(tmp_path: Path, how: str) -> None:
+    path, trace = tmp_path / "evil.pt", tmp_path / "it_ran"
+    content = {"format": checkpoint.FORMAT, "weights": Payload(f"touch {trace}")}
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=how == "zip")
+    with pytest.raises(
+        CtnetError, match=r"evil\.pt holds Python objects besides tensors; .* never runs code"
+    ):
+        load(path)
+    assert not trace.exists()
+
+
+def test_a_whole_module_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(CtnetError, match=r"save the state dict alone"):
+        read_tensors(tmp_path / "module.pt")
+
+
+def test_a_foreign_state_dict_was_not_written_by_ctnet(tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "foreign.pt")
+    with pytest.raises(
+        CtnetError, match=r"foreign\.pt was not written by ctnet; .* reads 'ctnet checkpoint 1'"
+    ):
+        load(tmp_path / "foreign.pt")
+    torch.save(torch.zeros(2), tmp_path / "tensor.pt")
+    with pytest.raises(CtnetError, match="was not written by ctnet"):
+        load(tmp_path / "tensor.pt")
+
+
+def test_another_format_version_is_named(file: Path) -> None:
+    torch.save({**read_tensors(file), "format": "ctnet checkpoint 9"}, file)
+    with pytest.raises(CtnetError, match=r"has format 'ctnet checkpoint 9'; .* reads 'ctnet checkpoint 1'"):
+        load(file)
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "{", '{"size": [1, 2], "mean": [], "std": [], "more": 1}'])
+def test_a_description_of_another_kind(file: Path, text: str) -> None:
+    torch.save({**read_tensors(file), "description": text}, file)
+    with pytest.raises(CtnetError, match=r"a\.pt does not describe itself .*another version"):
+        load(file)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(CtnetError, match=r"cannot read .*gone\.pt: No such file"):
+        load(tmp_path / "gone.pt")
+    with pytest.raises(CtnetError, match=r"cannot read .*: Is a directory"):
+        load(tmp_path)
+
+
+# --- weights that do not fit
+
+
+def test_weights_of_another_backbone(model: CenterNet, task: Task) -> None:
+    with pytest.raises(
+        CtnetError, match=r"these weights do not fit the network: .* of another shape"
+    ) as error:
+        load_weights(create_model(task, "wide"), model.state_dict())
+    assert "backbone.layer.weight [4, 3, 4, 4] for [6, 3, 4, 4]" in str(error.value)
+
+
+def test_weights_of_other_classes(model: CenterNet) -> None:
+    other = create_model(create_task("ctdet", [{"id": 1, "name": "x"}]), "narrow")
+    with pytest.raises(CtnetError, match=r"2 of another shape \(branches.0.heatmap.2.weight \[2, 4, 1, 1\]"):
+        load_weights(other, model.state_dict())
+
+
+def test_missing_and_unexpected_entries(model: CenterNet) -> None:
+    weights = {name: tensor for name, tensor in model.state_dict().items() if "size" not in name}
+    weights["extra"] = torch.zeros(1)
+    with pytest.raises(
+        CtnetError, match=r"4 missing \(.*, \.\.\.\), 1 unexpected \(extra\); was it another backbone or task"
+    ):
+        load_weights(model, weights)
+
+
+def test_partial_takes_what_fits_and_reports_the_rest(model: CenterNet, task: Task) -> None:
+    other = create_model(create_task("ctdet", [{"id": 1, "name": "x"}]), "narrow")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    report = load_weights(model, other.state_dict(), partial=True)
+    assert not report.complete
+    assert len(report.other_shape) == 2
+    assert not report.missing
+    for name, tensor in model.state_dict().items():
+        theirs = other.state_dict()[name]
+        assert torch.equal(tensor, theirs if theirs.shape == tensor.shape else before[name])
+        assert (name in report.loaded) == (theirs.shape == tensor.shape)
+    assert f"{len(report.loaded)} loaded, 2 of another shape" in report.summary()
+
+
+def test_a_complete_report(model: CenterNet) -> None:
+    report = load_weights(model, model.state_dict())
+    assert report.complete
+    assert report.summary() == f"{len(model.state_dict())} loaded"
+
+
+def test_a_refused_load_changes_nothing(model: CenterNet) -> None:
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    del weights["backbone.layer.bias"]
+    with pytest.raises(CtnetError):
+        load_weights(model, weights)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+# --- disks that are no good
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The operating system refuses to let a file grow beyond this."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_file(file: Path, description: Description) -> None:
+    before = file.read_bytes()
+    with (
+        largest_file(100_000),
+        pytest.raises(CtnetError, match=r"cannot write .*a\.pt: (File too large|.*is the disk full)"),
+    ):
+        save(file, description, {"weight": torch.zeros(200_000)})
+    assert file.read_bytes() == before
+    assert os.listdir(file.parent) == ["a.pt"]
+
+
+def test_a_failing_sync_leaves_the_old_file(file: Path, model, description, monkeypatch) -> None:
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = file.read_bytes()
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(CtnetError, match=r"cannot write .*a\.pt: No space left on device"):
+        save(file, description, model.state_dict())
+    assert file.read_bytes() == before
+    assert os.listdir(file.parent) == ["a.pt"]
+
+
+def test_an_impossible_folder_is_named(file: Path, model: CenterNet, description: Description) -> None:
+    with pytest.raises(CtnetError, match=r"cannot write .*a\.pt/b\.pt: (Not a directory|File exists)"):
+        save(file / "b.pt", description, model.state_dict())

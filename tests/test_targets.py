@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ctnet.targets import Peaks, Samples, collate_targets
+
+
+def peaks(count: int, start: int = 0) -> Peaks:
+    points = np.stack([np.arange(count) + start + 0.5, np.arange(count) + 0.25], 1)
+    return Peaks.of(points, np.arange(count), np.full(count, start))
+
+
+def samples(count: int, depth: int = 2, seed: int = 0) -> Samples:
+    rng = np.random.default_rng([seed, count])
+    return Samples.of(rng.integers(0, 5, (count, 2)), rng.random((count, depth)), rng.random((count, depth)))
+
+
+@pytest.mark.parametrize("counts", [(2, 3), (0, 2, 0, 0, 1), (0, 0), (1,), (4, 0)])
+def test_peaks_are_joined_with_the_number_of_their_image(counts: tuple[int, ...]) -> None:
+    parts = [peaks(count, start=10 * number) for number, count in enumerate(counts)]
+    joined = Peaks.collate(parts)
+    assert len(joined) == sum(counts)
+    assert joined.batch.tolist() == [number for number, count in enumerate(counts) for _ in range(count)]
+    for name in ("x", "y", "radius", "channel", "positive"):
+        assert getattr(joined, name).tolist() == [v for part in parts for v in getattr(part, name).tolist()]
+    assert joined.cells == sum((2 * r + 1) ** 2 for count in counts for r in range(count))
+
+
+@pytest.mark.parametrize("counts", [(2, 3), (0, 2, 0), (0, 0)])
+def test_samples_are_joined(counts: tuple[int, ...]) -> None:
+    parts = [samples(count, seed=number) for number, count in enumerate(counts)]
+    joined = Samples.collate(parts)
+    assert joined.value.shape == joined.weight.shape == (sum(counts), 2)
+    for number, part in enumerate(parts):
+        mine = joined.batch == number
+        assert torch.equal(joined.value[mine], part.value)
+        assert torch.equal(joined.x[mine], part.x)
+
+
+def test_collate_targets_keeps_the_kind() -> None:
+    assert isinstance(collate_targets([peaks(1), peaks(2)]), Peaks)
+    assert isinstance(collate_targets([samples(1), samples(2)]), Samples)
+
+
+def test_types() -> None:
+    one, other = peaks(2), samples(2)
+    assert [c.dtype for c in (one.batch, one.x, one.radius, one.channel, one.positive)] == [
+        torch.int64,
+        torch.float32,
+        torch.int64,
+        torch.int64,
+        torch.bool,
+    ]
+    assert [c.dtype for c in (other.batch, other.x, other.value, other.weight)] == [
+        torch.int64,
+        torch.int64,
+        torch.float32,
+        torch.float32,
+    ]
+    assert isinstance(one.cells, int)
+
+
+def test_defaults() -> None:
+    assert peaks(3).positive.all()
+    assert (Samples.of(np.zeros((3, 2)), np.zeros((3, 4))).weight == 1).all()
+
+
+def test_gather_equals_a_plain_loop() -> None:
+    joined = Samples.collate([samples(7, seed=1), samples(0), samples(9, seed=2)])
+    maps = torch.rand(3, 4, 5, 6)
+    gathered = joined.gather(maps)
+    assert gathered.shape == (16, 4)
+    for row in range(len(joined)):
+        image, y, x = (int(column[row]) for column in (joined.batch, joined.y, joined.x))
+        assert torch.equal(gathered[row], maps[image, :, y, x])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gather_reads_any_layout_and_its_gradient_adds_up(layout: torch.memory_format) -> None:
+    joined = Samples.collate([Samples.of(np.array([[1, 2], [1, 2], [0, 0]]), np.zeros((3, 2)))])
+    maps = torch.rand(1, 2, 4, 3).to(memory_format=layout).requires_grad_()
+    joined.gather(maps).sum().backward()
+    assert maps.grad is not None
+    assert maps.grad[0, :, 2, 1].tolist() == [2, 2]
+    assert maps.grad.sum() == 6
+
+
+def test_gather_of_nothing() -> None:
+    assert samples(0).gather(torch.rand(1, 2, 3, 3)).shape == (0, 2)
+
+
+def test_moving_keeps_everything() -> None:
+    joined = Peaks.collate([peaks(2), peaks(1)])
+    moved = joined.to("cpu")
+    assert moved.cells == joined.cells
+    assert torch.equal(moved.x, joined.x)
+    assert joined.to("meta").x.is_meta
