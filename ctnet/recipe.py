@@ -63,12 +63,12 @@ class Recipe:
 SMALL = Recipe(
     epochs=40,
     batch_size=16,
-    learning_rate=1.5e-3,
+    learning_rate=2e-3,
     schedule="cosine",
     optimizer="adamw",
     weight_decay=1e-2,
     warmup=60,
     clip_norm=10.0,
     ema=0.99,
-    augmentation=Augmentation(scale=(0.7, 1.2), shift=0.1, colour=0.2, lighting=0.05),
+    augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.2, lighting=0.05),
 )

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -250,6 +249,7 @@ def test_a_refused_load_changes_nothing(model: CenterNet) -> None:
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
     """The operating system refuses to let a file grow beyond this."""
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -121,3 +121,16 @@ def test_empty() -> None:
     assert len(empty) == 0
     assert empty.boxes.shape == (0, 4)
     assert len(empty.above(0.0)) == 0
+
+
+def test_detections_as_entries_of_a_results_file() -> None:
+    found = Detections(
+        np.array([[1, 2, 4, 8], [0.5, 0, 1, 1]], np.float32),
+        np.array([0.75, 0.5], np.float32),
+        np.array([1, 0]),
+    )
+    assert found.to_coco(7, [3, 9]) == [
+        {"image_id": 7, "category_id": 9, "bbox": [1, 2, 3, 6], "score": 0.75},
+        {"image_id": 7, "category_id": 3, "bbox": [0.5, 0, 0.5, 1], "score": 0.5},
+    ]
+    assert Detections.empty().to_coco(7, [3]) == []

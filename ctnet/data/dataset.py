@@ -44,7 +44,7 @@ class Dataset:
         cls,
         directory: str | Path,
         split: str,
-        task: Task | None = None,
+        task: Task | type[Task] | None = None,
         prefix: str | None = None,
         strict: bool = False,
     ) -> Dataset:
@@ -54,7 +54,8 @@ class Dataset:
             directory: holds ``annotations/`` and the images: beside it, in ``<split>/``, in
                 ``images/<split>/`` or in ``images/``.
             split: "train", "val", ...; where it does not exist, its name with a year is taken ("val2017").
-            task: what the data is for.
+            task: what the data is for; a class only says which annotations (its instance needs the
+                categories, which are not known yet).
             prefix: which annotations; by default the task's own, else ``instances``, else the only ones.
             strict: refuse a file with bad records instead of leaving them out (see ``problems``).
 
@@ -65,7 +66,8 @@ class Dataset:
         directory = Path(directory)
         wanted = [prefix] if prefix is not None else [getattr(task, "annotation_prefix", ""), "instances"]
         file = _find(directory, split, wanted, only_these=prefix is not None)
-        dataset = cls.from_file(file.path, _image_folders(directory, file.split), task, file.split)
+        bound = None if isinstance(task, type) else task
+        dataset = cls.from_file(file.path, _image_folders(directory, file.split), bound, file.split)
         if strict:
             refuse(dataset.problems, file.path)
         return dataset

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -168,7 +170,7 @@ class Loader:
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.pin_memory,
-            worker_init_fn=quiet_worker if self.workers else None,
+            worker_init_fn=prepare_worker if self.workers else None,
             # Its own stream: a loader that begins in mid-epoch must not move the global one.
             generator=torch.Generator(),
         )
@@ -191,11 +193,23 @@ def default_workers(device: torch.device) -> int:
     return max(1, min(8, cores - 1))
 
 
-def quiet_worker(worker: int) -> None:
-    """One thread a worker (the cores belong to the others), and Ctrl-C is the main process's business."""
+def prepare_worker(worker: int) -> None:
+    """Make a loading process a good child.
+
+    It uses one thread (the other cores are taken), leaves Ctrl-C to the main process, and ends when the main
+    process is gone: torch's own workers can hang for ever on a queue that a killed trainer no longer reads.
+    """
     import signal
 
     import cv2
 
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
-from ctnet.data.loader import quiet_worker
+from ctnet.data.loader import prepare_worker
 from ctnet.data.problems import Problem
 from ctnet.inference.detector import Detector, Prepared, Preprocessor, Resize
 from ctnet.progress import track
@@ -86,7 +86,7 @@ def detect_all(
         batch_sampler=_batches_of_one_size(dataset, settings),
         collate_fn=_as_list,
         num_workers=settings.workers,
-        worker_init_fn=quiet_worker if settings.workers else None,
+        worker_init_fn=prepare_worker if settings.workers else None,
     )
     for items in loader:
         problems += [item for item in items if isinstance(item, Problem)]

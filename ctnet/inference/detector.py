@@ -194,7 +194,7 @@ class Detector:
         if not torch.stack([values.isfinite().all() for values in maps.values()]).all():
             names = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
             raise CtnetError(
-                f"the network gives NaN or infinities ({names}); its training diverged or its weights are damaged"
+                f"the network gives NaN or infinities ({names}); it diverged, or its weights are damaged"
             )
         results = []
         for prepared, detections in zip(batch, self.task.decode(maps, topk).per_image(), strict=True):

@@ -256,18 +256,22 @@ def evaluation_data(detector: Detector, path: Path, data: Path | None, split: st
         if split is None and config.overfit:
             split, overfit = config.train_split, config.overfit
         split = split or config.val_split
-    dataset = Dataset.open(data, split or "val", prefix=task.annotation_prefix)
+    dataset = Dataset.open(data, split or "val", task)
+    _check_categories(dataset, task, data)
+    return dataset.subset(range(min(overfit, len(dataset)))) if overfit else dataset
+
+
+def _check_categories(dataset: Dataset, task: Task, source: Path) -> None:
+    """Refuse data whose category ids or names are not the task's."""
     theirs = {int(category["id"]): str(category["name"]) for category in dataset.categories}
     ours = dict(zip(task.category_ids.tolist(), task.class_names, strict=True))
     if theirs != ours:
         different = sorted(theirs.keys() ^ ours.keys()) or [key for key in ours if ours[key] != theirs[key]]
         raise CtnetError(
-            f"{data} has other categories than the detector (category id {different[0]} is "
-            f"{theirs.get(different[0], 'missing')!r} there and {ours.get(different[0], 'missing')!r} here); "
-            "evaluate on data with the categories it was trained on"
+            f"split {dataset.split!r} of {source} has other categories than the detector (category "
+            f"id {different[0]} is {theirs.get(different[0], 'missing')!r} there and "
+            f"{ours.get(different[0], 'missing')!r} here); give data with the same categories"
         )
-    dataset = dataset.with_task(task)
-    return dataset.subset(range(min(overfit, len(dataset)))) if overfit else dataset
 
 
 def _open_data(
@@ -279,15 +283,17 @@ def _open_data(
     strict: bool,
     options: Mapping[str, Any],
 ) -> tuple[Dataset, Dataset | None, Task]:
-    prefix = load_task_class(task_name).annotation_prefix
-    train = Dataset.open(data, train_split, prefix=prefix)
+    cls = load_task_class(task_name)
+    train = Dataset.open(data, train_split, cls)
     task = create_task(task_name, train.categories, **options)
     train = train.with_task(task)
     if overfit:
         train = train.subset(range(min(overfit, len(train))))
         val: Dataset | None = train
     else:
-        val = Dataset.open(data, val_split, prefix=prefix).with_task(task) if val_split else None
+        val = Dataset.open(data, val_split, task) if val_split else None
+    if val is not None:
+        _check_categories(val, task, data)
     if strict:
         refuse([*train.problems, *(val.problems if val else [])], data)
     return train, val, task

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +104,27 @@ def test_images_arrive_as_bytes(dataset):
     assert batch.images.dtype == torch.uint8
     assert batch.images.shape == (3, 64, 64, 3)
     assert batch.images.float().std() > np.float32(5)
+
+
+def _load_and_be_killed(dataset: Dataset, pids) -> None:
+    batches = loader(dataset, workers=1)
+    next(batches.epoch(0))
+    pids.put([child.pid for child in multiprocessing.active_children()])
+    pids.close()
+    pids.join_thread()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
+def test_workers_end_with_a_killed_trainer(dataset):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ctnet.training.session"])
+    pids = context.Queue()
+    trainer = context.Process(target=_load_and_be_killed, args=(dataset, pids))
+    trainer.start()
+    [worker] = pids.get(timeout=60)
+    trainer.join()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not Path(f"/proc/{worker}").exists()

@@ -206,7 +206,7 @@ def test_another_size_is_another_input(detector, random_image) -> None:
 def test_damaged_weights_are_noticed(detector, random_image, branch) -> None:
     with torch.no_grad():
         detector.model.branches[0][branch][2].bias.fill_(float("nan"))
-    with pytest.raises(CtnetError, match=r"NaN or infinities \(0\); its training diverged"):
+    with pytest.raises(CtnetError, match=r"NaN or infinities \(0\); it diverged"):
         detector(random_image(40, 40))
 
 

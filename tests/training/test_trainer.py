@@ -146,7 +146,7 @@ def test_gradients_of_accumulated_batches_make_one_step(scenes, tmp_path):
     one = session(scenes, tmp_path / "run", accumulate=2, overrides={"epochs": 2})
     assert one.fit()
     assert one.trainer.position.step == 4  # three batches an epoch: 2 + 1
-    assert "learning rate 0.0005 at 8 images a step (recipe: 0.001 at 16)" in one.display.lines[1]
+    assert "learning rate 0.001 at 8 images a step (recipe: 0.002 at 16)" in one.display.lines[1]
 
 
 def test_accumulated_gradient_is_the_mean_of_the_batches(scenes, tmp_path):
@@ -334,3 +334,14 @@ def test_metrics_keep_a_column_for_every_figure(tmp_path):
     run = Run(tmp_path)
     run.write_metrics([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "AP": 0.5}])
     assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,AP\n1,2.0,\n2,1.0,0.5\n"
+
+
+def test_a_validation_split_of_other_categories_is_refused(scenes, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    file = data / "annotations/instances_val.json"
+    content = json.loads(file.read_text())
+    content["categories"][0]["name"] = "banana"
+    file.write_text(json.dumps(content))
+    with pytest.raises(CtnetError, match="split 'val' .* category id 1 is 'banana' there and 'ball' here"):
+        session(data, tmp_path / "run")

@@ -1,0 +1,114 @@
+"""The command line in this process, a tiny network, a tiny data set and a finished run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ctnet.backbones import Backbone, _registry, register_backbone
+from ctnet.cli import main
+from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.task import create_task
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a call of ``ctnet`` came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def message(self) -> str:
+        """The one line of a user's mistake."""
+        assert self.code == 2, self.err
+        assert self.out == ""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert self.err.endswith(f"{lines[0]}\n")
+        assert "Traceback" not in self.err
+        return lines[0].removeprefix("error: ")
+
+
+def call(*arguments: object) -> Result:
+    out, err, code = StringIO(), StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["ctnet", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as error:
+            code = int(error.code or 0)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+class Tiny(Backbone):
+    channels, divisor, hidden = 8, 32, 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.layers(images)]
+
+
+@pytest.fixture(scope="package")
+def tiny() -> Iterator[str]:
+    """The name of a backbone of two convolutions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_registry, "_factories", {**_registry._factories})
+
+        def tiny_cli(pretrained: bool = False) -> Backbone:
+            return Tiny()
+
+        register_backbone(tiny_cli)
+        yield "tiny_cli"
+
+
+@pytest.fixture
+def ctnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+    """``ctnet(*arguments)`` in an empty folder, on one thread."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CTNET_CACHE", str(tmp_path / ".cache"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield call
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory of 6 scenes to train and 4 to evaluate on."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_dataset(create_task("ctdet", SHAPES), folder, {"train": 6, "val": 4}, (64, 64))
+    return folder
+
+
+@pytest.fixture
+def training(scenes: Path, tiny: str) -> list[object]:
+    """Arguments of a training of a second."""
+    size = ["--size", 64, "--batch-size", 3, "--epochs", 1]
+    return ["train", "ctdet", "--data", scenes, "--backbone", tiny, *size, "--workers", 0, "--device", "cpu"]
+
+
+@pytest.fixture(scope="package")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, scenes: Path, tiny: str) -> Path:
+    """A finished run; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CTNET_CACHE", str(folder.parent / "cache"))
+        size = ["--size", 64, "--batch-size", 3, "--epochs", 1, "--workers", 0, "--device", "cpu"]
+        done = call("train", "ctdet", "--data", scenes, "--backbone", tiny, *size, "-o", folder)
+    assert done.code == 0, done.err
+    return folder

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import json
+
+
+def test_all_are_listed_with_figures(ctnet) -> None:
+    rows = {row["name"]: row for row in json.loads(ctnet("backbones", "--json").out)}
+    assert {"resnet18", "resdcn101", "resfpn18"} <= set(rows)
+    assert rows["resnet18"]["parameters"] > 11e6
+    assert (rows["resfpn18"]["stride"], rows["resfpn18"]["divisor"]) == (4, 32)
+
+
+def test_a_pattern_selects(ctnet) -> None:
+    names = [row["name"] for row in json.loads(ctnet("backbones", "resdcn*", "--json").out)]
+    assert names == ["resdcn18", "resdcn34", "resdcn50", "resdcn101", "resdcn152"]
+
+
+def test_the_table(ctnet) -> None:
+    done = ctnet("backbones", "resfpn18")
+    assert done.out == ""
+    assert done.err.splitlines()[-1].split()[:3] == ["resfpn18", "11.8", "M"]
+
+
+def test_a_pattern_without_a_match_offers_the_nearest(ctnet) -> None:
+    assert (
+        "there is no backbone called 'resnet19'; did you mean resnet18"
+        in ctnet("backbones", "resnet19").message
+    )

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ctnet.data.images import read_image
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tiny: str) -> None:
+    monkeypatch.setattr("ctnet.training.demo.SCENES", {"train": 6, "val": 4})
+    monkeypatch.setattr("ctnet.training.demo.SIZE", 64)
+    monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
+
+
+def test_it_trains_evaluates_draws_and_says_where(ctnet) -> None:
+    done = ctnet("demo", "--epochs", 1, "--device", "cpu")
+    assert done.code == 0, done.err
+    run = Path("runs/ctdet-tiny_cli-1")
+    for path in (run / "detections.png", run, "runs/data/"):
+        assert str(path) in done.err
+    assert "AP50" in done.err
+    assert read_image(run / "detections.png").ndim == 3
+    printed = json.loads(ctnet("demo", "--epochs", 1, "--device", "cpu", "--json", "-o", "mine").out)
+    assert printed["run"] == "mine"
+    assert Path(printed["picture"]).is_file()
+    assert Path(printed["data"], "annotations").is_dir()
+    assert 0 <= printed["metrics"]["AP"] <= 1
+
+
+def test_ctrl_c_is_exit_code_130(ctnet, monkeypatch) -> None:
+    monkeypatch.setattr("ctnet.training.trainer.Trainer.fit", lambda self: False)
+    assert ctnet("demo", "--epochs", 1, "--device", "cpu").code == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ctdett"], "there is no task called 'ctdett'; did you mean ctdet?"),
+        (["--device", "tpu"], "device 'tpu' cannot be used here"),
+    ],
+)
+def test_mistakes(ctnet, arguments: list[str], message: str) -> None:
+    assert message in ctnet("demo", *arguments).message
+
+
+def test_an_output_that_holds_a_run(ctnet, run_folder: Path) -> None:
+    assert "holds a run already" in ctnet("demo", "-o", run_folder).message

@@ -1,0 +1,206 @@
+"""What all commands share: help, mistakes, JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import typer
+
+from ctnet import cli
+from ctnet.errors import CtnetError
+
+
+def commands(group=None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    group = group or typer.main.get_command(cli.app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def options(path: tuple[str, ...]) -> set[str]:
+    command = typer.main.get_command(cli.app)
+    for name in path:
+        command = command.commands[name]
+    return {text for parameter in command.params for text in parameter.opts}
+
+
+COMMANDS = list(commands())
+
+
+# --- help
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_shows_how_the_command_is_called(ctnet, command: tuple[str, ...]) -> None:
+    done = ctnet(*command, "--help")
+    assert done.code == 0
+    examples = done.out.partition("Example")[2]
+    assert f"ctnet {' '.join(command)}" in examples
+    assert ctnet(*command, "-h").out == done.out
+
+
+def test_help_lists_the_commands(ctnet) -> None:
+    done = ctnet("--help")
+    assert done.code == 0
+    for first, *_ in COMMANDS:
+        assert f"│ {first} " in done.out
+
+
+HEAVY = ("torch", "cv2", "numpy", "pycocotools", "h5py")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_is_instant(arguments: list[str]) -> None:
+    """Nothing heavy is imported; the bound is generous for a busy machine."""
+    code = (
+        f"import sys; sys.argv = ['ctnet', *{arguments!r}]\n"
+        "from ctnet.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+        assert done.stdout.splitlines()[-1] == "[]"
+    assert min(seconds) < 1.5
+
+
+def test_version(ctnet) -> None:
+    from ctnet import __version__
+
+    assert ctnet("--version").out == f"ctnet {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["tasks"], ["data"], ["convert"]])
+def test_a_group_without_a_command_shows_its_help(ctnet, arguments: list[str]) -> None:
+    done = ctnet(*arguments)
+    assert "Usage: " in done.out
+    assert "Commands" in done.out
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trian"],
+        ["train", "ctdet", "--bacth-size", "3"],
+        ["predict"],
+        ["eval", "--topk", "0"],
+        ["demo", "--epochs", "x"],
+    ],
+)
+def test_misspelt_commands_and_options(ctnet, arguments: list[str]) -> None:
+    done = ctnet(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Error" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(ctnet, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise CtnetError("the mend")
+
+    monkeypatch.setattr("ctnet.backbones.list_backbones", fail)
+    assert ctnet("backbones").message == "the mend"
+
+
+def test_what_the_operating_system_refuses_is_one_line_too(ctnet, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "some/file")
+
+    monkeypatch.setattr("ctnet.backbones.list_backbones", fail)
+    assert ctnet("backbones").message == "Permission denied: some/file"
+
+
+def test_a_bug_is_not_hidden(ctnet, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ctnet.backbones.list_backbones", fail)
+    with pytest.raises(ZeroDivisionError):
+        ctnet("backbones")
+
+
+# --- JSON
+
+VOC = """<annotation><filename>a.png</filename>
+<size><width>40</width><height>30</height><depth>3</depth></size>
+<object><name>cat</name><bndbox><xmin>3</xmin><ymin>3</ymin><xmax>20</xmax><ymax>20</ymax></bndbox></object>
+</annotation>"""
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    folder = tmp_path / "voc"
+    for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (folder / name).mkdir(parents=True)
+    (folder / "Annotations" / "a.xml").write_text(VOC)
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    cv2.imwrite(str(folder / "JPEGImages" / "a.png"), np.zeros((30, 40, 3), np.uint8))
+    return folder
+
+
+@pytest.fixture
+def quick_demo(monkeypatch, tiny: str) -> None:
+    monkeypatch.setattr("ctnet.training.demo.SCENES", {"train": 6, "val": 4})
+    monkeypatch.setattr("ctnet.training.demo.SIZE", 64)
+    monkeypatch.setattr("ctnet.training.demo.EPOCHS", 1)
+    monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
+
+
+@pytest.mark.parametrize(
+    "command", [command for command in COMMANDS if "--json" in options(command)], ids=" ".join
+)
+@pytest.mark.usefixtures("quick_demo")
+def test_json_is_one_document_on_stdout(
+    ctnet, command: tuple[str, ...], training, scenes: Path, run_folder: Path, voc: Path
+) -> None:
+    rest: dict[str, list[object]] = {
+        "train": [*training[1:], "-o", "run"],
+        "eval": [run_folder, "--workers", 0, "--device", "cpu"],
+        "predict": [run_folder, scenes / "val", "-o", "out", "--device", "cpu"],
+        "demo": ["--device", "cpu"],
+        "tasks show": ["ctdet"],
+        "backbones": ["resfpn18"],
+        "convert voc": [voc, "-o", "out"],
+        "convert yolo": [scenes, "-o", "out", "--export"],
+        "data check": [scenes],
+        "data stats": [scenes],
+    }
+    done = ctnet(*command, *rest.get(" ".join(command), []), "--json")
+    assert done.code == 0, done.err
+    assert isinstance(json.loads(done.out), (dict, list))
+
+
+# --- all together
+
+
+def test_the_main_job_from_a_shell(scenes: Path, tmp_path: Path) -> None:
+    """Train a real network and evaluate it, in a process of its own and with loading processes."""
+    train = ["train", "ctdet", "--data", str(scenes), "--size", "64", "--epochs", "1", "--val-split", "none"]
+    code = (
+        "import sys; from ctnet.cli import main\n"
+        f"for arguments in ({train!r}, ['eval', '--split', 'val', '--json']):\n"
+        "    sys.argv = ['ctnet', *arguments, '--device', 'cpu', '--workers', '1']\n"
+        "    try: main()\n"
+        "    except SystemExit as done: assert not done.code\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "ctdet-resfpn18-1" / "best.pt").is_file()
+    assert 0 <= json.loads(done.stdout)["metrics"]["AP"] <= 1

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ctnet.inference import prediction
+
+
+def test_pictures_and_json(ctnet, run_folder: Path, scenes: Path) -> None:
+    done = ctnet(
+        "predict", run_folder, scenes / "val", "-o", "out", "--score", 0, "--topk", 3, "--device", "cpu"
+    )
+    assert done.code == 0, done.err
+    assert done.out == ""
+    assert "12 detections in 4 images: out/results.json and 4 pictures" in done.err
+    assert len(list(Path("out").glob("*.jpg"))) == 4
+    assert len(json.loads(Path("out/results.json").read_text())) == 12
+
+
+def test_json_on_stdout_is_what_the_files_hold(ctnet, run_folder: Path, scenes: Path) -> None:
+    done = ctnet("predict", run_folder, scenes / "val", "--score", 0, "--no-draw", "--json")
+    printed = json.loads(done.out)
+    assert printed["images"] == json.loads(Path("predictions/images.json").read_text())
+    assert printed["results"] == json.loads(Path("predictions/results.json").read_text())
+    assert not list(Path("predictions").glob("*.jpg"))
+
+
+def test_an_unreadable_image_among_good_ones(ctnet, run_folder: Path, scenes: Path) -> None:
+    Path("bad.jpg").write_bytes(b"no image")
+    done = ctnet("predict", run_folder, "bad.jpg", scenes / "val", "-o", "out")
+    assert done.code == 0
+    assert "warning: skipped: bad.jpg is no image that can be read" in done.err
+    assert "in 4 images" in done.err
+
+
+def test_nothing_but_unreadable_images(ctnet, run_folder: Path) -> None:
+    Path("bad.jpg").write_bytes(b"no image")
+    done = ctnet("predict", run_folder, "bad.jpg", "-o", "out")
+    assert done.message == "no image could be read"
+    assert "skipped: bad.jpg" in done.err
+
+
+def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prediction, "write_image", interrupted)
+    done = ctnet("predict", run_folder, scenes / "val", "-o", "out")
+    assert done.code == 130
+    assert "interrupted; what was done until then is kept" in done.err
+    assert len(json.loads(Path("out/images.json").read_text())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone.jpg"], "gone.jpg does not exist; name an image, a folder, a video or a camera's number"),
+        (["empty"], "empty holds no image (.jpg, "),
+        (["clip.mp4"], "cannot play clip.mp4; is it a whole video file"),
+        (["977"], "cannot play camera 977"),
+        (["VAL", "--resize", "crop"], "resize is 'crop'; it must be fix or keep"),
+        (["VAL", "--size", "big"], "--size is 'big'"),
+        (["VAL", "--size", "70"], "size 70x70 does not fit tiny_cli"),
+        (["VAL", "--device", "tpu"], "device 'tpu' cannot be used here"),
+        (["VAL", "-o", "clip.mp4/out"], "cannot write clip.mp4/out/000001.jpg"),
+        (["VAL", "-o", "VAL"], "is to be read, not replaced by its picture; choose another --output"),
+    ],
+)
+def test_mistakes(ctnet, run_folder: Path, scenes: Path, arguments: list[str], message: str) -> None:
+    Path("empty").mkdir()
+    Path("clip.mp4").write_bytes(b"no video")
+    named = [str(scenes / "val") if argument == "VAL" else argument for argument in arguments]
+    assert message in ctnet("predict", run_folder, *named).message
+
+
+def test_a_run_that_is_none(ctnet, scenes: Path) -> None:
+    assert "holds neither best.pt nor last.pt" in ctnet("predict", scenes, scenes / "val").message

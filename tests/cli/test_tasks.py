@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from types import SimpleNamespace
+
+import pytest
+
+from ctnet import plugins
+
+
+@pytest.fixture
+def with_plugins(monkeypatch: pytest.MonkeyPatch):
+    """Install entry points of third parties beside the real ones."""
+    real = metadata.entry_points
+
+    def install(*points: tuple[str, str, str]) -> None:
+        def entry_points(group: str):
+            theirs = []
+            for name, value, distribution in points if group == "ctnet.tasks" else ():
+                point = metadata.EntryPoint(name, value, group)
+                dist = SimpleNamespace(name=distribution, version="0.7")
+                theirs.append(
+                    SimpleNamespace(name=name, value=value, group=group, dist=dist, load=point.load)
+                )
+            return [*real(group=group), *theirs]
+
+        monkeypatch.setattr(plugins.metadata, "entry_points", entry_points)
+
+    monkeypatch.delenv("CTNET_PLUGINS", raising=False)
+    return install
+
+
+BROKEN = ("broken", "no_such_module_of_mine:Task", "acme-broken")
+
+
+def test_list(ctnet) -> None:
+    done = ctnet("tasks", "list")
+    assert done.out == ""
+    row = next(line for line in done.err.splitlines() if line.startswith("ctdet"))
+    assert "ctnet-toolkit" in row
+    assert "2D boxes" in row
+
+
+def test_a_broken_plugin_is_shown_and_harms_nothing(ctnet, with_plugins) -> None:
+    with_plugins(BROKEN)
+    done = ctnet("tasks", "list")
+    assert done.code == 0
+    row = next(line for line in done.err.splitlines() if line.startswith("broken"))
+    assert "acme-broken" in row
+    assert "does not load: ModuleNotFoundError: No module named 'no_such_module_of_mine'" in row
+    rows = {row["name"]: row for row in json.loads(ctnet("tasks", "list", "--json").out)}
+    assert rows["ctdet"]["error"] is None
+    assert "ModuleNotFoundError" in rows["broken"]["error"]
+    assert ctnet("tasks", "show", "ctdet").code == 0
+    assert "of acme-broken 0.7 does not load" in ctnet("tasks", "show", "broken").message
+
+
+def test_what_is_no_task_is_shown(ctnet, with_plugins) -> None:
+    with_plugins(("function", "json:loads", "acme"))
+    rows = {row["name"]: row for row in json.loads(ctnet("tasks", "list", "--json").out)}
+    assert "not a subclass of ctnet.task.Task" in rows["function"]["error"]
+
+
+def test_two_plugins_of_one_name_are_shown(ctnet, with_plugins) -> None:
+    with_plugins(("ctdet", "json:loads", "acme"))
+    rows = {row["name"]: row for row in json.loads(ctnet("tasks", "list", "--json").out)}
+    assert "two plugins are called 'ctdet'" in rows["ctdet"]["error"]
+    assert "acme" in rows["ctdet"]["distribution"]
+
+
+@pytest.mark.parametrize(("setting", "shown"), [("none", False), ("broken", True), ("other", False)])
+def test_ctnet_plugins_selects(ctnet, with_plugins, monkeypatch, setting: str, shown: bool) -> None:
+    with_plugins(BROKEN)
+    monkeypatch.setenv("CTNET_PLUGINS", setting)
+    names = [row["name"] for row in json.loads(ctnet("tasks", "list", "--json").out)]
+    assert "ctdet" in names
+    assert ("broken" in names) == shown
+
+
+def test_show_names_heads_options_recipes_metrics(ctnet) -> None:
+    done = ctnet("tasks", "show", "ctdet")
+    for text in ("heatmap", "size_loss", "l1|smooth_l1", "lambda_size", "paper-2x", "90, 120", "voc07"):
+        assert text in done.err
+    shown = json.loads(ctnet("tasks", "show", "ctdet", "--json").out)
+    assert [head["name"] for head in shown["heads"]] == ["heatmap", "size", "offset"]
+    assert {row["name"]: row["default"] for row in shown["options"]}["size_weight"] == 0.1
+    assert shown["recipes"]["paper"]["epochs"] == 140
+    assert shown["metrics"][0] == "coco"
+
+
+def test_show_of_an_unknown_task(ctnet) -> None:
+    assert ctnet("tasks", "show", "ctdat").message == "there is no task called 'ctdat'; did you mean ctdet?"

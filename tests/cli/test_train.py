@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ctnet.checkpoint import load, save
+
+
+def test_a_run_folder_holds_all_that_is_promised(ctnet, training, scenes: Path, tiny: str) -> None:
+    done = ctnet(*training, "-o", "run", "--json")
+    assert done.code == 0, done.err
+    assert {"config.json", "metrics.csv", "last.pt", "best.pt"} <= {
+        path.name for path in Path("run").iterdir()
+    }
+    config = json.loads(Path("run/config.json").read_text())
+    assert (config["task"], config["backbone"], config["data"]) == ("ctdet", tiny, str(scenes))
+    assert config["recipe"]["epochs"] == 1
+    assert config["recipe"]["size"] == [64, 64]
+    printed = json.loads(done.out)
+    (row,) = csv.DictReader(Path("run/metrics.csv").read_text().splitlines())
+    assert printed["run"] == "run"
+    assert printed["finished"] is True
+    assert float(row["AP"]) == pytest.approx(printed["epochs"][0]["AP"])
+    assert row["epoch"] == "1"
+
+
+def test_runs_are_numbered(ctnet, training, tiny: str) -> None:
+    for number in (1, 2):
+        assert ctnet(*training, "--val-split", "none").code == 0
+        assert Path(f"runs/ctdet-{tiny}-{number}/best.pt").is_file()
+
+
+def test_options_of_the_task_arrive(ctnet, training) -> None:
+    assert ctnet(*training, "-O", "size_loss=giou", "--option", "size_weight=2", "-o", "run").code == 0
+    options = json.loads(Path("run/config.json").read_text())["options"]
+    assert (options["size_loss"], options["size_weight"], options["radius"]) == ("giou", 2.0, "official")
+    assert load("run/last.pt").description.options == options
+
+
+def test_recipe_fields_arrive_and_the_rate_is_scaled_and_printed(ctnet, training) -> None:
+    done = ctnet(
+        *training, "-o", "run", "--recipe", "paper", "--drops", "3,2", "--schedule", "step",
+        "--optimizer", "adamw", "--weight-decay", "0.1", "--warmup", 5, "--clip-norm", 0,
+        "--ema", 0.5, "--seed", 9,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    config = json.loads(Path("run/config.json").read_text())
+    recipe = config["recipe"]
+    assert recipe["drops"] == [2, 3]
+    assert recipe["clip_norm"] is None
+    assert (recipe["optimizer"], recipe["weight_decay"], recipe["warmup"]) == ("adamw", 0.1, 5)
+    assert (recipe["ema"], config["seed"]) == (0.5, 9)
+    assert config["learning_rate"] == pytest.approx(5e-4 * 3 / 128)
+    assert "learning rate 1.17e-05 at 3 images a step (recipe: 0.0005 at 128)" in done.err
+
+
+def test_a_rate_of_ones_own_is_not_scaled(ctnet, training) -> None:
+    done = ctnet(*training, "-o", "run", "--lr", "0.002")
+    assert json.loads(Path("run/config.json").read_text())["learning_rate"] == 0.002
+    assert "learning rate 0.002 at 3 images a step\n" in done.err
+
+
+def test_overfit_trains_and_evaluates_on_the_first_images(ctnet, training) -> None:
+    done = ctnet(*training, "-o", "run", "--overfit", 2)
+    assert "2 training images, 2 to evaluate on" in done.err
+
+
+def test_a_backbone_that_wants_pretraining_says_so(ctnet, training, tiny: str) -> None:
+    assert f"warning: {tiny} without ImageNet weights" in ctnet(*training, "-o", "run").err
+
+
+def test_resume_of_a_finished_run_leaves_it_alone(ctnet, run_folder: Path) -> None:
+    shutil.copytree(run_folder, "run")
+    before = Path("run/last.pt").read_bytes()
+    done = ctnet("train", "--resume", "run", "--device", "cpu", "--workers", 0)
+    assert done.code == 0, done.err
+    assert Path("run/last.pt").read_bytes() == before
+
+
+# --- mistakes
+
+MISTAKES = [
+    (["--backbone", "resnet19"], "there is no backbone called 'resnet19'; did you mean resnet18"),
+    (["--recipe", "papper"], "there is no recipe of task ctdet called 'papper'; did you mean paper"),
+    (["--device", "tpu"], "device 'tpu' cannot be used here; use auto or cpu"),
+    (["--amp", "half"], "--amp is 'half'; it must be auto, off, bf16 or fp16"),
+    (["--size", "big"], "--size is 'big'; write one number (512) or WIDTHxHEIGHT (1280x384)"),
+    (["--size", "64x"], "--size is '64x'"),
+    (["--size", "64x64x64"], "--size is '64x64x64'"),
+    (["--size", "0"], "--size is '0'"),
+    (["--size", "-64"], "--size is '-64'"),
+    (["--size", "65x64"], "sides must be multiples of 32; the next size that fits is 96x64"),
+    (["--drops", "ten"], "--drops is 'ten'; write epochs separated by commas: 90,120"),
+    (["--schedule", "linear"], "--schedule is 'linear'; it must be step or cosine"),
+    (["--optimizer", "sgd"], "--optimizer is 'sgd'; it must be adam or adamw"),
+    (["--lr", "0"], "--lr is 0; it must be above 0"),
+    (["--lr", "-1e-3"], "--lr is -0.001; it must be above 0"),
+    (["--lr", "nan"], "--lr is nan; it must be a finite number"),
+    (["--clip-norm", "inf"], "--clip-norm is inf; it must be a finite number"),
+    (["--weight-decay", "inf"], "--weight-decay is inf; it must be a finite number"),
+    (["-O", "size_los=l1"], "there is no option of task ctdet called 'size_los'; did you mean size_loss"),
+    (["-O", "size_loss"], "-O 'size_loss' is no NAME=VALUE"),
+    (["-O", "=l1"], "-O '=l1' is no NAME=VALUE"),
+    (["-O", "size_weight=nan"], "option size_weight of task ctdet is 'nan'; it must be a number"),
+    (["--data", "nowhere"], "nowhere is no folder; a data directory holds annotations/"),
+    (["--val-split", "dev"], "has no split 'dev'"),
+    (["--train-split", "dev"], "has no split 'dev'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(case[0]) for case in MISTAKES])
+def test_mistakes_are_heard_before_anything_is_made(ctnet, training, arguments, message: str) -> None:
+    assert message in ctnet(*training, *arguments).message
+    assert not Path("runs").exists()
+
+
+def test_unknown_task(ctnet) -> None:
+    assert ctnet("train", "ctdett").message == "there is no task called 'ctdett'; did you mean ctdet?"
+
+
+def test_no_task(ctnet) -> None:
+    assert "say which task to train" in ctnet("train").message
+
+
+def test_an_output_that_holds_a_run_is_left_alone(ctnet, training, run_folder: Path) -> None:
+    before = (run_folder / "config.json").read_bytes()
+    message = ctnet(*training, "-o", run_folder).message
+    assert f"holds a run already; continue it with --resume {run_folder}" in message
+    assert (run_folder / "config.json").read_bytes() == before
+
+
+def test_an_output_that_cannot_be_made(ctnet, training) -> None:
+    Path("file").write_text("")
+    assert "cannot make the folder file/run: " in ctnet(*training, "-o", "file/run").message
+
+
+def test_bad_records_are_counted_or_refused(ctnet, training, scenes: Path) -> None:
+    shutil.copytree(scenes, "data")
+    path = Path("data/annotations/instances_train.json")
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    path.write_text(json.dumps(content))
+    training[training.index("--data") + 1] = "data"
+    assert "warning: skipped 1 with box without area (first: annotation 1" in ctnet(*training, "-o", "a").err
+    assert "has 1 bad records: 1 with box without area" in ctnet(*training, "--strict", "-o", "b").message
+    assert not Path("b").exists()
+
+
+# --- mistakes with --resume
+
+
+def test_resume_of_nothing(ctnet) -> None:
+    assert ctnet("train", "--resume", "nowhere").message == (
+        "nowhere is no run folder (it has no config.json); start one with `ctnet train`"
+    )
+
+
+def test_resume_of_another_task(ctnet, run_folder: Path) -> None:
+    assert (
+        f"{run_folder} is a run of task ctdet, not pose"
+        in ctnet("train", "pose", "--resume", run_folder).message
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["--epochs", 5], "--epochs"),
+        (["--batch-size", 2], "--batch-size"),
+        (["--strict"], "--strict"),
+        (["-O", "a=b"], "--option"),
+    ],
+)
+def test_resume_takes_no_other_settings(ctnet, run_folder: Path, arguments, option: str) -> None:
+    assert ctnet("train", "--resume", run_folder, *arguments).message.startswith(
+        f"{option} cannot be combined with --resume"
+    )
+
+
+def test_resume_with_a_damaged_checkpoint(ctnet, run_folder: Path) -> None:
+    shutil.copytree(run_folder, "run")
+    data = Path("run/last.pt").read_bytes()
+    Path("run/last.pt").write_bytes(data[: len(data) // 2])
+    assert "run/last.pt is cut short or damaged" in ctnet("train", "--resume", "run", "--workers", 0).message
+
+
+def test_resume_with_a_damaged_config(ctnet, run_folder: Path) -> None:
+    shutil.copytree(run_folder, "run")
+    text = Path("run/config.json").read_text()
+    Path("run/config.json").write_text(text[: len(text) // 2])
+    assert "run/config.json is not valid JSON" in ctnet("train", "--resume", "run").message
+    Path("run/config.json").write_text("{}")
+    assert "run/config.json is not a run's config.json" in ctnet("train", "--resume", "run").message
+
+
+def test_resume_with_the_checkpoint_of_another_backbone(ctnet, run_folder: Path) -> None:
+    shutil.copytree(run_folder, "run")
+    saved = load("run/last.pt")
+    description = type(saved.description)(**{**vars(saved.description), "backbone": "resnet18"})
+    save("run/last.pt", description, saved.weights, saved.training)
+    message = ctnet("train", "--resume", "run", "--workers", 0).message
+    assert "run/last.pt is of ctdet with resnet18, but config.json says ctdet with tiny_cli" in message
