@@ -2,8 +2,8 @@
 
     python benchmarks/loading.py [--data DIR] [--images 64] [--size 512] [--repeats 5]
 
-One process, one thread. Without --data, synthetic scenes of 640x480 are drawn first. The usual way normalises in
-the worker, jitters on floats and draws an (80, 128, 128) heatmap object by object.
+One process, one thread. Without --data, synthetic scenes of 640x480 are drawn first. The usual way normalises
+in the worker, jitters on floats and draws an (80, 128, 128) heatmap object by object.
 """
 
 from __future__ import annotations

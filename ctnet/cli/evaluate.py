@@ -56,7 +56,7 @@ def evaluate(
     from ctnet.inference import Detector
     from ctnet.inference.detector import checkpoint_of, resize_mode
     from ctnet.training import latest_run
-    from ctnet.training.session import evaluation_data
+    from ctnet.training.data import evaluation_data
 
     path = run or latest_run()
     detector = Detector.load(path, device)

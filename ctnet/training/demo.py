@@ -6,13 +6,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctnet.device import choose_device
 from ctnet.evaluation.run import Settings, evaluate
 from ctnet.inference.detector import Detector
 from ctnet.recipe import SMALL
 from ctnet.records import Detections
 from ctnet.report.draw import grid, side_by_side
 from ctnet.report.writing import write_image
-from ctnet.training.session import Overrides, evaluation_data, example_data, new_session
+from ctnet.training.data import evaluation_data, example_data
+from ctnet.training.session import Overrides, new_session
 
 #: Chosen so that two CPU cores need about four minutes.
 SCENES = {"train": 480, "val": 80}
@@ -60,6 +62,7 @@ def demonstrate(
         What was made; None when Ctrl-C ended the training.
     """
     started = time.monotonic()
+    choose_device(device)  # before the scenes are drawn
     data = example_data(task_name, SCENES, SIZE)
     session = new_session(
         task_name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,12 @@ class Run:
         if not run.config.is_file():
             raise CtnetError(f"{path} is no run folder (it has no config.json); start one with `ctnet train`")
         return run
+
+    def discard(self) -> None:
+        """Undo ``create`` for a run that could not begin: remove its config, and an empty folder."""
+        self.config.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
     def remove_leftovers(self) -> None:
         """Delete the half-written files that a kill left behind."""

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ctnet.backbones import describe_backbone, list_backbones
-from ctnet.data.dataset import Dataset
-from ctnet.data.problems import Problem, refuse, summarize
-from ctnet.data.synthetic import write_dataset
+from ctnet.data.problems import Problem, summarize
 from ctnet.device import amp_name, choose_amp, choose_device
 from ctnet.errors import CtnetError, unknown_name
-from ctnet.inference.detector import Detector
 from ctnet.model import check_input_size
 from ctnet.recipe import Recipe
-from ctnet.task import Task, create_task, load_task_class
+from ctnet.task import load_task_class
 from ctnet.training.config import TrainingConfig, scaled_rate
+from ctnet.training.data import example_data, open_data
 from ctnet.training.display import Display
-from ctnet.training.run import RUNS, Run
+from ctnet.training.run import Run
 from ctnet.training.trainer import Trainer
 
 #: Backbones that learn from scratch on small data; the others want ImageNet weights.
@@ -115,7 +113,7 @@ def new_session(
     amp = amp_name(choose_amp(amp, chosen_device))  # "auto" would mean something else on another machine
     if data is None:
         data = example_data(task_name)
-    train, val, task = _open_data(
+    train, val, task = open_data(
         task_name, data, train_split, val_split, overfit, strict, dict(options or {})
     )
     recipe_name = recipe_name or ("paper" if pretrained else "small")
@@ -127,7 +125,8 @@ def new_session(
     check_input_size(recipe.size, describe_backbone(backbone).divisor, backbone)
     # A step cannot hold more images than there are: the rate follows what it really holds.
     images_per_step = min(recipe.batch_size, len(train)) * accumulate
-    rate = overrides.learning_rate or scaled_rate(recipes[recipe_name], images_per_step)
+    scaled = scaled_rate(recipes[recipe_name], images_per_step)
+    rate = scaled if overrides.learning_rate is None else overrides.learning_rate
     config = TrainingConfig(
         task=task_name,
         options=dataclasses.asdict(task.options),
@@ -149,25 +148,27 @@ def new_session(
     )
     run = Run.create(output, f"{task_name}-{backbone}", config.to_json())
     display = display or Display(run.path)
+    try:
+        trainer = Trainer(config, run, task, train, val, chosen_device, workers, display)
+    except BaseException:
+        run.discard()  # ImageNet weights that cannot be had, say: nothing was trained yet
+        raise
     display.say(f"{task_name} with {backbone}, recipe {recipe_name}: {_in_words(recipe)}")
-    display.say(
-        f"learning rate {rate:.3g} at {images_per_step} images a step"
-        + (
-            ""
-            if overrides.learning_rate
-            else f" (recipe: {recipes[recipe_name].learning_rate:.3g} at {recipes[recipe_name].batch_size})"
-        )
+    source = (
+        f" (recipe: {recipe.learning_rate:.3g} at {recipes[recipe_name].batch_size})"
+        if rate == scaled
+        else ""
     )
+    display.say(f"learning rate {rate:.3g} at {images_per_step} images a step{source}")
     if not pretrained and backbone not in list_backbones(LEARNS_FROM_SCRATCH):
         display.say(
             f"warning: {backbone} without ImageNet weights does not take off on small data; "
             f"use --pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
-    display.say(
-        f"{len(train)} training images, {len(val) if val else 'no'} to evaluate on; run folder {run.path}"
-    )
+    to_evaluate = f"{len(val)} to evaluate on" if val else "none to evaluate on"
+    display.say(f"{len(train)} training images, {to_evaluate}; run folder {run.path}")
     _report(train.problems, data, display)
-    return Session(run, Trainer(config, run, task, train, val, chosen_device, workers, display), display)
+    return Session(run, trainer, display)
 
 
 def resumed_session(
@@ -193,7 +194,7 @@ def resumed_session(
     config = TrainingConfig.from_json(run.read_config(), run.config)
     if task_name is not None and task_name != config.task:
         raise CtnetError(f"{path} is a run of task {config.task}, not {task_name}")
-    train, val, task = _open_data(
+    train, val, task = open_data(
         config.task,
         Path(config.data),
         config.train_split,
@@ -204,99 +205,12 @@ def resumed_session(
     )
     display = display or Display(run.path)
     trainer = Trainer(config, run, task, train, val, choose_device(device), workers, display)
-    position = trainer.position
-    display.say(
-        f"resuming {path} at epoch {position.epoch + 1}/{config.recipe.epochs}, batch {position.batch + 1}"
-    )
-    return Session(run, trainer, display)
-
-
-def example_data(task_name: str, counts: Mapping[str, int] | None = None, size: int = 192) -> Path:
-    """The data directory of a task's synthetic scenes under ``runs``; drawn when it does not exist yet.
-
-    Args:
-        task_name: whose ``Task.example`` draws them.
-        counts: scenes per split.
-        size: width and height of a scene, pixels.
-    """
-    counts = dict(counts or {"train": 480, "val": 80})
-    cls = load_task_class(task_name)
-    name = f"{task_name}-scenes-{size}-{'-'.join(str(count) for count in counts.values())}"
-    folder = RUNS / "data" / name
-    # The annotation files come last, so the folder is whole where they all exist.
-    if not all(
-        (folder / "annotations" / f"{cls.annotation_prefix}_{split}.json").is_file() for split in counts
-    ):
-        task = create_task(task_name, cls.example_categories)
-        write_dataset(task, folder, counts, (size, size), prefix=cls.annotation_prefix)
-    return folder
-
-
-def evaluation_data(detector: Detector, path: Path, data: Path | None, split: str | None) -> Dataset:
-    """The data set that a detector is to be measured on.
-
-    Args:
-        detector: its categories must be the data's.
-        path: its run folder, or a checkpoint in one, which knows the data; or a checkpoint anywhere.
-        data: a data directory instead of the run's.
-        split: of it; the run's validation split when None.
-
-    Raises:
-        CtnetError: when nothing says which data, or the data has other categories.
-    """
-    task = detector.task
-    folder = path if path.is_dir() else path.parent
-    overfit = 0
-    if data is None:
-        run = Run(folder)
-        if not run.config.is_file():
-            raise CtnetError(f"{path} is in no run folder that names its data; say --data DIR")
-        config = TrainingConfig.from_json(run.read_config(), run.config)
-        data = Path(config.data)
-        if split is None and config.overfit:
-            split, overfit = config.train_split, config.overfit
-        split = split or config.val_split
-    dataset = Dataset.open(data, split or "val", task)
-    _check_categories(dataset, task, data)
-    return dataset.subset(range(min(overfit, len(dataset)))) if overfit else dataset
-
-
-def _check_categories(dataset: Dataset, task: Task, source: Path) -> None:
-    """Refuse data whose category ids or names are not the task's."""
-    theirs = {int(category["id"]): str(category["name"]) for category in dataset.categories}
-    ours = dict(zip(task.category_ids.tolist(), task.class_names, strict=True))
-    if theirs != ours:
-        different = sorted(theirs.keys() ^ ours.keys()) or [key for key in ours if ours[key] != theirs[key]]
-        raise CtnetError(
-            f"split {dataset.split!r} of {source} has other categories than the detector (category "
-            f"id {different[0]} is {theirs.get(different[0], 'missing')!r} there and "
-            f"{ours.get(different[0], 'missing')!r} here); give data with the same categories"
-        )
-
-
-def _open_data(
-    task_name: str,
-    data: Path,
-    train_split: str,
-    val_split: str | None,
-    overfit: int,
-    strict: bool,
-    options: Mapping[str, Any],
-) -> tuple[Dataset, Dataset | None, Task]:
-    cls = load_task_class(task_name)
-    train = Dataset.open(data, train_split, cls)
-    task = create_task(task_name, train.categories, **options)
-    train = train.with_task(task)
-    if overfit:
-        train = train.subset(range(min(overfit, len(train))))
-        val: Dataset | None = train
+    position, epochs = trainer.position, config.recipe.epochs
+    if position.epoch >= epochs:
+        display.say(f"{path} has finished its {epochs} epochs already")
     else:
-        val = Dataset.open(data, val_split, task) if val_split else None
-    if val is not None:
-        _check_categories(val, task, data)
-    if strict:
-        refuse([*train.problems, *(val.problems if val else [])], data)
-    return train, val, task
+        display.say(f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}")
+    return Session(run, trainer, display)
 
 
 def _overridden(recipe: Recipe, overrides: Overrides) -> Recipe:

@@ -52,7 +52,9 @@ def test_without_augmentation_the_view_is_the_letterbox():
 @given(st.integers(0, 10_000), st.integers(30, 700), st.integers(30, 700))
 @settings(max_examples=40, deadline=None)
 def test_a_shift_moves_the_centre_by_that_part_at_most(seed, width, height):
-    view = random_view(np.random.default_rng(seed), (width, height), (128, 128), Augmentation(shift=0.1, flip=0))
+    view = random_view(
+        np.random.default_rng(seed), (width, height), (128, 128), Augmentation(shift=0.1, flip=0)
+    )
     moved = view.affine.inverse().points(np.array([64.0, 64.0])) - [width / 2, height / 2]
     assert (np.abs(moved) <= [0.1 * width + 1e-6, 0.1 * height + 1e-6]).all()
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctnet.backbones import Backbone, list_backbones, register_backbone
+from ctnet.backbones import Backbone, _registry, register_backbone
 from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.errors import CtnetError
 from ctnet.task import create_task
 
 
@@ -34,11 +35,21 @@ def tiny(pretrained: bool = False) -> Backbone:
     return Tiny()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tiny_backbone() -> str:
-    if "tiny" not in list_backbones():
-        register_backbone(tiny)
-    return "tiny"
+def broken(pretrained: bool = False) -> Backbone:
+    if pretrained:
+        raise CtnetError("weights cannot be had")
+    return Tiny()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def tiny_backbones():
+    """Registered for these tests alone: others are parametrised over the registry."""
+    before = dict(_registry._factories)
+    register_backbone(tiny)
+    register_backbone(broken)
+    yield
+    _registry._factories.clear()
+    _registry._factories.update(before)
 
 
 @pytest.fixture(autouse=True)

@@ -288,6 +288,7 @@ def test_resuming_what_is_no_run_or_of_another_task(finished, tmp_path):
         ({"recipe_name": "papr"}, "no recipe of task ctdet called 'papr'; did you mean paper"),
         ({"overrides": {"schedule": "linear"}}, "--schedule is 'linear'; it must be step or cosine"),
         ({"amp": "fp8"}, "--amp is 'fp8'; it must be auto, off, bf16 or fp16"),
+        ({"pretrained": True, "backbone": "broken"}, "weights cannot be had"),
         ({"device": "tpu"}, "device 'tpu' cannot be used here"),
         ({"train_split": "training"}, "training"),
         ({"overrides": {"size": (66, 64)}}, "multiples of 4"),
@@ -296,7 +297,7 @@ def test_resuming_what_is_no_run_or_of_another_task(finished, tmp_path):
 def test_wrong_settings_say_what_is_right(scenes, tmp_path, changes, message):
     with pytest.raises(CtnetError, match=re.escape(message)):
         session(scenes, tmp_path / "run", **changes)
-    assert not (tmp_path / "run" / "last.pt").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_backbone_that_needs_pretraining_is_warned_of(scenes, tmp_path):
@@ -343,5 +344,5 @@ def test_a_validation_split_of_other_categories_is_refused(scenes, tmp_path):
     content = json.loads(file.read_text())
     content["categories"][0]["name"] = "banana"
     file.write_text(json.dumps(content))
-    with pytest.raises(CtnetError, match="split 'val' .* category id 1 is 'banana' there and 'ball' here"):
+.* \(category id 1 is 'banana' there and 'ball' here"):
         session(data, tmp_path / "run")
