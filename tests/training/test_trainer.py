@@ -344,5 +344,5 @@ def test_a_validation_split_of_other_categories_is_refused(scenes, tmp_path):
     content = json.loads(file.read_text())
     content["categories"][0]["name"] = "banana"
     file.write_text(json.dumps(content))
-.* \(category id 1 is 'banana' there and 'ball' here"):
+    with pytest.raises(CtnetError, match=r"split 'val' .*category id 1 is 'banana' there and 'ball' here"):
         session(data, tmp_path / "run")
