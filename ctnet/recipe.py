@@ -70,5 +70,5 @@ SMALL = Recipe(
     warmup=60,
     clip_norm=10.0,
     ema=0.99,
-    augmentation=Augmentation(scale=(0.8, 1.2), shift=0.15, colour=0.3),
+    augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.1, lighting=0.0),
 )

@@ -136,7 +136,9 @@ class CenterDetection(Task):
     def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
         from ctnet.report.draw import draw_boxes
 
-        return draw_boxes(image, detections.boxes, detections.labels, detections.scores, self.class_names)
+        # Annotations drawn like detections all have score 1, which tells nothing.
+        scores = None if (detections.scores == 1).all() else detections.scores
+        return draw_boxes(image, detections.boxes, detections.labels, scores, self.class_names)
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
         """``paper`` and ``paper-2x`` (appendix), ``voc`` (section 5.1's Pascal runs), ``small`` (ours)."""

@@ -19,10 +19,10 @@ def test_it_trains_evaluates_draws_and_says_where(ctnet) -> None:
     done = ctnet("demo", "--epochs", 1, "--device", "cpu")
     assert done.code == 0, done.err
     run = Path("runs/ctdet-tiny_cli-1")
-    for path in (run / "detections.png", run, "runs/data/"):
+    for path in (run / "detections.jpg", run, "runs/data/"):
         assert str(path) in done.err
     assert "AP50" in done.err
-    assert read_image(run / "detections.png").ndim == 3
+    assert read_image(run / "detections.jpg").ndim == 3
     printed = json.loads(ctnet("demo", "--epochs", 1, "--device", "cpu", "--json", "-o", "mine").out)
     assert printed["run"] == "mine"
     assert Path(printed["picture"]).is_file()

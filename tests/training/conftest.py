@@ -52,8 +52,9 @@ def tiny_backbones():
     _registry._factories.update(before)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def one_thread():
+    """Sums depend on how they are split over threads; runs that are compared must agree on that."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

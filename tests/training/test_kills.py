@@ -15,7 +15,7 @@ from ctnet import checkpoint
 from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.task import create_task
 
-EPOCHS = 6
+EPOCHS = 3
 
 
 def start_or_resume(scenes: Path, run: Path) -> None:
