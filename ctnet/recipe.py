@@ -66,9 +66,9 @@ SMALL = Recipe(
     learning_rate=2e-3,
     schedule="cosine",
     optimizer="adamw",
-    weight_decay=5e-2,
+    weight_decay=1e-2,
     warmup=60,
     clip_norm=10.0,
     ema=0.99,
-    augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.1, lighting=0.0),
+    augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.2, lighting=0.05),
 )
