@@ -55,9 +55,10 @@ class Description:
     )
 
     @classmethod
-    def of(cls, task: Task, backbone: str, size: tuple[int, int]) -> Description:
+    def of(cls, task: Task, backbone: str, size: tuple[int, int], stride: int = 4) -> Description:
         """Describe a detector that is about to be trained."""
-        return cls(task.name, asdict(task.options), [dict(c) for c in task.categories], backbone, size)
+        categories = [dict(category) for category in task.categories]
+        return cls(task.name, asdict(task.options), categories, backbone, size, stride=stride)
 
     def create_task(self) -> Task:
         return create_task(self.task, self.categories, **self.options)

@@ -138,7 +138,7 @@ class Task(ABC):
 
     @abstractmethod
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
-        """Activated maps -> exactly k detections per image on the output grid, best first.
+        """Activated maps -> k detections per image on the output grid (all cells, if fewer), best first.
 
         It is exported with the network: tensor operations only, no branching on values.
         """
@@ -210,6 +210,11 @@ def load_task_class(name: str) -> type[Task]:
     if not (isinstance(cls, type) and issubclass(cls, Task)):
         raise CtnetError(
             f"plugin {name!r} is {cls!r}, not a subclass of ctnet.task.Task; report it to its author"
+        )
+    if cls.name != name:
+        raise CtnetError(
+            f"plugin {name!r} is a task that calls itself {cls.name!r}, so its checkpoints could not be "
+            "opened again; its author must make the two names equal"
         )
     return cls
 

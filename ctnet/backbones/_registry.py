@@ -27,6 +27,7 @@ class Backbone(nn.Module):
         hidden: width of the hidden 3x3 convolution of each head.
         stacks: how many feature maps ``forward`` returns.
         head_std: standard deviation of the initial weights of regression heads; None for torch's default.
+        learns_from_scratch: False where small data needs ImageNet weights to get anywhere.
     """
 
     channels: int
@@ -35,6 +36,7 @@ class Backbone(nn.Module):
     hidden: int = 64
     stacks: int = 1
     head_std: float | None = None
+    learns_from_scratch: bool = True
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute one feature map per stack, the last one being the one to decode.
@@ -120,7 +122,7 @@ class BackboneInfo:
         name: as in ``list_backbones``.
         source: the package that registers it, or the plugin's distribution and version.
         parameters: number of weights.
-        channels, stride, divisor: as in ``Backbone``.
+        channels, stride, divisor, learns_from_scratch: as in ``Backbone``.
         error: why it cannot be built, or empty.
     """
 
@@ -130,6 +132,7 @@ class BackboneInfo:
     channels: int = 0
     stride: int = 0
     divisor: int = 0
+    learns_from_scratch: bool = True
     error: str = ""
 
 
@@ -155,7 +158,15 @@ def describe_backbone(name: str) -> BackboneInfo:
             raise
         return BackboneInfo(name, source, error=str(error))
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    return BackboneInfo(name, source, parameters, backbone.channels, backbone.stride, backbone.divisor)
+    return BackboneInfo(
+        name,
+        source,
+        parameters,
+        backbone.channels,
+        backbone.stride,
+        backbone.divisor,
+        backbone.learns_from_scratch,
+    )
 
 
 def _plugins() -> dict[str, Plugin]:

@@ -93,6 +93,7 @@ class ResNet(ResNetTrunk):
 
     channels = 256
     head_std = 0.001
+    learns_from_scratch = False
 
     def __init__(self, depth: int, pretrained: bool) -> None:
         super().__init__(depth, pretrained)
@@ -112,6 +113,7 @@ class ResNetDCN(ResNetTrunk):
 
     channels = 64
     head_std = 0.001
+    learns_from_scratch = False
 
     def __init__(self, depth: int, pretrained: bool) -> None:
         super().__init__(depth, pretrained)

@@ -53,7 +53,7 @@ class CocoFile:
         self, path: Path, columns: Columns, digest: str, stamp: tuple[int, int], cache: bool
     ) -> None:
         self.path = path
-        self._digest = digest
+        self.digest = digest
         self._stamp = stamp
         self._cache = cache
         self.categories: list[dict[str, Any]] = json.loads(columns.category_json.tobytes())
@@ -100,7 +100,7 @@ class CocoFile:
         return len(self.image_ids)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path, self._cache, self._digest)
+        return _reopen, (self.path, self._cache, self.digest)
 
     @property
     def usable(self) -> np.ndarray:
@@ -169,14 +169,14 @@ class CocoFile:
 
     def _insist_on_the_same(self, stamp: tuple[int, int]) -> None:
         if stamp != self._stamp:
-            if _digest(self.path) != self._digest:
+            if _digest(self.path) != self.digest:
                 raise _changed(self.path)
             self._stamp = stamp  # touched, with the same content
 
 
 def _reopen(path: Path, cache: bool, digest: str) -> CocoFile:
     file = CocoFile.open(path, cache)
-    if file._digest != digest:
+    if file.digest != digest:
         raise _changed(path)
     return file
 

@@ -19,6 +19,7 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.geometry import Affine, move
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem
+from ctnet.errors import CtnetError
 from ctnet.recipe import Augmentation
 from ctnet.targets import Grid, Target, collate_targets
 from ctnet.task import Task
@@ -64,7 +65,14 @@ class EncodedSample:
     index: int
 
 
-class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem]):
+@dataclass(frozen=True)
+class Failure:
+    """A user's mistake found in a worker, to be raised in the main process without a traceback."""
+
+    text: str
+
+
+class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
     """Augmented, encoded samples by (epoch, index): the same key and seed give the same sample anywhere."""
 
     def __init__(
@@ -94,13 +102,17 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key) -> EncodedSample | Problem:
-        epoch, index = key
-        rng = np.random.default_rng([self.seed, epoch, index])
+    def __getitem__(self, key: Key) -> EncodedSample | Problem | Failure:
         try:
-            sample = self.dataset[index]
+            return self._sample(*key)
         except ImageError as error:
-            return Problem("unreadable image", self.dataset.info(index).file_name, str(error))
+            return Problem("unreadable image", self.dataset.info(key[1]).file_name, str(error))
+        except CtnetError as error:
+            return Failure(str(error))
+
+    def _sample(self, epoch: int, index: int) -> EncodedSample:
+        rng = np.random.default_rng([self.seed, epoch, index])
+        sample = self.dataset[index]
         height, width = sample.image.shape[:2]
         view = random_view(rng, (width, height), self.input_size, self.augmentation)
         image = jitter(rng, view.affine.warp(sample.image, self.input_size), self.augmentation)
@@ -110,8 +122,11 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem]):
         return EncodedSample(image, self.task.encode(on_grid, grid), index)
 
 
-def collate(samples: Sequence[EncodedSample | Problem]) -> Batch:
+def collate(samples: Sequence[EncodedSample | Problem | Failure]) -> Batch | Failure:
     """Stack images, join ragged targets; what could not be read is listed in ``problems``."""
+    for sample in samples:
+        if isinstance(sample, Failure):
+            return sample
     good = [sample for sample in samples if isinstance(sample, EncodedSample)]
     problems = tuple(sample for sample in samples if isinstance(sample, Problem))
     if not good:
@@ -180,9 +195,16 @@ class Loader:
         return len(self._order)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch ``start`` on."""
+        """The batches of an epoch, from batch ``start`` on.
+
+        Raises:
+            CtnetError: what a worker found wrong with a record.
+        """
         self._order.epoch, self._order.start = number, start
-        yield from self._loader
+        for batch in self._loader:
+            if isinstance(batch, Failure):
+                raise CtnetError(batch.text)
+            yield batch
 
 
 def default_workers(device: torch.device) -> int:

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
-from ctnet.data.loader import prepare_worker
+from ctnet.data.loader import Failure, prepare_worker
 from ctnet.data.problems import Problem
+from ctnet.errors import CtnetError
 from ctnet.inference.detector import Detector, Prepared, Preprocessor, Resize
 from ctnet.progress import track
 from ctnet.records import Detections
@@ -89,6 +90,9 @@ def detect_all(
         worker_init_fn=prepare_worker if settings.workers else None,
     )
     for items in loader:
+        for item in items:
+            if isinstance(item, Failure):
+                raise CtnetError(item.text)
         problems += [item for item in items if isinstance(item, Problem)]
         batch = [item for item in items if isinstance(item, Prepared)]
         if batch:
@@ -96,18 +100,20 @@ def detect_all(
             yield from zip((prepared.info.image_id for prepared in batch), results, strict=True)
 
 
-class _Reading(torch.utils.data.Dataset[Prepared | Problem]):
+class _Reading(torch.utils.data.Dataset[Prepared | Problem | Failure]):
     def __init__(self, dataset: Dataset, preprocess: Preprocessor) -> None:
         self.dataset, self.preprocess = dataset, preprocess
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Prepared | Problem:
+    def __getitem__(self, index: int) -> Prepared | Problem | Failure:
         try:
             sample = self.dataset[index]
         except ImageError as error:
             return Problem("unreadable image", self.dataset.info(index).file_name, str(error))
+        except CtnetError as error:
+            return Failure(str(error))
         return self.preprocess(sample.image, sample.info)
 
 
@@ -122,5 +128,5 @@ def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]
     return [group[i : i + step] for group in groups.values() for i in range(0, len(group), step)]
 
 
-def _as_list(items: list[Prepared | Problem]) -> list[Prepared | Problem]:
+def _as_list(items: list[Prepared | Problem | Failure]) -> list[Prepared | Problem | Failure]:
     return items

@@ -199,4 +199,16 @@ class _VideoFile:
         if self._writer is None:
             return []
         self._writer.release()
+        if not _plays(self.path):
+            raise CtnetError(f"{self.path} cannot be played back; is the disk full?")
         return [self.path]
+
+
+def _plays(path: Path) -> bool:
+    """Whether a video file can be opened and has a first frame (OpenCV's writer reports no full disk)."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(path))
+    good = bool(capture.read()[0])
+    capture.release()
+    return good

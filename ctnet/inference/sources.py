@@ -65,6 +65,10 @@ class Source:
             while True:
                 good, bgr = capture.read()
                 if not good:
+                    if self.length and number < self.length:
+                        yield Frame(
+                            None, self.name, f"{self.name} ends after {number} of {self.length} frames"
+                        )
                     return
                 yield Frame(np.ascontiguousarray(bgr[:, :, ::-1]), f"{stem}_{number:06d}")
                 number += 1

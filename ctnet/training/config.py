@@ -36,6 +36,7 @@ class TrainingConfig:
         evaluate_every: epochs between evaluations (the last is always evaluated).
         save_every: seconds between checkpoints within an epoch.
         strict: refuse bad records instead of skipping them.
+        annotations: digest of the training split's annotation file; a run resumes on the same data only.
         versions: of what ran it.
         commit: of the code, where it is a git checkout.
     """
@@ -57,6 +58,7 @@ class TrainingConfig:
     evaluate_every: int = 1
     save_every: float = 600.0
     strict: bool = False
+    annotations: str = ""
     versions: dict[str, str] = field(default_factory=lambda: versions())
     commit: str | None = field(default_factory=lambda: git_commit())
 

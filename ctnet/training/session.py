@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ctnet.backbones import describe_backbone, list_backbones
-from ctnet.data.problems import Problem, summarize
+from ctnet.backbones import describe_backbone
+from ctnet.data.dataset import Dataset
+from ctnet.data.problems import summarize
 from ctnet.device import amp_name, choose_amp, choose_device
 from ctnet.errors import CtnetError, unknown_name
 from ctnet.model import check_input_size
@@ -21,8 +22,6 @@ from ctnet.training.display import Display
 from ctnet.training.run import Run
 from ctnet.training.trainer import Trainer
 
-#: Backbones that learn from scratch on small data; the others want ImageNet weights.
-LEARNS_FROM_SCRATCH = "resfpn*"
 DEFAULT_BACKBONE = "resfpn18"
 DEFAULT_PRETRAINED_BACKBONE = "resdcn18"
 
@@ -107,8 +106,9 @@ def new_session(
     """
     load_task_class(task_name)  # a wrong name is the first thing to hear of
     backbone = backbone or (DEFAULT_PRETRAINED_BACKBONE if pretrained else DEFAULT_BACKBONE)
-    if backbone not in list_backbones():
-        raise unknown_name("backbone", backbone, list_backbones())
+    about = describe_backbone(backbone)
+    if about.error:
+        raise CtnetError(about.error)
     chosen_device = choose_device(device)
     amp = amp_name(choose_amp(amp, chosen_device))  # "auto" would mean something else on another machine
     if data is None:
@@ -116,13 +116,14 @@ def new_session(
     train, val, task = open_data(
         task_name, data, train_split, val_split, overfit, strict, dict(options or {})
     )
-    recipe_name = recipe_name or ("paper" if pretrained else "small")
     recipes = task.recipes(backbone)
+    if recipe_name is None:
+        recipe_name = next(iter(recipes)) if pretrained or "small" not in recipes else "small"
     if recipe_name not in recipes:
         raise unknown_name(f"recipe of task {task_name}", recipe_name, recipes)
     overrides = overrides or Overrides()
     recipe = _overridden(recipes[recipe_name], overrides)
-    check_input_size(recipe.size, describe_backbone(backbone).divisor, backbone)
+    check_input_size(recipe.size, about.divisor, backbone)
     # A step cannot hold more images than there are: the rate follows what it really holds.
     images_per_step = min(recipe.batch_size, len(train)) * accumulate
     scaled = scaled_rate(recipes[recipe_name], images_per_step)
@@ -145,14 +146,15 @@ def new_session(
         evaluate_every=evaluate_every,
         save_every=save_every,
         strict=strict,
+        annotations=train.coco.digest,
     )
     run = Run.create(output, f"{task_name}-{backbone}", config.to_json())
-    display = display or Display(run.path)
     try:
         trainer = Trainer(config, run, task, train, val, chosen_device, workers, display)
     except BaseException:
         run.discard()  # ImageNet weights that cannot be had, say: nothing was trained yet
         raise
+    display = trainer.display
     display.say(f"{task_name} with {backbone}, recipe {recipe_name}: {_in_words(recipe)}")
     source = (
         f" (recipe: {recipe.learning_rate:.3g} at {recipes[recipe_name].batch_size})"
@@ -160,14 +162,14 @@ def new_session(
         else ""
     )
     display.say(f"learning rate {rate:.3g} at {images_per_step} images a step{source}")
-    if not pretrained and backbone not in list_backbones(LEARNS_FROM_SCRATCH):
+    if not pretrained and not about.learns_from_scratch:
         display.say(
             f"warning: {backbone} without ImageNet weights does not take off on small data; "
             f"use --pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
     to_evaluate = f"{len(val)} to evaluate on" if val else "none to evaluate on"
     display.say(f"{len(train)} training images, {to_evaluate}; run folder {run.path}")
-    _report(train.problems, data, display)
+    _report(train, val, data, display)
     return Session(run, trainer, display)
 
 
@@ -203,6 +205,10 @@ def resumed_session(
         config.strict,
         config.options,
     )
+    if config.annotations not in ("", train.coco.digest):
+        raise CtnetError(
+            f"{train.coco.path} was changed since {path} began, so the run cannot be continued; train anew"
+        )
     display = display or Display(run.path)
     trainer = Trainer(config, run, task, train, val, choose_device(device), workers, display)
     position, epochs = trainer.position, config.recipe.epochs
@@ -241,7 +247,9 @@ def _in_words(recipe: Recipe) -> str:
     )
 
 
-def _report(problems: list[Problem], data: Path, display: Display) -> None:
+def _report(train: Dataset, val: Dataset | None, data: Path, display: Display) -> None:
+    """Say which records are left out."""
+    problems = [*train.problems, *(val.problems if val is not None and val is not train else [])]
     for line in summarize(problems):
         display.say(f"warning: {line}")
     if problems:

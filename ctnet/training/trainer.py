@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -20,6 +20,7 @@ from ctnet import checkpoint
 from ctnet.checkpoint import Description
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet, default_workers
+from ctnet.data.problems import Problem, refuse
 from ctnet.device import autocast, choose_amp, normalise
 from ctnet.errors import CtnetError
 from ctnet.evaluation.run import Settings, evaluate
@@ -31,6 +32,9 @@ from ctnet.training.config import TrainingConfig
 from ctnet.training.display import Display
 from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor
 from ctnet.training.run import Run
+
+#: Work worth a checkpoint before an evaluation that might fail.
+_COSTLY_SECONDS = 120.0
 
 #: Sees an image as it is: for --overfit, where the same images are evaluated.
 STILL = Augmentation(flip=0.0, scale=None, shift=0.0, colour=0.0, lighting=0.0)
@@ -94,7 +98,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = create_model(task, config.backbone, config.pretrained)
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
-        self.description = Description.of(task, config.backbone, recipe.size)
+        self.description = Description.of(task, config.backbone, recipe.size, self.model.backbone.stride)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         self.amp = choose_amp(config.amp, device)
@@ -106,8 +110,12 @@ class Trainer:
         batch_size = min(recipe.batch_size, len(train))
         self.loader = Loader(samples, batch_size, self.workers, config.seed, pin_memory=device.type == "cuda")
         self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
-        self.display = display or Display()
+        self.display = display or Display(run.path)
         self._stop = False
+        self._has_gradients = False
+        self._saved = time.monotonic()
+        if val is not None:
+            task.evaluator(val)  # ground truth that cannot be measured is refused now, not after an epoch
         if run.last.is_file():
             self._resume()
 
@@ -123,7 +131,8 @@ class Trainer:
         with _interrupts(self._ask_to_stop), self.display:
             while self.position.epoch < self.config.recipe.epochs:
                 if not self._epoch():
-                    self._save()
+                    if self.position.batch:  # at an epoch's end it is saved already, with its figures
+                        self._save()
                     return False
         return True
 
@@ -135,19 +144,16 @@ class Trainer:
         position = self.position
         self.display.begin_epoch(position.epoch, self.config.recipe.epochs, len(self.loader), position.batch)
         self.model.train()
-        saved = time.monotonic()
         for batch in self.display.timed(self.loader.epoch(position.epoch, position.batch)):
-            for problem in batch.problems:
-                self.display.say(f"skipped {problem}")
+            self._report(batch.problems)
             terms = self._losses_and_gradients(batch) if len(batch) else {}
             position.batch += 1
             if position.batch % self.config.accumulate == 0 or position.batch == len(self.loader):
                 self._step()
                 if self._stop:
                     return False
-                if time.monotonic() - saved > self.config.save_every:
+                if time.monotonic() - self._saved > self.config.save_every:
                     self._save()
-                    saved = time.monotonic()
             self.display.step(len(batch), terms, self._rate())
         self._finish_epoch()
         return not self._stop or position.epoch == self.config.recipe.epochs
@@ -164,6 +170,7 @@ class Trainer:
         if not all(math.isfinite(value) for value in values):
             raise self._not_finite(batch, dict(zip(["total", *losses], values, strict=True)))
         self.scaler.scale(total / self._batches_in_step()).backward()  # type: ignore[no-untyped-call]
+        self._has_gradients = True
         terms = dict(zip(["loss", *(f"{name}_loss" for name in losses)], values, strict=True))
         sums = self.position.sums
         for name, value in terms.items():
@@ -181,13 +188,16 @@ class Trainer:
         rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.position.step += 1
+        if not self._has_gradients:  # none of the step's images could be read
+            return
         if self.config.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.recipe.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.position.step += 1
+        self._has_gradients = False
         if self.average is not None:
             self.average.update(self.model)
 
@@ -197,6 +207,8 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         position, recipe = self.position, self.config.recipe
+        if time.monotonic() - self._saved > _COSTLY_SECONDS:
+            self._save()  # an evaluation that fails must not cost a long epoch
         images = max(position.sums.pop("images", 0.0), 1.0)
         row: dict[str, Any] = {"epoch": position.epoch + 1, "learning_rate": self._rate()}
         row |= {name: value / images for name, value in position.sums.items()}
@@ -215,6 +227,7 @@ class Trainer:
         position.rows.append(row)
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
         if improved:
+            self._check_weights()
             checkpoint.save(self.run.best, self.description, self._weights(), metrics=metrics)
         self._save(metrics)
         self.run.write_metrics(position.rows)
@@ -226,9 +239,15 @@ class Trainer:
         model.load_state_dict(self._weights())
         detector = Detector(self.task, model, self.description, self.device)
         done = evaluate(detector, val, Settings(workers=self.workers, amp=self.amp), describe="")
-        for problem in done.problems:
-            self.display.say(f"skipped {problem}")
+        self._report(done.problems)
         return done.metrics, done.main_metric
+
+    def _report(self, problems: Sequence[Problem]) -> None:
+        """Say which images could not be read, or refuse them."""
+        if self.config.strict:
+            refuse(problems, self.config.data)
+        for problem in problems:
+            self.display.say(f"skipped {problem}")
 
     def _weights(self) -> Mapping[str, Tensor]:
         """The weights to use: the moving average where one is kept."""
@@ -236,6 +255,7 @@ class Trainer:
 
     def _save(self, metrics: Mapping[str, float] | None = None) -> None:
         position = self.position
+        self._check_weights()
         training: dict[str, Any] = {
             "position": json.dumps(vars(position)),
             "optimizer": self.optimizer.state_dict(),
@@ -247,6 +267,18 @@ class Trainer:
         if self.device.type == "cuda":
             training["cuda_random"] = torch.cuda.get_rng_state(self.device)
         checkpoint.save(self.run.last, self.description, self._weights(), training, metrics)
+        self._saved = time.monotonic()
+
+    def _check_weights(self) -> None:
+        """Refuse to replace the last good checkpoint by weights that are NaN or infinite."""
+        tensors = [tensor for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
+        if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
+            position = self.position
+            kept = f"; {self.run.last} holds the last good ones" if self.run.last.is_file() else ""
+            raise CtnetError(
+                f"the weights are not finite after step {position.step} (epoch {position.epoch + 1}, batch "
+                f"{position.batch}){kept}; lower --lr, or set --clip-norm"
+            )
 
     def _resume(self) -> None:
         saved = checkpoint.load(self.run.last)

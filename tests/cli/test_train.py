@@ -69,10 +69,6 @@ def test_overfit_trains_and_evaluates_on_the_first_images(ctnet, training) -> No
     assert "2 training images, 2 to evaluate on" in done.err
 
 
-def test_a_backbone_that_wants_pretraining_says_so(ctnet, training, tiny: str) -> None:
-    assert f"warning: {tiny} without ImageNet weights" in ctnet(*training, "-o", "run").err
-
-
 def test_resume_of_a_finished_run_leaves_it_alone(ctnet, run_folder: Path) -> None:
     shutil.copytree(run_folder, "run")
     before = Path("run/last.pt").read_bytes()

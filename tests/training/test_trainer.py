@@ -186,17 +186,35 @@ def test_without_validation_the_last_weights_are_the_best(scenes, tmp_path):
     assert_same(dict(checkpoint.load(tmp_path / "run/best.pt").weights), state(tmp_path / "run")["weights"])
 
 
-def test_a_loss_that_is_not_finite_names_the_images_and_keeps_the_last_checkpoint(scenes, tmp_path):
-    one = session(scenes, tmp_path / "run", save_every=0.0)
-    original = one.trainer._step
+def poison_after(trainer: Trainer, steps: int) -> None:
+    """Fill the first layer with NaN once so many steps are done."""
+    original = trainer._step
 
     def step() -> None:
         original()
-        if one.trainer.position.step == 2:
+        if trainer.position.step == steps:
             with torch.no_grad():
-                next(one.trainer.model.parameters()).fill_(float("nan"))
+                next(trainer.model.parameters()).fill_(float("nan"))
 
-    one.trainer._step = step
+    trainer._step = step
+
+
+def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run", save_every=0.0)
+    poison_after(one.trainer, 2)
+    with pytest.raises(CtnetError, match=r"not finite after step 2 .*last.pt holds the last good"):
+        one.fit()
+    saved = checkpoint.load(tmp_path / "run/last.pt")
+    assert json.loads(saved.training["position"])["step"] == 1
+
+
+def test_a_loss_that_is_not_finite_names_the_images_and_keeps_the_last_checkpoint(scenes, tmp_path):
+    first = session(scenes, tmp_path / "run")
+    stop_after(first.trainer, 2)
+    first.fit()
+    one = resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+    with torch.no_grad():
+        next(one.trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(
         CtnetError, match=r"not finite in epoch 1, batch 3 \(total nan.*its images: 0000\d\d.jpg"
     ):
@@ -218,12 +236,56 @@ def test_an_unreadable_image_is_named_and_skipped(scenes, tmp_path):
     assert "skipped 000002.jpg: unreadable image" in said
 
 
-def test_a_run_whose_images_are_all_unreadable_still_ends(scenes, tmp_path):
+def test_strict_refuses_an_unreadable_image(scenes, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    (data / "train/000004.jpg").write_bytes(b"")
+    one = session(data, tmp_path / "run", strict=True, overrides={"epochs": 1})
+    with pytest.raises(CtnetError, match="1 bad records: 1 with unreadable image"):
+        one.fit()
+
+
+def test_a_mistake_found_by_a_worker_is_one_line(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run", workers=1)
+
+    def complain(*arguments):
+        raise CtnetError("annotation 7 has 14 columns")
+
+    one.trainer.loader.samples.task.encode = complain
+    with pytest.raises(CtnetError) as caught:
+        one.fit()
+    assert str(caught.value) == "annotation 7 has 14 columns"
+
+
+def test_data_that_changed_since_is_not_resumed_on(scenes, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    first = session(data, tmp_path / "run")
+    stop_after(first.trainer, 1)
+    first.fit()
+    file = data / "annotations/instances_train.json"
+    file.write_text(file.read_text() + " ")
+    with pytest.raises(CtnetError, match=r"instances_train.json was changed since .* began"):
+        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+
+
+def test_ground_truth_that_cannot_be_measured_is_refused_before_training(scenes, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    file = data / "annotations/instances_val.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    with pytest.raises(CtnetError, match="holds no object"):
+        session(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("amp", ["off", "fp16"])
+def test_a_run_whose_images_are_all_unreadable_still_ends(scenes, tmp_path, amp):
     data = tmp_path / "data"
     shutil.copytree(scenes, data)
     for file in (data / "train").iterdir():
         file.write_bytes(b"")
-    one = session(data, tmp_path / "run", overrides={"epochs": 1})
+    one = session(data, tmp_path / "run", amp=amp, overrides={"epochs": 1})
     assert one.fit()
     assert sum("unreadable image" in line for line in one.display.lines) == 10
 
