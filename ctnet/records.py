@@ -170,6 +170,26 @@ class Detections(_Columns):
             for bbox, score, label in columns
         ]
 
+    @classmethod
+    def from_coco(
+        cls, entries: Sequence[Mapping[str, Any]], category_ids: Sequence[int] | np.ndarray
+    ) -> Detections:
+        """Entries of one image in a COCO results file, in double precision: they measure as they stand there.
+
+        Args:
+            entries: category_id, bbox (xywh) and score each.
+            category_ids: category id of each label.
+
+        Raises:
+            KeyError, TypeError, ValueError: for an entry that lacks something or has another category.
+        """
+        known = [int(category_id) for category_id in category_ids]
+        boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(len(entries), 4)
+        boxes[:, 2:] += boxes[:, :2]
+        scores = np.array([float(entry["score"]) for entry in entries], np.float64)
+        labels = np.array([known.index(int(entry["category_id"])) for entry in entries], np.int64)
+        return cls(boxes, scores, labels)
+
     def above(self, score: float) -> Detections:
         """Those with at least this score."""
         return self[self.scores >= score]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -19,6 +19,7 @@ from ctnet.targets import Grid, Target
 
 if TYPE_CHECKING:
     from ctnet.data.dataset import Dataset
+    from ctnet.data.geometry import Affine
     from ctnet.evaluation import Evaluator
 
 __all__ = [
@@ -50,6 +51,8 @@ class Task(ABC):
         annotation_prefix: which annotation file of a data directory is the task's own.
         release_names: this task's heads -> their names in the authors' release.
         metrics: names for ``evaluator``; the first is the default.
+        fit: how an image is laid into an input of fixed size: "inside" shows all of it, "width" fills the
+            input's width, and cuts or pads top and bottom alike.
         Options: a frozen dataclass of ``ctnet.options.option`` fields.
         example_categories: categories of the scenes that ``example`` draws.
     """
@@ -59,6 +62,7 @@ class Task(ABC):
     annotation_prefix: ClassVar[str] = "instances"
     release_names: ClassVar[Mapping[str, str]] = {}
     metrics: ClassVar[tuple[str, ...]] = ("coco",)
+    fit: ClassVar[Literal["inside", "width"]] = "inside"
     Options: ClassVar[type] = NoOptions
     example_categories: ClassVar[Sequence[Mapping[str, Any]]] = ()
 
@@ -105,6 +109,20 @@ class Task(ABC):
         """
         return Instances(annotations.boxes, self.labels(annotations.category_ids), annotations.crowd)
 
+    def faults(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+        """What makes an annotation unusable for this task beyond its box; none unless overridden.
+
+        Such a record is left out and listed (or refused with ``--strict``), like one with a bad box.
+
+        Args:
+            annotation: as in the COCO file, of a known category and with a usable box.
+            image: the image's entry of the COCO file.
+
+        Returns:
+            A short phrase for each fault ("keypoints are 50 numbers, not 51").
+        """
+        return []
+
     def annotate(self, instances: Instances) -> list[dict[str, Any]]:
         """Instances in image pixels -> COCO annotations without ids: the inverse of ``parse``."""
         boxes = instances.boxes.astype(float)
@@ -130,6 +148,25 @@ class Task(ABC):
 
         return move(instances, Affine.mirror(width), self.point_fields)
 
+    def reframe_instances(self, instances: Instances, change: Affine) -> Instances:
+        """Instances of an image that augmentation shifts, zooms or turns; called before they are moved.
+
+        Override it where that makes a value untrue (a depth, when the image is zoomed), to mark it so.
+
+        Args:
+            instances: in image pixels.
+            change: from where the plain view shows a pixel to where the augmented one does, input pixels.
+        """
+        return instances
+
+    def measures(self, instances: Instances) -> Mapping[str, np.ndarray]:
+        """Figures of instances whose distribution is worth a line in ``ctnet data stats``, by name with unit.
+
+        Args:
+            instances: of one image, in image pixels, no crowds.
+        """
+        return {}
+
     @abstractmethod
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         """Instances of one image on the output grid -> each head's targets. No cap on their number."""
@@ -151,6 +188,18 @@ class Task(ABC):
         """Detections of one image -> entries of a COCO results file. Extend it to add the task's own."""
         return detections.to_coco(image_id, self.category_ids)
 
+    def read_results(self, entries: Sequence[Mapping[str, Any]]) -> Detections:
+        """Entries of one image in a COCO results file -> detections in image pixels: inverse of ``results``.
+
+        Raises:
+            KeyError, TypeError, ValueError: for an entry that lacks something; the caller names it.
+        """
+        return Detections.from_coco(entries, self.category_ids)
+
+    def truth(self, instances: Instances, info: ImageInfo) -> Detections:
+        """Annotated objects (no crowds) as detections of score 1, to be drawn or measured like them."""
+        return Detections.of_truth(instances)
+
     @abstractmethod
     def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:
         """What measures detections on a data set.
@@ -162,8 +211,14 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
-        """A copy of the image (H, W, 3) uint8 RGB with detections of one image drawn in."""
+    def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
+        """A copy of the image (H, W, 3) uint8 RGB with detections of one image drawn in.
+
+        Args:
+            image: the image.
+            detections: lifted, in image pixels.
+            info: what is known of the image (a camera, say).
+        """
 
     # --- training and example data
 

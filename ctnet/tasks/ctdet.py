@@ -18,7 +18,7 @@ from ctnet.heads import Heatmap, Regression
 from ctnet.heatmap import find_peaks, gather, gaussian_radius
 from ctnet.options import option
 from ctnet.recipe import SMALL, Recipe
-from ctnet.records import Detections, Instances, Sample
+from ctnet.records import Detections, ImageInfo, Instances, Sample
 from ctnet.targets import Grid, Peaks, Samples, Target
 from ctnet.task import Task
 
@@ -133,7 +133,7 @@ class CenterDetection(Task):
             ground_truth(dataset, full=True), self.category_ids, self.class_names, metric=cast(Metric, metric)
         )
 
-    def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
+    def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
         from ctnet.report.draw import draw_boxes
 
         # Annotations drawn like detections all have score 1, which tells nothing.
