@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -13,13 +13,13 @@ from ctnet.errors import CtnetError
 from ctnet.heads import Head
 from ctnet.options import NoOptions, parse_options
 from ctnet.plugins import discover, load_plugin
-from ctnet.recipe import SMALL, Recipe
+from ctnet.recipe import DEMO, SMALL, Recipe
 from ctnet.records import Annotations, Detections, ImageInfo, Instances, Sample
 from ctnet.targets import Grid, Target
 
 if TYPE_CHECKING:
     from ctnet.data.dataset import Dataset
-    from ctnet.data.geometry import Affine
+    from ctnet.data.geometry import Affine, Fit
     from ctnet.evaluation import Evaluator
 
 __all__ = [
@@ -55,6 +55,9 @@ class Task(ABC):
             input's width, and cuts or pads top and bottom alike.
         Options: a frozen dataclass of ``ctnet.options.option`` fields.
         example_categories: categories of the scenes that ``example`` draws.
+        example_size: (width, height) of such a scene when nobody asks for another, pixels.
+        demo_recipe: what ``ctnet demo`` trains with, on scenes of its ``size``; also known as recipe "demo".
+        demo_scenes: how many scenes per split it draws.
     """
 
     name: ClassVar[str]
@@ -62,9 +65,12 @@ class Task(ABC):
     annotation_prefix: ClassVar[str] = "instances"
     release_names: ClassVar[Mapping[str, str]] = {}
     metrics: ClassVar[tuple[str, ...]] = ("coco",)
-    fit: ClassVar[Literal["inside", "width"]] = "inside"
+    fit: ClassVar[Fit] = "inside"
     Options: ClassVar[type] = NoOptions
     example_categories: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    example_size: ClassVar[tuple[int, int]] = (192, 192)
+    demo_recipe: ClassVar[Recipe] = DEMO
+    demo_scenes: ClassVar[Mapping[str, int]] = {"train": 600, "val": 100}
 
     heads: Mapping[str, Head]
 

@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Check, measure and draw data sets.
 
 _DIRECTORY = typer.Argument(..., help="A data directory: `annotations/<prefix>_<split>.json` and images.")
 _SPLIT = typer.Option(None, "--split", help="One split; by default all.")
+_TASK = typer.Option(None, "--task", help="Take this task's annotations, and look at its own fields too.")
 _JSON = typer.Option(False, "--json", help="Print everything as JSON on stdout.")
 
 
@@ -30,6 +31,7 @@ def check(
         None, min=1, help="Network input that images are scaled into, for objects under one output cell."
     ),
     images: bool = typer.Option(True, "--images/--no-images", help="Read every image file."),
+    task: str | None = _TASK,
     strict: bool = typer.Option(False, "--strict", help="Exit with 1 when there is a bad record."),
     as_json: bool = _JSON,
 ) -> None:
@@ -46,7 +48,7 @@ def check(
     """
     from ctnet.data.check import check_dataset
 
-    report = check_dataset(directory, split, size, images)
+    report = check_dataset(directory, split, size, images, task)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -56,7 +58,12 @@ def check(
 
 
 @app.command()
-def stats(directory: Path = _DIRECTORY, split: str | None = _SPLIT, as_json: bool = _JSON) -> None:
+def stats(
+    directory: Path = _DIRECTORY,
+    split: str | None = _SPLIT,
+    task: str | None = _TASK,
+    as_json: bool = _JSON,
+) -> None:
     """Count images and objects, by class and size, and measure boxes.
 
     Examples:
@@ -66,7 +73,7 @@ def stats(directory: Path = _DIRECTORY, split: str | None = _SPLIT, as_json: boo
     """
     from ctnet.data.stats import dataset_stats
 
-    figures = dataset_stats(directory, split)
+    figures = dataset_stats(directory, split, task)
     if as_json:
         print_json(figures.as_dict())
     else:
@@ -81,6 +88,7 @@ def show(
     output: Path = typer.Option(Path("shown"), "--output", "-o", help="The folder for the pictures."),
     seed: int = typer.Option(0, help="Another seed draws other images."),
     image: list[int] = typer.Option([], help="The id of an image to draw instead; may be repeated."),
+    task: str | None = _TASK,
 ) -> None:
     """Draw annotations into pictures.
 
@@ -89,10 +97,11 @@ def show(
     * `ctnet data show data/bccd -n 4 -o pictures`
     * `ctnet data show data/coco --split val2017 --image 139 --image 285`
     """
-    from ctnet.data.dataset import Dataset
+    from ctnet.data.dataset import open_splits
     from ctnet.report.samples import draw_samples
 
-    files, problems = draw_samples(Dataset.open(directory, split), output, number, seed, image)
+    (dataset,) = open_splits(directory, split, task)
+    files, problems = draw_samples(dataset, output, number, seed, image)
     for path in files:
         print(path)
     for problem in problems:
@@ -162,6 +171,10 @@ def _print_stats(figures: DatasetStats) -> None:
     ):
         print_line()
         rows = [[split.split, *getattr(split, field)] for split in splits if getattr(split, field)]
+        print_table([title, *map(_quantile_name, QUANTILES)], rows)
+    for title in dict.fromkeys(name for split in splits for name in split.measures):
+        print_line()
+        rows = [[split.split, *split.measures[title]] for split in splits if split.measures.get(title)]
         print_table([title, *map(_quantile_name, QUANTILES)], rows)
     print_line()
     print_line("small: area under 32 x 32 px, large: from 96 x 96 px; crowd regions are counted apart")

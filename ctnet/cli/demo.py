@@ -24,9 +24,9 @@ def demo(
 
     Example: `ctnet demo`
     """
-    from ctnet.training.demo import EPOCHS, demonstrate
+    from ctnet.training.demo import demonstrate
 
-    done = demonstrate(task, output, EPOCHS if epochs is None else epochs, device)
+    done = demonstrate(task, output, epochs, device)
     if done is None:
         raise typer.Exit(130)
     if json:

@@ -55,6 +55,13 @@ def train(
         float | None,
         typer.Option(min=0, max=0.99999, help="Decay of the weights' moving average; 0 for none."),
     ] = None,
+    rotate: Annotated[
+        float | None, typer.Option(min=0, max=180, help="Largest turn of an image, degrees.")
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Start from this checkpoint's weights, of any task: what fits is taken and named."),
+    ] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")] = 1,
     amp: Annotated[str, typer.Option(help="Mixed precision: auto, off, bf16, fp16.")] = "auto",
     option: Annotated[list[str] | None, typer.Option("-O", "--option", help=OPTION_HELP)] = None,
@@ -94,11 +101,15 @@ def train(
 
     * `ctnet train ctdet --data DIR -O size_loss=giou -O size_weight=1`
 
+    * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
+
     * `ctnet train --resume runs/ctdet-resfpn18-1`
     """
     from ctnet.training.session import Overrides, new_session, resumed_session
 
-    require_finite(lr=lr, weight_decay=weight_decay, clip_norm=clip_norm, ema=ema, save_every=save_every)
+    require_finite(
+        lr=lr, weight_decay=weight_decay, clip_norm=clip_norm, ema=ema, save_every=save_every, rotate=rotate
+    )
     if lr is not None and lr <= 0:
         raise CtnetError(f"--lr is {lr:g}; it must be above 0")
     if resume is not None:
@@ -121,6 +132,7 @@ def train(
             warmup=warmup,
             clip_norm=clip_norm,
             ema=ema,
+            rotate=rotate,
         )
         session = new_session(
             task,
@@ -130,6 +142,7 @@ def train(
             overrides=overrides,
             options=parse_assignments(option or []),
             pretrained=pretrained,
+            init=init,
             train_split=train_split,
             val_split=None if val_split == "none" else val_split,
             accumulate=accumulate,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctnet.data.geometry import Affine, move
+from ctnet.data.geometry import Affine, Fit, move
 from ctnet.recipe import Augmentation
 from ctnet.records import Instances
 from ctnet.task import Task
@@ -25,17 +25,25 @@ class View(NamedTuple):
 
     affine: Affine  #: image pixels -> input pixels, mirroring included
     mirrored: bool
+    #: from where the plain view shows a pixel to where this one does (mirroring apart); None: the same
+    change: Affine | None = None
 
 
-def letterbox(image_size: tuple[int, int], input_size: tuple[int, int]) -> Affine:
-    """The whole image, as large as it fits, in the middle of the input.
+def letterbox(image_size: tuple[int, int], input_size: tuple[int, int], fit: Fit = "inside") -> Affine:
+    """The image in the middle of the input.
 
     Args:
         image_size, input_size: (width, height), pixels.
+        fit: "inside": all of it, as large as it fits; "width": as wide as the input.
     """
+    width, height = image_size
+    return Affine.centred((width / 2, height / 2), _plain_side(image_size, input_size, fit), input_size)
+
+
+def _plain_side(image_size: tuple[int, int], input_size: tuple[int, int], fit: Fit) -> float:
+    """Image pixels across the input's width, without augmentation."""
     (width, height), (input_width, input_height) = image_size, input_size
-    side = max(width, height * input_width / input_height)
-    return Affine.centred((width / 2, height / 2), side, input_size)
+    return width if fit == "width" else max(width, height * input_width / input_height)
 
 
 def random_view(
@@ -43,19 +51,21 @@ def random_view(
     image_size: tuple[int, int],
     input_size: tuple[int, int],
     augmentation: Augmentation,
+    fit: Fit = "inside",
 ) -> View:
-    """A random flip, scale and crop.
+    """A random flip, scale, crop and turn.
 
     Args:
         rng: the only source of randomness.
         image_size, input_size: (width, height), pixels.
         augmentation: how much of each.
+        fit: see ``letterbox``.
 
     Source: the released code: scale in steps of 0.1, crop centres outside a border that halves until
     it fits the image.
     """
     width, height = image_size
-    side = max(width, height * input_size[0] / input_size[1])
+    side = _plain_side(image_size, input_size, fit)
     centre = [width / 2, height / 2]
     if augmentation.scale is not None:
         low, high = augmentation.scale
@@ -64,11 +74,14 @@ def random_view(
         centre = [float(_crop_centre(rng, extent)) for extent in image_size]
     elif augmentation.shift:
         centre = [extent * (0.5 + rng.uniform(-1, 1) * float(augmentation.shift)) for extent in image_size]
-    affine = Affine.centred((centre[0], centre[1]), side, input_size)
+    degrees = rng.uniform(-augmentation.rotate, augmentation.rotate) if augmentation.rotate else 0.0
+    affine = Affine.centred((centre[0], centre[1]), side, input_size, degrees)
+    plain = letterbox(image_size, input_size, fit)
+    change = None if np.allclose(affine.matrix, plain.matrix) else affine.after(plain.inverse())
     mirrored = bool(rng.random() < augmentation.flip)
     if mirrored:
         affine = affine.after(Affine.mirror(width))
-    return View(affine, mirrored)
+    return View(affine, mirrored, change)
 
 
 def _crop_centre(rng: np.random.Generator, extent: int) -> int:
@@ -84,13 +97,15 @@ def view_instances(instances: Instances, view: View, task: Task, width: float) -
     Args:
         instances: in image pixels.
         view: what the network sees.
-        task: knows left from right.
+        task: knows left from right, and what a zoom makes untrue.
         width: of the image, pixels.
     """
     affine = view.affine
     if view.mirrored:
         instances = task.mirror_instances(instances, width)
         affine = affine.after(Affine.mirror(width))  # the view mirrors too: undo that part
+    if view.change is not None:
+        instances = task.reframe_instances(instances, view.change)
     return move(instances, affine, task.point_fields)
 
 

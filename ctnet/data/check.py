@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.data.columns import FAULTS
-from ctnet.data.dataset import Dataset, splits
+from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem
 from ctnet.progress import track
@@ -25,7 +25,7 @@ REPEATED_FILE = "a file name that an earlier image has"
 BAD_IMAGE = "image missing, broken or of another size"
 REPEATED_BOX = "the same box and category twice"
 
-PROBLEMS = (*FAULTS, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
+PROBLEMS = (*FAULTS, UNFIT, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
 """What makes a record bad, in the order of the table."""
 
 OVERLAPPING = f"two boxes of one category with IoU over {DUPLICATE_IOU}"
@@ -88,7 +88,11 @@ class CheckReport:
 
 
 def check_dataset(
-    directory: str | Path, split: str | None = None, size: int | None = None, images: bool = True
+    directory: str | Path,
+    split: str | None = None,
+    size: int | None = None,
+    images: bool = True,
+    task: str | None = None,
 ) -> CheckReport:
     """Examine a data directory.
 
@@ -98,11 +102,12 @@ def check_dataset(
         size: side of the square network input that images will be scaled into, pixels, for the objects
             smaller than an output cell; by default images are not scaled.
         images: read every image.
+        task: examine that task's annotations, and whether it can use them.
 
     Raises:
         CtnetError: when the directory or an annotation file cannot be read at all.
     """
-    datasets = [Dataset.open(directory, name) for name in ([split] if split else splits(directory))]
+    datasets = open_splits(directory, split, task)
     owners = _owners(datasets)
     checks = tuple(_check_split(dataset, owners, size, images) for dataset in datasets)
     return CheckReport(Path(directory), checks, images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,15 @@ from ctnet.data.coco import CocoFile
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem, refuse
 from ctnet.errors import CtnetError
+from ctnet.progress import track
 from ctnet.records import ImageInfo, Instances, Sample
 
 if TYPE_CHECKING:
     from ctnet.task import Task
+
+
+#: Kind of problem: the record is sound, but the task cannot use it.
+UNFIT = "annotation unfit for the task"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,8 @@ class Dataset:
         rows: (N,) int64, the images of ``coco`` that belong to the data set.
         task: makes instances of annotations; None: boxes and labels alone.
         split: its name, as found ("val2017").
+        unfit: (K,) int64, the annotations of ``coco`` (rows) that the task cannot use, see ``Task.faults``.
+        unfit_problems: what is wrong with them.
     """
 
     coco: CocoFile
@@ -38,6 +45,8 @@ class Dataset:
     rows: np.ndarray
     task: Task | None = None
     split: str = ""
+    unfit: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    unfit_problems: tuple[Problem, ...] = ()
 
     @classmethod
     def open(
@@ -91,7 +100,7 @@ class Dataset:
         if not len(coco):
             raise CtnetError(f"{path} lists no images; the split is empty")
         found = _found_first([Path(folder) for folder in folders], coco.file_name(0))
-        return cls(coco, found, np.arange(len(coco)), task, split)
+        return cls(coco, found, np.arange(len(coco)), split=split).with_task(task)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -120,7 +129,14 @@ class Dataset:
     @property
     def problems(self) -> list[Problem]:
         """The records of the annotation file that are left out."""
-        return self.coco.problems
+        return [*self.coco.problems, *self.unfit_problems]
+
+    @property
+    def usable(self) -> np.ndarray:
+        """(A,) bool: which annotations of ``coco`` are those of this data set's images and not left out."""
+        usable = self.coco.usable & np.isin(self.coco.image_index, self.rows)
+        usable[self.unfit] = False
+        return usable
 
     def info(self, index: int) -> ImageInfo:
         """What is known of an image; its ``record`` is parsed when first looked into."""
@@ -135,7 +151,11 @@ class Dataset:
 
     def annotations(self, index: int) -> ImageAnnotations:
         """The usable annotations of an image."""
-        return ImageAnnotations(self.coco, self.coco.rows(self.rows[index]))
+        return ImageAnnotations(self.coco, self._annotation_rows(self.rows[index]))
+
+    def _annotation_rows(self, image: int) -> np.ndarray:
+        rows = self.coco.rows(image)
+        return rows[~np.isin(rows, self.unfit)] if len(self.unfit) else rows
 
     def instances(self, index: int) -> Instances:
         """The objects of an image, in image pixels, as the task sees them."""
@@ -163,8 +183,9 @@ class Dataset:
         return replace(self, rows=self.rows[np.asarray(indices, np.int64)])
 
     def with_task(self, task: Task | None) -> Dataset:
-        """The same images, seen by another task."""
-        return replace(self, task=task)
+        """The same images, seen by another task; annotations that it cannot use are left out and listed."""
+        unfit, problems = _examine(self.coco, task)
+        return replace(self, task=task, unfit=unfit, unfit_problems=problems)
 
     @cached_property
     def _category_ids(self) -> np.ndarray:
@@ -240,7 +261,8 @@ def ground_truth(dataset: Dataset, full: bool = False) -> dict[str, Any]:
         full: keep every field of the entries (keypoints, polygons), which are then parsed from the file.
     """
     coco = dataset.coco
-    rows = np.concatenate([coco.rows(image) for image in dataset.rows]) if len(dataset) else np.zeros(0, int)
+    per_image = [dataset._annotation_rows(image) for image in dataset.rows]
+    rows = np.concatenate(per_image) if per_image else np.zeros(0, int)
     columns = zip(
         coco.image_ids[coco.image_index[rows]].tolist(),
         coco.category_ids[rows].tolist(),
@@ -273,6 +295,24 @@ def _image_entry(dataset: Dataset, index: int) -> dict[str, Any]:
     return {"id": info.image_id, "file_name": info.file_name, "width": info.width, "height": info.height}
 
 
+def _examine(coco: CocoFile, task: Task | None) -> tuple[np.ndarray, tuple[Problem, ...]]:
+    """Ask a task that is choosy (``Task.faults``) about every annotation: rows that it refuses, and why."""
+    from ctnet.task import Task
+
+    if task is None or type(task).faults is Task.faults:
+        return np.zeros(0, np.int64), ()
+    rows, problems = [], []
+    for image in track(range(len(coco)), "examining annotations"):
+        record = ImageRecord(coco, image)
+        of_image = coco.rows(image)
+        for row, annotation in zip(of_image, coco.raw_annotations(of_image), strict=True):
+            if faults := task.faults(annotation, record):
+                where = f"annotation {coco.annotation_ids[row]} of image {coco.image_ids[image]}"
+                rows.append(int(row))
+                problems.append(Problem(UNFIT, where, "; ".join(faults)))
+    return np.array(rows, np.int64), tuple(problems)
+
+
 def splits(directory: str | Path) -> list[str]:
     """The splits that a data directory has, sorted.
 
@@ -280,6 +320,36 @@ def splits(directory: str | Path) -> list[str]:
         CtnetError: when it has no ``annotations`` folder with a JSON file.
     """
     return sorted({file.split for file in _annotation_files(Path(directory), [])})
+
+
+def open_splits(
+    directory: str | Path, split: str | None = None, task_name: str | None = None
+) -> list[Dataset]:
+    """Open one split of a data directory, or all of them.
+
+    Args:
+        directory: the data directory.
+        split: its name; all splits when None.
+        task_name: the task whose annotations are wanted, and that the data sets are bound to.
+
+    Raises:
+        CtnetError: as ``Dataset.open``, and for an unknown task or one that cannot take the categories.
+    """
+    from ctnet.task import create_task, load_task_class
+
+    cls = load_task_class(task_name) if task_name else None
+    if split:
+        names = [split]
+    elif cls is not None:
+        of_task = _annotation_files(Path(directory), [cls.annotation_prefix])
+        own = {f.split for f in of_task if f.prefix == cls.annotation_prefix}
+        names = sorted(own or {f.split for f in of_task})
+    else:
+        names = splits(directory)
+    opened = [Dataset.open(directory, name, cls) for name in names]
+    if task_name is None:
+        return opened
+    return [dataset.with_task(create_task(task_name, dataset.categories)) for dataset in opened]
 
 
 # --- finding files

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from ctnet.records import Detections, Instances
 
 Record = TypeVar("Record", Instances, Detections)
+
+Fit = Literal["inside", "width"]  #: how an image is laid into an input, see ``ctnet.task.Task.fit``
 
 
 @dataclass(frozen=True)

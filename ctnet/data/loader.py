@@ -114,7 +114,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         rng = np.random.default_rng([self.seed, epoch, index])
         sample = self.dataset[index]
         height, width = sample.image.shape[:2]
-        view = random_view(rng, (width, height), self.input_size, self.augmentation)
+        view = random_view(rng, (width, height), self.input_size, self.augmentation, self.task.fit)
         image = jitter(rng, view.affine.warp(sample.image, self.input_size), self.augmentation)
         instances = view_instances(sample.instances, view, self.task, width)
         on_grid = move(instances, Affine.scaling(1 / self.stride), self.task.point_fields)

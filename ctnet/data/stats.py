@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.data.dataset import Dataset, splits
+from ctnet.data.dataset import Dataset, open_splits
+from ctnet.progress import track
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SIZE_LIMITS = (32**2, 96**2)
@@ -31,6 +32,7 @@ class SplitStats:
         by_size: objects that are small, medium and large in COCO's sense.
         objects_per_image, width, height, aspect: values at ``QUANTILES``; box sides in image pixels, aspect
             is width / height; empty without objects.
+        measures: values at ``QUANTILES`` of the task's own figures, by name.
         mean_objects_per_image: objects / images.
     """
 
@@ -46,6 +48,7 @@ class SplitStats:
     width: tuple[float, ...]
     height: tuple[float, ...]
     aspect: tuple[float, ...]
+    measures: dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -72,17 +75,18 @@ class DatasetStats:
         }
 
 
-def dataset_stats(directory: str | Path, split: str | None = None) -> DatasetStats:
+def dataset_stats(directory: str | Path, split: str | None = None, task: str | None = None) -> DatasetStats:
     """Count and measure the objects of a data directory. No image is read.
 
     Args:
         directory: the data directory.
         split: its name; by default all splits.
+        task: take that task's annotations, and add its own figures (``Task.measures``).
 
     Raises:
         CtnetError: when the directory or an annotation file cannot be read.
     """
-    datasets = [Dataset.open(directory, name) for name in ([split] if split else splits(directory))]
+    datasets = open_splits(directory, split, task)
     skipped = sum(len(dataset.problems) for dataset in datasets)
     return DatasetStats(Path(directory), tuple(map(split_stats, datasets)), skipped)
 
@@ -90,7 +94,7 @@ def dataset_stats(directory: str | Path, split: str | None = None) -> DatasetSta
 def split_stats(dataset: Dataset) -> SplitStats:
     """The figures of one data set."""
     coco = dataset.coco
-    usable = coco.usable & np.isin(coco.image_index, dataset.rows)
+    usable = dataset.usable
     single = usable & ~coco.crowd
     per_image = np.bincount(coco.image_index[single], minlength=len(coco))[dataset.rows]
     width, height = coco.boxes[single, 2:].T
@@ -109,7 +113,23 @@ def split_stats(dataset: Dataset) -> SplitStats:
         width=_quantiles(width),
         height=_quantiles(height),
         aspect=_quantiles(width / height),
+        measures=_measures(dataset),
     )
+
+
+def _measures(dataset: Dataset) -> dict[str, tuple[float, ...]]:
+    """The distribution of each figure that the data set's task takes of its instances."""
+    from ctnet.task import Task
+
+    task = dataset.task
+    if task is None or type(task).measures is Task.measures:
+        return {}
+    values: dict[str, list[np.ndarray]] = {}
+    for index in track(range(len(dataset)), f"measuring {dataset.split}"):
+        instances = dataset.instances(index)
+        for name, column in task.measures(instances[~instances.crowd]).items():
+            values.setdefault(name, []).append(column)
+    return {name: _quantiles(np.concatenate(columns)) for name, columns in values.items()}
 
 
 def _quantiles(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:

@@ -63,6 +63,9 @@ def _chosen(dataset: Dataset, number: int, seed: int, image_ids: Sequence[int]) 
 
 
 def _drawn(sample: Sample, dataset: Dataset) -> np.ndarray:
+    """Boxes, crowds among them; over those, what the data set's task draws of its objects."""
+    if dataset.task is not None:
+        return dataset.task.draw(sample.image, dataset.task.truth(sample.instances, sample.info), sample.info)
     names = [str(c["name"]) for c in sorted(dataset.categories, key=lambda c: int(c["id"]))]
     instances = sample.instances
     labels = instances.labels + len(names) * instances.crowd

@@ -24,6 +24,7 @@ class TrainingConfig:
 
     Attributes:
         task, options, backbone, pretrained: what is trained.
+        init: the checkpoint whose weights it started from, if any.
         data: the data directory.
         train_split, val_split: names of its splits; no ``val_split``, no evaluation.
         recipe_name: where ``recipe`` came from.
@@ -59,6 +60,7 @@ class TrainingConfig:
     save_every: float = 600.0
     strict: bool = False
     annotations: str = ""
+    init: str | None = None
     versions: dict[str, str] = field(default_factory=lambda: versions())
     commit: str | None = field(default_factory=lambda: git_commit())
 

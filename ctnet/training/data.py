@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import refuse
@@ -16,24 +19,30 @@ from ctnet.training.config import TrainingConfig
 from ctnet.training.run import RUNS, Run
 
 
-def example_data(task_name: str, counts: Mapping[str, int] | None = None, size: int = 192) -> Path:
+def example_data(
+    task_name: str, counts: Mapping[str, int] | None = None, size: tuple[int, int] | None = None
+) -> Path:
     """The data directory of a task's synthetic scenes under ``runs``; drawn when it does not exist yet.
 
     Args:
         task_name: whose ``Task.example`` draws them.
         counts: scenes per split.
-        size: width and height of a scene, pixels.
+        size: (width, height) of a scene, pixels; the task's ``example_size`` when None.
     """
     counts = dict(counts or {"train": 480, "val": 80})
     cls = load_task_class(task_name)
-    name = f"{task_name}-scenes-{size}-{'-'.join(str(count) for count in counts.values())}"
-    folder = RUNS / "data" / name
+    task = create_task(task_name, cls.example_categories)
+    size = size or cls.example_size
+    # A task that draws otherwise than it did gets new scenes: one scene's pixels tell.
+    drawn = task.example(np.random.default_rng(0), size).image
+    kind = hashlib.sha256(drawn.tobytes()).hexdigest()[:6]
+    number = "-".join(str(count) for count in counts.values())
+    folder = RUNS / "data" / f"{task_name}-scenes-{size[0]}x{size[1]}-{number}-{kind}"
     # The annotation files come last, so the folder is whole where they all exist.
     if not all(
         (folder / "annotations" / f"{cls.annotation_prefix}_{split}.json").is_file() for split in counts
     ):
-        task = create_task(task_name, cls.example_categories)
-        write_dataset(task, folder, counts, (size, size), prefix=cls.annotation_prefix)
+        write_dataset(task, folder, counts, size, prefix=cls.annotation_prefix)
     return folder
 
 

@@ -13,17 +13,13 @@ from ctnet.data.geometry import Affine, move
 from ctnet.device import choose_device
 from ctnet.evaluation.run import Settings, evaluate
 from ctnet.inference.detector import Detector
-from ctnet.recipe import SMALL
-from ctnet.records import Detections, Sample
+from ctnet.records import Sample
 from ctnet.report.draw import grid, side_by_side
 from ctnet.report.writing import write_image
+from ctnet.task import load_task_class
 from ctnet.training.data import evaluation_data, example_data
 from ctnet.training.session import Overrides, new_session
 
-#: Chosen so that two CPU cores need about three minutes.
-SCENES = {"train": 600, "val": 100}
-SIZE = 128
-EPOCHS = 10
 PICTURES = 6
 
 
@@ -65,8 +61,8 @@ def compare(
     for sample, found in zip(samples, detector([sample.image for sample in samples]), strict=True):
         height, width = sample.image.shape[:2]
         image = larger.warp(sample.image, (width * enlarge, height * enlarge))
-        records = (Detections.of_truth(sample.instances), found.above(score))
-        drawn = [task.draw(image, move(record, larger, task.point_fields)) for record in records]
+        records = (task.truth(sample.instances, sample.info), found.above(score))
+        drawn = [task.draw(image, move(record, larger, task.point_fields), sample.info) for record in records]
         pairs.append(side_by_side(drawn, ["annotated", "detected"]))
     return grid(pairs, columns=2)
 
@@ -74,7 +70,7 @@ def compare(
 def demonstrate(
     task_name: str = "ctdet",
     output: Path | None = None,
-    epochs: int = EPOCHS,
+    epochs: int | None = None,
     device: str = "auto",
     seed: int = 0,
 ) -> Demonstration | None:
@@ -83,7 +79,7 @@ def demonstrate(
     Args:
         task_name: a task that draws example scenes.
         output: the run folder; a fresh one when None.
-        epochs: passes over the scenes.
+        epochs: passes over the scenes; those of the task's ``demo_recipe`` when None.
         device: where to run.
         seed: of the training.
 
@@ -92,12 +88,14 @@ def demonstrate(
     """
     started = time.monotonic()
     choose_device(device)  # before the scenes are drawn
-    data = example_data(task_name, SCENES, SIZE)
+    cls = load_task_class(task_name)
+    epochs = epochs or cls.demo_recipe.epochs
+    data = example_data(task_name, cls.demo_scenes, cls.demo_recipe.size)
     session = new_session(
         task_name,
         data=data,
-        recipe_name="small",
-        overrides=Overrides(epochs=epochs, size=(SIZE, SIZE), batch_size=SMALL.batch_size),
+        recipe_name="demo",
+        overrides=Overrides(epochs=epochs),
         evaluate_every=max(1, epochs // 3),
         seed=seed,
         output=output,

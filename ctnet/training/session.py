@@ -13,6 +13,7 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.problems import summarize
 from ctnet.device import amp_name, choose_amp, choose_device
 from ctnet.errors import CtnetError, unknown_name
+from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
 from ctnet.recipe import Recipe
 from ctnet.task import load_task_class
@@ -41,6 +42,7 @@ class Overrides:
     warmup: int | None = None
     clip_norm: float | None = None
     ema: float | None = None
+    rotate: float | None = None
 
 
 @dataclass
@@ -85,6 +87,7 @@ def new_session(
     overrides: Overrides | None = None,
     options: Mapping[str, Any] | None = None,
     pretrained: bool = False,
+    init: Path | None = None,
     train_split: str = "train",
     val_split: str | None = "val",
     accumulate: int = 1,
@@ -116,7 +119,7 @@ def new_session(
     train, val, task = open_data(
         task_name, data, train_split, val_split, overfit, strict, dict(options or {})
     )
-    recipes = task.recipes(backbone)
+    recipes = {**task.recipes(backbone), "demo": task.demo_recipe}
     if recipe_name is None:
         recipe_name = next(iter(recipes)) if pretrained or "small" not in recipes else "small"
     if recipe_name not in recipes:
@@ -133,6 +136,7 @@ def new_session(
         options=dataclasses.asdict(task.options),
         backbone=backbone,
         pretrained=pretrained,
+        init=None if init is None else str(checkpoint_of(init).absolute()),
         data=str(data.absolute()),
         train_split=train_split,
         val_split=val_split,
@@ -162,11 +166,13 @@ def new_session(
         else ""
     )
     display.say(f"learning rate {rate:.3g} at {images_per_step} images a step{source}")
-    if not pretrained and not about.learns_from_scratch:
+    if not pretrained and init is None and not about.learns_from_scratch:
         display.say(
             f"warning: {backbone} without ImageNet weights does not take off on small data; "
             f"use --pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
+    for line in trainer.started:
+        display.say(line)
     to_evaluate = f"{len(val)} to evaluate on" if val else "none to evaluate on"
     display.say(f"{len(train)} training images, {to_evaluate}; run folder {run.path}")
     _report(train, val, data, display)
@@ -223,8 +229,10 @@ def _overridden(recipe: Recipe, overrides: Overrides) -> Recipe:
     changes = {
         name: value
         for name, value in vars(overrides).items()
-        if value is not None and name != "learning_rate"
+        if value is not None and name not in ("learning_rate", "rotate")
     }
+    if overrides.rotate is not None:
+        changes["augmentation"] = dataclasses.replace(recipe.augmentation, rotate=overrides.rotate)
     for name, kind in (("schedule", Literal["step", "cosine"]), ("optimizer", Literal["adam", "adamw"])):
         if name in changes and changes[name] not in get_args(kind):
             raise CtnetError(f"--{name} is {changes[name]!r}; it must be {' or '.join(get_args(kind))}")

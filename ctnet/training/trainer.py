@@ -32,6 +32,7 @@ from ctnet.training.config import TrainingConfig
 from ctnet.training.display import Display
 from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor
 from ctnet.training.run import Run
+from ctnet.training.start import start_from
 
 #: Work worth a checkpoint before an evaluation that might fail.
 _COSTLY_SECONDS = 120.0
@@ -67,6 +68,7 @@ class Trainer:
     Attributes:
         config, run, task: what is trained, and where it is kept.
         position: how far it got.
+        started: what was taken from ``config.init``, in words.
     """
 
     def __init__(
@@ -97,6 +99,9 @@ class Trainer:
         recipe = config.recipe
         torch.manual_seed(config.seed)
         self.model = create_model(task, config.backbone, config.pretrained)
+        # A run that continues has weights of its own, and may outlive the checkpoint it started from.
+        start = None if run.last.is_file() else config.init
+        self.started = start_from(self.model, start) if start else []
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
         self.description = Description.of(task, config.backbone, recipe.size, self.model.backbone.stride)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)

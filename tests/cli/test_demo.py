@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from ctnet.data.images import read_image
+from ctnet.recipe import DEMO
+from ctnet.tasks.ctdet import CenterDetection
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tiny: str) -> None:
-    monkeypatch.setattr("ctnet.training.demo.SCENES", {"train": 6, "val": 4})
-    monkeypatch.setattr("ctnet.training.demo.SIZE", 64)
+    monkeypatch.setattr(CenterDetection, "demo_scenes", {"train": 6, "val": 4})
+    monkeypatch.setattr(CenterDetection, "demo_recipe", dataclasses.replace(DEMO, size=(64, 64)))
     monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
 
 

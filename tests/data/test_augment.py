@@ -16,7 +16,9 @@ from ctnet.data.augment import (
 from ctnet.recipe import Augmentation
 from ctnet.records import Instances
 from ctnet.task import create_task
+from ctnet.tasks.ctdet import CenterDetection
 
+STILL = Augmentation(flip=0, scale=None, shift=0)
 TASK = create_task("ctdet", [{"id": 1, "name": "a"}])
 
 
@@ -43,8 +45,7 @@ def test_views_keep_the_crop_centre_inside_and_the_scale_in_range(seed, width, h
 
 
 def test_without_augmentation_the_view_is_the_letterbox():
-    still = Augmentation(flip=0, scale=None, shift=0)
-    view = random_view(np.random.default_rng(0), (70, 50), (64, 64), still)
+    view = random_view(np.random.default_rng(0), (70, 50), (64, 64), STILL)
     np.testing.assert_allclose(view.affine.matrix, letterbox((70, 50), (64, 64)).matrix)
     assert not view.mirrored
 
@@ -57,6 +58,46 @@ def test_a_shift_moves_the_centre_by_that_part_at_most(seed, width, height):
     )
     moved = view.affine.inverse().points(np.array([64.0, 64.0])) - [width / 2, height / 2]
     assert (np.abs(moved) <= [0.1 * width + 1e-6, 0.1 * height + 1e-6]).all()
+
+
+def test_fit_to_the_width_cuts_or_pads_top_and_bottom_alike():
+    for image_size in ((1242, 375), (1242, 200)):
+        corners = letterbox(image_size, (1280, 384), "width").points(np.array([[0.0, 0], image_size]))
+        np.testing.assert_allclose(corners[:, 0], [0, 1280], atol=1e-9)
+        np.testing.assert_allclose(corners[0, 1] + corners[1, 1], 384)
+    view = random_view(np.random.default_rng(0), (1242, 375), (1280, 384), STILL, "width")
+    np.testing.assert_allclose(view.affine.matrix, letterbox((1242, 375), (1280, 384), "width").matrix)
+
+
+def test_turns_stay_within_their_limit_and_keep_the_scale():
+    angles = []
+    for seed in range(60):
+        augmentation = Augmentation(flip=0, scale=None, shift=0, rotate=20)
+        matrix = random_view(np.random.default_rng(seed), (90, 60), (64, 64), augmentation).affine.matrix
+        angles.append(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
+        assert np.linalg.det(matrix[:, :2]) == pytest.approx((64 / 90) ** 2)
+    assert min(angles) < -15
+    assert max(angles) > 15
+    assert np.abs(angles).max() <= 20
+
+
+def test_a_task_hears_of_a_view_that_is_not_the_plain_one():
+    class Listening(CenterDetection):
+        def reframe_instances(self, instances, change):
+            heard.append(change)
+            return instances
+
+    heard = []
+    task = Listening([{"id": 1, "name": "a"}])
+    instances = Instances.of([[10, 20, 50, 40]], [0])
+    for augmentation in (STILL, Augmentation(flip=1, scale=None, shift=0)):
+        view = random_view(np.random.default_rng(0), (90, 60), (64, 64), augmentation)
+        view_instances(instances, view, task, 90)
+    assert heard == []  # a mirror image is told by mirror_instances
+    view = random_view(np.random.default_rng(0), (90, 60), (64, 64), Augmentation(flip=1, scale=(1.2, 1.2)))
+    seen = view_instances(instances, view, task, 90)
+    mirrored = letterbox((90, 60), (64, 64)).boxes(task.mirror_instances(instances, 90).boxes)
+    np.testing.assert_allclose(heard[0].boxes(mirrored), seen.boxes, rtol=1e-5)
 
 
 def test_scales_are_the_released_steps():

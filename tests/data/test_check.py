@@ -12,6 +12,8 @@ import pytest
 
 from ctnet.data import check
 from ctnet.data.check import check_dataset, pairwise_iou
+from ctnet.data.dataset import UNFIT
+from ctnet.tasks.ctdet import CenterDetection
 
 Make = Callable[..., Path]
 
@@ -23,7 +25,9 @@ def found(directory: Path, kind: str, **options: Any) -> list[str]:
     return [p.where for split in report.splits for p in (*split.problems, *split.remarks) if p.kind == kind]
 
 
-def test_every_kind_has_a_place_in_the_table(make_data: Make, document: dict[str, Any]) -> None:
+def test_every_kind_has_a_place_in_the_table(
+    make_data: Make, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     document["annotations"] += [
         {"id": 100, "image_id": 12, "category_id": 7, "bbox": [0, 0, 0, 5]},
         {"id": 101, "image_id": 12, "category_id": 9, "bbox": [0, 0, 5, 5]},
@@ -33,10 +37,13 @@ def test_every_kind_has_a_place_in_the_table(make_data: Make, document: dict[str
         {"id": 105, "image_id": 12, "category_id": 7, "bbox": [60, 0, 5, 5]},
     ]
     document["images"].append({"id": 5, "file_name": "d.jpg", "width": 60, "height": 40})
-    report = check_dataset(make_data())
+    monkeypatch.setattr(CenterDetection, "faults", lambda self, record, image: ["dull"] * (record["id"] == 9))
+    report = check_dataset(make_data(), task="ctdet")
     kinds = [problem.kind for problem in report.splits[0].problems]
-    assert set(kinds) == set(check.PROBLEMS[:7])
-    assert report.bad == len(kinds) == 7
+    assert set(kinds) == set(check.PROBLEMS[:8])
+    assert report.bad == len(kinds) == 8
+    assert found(make_data(), UNFIT, task="ctdet") == ["annotation 9 of image 40"]
+    assert found(make_data(), UNFIT) == []
     assert (report.splits[0].images, report.splits[0].annotations) == (3, 9)
     assert {remark.kind for remark in report.splits[0].remarks} <= set(check.REMARKS)
 

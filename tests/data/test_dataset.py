@@ -13,12 +13,13 @@ from ctnet.data.dataset import Dataset, ground_truth, splits
 from ctnet.data.images import ImageError
 from ctnet.errors import CtnetError
 from ctnet.records import Annotations, Instances
+from ctnet.tasks.ctdet import CenterDetection
 
 Make = Callable[..., Path]
 
 
-class Joints:
-    """As much of a task as a data set needs: one that reads a field of its own."""
+class Joints(CenterDetection):
+    """A task that reads a field of its own, and cannot use a record whose joint it does not like."""
 
     annotation_prefix = "person_keypoints"
 
@@ -27,6 +28,10 @@ class Joints:
         labels = np.full(len(annotations), image.get("calib", [0])[0])
         joints = np.array(joints, np.float32).reshape(-1, 1, 3)
         return Instances(annotations.boxes, labels, annotations.crowd, {"joints": joints})
+
+    def faults(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+        visibility = annotation.get("keypoints", [0, 0, 0])[2]
+        return [f"visibility {visibility}"] if visibility > 2 else []
 
 
 def test_sample(make_data: Make, picture: np.ndarray) -> None:
@@ -62,7 +67,9 @@ def test_annotations_and_records_are_the_files_own(make_data: Make, document: di
 
 
 def test_task_parses_its_own_fields(make_data: Make) -> None:
-    dataset = Dataset.open(make_data(), "val").with_task(Joints())  # type: ignore[arg-type]
+    dataset = Dataset.open(make_data(), "val").with_task(
+        Joints([{"id": 3, "name": "box"}, {"id": 7, "name": "ball"}])
+    )  # type: ignore[arg-type]
     assert dataset.instances(2).joints.tolist() == [[[0, 0, 0]], [[55, 35, 2]]]
     assert dataset.instances(0).labels.tolist() == [1]
     assert dataset.with_task(None).instances(0).labels.tolist() == [1]
@@ -124,15 +131,33 @@ def test_splits(make_data: Make) -> None:
             ["instances_val.json", "person_keypoints_val.json"],
             "val",
             None,
-            Joints(),
+            Joints([{"id": 3, "name": "box"}, {"id": 7, "name": "ball"}]),
             "person_keypoints_val.json",
         ),
-        (["instances_val.json", "captions_val.json"], "val", None, Joints(), "instances_val.json"),
-        (["instances_val.json", "faces_val.json"], "val", "faces", Joints(), "faces_val.json"),
+        (
+            ["instances_val.json", "captions_val.json"],
+            "val",
+            None,
+            Joints([{"id": 3, "name": "box"}, {"id": 7, "name": "ball"}]),
+            "instances_val.json",
+        ),
+        (
+            ["instances_val.json", "faces_val.json"],
+            "val",
+            "faces",
+            Joints([{"id": 3, "name": "box"}, {"id": 7, "name": "ball"}]),
+            "faces_val.json",
+        ),
         (["faces_val.json", "instances_train.json"], "val", None, None, "faces_val.json"),
         (["instances_train_small.json"], "train_small", None, None, "instances_train_small.json"),
         (["my_faces_train_small.json"], "train_small", "my_faces", None, "my_faces_train_small.json"),
-        (["val.json"], "val", None, Joints(), "val.json"),
+        (
+            ["val.json"],
+            "val",
+            None,
+            Joints([{"id": 3, "name": "box"}, {"id": 7, "name": "ball"}]),
+            "val.json",
+        ),
     ],
 )
 def test_annotation_file(
@@ -241,3 +266,19 @@ def test_real_data(shared_data: Path, name: str, split: str) -> None:
     for index in range(0, len(dataset), 10):
         info = dataset.info(index)
         assert dataset[index].image.shape == (info.height, info.width, 3)
+
+
+def test_what_the_task_cannot_use_is_left_out_and_listed(make_data: Make, document: dict[str, Any]) -> None:
+    document["annotations"][2]["keypoints"][2] = 7
+    task = Joints(document["categories"])
+    dataset = Dataset.open(make_data(), "val", task)
+    assert [str(problem) for problem in dataset.problems] == [
+        "annotation 9 of image 40: annotation unfit for the task (visibility 7)"
+    ]
+    assert [len(dataset.instances(index)) for index in range(3)] == [1, 0, 1]
+    assert [entry["category_id"] for entry in ground_truth(dataset)["annotations"]] == [7, 3]
+    assert dataset.usable.sum() == 2
+    assert dataset.subset([2]).usable.sum() == 1
+    assert len(dataset.with_task(None).instances(2)) == 2
+    with pytest.raises(CtnetError, match=r"1 bad records: 1 with annotation unfit .*visibility 7"):
+        Dataset.open(make_data(), "val", task, strict=True)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from ctnet.data.dataset import Dataset
 from ctnet.data.stats import QUANTILES, dataset_stats, split_stats
+from ctnet.tasks.ctdet import CenterDetection
 
 Make = Callable[..., Path]
 
@@ -46,3 +48,14 @@ def test_a_subset_counts_its_own_images_alone(make_data: Make) -> None:
     dataset = Dataset.open(make_data(), "val")
     assert split_stats(dataset.subset([1])).objects == 0
     assert split_stats(dataset.subset([2])).by_category == {"ball": 1, "box": 0}
+
+
+def test_a_task_adds_figures_of_its_own(make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measures(self: CenterDetection, instances: Any) -> dict[str, np.ndarray]:
+        return {"left edge, px": instances.boxes[:, 0]}
+
+    assert dataset_stats(make_data(), task="ctdet").splits[0].measures == {}
+    monkeypatch.setattr(CenterDetection, "measures", measures)
+    (split,) = dataset_stats(make_data(), task="ctdet").splits
+    np.testing.assert_allclose(split.measures["left edge, px"], np.quantile([1.5, 50], QUANTILES))
+    assert split_stats(Dataset.open(make_data(), "val")).measures == {}

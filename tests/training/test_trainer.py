@@ -408,3 +408,24 @@ def test_a_validation_split_of_other_categories_is_refused(scenes, tmp_path):
     file.write_text(json.dumps(content))
     with pytest.raises(CtnetError, match=r"split 'val' .*category id 1 is 'banana' there and 'ball' here"):
         session(data, tmp_path / "run")
+
+
+def test_a_run_starts_from_another_and_continues_without_it(scenes, tmp_path):
+    first = session(scenes, tmp_path / "first", overrides={"epochs": 1})
+    first.fit()
+    second = session(
+        scenes, tmp_path / "second", init=tmp_path / "first", overrides={"epochs": 1, "learning_rate": 1e-12}
+    )
+    assert any("backbone taken" in line for line in second.display.lines)
+    weights = checkpoint.load(tmp_path / "first" / "best.pt").weights
+    name = "backbone.layers.0.weight"
+    torch.testing.assert_close(second.trainer.model.state_dict()[name], weights[name], rtol=0, atol=0)
+    second.fit()
+    shutil.rmtree(tmp_path / "first")
+    resumed = resumed_session(tmp_path / "second", workers=0, device="cpu", display=Recorder())
+    assert resumed.trainer.started == []
+
+
+def test_a_turn_is_part_of_the_recipe(scenes, tmp_path):
+    turned = session(scenes, tmp_path / "run", overrides={"rotate": 15.0})
+    assert turned.trainer.config.recipe.augmentation.rotate == 15

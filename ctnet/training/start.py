@@ -1,0 +1,46 @@
+"""Starting a training from the weights of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ctnet.checkpoint import load, load_weights
+from ctnet.errors import CtnetError
+from ctnet.model import CenterNet
+
+
+def start_from(model: CenterNet, path: str | Path) -> list[str]:
+    """Copy what fits of a checkpoint into a network: the backbone, and heads of the same name and shape.
+
+    Args:
+        model: a fresh network.
+        path: a checkpoint of any task.
+
+    Returns:
+        What was taken and what was not: a line for the backbone, a line for the heads.
+
+    Raises:
+        CtnetError: when the checkpoint cannot be read, or its backbone is another one.
+    """
+    checkpoint = load(path)
+    taken = set(load_weights(model, checkpoint.weights, partial=True).loaded)
+    names = list(model.state_dict())
+    if not taken.issuperset(name for name in names if name.startswith("backbone.")):
+        raise CtnetError(
+            f"{path} holds the backbone {checkpoint.description.backbone}, whose weights do not fit here; "
+            f"train with --backbone {checkpoint.description.backbone}"
+        )
+    whole: list[str] = []
+    partly: list[str] = []
+    fresh: list[str] = []
+    for head in model.heads:
+        entries = [name for name in names if name.startswith("branches.") and name.split(".")[2] == head]
+        fitting = taken.intersection(entries)
+        (whole if len(fitting) == len(entries) else partly if fitting else fresh).append(head)
+    words = [
+        ("taken", whole),
+        ("taken but for the last convolution, which has another number of channels", partly),
+        ("begun anew", fresh),
+    ]
+    heads = "; ".join(f"{what}: {', '.join(found)}" for what, found in words if found)
+    return [f"started from {path} (task {checkpoint.description.task}): backbone taken", f"heads {heads}"]

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ctnet import checkpoint
+from ctnet.checkpoint import Description
+from ctnet.errors import CtnetError
+from ctnet.heads import Heatmap, Regression
+from ctnet.model import create_model
+from ctnet.training.start import start_from
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of heads a, b and c on the tiny backbone."""
+    torch.manual_seed(1)
+    model = create_model({"a": Heatmap(3), "b": Regression(2), "c": Regression(1)}, "tiny")
+    path = tmp_path / "old.pt"
+    checkpoint.save(path, Description("other", {}, [], "tiny", (64, 64)), model.state_dict())
+    return path
+
+
+def test_backbone_and_equal_heads_are_taken_and_named(saved):
+    torch.manual_seed(2)
+    model = create_model({"a": Heatmap(5), "b": Regression(2), "d": Regression(1)}, "tiny")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    lines = start_from(model, saved)
+    assert lines[0] == f"started from {saved} (task other): backbone taken"
+    assert "taken: b;" in lines[1]
+    assert "another number of channels: a;" in lines[1]
+    assert "begun anew: d" in lines[1]
+    old = checkpoint.load(saved).weights
+    for name, tensor in model.state_dict().items():
+        same = name in old and old[name].shape == tensor.shape
+        torch.testing.assert_close(tensor, old[name] if same else before[name], rtol=0, atol=0)
+
+
+def test_another_backbone_is_refused(saved):
+    model = create_model({"b": Regression(2)}, "resnet18")
+    with pytest.raises(CtnetError, match=r"holds the backbone tiny, .*train with --backbone tiny"):
+        start_from(model, saved)
