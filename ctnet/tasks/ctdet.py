@@ -42,6 +42,7 @@ class Options:
     size_weight: float = option(0.1, "weight of the size head (lambda_size)")
     offset_weight: float = option(1.0, "weight of the offset head (lambda_off)")
     class_specific_size: bool = option(False, "one pair of size channels per class")
+    dense_size: bool = option(False, "learn sizes on all cells of the Gaussians, not at the centres alone")
     radius: Literal["official", "corrected"] = option("official", "formula of the Gaussian radius")
     crowd: Literal["positive", "ignore"] = option(
         "positive", "crowd regions are objects, or only soften the penalty around them"
@@ -86,9 +87,12 @@ class CenterDetection(Task):
         radius = box_radius(size, self.options.radius)
         is_object = ~crowd if self.options.crowd == "ignore" else np.ones(len(labels), bool)
         size_value, size_weight = self._size_entries(size, labels)
+        entries = (size_value[is_object], size_weight[is_object])
         return {
             "heatmap": Peaks.of(centre, radius, labels, is_object),
-            "size": Samples.of(pixel[is_object], size_value[is_object], size_weight[is_object]),
+            "size": Samples.dense(centre[is_object], radius[is_object], *entries, grid)
+            if self.options.dense_size
+            else Samples.of(pixel[is_object], *entries),
             "offset": Samples.of(pixel[is_object], (centre - pixel)[is_object]),
         }
 
