@@ -155,7 +155,13 @@ class Samples(_Ragged):
 
     @classmethod
     def dense(
-        cls, points: np.ndarray, radius: np.ndarray, value: np.ndarray, weight: np.ndarray, grid: Grid
+        cls,
+        points: np.ndarray,
+        radius: np.ndarray,
+        value: np.ndarray,
+        weight: np.ndarray,
+        grid: Grid,
+        relative: bool = False,
     ) -> Samples:
         """Samples at every cell of the objects' Gaussians, which they count by.
 
@@ -166,6 +172,7 @@ class Samples(_Ragged):
             radius: (N,) int, cells.
             value, weight: (N, D) float, the values of each object and how much they count.
             grid: its size.
+            relative: values are (x, y) as seen from the object's pixel, and become as seen from each cell.
 
         Source: the released code's dense regression targets.
         """
@@ -177,12 +184,13 @@ class Samples(_Ragged):
         pixel = np.floor(points).astype(np.int64)[row] + step
         height = np.exp(-(step**2).sum(axis=1) / (2 * (diameter / 6) ** 2))
         inside = ((pixel >= 0) & (pixel < [grid.width, grid.height])).all(axis=1)
-        row, pixel, height = row[inside], pixel[inside], height[inside]
+        row, step, pixel, height = row[inside], step[inside], pixel[inside], height[inside]
         order = np.lexsort((row, height, pixel[:, 0], pixel[:, 1]))
         last = np.ones(len(order), bool)
         last[:-1] = (np.diff(pixel[order], axis=0) != 0).any(axis=1)
-        row, pixel, height = row[order[last]], pixel[order[last]], height[order[last]]
-        return cls.of(pixel, value[row], weight[row] * height[:, None])
+        kept = order[last]
+        seen = value[row[kept]] - step[kept] if relative else value[row[kept]]
+        return cls.of(pixel[kept], seen, weight[row[kept]] * height[kept, None])
 
     def gather(self, maps: Tensor) -> Tensor:
         """Read a dense map (B, D, H, W) at these pixels -> (M, D)."""

@@ -147,3 +147,12 @@ def test_dense_samples_equal_painting_one_object_after_the_other(seed):
     assert len(samples) == (best > 0).sum()
     none = np.zeros((0, 1))
     assert len(Samples.dense(np.zeros((0, 2)), np.zeros(0, int), none, none, grid)) == 0
+
+
+def test_relative_dense_samples_point_at_the_centre_from_every_cell():
+    centre = np.array([[6.25, 4.5]])
+    value = centre - np.floor(centre)
+    samples = Samples.dense(centre, np.array([2]), value, np.ones_like(value), Grid(9, 12), relative=True)
+    assert len(samples) == 25
+    pointed = np.stack([samples.x, samples.y], axis=1) + samples.value.numpy()
+    np.testing.assert_allclose(pointed, np.repeat(centre, 25, axis=0), rtol=1e-6)

@@ -43,6 +43,7 @@ class Options:
     offset_weight: float = option(1.0, "weight of the offset head (lambda_off)")
     class_specific_size: bool = option(False, "one pair of size channels per class")
     dense_size: bool = option(False, "learn sizes on all cells of the Gaussians, not at the centres alone")
+    dense_offset: bool = option(False, "learn on those cells also where the centre lies from there")
     radius: Literal["official", "corrected"] = option("official", "formula of the Gaussian radius")
     crowd: Literal["positive", "ignore"] = option(
         "positive", "crowd regions are objects, or only soften the penalty around them"
@@ -87,13 +88,18 @@ class CenterDetection(Task):
         radius = box_radius(size, self.options.radius)
         is_object = ~crowd if self.options.crowd == "ignore" else np.ones(len(labels), bool)
         size_value, size_weight = self._size_entries(size, labels)
+        offset = (centre - pixel)[is_object]
         entries = (size_value[is_object], size_weight[is_object])
         return {
             "heatmap": Peaks.of(centre, radius, labels, is_object),
             "size": Samples.dense(centre[is_object], radius[is_object], *entries, grid)
             if self.options.dense_size
             else Samples.of(pixel[is_object], *entries),
-            "offset": Samples.of(pixel[is_object], (centre - pixel)[is_object]),
+            "offset": Samples.dense(
+                centre[is_object], radius[is_object], offset, np.ones_like(offset), grid, True
+            )
+            if self.options.dense_offset
+            else Samples.of(pixel[is_object], offset),
         }
 
     def _size_entries(self, size: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
