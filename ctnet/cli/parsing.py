@@ -10,6 +10,11 @@ from ctnet.errors import CtnetError
 OPTION_HELP = "An option of the task, NAME=VALUE (repeatable); see `ctnet tasks show TASK`."
 DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps."
 SIZE_HELP = "Network input in pixels: 512, or WIDTHxHEIGHT."
+RESIZE_HELP = "fix: fit into the training size; keep: the image's own resolution."
+FLIP_HELP = "Average the maps with those of the mirrored image."
+MULTISCALE_HELP = "Look at 0.5, 0.75, 1, 1.25 and 1.5 times the size, and merge."
+SCALES_HELP = "Look at these sizes instead: 0.75,1."
+NMS_HELP = "none, hard, soft (Gaussian), soft-linear; soft where scales are merged, else none."
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from ctnet.cli.output import print_json, print_line
-from ctnet.cli.parsing import DEVICE_HELP, SIZE_HELP, parse_size
+from ctnet.cli.parsing import (
+    DEVICE_HELP,
+    FLIP_HELP,
+    MULTISCALE_HELP,
+    NMS_HELP,
+    RESIZE_HELP,
+    SCALES_HELP,
+    SIZE_HELP,
+    parse_size,
+)
 from ctnet.errors import CtnetError
 
 
@@ -20,9 +29,11 @@ def predict(
     ),
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to keep.")] = 0.3,
     topk: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 100,
-    resize: Annotated[
-        str, typer.Option(help="fix: fit into the training size; keep: the image's own resolution.")
-    ] = "fix",
+    flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
+    multiscale: Annotated[bool, typer.Option("--multiscale", help=MULTISCALE_HELP)] = False,
+    scales: Annotated[str | None, typer.Option(help=SCALES_HELP)] = None,
+    nms: Annotated[str | None, typer.Option(help=NMS_HELP)] = None,
+    resize: Annotated[str, typer.Option(help=RESIZE_HELP)] = "fix",
     size: Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 8,
     draw: Annotated[
@@ -38,10 +49,14 @@ def predict(
     * `ctnet predict runs/ctdet-resfpn18-1 photo.jpg folder/ -o out`
 
     * `ctnet predict best.pt street.mp4 --score 0.4`
+
+    * `ctnet predict best.pt folder/ --resize keep --flip --scales 0.75,1,1.5`
     """
     from ctnet.inference import Detector
-    from ctnet.inference.detector import resize_mode
+    from ctnet.inference.nms import nms_method
     from ctnet.inference.prediction import predict
+    from ctnet.inference.preprocessing import resize_mode
+    from ctnet.inference.settings import choose_scales
     from ctnet.inference.sources import open_sources
 
     opened = open_sources(sources)
@@ -50,6 +65,9 @@ def predict(
         opened,
         output,
         score=score,
+        flip=flip,
+        scales=choose_scales(multiscale, scales),
+        nms=None if nms is None else nms_method(nms),
         topk=topk,
         resize=resize_mode(resize),
         size=parse_size(size),

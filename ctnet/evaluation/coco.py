@@ -14,6 +14,9 @@ from ctnet.evaluation.evaluator import Evaluator
 
 ENGINES = ("faster-coco-eval", "pycocotools")
 
+#: The IoUs that AP is the mean over.
+IOUS = tuple(hundredths / 100 for hundredths in range(50, 100, 5))
+
 
 class CocoBoxEvaluator(Evaluator):
     """Average precision and recall as the COCO challenge defines them.
@@ -73,6 +76,27 @@ class CocoBoxEvaluator(Evaluator):
         defined = {name: values[values > -1] for name, values in figures.items()}
         return {name: float(values.mean()) for name, values in defined.items() if values.size}
 
+    def curves(self) -> dict[str, Any]:
+        """Precision at the 101 recalls 0, 0.01 ... 1: of every class that has objects, at every IoU.
+
+        Objects of all sizes, 100 detections of a class per image, as in ``AP``.
+        """
+        precision, _, category_ids = self._curves()
+        classes = {
+            name: {
+                f"{iou:.2f}": [round(value, 6) for value in precision[row, :, column, 0, 2].tolist()]
+                for row, iou in enumerate(IOUS)
+            }
+            for category_id, name in zip(self.category_ids, self.class_names, strict=True)
+            if precision[0, 0, (column := category_ids.index(category_id)), 0, 2] > -1
+        }
+        return {
+            "metric": "coco",
+            "iou": list(IOUS),
+            "recall": [percent / 100 for percent in range(101)],
+            "precision": classes,
+        }
+
     def _curves(self) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Run the engine: precision, recall, and the category id of each class column."""
         if self.engine == "pycocotools":
@@ -84,7 +108,11 @@ class CocoBoxEvaluator(Evaluator):
 
         images = [{"id": image_id} for image_id in self._image_names]
         categories = [{"id": category_id} for category_id in self.category_ids]
-        found = self.results()
+        found = [
+            entry
+            for image_id in sorted(self._detections)
+            for entry in self._detections[image_id].to_coco(image_id, self.category_ids)
+        ]
         for number, entry in enumerate(found, start=1):  # the engines read an id of 0 as "not matched"
             entry.update(id=number, area=entry["bbox"][2] * entry["bbox"][3], iscrowd=0)
         sides = []

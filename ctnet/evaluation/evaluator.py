@@ -88,13 +88,19 @@ class Evaluator(ABC):
     def compute(self) -> dict[str, float]:
         """The figures by name. A figure that is not defined (no such object exists) is left out."""
 
-    def results(self) -> list[dict[str, Any]]:
-        """All detections as a COCO results file has them, ordered by image; boxes xywh, not rounded."""
-        return [
-            entry
-            for image_id in sorted(self._detections)
-            for entry in self._detections[image_id].to_coco(image_id, self.category_ids)
-        ]
+    def curves(self) -> dict[str, Any]:
+        """Precision against recall, as plain values for a JSON file.
+
+        Raises:
+            CtnetError: when the metric has none to give.
+        """
+        raise CtnetError(f"{type(self).__name__} gives no curves; they are for the metric coco")
+
+    def classes_without_objects(self) -> list[str]:
+        """Names of the classes that the ground truth has no object of (crowds aside): they have no figure."""
+        present = {annotation["category_id"] for annotation in self._annotations if not annotation["iscrowd"]}
+        columns = zip(self.category_ids, self.class_names, strict=True)
+        return [name for category_id, name in columns if category_id not in present]
 
     def _checked_annotations(self, ground_truth: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Own copies of the annotations that count, with what COCO leaves optional filled in."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctnet.data.dataset import Dataset
 from ctnet.data.geometry import Affine, move
-from ctnet.inference.detector import Preprocessor
+from ctnet.inference.preprocessing import Preprocessor
 from ctnet.records import Detections, Instances
 from ctnet.targets import Grid, Target
 from ctnet.task import Task

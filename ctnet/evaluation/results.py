@@ -1,68 +1,110 @@
-"""Measuring a COCO results file, whoever made it."""
+"""Measuring a COCO results file, whoever made it, for any task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ctnet.data.dataset import Dataset
 from ctnet.errors import CtnetError
-from ctnet.evaluation.coco import CocoBoxEvaluator
 from ctnet.evaluation.evaluator import Evaluator
+from ctnet.evaluation.run import Evaluation, measure
+from ctnet.files import read_json
+from ctnet.inference.timing import StageTimes
 from ctnet.records import Detections
+from ctnet.task import Task
 
 
 def evaluate_results(
-    ground_truth: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
-    evaluator: Callable[..., Evaluator] = CocoBoxEvaluator,
-    **options: Any,
-) -> dict[str, float]:
-    """Measure the boxes of a results file.
+    dataset: Dataset, task: Task, path: str | Path, metric: str | None = None, engine: str | None = None
+) -> Evaluation:
+    """Measure a results file.
 
     Args:
-        ground_truth: the content of a COCO annotation file.
-        results: the content of a COCO results file: image_id, category_id, bbox (xywh) and score each.
-        evaluator: makes the evaluator from ground truth, category ids and class names.
-        options: further arguments for ``evaluator`` (``engine="pycocotools"``, ``metric="voc10"``).
-
-    Returns:
-        The evaluator's figures.
+        dataset: the ground truth.
+        task: reads the entries (``Task.read_results``) and gives the evaluator; its categories are the
+            data set's.
+        path: a JSON list of entries: image_id, category_id, score and what the task needs (a bbox, xywh).
+        metric, engine: see ``Task.evaluator``.
 
     Raises:
-        CtnetError: naming the entry that lacks something or whose image or category is unknown.
+        CtnetError: when the file cannot be read or is empty, and naming the entry that lacks something, holds
+            NaN or infinities, or whose image or category is unknown.
     """
-    categories = sorted(ground_truth["categories"], key=lambda category: int(category["id"]))
-    category_ids = [int(category["id"]) for category in categories]
-    measure = evaluator(ground_truth, category_ids, [str(c["name"]) for c in categories], **options)
-    for image_id, detections in _by_image(results, category_ids).items():
-        measure.update(image_id, detections)
-    return measure.compute()
+    evaluator = task.evaluator(dataset, metric=metric, engine=engine)
+    found = read_results(read_json(path), task, dataset.image_ids.tolist(), str(path))
+    return measure(found.items(), evaluator, len(found), "measuring", [], StageTimes(images=len(found)))
 
 
-def _by_image(results: Sequence[Mapping[str, Any]], category_ids: Sequence[int]) -> dict[int, Detections]:
-    label_of = {category_id: label for label, category_id in enumerate(category_ids)}
-    rows: dict[int, list[tuple[list[float], float, int]]] = {}
-    for index, entry in enumerate(results):
-        try:
-            image_id, category_id = int(entry["image_id"]), entry["category_id"]
-            bbox, score = [float(value) for value in entry["bbox"]], float(entry["score"])
-            x, y, width, height = bbox
-        except (KeyError, TypeError, ValueError) as error:
-            raise CtnetError(
-                f"entry {index} of the results needs image_id, category_id, a bbox of four numbers and "
-                f"a score ({type(error).__name__}: {error})"
-            ) from error
-        if category_id not in label_of:
-            raise CtnetError(
-                f"entry {index} of the results has category id {category_id!r}, which the ground truth "
-                "lacks; are these results of another data set?"
-            )
-        rows.setdefault(image_id, []).append(([x, y, x + width, y + height], score, label_of[category_id]))
-    detections = {}
-    for image_id, found in rows.items():
-        boxes, scores, labels = zip(*found, strict=True)
-        # Kept in double precision: a file's boxes should measure exactly as they stand there.
-        detections[image_id] = Detections(np.array(boxes), np.array(scores), np.array(labels, np.int64))
-    return detections
+def read_results(
+    entries: Any, task: Task, image_ids: Collection[int], source: str = "the results"
+) -> dict[int, Detections]:
+    """The entries of a results file as detections by image id.
+
+    Args:
+        entries: the content of the file.
+        task: reads them.
+        image_ids: those of the data set.
+        source: the file's name, for messages.
+
+    Raises:
+        CtnetError: see ``evaluate_results``.
+    """
+    if not isinstance(entries, list):
+        raise CtnetError(
+            f"{source} is no list of results but a {type(entries).__name__}; COCO's results file is a list "
+            "of objects with image_id, category_id, bbox and score"
+        )
+    if not entries:
+        raise CtnetError(f"{source} holds no detection at all, so there is nothing to measure")
+    known_images, known_categories = set(image_ids), set(task.category_ids.tolist())
+    rows: dict[int, list[int]] = {}
+    for index, entry in enumerate(entries):
+        if fault := _fault(entry, known_images, known_categories):
+            raise CtnetError(f"entry {index} of {source} {fault}")
+        rows.setdefault(int(entry["image_id"]), []).append(index)
+    return {image_id: _read(entries, mine, task, source) for image_id, mine in rows.items()}
+
+
+def images_without_results(evaluator: Evaluator, dataset: Dataset) -> int:
+    """How many images of a data set nothing was found in."""
+    state = evaluator.state()
+    return sum(not len(state.get(image_id, ())) for image_id in dataset.image_ids.tolist())
+
+
+def _fault(entry: Any, images: Collection[int], categories: Collection[int]) -> str | None:
+    """What is wrong with an entry, as the end of a sentence that names it."""
+    if not isinstance(entry, dict):
+        return f"is no object with image_id, category_id and score but {str(entry)[:40]!r}"
+    for name, known, mend in (
+        ("image_id", images, f"which has {len(images)} images; are these results of another split?"),
+        ("category_id", categories, f"which has {len(categories)}; are these results of another data set?"),
+    ):
+        if name not in entry:
+            return f"has no {name}"
+        value = entry[name]
+        if not isinstance(value, (int, float)) or value not in known:
+            return f"has {name} {value!r}, which is not in the ground truth, {mend}"
+    for name, value in entry.items():
+        numbers = value if isinstance(value, list) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            return f"(image {entry['image_id']}) has NaN or infinity as {name}"
+    return None
+
+
+def _read(entries: Sequence[Mapping[str, Any]], rows: Sequence[int], task: Task, source: str) -> Detections:
+    try:
+        return task.read_results([entries[row] for row in rows])
+    except (KeyError, TypeError, ValueError):
+        for row in rows:  # which one is it?
+            try:
+                task.read_results([entries[row]])
+            except (KeyError, TypeError, ValueError) as error:
+                raise CtnetError(
+                    f"entry {row} of {source} (image {entries[row]['image_id']}) is no result of task "
+                    f"{task.name} ({type(error).__name__}: {error}); it needs image_id, category_id, "
+                    "a bbox of four numbers, a score, and what else the task writes"
+                ) from error
+        raise

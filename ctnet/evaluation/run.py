@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ctnet.data.dataset import Dataset
@@ -13,33 +16,34 @@ from ctnet.data.images import ImageError
 from ctnet.data.loader import Failure, prepare_worker
 from ctnet.data.problems import Problem
 from ctnet.errors import CtnetError
-from ctnet.inference.detector import Detector, Prepared, Preprocessor, Resize
+from ctnet.evaluation.evaluator import Evaluator
+from ctnet.evaluation.ranks import Ranks
+from ctnet.inference.detector import Detector
+from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.timing import StageTimes
 from ctnet.progress import track
 from ctnet.records import Detections
+from ctnet.task import Task
+
+#: Is given the activated maps of a batch at one scale, whose they are, and the scale.
+KeepMaps = Callable[[Mapping[str, Tensor], Sequence[Prepared], float], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Choices at test time.
+class Settings(DetectionSettings):
+    """Choices at test time, and how to go about the data set.
 
     Attributes:
-        resize: "fix" or "keep", see ``Preprocessor``.
-        size: (width, height) for "fix"; the training size when None.
-        topk: detections per image.
         batch_size: images a forward pass, where their sizes agree.
         workers: processes that read and resize; 0 reads in the calling process.
         metric, engine: see ``Task.evaluator``.
-        amp: type for autocast.
     """
 
-    resize: Resize = "fix"
-    size: tuple[int, int] | None = None
-    topk: int = 100
     batch_size: int = 8
     workers: int = 0
     metric: str | None = None
     engine: str | None = None
-    amp: torch.dtype | None = None
 
 
 @dataclass
@@ -50,15 +54,30 @@ class Evaluation:
         metrics: figures by name.
         main_metric: the name of the one that counts.
         problems: images that could not be read; nothing was found in them, as the figures say.
+        times: how long it took, by stage.
+        evaluator: holds all detections (in the first process), and what else they can tell.
     """
 
     metrics: dict[str, float]
     main_metric: str
     problems: list[Problem] = field(default_factory=list)
+    times: StageTimes = field(default_factory=StageTimes, compare=False)
+    evaluator: Evaluator | None = field(default=None, compare=False, repr=False)
+
+    def results(self, task: Task) -> list[dict[str, Any]]:
+        """All detections as a COCO results file has them, ordered by image."""
+        assert self.evaluator is not None
+        state = self.evaluator.state()
+        return [entry for image_id in sorted(state) for entry in task.results(image_id, state[image_id])]
 
 
 def evaluate(
-    detector: Detector, dataset: Dataset, settings: Settings | None = None, describe: str = "evaluating"
+    detector: Detector,
+    dataset: Dataset,
+    settings: Settings | None = None,
+    describe: str = "evaluating",
+    ranks: Ranks | None = None,
+    keep_maps: KeepMaps | None = None,
 ) -> Evaluation:
     """Detect in every image of a data set and measure.
 
@@ -67,54 +86,122 @@ def evaluate(
         dataset: images and ground truth; its categories must be the detector's.
         settings: choices at test time.
         describe: words for the progress display.
+        ranks: the processes that share the work and all call this; None: this one does it all. The figures
+            are the same, and all get them; detections, problems and times are the first one's to have.
+        keep_maps: see ``Detector.detect``.
     """
-    settings = settings or Settings()
+    settings, ranks = settings or Settings(), ranks or Ranks()
     evaluator = detector.task.evaluator(dataset, metric=settings.metric, engine=settings.engine)
     problems: list[Problem] = []
-    found = detect_all(detector, dataset, settings, problems)
-    for image_id, detections in track(found, describe, total=len(dataset)):
+    times = StageTimes()
+    found = detect_all(detector, dataset, settings, problems, times, ranks, keep_maps)
+    return measure(found, evaluator, len(dataset), describe, problems, times, ranks)
+
+
+def measure(
+    found: Iterable[tuple[int, Detections]],
+    evaluator: Evaluator,
+    total: int,
+    describe: str,
+    problems: list[Problem],
+    times: StageTimes,
+    ranks: Ranks | None = None,
+) -> Evaluation:
+    """Hand detections to an evaluator as they come, and compute when all processes are done.
+
+    Args:
+        found: (image id, detections), this process's share; while it is drawn from, ``problems`` and
+            ``times`` may fill.
+        evaluator: takes them in.
+        total: number of images, for the progress display.
+        describe: words for it.
+        problems, times: become part of the result.
+        ranks: see ``evaluate``.
+    """
+    ranks = ranks or Ranks()
+    begun = time.perf_counter()
+    share = -(-total // ranks.count)
+    for image_id, detections in track(found, describe, total=share) if ranks.is_first else found:
         evaluator.update(image_id, detections)
-    return Evaluation(evaluator.compute(), evaluator.main_metric, problems)
+    times.passed = time.perf_counter() - begun
+    parts = ranks.gather((evaluator.state() if ranks.count > 1 else {}, problems, times))
+    metrics: dict[str, float] = {}
+    if ranks.is_first:
+        evaluator.merge(state for state, _, _ in parts)
+        problems = [problem for _, more, _ in parts for problem in more]
+        for _, _, other in parts[1:]:
+            times.add(other)
+        metrics = evaluator.compute()
+    return Evaluation(ranks.spread(metrics), evaluator.main_metric, problems, times, evaluator)
 
 
 def detect_all(
-    detector: Detector, dataset: Dataset, settings: Settings, problems: list[Problem]
+    detector: Detector,
+    dataset: Dataset,
+    settings: Settings,
+    problems: list[Problem],
+    times: StageTimes | None = None,
+    ranks: Ranks | None = None,
+    keep_maps: KeepMaps | None = None,
 ) -> Iterator[tuple[int, Detections]]:
-    """Yield (image id, detections) of all images; those that cannot be read go to ``problems``."""
-    reading = _Reading(dataset, detector.preprocessor(settings.resize, settings.size))
+    """Yield (image id, detections) of all images; those that cannot be read go to ``problems``.
+
+    Args:
+        detector, dataset, settings, ranks, keep_maps: see ``evaluate``.
+        problems: is added to.
+        times: is added to.
+    """
+    times = StageTimes() if times is None else times
+    preprocess = detector.preprocessor(settings.resize, settings.size)
     loader = DataLoader(
-        reading,
-        batch_sampler=_batches_of_one_size(dataset, settings),
+        _Reading(dataset, preprocess, settings.scales),
+        batch_sampler=(ranks or Ranks()).share(_batches_of_one_size(dataset, settings)),
         collate_fn=_as_list,
         num_workers=settings.workers,
         worker_init_fn=prepare_worker if settings.workers else None,
     )
     for items in loader:
+        batch = []
         for item in items:
             if isinstance(item, Failure):
                 raise CtnetError(item.text)
-        problems += [item for item in items if isinstance(item, Problem)]
-        batch = [item for item in items if isinstance(item, Prepared)]
+            if isinstance(item, Problem):
+                problems.append(item)
+            else:
+                times.add(item.times)
+                batch.append(item.views)
         if batch:
-            results = detector.detect(batch, settings.topk, settings.amp)
-            yield from zip((prepared.info.image_id for prepared in batch), results, strict=True)
+            results = detector.detect(batch, settings, times, keep_maps)
+            yield from zip((views[0].info.image_id for views in batch), results, strict=True)
 
 
-class _Reading(torch.utils.data.Dataset[Prepared | Problem | Failure]):
-    def __init__(self, dataset: Dataset, preprocess: Preprocessor) -> None:
-        self.dataset, self.preprocess = dataset, preprocess
+@dataclass(frozen=True)
+class _Read:
+    """An image at every scale, and how long that took."""
+
+    views: tuple[Prepared, ...]
+    times: StageTimes
+
+
+class _Reading(torch.utils.data.Dataset[_Read | Problem | Failure]):
+    def __init__(self, dataset: Dataset, preprocess: Preprocessor, scales: Sequence[float]) -> None:
+        self.dataset, self.preprocess, self.scales = dataset, preprocess, scales
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Prepared | Problem | Failure:
+    def __getitem__(self, index: int) -> _Read | Problem | Failure:
+        times = StageTimes()
         try:
-            sample = self.dataset[index]
+            with times.stage("load"):
+                sample = self.dataset[index]
         except ImageError as error:
             return Problem("unreadable image", self.dataset.info(index).file_name, str(error))
         except CtnetError as error:
             return Failure(str(error))
-        return self.preprocess(sample.image, sample.info)
+        with times.stage("pre"):
+            views = self.preprocess.views(sample.image, sample.info, self.scales)
+        return _Read(views, times)
 
 
 def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]]:
@@ -128,5 +215,5 @@ def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]
     return [group[i : i + step] for group in groups.values() for i in range(0, len(group), step)]
 
 
-def _as_list(items: list[Prepared | Problem | Failure]) -> list[Prepared | Problem | Failure]:
+def _as_list(items: list[_Read | Problem | Failure]) -> list[_Read | Problem | Failure]:
     return items

@@ -1,5 +1,8 @@
 """From images to detections."""
 
-from ctnet.inference.detector import Detector, Prepared
+from ctnet.inference.detector import Detector
+from ctnet.inference.preprocessing import Placement, Prepared, Preprocessor
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.timing import StageTimes
 
-__all__ = ["Detector", "Prepared"]
+__all__ = ["DetectionSettings", "Detector", "Placement", "Prepared", "Preprocessor", "StageTimes"]

@@ -2,85 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ctnet.checkpoint import Description, load, load_model
-from ctnet.data.augment import letterbox
-from ctnet.data.geometry import Affine, move
 from ctnet.data.images import read_image
 from ctnet.device import autocast, choose_device, normalise
 from ctnet.errors import CtnetError
+from ctnet.inference.decoding import decode
+from ctnet.inference.nms import Nms, merge
+from ctnet.inference.preprocessing import Prepared, Preprocessor, Resize, resize_mode
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
 from ctnet.records import Detections, ImageInfo
 from ctnet.task import Task
 
-Resize = Literal["fix", "keep"]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """One image as the network takes it.
-
-    Attributes:
-        input: (H, W, 3) uint8, RGB; H and W divisible by the backbone's divisor.
-        affine: image pixels -> input pixels.
-        info: identity and size of the image.
-    """
-
-    input: np.ndarray
-    affine: Affine
-    info: ImageInfo
-
-
-@dataclass(frozen=True)
-class Preprocessor:
-    """Resizes and pads images; small enough to be sent to worker processes.
-
-    Attributes:
-        resize: "fix" fits the whole image into ``size``; "keep" keeps its resolution and pads it to the
-            divisor, as the paper's evaluation does.
-        size: (width, height) of the input for "fix", pixels.
-        divisor: what the network's input sides are multiples of.
-    """
-
-    resize: Resize
-    size: tuple[int, int]
-    divisor: int
-
-    def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
-        """Prepare one image.
-
-        Args:
-            image: (H, W, 3) uint8, RGB.
-            info: identity and size of the image.
-            scale: the image is resized by this factor first.
-
-        Source: the released code's preprocessing, in two steps (resize, then pad or warp) as there.
-        """
-        import cv2
-
-        height, width = image.shape[:2]
-        new_width, new_height = int(width * scale), int(height * scale)
-        if (new_width, new_height) != (width, height):
-            image = np.asarray(cv2.resize(image, (new_width, new_height)))
-        if self.resize == "keep":
-            # One more divisor when the side is a multiple already: the released evaluation pads so.
-            size = tuple((side | (self.divisor - 1)) + 1 for side in (new_width, new_height))
-            middle = (new_width // 2, new_height // 2)
-            affine = Affine.centred(middle, size[0], size)  # type: ignore[arg-type]
-        else:
-            size = self.size
-            unscaled = letterbox((width, height), size)
-            factor = unscaled.matrix[0, 0]
-            affine = Affine.centred((new_width / 2, new_height / 2), size[0] / factor, size)
-        warped = affine.warp(image, size)  # type: ignore[arg-type]
-        return Prepared(warped, affine.after(Affine.scaling(scale)), info)
+#: One image at every scale.
+Views = Sequence[Prepared]
 
 
 class Detector:
@@ -127,93 +72,144 @@ class Detector:
         divisor = self.model.backbone.divisor
         size = size or self.description.size
         check_input_size(size, divisor, self.description.backbone)
-        return Preprocessor(resize, size, divisor)
+        return Preprocessor(resize, size, divisor, self.task.fit)
 
     def __call__(
         self,
         images: np.ndarray | str | Path | Iterable[np.ndarray | str | Path],
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        nms: Nms | None = None,
         topk: int = 100,
         resize: Resize = "fix",
         size: tuple[int, int] | None = None,
         batch_size: int = 8,
+        records: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Detections]:
         """Detect in one image or several, of any sizes.
 
         Args:
             images: (H, W, 3) uint8 RGB arrays or files, one or many.
-            topk: detections per image.
-            resize: "fix" (the training size) or "keep" (the image's own resolution).
-            size: (width, height) for "fix"; the training size when None.
+            flip, scales, nms, topk, resize, size: see ``DetectionSettings``.
             batch_size: images a forward pass.
+            records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
+                say), for tasks that lift detections out of the picture.
 
         Returns:
             One record per image, in order, best detection first, boxes in pixels of that image.
 
         Raises:
-            CtnetError: for an image that cannot be read, or a size that does not fit.
+            CtnetError: for an image that cannot be read, or settings that do not fit.
         """
         single = isinstance(images, (np.ndarray, str, Path))
         sources = [images] if single else list(images)  # type: ignore[arg-type]
+        if records is not None and len(records) != len(sources):
+            raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
+        settings = DetectionSettings(flip, tuple(scales), nms, topk, resize, size)
         preprocess = self.preprocessor(resize, size)
-        waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
+        waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
         found: dict[int, Detections] = {}
 
-        def flush(shape: tuple[int, ...]) -> None:
-            group = waiting.pop(shape)
-            results = self.detect([prepared for _, prepared in group], topk)
-            found.update(zip((position for position, _ in group), results, strict=True))
+        def flush(shapes: tuple[Any, ...]) -> None:
+            positions, batch = zip(*waiting.pop(shapes), strict=True)
+            found.update(zip(positions, self.detect(batch, settings), strict=True))
 
         for position, source in enumerate(sources):
-            prepared = preprocess(*_opened(source, position))  # type: ignore[arg-type]
-            group = waiting.setdefault(prepared.input.shape, [])
-            group.append((position, prepared))
-            if len(group) == batch_size:
-                flush(prepared.input.shape)
-        for shape in list(waiting):
-            flush(shape)
+            image, info = _opened(source, position, records[position] if records else {})  # type: ignore[arg-type]
+            views = preprocess.views(image, info, settings.scales)
+            shapes = tuple(view.input.shape for view in views)
+            waiting.setdefault(shapes, []).append((position, views))
+            if len(waiting[shapes]) == batch_size:
+                flush(shapes)
+        for shapes in list(waiting):
+            flush(shapes)
         return [found[position] for position in range(len(sources))]
 
-    @torch.inference_mode()
     def detect(
-        self, batch: Sequence[Prepared], topk: int = 100, amp: torch.dtype | None = None
+        self,
+        batch: Sequence[Views],
+        settings: DetectionSettings,
+        times: StageTimes | None = None,
+        keep_maps: Callable[[Mapping[str, Tensor], Sequence[Prepared], float], None] | None = None,
     ) -> list[Detections]:
-        """Detections of images whose inputs have one size, in pixels of each image.
+        """Detections of images that were prepared at every scale, in pixels of each image.
 
         Args:
-            batch: prepared images.
-            topk: detections per image.
-            amp: type for autocast; None for full precision.
+            batch: per image one input a scale, as ``Preprocessor.views`` gives them; the inputs of one scale
+                have one size.
+            settings: scales, flip, nms, topk and amp count here.
+            times: takes in how long the stages take.
+            keep_maps: is given the activated maps of every scale, whose they are, and the scale.
 
         Raises:
             CtnetError: when the network gives NaN or infinities.
         """
-        stacked = torch.from_numpy(np.stack([prepared.input for prepared in batch])).to(self.device)
-        inputs = normalise(stacked, self.description.mean, self.description.std)
-        with autocast(self.device, amp):
-            maps = self.model.activated(inputs)
-        if not torch.stack([values.isfinite().all() for values in maps.values()]).all():
+        times = StageTimes() if times is None else times
+        looks = []
+        for scale, prepared in zip(settings.scales, zip(*batch, strict=True), strict=True):
+            maps = self.maps(prepared, settings.flip, settings.amp, times)
+            if keep_maps is not None:
+                keep_maps(maps, prepared, scale)
+            looks.append(decode(self.task, maps, prepared, settings.topk, self.description.stride, times))
+        times.images += len(batch)
+        with times.stage("post"):
+            return [merge(parts, settings.suppression, settings.topk) for parts in zip(*looks, strict=True)]
+
+    @torch.inference_mode()
+    def maps(
+        self,
+        batch: Sequence[Prepared],
+        flip: bool = False,
+        amp: torch.dtype | None = None,
+        times: StageTimes | None = None,
+    ) -> dict[str, Tensor]:
+        """What the network says: activated maps (B, C, H, W) float32 on the device, ready to be decoded.
+
+        Args:
+            batch: inputs of one size.
+            flip: average with the mirrored input, where the heads allow it.
+            amp: type for autocast; None for full precision.
+            times: takes in how long the stages take.
+
+        Raises:
+            CtnetError: when the network gives NaN or infinities.
+
+        Source: section 4 and appendix, flip testing: maps are averaged before decoding.
+        """
+        times = StageTimes() if times is None else times
+        with times.stage("pre"):
+            stacked = torch.from_numpy(np.stack([prepared.input for prepared in batch])).to(self.device)
+            inputs = normalise(stacked, self.description.mean, self.description.std)
+        with times.stage("network"):
+            with autocast(self.device, amp):
+                maps = self._averaged(inputs) if flip else self.model.activated(inputs)
+            # Reading this one value back waits for the device, so the stage's time is the network's own.
+            finite = bool(torch.stack([values.isfinite().all() for values in maps.values()]).all())
+        if not finite:
             names = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
             raise CtnetError(
                 f"the network gives NaN or infinities ({names}); it diverged, or its weights are damaged"
             )
-        results = []
-        for prepared, detections in zip(batch, self.task.decode(maps, topk).per_image(), strict=True):
-            to_grid = Affine.scaling(1 / self.description.stride).after(prepared.affine)
-            detections = move(detections, to_grid.inverse(), self.task.point_fields)
-            results.append(self.task.lift(detections, prepared.info))
-        return results
+        return maps
 
+    def _averaged(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Maps of inputs averaged with those of their mirror images, seen in the mirror again."""
+        plain, mirrored = self._both(inputs, inputs.flip(3))
+        averaged = {}
+        for name, head in self.task.heads.items():
+            back = head.mirror(mirrored[name])
+            averaged[name] = plain[name] if back is None else (plain[name] + back) / 2
+        return averaged
 
-def resize_mode(text: str) -> Resize:
-    """Check the name of a resize mode.
-
-    Raises:
-        CtnetError: for another name.
-    """
-    for mode in get_args(Resize):
-        if text == mode:
-            return cast(Resize, mode)
-    raise CtnetError(f"resize is {text!r}; it must be fix or keep")
+    def _both(self, one: Tensor, other: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Maps of two batches in one forward pass, or in two where the device has no memory for one."""
+        maps = None
+        with suppress(torch.OutOfMemoryError):
+            maps = self.model.activated(torch.cat([one, other]))
+        if maps is None:  # out here nothing of the failed pass is held any more
+            return self.model.activated(one), self.model.activated(other)
+        count = len(one)
+        return ({name: m[:count] for name, m in maps.items()}, {name: m[count:] for name, m in maps.items()})
 
 
 def checkpoint_of(path: str | Path) -> Path:
@@ -233,11 +229,13 @@ def checkpoint_of(path: str | Path) -> Path:
     )
 
 
-def _opened(source: np.ndarray | str | Path, position: int) -> tuple[np.ndarray, ImageInfo]:
+def _opened(
+    source: np.ndarray | str | Path, position: int, record: Mapping[str, Any]
+) -> tuple[np.ndarray, ImageInfo]:
     image = source if isinstance(source, np.ndarray) else read_image(source)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise CtnetError(
             f"image {position} is {image.dtype} {image.shape}; it must be uint8 (height, width, 3), RGB"
         )
     name = "" if isinstance(source, np.ndarray) else str(source)
-    return image, ImageInfo(position, name, image.shape[1], image.shape[0])
+    return image, ImageInfo(position, name, image.shape[1], image.shape[0], record)

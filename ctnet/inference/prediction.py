@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +14,12 @@ import numpy as np
 
 from ctnet.errors import CtnetError, os_error
 from ctnet.files import write_json
-from ctnet.inference.detector import Detector, Resize
+from ctnet.inference.detector import Detector
+from ctnet.inference.nms import Nms
+from ctnet.inference.preprocessing import Resize
 from ctnet.inference.sources import Frame, Source
 from ctnet.progress import track
-from ctnet.records import Detections
+from ctnet.records import Detections, ImageInfo
 from ctnet.report.writing import write_image
 
 
@@ -47,6 +50,9 @@ def predict(
     folder: Path,
     *,
     score: float = 0.3,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+    nms: Nms | None = None,
     topk: int = 100,
     resize: Resize = "fix",
     size: tuple[int, int] | None = None,
@@ -60,7 +66,7 @@ def predict(
         sources: see ``open_source``.
         folder: is made; gets a picture per image (a video per video) and the two JSON files.
         score: lowest score that is drawn and written.
-        topk, resize, size, batch_size: see ``Detector.__call__``.
+        flip, scales, nms, topk, resize, size, batch_size: see ``Detector.__call__``.
         draw: False writes the JSON files alone.
 
     Raises:
@@ -68,16 +74,27 @@ def predict(
     """
     done = Prediction(folder)
     names = _Names(sources)
+    look = partial(
+        detector,
+        flip=flip,
+        scales=scales,
+        nms=nms,
+        topk=topk,
+        resize=resize,
+        size=size,
+        batch_size=batch_size,
+    )
     try:
         for source in sources:
             writer = _writer(folder, source, names) if draw else None
             try:
                 frames = track(source, f"detecting in {source.name}", total=source.length)
-                for frame, detections in _detected(detector, frames, done, batch_size, topk, resize, size):
+                for image, name, detections in _detected(look, frames, done, batch_size):
+                    info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0])
                     kept = detections.above(score)
-                    _record(done, detector, source, frame, kept)
+                    _record(done, detector, source, info, kept)
                     if writer is not None:
-                        writer.write(frame.name, detector.task.draw(frame.image, kept))  # type: ignore[arg-type]
+                        writer.write(name, detector.task.draw(image, kept, info))
             finally:
                 if writer is not None:
                     done.pictures += writer.close()
@@ -89,31 +106,26 @@ def predict(
 
 
 def _record(
-    done: Prediction, detector: Detector, source: Source, frame: Frame, detections: Detections
+    done: Prediction, detector: Detector, source: Source, info: ImageInfo, detections: Detections
 ) -> None:
-    assert frame.image is not None
-    image_id = len(done.images) + 1
-    height, width = frame.image.shape[:2]
-    names = {"file_name": frame.name, "source": source.name}
-    done.images.append({"id": image_id, **names, "width": width, "height": height})
-    done.results += detector.task.results(image_id, detections)
+    names = {"file_name": info.file_name, "source": source.name}
+    done.images.append({"id": info.image_id, **names, "width": info.width, "height": info.height})
+    done.results += detector.task.results(info.image_id, detections)
 
 
 def _detected(
-    detector: Detector,
+    look: Callable[[list[np.ndarray]], list[Detections]],
     frames: Iterator[Frame],
     done: Prediction,
     batch_size: int,
-    topk: int,
-    resize: Resize,
-    size: tuple[int, int] | None,
-) -> Iterator[tuple[Frame, Detections]]:
+) -> Iterator[tuple[np.ndarray, str, Detections]]:
     for _, chunk in groupby(enumerate(frames), key=lambda numbered: numbered[0] // batch_size):
         group = [frame for _, frame in chunk]
         done.problems += [frame.problem for frame in group if frame.image is None]
-        good = [frame for frame in group if frame.image is not None]
-        found = detector([frame.image for frame in good], topk, resize, size, batch_size)  # type: ignore[misc]
-        yield from zip(good, found, strict=True)
+        good = [(frame.image, frame.name) for frame in group if frame.image is not None]
+        found = look([image for image, _ in good])
+        for (image, name), detections in zip(good, found, strict=True):
+            yield image, name, detections
 
 
 class _Names:

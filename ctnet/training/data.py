@@ -71,11 +71,11 @@ def evaluation_data(detector: Detector, path: Path, data: Path | None, split: st
             split, overfit = config.train_split, config.overfit
         split = split or config.val_split
     dataset = Dataset.open(data, split or "val", task)
-    _check_categories(dataset, task, data)
+    check_categories(dataset, task, data)
     return dataset.subset(range(min(overfit, len(dataset)))) if overfit else dataset
 
 
-def _check_categories(dataset: Dataset, task: Task, source: Path) -> None:
+def check_categories(dataset: Dataset, task: Task, source: Path) -> None:
     """Refuse data whose category ids or names are not the task's."""
     theirs = {int(category["id"]): str(category["name"]) for category in dataset.categories}
     ours = dict(zip(task.category_ids.tolist(), task.class_names, strict=True))
@@ -123,7 +123,7 @@ def open_data(
     else:
         val = Dataset.open(data, val_split, task) if val_split else None
     if val is not None:
-        _check_categories(val, task, data)
+        check_categories(val, task, data)
     if strict:
         refuse([*train.problems, *(val.problems if val else [])], data)
     return train, val, task

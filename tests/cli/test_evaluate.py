@@ -95,9 +95,122 @@ def test_data_with_other_categories(ctnet, run_folder: Path, scenes: Path) -> No
     )
 
 
+def figures(done) -> dict[str, float]:
+    assert done.code == 0, done.err
+    return json.loads(done.out)["metrics"]
+
+
+def test_test_time_choices(ctnet, run_folder: Path) -> None:
+    def found(*choices: object) -> list[dict[str, object]]:
+        assert ctnet("eval", run_folder, *QUICK, "--save", "r.json", *choices).code == 0
+        return json.loads(Path("r.json").read_text())
+
+    plain = found()
+    assert found("--scales", 1, "--nms", "none") == plain
+    others = [found(*c) for c in (["--flip"], ["--multiscale"], ["--scales", "1,2"])]
+    assert all(
+        one != other for number, one in enumerate([plain, *others]) for other in [plain, *others][:number]
+    )
+
+
+def test_time_is_told_by_stage(ctnet, run_folder: Path) -> None:
+    timing = json.loads(ctnet("eval", run_folder, *QUICK, "--json").out)["timing"]
+    assert timing["images"] == 4
+    assert list(timing["ms_per_image"]) == ["load", "pre", "network", "decode", "post"]
+    assert min(timing["ms_per_image"].values()) > 0
+    told = ctnet("eval", run_folder, *QUICK).err
+    assert re.search(r"[\d.]+ images/s; ms per image: load .*, pre .*, network .*, decode .*, post ", told)
+
+
+def test_saved_results_measure_the_same(ctnet, run_folder: Path, scenes: Path) -> None:
+    done = ctnet("eval", run_folder, *QUICK, "--save", "out/results.json", "--curves", "c.json", "--json")
+    assert "detections: out/results.json" in done.err
+    arguments = ["--results", "out/results.json", "--data", scenes, "--json"]
+    again = ctnet("eval", *arguments, "--engine", "pycocotools", "--curves", "again.json")
+    assert figures(again) == pytest.approx(figures(done), abs=1e-6)
+    printed = json.loads(again.out)
+    assert (printed["results"], printed["images"]) == ("out/results.json", 4)
+    assert json.loads(Path("again.json").read_text())["recall"][50] == 0.5
+    assert Path("c.json").is_file()
+    assert "mAP" in figures(ctnet("eval", *arguments, "--task", "ctdet", "--metric", "voc07"))
+
+
+def test_images_without_results_and_classes_without_objects_are_told(ctnet, scenes: Path) -> None:
+    shutil.copytree(scenes, "data")
+    path = Path("data/annotations/instances_val.json")
+    content = json.loads(path.read_text())
+    absent = content["categories"][0]
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] != absent["id"]]
+    path.write_text(json.dumps(content))
+    one = {**content["annotations"][0], "score": 0.5}
+    Path("r.json").write_text(json.dumps([one]))
+    done = ctnet("eval", "--results", "r.json", "--data", "data")
+    assert done.code == 0
+    assert "3 of 4 images have no detection in r.json; what they show is missed" in done.err
+    assert f"classes without an object, hence without a figure: 1 ({absent['name']})" in done.err
+    assert "AP50" in done.err
+
+
+def test_saved_maps_measure_nearly_the_same(ctnet, run_folder: Path, scenes: Path) -> None:
+    augmented = ["--flip", "--scales", "0.5,1"]
+    written = ["--save-maps", "maps.h5", "--save", "n.json"]
+    done = ctnet("eval", run_folder, *QUICK, *augmented, *written, "--json")
+    assert "maps: maps.h5" in done.err
+    again = ctnet("eval", "--maps", "maps.h5", "--data", scenes, "--json", "--save", "r.json")
+    assert figures(again) == pytest.approx(figures(done), abs=0.02)
+    assert json.loads(again.out)["timing"]["ms_per_image"]["network"] == 0
+    network, maps = (json.loads(Path(name).read_text()) for name in ("n.json", "r.json"))
+    assert [entry["image_id"] for entry in maps] == [entry["image_id"] for entry in network]
+    assert [e["score"] for e in maps] == pytest.approx([e["score"] for e in network], rel=0.01)
+    few = figures(
+        ctnet("eval", "--maps", "maps.h5", "--data", scenes, "--topk", 1, "--nms", "hard", "--json")
+    )
+    assert few["AR100"] <= figures(again)["AR100"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--results", "r.json"], "say which data the results of r.json are of: --data DIR"),
+        (["--results", "gone.json", "--data", "SCENES"], "cannot read gone.json: No such file"),
+        (["--results", "r.json", "--data", "SCENES", "--flip"], "--flip cannot be combined with --results"),
+        (["--results", "r.json", "--maps", "m.h5", "--data", "SCENES"], "--maps cannot be combined"),
+        (["run", "--results", "r.json", "--data", "SCENES"], "a run cannot be combined with --results"),
+        (["--results", "r.json", "--data", "SCENES", "--task", "ctdetect"], "did you mean ctdet"),
+        (["--results", "r.json", "--data", "SCENES"], "entry 0 of r.json has no category_id"),
+        (["--maps", "m.h5"], "say which data the maps of m.h5 are of: --data DIR"),
+        (["--maps", "m.h5", "--data", "SCENES"], "m.h5 is no HDF5 file"),
+        (["--maps", "m.h5", "--data", "SCENES", "--save-maps", "n.h5"], "--save-maps cannot be combined"),
+        (["--task", "ctdet"], "--task is for --results; a detector and its maps know their task"),
+    ],
+)
+def test_files_that_do_not_do(ctnet, scenes: Path, arguments: list[str], message: str) -> None:
+    Path("r.json").write_text('[{"image_id": 1}]')
+    Path("m.h5").write_text("no maps")
+    given = [str(scenes) if argument == "SCENES" else argument for argument in arguments]
+    assert message in ctnet("eval", *given).message
+
+
+@pytest.mark.parametrize("option", ["--results", "--maps", "--save-maps"])
+def test_files_are_for_one_process(ctnet, monkeypatch, option: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert ctnet("eval", option, "file").message == f"{option} is for one process; leave out torchrun"
+
+
+def test_figures_come_before_a_file_that_cannot_be_written(ctnet, run_folder: Path) -> None:
+    Path("file").write_text("")
+    done = ctnet("eval", run_folder, *QUICK, "--json", "--save", "file/results.json")
+    assert done.code == 2
+    assert json.loads(done.out)["metrics"]
+    assert "cannot write file/results.json" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scales", "1,big"], "--scales is '1,big'; write numbers separated by commas"),
+        (["--scales", "0"], "--scales is '0'; every scale must be a positive number"),
+        (["--nms", "firm"], "nms is 'firm'; it must be none, hard, soft or soft-linear"),
         (["--metric", "cocoa"], "there is no metric of task ctdet called 'cocoa'; did you mean coco"),
         (["--engine", "coco"], "there is no evaluation engine called 'coco'; did you mean"),
         (["--split", "dev"], "has no split 'dev'"),

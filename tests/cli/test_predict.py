@@ -27,6 +27,16 @@ def test_json_on_stdout_is_what_the_files_hold(ctnet, run_folder: Path, scenes: 
     assert not list(Path("predictions").glob("*.jpg"))
 
 
+def test_test_time_choices(ctnet, run_folder: Path, scenes: Path) -> None:
+    written = []
+    for number, more in enumerate(([], ["--flip"], ["--scales", "1,1.5", "--nms", "hard"])):
+        folder = Path(f"out{number}")
+        done = ctnet("predict", run_folder, scenes / "val", "-o", folder, "--score", 0, "--no-draw", *more)
+        assert done.code == 0, done.err
+        written.append((folder / "results.json").read_text())
+    assert len(set(written)) == 3
+
+
 def test_an_unreadable_image_among_good_ones(ctnet, run_folder: Path, scenes: Path) -> None:
     Path("bad.jpg").write_bytes(b"no image")
     done = ctnet("predict", run_folder, "bad.jpg", scenes / "val", "-o", "out")
@@ -60,6 +70,8 @@ def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypa
         (["empty"], "empty holds no image (.jpg, "),
         (["clip.mp4"], "cannot play clip.mp4; is it a whole video file"),
         (["977"], "cannot play camera 977"),
+        (["VAL", "--nms", "firm"], "nms is 'firm'; it must be none, hard, soft or soft-linear"),
+        (["VAL", "--scales", "x"], "--scales is 'x'"),
         (["VAL", "--resize", "crop"], "resize is 'crop'; it must be fix or keep"),
         (["VAL", "--size", "big"], "--size is 'big'"),
         (["VAL", "--size", "70"], "size 70x70 does not fit tiny_cli"),

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctnet.evaluation import CocoBoxEvaluator, Evaluator
+from ctnet.evaluation.results import read_results
+from ctnet.task import create_task
+
 CATEGORY_IDS = [2, 5, 9, 11]
 CLASS_NAMES = ["ant", "bee", "cat", "dog"]  # no dog exists
 
@@ -86,3 +90,23 @@ def random_case() -> Callable[[int], tuple[dict[str, Any], list[dict[str, Any]]]
 @pytest.fixture
 def perturb() -> Callable[[dict[str, Any], np.random.Generator], list[dict[str, Any]]]:
     return perturbed
+
+
+def measured(
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    kind: type[Evaluator] = CocoBoxEvaluator,
+    **options: Any,
+) -> dict[str, float]:
+    task = create_task("ctdet", truth["categories"])
+    evaluator = kind(truth, task.category_ids, task.class_names, **options)
+    image_ids = [image["id"] for image in truth["images"]]
+    for image_id, detections in (read_results(results, task, image_ids) if results else {}).items():
+        evaluator.update(image_id, detections)
+    return evaluator.compute()
+
+
+@pytest.fixture
+def measure() -> Callable[..., dict[str, float]]:
+    """Figures of results (entries of a COCO results file) by an evaluator."""
+    return measured

@@ -14,7 +14,9 @@ from ctnet.checkpoint import MEAN, STD, Description
 from ctnet.data.dataset import Dataset
 from ctnet.errors import CtnetError
 from ctnet.evaluation.run import Settings, detect_all, evaluate
+from ctnet.evaluation.stored import evaluate_maps
 from ctnet.inference import Detector
+from ctnet.inference.maps import MapFile, write_maps
 from ctnet.records import Instances
 from ctnet.targets import Grid
 from ctnet.task import Task, create_task
@@ -150,3 +152,50 @@ def test_a_subset_is_measured_alone(detector: Detector, dataset: Dataset) -> Non
 def test_unknown_metric(detector: Detector, dataset: Dataset) -> None:
     with pytest.raises(CtnetError, match="no metric of task ctdet called 'cocoo'; did you mean coco"):
         evaluate(detector, dataset, Settings(metric="cocoo"))
+
+
+def test_time_is_split_into_stages(detector: Detector, dataset: Dataset) -> None:
+    times = evaluate(detector, dataset, KEEP).times
+    assert times.images == 5
+    assert all(seconds > 0 for seconds in times.seconds.values())
+    assert sum(times.seconds.values()) <= times.passed
+    assert times.images_per_second == pytest.approx(5 / times.passed)
+
+
+def test_augmented_evaluation_looks_at_everything(detector: Detector, dataset: Dataset) -> None:
+    found = dict(detect_all(detector, dataset, Settings(flip=True, scales=(1.0, 2.0), nms="hard"), []))
+    assert sorted(found) == [10, 20, 30, 40, 50]
+    assert detector.model.batches == [(10, 3, 64, 64), (10, 3, 128, 128)]
+
+
+# --- maps of a file
+
+
+@pytest.mark.parametrize("settings", [KEEP, Settings(flip=True, scales=(0.5, 1.0), nms="hard", topk=5)])
+def test_stored_maps_measure_as_the_network_did(
+    settings: Settings, detector: Detector, dataset: Dataset, tmp_path: Path
+) -> None:
+    with write_maps(tmp_path / "maps.h5", detector.description, settings) as keep:
+        done = evaluate(detector, dataset, settings, keep_maps=keep)
+    with MapFile.open(tmp_path / "maps.h5") as maps:
+        again = evaluate_maps(maps, dataset, detector.task, settings.topk, settings.nms)
+    assert again.metrics == pytest.approx(done.metrics, abs=2e-3)
+    assert again.times.images == 5
+    for image_id, before in done.evaluator.state().items():
+        after = again.evaluator.state()[image_id]
+        good = before.scores > 0.1  # nothing else was painted
+        np.testing.assert_allclose(after.scores[good], before.scores[good], rtol=2e-3)
+        np.testing.assert_allclose(after.boxes[good], before.boxes[good], atol=0.1)
+
+
+def test_maps_of_other_images_are_refused(detector: Detector, dataset: Dataset, tmp_path: Path) -> None:
+    with write_maps(tmp_path / "maps.h5", detector.description, KEEP) as keep:
+        evaluate(detector, dataset, KEEP, keep_maps=keep)
+    fewer = dataset.subset([0, 1, 3])
+    with (
+        MapFile.open(tmp_path / "maps.h5") as maps,
+        pytest.raises(
+            CtnetError, match=r"image id [35]0 of .*maps\.h5 is not in the ground truth, which has 3"
+        ),
+    ):
+        evaluate_maps(maps, fewer, detector.task)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctnet.evaluation import VocEvaluator, evaluate_results
+from ctnet.evaluation import VocEvaluator
 from ctnet.evaluation.voc import average_precision
 
 Json = dict[str, Any]
@@ -69,9 +69,9 @@ def slow_average(curve: list[tuple[float, float]], metric: str) -> float:
 
 @pytest.mark.parametrize("metric", ["voc07", "voc10"])
 @pytest.mark.parametrize("seed", range(6))
-def test_equals_the_slow_reference(metric: str, seed: int, random_case: Callable[..., Any]) -> None:
+def test_equals_the_slow_reference(measure, metric: str, seed: int, random_case: Callable[..., Any]) -> None:
     truth, results = random_case(seed)
-    figures = evaluate_results(truth, results, VocEvaluator, metric=metric)
+    figures = measure(truth, results, VocEvaluator, metric=metric)
     assert figures == pytest.approx(slow_reference(truth, results, metric), abs=1e-12)
 
 
@@ -90,29 +90,29 @@ def _case() -> tuple[Json, list[Json]]:
     return truth, [bee(x, score=score) for x, score in scored]
 
 
-def test_hand_worked_case() -> None:
+def test_hand_worked_case(measure) -> None:
     """Precision 1 at recall 1/3 (right), 1/2 (duplicate), 2/3 at recall 2/3 (right), 1/2 (wrong)."""
     truth, results = _case()
-    by_points = evaluate_results(truth, results, VocEvaluator, metric="voc07")
+    by_points = measure(truth, results, VocEvaluator, metric="voc07")
     assert by_points["AP/bee"] == pytest.approx((4 * 1 + 3 * 2 / 3) / 11)  # recalls 0 to 0.3 and 0.4 to 0.6
-    by_area = evaluate_results(truth, results, VocEvaluator, metric="voc10")
+    by_area = measure(truth, results, VocEvaluator, metric="voc10")
     assert by_area["mAP"] == pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 3)
 
 
-def test_difficult_and_ignore_mean_the_same() -> None:
+def test_difficult_and_ignore_mean_the_same(measure) -> None:
     truth, results = _case()
-    expected = evaluate_results(truth, results, VocEvaluator)
+    expected = measure(truth, results, VocEvaluator)
     truth["annotations"][3]["ignore"] = truth["annotations"][3].pop("difficult")
-    assert evaluate_results(truth, results, VocEvaluator) == expected
+    assert measure(truth, results, VocEvaluator) == expected
     truth["annotations"][3]["ignore"] = 0
-    assert evaluate_results(truth, results, VocEvaluator) != expected
+    assert measure(truth, results, VocEvaluator) != expected
 
 
 @pytest.mark.parametrize("width", [5, 4])
-def test_half_an_overlap_is_enough(width: int) -> None:
+def test_half_an_overlap_is_enough(measure, width: int) -> None:
     truth, _ = _case()
     result = {"image_id": 1, "category_id": 1, "bbox": [0, 0, width, 10], "score": 1.0}
-    figure = evaluate_results(truth, [result], VocEvaluator, metric="voc10")["mAP"]
+    figure = measure(truth, [result], VocEvaluator, metric="voc10")["mAP"]
     assert figure == pytest.approx(1 / 3 if width == 5 else 0)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -8,12 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from ctnet.checkpoint import Description
 from ctnet.data.geometry import Affine
 from ctnet.device import normalise
 from ctnet.errors import CtnetError
 from ctnet.inference import Detector
-from ctnet.inference.detector import Preprocessor, checkpoint_of
+from ctnet.inference.decoding import decode
+from ctnet.inference.detector import checkpoint_of
+from ctnet.inference.nms import merge
+from ctnet.inference.preprocessing import Preprocessor
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.timing import StageTimes
+from ctnet.model import create_model
 from ctnet.records import Detections, ImageInfo, Instances
+from ctnet.task import list_tasks, load_task_class
 
 SIZES = [(50, 70), (64, 64), (50, 70), (128, 32), (33, 65), (50, 70), (64, 64)]
 
@@ -31,7 +40,7 @@ CASES = [
     ("keep_pad31", "", Preprocessor("keep", (1, 1), 32), 1.0),
     ("keep_pad127", "", Preprocessor("keep", (1, 1), 128), 1.0),
     ("keep_pad31_scale075", "", Preprocessor("keep", (1, 1), 32), 0.75),
-    ("ddd_fix", "ddd_", Preprocessor("fix", (192, 64), 32), 1.0),
+    ("ddd_fix", "ddd_", Preprocessor("fix", (192, 64), 32, "width"), 1.0),
 ]
 
 
@@ -66,6 +75,34 @@ def test_keep_pads_to_the_next_multiple_and_one_more_for_a_multiple(side: int, p
     assert prepared.input.shape[:2] == (padded, padded)
     assert (prepared.input == 200).all(2).sum() == side * side  # the image as it is, the rest black
     assert prepared.input.sum() == 3 * 200 * side * side
+
+
+def test_width_fills_the_input_and_cuts_or_pads_above_and_below_alike() -> None:
+    image = np.full((100, 100, 3), 200, np.uint8)
+    image[40:60] = 90
+    flat = Preprocessor("fix", (128, 64), 32, "width")(image, info(image))
+    assert (flat.input > 0).all()
+    corners = flat.affine.points(np.array([[0.0, 50], [100, 50]]))
+    np.testing.assert_allclose(corners, [[0, 32], [128, 32]], atol=1e-9)
+    tall = Preprocessor("fix", (64, 128), 32, "width")(image, info(image))
+    np.testing.assert_array_equal(np.flatnonzero(tall.input[:, 32, 0])[[0, -1]], [32, 95])
+
+
+def test_the_input_grows_with_the_scale_and_shows_the_whole_image() -> None:
+    image = np.full((90, 120, 3), 200, np.uint8)
+    for resize, sides in (
+        ("fix", [(64, 64), (128, 128), (192, 192)]),
+        ("keep", [(64, 64), (128, 96), (192, 160)]),
+    ):
+        preprocess = Preprocessor(resize, (128, 128), 32)
+        views = preprocess.views(image, info(image), (0.5, 1.0, 1.5))
+        assert [view.input.shape[1::-1] for view in views] == sides
+        for view in views:
+            corners = view.affine.points(np.array([[0.0, 0], [119, 89]]))
+            assert (corners >= -0.5).all()
+            assert (corners <= np.array(view.input.shape[1::-1])).all()
+        plain = preprocess(image, info(image))
+        np.testing.assert_array_equal(views[1].input, plain.input)
 
 
 # --- detections come back in the pixels of their image
@@ -119,6 +156,172 @@ def test_a_task_may_lift_detections_by_what_is_known_of_the_image(
     found = detector([random_image(40, 30), random_image(50, 20)])
     assert [int(detections.depth[0]) for detections in found] == [30, 20]
     assert [(about.image_id, about.width) for about in seen] == [(0, 40), (1, 50)]
+
+
+def test_records_of_images_reach_the_task(detector, random_image, monkeypatch) -> None:
+    monkeypatch.setattr(
+        detector.task, "lift", lambda found, about: found.replace(f=np.full(len(found), about.record["f"]))
+    )
+    images = [random_image(40, 30), random_image(60, 20), random_image(40, 30, 1)]
+    found = detector(images, resize="keep", batch_size=2, records=[{"f": 7}, {"f": 8}, {"f": 9}])
+    assert [int(detections.f[0]) for detections in found] == [7, 8, 9]
+    with pytest.raises(CtnetError, match="there are 1 records for 3 images"):
+        detector(images, records=[{"f": 7}])
+
+
+# --- flip testing
+
+
+def mirror_boxes(boxes: np.ndarray, width: int) -> np.ndarray:
+    return np.stack([width - 1 - boxes[:, 2], boxes[:, 1], width - 1 - boxes[:, 0], boxes[:, 3]], 1)
+
+
+def in_order(detections: Detections) -> np.ndarray:
+    rows = np.concatenate([detections.boxes, detections.scores[:, None], detections.labels[:, None]], 1)
+    return rows[np.lexsort(rows.round(3).T)]
+
+
+def test_the_mirror_image_has_the_mirrored_detections(detector, random_image) -> None:
+    """An offset of 3/8 cells is its own mirror image: 4 (c + o) + 4 (w - 1 - c + o) = 4 w - 1."""
+    offset = detector.model.branches[0]["offset"][2]
+    with torch.no_grad():
+        offset.weight.zero_()
+        offset.bias.copy_(torch.tensor([0.375, 0.2]))
+    image = random_image(64, 64)
+    (plain,), (other,) = (
+        detector(np.ascontiguousarray(one), flip=True, topk=20) for one in (image, image[:, ::-1])
+    )
+    back = other.replace(boxes=mirror_boxes(other.boxes, 64))
+    np.testing.assert_allclose(in_order(plain), in_order(back), atol=1e-3)
+    (unflipped,) = detector(image, topk=20)
+    assert not np.allclose(unflipped.scores, plain.scores, atol=1e-4)  # flipping does something
+
+
+@pytest.mark.parametrize("name", list_tasks())
+def test_maps_are_averaged_where_the_head_can_be_mirrored(name: str, tiny: str, random_image) -> None:
+    """For every installed task: the mirror image has the mirrored maps, or they are not averaged."""
+    torch.manual_seed(0)
+    task = load_task_class(name)(load_task_class(name).example_categories)
+    model = create_model(task, tiny)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.15)
+    detector = Detector(task, model, Description.of(task, tiny, (64, 64)))
+    prepare = Preprocessor("keep", (64, 64), 32)
+    image = random_image(64, 64)
+    one = prepare(image, info(image))
+    other = dataclasses.replace(one, input=np.ascontiguousarray(one.input[:, ::-1]))
+    single, plain, mirrored = detector.maps([one]), detector.maps([one], True), detector.maps([other], True)
+    averaged = 0
+    for name, head in task.heads.items():
+        back = head.mirror(mirrored[name])
+        if back is None:
+            torch.testing.assert_close(plain[name], single[name], atol=1e-5, rtol=1e-5)
+        else:
+            torch.testing.assert_close(plain[name], back, atol=1e-5, rtol=1e-5)
+            averaged += not torch.allclose(plain[name], single[name], atol=1e-4)
+    assert averaged
+    assert task.heads["heatmap"].mirror(single["heatmap"]) is not None
+
+
+def test_without_memory_for_both_the_two_go_one_after_the_other(detector, random_image, monkeypatch) -> None:
+    images = [random_image(64, 64, seed) for seed in range(2)]
+    expected = detector(images, flip=True)
+    forward, sizes = detector.model.activated, []
+
+    def scarce(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        sizes.append(len(inputs))
+        if len(inputs) > 2:
+            raise torch.OutOfMemoryError
+        return forward(inputs)
+
+    monkeypatch.setattr(detector.model, "activated", scarce)
+    for found, before in zip(detector(images, flip=True), expected, strict=True):
+        np.testing.assert_allclose(found.scores, before.scores, rtol=1e-5)
+    assert sizes == [4, 2, 2]
+
+
+# --- several scales
+
+
+@pytest.mark.parametrize("resize", ["fix", "keep"])
+def test_one_scale_is_no_scale(detector, random_image, resize) -> None:
+    image = random_image(70, 50)
+    (plain,), (one,) = detector(image, resize=resize), detector(image, resize=resize, scales=[1])
+    for name, column in plain.fields().items():
+        np.testing.assert_array_equal(column, one.fields()[name])
+
+
+@pytest.mark.parametrize("nms", [None, "none", "hard"])
+def test_scales_are_merged_per_class(detector, random_image, nms) -> None:
+    image, scales = random_image(70, 50), (0.5, 1.0, 1.5)
+    (merged,) = detector(image, resize="keep", scales=scales, nms=nms, topk=30)
+    preprocess = detector.preprocessor("keep")
+    parts = []
+    for scale in scales:
+        prepared = preprocess(image, info(image), scale)
+        parts += decode(detector.task, detector.maps([prepared]), [prepared], 30)
+    expected = merge(parts, nms or "soft", 30)
+    for name, column in expected.fields().items():
+        np.testing.assert_allclose(merged.fields()[name], column, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("resize", ["fix", "keep"])
+def test_augmented_batches_of_mixed_sizes_equal_one_by_one(detector, random_image, resize) -> None:
+    images = [random_image(*size, seed=seed) for seed, size in enumerate(SIZES)]
+    settings = {"resize": resize, "topk": 20, "flip": True, "scales": (0.75, 1.0), "nms": "hard"}
+    together = detector(images, batch_size=3, **settings)
+    for image, detections in zip(images, together, strict=True):
+        (alone,) = detector(image, **settings)
+        np.testing.assert_allclose(detections.scores, alone.scores, rtol=1e-5)
+        np.testing.assert_allclose(detections.boxes, alone.boxes, rtol=1e-5, atol=1e-4)
+        np.testing.assert_array_equal(detections.labels, alone.labels)
+
+
+def test_a_network_without_error_agrees_with_itself_at_all_scales(knowing) -> None:
+    """Each scale alone gives the instances back, so that boxes of all scales fall on each other."""
+    known = {90: some_instances(120, 90, seed=1)}
+    detector = knowing(known)
+    image = np.full((90, 120, 3), 90, np.uint8)
+    for resize in ("fix", "keep"):
+        for scale in (0.75, 1.0, 1.5):
+            (view,) = detector.preprocessor(resize).views(image, info(image), (scale,))
+            detector.model.prepared = {90: view}
+            (found,) = detector(image, resize=resize, scales=[scale], topk=10)
+            np.testing.assert_allclose(
+                sorted_by_place(found.above(0.999).boxes, found.above(0.999).labels),
+                sorted_by_place(known[90].boxes, known[90].labels),
+                atol=1.5,  # a small grid cuts more off at its border; resized sides are whole pixels
+            )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scales": ()}, r"scales are \(\); give one or several positive numbers"),
+        ({"scales": (1.0, 0.0)}, "give one or several positive numbers"),
+        ({"scales": (float("nan"),)}, "give one or several positive numbers"),
+        ({"nms": "firm"}, "nms is 'firm'; it must be none, hard, soft or soft-linear"),
+    ],
+)
+def test_settings_that_make_no_sense(detector, random_image, settings, message) -> None:
+    with pytest.raises(CtnetError, match=message):
+        detector(random_image(40, 40), **settings)
+
+
+def test_stages_are_timed(detector, random_image) -> None:
+    settings = DetectionSettings(flip=True, scales=(0.5, 1.0), topk=5)
+    image = random_image(64, 64)
+    views = detector.preprocessor().views(image, info(image), settings.scales)
+    times = StageTimes()
+    detector.detect([views, views], settings, times)
+    assert times.images == 2
+    assert {name for name, seconds in times.seconds.items() if seconds > 0} == {
+        "pre",
+        "network",
+        "decode",
+        "post",
+    }
 
 
 # --- calling it

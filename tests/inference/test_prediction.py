@@ -164,3 +164,24 @@ def test_an_impossible_folder_is_named(detector, photos: Path, tmp_path: Path, k
     source = photos if kind == "image" else write_video(tmp_path / "clip.avi")
     with pytest.raises(CtnetError, match=r"cannot write .*b\.jpg"):
         run(detector, photos / "b.jpg" / "out", source)
+
+
+def test_drawing_knows_the_image(detector, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+
+    def draw(image, detections, info):
+        seen.append((info.image_id, info.file_name, info.width, info.height))
+        return image
+
+    monkeypatch.setattr(detector.task, "draw", draw)
+    done = run(detector, tmp_path / "out", photos, batch_size=3)
+    assert seen == [
+        (image["id"], image["file_name"], image["width"], image["height"]) for image in done.images
+    ]
+
+
+def test_test_time_choices_are_the_detectors(detector, photos: Path, tmp_path: Path) -> None:
+    choices = {"flip": True, "scales": (0.5, 1.0), "nms": "hard", "topk": 5}
+    done = run(detector, tmp_path / "out", photos / "a.png", score=0.0, draw=False, **choices)
+    expected = detector.task.results(1, detector(photos / "a.png", **choices)[0])
+    assert done.results == expected

@@ -1,0 +1,116 @@
+"""From an image to the network's input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast, get_args
+
+import numpy as np
+
+from ctnet.data.augment import letterbox
+from ctnet.data.geometry import Affine
+from ctnet.errors import CtnetError
+from ctnet.records import ImageInfo
+
+Resize = Literal["fix", "keep"]
+
+
+def resize_mode(text: str) -> Resize:
+    """Check the name of a resize mode.
+
+    Raises:
+        CtnetError: for another name.
+    """
+    for mode in get_args(Resize):
+        if text == mode:
+            return cast(Resize, mode)
+    raise CtnetError(f"resize is {text!r}; it must be fix or keep")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image lies in the network's input.
+
+    Attributes:
+        affine: image pixels -> input pixels.
+        info: identity and size of the image.
+    """
+
+    affine: Affine
+    info: ImageInfo
+
+
+@dataclass(frozen=True)
+class Prepared(Placement):
+    """One image as the network takes it.
+
+    Attributes:
+        input: (H, W, 3) uint8, RGB; H and W divisible by the backbone's divisor.
+    """
+
+    input: np.ndarray
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Resizes and pads images; small enough to be sent to worker processes.
+
+    Attributes:
+        resize: "fix" fits the image into ``size``; "keep" keeps its resolution and pads it to the divisor,
+            as the paper's evaluation does.
+        size: (width, height) of the input for "fix", pixels.
+        divisor: what the network's input sides are multiples of.
+        fit: how "fix" lays the image into the input, see ``Task.fit``.
+    """
+
+    resize: Resize
+    size: tuple[int, int]
+    divisor: int
+    fit: Literal["inside", "width"] = "inside"
+
+    def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
+        """Prepare one image.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+            info: identity and size of the image.
+            scale: the image is resized by this factor first; with "fix" the input stays as large, so that
+                it shows more around the image or less of it.
+
+        Source: the released code's preprocessing, in two steps (resize, then pad or warp) as there.
+        """
+        import cv2
+
+        height, width = image.shape[:2]
+        new_width, new_height = max(int(width * scale), 1), max(int(height * scale), 1)
+        if (new_width, new_height) != (width, height):
+            image = np.asarray(cv2.resize(image, (new_width, new_height)))
+        if self.resize == "keep":
+            # One more divisor when the side is a multiple already: the released evaluation pads so.
+            size = ((new_width | (self.divisor - 1)) + 1, (new_height | (self.divisor - 1)) + 1)
+            affine = Affine.centred((new_width // 2, new_height // 2), size[0], size)
+        else:
+            size = self.size
+            factor = letterbox((width, height), size, self.fit).matrix[0, 0]
+            affine = Affine.centred((new_width / 2, new_height / 2), size[0] / factor, size)
+        warped = affine.warp(image, size)
+        return Prepared(affine.after(Affine.scaling(scale)), info, warped)
+
+    def views(self, image: np.ndarray, info: ImageInfo, scales: Sequence[float]) -> tuple[Prepared, ...]:
+        """Prepare the whole image at several scales: with "fix" the input grows and shrinks with it.
+
+        The released code, told to test at several scales with a fixed input, cuts the border off at those
+        above 1 and finds halves of objects there. No published figure comes from that.
+
+        Args:
+            image, info: see above.
+            scales: 1 for the usual size.
+        """
+        return tuple(self._at_scale(image, info, scale) for scale in scales)
+
+    def _at_scale(self, image: np.ndarray, info: ImageInfo, scale: float) -> Prepared:
+        if self.resize == "keep" or scale == 1:
+            return self(image, info, scale)
+        width, height = (max(self.divisor, round(s * scale / self.divisor) * self.divisor) for s in self.size)
+        return replace(self, size=(width, height))(image, info)

@@ -1,0 +1,72 @@
+"""What one chooses at test time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ctnet.errors import CtnetError
+from ctnet.inference.nms import Nms, nms_method
+from ctnet.inference.preprocessing import Resize, resize_mode
+
+#: The paper's scales for ``--multiscale``.
+MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5)
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How a detector looks at an image.
+
+    Attributes:
+        flip: average the activated maps with those of the mirrored input, where the heads allow it.
+        scales: sizes of the image at which to look, relative to its size without scaling; the detections of
+            several are merged.
+        nms: "none", "hard", "soft" (Gaussian) or "soft-linear" suppression per class; None: "soft" where
+            several scales are merged, as in the released code, and else "none".
+        topk: detections per image, all scales together.
+        resize: "fix" or "keep", see ``Preprocessor``.
+        size: (width, height) for "fix"; the training size when None.
+        amp: type for autocast.
+
+    Raises:
+        CtnetError: for scales that are no positive numbers, and unknown names.
+    """
+
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    nms: Nms | None = None
+    topk: int = 100
+    resize: Resize = "fix"
+    size: tuple[int, int] | None = None
+    amp: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(math.isfinite(scale) and scale > 0 for scale in self.scales):
+            raise CtnetError(f"scales are {self.scales}; give one or several positive numbers")
+        if self.nms is not None:
+            nms_method(self.nms)
+        resize_mode(self.resize)
+
+    @property
+    def suppression(self) -> Nms:
+        """The method that ``nms`` comes down to."""
+        return self.nms or ("soft" if len(self.scales) > 1 else "none")
+
+
+def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:
+    """Scales from the command line's ``--multiscale`` and ``--scales 0.75,1``.
+
+    Raises:
+        CtnetError: for a text that is no list of positive numbers.
+    """
+    if text is None:
+        return MULTISCALE if multiscale else (1.0,)
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise CtnetError(f"--scales is {text!r}; write numbers separated by commas: 0.75,1") from error
+    if not all(math.isfinite(scale) and scale > 0 for scale in scales):
+        raise CtnetError(f"--scales is {text!r}; every scale must be a positive number")
+    return scales
