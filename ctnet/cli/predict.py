@@ -35,6 +35,13 @@ def predict(
     nms: Annotated[str | None, typer.Option(help=NMS_HELP)] = None,
     resize: Annotated[str, typer.Option(help=RESIZE_HELP)] = "fix",
     size: Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
+    calib: Annotated[
+        Path | None,
+        typer.Option(help="Calibration file of the camera, or a folder with one per image (3D tasks)."),
+    ] = None,
+    focal: Annotated[
+        float | None, typer.Option(help="Or the camera's focal length, pixels (3D tasks).")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 8,
     draw: Annotated[
         bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write JSON alone.")
@@ -53,6 +60,7 @@ def predict(
     * `ctnet predict best.pt folder/ --resize keep --flip --scales 0.75,1,1.5`
     """
     from ctnet.inference import Detector
+    from ctnet.inference.camera import Camera
     from ctnet.inference.nms import nms_method
     from ctnet.inference.prediction import predict
     from ctnet.inference.preprocessing import resize_mode
@@ -73,6 +81,7 @@ def predict(
         size=parse_size(size),
         batch_size=batch_size,
         draw=draw,
+        camera=Camera(calib, focal),
     )
     for problem in done.problems:
         print_line(f"warning: skipped: {problem}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from ctnet.errors import CtnetError, os_error
 from ctnet.files import write_json
+from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
 from ctnet.inference.nms import Nms
 from ctnet.inference.preprocessing import Resize
@@ -58,6 +59,7 @@ def predict(
     size: tuple[int, int] | None = None,
     batch_size: int = 8,
     draw: bool = True,
+    camera: Camera | None = None,
 ) -> Prediction:
     """Detect in all images of sources; draw those above a score; write ``results.json`` and ``images.json``.
 
@@ -68,6 +70,7 @@ def predict(
         score: lowest score that is drawn and written.
         flip, scales, nms, topk, resize, size, batch_size: see ``Detector.__call__``.
         draw: False writes the JSON files alone.
+        camera: of all images, for tasks that need one.
 
     Raises:
         CtnetError: when the folder cannot be written, or a picture would replace an image that is to be read.
@@ -89,8 +92,10 @@ def predict(
             writer = _writer(folder, source, names) if draw else None
             try:
                 frames = track(source, f"detecting in {source.name}", total=source.length)
-                for image, name, detections in _detected(look, frames, done, batch_size):
-                    info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0])
+                for image, name, record, detections in _detected(
+                    look, frames, done, batch_size, camera or Camera()
+                ):
+                    info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
                     kept = detections.above(score)
                     _record(done, detector, source, info, kept)
                     if writer is not None:
@@ -114,18 +119,20 @@ def _record(
 
 
 def _detected(
-    look: Callable[[list[np.ndarray]], list[Detections]],
+    look: Callable[..., list[Detections]],
     frames: Iterator[Frame],
     done: Prediction,
     batch_size: int,
-) -> Iterator[tuple[np.ndarray, str, Detections]]:
+    camera: Camera,
+) -> Iterator[tuple[np.ndarray, str, dict[str, Any], Detections]]:
     for _, chunk in groupby(enumerate(frames), key=lambda numbered: numbered[0] // batch_size):
         group = [frame for _, frame in chunk]
         done.problems += [frame.problem for frame in group if frame.image is None]
         good = [(frame.image, frame.name) for frame in group if frame.image is not None]
-        found = look([image for image, _ in good])
-        for (image, name), detections in zip(good, found, strict=True):
-            yield image, name, detections
+        records = [camera.record(name, image.shape[1], image.shape[0]) for image, name in good]
+        found = look([image for image, _ in good], records=records)
+        for (image, name), record, detections in zip(good, records, found, strict=True):
+            yield image, name, record, detections
 
 
 class _Names:
