@@ -81,13 +81,57 @@ def register_backbone(factory: Factory) -> Factory:
     return factory
 
 
+@dataclass(frozen=True)
+class Family:
+    """Backbones called ``<name>/<model>``, made by a library that is imported when one of them is wanted.
+
+    Attributes:
+        name: the part before the slash.
+        create: model, pretrained -> backbone.
+        models: all models, in any order.
+        source: the library and its version, found without importing it.
+    """
+
+    name: str
+    create: Callable[[str, bool], Backbone]
+    models: Callable[[], list[str]]
+    source: Callable[[], str]
+
+
+_families: dict[str, Family] = {}
+
+
+def register_family(family: Family) -> None:
+    """Make a family's backbones available under its name."""
+    _families[family.name] = family
+
+
+def list_families() -> list[Family]:
+    """All families, by name."""
+    return [_families[name] for name in sorted(_families)]
+
+
 def list_backbones(pattern: str = "*") -> list[str]:
     """Names of all backbones that match a shell pattern, sorted. No plugin is imported.
 
     Args:
-        pattern: for example "res*18".
+        pattern: for example "res*18". A family's models are listed where it begins with the family's name and
+            a slash: "timm/*".
+
+    Raises:
+        CtnetError: for the models of a family whose library is not there.
     """
-    return sorted((name for name in {*_factories, *_plugins()} if fnmatchcase(name, pattern)), key=_by_number)
+    family = _family(pattern)
+    if family is not None:
+        names = {f"{family.name}/{model}" for model in family.models()}
+    else:
+        names = {*_factories, *_plugins()}
+    return sorted((name for name in names if fnmatchcase(name, pattern)), key=_by_number)
+
+
+def _family(name: str) -> Family | None:
+    before, slash, _ = name.partition("/")
+    return _families.get(before) if slash else None
 
 
 def _by_number(name: str) -> list[str]:
@@ -99,7 +143,7 @@ def create_backbone(name: str, pretrained: bool = False) -> Backbone:
     """Build a backbone.
 
     Args:
-        name: one of ``list_backbones()``.
+        name: one of ``list_backbones()``, or a family's: "timm/resnet50".
         pretrained: start from ImageNet weights.
 
     Raises:
@@ -108,6 +152,9 @@ def create_backbone(name: str, pretrained: bool = False) -> Backbone:
     """
     if name in _factories:
         return _factories[name](pretrained=pretrained)
+    family = _family(name)
+    if family is not None:
+        return family.create(name.partition("/")[2], pretrained)
     plugins = _plugins()
     if name not in plugins:
         raise unknown_name("backbone", name, {*_factories, *plugins})
@@ -143,18 +190,22 @@ def describe_backbone(name: str) -> BackboneInfo:
         name: one of ``list_backbones()``.
 
     Raises:
-        CtnetError: for an unknown name. A plugin that fails is described by its error instead.
+        CtnetError: for an unknown name. A plugin or a family's model that fails is described by its error
+            instead.
     """
-    plugin = None if name in _factories else _plugins().get(name)
+    family = _family(name)
+    plugin = None if name in _factories or family else _plugins().get(name)
     if plugin is not None:
         source = f"{plugin.distribution} {plugin.version}"
+    elif family is not None:
+        source = family.source()
     else:
         source = _factories[name].__module__.partition(".")[0] if name in _factories else ""
     try:
         with torch.device("meta"):
             backbone = create_backbone(name)
     except CtnetError as error:
-        if plugin is None:
+        if plugin is None and family is None:
             raise
         return BackboneInfo(name, source, error=str(error))
     parameters = sum(parameter.numel() for parameter in backbone.parameters())

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from urllib.error import URLError
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 from torchvision.models import resnet as tv
 
 from ctnet.backbones._registry import Backbone, register_backbone
 from ctnet.backbones.deform_conv import DeformConv
+from ctnet.backbones.pyramid import merge, pyramid_layers
 from ctnet.errors import CtnetError
 
 _STAGES = {
@@ -28,6 +28,8 @@ _STAGES = {
     101: (tv.Bottleneck, (3, 4, 23, 3)),
     152: (tv.Bottleneck, (3, 8, 36, 3)),
 }
+
+_STRIDES = (4, 8, 16, 32)  # of the maps after each stage
 
 
 class ResNetTrunk(Backbone):
@@ -139,41 +141,21 @@ def _start_bilinear(up: nn.ConvTranspose2d) -> None:
 
 
 class ResNetFPN(ResNetTrunk):
-    """ResNet with lateral connections: coarse maps are doubled in size and added to finer ones.
+    """ResNet with lateral connections (``ctnet.backbones.pyramid``).
 
     Every stage of the trunk is a few layers away from the loss, so it learns without ImageNet weights.
-
-    Source:
-        after Lin et al., Feature Pyramid Networks, 2017, section 3.
     """
 
     channels = 64
 
     def __init__(self, depth: int, pretrained: bool) -> None:
         super().__init__(depth, pretrained)
-        widths = (64, 128, 256)
-        self.top = _convolution(self.stage_channels[3], widths[2], 1)
-        self.laterals = nn.ModuleList(
-            _convolution(channels, width, 1)
-            for channels, width in zip(self.stage_channels, widths, strict=False)
-        )
-        self.fusions = nn.ModuleList(
-            nn.Sequential(_convolution(width, narrower, 3), nn.ReLU(inplace=True))
-            for width, narrower in zip(widths, (64, *widths), strict=False)
-        )
+        channels = dict(zip(_STRIDES, self.stage_channels, strict=True))
+        self.top, self.laterals, self.fusions = pyramid_layers(channels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        *maps, coarsest = self.stages(images)
-        x = self.top(coarsest)
-        for finer, lateral, fuse in list(zip(maps, self.laterals, self.fusions, strict=True))[::-1]:
-            x = fuse(F.interpolate(x, scale_factor=2.0, mode="nearest") + lateral(finer))
-        return [x]
-
-
-def _convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
+        maps = dict(zip(_STRIDES, self.stages(images), strict=True))
+        return [merge(maps, self.top, self.laterals, self.fusions)]
 
 
 @register_backbone

@@ -100,6 +100,15 @@ def save(
         "training": dict(training or {}),
         "metrics": dict(metrics or {}),
     }
+    write_tensors(path, content)
+
+
+def write_tensors(path: str | Path, content: Any) -> None:
+    """Write any torch file: whole or not at all.
+
+    Raises:
+        CtnetError: when the file cannot be written (disk full, folder read-only).
+    """
     with atomic_write(path) as stream:
         try:
             torch.save(content, stream)

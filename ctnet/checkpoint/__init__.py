@@ -1,0 +1,41 @@
+"""Checkpoints: ctnet's own file format, and the layout of the authors' release in both directions."""
+
+from ctnet.checkpoint.file import (
+    FORMAT,
+    MEAN,
+    STD,
+    Checkpoint,
+    Description,
+    WeightReport,
+    load,
+    load_model,
+    load_weights,
+    read_tensors,
+    save,
+)
+from ctnet.checkpoint.official import (
+    Conversion,
+    from_official,
+    load_official,
+    official_state_dict,
+    to_official,
+)
+
+__all__ = [
+    "FORMAT",
+    "MEAN",
+    "STD",
+    "Checkpoint",
+    "Conversion",
+    "Description",
+    "WeightReport",
+    "from_official",
+    "load",
+    "load_model",
+    "load_official",
+    "load_weights",
+    "official_state_dict",
+    "read_tensors",
+    "save",
+    "to_official",
+]

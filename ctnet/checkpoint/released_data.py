@@ -1,0 +1,71 @@
+"""The data sets that the authors' released models were trained on: what a file of weights does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctnet.checkpoint.file import MEAN, STD
+from ctnet.convert.voc import CLASSES
+
+
+@dataclass(frozen=True)
+class ReleasedData:
+    """One data set as the release used it.
+
+    Attributes:
+        name: for messages.
+        categories: as in the COCO file.
+        size: (width, height) of the training input, pixels.
+        mean, std: RGB, on the scale 0..1, as applied there.
+    """
+
+    name: str
+    categories: Sequence[Mapping[str, Any]]
+    size: tuple[int, int] = (512, 512)
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+
+
+_COCO_NAMES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "", "backpack", "umbrella", "", "", "handbag", "tie", "suitcase",
+    "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard",
+    "surfboard", "tennis racket", "bottle", "", "wine glass", "cup", "fork", "knife", "spoon", "bowl",
+    "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake",
+    "chair", "couch", "potted plant", "bed", "", "dining table", "", "", "toilet", "", "tv", "laptop",
+    "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "",
+    "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+"""COCO's categories at the place of their id - 1; "" for an id that is not in use."""
+
+_JOINTS = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee",
+    "left_ankle", "right_ankle",
+)  # fmt: skip
+_LIMBS = (
+    (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10),
+    (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
+)  # fmt: skip
+
+# For VOC and KITTI the release applies ImageNet's RGB figures to BGR images.
+_SWAPPED = {"mean": (0.406, 0.456, 0.485), "std": (0.225, 0.224, 0.229)}
+
+
+def numbered(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Categories with the ids 1, 2, ...; an empty name leaves its id out."""
+    return [{"id": place, "name": name} for place, name in enumerate(names, start=1) if name]
+
+
+COCO = ReleasedData("COCO", numbered(_COCO_NAMES))
+COCO_PERSON = ReleasedData(
+    "COCO's persons",
+    [{**COCO.categories[0], "keypoints": list(_JOINTS), "skeleton": [list(limb) for limb in _LIMBS]}],
+)
+VOC = ReleasedData("Pascal VOC", numbered(CLASSES), (384, 384), **_SWAPPED)
+KITTI = ReleasedData("KITTI", numbered(("Pedestrian", "Car", "Cyclist")), (1280, 384), **_SWAPPED)
+
+RELEASED = (COCO, COCO_PERSON, VOC, KITTI)
