@@ -7,15 +7,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 import typer
 
 from ctnet import cli
+from ctnet.checkpoint import official_state_dict
 from ctnet.errors import CtnetError
+from ctnet.heads import Head
+from ctnet.model import create_model
+from ctnet.recipe import DEMO
+from ctnet.tasks.ctdet import CenterDetection
 
 
 def commands(group=None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -156,10 +163,17 @@ def voc(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def released(tmp_path: Path) -> Path:
+    """A checkpoint as the authors' release writes it."""
+    heads = {"hm": Head(80), "wh": Head(2), "reg": Head(2)}
+    torch.save(official_state_dict(create_model(heads, "resnet18")), tmp_path / "released.pth")
+    return tmp_path / "released.pth"
+
+
+@pytest.fixture
 def quick_demo(monkeypatch, tiny: str) -> None:
-    monkeypatch.setattr("ctnet.training.demo.SCENES", {"train": 6, "val": 4})
-    monkeypatch.setattr("ctnet.training.demo.SIZE", 64)
-    monkeypatch.setattr("ctnet.training.demo.EPOCHS", 1)
+    monkeypatch.setattr(CenterDetection, "demo_scenes", {"train": 6, "val": 4})
+    monkeypatch.setattr(CenterDetection, "demo_recipe", replace(DEMO, epochs=1, size=(64, 64)))
     monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
 
 
@@ -168,7 +182,7 @@ def quick_demo(monkeypatch, tiny: str) -> None:
 )
 @pytest.mark.usefixtures("quick_demo")
 def test_json_is_one_document_on_stdout(
-    ctnet, command: tuple[str, ...], training, scenes: Path, run_folder: Path, voc: Path
+    ctnet, command: tuple[str, ...], training, scenes: Path, run_folder: Path, voc: Path, released: Path
 ) -> None:
     rest: dict[str, list[object]] = {
         "train": [*training[1:], "-o", "run"],
@@ -177,6 +191,7 @@ def test_json_is_one_document_on_stdout(
         "demo": ["--device", "cpu"],
         "tasks show": ["ctdet"],
         "backbones": ["resfpn18"],
+        "convert checkpoint": [released, "-o", "out.pt"],
         "convert voc": [voc, "-o", "out"],
         "convert yolo": [scenes, "-o", "out", "--export"],
         "data check": [scenes],

@@ -1,0 +1,395 @@
+"""The evaluation of the KITTI object benchmark: 2D AP, orientation (AOS), bird's-eye and 3D AP.
+
+The figures are those of the benchmark's own C++ program. Its rules, in its words: *valid* objects count,
+*ignored* ones neither count nor harm, all others are absent.
+
+Source: Geiger, Lenz, Urtasun: Are we ready for autonomous driving? The KITTI vision benchmark suite, CVPR
+2012, and the benchmark's development kit; 40 recall positions: Simonelli et al., Disentangling monocular 3D
+object detection, ICCV 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctnet.errors import CtnetError, unknown_name
+from ctnet.progress import track
+from ctnet_tasks_ddd.frame_files import FrameFiles
+from ctnet_tasks_ddd.matching import serve
+from ctnet_tasks_ddd.objects import (
+    LABEL_COLUMNS,
+    NO_ALPHA,
+    NO_LOCATION,
+    RESULT_COLUMNS,
+    KittiObjects,
+    parse_lines,
+)
+from ctnet_tasks_ddd.overlaps import METRICS, Shapes, frame_pairs, overlaps
+
+CLASSES = ("car", "pedestrian", "cyclist")
+NEIGHBOURS = {"van": "car", "person_sitting": "pedestrian"}
+"""Classes so like an evaluated one that a detection of it on them is neither right nor wrong."""
+
+DIFFICULTIES = ("easy", "moderate", "hard")
+_MIN_HEIGHT = (40, 25, 25)  # of the image box, pixels
+_MAX_OCCLUSION = (0, 1, 2)
+_MAX_TRUNCATION = (0.15, 0.30, 0.50)
+
+IOU: Mapping[str, tuple[tuple[float, ...], ...]] = {
+    "strict": ((0.7, 0.5, 0.5), (0.7, 0.5, 0.5), (0.7, 0.5, 0.5)),
+    "shipped": ((0.7, 0.5, 0.5), (0.5, 0.25, 0.25), (0.5, 0.25, 0.25)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Overlap that a match must exceed, for each of METRICS and of CLASSES: "strict" is the benchmark's own,
+"shipped" that of the evaluation program which CenterNet's authors released, "half" 0.5 throughout."""
+
+LABEL_FOLDERS = ("training/label_2", "label_2")
+RESULT_FOLDERS = ("data",)
+"""Where the files lie inside what the user names, if not at its top."""
+
+_POINTS = 41  # of a curve
+_LOWEST_SCORE = -1e7  # the C++ program's "no detection": what scores no more is never seen
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One class, metric and difficulty.
+
+    Attributes:
+        R11: average precision over 11 recall positions, percent.
+        R40: average precision over 40 recall positions, percent.
+        curve: (41,) float64 in [0, 1], precision (or orientation similarity) at recall 0, 1/40, ... 1 or
+            above.
+        objects: number of labels that count.
+        thresholds: (T,) float64, descending: the scores at which the curve was taken, T at most 41.
+        right, wrong, missed: (T,) int64, detections that match, detections that do not, and labels without
+            detection, at each threshold.
+    """
+
+    R11: float
+    R40: float
+    curve: np.ndarray
+    objects: int
+    thresholds: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+    missed: np.ndarray
+
+
+@dataclass(frozen=True)
+class KittiResult:
+    """What an evaluation came to.
+
+    Attributes:
+        figures: class -> metric ("detection", "orientation", "ground", "3d") -> difficulty -> figure. What
+            the results have no part for (no 3D boxes, no orientation, no such class) is left out.
+        frames: number of frames evaluated.
+        iou: name of the thresholds.
+    """
+
+    figures: Mapping[str, Mapping[str, Mapping[str, Figure]]]
+    frames: int
+    iou: str
+
+    def as_dict(self, curves: bool = False) -> dict[str, Any]:
+        """Class -> metric -> difficulty -> {R11, R40} in percent; on request with ``curve``, 41 values in [0,
+        1]."""
+        return {
+            name: {
+                metric: {
+                    difficulty: {"R11": figure.R11, "R40": figure.R40}
+                    | ({"curve": figure.curve.tolist()} if curves else {})
+                    for difficulty, figure in by_difficulty.items()
+                }
+                for metric, by_difficulty in metrics.items()
+            }
+            for name, metrics in self.figures.items()
+        }
+
+
+def evaluate(
+    labels: str | Path, results: str | Path, frames: Sequence[str] | None = None, iou: str = "strict"
+) -> KittiResult:
+    """Evaluate files.
+
+    Args:
+        labels: folder or zip of label files ``NNNNNN.txt``.
+        results: folder or zip of result files ``NNNNNN.txt``; a frame without detections has an empty file.
+        frames: the frames to evaluate; a frame without a result file counts as one in which nothing was
+            found. None takes the frames that have a result file, as the benchmark's program does.
+        iou: which overlaps are demanded, see ``IOU``.
+
+    Raises:
+        CtnetError: naming file and line, for what cannot be read, a line with another number of columns,
+            something that is no finite number, and a frame without labels.
+    """
+    _thresholds(iou)
+    return evaluate_objects(*read_files(labels, results, frames), iou)
+
+
+def read_files(
+    labels: str | Path, results: str | Path, frames: Sequence[str] | None = None
+) -> tuple[KittiObjects, KittiObjects]:
+    """Read labels and results of the same frames: arguments and errors as ``evaluate``."""
+    label_files = FrameFiles.open(labels, LABEL_FOLDERS)
+    result_files = FrameFiles.open(results, RESULT_FOLDERS)
+    frames = result_files.names if frames is None else tuple(frames)
+    if len(set(frames)) < len(frames):
+        raise CtnetError("the list of frames names one twice; it would count twice")
+    known = set(label_files.names)
+    for name in frames:
+        if name not in known:
+            raise CtnetError(
+                f"frame {name} has no label file in {label_files.source}; give a list of frames (--frames)"
+            )
+    return (
+        _read(label_files, frames, LABEL_COLUMNS, "reading labels"),
+        _read(result_files, frames, RESULT_COLUMNS, "reading results"),
+    )
+
+
+def evaluate_objects(labels: KittiObjects, results: KittiObjects, iou: str = "strict") -> KittiResult:
+    """Evaluate objects in memory: as ``evaluate``, on all frames.
+
+    Args:
+        labels: with ``DontCare`` and the classes that are not evaluated.
+        results: of the same frames, with scores.
+        iou: which overlaps are demanded, see ``IOU``.
+    """
+    if labels.frame_names != results.frame_names:
+        raise ValueError("labels and results must be of the same frames in the same order")
+    scene = _Scene.of(labels, results, _thresholds(iou))
+    figures: dict[str, dict[str, dict[str, Figure]]] = {}
+    for number, name in enumerate(CLASSES):
+        found = results.location[scene.result_class == number]
+        boxes = results.boxes[scene.result_class == number]
+        # The C++ program's signs that a result has a part: see the description of the result format.
+        present = (
+            (boxes[:, 0] >= 0).any(),
+            (found[:, 0] != NO_LOCATION).any(),
+            (found[:, 1] != NO_LOCATION).any(),
+        )
+        metrics: dict[str, dict[str, Figure]] = {}
+        for metric, has_part in zip(METRICS, present, strict=True):
+            if has_part:
+                metrics |= scene.figures(number, metric)
+        if metrics:
+            figures[name] = metrics
+    return KittiResult(figures, len(labels.frame_names), iou)
+
+
+def recall_thresholds(scores: np.ndarray, objects: int) -> np.ndarray:
+    """The scores at which recall comes nearest to 0, 1/40, 2/40 ...: at most 41, descending.
+
+    Args:
+        scores: of the detections that match a label that counts, in any order.
+        objects: number of labels that count.
+    """
+    scores = np.sort(scores)[::-1]
+    left = np.arange(1, len(scores) + 1) / max(objects, 1)
+    right = np.arange(2, len(scores) + 2) / max(objects, 1)
+    chosen: list[int] = []
+    recall, start = 0.0, 0
+    while start < len(scores):
+        nearer_right = right[start:] - recall < recall - left[start:]
+        nearer_right[-1] = False
+        chosen.append(start + int(nearer_right.argmin()))
+        start = chosen[-1] + 1
+        recall += 1 / (_POINTS - 1)
+    return scores[chosen]
+
+
+def _thresholds(iou: str) -> tuple[tuple[float, ...], ...]:
+    if iou not in IOU:
+        raise unknown_name("set of IoU thresholds", iou, IOU)
+    return IOU[iou]
+
+
+def _read(files: FrameFiles, frames: Sequence[str], columns: int, description: str) -> KittiObjects:
+    types, values = [], []
+    known = set(files.names)
+    for name in track(frames, description, unit="files"):
+        text = files.read(name) if name in known else ""
+        names, numbers = parse_lines(text, columns, files.where(name) if name in known else "")
+        types.append(names)
+        values.append(numbers)
+    return KittiObjects.of_frames(frames, types, values)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Labels and results that overlap by more than their threshold; sorted by label, then by result."""
+
+    label: np.ndarray
+    result: np.ndarray
+    overlap: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> _Pairs:
+        return _Pairs(self.label[rows], self.result[rows], self.overlap[rows])
+
+    def by_preference(self, keys: np.ndarray) -> _Pairs:
+        """Sorted by label, then by key, highest first, then by result."""
+        return self[np.lexsort((self.result, -keys, self.label))]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Labels and results, and all that is the same for every difficulty."""
+
+    labels: KittiObjects
+    results: KittiObjects
+    label_class: np.ndarray  # (N,) index into CLASSES, a neighbour's that of its class; -1 for all others
+    neighbour: np.ndarray  # (N,) bool
+    label_height: np.ndarray
+    result_class: np.ndarray  # (M,) index into CLASSES; -1 for all others
+    result_height: np.ndarray  # whole pixels
+    pairs: Mapping[str, _Pairs]  # by metric
+    forgiven: Mapping[str, np.ndarray]  # (M,) bool by metric: lies in a DontCare region
+
+    @classmethod
+    def of(cls, labels: KittiObjects, results: KittiObjects, iou: tuple[tuple[float, ...], ...]) -> _Scene:
+        names = [name.lower() for name in labels.types]
+        label_class = _class_numbers([NEIGHBOURS.get(name, name) for name in names])
+        result_class = _class_numbers([name.lower() for name in results.types])
+        result_height = np.trunc(np.abs(results.boxes[:, 1] - results.boxes[:, 3]))
+        label_shapes, result_shapes = _shapes(labels), _shapes(results)
+        pairs = _overlapping(label_shapes, label_class, result_shapes, result_class, result_height, iou)
+        dont_care = label_shapes[np.array([name == "dontcare" for name in names], bool)]
+        return cls(
+            labels=labels,
+            results=results,
+            label_class=label_class,
+            neighbour=np.array([name in NEIGHBOURS for name in names], bool),
+            label_height=labels.boxes[:, 3] - labels.boxes[:, 1],
+            result_class=result_class,
+            result_height=result_height,
+            pairs=pairs,
+            forgiven=_inside(dont_care, result_shapes, result_class, iou),
+        )
+
+    def figures(self, number: int, metric: str) -> dict[str, dict[str, Figure]]:
+        """Metric -> difficulty -> figure of a class; orientation comes with detection, if there is one."""
+        rated = metric == "detection" and not (self.results.alpha == NO_ALPHA).any()
+        names = (metric, "orientation") if rated else (metric,)
+        found: dict[str, dict[str, Figure]] = {name: {} for name in names}
+        for level, difficulty in enumerate(DIFFICULTIES):
+            precision, orientation = self._figure(number, metric, level)
+            found[metric][difficulty] = precision
+            if rated:
+                found["orientation"][difficulty] = orientation
+        return found
+
+    def _figure(self, number: int, metric: str, level: int) -> tuple[Figure, Figure]:
+        """Precision and orientation of one class and difficulty."""
+        counts = (
+            (self.label_class == number)
+            & ~self.neighbour
+            & (self.label_height >= _MIN_HEIGHT[level])
+            & (self.labels.occlusion <= _MAX_OCCLUSION[level])
+            & (self.labels.truncation <= _MAX_TRUNCATION[level])
+        )
+        objects = int(counts.sum())
+        # A detection that is too small is ignored whatever its class: it may still take a label.
+        ignored = self.result_height < _MIN_HEIGHT[level]
+        valid = (self.result_class == number) & ~ignored
+        pairs = self.pairs[metric]
+        pairs = pairs[(self.label_class[pairs.label] == number) & (valid | ignored)[pairs.result]]
+        scores = self.results.scores
+
+        # First every label takes the best score: this tells which scores to look at.
+        first = pairs.by_preference(scores[pairs.result])
+        taken = self._serve(first, scores[first.result][:, None] > _LOWEST_SCORE)[:, 0]
+        right = first[taken & counts[first.label] & valid[first.result]]
+        thresholds = recall_thresholds(scores[right.result], objects)
+
+        # Then, at each of them, the largest overlap; an ignored detection only where there is no valid one.
+        second = pairs.by_preference(np.where(valid[pairs.result], pairs.overlap, -1))
+        taken = self._serve(second, scores[second.result][:, None] >= thresholds)
+        right_rows = counts[second.label] & valid[second.result]
+        tp = taken[right_rows].sum(axis=0)
+        missed = objects - taken[counts[second.label]].sum(axis=0)
+        may_be_wrong = valid & ~self.forgiven[metric]
+        ordered = np.sort(scores[may_be_wrong])
+        seen = len(ordered) - np.searchsorted(ordered, thresholds)
+        fp = seen - taken[may_be_wrong[second.result]].sum(axis=0)
+        turn = self.labels.alpha[second.label] - self.results.alpha[second.result]
+        similarity = ((1 + np.cos(turn[right_rows])) / 2) @ taken[right_rows]
+        found = np.maximum(tp + fp, 1)
+        tallies = (objects, thresholds, tp, fp, missed)
+        return _figure_of(tp / found, *tallies), _figure_of(similarity / found, *tallies)
+
+    def _serve(self, pairs: _Pairs, present: np.ndarray) -> np.ndarray:
+        return serve(self.labels.frame[pairs.label], pairs.label, pairs.result, present)
+
+
+def _figure_of(
+    values: np.ndarray,
+    objects: int,
+    thresholds: np.ndarray,
+    right: np.ndarray,
+    wrong: np.ndarray,
+    missed: np.ndarray,
+) -> Figure:
+    curve = np.zeros(_POINTS)
+    curve[: len(values)] = np.maximum.accumulate(values[::-1])[::-1]
+    r11, r40 = 100 * float(curve[::4].mean()), 100 * float(curve[1:].mean())
+    return Figure(r11, r40, curve, objects, thresholds, right, wrong, missed)
+
+
+def _class_numbers(names: Sequence[str]) -> np.ndarray:
+    numbers = {name: number for number, name in enumerate(CLASSES)}
+    return np.array([numbers.get(name, -1) for name in names], np.int64)
+
+
+def _shapes(objects: KittiObjects) -> Shapes:
+    return Shapes(objects.frame, objects.boxes, objects.boxes_3d)
+
+
+def _overlapping(
+    labels: Shapes,
+    label_class: np.ndarray,
+    results: Shapes,
+    result_class: np.ndarray,
+    result_height: np.ndarray,
+    iou: tuple[tuple[float, ...], ...],
+) -> dict[str, _Pairs]:
+    """The pairs that may match, by metric."""
+    small = result_height < max(_MIN_HEIGHT)
+    label_rows = np.flatnonzero(label_class >= 0)
+    result_rows = np.flatnonzero((result_class >= 0) | small)
+    found: dict[str, list[_Pairs]] = {metric: [] for metric in METRICS}
+    for label_index, result_index in frame_pairs(labels.frame[label_rows], results.frame[result_rows]):
+        label, result = label_rows[label_index], result_rows[result_index]
+        kept = small[result] | (result_class[result] == label_class[label])
+        label, result = label[kept], result[kept]
+        shares = overlaps(labels[label], results[result])
+        for metric, overlap, demanded in zip(METRICS, shares, iou, strict=True):
+            match = overlap > np.array(demanded)[label_class[label]]
+            found[metric].append(_Pairs(label[match], result[match], overlap[match]))
+    return {metric: _join(parts) for metric, parts in found.items()}
+
+
+def _inside(
+    regions: Shapes, results: Shapes, result_class: np.ndarray, iou: tuple[tuple[float, ...], ...]
+) -> dict[str, np.ndarray]:
+    """Which results of an evaluated class lie in a DontCare region beyond their threshold, by metric."""
+    inside = {metric: np.zeros(len(result_class), bool) for metric in METRICS}
+    rows = np.flatnonzero(result_class >= 0)
+    for region, index in frame_pairs(regions.frame, results.frame[rows]):
+        result = rows[index]
+        shares = overlaps(regions[region], results[result], of_second=True)
+        for metric, overlap, demanded in zip(METRICS, shares, iou, strict=True):
+            inside[metric][result[overlap > np.array(demanded)[result_class[result]]]] = True
+    return inside
+
+
+def _join(parts: Sequence[_Pairs]) -> _Pairs:
+    if not parts:
+        return _Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    columns = ([getattr(part, name) for part in parts] for name in ("label", "result", "overlap"))
+    return _Pairs(*(np.concatenate(column) for column in columns))

@@ -1,0 +1,161 @@
+"""COCO JSON with 3D fields to KITTI's text files: labels, and results of a detector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctnet.errors import CtnetError, os_error, unknown_name
+from ctnet.files import read_json
+from ctnet.progress import track
+from ctnet_tasks_ddd.fields import DONT_CARE, Entry, entries_by_image, frame_name, values_of_entry
+
+
+def write_labels(data: str | Path, target: str | Path) -> int:
+    """Write the label files of a converted data directory, the way back from ``convert_kitti``.
+
+    Every number has two decimals, or as many more as it needs; the lines of KITTI's own labels come back as
+    they were, but for those that the conversion refused.
+
+    Args:
+        data: the data directory; the frames of all its splits are written.
+        target: the folder for the files ``NNNNNN.txt``.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        CtnetError: when ``data`` has no annotations or they cannot be read.
+    """
+    files = annotation_files(data)
+    frames: dict[str, list[str]] = {}
+    for file in files.values():
+        content = read_json(file)
+        by_image = entries_by_image(content)
+        for image in content["images"]:
+            frames[frame_name(image)] = [label_line(entry) for entry in by_image[image["id"]]]
+    _write(frames, Path(target))
+    return len(frames)
+
+
+def write_results(data: str | Path, split: str, results: str | Path, target: str | Path) -> int:
+    """Write the detections of a COCO results file as KITTI's result files, one for every image of a split.
+
+    Args:
+        data: the data directory that the detections belong to.
+        split: which of its annotation files names the images; all detections must be of these.
+        results: list of {image_id, category_id, bbox (xywh), score} with the 3D fields ``alpha``, ``dim``,
+            ``location`` and ``rotation_y`` where they are known.
+        target: the folder for the files ``NNNNNN.txt``.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        CtnetError: for an unknown split, and for a detection that lacks something, names an unknown image or
+            category, or has a number that is not finite.
+    """
+    files = annotation_files(data)
+    if split not in files:
+        raise unknown_name("split", split, files)
+    content, detections = read_json(files[split]), read_json(results)
+    if not isinstance(detections, list):
+        raise CtnetError(f"{results} is no COCO results file: it must be a list of detections")
+    frames = result_lines(content, detections, str(results))
+    _write(frames, Path(target))
+    return len(frames)
+
+
+def result_lines(content: Entry, detections: Sequence[Entry], where: str = "results") -> dict[str, list[str]]:
+    """Frame name -> lines of its result file, in the order of the detections; frames without any included.
+
+    Args:
+        content: of the COCO file with the images and categories.
+        detections: see ``write_results``.
+        where: what holds the detections, for messages.
+
+    Raises:
+        CtnetError: see ``write_results``.
+    """
+    names = {image["id"]: frame_name(image) for image in content["images"]}
+    categories = {category["id"]: category["name"] for category in content["categories"]}
+    frames: dict[str, list[str]] = {name: [] for name in names.values()}
+    for number, detection in enumerate(detections):
+        try:
+            if detection["image_id"] not in names:
+                raise ValueError(f"image_id {detection['image_id']} is not in the split")
+            if detection["category_id"] not in categories:
+                raise ValueError(f"category_id {detection['category_id']} is unknown")
+            line = result_line(categories[detection["category_id"]], detection)
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise CtnetError(f"detection {number} of {where} cannot be written: {reason}") from error
+        frames[names[detection["image_id"]]].append(line)
+    return frames
+
+
+def label_line(entry: Entry) -> str:
+    """The line of a label file for an entry (see ``fields``), without line end."""
+    values = values_of_entry(entry)
+    if entry["type"].lower() == DONT_CARE.lower():
+        # The benchmark prints what a region has no value for as whole numbers.
+        texts = [f"{value:g}" for value in values]
+        texts[3:7] = map(_decimals, values[3:7])
+    else:
+        texts = [_decimals(value) for value in values]
+        texts[1] = f"{values[1]:g}"
+    return " ".join([entry["type"], *texts])
+
+
+def result_line(name: str, detection: Mapping[str, Any]) -> str:
+    """The line of a result file, without line end.
+
+    Args:
+        name: of the class.
+        detection: ``bbox`` (xywh), ``score``, and what is known of ``alpha``, ``dim``, ``location``,
+            ``rotation_y``.
+
+    Raises:
+        KeyError, TypeError, ValueError: for a detection that lacks its box or score, or has other than finite
+            numbers.
+    """
+    known = {key: value for key, value in detection.items() if key not in ("truncated", "occluded")}
+    if len(detection["bbox"]) != 4:
+        raise ValueError("its bbox is no four numbers")
+    values = [*values_of_entry(known), detection["score"]]
+    if len(values) != 15 or not all(math.isfinite(value) for value in values):
+        raise ValueError("it has numbers that are missing or not finite")
+    texts = ["-1", "-1", *(f"{value:.4f}" for value in values[2:14]), f"{values[14]:.8g}"]
+    return " ".join([name, *texts])
+
+
+def annotation_files(data: str | Path) -> dict[str, Path]:
+    """Split -> annotation file of a data directory.
+
+    Raises:
+        CtnetError: when there are none.
+    """
+    files = sorted((Path(data) / "annotations").glob("instances_*.json"))
+    if not files:
+        raise CtnetError(
+            f"{data} has no annotations/instances_<split>.json; convert it with `ctnet convert kitti`"
+        )
+    return {file.stem.removeprefix("instances_"): file for file in files}
+
+
+def _decimals(value: float) -> str:
+    """With two decimals, or as many as it needs."""
+    text = f"{value:.2f}"
+    return text if float(text) == value else repr(float(value))
+
+
+def _write(frames: Mapping[str, Iterable[str]], target: Path) -> None:
+    for name, lines in track(frames.items(), "writing files", unit="files"):
+        path = target / f"{name}.txt"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        except OSError as error:
+            raise os_error(error, "write", path) from error
