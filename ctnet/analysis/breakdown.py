@@ -1,0 +1,295 @@
+"""Which mistakes cost how much: an error breakdown in the manner of TIDE, on boxes of any task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctnet.data.dataset import Dataset
+from ctnet.errors import CtnetError
+from ctnet.evaluation.painted import box_iou
+from ctnet.records import Detections, Instances
+
+#: The types of error; a wrong detection is of one of the first five, a missed object of the last.
+TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
+_CLASSIFICATION, _LOCALISATION, _BOTH, _DUPLICATE, _BACKGROUND, _MISSED = range(6)
+_RIGHT = 6
+
+#: At most so many detections of a class count in an image, as in COCO's evaluation.
+_MOST_OF_A_CLASS = 100
+
+#: Below this overlap with every object, a detection lies on the background (TIDE's choice).
+BACKGROUND_IOU = 0.1
+_RECALLS = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class ErrorCost:
+    """One type of error.
+
+    Attributes:
+        count: how many there are.
+        cost: AP gained when errors of this type, and no others, are mended; AP is in [0, 1].
+    """
+
+    count: int
+    cost: float
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """What keeps the AP from being 1.
+
+    Attributes:
+        iou: from this overlap on a box is in its place.
+        background_iou: below this overlap with every object a detection lies on the background.
+        ap: COCO's AP at ``iou`` alone, in [0, 1].
+        objects: number of objects, crowds left out.
+        detections: number of detections that count.
+        right: how many of these are right.
+        errors: count and cost by type, in the order of ``TYPES``.
+    """
+
+    iou: float
+    background_iou: float
+    ap: float
+    objects: int
+    detections: int
+    right: int
+    errors: Mapping[str, ErrorCost]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def break_down(
+    images: Iterable[tuple[Instances, Detections]], iou: float = 0.5, background_iou: float = BACKGROUND_IOU
+) -> Breakdown:
+    """Sort the errors of a detector by type, and say how much AP each type costs.
+
+    Detections find objects as in COCO's evaluation: best score first, each takes the free object of its class
+    that it overlaps most, by at least ``iou``. One that takes none, and that no crowd region of its class
+    absorbs, is wrong, and the first that holds of these says how:
+
+    * localisation: its best overlap with objects of its class is in [background_iou, iou);
+    * classification: it overlaps an object of another class by at least ``iou``;
+    * duplicate: it overlaps an object of its class by at least ``iou`` (which another detection took);
+    * background: it overlaps no object by ``background_iou`` or more;
+    * both: what is left, an object of another class found badly.
+
+    An object that is neither found nor the target of a classification or localisation error (the object that
+    such a detection overlaps most) is missed.
+
+    Mending: a localisation or classification error becomes right, keeping its score, if its target is not
+    found and it is the best-scored error with this target; else it is taken out, as duplicate, background and
+    both errors are. Missed objects are no longer counted; a class that has no object left then leaves the
+    mean. A cost can be slightly below 0, since AP is read at 101 recalls.
+
+    Args:
+        images: instances and detections of every image, in one frame (image pixels).
+        iou: overlap at which a box is in its place.
+        background_iou: overlap below which nothing is meant.
+
+    Raises:
+        CtnetError: for thresholds out of order, and when there is no object at all.
+
+    Source: Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020; where
+        its text leaves the choice (order of the types, one mended error an object), as its authors' tool.
+    """
+    check_thresholds(iou, background_iou)
+    parts = [_examine(instances, found, iou, background_iou) for instances, found in images]
+    columns = _Columns(*(np.concatenate([part[i] for part in parts]) for i in range(6))) if parts else None
+    if columns is None or not len(columns.object_labels):
+        raise CtnetError(
+            "there is no object to be found, so there are no errors to sort; give a split with annotations"
+        )
+    ap = _mean_ap(columns, None)
+    counts = np.bincount(columns.kinds, minlength=_RIGHT + 1)
+    counts[_MISSED] = columns.missed.sum()
+    errors = {
+        name: ErrorCost(int(counts[kind]), _mean_ap(columns, kind) - ap if counts[kind] else 0.0)
+        for kind, name in enumerate(TYPES)
+    }
+    return Breakdown(
+        iou, background_iou, ap, len(columns.object_labels), len(columns.kinds), int(counts[_RIGHT]), errors
+    )
+
+
+def check_thresholds(iou: float, background_iou: float = BACKGROUND_IOU) -> None:
+    """Refuse thresholds that are out of order.
+
+    Raises:
+        CtnetError: saying what they must be.
+    """
+    if not 0 <= background_iou < iou <= 1:
+        raise CtnetError(
+            f"--iou is {iou:g}; it must be above {background_iou:g} (what counts as background) and at most 1"
+        )
+
+
+def pair(dataset: Dataset, found: Mapping[int, Detections]) -> Iterator[tuple[Instances, Detections]]:
+    """Every image's instances with what was found in it, in the order of image ids.
+
+    Args:
+        dataset: the ground truth.
+        found: detections by image id, in image pixels; nothing was found in an image that is not here.
+    """
+    for index in np.argsort(dataset.image_ids, kind="stable"):
+        yield dataset.instances(index), found.get(int(dataset.image_ids[index]), Detections.empty())
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """All images' detections (those that a crowd absorbs left out), and all objects.
+
+    Attributes:
+        scores: (N,) float64.
+        labels: (N,) int64.
+        kinds: (N,) int64, index into ``TYPES``, or ``_RIGHT``.
+        mended: (N,) int64, the class in which the detection is right once its error is mended; -1: nowhere.
+        object_labels: (M,) int64.
+        missed: (M,) bool.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    kinds: np.ndarray
+    mended: np.ndarray
+    object_labels: np.ndarray
+    missed: np.ndarray
+
+
+def _examine(
+    instances: Instances, found: Detections, iou: float, background_iou: float
+) -> tuple[np.ndarray, ...]:
+    """The columns of one image, in the order of ``_Columns``."""
+    objects, crowds = instances[~instances.crowd], instances[instances.crowd]
+    rows = _counted(np.asarray(found.scores, np.float64), np.asarray(found.labels, np.int64))
+    boxes, scores, labels = (np.asarray(column)[rows] for column in (found.boxes, found.scores, found.labels))
+    boxes = boxes.astype(np.float64).reshape(-1, 4)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # a size may come out negative early in training
+    overlap = box_iou(boxes, objects.boxes.astype(np.float64))
+    same = labels[:, None] == objects.labels[None, :]
+    taken = _match(np.where(same, overlap, -1.0), iou)
+    is_found = np.zeros(len(objects), bool)
+    is_found[taken[taken >= 0]] = True
+    kinds = _kinds(overlap, same, iou, background_iou)
+    kinds[taken >= 0] = _RIGHT
+    counts = (taken >= 0) | ~_absorbed(boxes, labels, crowds, iou)
+    target = _targets(overlap, same, kinds)
+    target[~counts] = -1
+    missed = ~is_found
+    missed[target[target >= 0]] = False
+    claimed = (target >= 0) & ~np.append(is_found, True)[target]
+    mended = np.full(len(labels), -1, np.int64)
+    first = np.flatnonzero(claimed)[np.unique(target[claimed], return_index=True)[1]]  # the best-scored
+    mended[first] = objects.labels[target[first]]
+    return (
+        scores[counts].astype(np.float64),
+        labels[counts].astype(np.int64),
+        kinds[counts],
+        mended[counts],
+        objects.labels.astype(np.int64),
+        missed,
+    )
+
+
+def _counted(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows of the detections that count, best first."""
+    order = np.argsort(-scores, kind="stable")
+    by_label = order[np.argsort(labels[order], kind="stable")]
+    starts = np.searchsorted(labels[by_label], labels[by_label], side="left")
+    rank = np.zeros(len(scores), np.int64)
+    rank[by_label] = np.arange(len(scores)) - starts
+    kept: np.ndarray = order[rank[order] < _MOST_OF_A_CLASS]
+    return kept
+
+
+def _match(overlap: np.ndarray, iou: float) -> np.ndarray:
+    """The object (M) that each detection (N) takes, -1 for none; of equal overlaps the later, as in COCO."""
+    taken = np.full(len(overlap), -1, np.int64)
+    free = overlap[:, ::-1].copy()
+    last = overlap.shape[1] - 1
+    for row in np.flatnonzero((overlap >= iou).any(axis=1)):
+        column = free[row].argmax()
+        if free[row, column] >= iou:
+            taken[row] = last - column
+            free[:, column] = -1
+    return taken
+
+
+def _kinds(overlap: np.ndarray, same: np.ndarray, iou: float, background_iou: float) -> np.ndarray:
+    """The type of error that each detection is, if it is one."""
+    of_its_class = np.where(same, overlap, 0).max(axis=1, initial=0)
+    of_another = np.where(same, 0, overlap).max(axis=1, initial=0)
+    conditions = [
+        (of_its_class >= background_iou) & (of_its_class < iou),
+        of_another >= iou,
+        of_its_class >= iou,
+        np.maximum(of_its_class, of_another) < background_iou,
+    ]
+    kinds: np.ndarray = np.select(
+        conditions, [_LOCALISATION, _CLASSIFICATION, _DUPLICATE, _BACKGROUND], default=_BOTH
+    )
+    return kinds
+
+
+def _targets(overlap: np.ndarray, same: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """The object that each classification or localisation error meant; -1 for other detections."""
+    target = np.full(len(kinds), -1, np.int64)
+    for kind, candidates in ((_LOCALISATION, same), (_CLASSIFICATION, ~same)):
+        rows = kinds == kind
+        if rows.any():
+            target[rows] = np.where(candidates[rows], overlap[rows], -1.0).argmax(axis=1)
+    return target
+
+
+def _absorbed(boxes: np.ndarray, labels: np.ndarray, crowds: Instances, iou: float) -> np.ndarray:
+    """Whether a crowd region of its class covers ``iou`` of a detection's own area."""
+    low = np.maximum(boxes[:, None, :2], crowds.boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], crowds.boxes[None, :, 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    covered = common / np.maximum(areas, np.finfo(float).tiny)[:, None]
+    absorbed: np.ndarray = ((covered >= iou) & (labels[:, None] == crowds.labels[None, :])).any(axis=1)
+    return absorbed
+
+
+def _mean_ap(columns: _Columns, mend: int | None) -> float:
+    """Mean AP of the classes that have objects, with one type of error mended."""
+    labels, right = columns.labels, columns.kinds == _RIGHT
+    kept, object_labels = np.ones(len(labels), bool), columns.object_labels
+    if mend == _MISSED:
+        object_labels = object_labels[~columns.missed]
+    elif mend is not None:
+        mended = (columns.kinds == mend) & (columns.mended >= 0)
+        kept = (columns.kinds != mend) | mended
+        labels = np.where(mended, columns.mended, labels)
+        right = right | mended
+    labels, right, scores = labels[kept], right[kept], columns.scores[kept]
+    order = np.argsort(-scores, kind="stable")
+    labels, right = labels[order], right[order]
+    present, counts = np.unique(object_labels, return_counts=True)
+    figures = [
+        average_precision(right[labels == label], int(count))
+        for label, count in zip(present, counts, strict=True)
+    ]
+    return float(np.mean(figures)) if figures else 0.0
+
+
+def average_precision(right: np.ndarray, count: int) -> float:
+    """COCO's average precision of one class at one IoU: the mean of precision at recalls 0, 0.01 ... 1.
+
+    Args:
+        right: (N,) bool, whether each detection is right; best score first.
+        count: number of objects to be found, at least 1.
+    """
+    found = np.cumsum(right)
+    precision = found / np.arange(1, len(found) + 1)
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
+    return float(envelope[np.searchsorted(found / count, _RECALLS, side="left")].mean())

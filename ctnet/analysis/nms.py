@@ -1,0 +1,117 @@
+"""What non-maximum suppression would still do behind a detector that needs none."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from ctnet.analysis.breakdown import break_down, pair
+from ctnet.data.dataset import Dataset
+from ctnet.data.problems import Problem
+from ctnet.errors import CtnetError
+from ctnet.evaluation.evaluator import State
+from ctnet.evaluation.run import Settings, evaluate
+from ctnet.inference.detector import Detector
+from ctnet.inference.nms import Nms, merge, nms_method
+
+METHODS: tuple[Nms, ...] = get_args(Nms)
+
+
+@dataclass(frozen=True)
+class NmsRow:
+    """The figures behind one method.
+
+    Attributes:
+        method: "none", "hard", "soft" or "soft-linear".
+        metrics: the evaluator's figures.
+        gain: of the main metric against no suppression.
+        detections: how many are left.
+        duplicates: how many of these are a second detection of an object that is found already, see
+            ``ctnet.analysis.breakdown``; soft suppression leaves them in, with lower scores.
+        removed: how many duplicates fewer than without suppression.
+        duplicate_cost: AP50 that the duplicates cost.
+    """
+
+    method: Nms
+    metrics: Mapping[str, float]
+    gain: float
+    detections: int
+    duplicates: int
+    removed: int
+    duplicate_cost: float
+
+
+@dataclass(frozen=True)
+class NmsComparison:
+    """Section 4 of the paper: what suppression adds.
+
+    Attributes:
+        main_metric: the figure that gains are of.
+        rows: the first is without suppression.
+        problems: images that could not be read; nothing was found in them.
+    """
+
+    main_metric: str
+    rows: tuple[NmsRow, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"main_metric": self.main_metric, "rows": [dataclasses.asdict(row) for row in self.rows]}
+
+
+def compare_nms(
+    detector: Detector,
+    dataset: Dataset,
+    settings: Settings | None = None,
+    methods: Sequence[Nms] = METHODS,
+) -> NmsComparison:
+    """Measure a detector's detections as they are and behind each method; the network runs once per image.
+
+    Args:
+        detector: what is measured.
+        dataset: images and ground truth.
+        settings: choices at test time, at one scale; its ``nms`` plays no part.
+        methods: see ``ctnet.inference.nms.suppress``; "none" comes first in any case.
+
+    Raises:
+        CtnetError: for an unknown method or several scales, and all that ``evaluate`` refuses.
+    """
+    settings = settings or Settings()
+    if len(settings.scales) > 1:
+        raise CtnetError("several scales are always merged by suppression; compare methods at one scale")
+    methods = ["none", *(nms_method(method) for method in dict.fromkeys(methods) if method != "none")]
+    dataset = dataset.with_task(detector.task)
+    plain = evaluate(detector, dataset, dataclasses.replace(settings, nms="none"))
+    assert plain.evaluator is not None
+    found = plain.evaluator.state()
+    rows: list[NmsRow] = []
+    for method in methods:
+        left = {image_id: merge([one], method, max(len(one), 1)) for image_id, one in found.items()}
+        metrics = plain.metrics if method == "none" else _measured(detector, dataset, settings, left)
+        rows.append(_row(method, metrics, plain.main_metric, dataset, left, rows[0] if rows else None))
+    return NmsComparison(plain.main_metric, tuple(rows), tuple(plain.problems))
+
+
+def _measured(detector: Detector, dataset: Dataset, settings: Settings, left: State) -> dict[str, float]:
+    evaluator = detector.task.evaluator(dataset, metric=settings.metric, engine=settings.engine)
+    for image_id, detections in left.items():
+        evaluator.update(image_id, detections)
+    return evaluator.compute()
+
+
+def _row(
+    method: Nms, metrics: Mapping[str, float], main: str, dataset: Dataset, left: State, first: NmsRow | None
+) -> NmsRow:
+    duplicates = break_down(pair(dataset, left)).errors["duplicate"]
+    return NmsRow(
+        method,
+        metrics,
+        metrics.get(main, 0.0) - first.metrics.get(main, 0.0) if first else 0.0,
+        sum(map(len, left.values())),
+        duplicates.count,
+        first.duplicates - duplicates.count if first else 0,
+        duplicates.cost,
+    )

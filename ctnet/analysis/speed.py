@@ -1,0 +1,219 @@
+"""How long a detector takes, stage by stage, on named hardware."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctnet.data.images import read_image
+from ctnet.device import amp_name
+from ctnet.errors import CtnetError
+from ctnet.inference.detector import Detector
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.timing import STAGES, Stage, StageTimes
+from ctnet.progress import track
+from ctnet.records import ImageInfo
+from ctnet.report.writing import write_image
+from ctnet.task import create_task, load_task_class
+from ctnet.training.config import versions
+
+#: (width, height) of the pictures that go through, and how many different ones.
+PICTURE = (640, 480)
+_PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long something takes for one image, milliseconds.
+
+    Attributes:
+        median: half of the repetitions were faster.
+        p95: 95 % were.
+    """
+
+    median: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured, on what.
+
+    Attributes:
+        total: of all stages together.
+        stages: by name, see ``StageTimes``.
+        images_per_second: at the median.
+        repeats, warm_up: batches that were measured, and that went before unmeasured.
+        batch_size: images a forward pass.
+        size: (width, height) of the network's input, pixels.
+        flip: whether the mirrored input went through, too.
+        dtype: of the network's arithmetic.
+        task, backbone: the network.
+        parameters: number of its parameters.
+        hardware: the device, and what is beside it.
+        versions: of what did the work, by name.
+    """
+
+    total: Duration
+    stages: Mapping[Stage, Duration]
+    images_per_second: float
+    repeats: int
+    warm_up: int
+    batch_size: int
+    size: tuple[int, int]
+    flip: bool
+    dtype: str
+    task: str
+    backbone: str
+    parameters: int
+    hardware: str
+    versions: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; times in milliseconds per image."""
+        return dataclasses.asdict(self)
+
+
+def measure_speed(
+    detector: Detector,
+    settings: DetectionSettings | None = None,
+    batch_size: int = 1,
+    repeats: int = 30,
+    warm_up: int = 5,
+) -> Speed:
+    """Send pictures through a detector, from files to detections, and take the time.
+
+    The pictures are scenes that the task draws, 640x480 JPEG, so that no data set is needed and figures of
+    different detectors compare. All runs in this process, one stage after the other; at the end of every
+    stage the device is waited for.
+
+    Args:
+        detector: what is measured.
+        settings: flip, scales, resize, size, topk, nms, amp.
+        batch_size: images a forward pass.
+        repeats: batches that are measured.
+        warm_up: batches that go before.
+
+    Raises:
+        CtnetError: for a size that the network cannot take, and when there is not enough memory.
+    """
+    settings = settings or DetectionSettings()
+    preprocess = detector.preprocessor(settings.resize, settings.size)
+    measured: list[StageTimes] = []
+    with tempfile.TemporaryDirectory(prefix="ctnet-speed-") as folder:
+        pictures = _write_pictures(detector, Path(folder))
+        size = (0, 0)
+        for turn in track(range(warm_up + repeats), "timing", unit="batches"):
+            times = _Synchronised(detector.device)
+            batch = []
+            for number in range(turn * batch_size, (turn + 1) * batch_size):
+                path, info = pictures[number % len(pictures)]
+                with times.stage("load"):
+                    image = read_image(path)
+                with times.stage("pre"):
+                    batch.append(preprocess.views(image, info, settings.scales))
+            try:
+                detector.detect(batch, settings, times)
+            except torch.OutOfMemoryError as error:
+                raise CtnetError(
+                    f"{detector.device} has not enough memory for batches of {batch_size}; "
+                    "give a smaller --batch-size or --size"
+                ) from error
+            size = (batch[0][0].input.shape[1], batch[0][0].input.shape[0])
+            if turn >= warm_up:
+                measured.append(times)
+    return _summary(detector, settings, measured, batch_size, warm_up, size)
+
+
+class _Synchronised(StageTimes):
+    """Stage times that wait for an accelerator's queue: a stage pays for its own work alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device = device
+
+    @contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        with super().stage(name):
+            yield
+            if self._device.type != "cpu":
+                torch.accelerator.synchronize(self._device)
+
+
+def _write_pictures(detector: Detector, folder: Path) -> list[tuple[Path, ImageInfo]]:
+    cls = load_task_class(detector.task.name)
+    rng = np.random.default_rng(0)
+    pictures = []
+    for number in range(_PICTURES):
+        path = folder / f"{number}.jpg"
+        try:
+            sample = create_task(cls.name, cls.example_categories).example(rng, PICTURE)
+            image, record = sample.image, sample.info.record
+        except CtnetError:  # a task that draws no scenes
+            coarse = rng.integers(0, 256, (PICTURE[1] // 16, PICTURE[0] // 16, 3), dtype=np.uint8)
+            image, record = coarse.repeat(16, axis=0).repeat(16, axis=1), {}
+        write_image(path, image)
+        pictures.append((path, ImageInfo(number, path.name, image.shape[1], image.shape[0], record)))
+    return pictures
+
+
+def _summary(
+    detector: Detector,
+    settings: DetectionSettings,
+    measured: list[StageTimes],
+    batch_size: int,
+    warm_up: int,
+    size: tuple[int, int],
+) -> Speed:
+    per_image = {
+        name: 1000 / batch_size * np.array([times.seconds[name] for times in measured]) for name in STAGES
+    }
+    total = _duration(np.sum(list(per_image.values()), axis=0))
+    description = detector.description
+    return Speed(
+        total=total,
+        stages={name: _duration(values) for name, values in per_image.items()},
+        images_per_second=1000 / total.median,
+        repeats=len(measured),
+        warm_up=warm_up,
+        batch_size=batch_size,
+        size=size,
+        flip=settings.flip,
+        dtype="float32" if settings.amp is None else amp_name(settings.amp),
+        task=description.task,
+        backbone=description.backbone,
+        parameters=sum(parameter.numel() for parameter in detector.model.parameters()),
+        hardware=hardware(detector.device),
+        versions={**versions(), "torchvision": metadata.version("torchvision")},
+    )
+
+
+def _duration(values: np.ndarray) -> Duration:
+    return Duration(float(np.median(values)), float(np.percentile(values, 95)))
+
+
+def hardware(device: torch.device) -> str:
+    """The device in words: its model, and for a CPU the threads that work on it."""
+    processor = f"{_processor()}, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({processor})"
+    return processor if device.type == "cpu" else f"{device.type} ({processor})"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
