@@ -7,11 +7,12 @@ import sys
 
 import typer
 
-from ctnet.cli import convert, data
-from ctnet.cli.backbones import backbones
+from ctnet.cli import analyze, convert, data
+from ctnet.cli.checks import backbones_app
 from ctnet.cli.demo import demo
 from ctnet.cli.doctor import doctor
 from ctnet.cli.evaluate import evaluate
+from ctnet.cli.plugins import plugin_group
 from ctnet.cli.predict import predict
 from ctnet.cli.tasks import app as tasks_app
 from ctnet.cli.train import train
@@ -19,6 +20,7 @@ from ctnet.errors import CtnetError
 
 app = typer.Typer(
     name="ctnet",
+    cls=plugin_group("ctnet.commands"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -29,10 +31,11 @@ app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(predict)
-app.add_typer(convert.app, name="convert")
+app.add_typer(analyze.app, name="analyze", cls=plugin_group("ctnet.analyses"))
+app.add_typer(convert.app, name="convert", cls=plugin_group("ctnet.converters"))
 app.add_typer(data.app, name="data")
 app.add_typer(tasks_app, name="tasks")
-app.command()(backbones)
+app.add_typer(backbones_app, name="backbones")
 app.command()(doctor)
 
 

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.evaluate import _refuse_other_settings as refuse_other_settings
 from ctnet.cli.output import print_json, print_line, print_table
-from ctnet.cli.parsing import DEVICE_HELP, FLIP_HELP, NMS_HELP, RESIZE_HELP, SIZE_HELP, parse_size
+from ctnet.cli.parsing import (
+    DEVICE_HELP,
+    FLIP_HELP,
+    NMS_HELP,
+    RESIZE_HELP,
+    SIZE_HELP,
+    parse_size,
+    refuse_other_settings,
+)
 from ctnet.errors import CtnetError
 
 if TYPE_CHECKING:

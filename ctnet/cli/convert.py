@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ctnet.cli.convert_checkpoint import checkpoint
 from ctnet.cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from ctnet.convert.report import ConvertReport
 
-app = typer.Typer(no_args_is_help=True, help="Convert data sets to and from COCO JSON.")
+app = typer.Typer(no_args_is_help=True, help="Convert data sets to and from COCO JSON, and checkpoints.")
+app.command()(checkpoint)
 
 _SHOWN = 20
 

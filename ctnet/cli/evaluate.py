@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ctnet.cli.parsing import (
     SCALES_HELP,
     SIZE_HELP,
     parse_size,
+    refuse_other_settings,
 )
 from ctnet.errors import CtnetError
 
@@ -109,14 +109,14 @@ def evaluate(
         if path is not None and number_of_processes() > 1:
             raise CtnetError(f"--{name} is for one process; leave out torchrun")
     if results is not None:
-        _refuse_other_settings(context, "results", _WITH_RESULTS)
+        refuse_other_settings(context, "results", _WITH_RESULTS)
         report = _measured_results(results, data, split, task or "ctdet", metric, engine, strict)
         report.give(save=None, curves=curves, json=json)
         return
     if task is not None:
         raise CtnetError("--task is for --results; a detector and its maps know their task")
     if maps is not None:
-        _refuse_other_settings(context, "maps", _WITH_MAPS)
+        refuse_other_settings(context, "maps", _WITH_MAPS)
         report = _measured_maps(maps, data, split, topk, method, metric, engine, strict)
         report.give(save=save, curves=curves, json=json)
         return
@@ -304,12 +304,3 @@ def _measured_maps(
         check_categories(dataset, task, data)
         done = evaluate_maps(maps, dataset, task, topk, nms, metric, engine)
     return _Report("maps", path, dataset, task, done, list(dataset.problems))
-
-
-def _refuse_other_settings(context: typer.Context, instead: str, allowed: Sequence[str]) -> None:
-    """Nothing that one says is passed over in silence."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in (instead, *allowed) and source is not None and source.name == "COMMANDLINE":
-            written = "a run" if name == "run" else f"--{name.replace('_', '-')}"
-            raise CtnetError(f"{written} cannot be combined with --{instead}; leave one of them out")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import typer
+
 from ctnet.errors import CtnetError
 
 OPTION_HELP = "An option of the task, NAME=VALUE (repeatable); see `ctnet tasks show TASK`."
@@ -58,3 +60,21 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
             raise CtnetError(f"-O {text!r} is no NAME=VALUE")
         pairs[name] = value
     return pairs
+
+
+def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequence[str]) -> None:
+    """Refuse what an option makes meaningless: nothing that one says is passed over in silence.
+
+    Args:
+        context: of the command.
+        instead: the option (its parameter's name) that was given.
+        allowed: parameters that go with it.
+
+    Raises:
+        CtnetError: naming the first other one on the command line.
+    """
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in (instead, *allowed) and source is not None and source.name == "COMMANDLINE":
+            written = "a run" if name == "run" else f"--{name.replace('_', '-')}"
+            raise CtnetError(f"{written} cannot be combined with --{instead}; leave one of them out")

@@ -14,6 +14,7 @@ from ctnet.cli.parsing import (
     SIZE_HELP,
     parse_assignments,
     parse_size,
+    refuse_other_settings,
     require_finite,
 )
 from ctnet.errors import CtnetError
@@ -113,7 +114,8 @@ def train(
     if lr is not None and lr <= 0:
         raise CtnetError(f"--lr is {lr:g}; it must be above 0")
     if resume is not None:
-        _refuse_other_settings(context)
+        # The run continues with its own settings.
+        refuse_other_settings(context, "resume", ("task", "device", "workers", "json"))
         session = resumed_session(resume, task, device=device, workers=workers)
     else:
         if task is None:
@@ -161,18 +163,6 @@ def train(
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
     if not finished:
         raise typer.Exit(130)
-
-
-def _refuse_other_settings(context: typer.Context) -> None:
-    """A run is continued with its own settings: others must not be passed over in silence."""
-    free = ("task", "device", "workers", "resume", "json")
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in free and source is not None and source.name == "COMMANDLINE":
-            raise CtnetError(
-                f"--{name.replace('_', '-')} cannot be combined with --resume, which continues the run with "
-                "its own settings; leave it out, or train anew"
-            )
 
 
 def _epochs(text: str | None) -> tuple[int, ...] | None:

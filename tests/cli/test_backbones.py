@@ -2,12 +2,30 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 
 def test_all_are_listed_with_figures(ctnet) -> None:
     rows = {row["name"]: row for row in json.loads(ctnet("backbones", "--json").out)}
     assert {"resnet18", "resdcn101", "resfpn18"} <= set(rows)
     assert rows["resnet18"]["parameters"] > 11e6
     assert (rows["resfpn18"]["stride"], rows["resfpn18"]["divisor"]) == (4, 32)
+    assert rows["hourglass104"]["divisor"] == 128
+    assert rows["timm/<model>"]["source"].startswith("timm")
+
+
+def test_a_family_is_one_row(ctnet) -> None:
+    assert [row["name"] for row in json.loads(ctnet("backbones", "timm/*", "--json").out)] == ["timm/<model>"]
+
+
+def test_models_of_a_family(ctnet) -> None:
+    pytest.importorskip("timm")
+    rows = json.loads(ctnet("backbones", "timm/resnet1?", "--json").out)
+    assert [row["name"] for row in rows] == ["timm/resnet10", "timm/resnet18"][-len(rows) :]
+    assert all(row["parameters"] > 1e6 for row in rows)
+    refused = ctnet("backbones", "timm/maxvit_tiny_tf_224").err.splitlines()[-1]
+    assert "does not take images of any size" in refused
+    assert "did you mean timm/resnet18" in ctnet("backbones", "timm/resnte18").message
 
 
 def test_a_pattern_selects(ctnet) -> None:
