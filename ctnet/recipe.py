@@ -16,6 +16,7 @@ class Augmentation:
         shift: how far the crop's centre moves: "border" is the released code's rule (anywhere but near the
             image's border); a number is the largest part of the image's width and height; 0 keeps it.
         rotate: largest turn of the image to either side, degrees; 0 (as in the paper) for none.
+        geometric: share of the images that are scaled, shifted and turned; the others show the plain view.
         colour: strength of brightness, contrast and saturation jitter; 0 for none.
         lighting: standard deviation of the PCA lighting noise; 0 for none.
     """
@@ -24,6 +25,7 @@ class Augmentation:
     scale: tuple[float, float] | None = (0.6, 1.3)
     shift: Literal["border"] | float = "border"
     rotate: float = 0.0
+    geometric: float = 1.0
     colour: float = 0.4
     lighting: float = 0.1
 

@@ -58,6 +58,7 @@ class Task(ABC):
         example_size: (width, height) of such a scene when nobody asks for another, pixels.
         demo_recipe: what ``ctnet demo`` trains with, on scenes of its ``size``; also known as recipe "demo".
         demo_scenes: how many scenes per split it draws.
+        tolerances: how far the law may miss, by the names that ``differences`` gives; 0.01 unless named.
     """
 
     name: ClassVar[str]
@@ -71,6 +72,7 @@ class Task(ABC):
     example_size: ClassVar[tuple[int, int]] = (192, 192)
     demo_recipe: ClassVar[Recipe] = DEMO
     demo_scenes: ClassVar[Mapping[str, int]] = {"train": 600, "val": 100}
+    tolerances: ClassVar[Mapping[str, float]] = {}
 
     heads: Mapping[str, Head]
 
@@ -220,6 +222,8 @@ class Task(ABC):
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
         """A copy of the image (H, W, 3) uint8 RGB with detections of one image drawn in.
 
+        It may be wider, to show another view beside the image.
+
         Args:
             image: the image.
             detections: lifted, in image pixels.
@@ -240,6 +244,41 @@ class Task(ABC):
             size: (width, height), pixels.
         """
         raise CtnetError(f"task {self.name} draws no example scenes; give a data set with --data DIR")
+
+    # --- what the law leaves open
+
+    def collides(self, instances: Instances, grid: Grid) -> np.ndarray:
+        """(N,) bool: objects that cannot come back because another one, further up, takes their place.
+
+        Unless overridden: those whose box has its centre in the same cell. Extend it where objects also
+        compete for something else.
+
+        Args:
+            instances: of one image, on the output grid.
+            grid: its size.
+        """
+        cells = np.floor((instances.boxes[:, :2] + instances.boxes[:, 2:]) / 2)
+        shared: np.ndarray = np.tril((cells[:, None] == cells[None]).all(axis=2), -1).any(axis=1)
+        return shared
+
+    def differences(self, truth: Detections, found: Detections) -> Mapping[str, np.ndarray]:
+        """How far apart two records are, row by row; with ``tolerances`` it says what "comes back" means.
+
+        Unless overridden: the largest difference in each column of numbers that both have, but for scores.
+        Override it where that misleads: an angle that starts again, a point that is not labelled.
+
+        Args:
+            truth, found: M rows each, of one image, lifted, in image pixels.
+
+        Returns:
+            (M,) by name.
+        """
+        mine, other = truth.fields(), found.fields()
+        return {
+            name: np.abs(other[name] - column).reshape(len(column), -1).max(axis=1, initial=0)
+            for name, column in mine.items()
+            if name in other and name != "scores" and np.issubdtype(column.dtype, np.floating)
+        }
 
 
 def create_task(name: str, categories: Sequence[Mapping[str, Any]], **options: Any) -> Task:
@@ -272,9 +311,10 @@ def load_task_class(name: str) -> type[Task]:
         raise CtnetError(
             f"plugin {name!r} is {cls!r}, not a subclass of ctnet.task.Task; report it to its author"
         )
-    if cls.name != name:
+    called = getattr(cls, "name", None)
+    if called != name:
         raise CtnetError(
-            f"plugin {name!r} is a task that calls itself {cls.name!r}, so its checkpoints could not be "
+            f"plugin {name!r} is a task that calls itself {called!r}, so its checkpoints could not be "
             "opened again; its author must make the two names equal"
         )
     return cls

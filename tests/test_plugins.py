@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -90,14 +92,87 @@ def test_a_broken_plugin_is_named_and_harms_no_other(installed) -> None:
     assert load_plugin(GROUP, "ctdet", "task").name == "ctdet"
 
 
+@pytest.fixture
+def written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakePoint]:
+    """A plugin whose module has this text."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("acme_module", None)
+
+    def write(text: str) -> FakePoint:
+        (tmp_path / "acme_module.py").write_text(text)
+        return FakePoint("mine", "acme_module:Mine", "acme")
+
+    return write
+
+
+CTDET = "from ctnet.tasks.ctdet import CenterDetection\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "import no_such_dependency.inner",
+            "needs the Python module 'no_such_dependency', which is not installed; install what .*",
+        ),
+        (
+            "raise ValueError('first\\nsecond')",
+            "does not load: ValueError: first second; update or uninstall acme",
+        ),
+        ("import sys; sys.exit(3)", "does not load: SystemExit: 3; update or uninstall acme"),
+        ("Mine = 1 +", "does not load: SyntaxError: .*; update or uninstall acme"),
+        ("Yours = 1", "does not load: AttributeError: .*'Mine'; update or uninstall acme"),
+        (
+            "from ctnet.task import Tusk",
+            r"was written for another version of ctnet \(ImportError: .* name 'Tusk' .*\); update acme",
+        ),
+        (
+            "import ctnet.no_such_room",
+            r"was written for another version of ctnet \(ModuleNotFoundError: .*\); update acme",
+        ),
+        (
+            f"{CTDET}class Mine(CenterDetection):\n    name, contract = 'mine', 0",
+            "was written for contract 0 of ctnet, and ctnet .* keeps contract 1; update acme",
+        ),
+        (
+            f"{CTDET}class Mine(CenterDetection):\n    name, contract = 'mine', 99",
+            "was written for contract 99 of ctnet, and ctnet .* keeps contract 1; update ctnet-toolkit",
+        ),
+    ],
+)
+def test_every_way_not_to_load_is_named(installed, written, text: str, message: str) -> None:
+    installed(BUILTIN, written(text))
+    with pytest.raises(CtnetError, match=f"^plugin 'mine' of acme 1.2 {message}$") as caught:
+        load_task_class("mine")
+    assert "\n" not in str(caught.value)
+    assert list(discover(GROUP)) == ["ctdet", "mine"]
+    assert load_task_class("ctdet").name == "ctdet"
+
+
+def test_the_contract_that_is_kept(installed, written) -> None:
+    installed(
+        written(f"{CTDET}class Mine(CenterDetection):\n    name, contract = 'mine', {plugins.CONTRACT}")
+    )
+    assert load_task_class("mine").name == "mine"
+
+
+def test_a_task_without_a_name(installed, written) -> None:
+    installed(written("from ctnet.task import Task\nclass Mine(Task):\n    pass"))
+    with pytest.raises(CtnetError, match="plugin 'mine' is a task that calls itself None"):
+        load_task_class("mine")
+
+
 def test_two_plugins_of_one_name(installed) -> None:
     installed(BUILTIN, FakePoint("twin", "json:loads", "acme"), FakePoint("twin", "json:dumps", "zeta"))
     assert list(discover(GROUP)) == ["ctdet", "twin"]
     with pytest.raises(
         CtnetError,
-        match=r"two plugins are called 'twin' \(acme, zeta: json:loads and json:dumps\); uninstall one",
+        match=r"two plugins are called 'twin' \(json:loads and json:dumps of acme 1.2 and zeta 1.2\); uninst",
     ):
         load_plugin(GROUP, "twin", "task")
+    assert load_plugin(GROUP, "ctdet", "task").name == "ctdet"
+    twin = discover(GROUP)["twin"]
+    assert (twin.distribution, twin.version) == ("acme, zeta", "1.2, 1.2")
 
 
 def test_one_plugin_seen_twice_is_one(installed) -> None:
@@ -125,3 +200,17 @@ def test_a_plugin_without_a_distribution(installed) -> None:
     installed(point)
     with pytest.raises(CtnetError, match="'orphan' of an unknown distribution"):
         load_plugin(GROUP, "orphan", "task")
+
+
+def test_the_core_names_no_other_task() -> None:
+    """Whoever adds a task adds nothing to ctnet: not one line of it names any but the built-in one."""
+    folder = Path(plugins.__file__).parent
+    others = re.compile(r"(?<![a-z])(pose|ddd|exdet|obb)(?![a-z])", re.IGNORECASE)
+    named = [
+        f"{path.relative_to(folder)}:{number}: {line.strip()}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".pyc"
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if others.search(line)
+    ]
+    assert named == []

@@ -1,4 +1,4 @@
-"""``ctnet tasks list|show``."""
+"""``ctnet tasks``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
+from ctnet.cli.checks import check_task
+from ctnet.cli.new_task import new_task
 from ctnet.cli.output import print_json, print_line, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Installed tasks.")
+app.command(name="check")(check_task)
+app.command(name="new")(new_task)
 
 
 @app.command(name="list")
@@ -107,4 +111,5 @@ def show(
 
 
 def _first_line(cls: type) -> str:
-    return (cls.__doc__ or "no description").strip().splitlines()[0].replace("``", "")
+    lines = (cls.__doc__ or "").strip().splitlines() or ["no description"]
+    return lines[0].replace("``", "")

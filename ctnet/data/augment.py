@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,8 @@ def random_view(
     Source: the released code: scale in steps of 0.1, crop centres outside a border that halves until
     it fits the image.
     """
+    if augmentation.geometric < 1 and rng.random() >= augmentation.geometric:
+        augmentation = replace(augmentation, scale=None, shift=0.0, rotate=0.0)
     width, height = image_size
     side = _plain_side(image_size, input_size, fit)
     centre = [width / 2, height / 2]

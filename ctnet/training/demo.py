@@ -58,7 +58,10 @@ def compare(
     """
     task, larger = detector.task, Affine.scaling(enlarge)
     pairs = []
-    for sample, found in zip(samples, detector([sample.image for sample in samples]), strict=True):
+    found_in = detector(
+        [sample.image for sample in samples], records=[sample.info.record for sample in samples]
+    )
+    for sample, found in zip(samples, found_in, strict=True):
         height, width = sample.image.shape[:2]
         image = larger.warp(sample.image, (width * enlarge, height * enlarge))
         records = (task.truth(sample.instances, sample.info), found.above(score))

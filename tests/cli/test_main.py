@@ -184,7 +184,14 @@ def quick_demo(monkeypatch, tiny: str) -> None:
 def test_json_is_one_document_on_stdout(
     ctnet, command: tuple[str, ...], training, scenes: Path, run_folder: Path, voc: Path, released: Path
 ) -> None:
+    on_cpu = [run_folder, "--device", "cpu"]
     rest: dict[str, list[object]] = {
+        "analyze anchors": [scenes],
+        "analyze collisions": [scenes],
+        "analyze errors": [*on_cpu, "--workers", 0],
+        "analyze nms": [*on_cpu, "--workers", 0],
+        "analyze resolution": [*on_cpu, "--workers", 0, "--sizes", "64"],
+        "analyze speed": [*on_cpu, "--repeats", 1, "--warm-up", 0],
         "train": [*training[1:], "-o", "run"],
         "eval": [run_folder, "--workers", 0, "--device", "cpu"],
         "predict": [run_folder, scenes / "val", "-o", "out", "--device", "cpu"],

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from importlib import metadata
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -91,3 +92,64 @@ def test_show_names_heads_options_recipes_metrics(ctnet) -> None:
 
 def test_show_of_an_unknown_task(ctnet) -> None:
     assert ctnet("tasks", "show", "ctdat").message == "there is no task called 'ctdat'; did you mean ctdet?"
+
+
+# --- check
+
+
+@pytest.fixture
+def few_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three checks: one that passes, one that fails for one of ctdet's options, one that is skipped."""
+    from unittest import SkipTest
+
+    from ctnet.testing import Check, tasks
+    from ctnet.testing.check import require
+
+    def skip(task: object) -> None:
+        raise SkipTest("something is not installed")
+
+    def fail(task: Any) -> None:
+        require(task.options.radius == "official", "it is corrected")
+
+    checks = [
+        Check("always", "Task", "Nothing is asked", lambda task: None),
+        Check("sometimes", "Task.Options", "The radius is official", fail),
+        Check("elsewhere", "Task", "Something is installed", skip),
+    ]
+    monkeypatch.setattr(tasks, "TASK_CHECKS", checks)
+
+
+@pytest.mark.usefixtures("few_checks")
+def test_check_prints_a_table(ctnet) -> None:
+    done = ctnet("tasks", "check", "ctdet")
+    assert (done.code, done.out) == (0, "")
+    rows = [line.split()[:2] for line in done.err.splitlines()[2:5]]
+    assert rows == [["always", "passed"], ["sometimes", "passed"], ["elsewhere", "skipped"]]
+    assert "skipped: elsewhere: something is not installed" in done.err
+    assert "task ctdet: 3 checks, none failed" in done.err
+
+
+@pytest.mark.usefixtures("few_checks")
+def test_check_exits_with_1_when_a_check_fails(ctnet) -> None:
+    done = ctnet("tasks", "check", "ctdet", "-O", "radius=corrected")
+    assert done.code == 1
+    assert "sometimes  FAILED" in done.err
+    assert "FAILED: sometimes: The radius is official (Task.Options); but it is corrected" in done.err
+    shown = ctnet("tasks", "check", "ctdet", "-O", "radius=corrected", "--json")
+    assert shown.code == 1
+    assert [row["result"] for row in json.loads(shown.out)] == ["passed", "failed", "skipped"]
+    assert "'wrong'; it must be" in ctnet("tasks", "check", "ctdet", "-O", "radius=wrong").message
+
+
+def test_check_of_what_is_not_there(ctnet, with_plugins) -> None:
+    with_plugins(BROKEN)
+    assert "there is no task called 'ctdat'" in ctnet("tasks", "check", "ctdat").message
+    assert "of acme-broken 0.7 does not load" in ctnet("tasks", "check", "broken").message
+    assert "there is no backbone called 'resnet19'" in ctnet("backbones", "check", "resnet19").message
+
+
+def test_check_of_a_backbone(ctnet, tiny: str, monkeypatch) -> None:
+    done = ctnet("backbones", "check", tiny)
+    assert done.code == 1  # it does not refuse wrong sizes
+    assert "wrong_sizes_are_refused           FAILED" in done.err
+    assert f"backbone {tiny}: 7 checks, 1 failed" in done.err

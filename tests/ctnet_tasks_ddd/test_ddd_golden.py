@@ -12,8 +12,16 @@ from ctnet.data.geometry import Affine, move
 from ctnet.heatmap import splat
 from ctnet.records import Detections, ImageInfo, Instances
 from ctnet.targets import Grid, Samples
-from ctnet_tasks_ddd.camera import box_corners, heading, middle, project, rotation_of, unproject, wrap
-from ctnet_tasks_ddd.camera import observation_of
+from ctnet_tasks_ddd.camera import (
+    box_corners,
+    heading,
+    middle,
+    observation_of,
+    project,
+    rotation_of,
+    unproject,
+    wrap,
+)
 from ctnet_tasks_ddd.fields import CATEGORIES
 from ctnet_tasks_ddd.heads import Depth, Rotation, Values, angle_of
 from ctnet_tasks_ddd.task import Boxes3d
@@ -44,17 +52,20 @@ def test_geometry_equals_the_reference(golden):
         np.testing.assert_allclose(project(corners, camera)[far], data["box2d"][far], rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(data["project_3d_bbox"], data["box2d"])
         np.testing.assert_allclose(heading(dimensions, location, turn), data["orient3d"], atol=1e-4)
-        np.testing.assert_allclose(unproject(data["center"], data["depth"], camera), data["unproject"], atol=1e-4)
+        np.testing.assert_allclose(
+            unproject(data["center"], data["depth"], camera), data["unproject"], atol=1e-4
+        )
         x = data["center"][:, 0]
         assert same_angle(rotation_of(data["alpha"], x, camera), data["alpha2rot_y"])
         assert same_angle(observation_of(turn, x, camera), data["rot_y2alpha"])
         np.testing.assert_allclose(
             angle_of(torch.from_numpy(data["rot8"])), wrap(data["get_alpha"]), atol=1e-5
         )
+        columns = {"centre": data["center"], "alpha": data["alpha"], "depth": data["depth"]}
+        count = len(x)
         found = Detections(
-            np.zeros((len(x), 4)), np.ones(len(x)), np.zeros(len(x), int),
-            {"centre": data["center"], "alpha": data["alpha"], "depth": data["depth"], "dimensions": dimensions},
-        )  # fmt: skip
+            np.zeros((count, 4)), np.ones(count), np.zeros(count, int), {**columns, "dimensions": dimensions}
+        )
         info = ImageInfo(1, "", 1000, 300, {"calib": camera.tolist()})
         lifted = task_of(focal=camera[0, 0] / 1000).lift(found, info)
         np.testing.assert_allclose(lifted.location, data["ddd2locrot_loc"], atol=1e-4)
@@ -83,7 +94,9 @@ def on_grid(data, key: str) -> Instances:
         measured=~np.array(crowd),
         centre=(boxes[:, :2] + boxes[:, 2:]) / 2,
     )
-    affine = Affine.centred(tuple(data[f"{key}meta_c"]), float(data[f"{key}meta_s"][0]), (GRID.width, GRID.height))
+    affine = Affine.centred(
+        tuple(data[f"{key}meta_c"]), float(data[f"{key}meta_s"][0]), (GRID.width, GRID.height)
+    )
     return move(instances, affine, ("boxes", "centre"))
 
 
@@ -118,7 +131,14 @@ def test_targets_equal_the_reference(golden):
 def test_decoding_equals_the_reference(golden):
     for file in sorted(golden.glob("decode_ddd*.npz")):
         data = np.load(file)
-        names = {"heatmap": "hm", "offset": "reg", "size": "wh", "depth": "dep", "dimensions": "dim", "rotation": "rot"}
+        names = {
+            "heatmap": "hm",
+            "offset": "reg",
+            "size": "wh",
+            "depth": "dep",
+            "dimensions": "dim",
+            "rotation": "rot",
+        }
         maps = {head: torch.from_numpy(data[name]) for head, name in names.items()}
         for variant, missing in (("dets", ""), ("dets_nowh", ""), ("dets_noreg", "offset")):
             found = task_of().decode({k: v for k, v in maps.items() if k != missing}, int(data["K"]))
@@ -131,7 +151,9 @@ def test_decoding_equals_the_reference(golden):
             np.testing.assert_allclose(found.dimensions, wanted[..., 12:15], atol=1e-5)
             if variant != "dets_nowh":
                 np.testing.assert_allclose(size, wanted[..., 15:17], atol=1e-4)
-                np.testing.assert_allclose((found.boxes[..., :2] + found.boxes[..., 2:]) / 2, found.centre, atol=1e-4)
+                np.testing.assert_allclose(
+                    (found.boxes[..., :2] + found.boxes[..., 2:]) / 2, found.centre, atol=1e-4
+                )
             np.testing.assert_array_equal(found.labels, wanted[..., -1])
 
 
@@ -168,7 +190,9 @@ def test_the_way_into_space_equals_the_reference(golden):
             shift = back.matrix[:, 2]
             size = found.boxes[:, 2:] - found.boxes[:, :2]
             np.testing.assert_allclose(size + shift, flat[:, 10:12], rtol=1e-5, atol=1e-4)
-            np.testing.assert_allclose((found.boxes[:, :2] + found.boxes[:, 2:]) / 2, flat[:, 2:4], rtol=1e-5, atol=1e-4)
+            np.testing.assert_allclose(
+                (found.boxes[:, :2] + found.boxes[:, 2:]) / 2, flat[:, 2:4], rtol=1e-5, atol=1e-4
+            )
             np.testing.assert_allclose(found.dimensions, solid[:, 7:10], atol=1e-4)
             np.testing.assert_allclose(found.location, solid[:, 10:13], rtol=1e-5, atol=1e-4)
             assert same_angle(found.rotation_y, solid[:, 13])
@@ -182,7 +206,9 @@ def test_losses_equal_the_reference(golden):
         check_loss(data, Values(3, slots=slots), "l1mean", plain_samples(data, "l1mean"))
         depth = Depth(1, slots=data["dep_mask"].shape[1])
         check_loss(data, depth, "dep", plain_samples(data, "dep"), "dep_raw", "dep_grad_raw")
-        np.testing.assert_allclose(depth.activate(torch.from_numpy(data["dep_raw"])), data["dep_depth"], rtol=1e-5)
+        np.testing.assert_allclose(
+            depth.activate(torch.from_numpy(data["dep_raw"])), data["dep_depth"], rtol=1e-5
+        )
         for prefix in ("binrot", "binrot_empty", "binrot_unmasked_bins"):
             head = Rotation(8, slots=data[f"{prefix}_mask"].shape[1])
             check_loss(data, head, prefix, rotation_samples(data, prefix))
@@ -203,7 +229,7 @@ def plain_samples(data, prefix: str) -> Samples:
 
 
 def rotation_samples(data, prefix: str) -> Samples:
-    """Rows of every slot that the reference reads: of masked ones sine and cosine alone, where a bin is set."""
+    """Rows of every slot that the reference reads: of masked ones sine and cosine of bins that are set."""
     mask, bins = data[f"{prefix}_mask"].astype(bool), data[f"{prefix}_rotbin"]
     turn = data[f"{prefix}_rotres"]
     read = mask | bins.any(axis=2)

@@ -81,6 +81,12 @@ def test_turns_stay_within_their_limit_and_keep_the_scale():
     assert np.abs(angles).max() <= 20
 
 
+def test_a_share_of_the_images_shows_the_plain_view():
+    augmentation = Augmentation(flip=0, scale=(0.7, 0.7), shift=0, geometric=0.5)
+    views = [random_view(np.random.default_rng(seed), (90, 60), (64, 64), augmentation) for seed in range(60)]
+    assert 15 < sum(view.change is None for view in views) < 45
+
+
 def test_a_task_hears_of_a_view_that_is_not_the_plain_one():
     class Listening(CenterDetection):
         def reframe_instances(self, instances, change):

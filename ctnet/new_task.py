@@ -1,0 +1,81 @@
+"""The start of a plugin: a whole distribution with one task that works as it stands."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from ctnet import __version__
+from ctnet.errors import CtnetError, os_error
+from ctnet.task import list_tasks
+
+_TEMPLATE = Path(__file__).parent / "templates" / "task"
+_SUFFIX = ".template"
+
+
+def write_new_task(name: str, folder: Path | None = None) -> Path:
+    """Write a plugin with a task of this name.
+
+    Args:
+        name: of the task: lower-case letters, digits and underscores, a letter first.
+        folder: where the distribution goes; ``ctnet-tasks-<name>`` in the current folder when None.
+
+    Returns:
+        The distribution's folder.
+
+    Raises:
+        CtnetError: for a name that cannot be used or is taken, a folder that exists already, or one that
+            cannot be written.
+    """
+    _check_name(name)
+    distribution = f"ctnet-tasks-{name.replace('_', '-')}"
+    folder = folder or Path(distribution)
+    if folder.exists():
+        raise CtnetError(f"{folder} exists already, and nothing is overwritten; name another with --output")
+    values = {
+        "task": name,
+        "Class": "".join(part.capitalize() for part in name.split("_")),
+        "package": f"ctnet_tasks_{name}",
+        "distribution": distribution,
+        "version": __version__,
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside its place first: a full disk leaves no half of a plugin behind.
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            whole = Path(temporary) / "whole"
+            _write(_TEMPLATE, whole, values)
+            shutil.move(whole, folder)
+    except OSError as error:
+        raise os_error(error, "write", folder) from error
+    return folder
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*[a-z0-9]", name) or "__" in name or keyword.iskeyword(name):
+        raise CtnetError(
+            f"{name!r} is no name for a task; use lower-case letters, digits and single underscores, "
+            'a letter first ("rotated_boxes")'
+        )
+    if name in list_tasks():
+        raise CtnetError(f"a task called {name!r} is installed already; choose another name")
+
+
+def _write(source: Path, target: Path, values: dict[str, str]) -> None:
+    """Copy a folder of templates, with the values in place of their names between @ signs."""
+    target.mkdir()
+    for entry in source.iterdir():
+        if entry.is_dir():
+            _write(entry, target / _filled(entry.name, values), values)
+        else:
+            path = target / entry.name.removesuffix(_SUFFIX)
+            path.write_text(_filled(entry.read_text("utf-8"), values), encoding="utf-8")
+
+
+def _filled(text: str, values: dict[str, str]) -> str:
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text

@@ -1,0 +1,206 @@
+"""Checks of a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, lru_cache, partial
+
+import torch
+from torch import Tensor
+
+from ctnet.backbones import Backbone, create_backbone
+from ctnet.errors import CtnetError
+from ctnet.testing.check import Check, Outcome, promise, require, run
+
+Factory = Callable[..., Backbone]
+
+#: The checks of a backbone, in the order in which they run.
+BACKBONE_CHECKS: list[Check] = []
+
+_SIDE = 32
+
+
+def check_backbone(factory: Factory | str) -> list[Outcome]:
+    """Put a backbone to every check of the contract, on tiny images and with random weights.
+
+    Args:
+        factory: what builds it, called with ``pretrained=False``; or its name.
+
+    Returns:
+        What came of each check: passed, or skipped with the reason.
+
+    Raises:
+        ContractViolation: naming every check that fails, what the contract wants, and where it is broken.
+    """
+    name = factory if isinstance(factory, str) else getattr(factory, "__name__", repr(factory))
+    return run(BACKBONE_CHECKS, as_factory(factory), f"backbone {name}")
+
+
+def as_factory(factory: Factory | str) -> Factory:
+    """A factory from what ``check_backbone`` takes."""
+    return partial(create_backbone, factory) if isinstance(factory, str) else factory
+
+
+class BackboneProbe:
+    """A backbone, built once, with two images and their features.
+
+    Attributes:
+        factory: what builds it.
+    """
+
+    def __init__(self, factory: Factory) -> None:
+        self.factory = factory
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        torch.manual_seed(0)
+        built = self.factory(pretrained=False)
+        require(isinstance(built, Backbone), f"the factory makes a {type(built).__name__}, no Backbone")
+        return built.eval()
+
+    @cached_property
+    def images(self) -> Tensor:
+        """(2, 3, H, 2 H): the smallest that fits the divisor, and never square."""
+        divisor = self.backbone.divisor
+        side = -(-_SIDE // divisor) * divisor
+        return torch.rand(2, 3, side, 2 * side, generator=torch.Generator().manual_seed(0))
+
+    @cached_property
+    def features(self) -> list[Tensor]:
+        """Of both images, in evaluation mode."""
+        with torch.no_grad():
+            return self.backbone(self.images)  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1)
+def _probe_of(factory: Factory) -> BackboneProbe:
+    """The probe of the factory that is being tested: all its checks share one network."""
+    return BackboneProbe(factory)
+
+
+def _backbone_check(member: str) -> Callable[[Callable[[BackboneProbe], None]], None]:
+    def add(function: Callable[[BackboneProbe], None]) -> None:
+        def check(factory: Factory) -> None:
+            function(_probe_of(factory))
+
+        BACKBONE_CHECKS.append(Check(function.__name__, member, promise(function), check))
+
+    return add
+
+
+@_backbone_check("Backbone")
+def attributes_are_declared(probe: BackboneProbe) -> None:
+    """channels, stride, divisor, hidden and stacks are whole numbers; the stride divides the divisor."""
+    backbone = probe.backbone
+    for name in ("channels", "stride", "divisor", "hidden", "stacks"):
+        value = getattr(backbone, name, None)
+        require(isinstance(value, int) and value > 0, f"{name} is {value!r}")
+    require(
+        backbone.divisor % backbone.stride == 0,
+        f"the divisor {backbone.divisor} is no multiple of the stride {backbone.stride}",
+    )
+
+
+@_backbone_check("Backbone.forward")
+def features_have_the_promised_shape(probe: BackboneProbe) -> None:
+    """forward gives one finite map a stack: channels, and the input's sides divided by the stride."""
+    backbone, (batch, _, height, width) = probe.backbone, probe.images.shape
+    require(isinstance(probe.features, list), f"it gives a {type(probe.features).__name__}, no list")
+    require(
+        len(probe.features) == backbone.stacks,
+        f"it gives {len(probe.features)} maps and has {backbone.stacks} stacks",
+    )
+    expected = (batch, backbone.channels, height // backbone.stride, width // backbone.stride)
+    for stack, features in enumerate(probe.features):
+        shape = tuple(features.shape)
+        require(
+            shape == expected, f"stack {stack} gives {shape} for a {height}x{width} input, not {expected}"
+        )
+        require(features.isfinite().all(), f"stack {stack} gives NaN or infinities")
+
+
+@_backbone_check("Backbone.forward, Backbone.check_size")
+def wrong_sizes_are_refused(probe: BackboneProbe) -> None:
+    """Sides that are no multiples of the divisor raise a CtnetError that names the next size that fits."""
+    side = probe.backbone.divisor
+    wrong = torch.zeros(1, 3, side + 1, side)
+    try:
+        with torch.no_grad():
+            probe.backbone(wrong)
+    except CtnetError as error:
+        require(f"{2 * side}x{side}" in str(error), f"{side + 1}x{side} is refused with: {error}")
+    except Exception as error:
+        require(False, f"{side + 1}x{side} raises {type(error).__name__}: {error}")
+    else:
+        require(side == 1, f"{side + 1}x{side} is taken")
+
+
+@_backbone_check("Backbone.forward")
+def images_do_not_mix(probe: BackboneProbe) -> None:
+    """Evaluated, an image has the same features alone as in a batch, and nothing in the network changes."""
+    before = {name: value.clone() for name, value in probe.backbone.named_buffers()}
+    with torch.no_grad():
+        alone = probe.backbone(probe.images[1:])
+    for stack, (one, both) in enumerate(zip(alone, probe.features, strict=True)):
+        require(_close(one[0], both[1]), f"stack {stack} differs for the second image of two")
+    for name, value in probe.backbone.named_buffers():
+        require(torch.equal(value, before[name]), f"buffer {name} was changed")
+
+
+@_backbone_check("Backbone")
+def weights_come_back(probe: BackboneProbe) -> None:
+    """A network with another one's state dict gives the same features, also with channels last in memory."""
+    other = probe.factory(pretrained=False).eval()
+    other.load_state_dict(probe.backbone.state_dict())
+    other.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        again = other(probe.images[1:].contiguous(memory_format=torch.channels_last))
+    for stack, (one, both) in enumerate(zip(again, probe.features, strict=True)):
+        require(_close(one[0], both[1]), f"stack {stack} differs")
+
+
+@_backbone_check("Backbone")
+def builds_without_memory(probe: BackboneProbe) -> None:
+    """Built on the meta device it has the same weights: so it is described without being allocated."""
+    with torch.device("meta"):
+        described = probe.factory(pretrained=False)
+    shapes = [
+        {name: tuple(value.shape) for name, value in backbone.state_dict().items()}
+        for backbone in (described, probe.backbone)
+    ]
+    require(shapes[0] == shapes[1], "its state dict differs from that of the real one")
+    real = [name for name, value in described.named_parameters() if not value.is_meta]
+    require(not real, f"{', '.join(real[:3])} are allocated all the same")
+
+
+@_backbone_check("Backbone.forward")
+def every_weight_learns(probe: BackboneProbe) -> None:
+    """In training mode a finite gradient reaches every weight."""
+    backbone = probe.backbone
+    buffers = {name: value.clone() for name, value in backbone.named_buffers()}
+    try:
+        maps = backbone.train()(probe.images)
+        generator = torch.Generator().manual_seed(0)
+        total = torch.stack(
+            [(one * torch.randn(one.shape, generator=generator)).mean() for one in maps]
+        ).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        weights = {name: value for name, value in backbone.named_parameters() if value.requires_grad}
+        lost = [name for name, value in weights.items() if value.grad is None]
+        require(not lost, f"{len(lost)} of {len(weights)} get none: {', '.join(lost[:3])}")
+        broken = [name for name, value in weights.items() if not value.grad.isfinite().all()]  # type: ignore[union-attr]
+        require(not broken, f"that of {', '.join(broken[:3])} is NaN or infinite")
+        require(
+            any(value.grad.any() for value in weights.values()),  # type: ignore[union-attr]
+            "every gradient is zero",
+        )
+    finally:
+        backbone.zero_grad(set_to_none=True)
+        backbone.eval()
+        for name, value in backbone.named_buffers():
+            value.copy_(buffers[name])
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    scale = float(other.abs().max().clamp(min=1e-6))
+    return bool(((one - other).abs().max() <= 2e-3 * scale).item())

@@ -1,0 +1,155 @@
+"""Checks of what a task says of itself: heads, names, options, words."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor
+
+from ctnet.backbones import Backbone
+from ctnet.checkpoint import Description, load, save
+from ctnet.errors import CtnetError
+from ctnet.heads import Head
+from ctnet.model import CenterNet
+from ctnet.options import option_rows
+from ctnet.recipe import Recipe
+from ctnet.task import Task
+from ctnet.testing.check import require
+from ctnet.testing.probe import STRIDE, Probe, task_check
+
+
+@task_check("Task.heads, Head")
+def heads_are_declared(probe: Probe) -> None:
+    """Heads are frozen Head dataclasses by name, with whole channels, a finite bias and a finite weight."""
+    heads = probe.task.heads
+    require(heads, "there is none")
+    for name, head in heads.items():
+        require(isinstance(head, Head), f"head {name!r} is a {type(head).__name__}, no ctnet.heads.Head")
+        require(name.isidentifier(), f"head {name!r} has a name that is no identifier")
+        require(
+            isinstance(head.channels, int) and head.channels > 0,
+            f"head {name!r} has {head.channels!r} channels",
+        )
+        for field in ("weight", "bias"):
+            value = getattr(head, field)
+            require(math.isfinite(value), f"head {name!r} has {field} {value!r}")
+        require(head.weight >= 0, f"head {name!r} has weight {head.weight!r}, below zero")
+
+
+@task_check("Task.heads, Head.activate")
+def heads_make_a_network(probe: Probe) -> None:
+    """A network is built from the heads alone: activated maps are finite and keep their shape."""
+    model = CenterNet(_TinyBackbone(), probe.task.heads).eval()
+    with torch.no_grad():
+        maps = model.activated(torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(0)))
+    for name, head in probe.task.heads.items():
+        expected = (2, head.channels, 8, 16)
+        require(
+            tuple(maps[name].shape) == expected,
+            f"head {name!r} activates to {tuple(maps[name].shape)}, not {expected}",
+        )
+        require(maps[name].isfinite().all(), f"head {name!r} activates to NaN or infinities")
+
+
+class _TinyBackbone(Backbone):
+    channels, divisor, hidden = 4, 4, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, STRIDE, stride=STRIDE)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.layer(images)]
+
+
+@task_check("Task")
+def names_are_declared(probe: Probe) -> None:
+    """Name, categories, metrics, point fields, release names and recipes are declared and fit together."""
+    task = probe.task
+    name = getattr(task, "name", None)
+    require(isinstance(name, str) and name.isidentifier(), f"its name is {name!r}, no identifier")
+    require(task.metrics and len(set(task.metrics)) == len(task.metrics), f"metrics are {task.metrics!r}")
+    require("boxes" in task.point_fields, f"point_fields {task.point_fields!r} lack 'boxes'")
+    unknown = sorted(set(task.release_names) - set(task.heads))
+    require(not unknown, f"release_names has {unknown}, which are no heads")
+    try:
+        type(task)(task.example_categories)
+    except CtnetError as error:
+        require(False, f"example_categories are not usable: {error}")
+    recipes = task.recipes("")
+    require(recipes, "there is no recipe")
+    for key, recipe in {**recipes, "demo": task.demo_recipe}.items():
+        require(isinstance(recipe, Recipe), f"recipe {key!r} is a {type(recipe).__name__}, no Recipe")
+
+
+@task_check("Task.point_fields")
+def point_fields_exist(probe: Probe) -> None:
+    """Point fields are fields of the task's instances, "boxes" (N, 4) and others (N, ..., 2), of float32."""
+    instances = probe.scenes(1)[0].instances
+    for name in probe.task.point_fields:
+        require(name in instances.fields(), f"instances have no field {name!r}")
+        column = instances.fields()[name]
+        require(
+            column.dtype == "float32" and column.shape[-1] == (4 if name == "boxes" else 2),
+            f"field {name!r} is {column.dtype} {column.shape}",
+        )
+
+
+@task_check("Task.Options, ctnet.checkpoint")
+def options_survive_a_checkpoint(probe: Probe) -> None:
+    """Options and categories written to a checkpoint give an equal task when it is opened."""
+    task = probe.task
+    for changed in [task, *_variants(task)]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "checkpoint.pt"
+            save(path, Description.of(changed, "", (64, 64)), {})
+            description = load(path).description
+        again = type(task)(description.categories, **description.options)
+        for what in ("options", "categories", "heads"):
+            before, after = getattr(changed, what), getattr(again, what)
+            require(before == after, f"{what} {before} came back as {after}")
+
+
+def _variants(task: Task) -> Iterator[Task]:
+    """The task with one option after the other changed; values that it refuses are left out."""
+    hints = get_type_hints(task.Options)
+    for field in dataclasses.fields(task.Options):
+        for value in _other_values(hints[field.name], getattr(task.options, field.name)):
+            try:
+                yield type(task)(task.categories, **{**dataclasses.asdict(task.options), field.name: value})
+            except CtnetError:
+                continue
+
+
+def _other_values(hint: Any, value: Any) -> list[Any]:
+    if get_origin(hint) is Literal:
+        return [choice for choice in get_args(hint) if choice != value]
+    if hint is bool:
+        return [not value]
+    if hint in (int, float):
+        return [value + 1, value / 2 if hint is float else value - 1]
+    return []
+
+
+@task_check("Task, Options")
+def words_describe_it(probe: Probe) -> None:
+    """The docstring says what the task detects and names its heads and its own fields; options have help."""
+    task = probe.task
+    text = type(task).__dict__.get("__doc__") or ""
+    require(text.strip(), f"class {type(task).__name__} has no docstring")
+    module = inspect.getmodule(type(task))
+    text += (module.__doc__ or "") if module else ""
+    found = task.decode(probe.random_maps(1), 1)
+    fields = {*probe.scenes(1)[0].instances.extra, *found.extra}
+    for kind, names in (("head", task.heads), ("field", sorted(fields))):
+        missing = [name for name in names if name not in text]
+        require(not missing, f"the docstring says nothing of {kind} {', '.join(missing)}")
+    mute = [row.name for row in option_rows(task.Options) if not row.help.strip()]
+    require(not mute, f"options without help: {', '.join(mute)}")

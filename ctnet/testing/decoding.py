@@ -1,0 +1,130 @@
+"""Checks of ``Task.decode``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from unittest import SkipTest
+
+import torch
+from torch import Tensor, nn
+
+from ctnet.records import Detections
+from ctnet.task import Task
+from ctnet.testing.check import require
+from ctnet.testing.probe import Probe, task_check
+
+_K = 20
+_BATCH = 3
+
+
+@task_check("Task.decode")
+def decode_gives_the_best_first(probe: Probe) -> None:
+    """decode gives exactly k rows an image, best first, with scores in [0, 1] and known labels."""
+    for seed in range(3):
+        found = probe.task.decode(probe.random_maps(_BATCH, seed), _K)
+        for name, column in found.fields().items():
+            require(isinstance(column, Tensor), f"{name} is a {type(column).__name__}, no tensor")
+            require(
+                tuple(column.shape[:2]) == (_BATCH, _K),
+                f"{name} has shape {tuple(column.shape)} for {_BATCH} images and k = {_K}",
+            )
+            require(column.isfinite().all(), f"{name} is NaN or infinite somewhere")
+        require(tuple(found.boxes.shape) == (_BATCH, _K, 4), f"boxes have shape {tuple(found.boxes.shape)}")
+        require(((found.scores >= 0) & (found.scores <= 1)).all(), "a score lies outside [0, 1]")
+        require((found.scores.diff(dim=1) <= 0).all(), "a score is higher than the one before it")
+        known = (found.labels >= 0) & (found.labels < len(probe.task.categories))
+        require(found.labels.dtype == torch.int64, f"labels are {found.labels.dtype}, not int64")
+        require(known.all(), f"labels reach {found.labels.max()}, there are {len(probe.task.categories)}")
+
+
+@task_check("Task.decode")
+def decode_takes_a_blank_image(probe: Probe) -> None:
+    """The painted maps of an empty image decode to k finite rows without any score."""
+    nothing = probe.task.encode(probe.on_grid(probe.scenes(1)[0].instances[:0]), probe.grid)
+    found = probe.task.decode(probe.paint(nothing, probe.grid), _K)
+    require(found.scores.shape == (1, _K), f"scores have shape {tuple(found.scores.shape)}")
+    require((found.scores <= 0.1).all(), f"a score of {found.scores.max():.3g} comes out of nothing")
+    for name, column in found.fields().items():
+        require(column.isfinite().all(), f"{name} is NaN or infinite")
+
+
+@task_check("Task.decode, Head.paint")
+def batch_equals_one_by_one(probe: Probe) -> None:
+    """The images of a batch, in any order, are painted and decoded as each one is alone."""
+    painted = probe.paint(probe.batch_targets(range(_BATCH)), probe.grid._replace(batch=_BATCH))
+    for image in range(_BATCH):
+        for name, alone in probe.paint(probe.targets(image), probe.grid).items():
+            same = torch.allclose(painted[name][image : image + 1], alone, atol=1e-5)
+            require(same, f"head {name!r} paints image {image} of a batch otherwise than alone")
+    for kind, maps in (("painted", painted), ("random", probe.random_maps(_BATCH))):
+        whole = probe.task.decode(maps, _K)
+        turned = probe.task.decode({name: values.flip(0) for name, values in maps.items()}, _K)
+        for image in range(_BATCH):
+            single = probe.task.decode({name: maps[name][image : image + 1] for name in maps}, _K)
+            for way, other in (("a batch", whole[image]), ("a turned batch", turned[_BATCH - 1 - image])):
+                column = _first_difference(single, other)
+                require(
+                    column is None,
+                    f"{kind} maps: {column} of image {image} of {way} differ from those of it alone",
+                )
+
+
+def _first_difference(one: Detections, other: Detections) -> str | None:
+    """The first column in which two records differ; rows without score may."""
+    counts = one.scores > 0
+    for name, column in one.fields().items():
+        theirs = other.fields()[name]
+        compared = counts if name != "scores" else torch.ones_like(counts)
+        if not torch.allclose(column[compared].float(), theirs[compared].float(), rtol=1e-4, atol=1e-4):
+            return name
+    return None
+
+
+@task_check("Task.decode")
+def decode_exports(probe: Probe) -> None:
+    """decode exports to ONNX, and the exported graph agrees with it on maps that it was not traced with."""
+    try:
+        import onnxruntime  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        import onnxscript  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
+    except ImportError as error:
+        raise SkipTest(
+            f"{error.name} is not installed; the extra 'export' of ctnet-toolkit brings it"
+        ) from error
+    names = tuple(probe.task.heads)
+    module = _Decode(probe.task, names).eval()
+    with torch.no_grad():
+        columns = tuple(probe.task.decode(probe.random_maps(1), _K).fields())
+    traced = tuple(probe.random_maps(1).values())
+    program = torch.onnx.export(module, traced, dynamo=True, verbose=False, output_names=list(columns))
+    require(program is not None, "the exporter gives nothing")
+    graph = program.model_proto.SerializeToString()  # type: ignore[union-attr]
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    for seed in (1, 2):
+        _compare_export(probe, session, probe.random_maps(1, seed), columns)
+
+
+def _compare_export(probe: Probe, session: Any, maps: Mapping[str, Tensor], columns: tuple[str, ...]) -> None:
+    expected = probe.task.decode(maps, _K)
+    inputs = {port.name: maps[name].numpy() for port, name in zip(session.get_inputs(), maps, strict=True)}
+    got = [torch.from_numpy(value) for value in session.run(None, inputs)]
+    counts = expected.scores > 0
+    for name, value in zip(columns, got, strict=True):
+        wanted = expected.fields()[name]
+        compared = counts if name != "scores" else torch.ones_like(counts)
+        same = value.shape == wanted.shape and torch.allclose(
+            value[compared].double(), wanted[compared].double(), rtol=1e-3, atol=1e-3
+        )
+        require(same, f"{name} of the exported graph differ")
+
+
+class _Decode(nn.Module):
+    """decode as a module: tensors in the order of the heads in, columns out."""
+
+    def __init__(self, task: Task, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self._decode, self._names = task.decode, names
+
+    def forward(self, *maps: Tensor) -> tuple[Any, ...]:
+        found = self._decode(dict(zip(self._names, maps, strict=True)), _K)
+        return tuple(found.fields().values())

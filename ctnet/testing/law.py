@@ -1,0 +1,69 @@
+"""The law of a task: decode(paint(encode(x))) = x."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctnet.data.geometry import Affine, move
+from ctnet.records import Detections
+from ctnet.testing.check import require
+from ctnet.testing.probe import STRIDE, Probe, task_check
+
+#: Tolerance of what a task's ``tolerances`` do not name.
+_TOLERANCE = 0.01
+_TOPK = 100
+
+
+@task_check("Task.encode, Task.decode, Head.paint")
+def the_law_holds(probe: Probe) -> None:
+    """decode(paint(encode(x))) is x: every object that does not collide comes back, best of all."""
+    task, kept_of_all, of_all = probe.task, 0, 0
+    for seed, scene in enumerate(probe.scenes()):
+        instances = scene.instances[~scene.instances.crowd]
+        collides = task.collides(probe.on_grid(instances), probe.grid)
+        of_all += len(instances)
+        instances = instances[~collides]
+        kept_of_all += len(instances)
+        truth = task.truth(instances, scene.info)
+        maps = probe.paint(task.encode(probe.on_grid(instances), probe.grid), probe.grid)
+        found = task.decode(maps, _TOPK).per_image()[0]
+        found = task.lift(move(found, Affine.scaling(STRIDE), task.point_fields), scene.info)
+        _compare(probe, truth, found, f"in scene {seed} ")
+    require(
+        2 * kept_of_all >= of_all,
+        f"{of_all - kept_of_all} of {of_all} objects of the example scenes are said to collide",
+    )
+
+
+def _compare(probe: Probe, truth: Detections, found: Detections, where: str) -> None:
+    count = len(truth)
+    first = found[:count]
+    require(len(first) == count, f"{where}{count} objects gave {len(first)} detections")
+    if len(found) > count and count:
+        extra, lowest = float(found.scores[count]), float(first.scores.min())
+        require(
+            extra < lowest,
+            f"{where}{count} objects gave more than {count} detections of score {lowest:.3g}",
+        )
+    left = np.ones(count, bool)
+    for row in range(count):
+        candidates = np.flatnonzero(left & (first.labels == truth.labels[row]))
+        object_text = f"{where}object {row}, box {truth.boxes[row].round(2).tolist()},"
+        require(len(candidates), f"{object_text} has no detection of its label {truth.labels[row]}")
+        differences = probe.task.differences(truth[np.full(len(candidates), row)], first[candidates])
+        allowed = {name: probe.task.tolerances.get(name, _TOLERANCE) for name in differences}
+        excess = np.max([values / allowed[name] for name, values in differences.items()], axis=0)
+        best = int(excess.argmin())
+        for name, values in differences.items():
+            require(
+                values[best] <= allowed[name],
+                f"{object_text} comes back with {name} off by {values[best]:.4g}, "
+                f"more than {allowed[name]:g}: {_text(truth, row, name)} became "
+                f"{_text(first, candidates[best], name)}",
+            )
+        left[candidates[best]] = False
+
+
+def _text(record: Detections, row: int, name: str) -> str:
+    column = record.fields().get(name)
+    return "it" if column is None else str(np.round(column[row], 3).tolist())

@@ -1,0 +1,112 @@
+"""Checks of the mirror image: of instances, of maps, and that both are the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctnet.records import Instances
+from ctnet.targets import Grid, Samples
+from ctnet.testing.check import require
+from ctnet.testing.probe import Probe, task_check
+
+_FEW = 12
+#: Points are moved to multiples of this: the mirror then takes cells to cells, also those of means of four.
+_RASTER = 4
+
+
+@task_check("Task.mirror_instances")
+def mirror_of_mirror_is_the_identity(probe: Probe) -> None:
+    """Instances mirrored twice are as they were."""
+    width = probe.size[0]
+    for seed, scene in enumerate(probe.scenes(_FEW)):
+        once = probe.task.mirror_instances(scene.instances, width)
+        twice = probe.task.mirror_instances(once, width)
+        for name, column in scene.instances.fields().items():
+            same = np.allclose(twice.fields()[name], column, atol=1e-3, equal_nan=column.dtype.kind == "f")
+            require(same, f"scene {seed}: {name} {column.tolist()} became {twice.fields()[name].tolist()}")
+
+
+@task_check("Task.mirror_instances")
+def mirror_moves_every_point(probe: Probe) -> None:
+    """The mirror takes x to width - 1 - x for every point of an instance, and keeps y."""
+    width = probe.size[0]
+    for seed, scene in enumerate(probe.scenes(_FEW)):
+        mirrored = probe.task.mirror_instances(scene.instances, width)
+        for name in probe.task.point_fields:
+            before, after = (_points(record.fields()[name]) for record in (scene.instances, mirrored))
+            expected = np.stack([width - 1 - before[..., 0], before[..., 1]], axis=-1)
+            if name == "boxes":  # two corners, of which the left one stays the left one
+                expected = np.stack([expected.min(axis=1), expected.max(axis=1)], axis=1)
+            # Left and right may change places, so the points of an instance are compared as a set.
+            same = np.allclose(_sorted(after), _sorted(expected), atol=1e-3)
+            require(same, f"scene {seed}: {name} {before.tolist()} became {after.tolist()}, width {width}")
+
+
+def _points(column: np.ndarray) -> np.ndarray:
+    """(N, P, 2)."""
+    return column.reshape(len(column), -1, 2)
+
+
+def _sorted(points: np.ndarray) -> np.ndarray:
+    """The points of every instance in the order of x, then y."""
+    keys = np.round(points[..., 0].astype(float)) * 1e6 + points[..., 1]
+    order = np.argsort(keys, axis=1)
+    return np.take_along_axis(points, order[..., None], axis=1)
+
+
+@task_check("Head.mirror")
+def head_mirror_of_mirror_is_the_identity(probe: Probe) -> None:
+    """A map mirrored twice is as it was, and keeps its shape."""
+    for name, maps in probe.random_maps(2).items():
+        head = probe.task.heads[name]
+        once = head.mirror(maps)
+        if once is None:
+            continue
+        require(once.shape == maps.shape, f"head {name!r} turns {tuple(maps.shape)} into {tuple(once.shape)}")
+        twice = head.mirror(once)
+        require(twice is not None and torch.allclose(twice, maps, atol=1e-6), f"head {name!r} does not")
+
+
+@task_check("Head.mirror, Task.mirror_instances")
+def encode_commutes_with_mirroring(probe: Probe) -> None:
+    """The targets of a mirrored scene are the mirrored maps of the scene, for every head with a mirror."""
+    width, height = (-(-side // _RASTER) * _RASTER + 1 for side in probe.size)
+    grid = Grid(height, width)
+    for seed, scene in enumerate(probe.scenes(_FEW)):
+        instances = _on_raster(scene.instances, probe.task.point_fields)
+        plain = probe.paint(probe.task.encode(instances, grid), grid)
+        mirrored = probe.task.encode(probe.task.mirror_instances(instances, grid.width), grid)
+        for name, head in probe.task.heads.items():
+            expected = head.mirror(plain[name])
+            if expected is None:
+                continue
+            target = mirrored[name]
+            if isinstance(target, Samples):
+                got, expected = _at_lone_samples(target, expected)
+            else:
+                got = head.paint(target, grid)
+            difference = (got - expected).abs()
+            require(
+                got.numel() == 0 or difference.max() <= 1e-3,
+                f"head {name!r} differs by {difference.max() if got.numel() else 0:.3g} in scene {seed}: "
+                "encode(mirror_instances(x)) is not mirror(paint(encode(x)))",
+            )
+
+
+def _on_raster(instances: Instances, point_fields: tuple[str, ...]) -> Instances:
+    """Instances whose every point has whole coordinates, and every mean of two or four points too."""
+    moved = {
+        name: (np.round(instances.fields()[name] / _RASTER) * _RASTER).astype(np.float32)
+        for name in point_fields
+    }
+    return instances.replace(**moved)
+
+
+def _at_lone_samples(target: Samples, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """What the target says, and what the map says there, where no two samples share a cell."""
+    cell = target.y * maps.shape[3] + target.x
+    lone = (cell[:, None] == cell[None, :]).sum(1) == 1
+    counts = (target.weight > 0) & lone[:, None]
+    return target.value[counts], target.gather(maps)[counts]

@@ -1,0 +1,114 @@
+"""A task with example scenes around it: what every check needs again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from unittest import SkipTest
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctnet.data.geometry import Affine, move
+from ctnet.errors import CtnetError
+from ctnet.records import Instances, Sample
+from ctnet.targets import Grid, Target, collate_targets
+from ctnet.task import Task
+from ctnet.testing.check import Check, promise
+
+#: The checks of a task, in the order in which they run.
+TASK_CHECKS: list[Check] = []
+
+#: How many random scenes the law is tested on; other checks take the first few of them.
+SCENES = 40
+#: Input pixels per cell of the output grid.
+STRIDE = 4
+#: Cells of room beside a scene, so that no object is cut at the grid's border.
+_ROOM = 2
+
+
+class Probe:
+    """A task and its example scenes, each drawn once.
+
+    Attributes:
+        task: what is tested.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._scenes: list[Sample] = []
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the scenes; never square, so that a swapped axis shows."""
+        width, height = self.task.example_size
+        return (width, height) if width != height else (width, max(32, 3 * height // 4))
+
+    def scenes(self, count: int = SCENES) -> list[Sample]:
+        """The first example scenes; scene i is drawn from seed i.
+
+        Raises:
+            unittest.SkipTest: for a task that draws none.
+        """
+        try:
+            for seed in range(len(self._scenes), count):
+                self._scenes.append(self.task.example(np.random.default_rng(seed), self.size))
+        except CtnetError as error:
+            raise SkipTest(f"no example scenes: {error}") from error
+        return self._scenes[:count]
+
+    @property
+    def grid(self) -> Grid:
+        """An output grid with room for a whole scene."""
+        width, height = self.size
+        return Grid(-(-height // STRIDE) + _ROOM, -(-width // STRIDE) + _ROOM)
+
+    def on_grid(self, instances: Instances) -> Instances:
+        """Instances in image pixels -> on the output grid."""
+        return move(instances, Affine.scaling(1 / STRIDE), self.task.point_fields)
+
+    def targets(self, scene: int) -> dict[str, Target]:
+        """What a scene is encoded to."""
+        return self.task.encode(self.on_grid(self.scenes(scene + 1)[scene].instances), self.grid)
+
+    def batch_targets(self, scenes: range) -> dict[str, Target]:
+        """What several scenes are encoded to, as a batch."""
+        parts = [self.targets(scene) for scene in scenes]
+        return {name: collate_targets([part[name] for part in parts]) for name in self.task.heads}
+
+    def paint(self, targets: Mapping[str, Target], grid: Grid) -> dict[str, Tensor]:
+        """The activated maps of a network without error."""
+        return {name: head.paint(targets[name], grid) for name, head in self.task.heads.items()}
+
+    def random_maps(self, batch: int, seed: int = 0) -> dict[str, Tensor]:
+        """Activated maps of a network that knows nothing: no two cells are equal."""
+        generator = torch.Generator().manual_seed(seed)
+        height, width, _ = self.grid
+        return {
+            name: head.activate(torch.randn(batch, head.channels, height, width, generator=generator))
+            for name, head in self.task.heads.items()
+        }
+
+
+@lru_cache(maxsize=8)
+def probe_of(task: Task) -> Probe:
+    """The probe of a task: the same one for all its checks, so that scenes are drawn once."""
+    return Probe(task)
+
+
+def task_check(member: str) -> Callable[[Callable[[Probe], None]], Callable[[Probe], None]]:
+    """Make a function the check of its name: its docstring says what the contract wants.
+
+    Args:
+        member: see ``Check``.
+    """
+
+    def add(function: Callable[[Probe], None]) -> Callable[[Probe], None]:
+        def check(task: Task) -> None:
+            function(probe_of(task))
+
+        TASK_CHECKS.append(Check(function.__name__, member, promise(function), check))
+        return function
+
+    return add

@@ -1,0 +1,95 @@
+"""Checks of example scenes, and of the way from instances to annotations and back."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+
+from ctnet.errors import CtnetError
+from ctnet.records import Instances, Sample
+from ctnet.testing.check import require
+from ctnet.testing.dataset import scenes_as_dataset
+from ctnet.testing.probe import Probe, task_check
+
+_FEW = 8
+#: Annotation files carry two decimals.
+_ROUNDING = 0.02
+
+
+@task_check("Task.example")
+def example_is_valid(probe: Probe) -> None:
+    """Example scenes are RGB images of the size asked for, with objects whose boxes lie inside them."""
+    task, (width, height) = probe.task, probe.size
+    try:
+        task.example(np.random.default_rng(0), probe.size)
+    except CtnetError as error:
+        require(False, f"none is drawn: {error}")
+    for seed, scene in enumerate(probe.scenes(_FEW)):
+        where = f"the scene of seed {seed} "
+        image, instances = scene.image, scene.instances
+        require(
+            image.dtype == np.uint8 and image.shape == (height, width, 3),
+            f"{where}is {image.dtype} {image.shape}, not uint8 {(height, width, 3)}",
+        )
+        require((scene.info.width, scene.info.height) == (width, height), f"{where}has another size in info")
+        inside = (instances.boxes >= 0).all() and (instances.boxes <= [width, height] * 2).all()
+        require(inside, f"{where}has a box outside the image: {instances.boxes.tolist()}")
+        require(
+            (instances.boxes[:, 2:] > instances.boxes[:, :2]).all(),
+            f"{where}has a box without area: {instances.boxes.tolist()}",
+        )
+        known = (instances.labels >= 0) & (instances.labels < len(task.categories))
+        require(known.all(), f"{where}has labels {instances.labels.tolist()}")
+        for name, column in instances.fields().items():
+            require(np.isfinite(column).all(), f"{where}has NaN or infinities in {name!r}")
+    require(any(len(scene.instances) for scene in probe.scenes(_FEW)), "no scene shows an object")
+
+
+@task_check("Task.example")
+def example_is_reproducible(probe: Probe) -> None:
+    """A generator state gives the same scene every time, another one another; no other randomness is used."""
+    probe.scenes(1)  # skips where there are none
+    state = pickle.dumps(np.random.get_state())
+    one, same, other = (
+        probe.task.example(np.random.default_rng(seed), probe.size) for seed in (100, 100, 101)
+    )
+    require(_equal(one, same), "two scenes of seed 100 differ")
+    require(not _equal(one, other), "the scenes of seeds 100 and 101 are the same")
+    require(pickle.dumps(np.random.get_state()) == state, "it draws from numpy's global generator")
+
+
+def _equal(one: Sample, other: Sample) -> bool:
+    first, second = one.instances.fields(), other.instances.fields()
+    return np.array_equal(one.image, other.image) and all(
+        np.array_equal(first[name], second[name]) for name in first
+    )
+
+
+@task_check("Task.annotate, Task.parse, Task.faults")
+def annotations_come_back(probe: Probe) -> None:
+    """annotate gives COCO annotations without faults that parse turns back into the instances."""
+    with scenes_as_dataset(probe, _FEW) as dataset:
+        require(not dataset.problems, f"ctnet leaves out {dataset.problems[0] if dataset.problems else ''}")
+        for index in range(len(dataset)):
+            _compare(probe, index, dataset.instances(index))
+            for annotation in dataset.annotations(index):
+                json.dumps(dict(annotation), allow_nan=False)
+                faults = probe.task.faults(annotation, dataset.info(index).record)
+                require(not faults, f"scene {index}: annotation has faults: {faults}")
+
+
+def _compare(probe: Probe, index: int, after: Instances) -> None:
+    """Compare what truth tells by the task's own differences, and the other columns as they are."""
+    scene, where = probe.scenes(_FEW)[index], f"scene {index}: "
+    before = scene.instances
+    require(len(before) == len(after), f"{where}{len(before)} instances became {len(after)}")
+    truths = [probe.task.truth(instances, scene.info) for instances in (before, after)]
+    for name, values in probe.task.differences(*truths).items():
+        require((values <= _ROUNDING).all(), f"{where}{name} of the instances differ by {values.tolist()}")
+    for name, column in before.fields().items():
+        require(name in after.fields(), f"{where}field {name!r} is lost")
+        if name not in truths[0].fields():
+            same = np.allclose(column, after.fields()[name], atol=_ROUNDING)
+            require(same, f"{where}{name} {column.tolist()} became {after.fields()[name].tolist()}")

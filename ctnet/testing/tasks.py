@@ -1,0 +1,49 @@
+"""All checks of a task, in the order in which they run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctnet.task import Task, load_task_class
+
+# Importing a module adds its checks, so the order of these lines is the order of the checks.
+# isort: off
+from ctnet.testing import declaration as _declaration  # noqa: F401
+from ctnet.testing import scenes as _scenes  # noqa: F401
+from ctnet.testing import encoding as _encoding  # noqa: F401
+from ctnet.testing import law as _law  # noqa: F401
+from ctnet.testing import losses as _losses  # noqa: F401
+from ctnet.testing import mirroring as _mirroring  # noqa: F401
+from ctnet.testing import decoding as _decoding  # noqa: F401
+from ctnet.testing import results as _results  # noqa: F401
+
+# isort: on
+from ctnet.testing.check import Outcome, run
+from ctnet.testing.probe import TASK_CHECKS
+
+__all__ = ["TASK_CHECKS", "as_task", "check_task"]
+
+
+def check_task(task: Task | type[Task] | str, **options: Any) -> list[Outcome]:
+    """Put a task to every check of the contract.
+
+    Args:
+        task: a task, or a task's class or name, which is bound to its ``example_categories``.
+        options: of the task, for a class or a name.
+
+    Returns:
+        What came of each check: passed, or skipped with the reason.
+
+    Raises:
+        ContractViolation: naming every check that fails, what the contract wants, and where it is broken.
+        CtnetError: for a name that is not installed, or options that do not fit.
+    """
+    task = as_task(task, **options)
+    return run(TASK_CHECKS, task, f"task {task.name}")
+
+
+def as_task(task: Task | type[Task] | str, **options: Any) -> Task:
+    """A task from what ``check_task`` takes."""
+    if isinstance(task, str):
+        task = load_task_class(task)
+    return task if isinstance(task, Task) else task(task.example_categories, **options)

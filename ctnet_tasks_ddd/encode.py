@@ -1,0 +1,85 @@
+"""From objects on the grid to targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ctnet.data.geometry import clip_boxes
+from ctnet.heatmap import gaussian_radius
+from ctnet.records import Instances
+from ctnet.targets import Grid, Peaks, Samples, Target
+from ctnet_tasks_ddd.heads import rotation_values
+
+
+def encode_objects(instances: Instances, grid: Grid, projected: bool, rectangles: bool) -> dict[str, Target]:
+    """Targets of all heads of ddd for one image.
+
+    Args:
+        instances: with the columns of ``Boxes3d``, on the grid; crowds are ignore regions.
+        grid: the output grid.
+        projected: peaks are the projected middles of bodies instead of boxes' centres.
+        rectangles: an ignore region softens the penalty in all its cells instead of as a Gaussian.
+    """
+    boxes = clip_boxes(instances.boxes, grid.width, grid.height)
+    # A box that lies outside the crop, or shows only as a line, has no area left: it is no object here.
+    visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    boxes, instances = boxes[visible], instances[visible]
+    objects = ~instances.crowd
+    heatmap = _heatmap(instances, boxes, projected, rectangles)
+    instances, boxes = instances[objects], boxes[objects]
+    cell = np.floor(peaks_of(instances, boxes, projected)).astype(np.int64)
+    centre = instances.centre if projected else (boxes[:, :2] + boxes[:, 2:]) / 2
+    size = boxes[:, 2:] - boxes[:, :2]
+    if projected:
+        size = np.concatenate([centre - boxes[:, :2], boxes[:, 2:] - centre], axis=1)
+    known = instances.measured[:, None]
+    return {
+        "heatmap": heatmap,
+        "offset": Samples.of(cell, centre - cell),
+        "size": Samples.of(cell, size),
+        "depth": Samples.of(cell, instances.depth[:, None], known),
+        "dimensions": Samples.of(cell, instances.dimensions, known.repeat(3, axis=1)),
+        "rotation": Samples.of(cell, *rotation_values(instances.alpha)),
+    }
+
+
+def peaks_of(instances: Instances, boxes: np.ndarray, projected: bool) -> np.ndarray:
+    """(N, 2): where the peaks of objects are, on the grid.
+
+    A body whose middle is projected outside its box (cut by the image's border, say) has its peak in the
+    nearest cell of the box.
+
+    Args:
+        instances: on the grid.
+        boxes: (N, 4) xyxy, theirs, cut to the grid.
+        projected: see ``encode_objects``.
+    """
+    if not projected:
+        centre: np.ndarray = (boxes[:, :2] + boxes[:, 2:]) / 2
+        return centre
+    inside: np.ndarray = np.clip(instances.centre, boxes[:, :2], boxes[:, 2:])
+    return inside
+
+
+def _heatmap(instances: Instances, boxes: np.ndarray, projected: bool, rectangles: bool) -> Peaks:
+    points = peaks_of(instances, boxes, projected)
+    size = torch.from_numpy(boxes[:, 2:] - boxes[:, :2])
+    # As released, sizes are not rounded up here, unlike those of ctdet.
+    radius = gaussian_radius(size[:, 1], size[:, 0]).numpy().astype(np.int64).clip(min=0)
+    labels, positive = instances.labels, ~instances.crowd
+    if rectangles:
+        regions = [_cells(box) for box in boxes[~positive]]
+        counts = [len(region) for region in regions]
+        points = np.concatenate([points[positive], *regions])
+        radius = np.concatenate([radius[positive], np.zeros(sum(counts), np.int64)])
+        labels = np.concatenate([labels[positive], np.repeat(labels[~positive], counts)])
+        positive = np.arange(len(points)) < positive.sum()
+    return Peaks.of(points, radius, labels, positive)
+
+
+def _cells(box: np.ndarray) -> np.ndarray:
+    """(M, 2): all cells that a box touches."""
+    left, top, right, bottom = np.floor(box).astype(int)
+    x, y = np.meshgrid(np.arange(left, right + 1), np.arange(top, bottom + 1))
+    return np.stack([x, y], axis=2).reshape(-1, 2)

@@ -1,0 +1,176 @@
+"""KITTI's figures for ``ctnet eval``, and detections of ddd in COCO results files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ctnet.errors import CtnetError
+from ctnet.evaluation import Evaluator
+from ctnet.records import Detections
+from ctnet_tasks_ddd.fields import DONT_CARE, entries_by_image, frame_name, objects_of
+from ctnet_tasks_ddd.kitti_eval import CLASSES, DIFFICULTIES, Figure, KittiResult, evaluate_objects
+from ctnet_tasks_ddd.objects import NO_ALPHA, NO_LOCATION, KittiObjects
+
+#: Name of a figure -> its metric in ``kitti_eval``.
+METRICS = {"AP2D": "detection", "AOS": "orientation", "APBEV": "ground", "AP3D": "3d"}
+
+#: What counts as moderate: height of the box in pixels, occlusion, truncation.
+_MIN_HEIGHT, _MAX_OCCLUSION, _MAX_TRUNCATION = 25, 1, 0.30
+
+_POINTS = 40
+
+#: Entries of a results file -> columns of detections.
+_FIELDS = {
+    "alpha": "alpha",
+    "dim": "dimensions",
+    "location": "location",
+    "depth": "depth",
+    "rotation_y": "rotation_y",
+    "corners": "corners",
+}
+
+
+class KittiEvaluator(Evaluator):
+    """Figures of the KITTI benchmark, in [0, 1], for the classes Car, Pedestrian and Cyclist.
+
+    ``compute`` gives ``AP2D/Car/moderate/R40`` and the like: AP of image boxes (``AP2D``), orientation
+    (``AOS``), boxes seen from above (``APBEV``) and in space (``AP3D``); easy, moderate and hard; over 11 and
+    over 40 recall positions; and ``AP2D``, ``AOS``, ``APBEV``, ``AP3D``: of moderate objects, the mean over
+    classes, of which the main figure ``AP`` is the mean.
+
+    The benchmark's own R40 of a class with fewer than 40 objects cannot reach 1, since it takes at most as
+    many points of the curve as there are objects. The five summary figures spread these over all recall
+    positions, so that they are of use on small splits; from 80 objects on they are R40's means.
+    """
+
+    main_metric = "AP"
+
+    def __init__(
+        self,
+        ground_truth: Mapping[str, Any],
+        category_ids: Sequence[int] | np.ndarray,
+        class_names: Sequence[str],
+        iou: str = "strict",
+    ) -> None:
+        """See ``Evaluator``.
+
+        Args:
+            ground_truth: the content of a COCO annotation file with the fields of ``fields``.
+            category_ids: category id of each label.
+            class_names: name of each label.
+            iou: see ``kitti_eval.IOU``.
+        """
+        super().__init__(ground_truth, category_ids, class_names)
+        if not {name.lower() for name in self.class_names} & set(CLASSES):
+            raise CtnetError(
+                f"the metric kitti measures Car, Pedestrian and Cyclist, not {', '.join(self.class_names)}; "
+                "measure their image boxes with --metric coco"
+            )
+        self.iou = iou
+        self._images = [dict(image) for image in ground_truth["images"]]
+        by_image = entries_by_image(
+            {**ground_truth, "annotations": [_typed(entry) for entry in ground_truth["annotations"]]}
+        )
+        self._labels = objects_of((image, by_image[image["id"]]) for image in self._images)
+
+    def compute(self) -> dict[str, float]:
+        """The figures; see the class."""
+        result = evaluate_objects(self._labels, self._results(), self.iou)
+        names = {name.lower(): name for name in self.class_names}
+        figures: dict[str, float] = {}
+        for prefix, metric in METRICS.items():
+            reached = []
+            for key, name in names.items():
+                of_class = result.figures.get(key, {}).get(metric, {})
+                if key in CLASSES and self._moderate_objects(key):
+                    reached.append(_average(of_class["moderate"]) if of_class else 0.0)
+                for difficulty in DIFFICULTIES:
+                    if difficulty in of_class and of_class[difficulty].objects:
+                        figure, start = of_class[difficulty], f"{prefix}/{name}/{difficulty}"
+                        figures |= {f"{start}/R11": figure.R11 / 100, f"{start}/R40": figure.R40 / 100}
+            figures[prefix] = float(np.mean(reached)) if reached else 0.0
+        summary = {"AP": float(np.mean([figures[name] for name in METRICS]))}
+        return summary | {name: figures.pop(name) for name in METRICS} | figures
+
+    def curves(self) -> dict[str, Any]:
+        """Class -> metric -> difficulty -> 41 values, see ``kitti_eval.Figure``."""
+        result: KittiResult = evaluate_objects(self._labels, self._results(), self.iou)
+        return result.as_dict(curves=True)
+
+    def _moderate_objects(self, name: str) -> int:
+        labels = self._labels
+        counts = (
+            (np.array([kind.lower() for kind in labels.types]) == name)
+            & (labels.boxes[:, 3] - labels.boxes[:, 1] >= _MIN_HEIGHT)
+            & (labels.occlusion <= _MAX_OCCLUSION)
+            & (labels.truncation <= _MAX_TRUNCATION)
+        )
+        return int(counts.sum())
+
+    def _results(self) -> KittiObjects:
+        found = [self._detections.get(int(image["id"])) for image in self._images]
+        types = [[] if f is None else [self.class_names[label] for label in f.labels] for f in found]
+        names = [frame_name(image) for image in self._images]
+        return KittiObjects.of_frames(names, types, map(_table, found))
+
+
+def _typed(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An ignore region of no KITTI class is like a DontCare region."""
+    region = entry.get("iscrowd") or entry.get("ignore")
+    return {**entry, "type": DONT_CARE} if region and "type" not in entry else entry
+
+
+def _table(found: Detections | None) -> np.ndarray:
+    """The columns of a result file (N, 15) without the class; what is not known has KITTI's values for it."""
+    if found is None or not len(found):
+        return np.zeros((0, 15))
+    count, fields = len(found), found.fields()
+    columns = [
+        np.full((count, 2), -1.0),
+        fields.get("alpha", np.full(count, NO_ALPHA)),
+        found.boxes,
+        fields.get("dimensions", np.full((count, 3), -1.0)),
+        fields.get("location", np.full((count, 3), NO_LOCATION)),
+        fields.get("rotation_y", np.full(count, NO_ALPHA)),
+        found.scores,
+    ]
+    return np.concatenate([np.asarray(c, np.float64).reshape(count, -1) for c in columns], axis=1)
+
+
+def _average(figure: Figure) -> float:
+    """Mean over 40 recall positions of the best precision (or orientation) at that recall or beyond."""
+    point = np.arange(len(figure.thresholds))
+    # A point of the curve is one step of recall further than the one before, or one object if that is more.
+    recall = np.maximum(point / _POINTS, (point + 1) / max(figure.objects, 1))
+    wanted = np.arange(1, _POINTS + 1) / _POINTS
+    curve = np.append(figure.curve[: len(point)], 0.0)
+    return float(curve[np.searchsorted(recall, wanted - 1e-9)].mean())
+
+
+def result_entries(entries: list[dict[str, Any]], detections: Detections) -> list[dict[str, Any]]:
+    """Entries of a COCO results file with what is known of the objects in space.
+
+    Args:
+        entries: those of the boxes.
+        detections: of the same image, in its pixels.
+    """
+    columns = detections.fields()
+    for field, name in _FIELDS.items():
+        if name in columns:
+            for entry, value in zip(entries, np.asarray(columns[name], np.float64).tolist(), strict=True):
+                entry[field] = value
+    return entries
+
+
+def read_entries(found: Detections, entries: Sequence[Mapping[str, Any]]) -> Detections:
+    """Detections with the columns that all entries have: the inverse of ``result_entries``."""
+    shapes = {"dim": (3,), "location": (3,), "corners": (8, 2)}
+    columns = {}
+    for field, name in _FIELDS.items():
+        if any(field in entry for entry in entries):
+            rows = [entry[field] for entry in entries]
+            columns[name] = np.array(rows, np.float64).reshape(len(rows), *shapes.get(field, ()))
+    return found.replace(**columns)

@@ -1,0 +1,169 @@
+"""The heads of ddd: values that may count as in the released code, depth, and rotation in two bins."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ctnet.heads import Regression
+from ctnet.heatmap import l1_loss
+from ctnet.targets import Samples, Target
+
+#: The released code's, so that the division by the sigmoid is defined.
+_EPSILON = 1e-6
+
+#: The middles of the two bins, rad. Either reaches 30 degrees beyond its half of the circle, at both ends.
+BIN_MIDDLES = (-math.pi / 2, math.pi / 2)
+_OVERLAP = math.pi / 6
+
+#: Channels of a bin: logits of "outside" and "inside", sine and cosine of the angle from its middle.
+_OF_BIN = 4
+
+
+@dataclass(frozen=True)
+class Values(Regression):
+    """Values at the objects' cells, learnt by L1.
+
+    Attributes:
+        slots: 0: the mean is over the values that count (the paper's). Otherwise, as in the released code,
+            over so many objects an image, however many it has; those that are not there cost nothing.
+    """
+
+    slots: int = 0
+
+    def loss(self, raw: Tensor, target: Target) -> Tensor:
+        assert isinstance(target, Samples)
+        output = self.activate(target.gather(raw).float())
+        if not self.slots:
+            return l1_loss(output, target.value, target.weight)
+        total = ((output - target.value).abs() * target.weight).sum()
+        return total / (self.slots * raw.shape[0] * self.channels)
+
+
+@dataclass(frozen=True)
+class Depth(Values):
+    """Depth in metres: 1 / sigmoid - 1 of the raw value (section 4.1)."""
+
+    def activate(self, raw: Tensor) -> Tensor:
+        return 1 / (raw.float().sigmoid() + _EPSILON) - 1
+
+
+@dataclass(frozen=True)
+class Distances(Values):
+    """Distances of a box's left, top, right and bottom side from a point inside (or beside) it, cells."""
+
+    def mirror(self, activated: Tensor) -> Tensor | None:
+        return activated.flip(-1)[:, [2, 1, 0, 3]]
+
+
+@dataclass(frozen=True)
+class Rotation(Values):
+    """The angle of observation in two bins that overlap (appendix B).
+
+    Channels, for either bin: logits of "outside" and "inside", sine and cosine of the angle from its middle.
+    Targets have the same channels, 1 for the logit that should be high; sine and cosine count in the bins
+    that the angle lies in.
+    """
+
+    def loss(self, raw: Tensor, target: Target) -> Tensor:
+        assert isinstance(target, Samples)
+        output = target.gather(raw).float()
+        if self.slots:
+            return released_rotation_loss(output, target.value, target.weight, self.slots * raw.shape[0])
+        return rotation_loss(output, target.value, target.weight)
+
+    def mirror(self, activated: Tensor) -> Tensor | None:
+        # alpha becomes pi - alpha: the angle from either middle changes its sign.
+        sign = activated.new_tensor([1, 1, -1, 1] * len(BIN_MIDDLES))
+        return activated.flip(-1) * sign[:, None, None]
+
+
+def rotation_values(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Targets of the rotation head.
+
+    Args:
+        alpha: (N,), angle of observation, rad in [-pi, pi].
+
+    Returns:
+        Values and weights, (N, 8) float32 each.
+    """
+    values, weights = [], []
+    for mid in BIN_MIDDLES:
+        side = math.copysign(1, mid) * alpha
+        inside = ((side > -_OVERLAP) | (side < _OVERLAP - math.pi)).astype(np.float32)
+        always = np.ones_like(inside)
+        values += [1 - inside, inside, np.sin(alpha - mid) * inside, np.cos(alpha - mid) * inside]
+        weights += [always, always, inside, inside]
+    return np.stack(values, axis=1).astype(np.float32), np.stack(weights, axis=1)
+
+
+def angle_of(rotation: Tensor) -> Tensor:
+    """The angle of observation (...,), rad in [-pi, pi), from the rotation head's channels (..., 8).
+
+    The bin whose logit "inside" is higher decides, the second one of equals, as in the released code.
+
+    Source: appendix B.
+    """
+    angles = [
+        torch.atan2(rotation[..., first + 2], rotation[..., first + 3]) + mid
+        for first, mid in zip((0, _OF_BIN), BIN_MIDDLES, strict=True)
+    ]
+    chosen = torch.where(rotation[..., 1] > rotation[..., _OF_BIN + 1], angles[0], angles[1])
+    turns = torch.floor((chosen + math.pi) / (2 * math.pi))
+    return chosen - turns * (2 * math.pi)
+
+
+def rotation_loss(output: Tensor, value: Tensor, weight: Tensor) -> Tensor:
+    """Cross entropy of either bin, and L1 of sine and cosine in the bins that the angle lies in.
+
+    Args:
+        output, value, weight: (N, 8), see ``Rotation``.
+
+    Returns:
+        Their sum over bins, the mean over objects; 0 without any.
+
+    Source: equation 7.
+    """
+    objects = weight[:, 1].sum().clamp(min=1)
+    error = (output - value).abs() * weight
+    turn = error.reshape(len(error), len(BIN_MIDDLES), _OF_BIN)[..., 2:]
+    of_class = functional.cross_entropy(_bins(output), _inside(value), reduction="none")
+    counts = weight[:, 1::_OF_BIN]
+    mean: Tensor = ((of_class.view_as(counts) * counts).sum() + turn.sum()) / objects
+    return mean
+
+
+def released_rotation_loss(output: Tensor, value: Tensor, weight: Tensor, slots: int) -> Tensor:
+    """The released code's form of ``rotation_loss``.
+
+    The cross entropy is a mean over all slots, of which every empty one costs log 2; sine and cosine are
+    learnt by smooth L1, in the mean over the objects of each bin.
+
+    Args:
+        output, value, weight: (N, 8), see ``Rotation``.
+        slots: room for objects in all images.
+    """
+    counts = weight[:, 1::_OF_BIN]
+    of_class = functional.cross_entropy(_bins(output), _inside(value), reduction="none")
+    empty = (slots - counts.sum(dim=0)).clamp(min=0)
+    total = ((of_class.view_as(counts) * counts).sum(dim=0) + empty * math.log(2)).sum() / slots
+    turn = functional.smooth_l1_loss(output, value, reduction="none") * weight
+    for first in range(0, output.shape[1], _OF_BIN):
+        members = weight[:, first + 2].sum().clamp(min=1)
+        total = total + turn[:, first + 2 : first + _OF_BIN].sum() / members
+    return total
+
+
+def _bins(output: Tensor) -> Tensor:
+    """(2 N, 2): the logits, object after object."""
+    return output.reshape(len(output), len(BIN_MIDDLES), _OF_BIN)[..., :2].flatten(0, 1)
+
+
+def _inside(value: Tensor) -> Tensor:
+    """(2 N,) int64: which logit should be high."""
+    return value[:, 1::_OF_BIN].flatten().long()

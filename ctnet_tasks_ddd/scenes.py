@@ -1,0 +1,265 @@
+"""Synthetic streets: cars, pedestrians and cyclists of shaded blocks, seen by a camera like KITTI's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from ctnet_tasks_ddd.camera import box_corners, project, wrap
+from ctnet_tasks_ddd.fields import CATEGORIES
+
+_FOCAL = 0.581  # of the image's width
+_PRINCIPAL = (0.491, 0.46)  # of the image's width and height
+_BESIDE = (0.0622, 0.0003, 0.0027)  # the camera's place in its frame, m
+_CAMERA_HEIGHT = 1.65  # m, above the ground
+_MOST_OBJECTS = 6
+_LEAST_HEIGHT = 26  # pixels of a box: KITTI's evaluation counts objects from 25 on
+_LEAST_SEEN = 0.5  # of an object's pixels
+_SUPERSAMPLING = 2
+_LIGHT = np.array([0.45, -0.8, -0.4])  # towards the sun
+
+#: Height, width, length, m: from, to.
+_DIMENSIONS = {
+    "Pedestrian": ((1.55, 0.5, 0.5), (1.9, 0.75, 0.9)),
+    "Car": ((1.35, 1.5, 3.2), (1.7, 1.85, 4.6)),
+    "Cyclist": ((1.6, 0.5, 1.5), (1.85, 0.7, 1.9)),
+}
+
+#: The corners of a face, see ``camera.box_corners``: front, back, left, right, roof.
+_FACES = ((0, 1, 5, 4), (2, 3, 7, 6), (3, 0, 4, 7), (1, 2, 6, 5), (4, 5, 6, 7))
+_NORMALS = ((1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1), (0, -1, 0))
+
+
+class Street(NamedTuple):
+    """A scene and what is to be known of it."""
+
+    image: np.ndarray  #: (H, W, 3) uint8, RGB
+    boxes: np.ndarray  #: (N, 4) float32 xyxy, image pixels
+    labels: np.ndarray  #: (N,) int64, index into CATEGORIES
+    table: np.ndarray  #: (N, 8) float64: dimensions, location, rotation_y, alpha
+    camera: np.ndarray  #: (3, 4) float64
+
+
+class _Block(NamedTuple):
+    """A cuboid in parts of its object: along its length (front 0.5), up from the floor, across (left 0.5)."""
+
+    along: tuple[float, float]
+    up: tuple[float, float]
+    across: tuple[float, float]
+    colour: np.ndarray
+    front: np.ndarray | None = None  #: colour of its front, where that is another
+
+
+@dataclass(frozen=True)
+class _Object:
+    label: int
+    dimensions: np.ndarray
+    location: np.ndarray
+    rotation_y: float
+
+    @property
+    def corners(self) -> np.ndarray:
+        """(8, 3)."""
+        return _corners(self.dimensions, self.location, self.rotation_y)
+
+
+def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
+    """Draw one to six objects on a plane; lamps and faces tell where they look.
+
+    All lie wholly in the picture and are seen at least by half.
+
+    Args:
+        rng: the only source of randomness; the same state gives the same scene.
+        size: (width, height), pixels.
+    """
+    camera = camera_for(size)
+    objects: list[_Object] = []
+    while not objects:
+        count = int(rng.integers(1, _MOST_OBJECTS + 1))
+        placed: list[_Object] = []
+        for _ in range(4 * count):
+            candidate = _place(rng, camera, size)
+            if len(placed) < count and _fits(candidate, placed, camera, size):
+                placed.append(candidate)
+        placed.sort(key=lambda thing: -float(np.hypot(*thing.location[[0, 2]])))
+        objects = _seen(placed, camera, size)
+    canvas = _ground(rng, camera, size)
+    for thing in objects:
+        _shadow(canvas, thing, camera)
+        for block in _by_distance(thing, _blocks(rng, thing.label)):
+            _paint(canvas, thing, block, camera)
+    image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA).astype(np.float64)
+    image += rng.normal(0, rng.uniform(1, 4), image.shape)
+    corners = project(np.stack([thing.corners for thing in objects]), camera)
+    return Street(
+        image=np.clip(image, 0, 255).astype(np.uint8),
+        boxes=np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32),
+        labels=np.array([thing.label for thing in objects], np.int64),
+        table=np.array([_row(thing) for thing in objects]),
+        camera=camera,
+    )
+
+
+def camera_for(size: tuple[int, int]) -> np.ndarray:
+    """A camera (3, 4) like KITTI's for images of ``size`` (width, height), pixels."""
+    focal = _FOCAL * size[0]
+    x, y = (side * share for side, share in zip(size, _PRINCIPAL, strict=True))
+    intrinsic = np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]])
+    return np.concatenate([intrinsic, intrinsic @ np.array(_BESIDE)[:, None]], axis=1)
+
+
+def _row(thing: _Object) -> list[float]:
+    x, _, z = thing.location
+    alpha = float(wrap(thing.rotation_y - np.arctan2(x, z)))
+    return [*thing.dimensions, *thing.location, thing.rotation_y, alpha]
+
+
+def _place(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int]) -> _Object:
+    """An object of a random kind, somewhere before the camera."""
+    label = int(rng.choice(len(CATEGORIES), p=(0.3, 0.45, 0.25)))
+    dimensions = rng.uniform(*_DIMENSIONS[CATEGORIES[label]])
+    farthest = max(camera[0, 0] * dimensions[0] / _LEAST_HEIGHT, 6.0)
+    z = float(rng.uniform(max(4.0, 0.35 * farthest), farthest))
+    x = float(rng.uniform(-0.5, 0.5)) * size[0] / camera[0, 0] * z
+    turn = rng.uniform(-np.pi, np.pi)
+    if rng.random() < 0.5:  # along the road, or against it
+        turn = np.copysign(np.pi / 2, turn) + rng.normal(0, 0.15)
+    return _Object(label, dimensions, np.array([x, _CAMERA_HEIGHT, z]), float(wrap(turn)))
+
+
+def _fits(candidate: _Object, others: list[_Object], camera: np.ndarray, size: tuple[int, int]) -> bool:
+    """Whether an object lies in the picture, and stands apart from the others."""
+    points = project(candidate.corners, camera)
+    if candidate.corners[:, 2].min() < 1 or (points < 0).any() or (points > np.array(size) - 1).any():
+        return False
+    reach = np.hypot(*candidate.dimensions[1:]) / 2
+    return all(
+        np.hypot(*(candidate.location - other.location)[[0, 2]]) > reach + np.hypot(*other.dimensions[1:]) / 2
+        for other in others
+    )
+
+
+def _seen(objects: list[_Object], camera: np.ndarray, size: tuple[int, int]) -> list[_Object]:
+    """The objects, farthest first, that those before them do not hide."""
+    kept: list[_Object] = []
+    cover = np.zeros(size[::-1], np.uint8)
+    for thing in reversed(objects):
+        mask = np.zeros(size[::-1], np.uint8)
+        hull = cv2.convexHull(project(thing.corners, camera).astype(np.float32))
+        cv2.fillConvexPoly(mask, np.round(hull).astype(np.int32), (1,))
+        if (mask & (1 - cover)).sum() >= _LEAST_SEEN * mask.sum() > 0:
+            kept.insert(0, thing)
+            cover |= mask
+    return kept
+
+
+def _blocks(rng: np.random.Generator, label: int) -> list[_Block]:
+    """What an object is made of."""
+    paint, dark = rng.uniform(40, 235, 3), rng.uniform(15, 45, 3)
+    skin, cloth = np.array([222, 178, 145]) * rng.uniform(0.5, 1.1), rng.uniform(20, 150, 3)
+    head = _Block((-0.2, 0.25), (0.85, 1), (-0.25, 0.25), dark, skin)
+    if CATEGORIES[label] == "Pedestrian":
+        return [
+            _Block((0, 0.5), (0, 0.5), (-0.35, -0.05), cloth),
+            _Block((-0.5, 0), (0, 0.5), (0.05, 0.35), cloth),
+            _Block((-0.25, 0.25), (0.45, 0.84), (-0.5, 0.5), paint),
+            head,
+        ]
+    if CATEGORIES[label] == "Cyclist":
+        return [
+            _Block((-0.5, -0.15), (0, 0.38), (-0.06, 0.06), dark),
+            _Block((0.15, 0.5), (0, 0.38), (-0.06, 0.06), dark),
+            _Block((-0.15, 0.15), (0.15, 0.5), (-0.3, 0.3), cloth),
+            _Block((-0.2, 0.12), (0.45, 0.84), (-0.5, 0.5), paint),
+            _Block((-0.1, 0.15), (0.85, 1), (-0.25, 0.25), dark, skin),
+        ]
+    lamps = [
+        _Block((end, end), (0.35, 0.5), side, np.array(colour))
+        for end, colour in ((0.5, (255, 250, 205)), (-0.5, (215, 20, 20)))
+        for side in ((-0.48, -0.22), (0.22, 0.48))
+    ]
+    return [
+        _Block((-0.5, 0.5), (0, 0.15), (-0.48, 0.48), dark),
+        _Block((-0.5, 0.5), (0.15, 0.6), (-0.5, 0.5), paint),
+        _Block((-0.38, 0.2), (0.6, 0.95), (-0.44, 0.44), dark * 2, np.array([150, 190, 215])),
+        _Block((-0.36, 0.15), (0.95, 1), (-0.42, 0.42), paint),
+        *lamps,
+    ]
+
+
+def _block_corners(thing: _Object, block: _Block) -> np.ndarray:
+    """(8, 3), in the order of ``camera.box_corners``."""
+    height, width, length = thing.dimensions
+    sides = np.array([block.up, block.across, block.along])
+    extent = (sides[:, 1] - sides[:, 0]) * thing.dimensions
+    along, across = length * sides[2].mean(), width * sides[1].mean()
+    cos, sin = np.cos(thing.rotation_y), np.sin(thing.rotation_y)
+    shift = np.array([cos * along + sin * across, -height * block.up[0], cos * across - sin * along])
+    return _corners(extent, thing.location + shift, thing.rotation_y)
+
+
+def _by_distance(thing: _Object, blocks: list[_Block]) -> list[_Block]:
+    """Farthest first; of blocks above each other the lower one, which the upper one covers."""
+    centres = [_block_corners(thing, block).mean(axis=0) for block in blocks]
+    away = [float(np.hypot(centre[0], centre[2]) + 0.5 * centre[1]) for centre in centres]
+    return [blocks[row] for row in np.argsort([-value for value in away], kind="stable")]
+
+
+def _paint(canvas: np.ndarray, thing: _Object, block: _Block, camera: np.ndarray) -> None:
+    """Fill the faces of a block that can be seen, as bright as they face the sun."""
+    corners = _block_corners(thing, block)
+    cos, sin = np.cos(thing.rotation_y), np.sin(thing.rotation_y)
+    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+    for number, (face, normal) in enumerate(zip(_FACES, _NORMALS, strict=True)):
+        outward = turn @ np.array(normal)
+        if outward @ corners[list(face)].mean(axis=0) >= 0:
+            continue
+        colour = block.front if number == 0 and block.front is not None else block.colour
+        bright = 0.6 + 0.45 * max(float(outward @ _LIGHT), 0)
+        _fill(canvas, project(corners[list(face)], camera), np.clip(colour * bright, 0, 255))
+
+
+def _fill(canvas: np.ndarray, points: np.ndarray, colour: np.ndarray) -> None:
+    """Fill a convex polygon of image pixels on the fine canvas; OpenCV takes sixteenths of a pixel."""
+    at = ((points + 0.5) * _SUPERSAMPLING - 0.5) * 16
+    hull = cv2.convexHull(np.round(at).astype(np.int32))
+    cv2.fillConvexPoly(canvas, hull, colour.tolist(), cv2.LINE_AA, 4)
+
+
+def _shadow(canvas: np.ndarray, thing: _Object, camera: np.ndarray) -> None:
+    floor = thing.corners[:4]
+    wide = floor + 0.12 * (floor - floor.mean(axis=0))
+    _fill(canvas, project(wide, camera), np.array([45.0, 45, 48]))
+
+
+def _ground(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The empty street on the fine canvas: sky, a row of houses, asphalt with lines."""
+    width, height = (side * _SUPERSAMPLING for side in size)
+    horizon = int(camera[1, 2] * _SUPERSAMPLING)
+    canvas = np.empty((height, width, 3), np.uint8)
+    sky = np.linspace(0, 1, max(horizon, 1))[:, None] * 40 + rng.uniform((130, 160, 190), (180, 200, 225))
+    canvas[:horizon] = np.clip(sky, 0, 255)[:horizon, None]
+    asphalt = np.linspace(0, 25, height - horizon)[:, None] + rng.uniform(80, 115, 3).mean()
+    canvas[horizon:] = np.clip(asphalt, 0, 255)[:, None]
+    x = 0
+    while x < width:
+        step, top = int(rng.uniform(0.03, 0.12) * width) + 1, int(rng.uniform(0.2, 0.95) * horizon)
+        canvas[top:horizon, x : x + step] = rng.uniform(70, 190, 3)
+        x += step
+    paint, middle_line = np.array([205.0, 205, 195]), rng.uniform(-2, 2)
+    for start in np.arange(3.0, 60, 6.0):
+        line = np.array([[side, _CAMERA_HEIGHT, z] for side in (-0.08, 0.08) for z in (start, start + 3)])
+        for lane in (-3.5, 0.0, 3.5):
+            _fill(canvas, project(line + np.array([middle_line + lane, 0, 0]), camera), paint)
+    grain = rng.normal(0, 5, (height // 2 + 1, width // 2 + 1))
+    grown = cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)
+    ground: np.ndarray = np.clip(canvas + grown[..., None], 0, 255).astype(np.uint8)
+    return ground
+
+
+def _corners(dimensions: np.ndarray, location: np.ndarray, rotation_y: float) -> np.ndarray:
+    corners: np.ndarray = box_corners(dimensions[None], location[None], np.array([rotation_y]))[0]
+    return corners
