@@ -1,11 +1,12 @@
-"""Deformable convolution on the CPU: ours against torchvision's, layer by layer and as a whole network.
+"""Deformable convolution on the CPU: ours against torchvision's, layer by layer and in a whole network.
 
-    python benchmarks/deform_conv.py [--json] [--threads 1 2] [--repeats 9]
+    python benchmarks/deform_conv.py [--json] [--threads 1 2] [--repeats 9] [--cpu-time]
 
 Prints median milliseconds and the ratio (torchvision / ours). Layers: the shapes of resdcn18 and DLA-34 at an
-input of 512 x 512, batch 1, float32. The network: the resdcn18 backbone in evaluation mode. "operator only"
-changes nothing but the operator; "as used" compares ctnet's way (channels-last) with torchvision's operator
-in the default memory layout. Both also under bfloat16 autocast, where torchvision computes in float32.
+input of 512 x 512, batch 1, float32. "product" is the matrix product of the forward pass alone, which no way
+to sample can save: torchvision's time over it is a bound of the ratio. The network: the resdcn18 backbone in
+evaluation mode, channels-last, where nothing but the operator differs, in float32 and under bfloat16 autocast
+(where torchvision computes in float32). benchmarks/backbones.py compares networks prepared for inference.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timing import alternate
 
 from ctnet.backbones import create_backbone
@@ -37,6 +41,7 @@ LAYERS = [
 ]
 PATHS = ("torchvision", "gather")
 LAST = torch.channels_last
+Clock = Callable[[], float]
 
 
 def layer_inputs(channels: int, side: int, outputs: int) -> list[torch.Tensor]:
@@ -50,7 +55,9 @@ def layer_inputs(channels: int, side: int, outputs: int) -> list[torch.Tensor]:
     return [x, 2 * offset, weight / (9 * channels) ** 0.5, torch.zeros(outputs), mask.sigmoid()]
 
 
-def measure_layer(channels: int, side: int, outputs: int, repeats: int) -> dict[str, dict[str, float]]:
+def measure_layer(
+    channels: int, side: int, outputs: int, repeats: int, clock: Clock
+) -> dict[str, dict[str, float]]:
     inputs = layer_inputs(channels, side, outputs)
     leaves = [tensor.clone().requires_grad_() for tensor in inputs]
     stock = [tensor.contiguous() for tensor in inputs]
@@ -71,50 +78,55 @@ def measure_layer(channels: int, side: int, outputs: int, repeats: int) -> dict[
 
     error = (forward("gather")() - forward("torchvision")()).abs().max().item()
     assert error < 1e-3, f"the paths differ by {error}"
+    columns = torch.randn(side * side, 9 * channels)
+    product = torch.no_grad()(partial(F.linear, columns, inputs[2].flatten(1), inputs[3]))
+    passes = {path: forward(path) for path in PATHS}
     return {
-        "forward": alternate({path: forward(path) for path in PATHS}, repeats),
-        "forward + backward": alternate({path: both(path) for path in PATHS}, repeats),
+        "forward": alternate({**passes, "product": product}, repeats, clock),
+        "forward + backward": alternate({path: both(path) for path in PATHS}, repeats, clock),
     }
 
 
-def measure_network(dtype: torch.dtype, stock_layout: torch.memory_format, repeats: int) -> dict[str, float]:
-    networks = {"torchvision": _network("torchvision", stock_layout), "gather": _network("gather", LAST)}
+def measure_network(dtype: torch.dtype, repeats: int, clock: Clock) -> dict[str, float]:
+    networks = {path: _network(path) for path in PATHS}
     images = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(1))
+    batch = images.contiguous(memory_format=LAST)
 
-    def forward(path: str, layout: torch.memory_format) -> Callable[[], torch.Tensor]:
-        network, batch = networks[path], images.contiguous(memory_format=layout)
+    @torch.inference_mode()
+    def forward(path: str) -> torch.Tensor:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            return networks[path](batch)[-1]  # type: ignore[no-any-return]
 
-        @torch.inference_mode()
-        def run() -> torch.Tensor:
-            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                return network(batch)[-1]
-
-        return run
-
-    functions = {"torchvision": forward("torchvision", stock_layout), "gather": forward("gather", LAST)}
-    stock = functions["torchvision"]().float()
-    error = (functions["gather"]().float() - stock).std() / stock.std()
+    stock = forward("torchvision").float()
+    error = (forward("gather").float() - stock).std() / stock.std()
     assert error < (1e-4 if dtype == torch.float32 else 0.1), f"the networks differ by {error}"
-    return alternate(functions, repeats)
+    return alternate({path: partial(forward, path) for path in PATHS}, repeats, clock)
 
 
-def _network(path: Any, layout: torch.memory_format) -> torch.nn.Module:
+def _network(path: Any) -> torch.nn.Module:
     torch.manual_seed(0)
     network = create_backbone("resdcn18").eval()
     for module in network.modules():
         if isinstance(module, DeformConv):
             module.path = path
             torch.nn.init.normal_(module.conv_offset_mask.weight, std=0.01)
-    return network.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=LAST)  # type: ignore[call-overload,no-any-return]
 
 
-def measure_networks(repeats: int) -> dict[str, dict[str, float]]:
-    measured = {}
+def measure(repeats: int, clock: Clock) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
+    """What is measured -> pass -> milliseconds by path."""
+    for network, channels, side, outputs in LAYERS:
+        what = f"{network} {channels} x {side} x {side} -> {outputs}"
+        yield what, measure_layer(channels, side, outputs, repeats, clock)
     for dtype in (torch.float32, torch.bfloat16):
-        name = str(dtype).removeprefix("torch.")
-        measured[f"{name}, operator only"] = measure_network(dtype, LAST, repeats)
-        measured[f"{name}, as used"] = measure_network(dtype, torch.contiguous_format, repeats)
-    return measured
+        name = f"forward, {str(dtype).removeprefix('torch.')}"
+        yield "resdcn18, 512 x 512", {name: measure_network(dtype, repeats, clock)}
+
+
+def _figures(times: dict[str, float]) -> str:
+    stock, ours = times["torchvision"], times["gather"]
+    text = f"{stock:>12.2f}{ours:>9.2f}{stock / ours:>7.1f}"
+    return text + (f"{times['product']:>9.2f}{stock / times['product']:>7.1f}" if "product" in times else "")
 
 
 def main() -> None:
@@ -126,38 +138,25 @@ def main() -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON document on stdout, the table on stderr"
     )
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="of the process, for a busy machine; one thread"
+    )
     options = parser.parse_args()
+    clock = time.process_time if options.cpu_time else time.perf_counter
     table = sys.stderr if options.json else sys.stdout
     print(
         f"torch {torch.__version__}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         file=table,
     )
-    print(f"{'threads':>7}  {'what':<34}{'pass':<26}{'torchvision':>12}{'ours':>9}{'ratio':>7}", file=table)
+    titles = f"{'torchvision':>12}{'ours':>9}{'ratio':>7}{'product':>9}{'bound':>7}"
+    print(f"{'threads':>7}  {'what':<34}{'pass':<22}{titles}", file=table)
     rows = []
-    for threads in options.threads:
+    for threads in [1] if options.cpu_time else options.threads:
         torch.set_num_threads(threads)
-        measured = {
-            f"{network} {channels} x {side} x {side} -> {outputs}": measure_layer(
-                channels, side, outputs, options.repeats
-            )
-            for network, channels, side, outputs in LAYERS
-        }
-        measured["resdcn18, 512 x 512"] = measure_networks(options.repeats)
-        for what, passes in measured.items():
+        for what, passes in measure(options.repeats, clock):
             for name, times in passes.items():
-                stock, ours = times["torchvision"], times["gather"]
-                row = {
-                    "threads": threads,
-                    "what": what,
-                    "pass": name,
-                    "torchvision_ms": stock,
-                    "ours_ms": ours,
-                }
-                rows.append({**row, "ratio": stock / ours})
-                print(
-                    f"{threads:>7}  {what:<34}{name:<26}{stock:>12.2f}{ours:>9.2f}{stock / ours:>7.1f}",
-                    file=table,
-                )
+                print(f"{threads:>7}  {what:<34}{name:<22}{_figures(times)}", file=table, flush=True)
+                rows.append({"threads": threads, "what": what, "pass": name, "milliseconds": times})
     if options.json:
         json.dump({"torch": torch.__version__, "unit": "ms, median", "rows": rows}, sys.stdout, indent=2)
         print()

@@ -11,15 +11,25 @@ from typing import Any
 import torch
 
 
-def alternate(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each function, run in turns so that all see the same machine."""
+def alternate(
+    functions: dict[str, Callable[[], Any]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Median milliseconds of each function, run in turns so that all see the same machine.
+
+    Args:
+        functions: by name.
+        repeats: turns that count.
+        clock: seconds; ``time.process_time`` for one thread on a busy machine.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 1):
         for name, function in functions.items():
-            started = time.perf_counter()
+            started = clock()
             function()
             if turn:  # the first turn warms up
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 
 

@@ -20,9 +20,13 @@ from torch.autograd.function import once_differentiable
 Path = Literal["auto", "gather", "torchvision"]
 Pair = tuple[int, int]
 
-# Elements of the column buffer. In the forward pass it stays in the cache between gather and product; in the
-# backward pass it is larger, since every block also sorts its indices.
-_FORWARD_BLOCK = 3 * 2**18
+# The forward pass locates this many samples at once, so that few calls do it, and gathers them in smaller
+# parts: of so many elements that they stay in the cache until the product reads them, but no fewer than some
+# rows, since every product reads the whole kernel.
+_FORWARD_SAMPLES = 2**15
+_FORWARD_COLUMNS = 2**18
+_FEWEST_ROWS = 128
+# Elements of the column buffer in the backward pass; larger, since every block also sorts its indices.
 _BACKWARD_BLOCK = 2**21
 
 
@@ -202,16 +206,22 @@ def _convolve(
     """The forward pass on rows: table (N, C), shifts (P, 2K), factors (P, K), kernel (O, K*C) -> (P, O)."""
     sampler = _Sampler(shifts, factors, grid)
     out = table.new_empty(len(shifts), len(kernel))
+    step = max(_FEWEST_ROWS, _FORWARD_COLUMNS // kernel.shape[1])
     with torch.autocast(table.device.type, enabled=False):
-        for block in _blocks(len(shifts), kernel.shape[1], _FORWARD_BLOCK):
+        for block in _blocks(len(shifts), grid.taps, _FORWARD_SAMPLES):
             samples = sampler.locate(block)
             weights = _bilinear(samples).to(table.dtype)
-            columns = F.embedding_bag(samples.corners, table, per_sample_weights=weights, mode="sum")
-            columns = columns.view(-1, kernel.shape[1])
-            if bias is None:
-                torch.mm(columns, kernel.t(), out=out[block])
-            else:
-                torch.addmm(bias, columns, kernel.t(), out=out[block])
+            rows = out[block]
+            for start in range(0, len(rows), step):
+                part = slice(start * grid.taps, (start + step) * grid.taps)
+                columns = F.embedding_bag(
+                    samples.corners[part], table, per_sample_weights=weights[part], mode="sum"
+                )
+                columns = columns.view(-1, kernel.shape[1])
+                if bias is None:
+                    torch.mm(columns, kernel.t(), out=rows[start : start + step])
+                else:
+                    torch.addmm(bias, columns, kernel.t(), out=rows[start : start + step])
     return out
 
 
@@ -244,7 +254,7 @@ def _convolve_backward(
 
 
 def _blocks(pixels: int, columns: int, budget: int) -> Iterator[slice]:
-    """Cut the output pixels into equal blocks whose columns stay within ``budget`` elements."""
+    """Cut output pixels of ``columns`` elements each into equal blocks of at most ``budget`` elements."""
     count = max(1, -(-pixels * columns // budget))
     step = max(1, -(-pixels // count))
     return (slice(start, min(start + step, pixels)) for start in range(0, pixels, step))

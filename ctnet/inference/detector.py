@@ -17,6 +17,7 @@ from ctnet.device import autocast, choose_device, normalise
 from ctnet.errors import CtnetError
 from ctnet.inference.decoding import decode
 from ctnet.inference.nms import Nms, merge
+from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor, Resize, resize_mode
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
@@ -33,7 +34,7 @@ class Detector:
 
     Attributes:
         task: what it detects.
-        model: the network, in evaluation mode on ``device``.
+        model: the network, prepared for inference on ``device``.
         description: what the checkpoint says of itself.
         device: where it runs.
     """
@@ -44,7 +45,7 @@ class Detector:
         self.task = task
         self.description = description
         self.device = device or torch.device("cpu")
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.model = prepare_for_inference(model.to(self.device))
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Detector:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -163,7 +165,9 @@ def test_pairs_for_stride_padding_and_dilation() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors, keywords = make_inputs(batch=3)
     whole = gradients(tensors, keywords, "gather")
-    monkeypatch.setattr(deform_conv, "_FORWARD_BLOCK", 5 * 36)
+    monkeypatch.setattr(deform_conv, "_FORWARD_SAMPLES", 9 * 17)
+    monkeypatch.setattr(deform_conv, "_FORWARD_COLUMNS", 36 * 5)
+    monkeypatch.setattr(deform_conv, "_FEWEST_ROWS", 1)
     monkeypatch.setattr(deform_conv, "_BACKWARD_BLOCK", 11 * 36)
     for blocked, once in zip(gradients(tensors, keywords, "gather"), whole, strict=True):
         torch.testing.assert_close(blocked, once, rtol=1e-12, atol=1e-12)
@@ -315,16 +319,75 @@ def test_layer_learns_offsets() -> None:
     assert losses[-1] < 0.3 * losses[0]
 
 
+MEMORY = """
+import resource, sys, torch
+from ctnet.backbones.deform_conv import deform_conv2d
+
+def peak():
+    megabyte = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / megabyte
+
+torch.set_num_threads(1)
+side, train = int(sys.argv[1]), sys.argv[2] == "train"
+shapes = [(1, 64, side, side), (1, 18, side, side), (8, 64, 3, 3), (1, 9, side, side)]
+x, offset, weight, mask = (torch.randn(shape).requires_grad_(train) for shape in shapes)
+before = peak()
+out = deform_conv2d(x, offset, weight, None, mask, padding=1)
+if train:
+    out.sum().backward()
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(("side", "mode", "most"), [(512, "infer", 100), (192, "train", 80)])
+def test_memory_stays_bounded(side: int, mode: str, most: float) -> None:
+    """Megabytes added at the peak; the columns of all pixels would take 604 and 85, their indices more."""
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", MEMORY, str(side), mode]
+    added = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert added < most
+
+
+@pytest.mark.parametrize("path", ["gather", "torchvision"])
+def test_bfloat16_gradients(path: Any) -> None:
+    tensors, keywords = make_inputs(channels=16, size=(9, 10), dtype=torch.float32)
+    expected = gradients(tensors, keywords, "torchvision")
+    x, *rest = tensors
+    leaves = [x.bfloat16().requires_grad_(), *(tensor.clone().requires_grad_() for tensor in rest)]
+    out = deform_conv2d(*leaves, **keywords, path=path)
+    cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    found = torch.autograd.grad(out, leaves, cotangent.to(out.dtype))
+    for mine, exact, leaf in zip(found, expected[1:], leaves, strict=True):
+        assert mine.dtype == leaf.dtype
+        assert (mine - exact).norm() < 0.02 * exact.norm()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_cuda_equals_cpu(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("path", ["torchvision", "gather"])
+def test_cuda_equals_cpu(path: Any, dtype: torch.dtype) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     tensors, keywords = make_inputs(channels=16, size=(20, 24), dtype=dtype)
     expected = deform_conv2d(*[tensor.float() for tensor in tensors], **keywords)
-    out = deform_conv2d(*[tensor.cuda() for tensor in tensors], **keywords)
+    out = deform_conv2d(*[tensor.cuda() for tensor in tensors], **keywords, path=path)
     assert out.is_cuda
     assert out.dtype == dtype
     torch.testing.assert_close(
         out.float().cpu(), expected, rtol=1e-2, atol=1e-2 * expected.abs().max().item()
     )
+
+
+@pytest.mark.gpu
+def test_gradients_on_cuda_equal_those_on_the_cpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    tensors, keywords = make_inputs(channels=8, size=(9, 10))
+    expected = gradients(tensors, keywords, "gather")
+    leaves = [tensor.cuda().requires_grad_() for tensor in tensors]
+    for path in ("torchvision", "gather"):
+        out = deform_conv2d(*leaves, **keywords, path=path)  # type: ignore[arg-type]
+        cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+        found = torch.autograd.grad(out, leaves, cotangent.cuda())
+        for mine, exact in zip((out.detach(), *found), expected, strict=True):
+            torch.testing.assert_close(mine.cpu(), exact, rtol=1e-8, atol=1e-8)

@@ -1,0 +1,208 @@
+"""Make a network ready for inference: the same outputs from fewer and faster operations."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ctnet.backbones.deform_conv import DeformConv
+from ctnet.device import has_bf16
+from ctnet.errors import CtnetError
+from ctnet.inference.winograd import WinogradConv2d, fits_winograd
+from ctnet.model import CenterNet
+
+# Input times output channels; in narrower layers the transforms cost more than the products that they save.
+_WINOGRAD_WIDTHS = 128 * 128
+
+
+def prepare_for_inference(
+    model: CenterNet, *, dtype: torch.dtype | None = None, compile: bool = False
+) -> CenterNet:
+    """Copy a network for inference on the device where it lies: equal outputs, no training.
+
+    Batch norms are folded into the convolutions before them (plain, transposed, deformable), parameters are
+    laid out channels-last, and images are brought into that layout and type on their way in. On a CPU, in
+    float32, wide 3x3 convolutions become ``WinogradConv2d``. Whatever does not fit, in backbones of others
+    say, stays as it is.
+
+    Args:
+        model: the network; it stays untouched.
+        dtype: type of the weights and of the raw maps, torch.bfloat16 say; None keeps the weights' own.
+        compile: let ``torch.compile`` fuse what is left. It needs a C++ compiler, and the first image of each
+            size then takes minutes.
+
+    Raises:
+        CtnetError: for bfloat16 on a device that would emulate it.
+    """
+    first = next(model.parameters(), None)
+    if first is None:  # a network that computes without weights: there is nothing to prepare
+        return _copied(model)
+    device = first.device
+    if dtype == torch.bfloat16 and not has_bf16(device):
+        raise CtnetError(f"{device.type} here has no instructions for bfloat16; leave the type at float32")
+    prepared = _folded(model)
+    prepared.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    prepared.register_forward_pre_hook(_lay_out)
+    if compile:
+        prepared.compile()
+    elif device.type == "cpu" and next(prepared.parameters()).dtype == torch.float32:
+        for module in list(prepared.modules()):
+            if isinstance(module, nn.Conv2d) and fits_winograd(module) and _is_wide(module):
+                _replace(prepared, module, WinogradConv2d(module))
+    return prepared
+
+
+def _is_wide(convolution: nn.Conv2d) -> bool:
+    return convolution.in_channels * convolution.out_channels >= _WINOGRAD_WIDTHS
+
+
+def _copied(model: CenterNet) -> CenterNet:
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _lay_out(model: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    dtype = next(model.parameters()).dtype
+    return (inputs[0].to(dtype=dtype, memory_format=torch.channels_last),)
+
+
+def _folded(model: CenterNet) -> CenterNet:
+    """A copy with batch norms folded where a trial run shows that it can be done, checked by a second run."""
+    parameter, side = next(model.parameters()), max(64, model.backbone.divisor)
+    images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(parameter)
+    prepared = _copied(model)
+    try:
+        with torch.no_grad():
+            trial = _Trial(prepared, images)
+            for convolution, norm in trial.pairs():
+                _fold(convolution, norm)
+                _replace(prepared, norm, nn.Identity())
+            changed = prepared(images)
+    except Exception as error:
+        reason = f"a trial run at {side}x{side} failed ({type(error).__name__}: {error})"
+    else:
+        if _close(trial.maps, changed):
+            return prepared
+        reason = "it changes the outputs"
+    warnings.warn(f"batch norms of {type(model.backbone).__name__} are not folded: {reason}", stacklevel=3)
+    return _copied(model)
+
+
+class _Trial(TorchFunctionMode):
+    """One run of a network that notes what its convolutions give, and how often it is read.
+
+    Attributes:
+        maps: the network's outputs.
+        outputs: of every convolution, one tensor a call.
+        inputs: of every batch norm, likewise.
+        readers: id of a convolution's output -> how many operations take it.
+    """
+
+    def __init__(self, model: CenterNet, images: Tensor) -> None:
+        super().__init__()
+        self.outputs: dict[nn.Module, list[Tensor]] = {}
+        self.inputs: dict[nn.BatchNorm2d, list[Tensor]] = {}
+        self.readers: Counter[int] = Counter()
+        hooks = [
+            module.register_forward_hook(self._note)
+            for module in model.modules()
+            if type(module) in (nn.Conv2d, nn.ConvTranspose2d, DeformConv, nn.BatchNorm2d)
+        ]
+        try:
+            with self:
+                self.maps = model(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if any(True for _ in _tensors(result)):  # asking for a shape is no use
+            self.readers.update({id(tensor) for tensor in _tensors((args, kwargs))})
+        return result
+
+    def _note(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.BatchNorm2d):
+            self.inputs.setdefault(module, []).append(inputs[0])
+        else:
+            self.outputs.setdefault(module, []).append(output)  # kept, so that its id stays its own
+            self.readers[id(output)] = 0
+
+    def pairs(self) -> Iterator[tuple[nn.Module, nn.BatchNorm2d]]:
+        """Convolutions, run once, whose output goes to a batch norm, run once, and nowhere else."""
+        given = {id(tensor) for tensor in _tensors(self.maps)}
+        sources = {
+            id(outputs[0]): module
+            for module, outputs in self.outputs.items()
+            if len(outputs) == 1 and self.readers[id(outputs[0])] == 1 and id(outputs[0]) not in given
+        }
+        for norm, inputs in self.inputs.items():
+            source = sources.get(id(inputs[0]))
+            if source is not None and len(inputs) == 1 and norm.running_mean is not None:
+                yield source, norm
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _close(maps: Any, others: Any) -> bool:
+    pairs = zip(_tensors(maps), _tensors(others), strict=True)
+    # Relative to the largest value: single values may cancel to nearly nothing. NaN is equal to NaN.
+    return all(
+        torch.allclose(
+            one, other, rtol=0, atol=1e-3 * one.nan_to_num(0, 0, 0).abs().max().item(), equal_nan=True
+        )
+        for one, other in pairs
+    )
+
+
+def _fold(convolution: Any, norm: nn.BatchNorm2d) -> None:
+    """Scale and shift the outputs of a convolution as the batch norm after it does."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (_wide(norm.running_var) + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * _wide(norm.weight)
+    shift = -_wide(norm.running_mean) * scale
+    if norm.bias is not None:
+        shift = shift + _wide(norm.bias)
+    if convolution.bias is not None:
+        shift = shift + _wide(convolution.bias) * scale
+    weight = _wide(convolution.weight)
+    if isinstance(convolution, nn.ConvTranspose2d):  # (in, out / groups, height, width)
+        groups = convolution.groups
+        by_group = weight.reshape(groups, -1, *weight.shape[1:]) * scale.view(groups, 1, -1, 1, 1)
+        weight = by_group.view_as(weight)
+    else:  # (out, in / groups, height, width)
+        weight = weight * scale.view(-1, 1, 1, 1)
+    like = convolution.weight
+    convolution.weight = nn.Parameter(weight.to(like), requires_grad=False)
+    convolution.bias = nn.Parameter(shift.to(like), requires_grad=False)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().double()
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if child is old:
+                setattr(parent, name, new)
