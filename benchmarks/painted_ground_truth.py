@@ -1,6 +1,6 @@
 """The law decode(paint(encode(x))) = x on a data set: AP of painted ground truth, and a name for every miss.
 
-python benchmarks/painted_ground_truth.py DATA_DIR [--task ctdet] [--resize keep|fix] [--size 512]
+python benchmarks/painted_ground_truth.py DIR [--task ctdet] [-O NAME=VALUE] [--resize keep|fix] [--size 512]
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ctnet.data.dataset import Dataset, splits
 from ctnet.evaluation.painted import explain_misses, paint
-from ctnet.inference.detector import Preprocessor
-from ctnet.task import create_task
+from ctnet.inference.preprocessing import Preprocessor
+from ctnet.task import create_task, load_task_class
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--task", default="ctdet")
+    parser.add_argument("-O", "--option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--resize", choices=["keep", "fix"], default="keep")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument(
@@ -28,9 +29,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     preprocess = Preprocessor(arguments.resize, (arguments.size, arguments.size), 32)
+    options = dict(text.split("=", 1) for text in arguments.option)
     for split in splits(arguments.data):
-        dataset = Dataset.open(arguments.data, split)
-        task = create_task(arguments.task, dataset.categories)
+        dataset = Dataset.open(arguments.data, split, load_task_class(arguments.task))
+        task = create_task(arguments.task, dataset.categories, **options)
         dataset = dataset.with_task(task)
         evaluator = task.evaluator(dataset)
         causes: Counter[str] = Counter()
@@ -43,7 +45,7 @@ def main() -> None:
             causes.update(explain_misses(painted, arguments.threshold))
             objects += int((~painted.instances.crowd).sum())
         metrics = evaluator.compute()
-        names = ("AP", "AP50", "AP75", "APS", "APM", "APL")
+        names = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
         shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
         print(f"{arguments.data.name} {split}: {len(dataset)} images, {objects} objects: {shown}")
         for cause, count in causes.most_common():

@@ -131,6 +131,10 @@ class Task(ABC):
         """
         return []
 
+    def remarks(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+        """What is worth knowing of an annotation without faults, for ``ctnet data check``; see ``faults``."""
+        return []
+
     def annotate(self, instances: Instances) -> list[dict[str, Any]]:
         """Instances in image pixels -> COCO annotations without ids: the inverse of ``parse``."""
         boxes = instances.boxes.astype(float)

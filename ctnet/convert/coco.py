@@ -57,6 +57,7 @@ def write_split(
     records: Mapping[int, ImageRecord],
     categories: Sequence[str],
     description: str,
+    keypoints: Sequence[Sequence[str]] | None = None,
 ) -> SplitReport:
     """Write ``annotations/instances_<split>.json``.
 
@@ -66,6 +67,7 @@ def write_split(
         records: image id to record.
         categories: all names; their ids count from 1 in this order.
         description: goes into the file's ``info``.
+        keypoints: names of each category's keypoints, if it has any.
     """
     ids = {name: number for number, name in enumerate(categories, start=1)}
     objects = dict.fromkeys(categories, 0)
@@ -87,7 +89,10 @@ def write_split(
             for image_id, record in records.items()
         ],
         "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+        "categories": [
+            {"id": number, "name": name, **({"keypoints": list(keypoints[number - 1])} if keypoints else {})}
+            for name, number in ids.items()
+        ],
     }
     write_json(directory / "annotations" / f"instances_{split}.json", content, indent=None)
     return SplitReport(split, len(records), objects)

@@ -99,6 +99,27 @@ class DataYaml:
             )
         return [name or "" for name in value]
 
+    def lists(self, key: str) -> list[list[str]]:
+        """The value of a key that maps 0, 1, 2, ... to a list of texts each; empty where there is none.
+
+        Raises:
+            CtnetError: when it is anything else.
+        """
+        entries: list[list[str]] = []
+        for line in self._lines.get(key, [""])[1:]:
+            text = line.strip()
+            start = re.match(r"(\d+)\s*:\s*(\[.*\])?$", text)
+            if start and int(start[1]) == len(entries):
+                found = _flow(start[2]) if start[2] else []
+                entries.append([name or "" for name in found] if isinstance(found, list) else [])
+            elif text.startswith("- ") and entries:
+                entries[-1].append(_scalar(text[1:]) or "")
+            else:
+                raise CtnetError(
+                    f"cannot read {key} in {self.where}: {text!r} is no list of names for 0, 1, ..."
+                )
+        return entries
+
     def paths(self, key: str) -> list[str]:
         """The value of a key that holds one path or several; empty where there is none."""
         value = self.get(key)
@@ -107,13 +128,13 @@ class DataYaml:
         return [path for path in (value if isinstance(value, list) else [value]) if path]
 
 
-def write_data_yaml(splits: Mapping[str, str], names: Sequence[str]) -> str:
-    """The text of a ``data.yaml``: splits as key to path, and the class names.
+def write_data_yaml(splits: Mapping[str, str], names: Sequence[str], more: Sequence[str] = ()) -> str:
+    """The text of a ``data.yaml``: splits as key to path, the class names, and more lines.
 
     The file says no ``path``: readers then take its own folder as the root.
     """
     lines = [f"{key}: {_quoted(path)}" for key, path in splits.items()]
-    lines += ["names:", *(f"  {number}: {_quoted(name)}" for number, name in enumerate(names))]
+    lines += ["names:", *(f"  {number}: {_quoted(name)}" for number, name in enumerate(names)), *more]
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,7 @@ from ctnet.convert.coco import (
 )
 from ctnet.convert.data_yaml import DataYaml
 from ctnet.convert.report import BadRecord, ConvertReport
+from ctnet.convert.yolo_keypoints import YoloKeypoints
 from ctnet.data.images import IMAGE_SUFFIXES, image_size
 from ctnet.data.problems import Problem, refuse
 from ctnet.errors import CtnetError
@@ -42,7 +43,8 @@ def import_yolo(
     """Convert a YOLO data set to a COCO data directory.
 
     A label line is ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 ...``, all but the class as shares of the
-    image. Of a polygon both the outline and the box around it are kept.
+    image. Of a polygon both the outline and the box around it are kept. Where data.yaml states a
+    ``kpt_shape``, keypoints follow the box: ``class cx cy w h x1 y1 [v1] x2 y2 [v2] ...``.
 
     Args:
         source: a ``data.yaml``, or a folder with one; or a folder of ``images/<split>`` and
@@ -69,7 +71,8 @@ def import_yolo(
         numbered = dict(enumerate(records, start=next_id))
         next_id += len(records)
         description = f"converted from YOLO, {source.name}"
-        reports.append(write_split(target, split, numbered, layout.names, description))
+        joints = layout.keypoints.names if layout.keypoints else None
+        reports.append(write_split(target, split, numbered, layout.names, description, joints))
     return ConvertReport(target, tuple(reports), tuple(problems), tuple(_import_notes(splits, layout)))
 
 
@@ -82,10 +85,11 @@ class _Pair:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the images and labels of each split are, and the class names."""
+    """Where the images and labels of each split are, the class names, and the keypoints, if there are any."""
 
     names: Sequence[str]
     splits: Mapping[str, Sequence[_Pair]]
+    keypoints: YoloKeypoints | None
 
     @classmethod
     def find(cls, source: Path, names: Path | None, problems: list[Problem]) -> _Layout:
@@ -101,7 +105,8 @@ class _Layout:
                 "to write YOLO labels from a COCO data directory, add --export"
             )
         splits = {split: _pairs(split, places, problems) for split, places in folders.items()}
-        return cls(_class_names(source, description, names), splits)
+        classes = _class_names(source, description, names)
+        return cls(classes, splits, YoloKeypoints.described(description, len(classes)))
 
 
 def _find_data_yaml(source: Path) -> DataYaml | None:
@@ -123,10 +128,6 @@ def _find_data_yaml(source: Path) -> DataYaml | None:
 
 def _described_splits(description: DataYaml, problems: list[Problem]) -> dict[str, list[Path]]:
     """Split name to its folders or lists of images, as data.yaml says."""
-    if "kpt_shape" in description:
-        raise CtnetError(
-            f"{description.where} describes key points (kpt_shape); only boxes and polygons are converted"
-        )
     home = Path(description.where).parent
     roots = [home / path for path in description.paths("path")] + [home]
     splits = {}
@@ -225,7 +226,7 @@ def _read_split(
 ) -> list[ImageRecord]:
     records = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = pool.map(lambda pair: _read_pair(pair, layout.names), pairs)
+        read = pool.map(lambda pair: _read_pair(pair, layout), pairs)
         for record, found in track(read, f"reading {split}", total=len(pairs)):
             problems.extend(found)
             if record is not None:
@@ -233,7 +234,7 @@ def _read_split(
     return records
 
 
-def _read_pair(pair: _Pair, names: Sequence[str]) -> tuple[ImageRecord | None, list[Problem]]:
+def _read_pair(pair: _Pair, layout: _Layout) -> tuple[ImageRecord | None, list[Problem]]:
     try:
         width, height = image_size(pair.image)
         lines = read_lines(pair.label) if pair.label.exists() else []
@@ -243,24 +244,33 @@ def _read_pair(pair: _Pair, names: Sequence[str]) -> tuple[ImageRecord | None, l
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                objects.append(read_label(line, width, height, names))
+                objects.append(read_label(line, width, height, layout.names, layout.keypoints))
             except BadRecord as error:
                 problems.append(error.at(f"{pair.label}:{number}"))
     return ImageRecord(pair.name, width, height, objects, pair.image), problems
 
 
-def read_label(line: str, width: int, height: int, names: Sequence[str]) -> dict[str, Any]:
+def read_label(
+    line: str, width: int, height: int, names: Sequence[str], keypoints: YoloKeypoints | None = None
+) -> dict[str, Any]:
     """One label line as an annotation in pixels (with ``category`` for ``category_id``).
 
     Args:
-        line: ``class cx cy w h`` or a polygon, as shares of the image.
+        line: ``class cx cy w h`` or a polygon, as shares of the image; with keypoints behind the box.
         width, height: of the image, pixels.
         names: the class names.
+        keypoints: those that every line has.
 
     Raises:
         BadRecord: when the line cannot be used.
     """
     fields = line.split()
+    if keypoints:
+        if len(fields) != 5 + keypoints.numbers:
+            expected = f"{len(fields)}; a box with keypoints has {5 + keypoints.numbers}"
+            raise BadRecord("wrong number of columns", expected)
+        annotation = read_label(" ".join(fields[:5]), width, height, names)
+        return annotation | keypoints.read(fields[5:], width, height)
     if len(fields) != 5 and (len(fields) < 7 or len(fields) % 2 == 0):
         raise BadRecord("wrong number of columns", f"{len(fields)}; 5 make a box, 7, 9, 11, ... a polygon")
     category = _class_name(fields[0], names)
@@ -318,3 +328,8 @@ def _import_notes(splits: Mapping[str, Sequence[ImageRecord]], layout: _Layout) 
         empty = sum(not record.objects for record in records)
         if empty:
             yield f"{empty} images of {split} have no object; they were kept as background"
+    if layout.keypoints and layout.keypoints.invented:
+        yield (
+            "data.yaml does not name the keypoints (kpt_names): they are called joint_1, ..., and pairs "
+            "of flip_idx left_joint_2, right_joint_2, ...; which of a pair is the left one is not known"
+        )

@@ -12,6 +12,7 @@ import numpy as np
 from ctnet.convert.coco import ImageMode, place_image
 from ctnet.convert.data_yaml import write_data_yaml
 from ctnet.convert.report import ConvertReport, SplitReport
+from ctnet.convert.yolo_keypoints import description_lines, label_text, shared_names
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem, refuse
@@ -24,9 +25,15 @@ _VISIBLE_PIXELS = 0.01  # clipping less than this is rounding
 
 
 def export_yolo(
-    source: str | Path, target: str | Path, images: ImageMode = "link", strict: bool = False
+    source: str | Path,
+    target: str | Path,
+    images: ImageMode = "link",
+    strict: bool = False,
+    prefix: str | None = None,
 ) -> ConvertReport:
     """Write the boxes of a COCO data directory as YOLO labels, with a ``data.yaml``.
+
+    Where the categories name keypoints, these are written behind the boxes, with their visibility.
 
     Classes are numbered from 0 in the order of the category ids. Boxes are cut at the image's border, since
     readers of YOLO labels refuse what lies beyond. Crowd regions have no counterpart: they are left out and
@@ -37,17 +44,19 @@ def export_yolo(
         target: the folder to write: ``images/<split>``, ``labels/<split>``, and ``data.yaml`` last.
         images: how the images get there, see `ctnet.convert.coco.place_image`.
         strict: refuse the data set for its first bad record instead of skipping bad records.
+        prefix: which annotation files (``person_keypoints``); by default ``instances``, else the only ones.
 
     Raises:
-        CtnetError: when ``source`` is no data directory, its splits differ in their categories, or with
-            ``strict`` when a record is bad.
+        CtnetError: when ``source`` is no data directory, its splits differ in their categories or these in
+            their keypoints, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
-    datasets = [Dataset.open(source, split) for split in splits(source)]
+    datasets = [Dataset.open(source, split, prefix=prefix) for split in splits(source)]
     names = _class_names(datasets, source)
+    joints = shared_names([category for dataset in datasets for category in dataset.categories], source)
     problems = [problem for dataset in datasets for problem in dataset.problems]
     labels = {
-        dataset.split: list(_labels(dataset, problems, need_images=images != "none")) for dataset in datasets
+        dataset.split: list(_labels(dataset, problems, images != "none", len(joints))) for dataset in datasets
     }
     if strict:
         refuse(problems, source)
@@ -57,7 +66,8 @@ def export_yolo(
                 place_image(item.source, target / "images" / split / item.name, images)
             _write_text(target / "labels" / split / PurePosixPath(item.name).with_suffix(".txt"), item.text)
     with atomic_write(target / "data.yaml", "w") as stream:
-        stream.write(write_data_yaml(_split_keys(list(labels)), names))
+        described = description_lines(joints, len(names)) if joints else ()
+        stream.write(write_data_yaml(_split_keys(list(labels)), names, described))
     reports = tuple(_split_report(split, items, names) for split, items in labels.items())
     return ConvertReport(target, reports, tuple(problems), tuple(_notes(labels.values())))
 
@@ -71,20 +81,27 @@ class _Label:
         source: the image file, None when it is not wanted.
         classes: (N,) class numbers.
         boxes: (N, 4) centre, width and height as shares of the image.
+        keypoints: the rest of each line.
         crowd, clipped: how many crowd regions were left out, how many boxes were cut at the border.
+        outside: how many keypoints lie outside the image.
     """
 
     name: str
     source: Path | None
     classes: np.ndarray
     boxes: np.ndarray
+    keypoints: list[str]
     crowd: int
     clipped: int
+    outside: int
 
     @property
     def text(self) -> str:
-        rows = zip(self.classes.tolist(), self.boxes.tolist(), strict=True)
-        return "".join(f"{number} {x:.8f} {y:.8f} {w:.8f} {h:.8f}\n" for number, (x, y, w, h) in rows)
+        rows = zip(self.classes.tolist(), self.boxes.tolist(), self.keypoints, strict=True)
+        return "".join(
+            f"{number} {x:.8f} {y:.8f} {w:.8f} {h:.8f} {rest}".rstrip() + "\n"
+            for number, (x, y, w, h), rest in rows
+        )
 
 
 def _class_names(datasets: Sequence[Dataset], source: Path) -> list[str]:
@@ -101,7 +118,7 @@ def _class_names(datasets: Sequence[Dataset], source: Path) -> list[str]:
     return by_split[first]
 
 
-def _labels(dataset: Dataset, problems: list[Problem], need_images: bool) -> Iterator[_Label]:
+def _labels(dataset: Dataset, problems: list[Problem], need_images: bool, joints: int) -> Iterator[_Label]:
     taken: set[PurePosixPath] = set()
     for index in range(len(dataset)):
         info = dataset.info(index)
@@ -117,7 +134,7 @@ def _labels(dataset: Dataset, problems: list[Problem], need_images: bool) -> Ite
             problems.append(Problem("missing image", where, str(error)))
             continue
         taken.add(stem)
-        yield _label(dataset, index, name, source)
+        yield _label(dataset, index, name, source, joints, problems)
 
 
 def _plain_name(file_name: str, split: str) -> str:
@@ -127,20 +144,45 @@ def _plain_name(file_name: str, split: str) -> str:
     return str(PurePosixPath(*folders, name))
 
 
-def _label(dataset: Dataset, index: int, name: str, source: Path | None) -> _Label:
+def _label(
+    dataset: Dataset, index: int, name: str, source: Path | None, joints: int, problems: list[Problem]
+) -> _Label:
     coco, image = dataset.coco, int(dataset.rows[index])
     rows = coco.rows(image)
     crowd = coco.crowd[rows]
-    boxes = coco.boxes[rows[~crowd]]
+    rows, texts, outside = _keypoints(dataset, index, rows[~crowd], joints, problems)
+    boxes = coco.boxes[rows]
     size = np.array([coco.widths[image], coco.heights[image]], np.float64)
     low = boxes[:, :2].clip(0, size)
     high = (boxes[:, :2] + boxes[:, 2:]).clip(0, size)
     clipped = (boxes[:, 2:] - (high - low) > _VISIBLE_PIXELS).any(axis=1)
-    classes = np.searchsorted(
-        np.sort([int(c["id"]) for c in dataset.categories]), coco.category_ids[rows[~crowd]]
-    )
+    classes = np.searchsorted(np.sort([int(c["id"]) for c in dataset.categories]), coco.category_ids[rows])
     shares = np.concatenate([(low + high) / 2 / size, (high - low) / size], axis=1)
-    return _Label(name, source, classes, shares, int(crowd.sum()), int(clipped.sum()))
+    return _Label(name, source, classes, shares, texts, int(crowd.sum()), int(clipped.sum()), outside)
+
+
+def _keypoints(
+    dataset: Dataset, index: int, rows: np.ndarray, joints: int, problems: list[Problem]
+) -> tuple[np.ndarray, list[str], int]:
+    """The annotations whose keypoints can be written, how their lines end, how many points are outside."""
+    if not joints:
+        return rows, [""] * len(rows), 0
+    kept, texts, outside = [], [], 0
+    info = dataset.info(index)
+    for row, annotation in zip(rows, dataset.coco.raw_annotations(rows), strict=True):
+        values = annotation.get("keypoints") or [0] * (3 * joints)
+        where = f"annotation {dataset.coco.annotation_ids[row]} of image {info.image_id}"
+        if len(values) != 3 * joints:
+            problems.append(Problem("wrong number of keypoints", where, f"{len(values)}, not {3 * joints}"))
+            continue
+        if not set(values[2::3]) <= {0, 1, 2}:
+            problems.append(Problem("visibility that is not 0, 1 or 2", where, str(values[2::3])))
+            continue
+        text, beyond = label_text(values, info.width, info.height)
+        kept.append(row)
+        texts.append(text)
+        outside += beyond
+    return np.array(kept, np.int64), texts, outside
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -173,3 +215,5 @@ def _notes(splits: Iterable[list[_Label]]) -> Iterator[str]:
         yield f"{crowd} crowd regions were left out: YOLO labels cannot say them"
     if clipped := sum(item.clipped for item in items):
         yield f"{clipped} boxes were cut at the border of their image"
+    if outside := sum(item.outside for item in items):
+        yield f"{outside} keypoints outside their image were written as not labelled"

@@ -35,8 +35,9 @@ CROWD = "crowd region"
 NO_OBJECT = "image without annotation"
 SHARED = "image that another split has too"
 UNUSED = "category without object"
+OF_TASK = "annotation that the task can use only in part"
 
-REMARKS = (OVERLAPPING, PARTLY_OUTSIDE, SMALL, CROWD, NO_OBJECT, SHARED, UNUSED)
+REMARKS = (OVERLAPPING, PARTLY_OUTSIDE, SMALL, CROWD, NO_OBJECT, SHARED, UNUSED, OF_TASK)
 """What is worth knowing but no fault."""
 
 
@@ -151,6 +152,7 @@ def _check_split(
         *_images_without_annotation(dataset),
         *_shared(dataset, owners),
         *_unused_categories(dataset),
+        *_of_task(dataset),
     ]
     annotations = len(dataset.coco.annotation_ids)
     return SplitCheck(dataset.split, len(dataset), annotations, tuple(problems), tuple(remarks))
@@ -267,6 +269,21 @@ def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
     for category in dataset.categories:
         if int(category["id"]) not in used:
             yield Problem(UNUSED, f"category {category['id']}", str(category["name"]))
+
+
+def _of_task(dataset: Dataset) -> Iterator[Problem]:
+    """What the data set's task remarks on."""
+    from ctnet.task import Task
+
+    task, coco = dataset.task, dataset.coco
+    if task is None or type(task).remarks is Task.remarks:
+        return
+    for image in dataset.rows:
+        record = coco.raw_image(image)
+        rows = np.setdiff1d(coco.rows(image), dataset.unfit)
+        for row, annotation in zip(rows, coco.raw_annotations(rows), strict=True):
+            if remarks := task.remarks(annotation, record):
+                yield Problem(OF_TASK, _where(dataset, row), "; ".join(remarks))
 
 
 def _where(dataset: Dataset, row: np.intp) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ctnet.convert.report import BadRecord
 from ctnet.convert.yolo import import_yolo, read_label
 from ctnet.convert.yolo_export import export_yolo
+from ctnet.convert.yolo_keypoints import YoloKeypoints
 from ctnet.data.dataset import Dataset
 from ctnet.errors import CtnetError
 
@@ -195,12 +196,7 @@ def test_folders_without_data_yaml(tmp_path: Path, order: str) -> None:
     assert import_yolo(tmp_path / "yolo", tmp_path / "out").splits[1].objects == {"cat": 0, "big dog": 1}
 
 
-def test_key_points_and_repeated_names_are_refused(tmp_path: Path) -> None:
-    source = make_yolo(
-        tmp_path / "a", {"a.png": ""}, yaml="train: images/train\nkpt_shape: [17, 3]\nnames: [cat]"
-    )
-    with pytest.raises(CtnetError, match="kpt_shape"):
-        import_yolo(source, tmp_path / "out")
+def test_repeated_names_are_refused(tmp_path: Path) -> None:
     source = make_yolo(tmp_path / "b", {"a.png": ""}, yaml="train: images/train\nnames: [cat, cat]")
     with pytest.raises(CtnetError, match="distinct"):
         import_yolo(source, tmp_path / "out")
@@ -301,4 +297,167 @@ def test_export_wants_the_same_categories_in_all_splits(tmp_path: Path) -> None:
     path = source / "annotations" / "instances_val.json"
     path.write_text(path.read_text(encoding="utf-8").replace("cat", "dog"), encoding="utf-8")
     with pytest.raises(CtnetError, match="train and val differ in their categories"):
+        export_yolo(source, tmp_path / "yolo")
+
+
+# --- keypoints
+
+JOINTS = ["nose", "left_eye", "right_eye"]
+POSE_YAML = """train: images/train
+kpt_shape: [3, 3]  # number, dimensions
+flip_idx: [0, 2, 1]
+names:
+  0: cat
+kpt_names:
+  0:
+    - nose
+    - left_eye
+    - "right_eye"
+"""
+
+
+def test_a_pose_line_has_a_box_and_keypoints_in_pixels() -> None:
+    annotation = read_label(
+        "0 0.5 0.5 0.25 0.2 0.5 0.1 2 0 0 0 1 1 1", WIDTH, HEIGHT, NAMES, YoloKeypoints([JOINTS] * 3, 3)
+    )
+    assert annotation["bbox"] == [15, 12, 10, 6]
+    assert annotation["keypoints"] == [20, 3, 2, 0, 0, 0, 40, 30, 1]
+    assert annotation["num_keypoints"] == 2
+
+
+def test_without_visibility_a_point_at_the_origin_is_not_labelled() -> None:
+    annotation = read_label(
+        "0 0.5 0.5 0.25 0.2 0.5 0.1 0 0 1 1", WIDTH, HEIGHT, NAMES, YoloKeypoints([JOINTS] * 3, 2)
+    )
+    assert annotation["keypoints"] == [20, 3, 2, 0, 0, 0, 40, 30, 2]
+
+
+@pytest.mark.parametrize(
+    ("rest", "kind"),
+    [
+        ("0.5 0.1 2 0 0 0 1 1", "wrong number of columns"),
+        ("", "wrong number of columns"),
+        ("0.5 0.1 7 0 0 0 1 1 1", "visibility that is not 0, 1 or 2"),
+        ("0.5 1.1 2 0 0 0 1 1 1", "keypoint beyond 0 to 1"),
+        ("0.5 nan 2 0 0 0 1 1 1", "coordinate that is no number"),
+        ("0.5 x 2 0 0 0 1 1 1", "coordinate that is no number"),
+    ],
+)
+def test_bad_pose_lines(rest: str, kind: str) -> None:
+    with pytest.raises(BadRecord) as caught:
+        read_label(f"0 0.5 0.5 0.25 0.2 {rest}", WIDTH, HEIGHT, NAMES, YoloKeypoints([JOINTS] * 3, 3))
+    assert caught.value.kind == kind
+
+
+def test_pose_labels_with_names_become_a_coco_file(tmp_path: Path) -> None:
+    labels = {"a.png": "0 0.5 0.5 0.5 0.5 0.5 0.5 2 0.25 0.5 1 0 0 0\n0 0.5 0.5 0.5 0.5 1\n"}
+    report = import_yolo(make_yolo(tmp_path / "yolo", labels, yaml=POSE_YAML), tmp_path / "out")
+    content = read_split(tmp_path / "out")
+    assert content["categories"] == [{"id": 1, "name": "cat", "keypoints": JOINTS}]
+    assert [item["keypoints"] for item in content["annotations"]] == [[20, 15, 2, 10, 15, 1, 0, 0, 0]]
+    assert [problem.kind for problem in report.problems] == ["wrong number of columns"]
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("yaml", "names"),
+    [
+        ("kpt_shape: [3, 3]", ["joint_1", "joint_2", "joint_3"]),
+        ("kpt_shape: [3, 3]\nflip_idx: [0, 2, 1]", ["joint_1", "left_joint_2", "right_joint_2"]),
+        ("kpt_shape: [3, 3]\nkpt_names:\n  0: [a, 'b', c]", ["a", "b", "c"]),
+    ],
+)
+def test_names_of_keypoints_are_read_or_invented_aloud(tmp_path: Path, yaml: str, names: list[str]) -> None:
+    yaml = f"train: images/train\nnames: [cat]\n{yaml}\n"
+    report = import_yolo(make_yolo(tmp_path / "yolo", {"a.png": ""}, yaml=yaml), tmp_path / "out")
+    assert read_split(tmp_path / "out")["categories"][0]["keypoints"] == names
+    assert any("does not name the keypoints" in note for note in report.notes) == ("a" not in names)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("kpt_shape: [3]", "kpt_shape in .* must be"),
+        ("kpt_shape: [3, 4]", "kpt_shape in .* must be"),
+        ("kpt_shape: three", "kpt_shape in .* must be"),
+        ("kpt_shape: [3, 3]\nflip_idx: [0, 1]", "flip_idx in .* for each of the 3 keypoints"),
+        ("kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]", "flip_idx in .* for each of the 3 keypoints"),
+        ("kpt_shape: [3, 3]\nkpt_names:\n  0: [a, b]", "kpt_names in .* 3 distinct names"),
+        ("kpt_shape: [3, 3]\nkpt_names:\n  0: [a, b, b]", "kpt_names in .* 3 distinct names"),
+        ("kpt_shape: [3, 3]\nkpt_names:\n  cat: [a, b, c]", "cannot read kpt_names"),
+    ],
+)
+def test_descriptions_that_do_not_fit_are_refused(tmp_path: Path, yaml: str, message: str) -> None:
+    yaml = f"train: images/train\nnames: [cat]\n{yaml}\n"
+    with pytest.raises(CtnetError, match=message):
+        import_yolo(make_yolo(tmp_path / "yolo", {"a.png": ""}, yaml=yaml), tmp_path / "out")
+
+
+def make_pose(folder: Path, keypoints: Sequence[Sequence[float] | None], prefix: str = "instances") -> Path:
+    """As make_coco, with keypoints for each of the annotations."""
+    source = make_coco(folder, [[4, 3, 20, 12]] * len(keypoints))
+    path = source / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for category in content["categories"]:
+        category["keypoints"] = JOINTS
+    for annotation, values in zip(content["annotations"], keypoints, strict=True):
+        if values is not None:
+            annotation["keypoints"] = list(values)
+    path.unlink()
+    path.with_name(f"{prefix}_train.json").write_text(json.dumps(content), encoding="utf-8")
+    return source
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 100 * WIDTH), st.integers(0, 100 * HEIGHT), st.integers(0, 2)),
+            min_size=3,
+            max_size=3,
+        ),
+        max_size=4,
+    )
+)
+def test_keypoints_there_and_back_change_nothing(
+    tmp_path_factory: pytest.TempPathFactory, poses: list[list[tuple[int, int, int]]]
+) -> None:
+    folder = tmp_path_factory.mktemp("trip")
+    keypoints = [
+        [value for x, y, v in pose for value in ((x / 100, y / 100, v) if v else (0, 0, 0))] for pose in poses
+    ]
+    export_yolo(make_pose(folder / "coco", keypoints), folder / "yolo")
+    report = import_yolo(folder / "yolo", folder / "back")
+    assert report.problems == ()
+    after = read_split(folder / "back")
+    assert [category["keypoints"] for category in after["categories"]] == [JOINTS] * len(NAMES)
+    assert [item["keypoints"] for item in after["annotations"]] == keypoints
+
+
+def test_export_describes_the_keypoints_and_says_what_is_lost(tmp_path: Path) -> None:
+    keypoints = [[4, 3, 2, -1, 5, 2, 8, 9, 1], None, [1, 2], [1, 1, 2, 1, 1, 3, 0, 0, 0]]
+    source = make_pose(tmp_path / "coco", keypoints, prefix="person_keypoints")
+    report = export_yolo(source, tmp_path / "yolo", prefix="person_keypoints")
+    lines = (tmp_path / "yolo" / "labels" / "train" / "a.txt").read_text().splitlines()
+    assert [len(line.split()) for line in lines] == [14, 14]
+    assert lines[0].endswith(" 0.10000000 0.10000000 2 0 0 0 0.20000000 0.30000000 1")
+    assert lines[1].split()[5:] == ["0"] * 9
+    assert [problem.kind for problem in report.problems] == [
+        "wrong number of keypoints",
+        "visibility that is not 0, 1 or 2",
+    ]
+    assert any("1 keypoints outside their image" in note for note in report.notes)
+    yaml = (tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8")
+    assert 'kpt_shape: [3, 3]\nflip_idx: [0, 2, 1]\nkpt_names:\n  0:\n    - "nose"\n' in yaml
+    with pytest.raises(CtnetError, match="has no split 'train' with prefix 'instances'"):
+        export_yolo(source, tmp_path / "other", prefix="instances")
+
+
+def test_export_wants_one_list_of_keypoints(tmp_path: Path) -> None:
+    source = make_pose(tmp_path / "coco", [])
+    path = source / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["categories"][1]["keypoints"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CtnetError, match="'cat' and 'traffic light' differ in their keypoints"):
         export_yolo(source, tmp_path / "yolo")

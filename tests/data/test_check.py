@@ -127,3 +127,13 @@ def test_coco_mini_is_as_described(shared_data: Path) -> None:
     report = check_dataset(shared_data / "coco-mini", images=False)
     crowds = {split.split: sum(r.kind == check.CROWD for r in split.remarks) for split in report.splits}
     assert (report.bad, crowds) == (0, {"train2017": 8, "val2017": 5})
+
+
+def test_a_task_remarks_on_what_it_can_use_in_part(make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CenterDetection, "faults", lambda self, record, image: ["no"] * (record["id"] == 17))
+    monkeypatch.setattr(CenterDetection, "remarks", lambda self, record, image: [f"of {image['file_name']}"])
+    assert found(make_data(), check.OF_TASK, task="ctdet") == [
+        "annotation 0 of image 12",
+        "annotation 9 of image 40",
+    ]
+    assert found(make_data(), check.OF_TASK) == []

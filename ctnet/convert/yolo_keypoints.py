@@ -1,0 +1,177 @@
+"""The keypoints of YOLO labels: what data.yaml says of them, and their part of a label line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctnet.convert.coco import plain
+from ctnet.convert.data_yaml import DataYaml
+from ctnet.convert.report import BadRecord
+from ctnet.data.joints import left_right_pairs
+from ctnet.errors import CtnetError
+
+UNLABELLED, SEEN = 0, 2
+_PIXEL_DIGITS = 3
+_ROUNDING = 1e-5  # labels are often printed with six digits
+
+
+@dataclass(frozen=True)
+class YoloKeypoints:
+    """The keypoints of every object of a YOLO data set.
+
+    Attributes:
+        names: of the keypoints of each class.
+        dimensions: numbers for each: 3 (x, y, visibility), or 2, where a point without a place is 0, 0.
+        invented: True where the data set does not say what its keypoints are called.
+    """
+
+    names: Sequence[Sequence[str]]
+    dimensions: int
+    invented: bool = False
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers follow the box in a label line."""
+        return len(self.names[0]) * self.dimensions
+
+    @classmethod
+    def described(cls, description: DataYaml | None, classes: int) -> YoloKeypoints | None:
+        """What a data.yaml says in ``kpt_shape``, ``kpt_names`` and ``flip_idx``; None without keypoints.
+
+        Keypoints without names are called joint_1, ...; where ``flip_idx`` says that two are each other's
+        mirror image, left_joint_2 and right_joint_2 (which of them is the left one is not known).
+
+        Raises:
+            CtnetError: when these do not fit each other.
+        """
+        if description is None or "kpt_shape" not in description:
+            return None
+        count, dimensions = _shape(description)
+        names = description.lists("kpt_names") if "kpt_names" in description else []
+        if not names:
+            return cls(
+                [_invented_names(count, _flip(description, count))] * classes, dimensions, invented=True
+            )
+        if len(names) != classes or any(len(each) != count or len(set(each)) < count for each in names):
+            raise CtnetError(
+                f"kpt_names in {description.where} must give {count} distinct names (kpt_shape) for each of "
+                f"the {classes} classes"
+            )
+        return cls(names, dimensions)
+
+    def read(self, fields: Sequence[str], width: int, height: int) -> dict[str, Any]:
+        """Fields of a label line, behind the box, as COCO's ``keypoints`` and ``num_keypoints``.
+
+        Raises:
+            BadRecord: when they cannot be used.
+        """
+        values: list[float] = []
+        for start in range(0, len(fields), self.dimensions):
+            values += _point(fields[start : start + self.dimensions], width, height)
+        return {"keypoints": values, "num_keypoints": sum(v > UNLABELLED for v in values[2::3])}
+
+
+def label_text(keypoints: Sequence[float], width: int, height: int) -> tuple[str, int]:
+    """COCO's keypoints of one object as the end of a YOLO label line, and how many points that left out.
+
+    Readers refuse points beyond the image, so these are written as not labelled.
+    """
+    words, outside = [], 0
+    for x, y, visibility in zip(keypoints[::3], keypoints[1::3], keypoints[2::3], strict=True):
+        inside = 0 <= x <= width and 0 <= y <= height
+        outside += bool(visibility) and not inside
+        words.append(
+            f"{x / width:.8f} {y / height:.8f} {int(visibility)}" if visibility and inside else "0 0 0"
+        )
+    return " ".join(words), outside
+
+
+def description_lines(names: Sequence[str], classes: int) -> list[str]:
+    """The lines of a data.yaml that describe the keypoints, which all classes share.
+
+    Args:
+        names: of the keypoints; left and right in them make the pairs that a mirror exchanges.
+        classes: how many there are.
+    """
+    flip = list(range(len(names)))
+    for left, right in left_right_pairs(names):
+        flip[left], flip[right] = right, left
+    lines = [f"kpt_shape: [{len(names)}, 3]", f"flip_idx: {flip}", "kpt_names:"]
+    for number in range(classes):
+        lines += [f"  {number}:", *(f"    - {json.dumps(name, ensure_ascii=False)}" for name in names)]
+    return lines
+
+
+def shared_names(categories: Sequence[Mapping[str, Any]], source: object) -> list[str]:
+    """The keypoints' names that all categories of a COCO file have; empty where none has any.
+
+    Raises:
+        CtnetError: when the categories differ.
+    """
+    first = list(categories[0].get("keypoints") or ())
+    for category in categories:
+        if list(category.get("keypoints") or ()) != first:
+            raise CtnetError(
+                f"{source}: {categories[0]['name']!r} and {category['name']!r} differ in their keypoints; a "
+                "YOLO data set has one list for all classes: export them on their own"
+            )
+    return first
+
+
+def _shape(description: DataYaml) -> tuple[int, int]:
+    value = description.get("kpt_shape")
+    numbers = [int(text) for text in value if text and text.isdigit()] if isinstance(value, list) else []
+    if len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2, 3):
+        raise CtnetError(
+            f"kpt_shape in {description.where} is {value!r}; it must be [number of keypoints, 2 or 3]"
+        )
+    return numbers[0], numbers[1]
+
+
+def _flip(description: DataYaml, count: int) -> list[int]:
+    """For each keypoint the one that takes its place in the mirror; itself where the file says nothing."""
+    value = description.get("flip_idx")
+    if not value:
+        return list(range(count))
+    numbers = [int(text) for text in value if text and text.isdigit()] if isinstance(value, list) else []
+    if sorted(numbers) != list(range(count)) or [numbers[number] for number in numbers] != list(range(count)):
+        raise CtnetError(
+            f"flip_idx in {description.where} must say for each of the {count} keypoints which one takes its "
+            "place in the mirror"
+        )
+    return numbers
+
+
+def _invented_names(count: int, flip: Sequence[int]) -> list[str]:
+    names = [f"joint_{number}" for number in range(1, count + 1)]
+    for one, other in enumerate(flip):
+        if one < other:  # a pair is found again by its names, so both bear one number
+            names[one], names[other] = f"left_joint_{one + 1}", f"right_joint_{one + 1}"
+    return names
+
+
+def _point(fields: Sequence[str], width: int, height: int) -> list[float]:
+    """x, y in pixels and COCO's visibility; 0, 0, 0 for a point that is not labelled."""
+    x, y, *rest = (_number(text) for text in fields)
+    if rest and rest[0] not in (0, 1, 2):
+        raise BadRecord("visibility that is not 0, 1 or 2", fields[2])
+    visibility = int(rest[0]) if rest else SEEN if (x, y) != (0, 0) else UNLABELLED
+    if not visibility:
+        return [0, 0, UNLABELLED]
+    if not (-_ROUNDING <= x <= 1 + _ROUNDING and -_ROUNDING <= y <= 1 + _ROUNDING):
+        raise BadRecord("keypoint beyond 0 to 1", f"{fields[0]} {fields[1]}")
+    return [plain(round(x * width, _PIXEL_DIGITS)), plain(round(y * height, _PIXEL_DIGITS)), visibility]
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadRecord("coordinate that is no number", repr(text))
+    return value

@@ -1,0 +1,76 @@
+"""From persons on the grid to targets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from ctnet.data.geometry import clip_boxes
+from ctnet.records import Instances
+from ctnet.targets import Grid, Peaks, Samples, Target
+from ctnet.tasks.ctdet import box_radius
+
+
+def encode_poses(
+    instances: Instances, grid: Grid, radius: Literal["official", "corrected"], ignore_crowds: bool
+) -> dict[str, Target]:
+    """Targets of all heads of pose for one image.
+
+    As in the released code a person of whom no joint is labelled (a crowd, usually) is a positive of the
+    heatmap and trains nothing else, and a joint outside the grid counts as not labelled. Such a person has
+    samples of weight 0: its box is known all the same.
+
+    Args:
+        instances: with ``keypoints`` (N, J, 2) on the grid and ``visibility`` (N, J).
+        grid: the output grid.
+        radius: formula of the Gaussian radius.
+        ignore_crowds: crowd regions only soften the penalty around them.
+    """
+    boxes = clip_boxes(instances.boxes, grid.width, grid.height)
+    # A box that lies outside the crop, or shows only as a line, has no area left: it is no person here.
+    visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    boxes, instances = boxes[visible], instances[visible]
+    radii = box_radius(boxes[:, 2:] - boxes[:, :2], radius)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    positive = ~instances.crowd if ignore_crowds else np.ones(len(instances), bool)
+    return {
+        "heatmap": Peaks.of(centre, radii, instances.labels, positive),
+        **_person_targets(instances[positive], boxes[positive], grid),
+        **_joint_targets(instances[positive], radii[positive], grid),
+    }
+
+
+def _person_targets(instances: Instances, boxes: np.ndarray, grid: Grid) -> dict[str, Target]:
+    """What is regressed at the persons' centres."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    cell = centre.astype(np.int64)
+    has_joints = (instances.visibility > 0).any(axis=1)
+    trained = np.tile(has_joints[:, None], 2)
+    labelled = _labelled(instances, grid)
+    offsets = np.where(labelled[..., None], instances.keypoints - cell[:, None], 0)
+    per_coordinate = labelled.repeat(2, axis=1)
+    return {
+        "offset": Samples.of(cell, centre - cell, trained),
+        "size": Samples.of(cell, boxes[:, 2:] - boxes[:, :2], trained),
+        "joints": Samples.of(cell, offsets.reshape(per_coordinate.shape), per_coordinate),
+    }
+
+
+def _joint_targets(instances: Instances, radii: np.ndarray, grid: Grid) -> dict[str, Target]:
+    """What is drawn and regressed at the joints themselves; a joint's Gaussian is as wide as its person's."""
+    person, joint = np.nonzero(_labelled(instances, grid))
+    points = instances.keypoints[person, joint]
+    cell = points.astype(np.int64)
+    return {
+        "joint_heatmap": Peaks.of(points, radii[person], joint),
+        "joint_offset": Samples.of(cell, points - cell),
+    }
+
+
+def _labelled(instances: Instances, grid: Grid) -> np.ndarray:
+    """(N, J) bool, the joints that are labelled and lie on the grid."""
+    points = instances.keypoints
+    inside = (points >= 0).all(axis=2) & (points < [grid.width, grid.height]).all(axis=2)
+    labelled: np.ndarray = inside & (instances.visibility > 0)
+    return labelled

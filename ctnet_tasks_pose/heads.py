@@ -1,0 +1,53 @@
+"""The heads that know joints: what a mirror does to their maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ctnet.heads import Heatmap, Regression
+from ctnet.targets import Grid, Samples, Target
+
+
+@dataclass(frozen=True)
+class JointHeatmap(Heatmap):
+    """One heatmap for each joint of the skeleton, whoever the joint belongs to.
+
+    Attributes:
+        mirrored: the channel that takes each one's place in the mirror.
+    """
+
+    mirrored: tuple[int, ...] = ()
+
+    def mirror(self, activated: Tensor) -> Tensor | None:
+        return activated.flip(-1)[:, list(self.mirrored)]
+
+
+@dataclass(frozen=True)
+class PersonValues(Regression):
+    """Values at the cells of persons' centres, some of which are known but not trained (weight 0)."""
+
+    def paint(self, target: Target, grid: Grid) -> Tensor:
+        assert isinstance(target, Samples)
+        canvas = super().paint(target, grid)
+        # At its own cell every person has its own values, not those of the nearest one that trains.
+        canvas[target.batch, :, target.y, target.x] = target.value
+        return canvas
+
+
+@dataclass(frozen=True)
+class JointOffsets(PersonValues):
+    """Offsets (x, y) of every joint from the cell of its person's centre; 0 for one that is not labelled.
+
+    Attributes:
+        mirrored: the joint that takes each one's place in the mirror.
+    """
+
+    mirrored: tuple[int, ...] = ()
+
+    def mirror(self, activated: Tensor) -> Tensor | None:
+        flipped = activated.flip(-1)
+        across, down = (flipped[:, axis::2][:, list(self.mirrored)] for axis in (0, 1))
+        return torch.stack([-across, down], dim=2).flatten(1, 2)

@@ -1,0 +1,157 @@
+"""What a data set's category says of its joints: names, sides, limbs and the tolerances of evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from ctnet.data.joints import left_right_pairs, other_side, states_a_side
+from ctnet.errors import CtnetError
+
+Side = Literal["left", "middle", "right"]
+
+#: COCO's tolerances (per-joint standard deviations of repeated annotation, over the root of the area).
+COCO_SIGMAS: Mapping[str, float] = {
+    "nose": 0.026,
+    **dict.fromkeys(("left_eye", "right_eye"), 0.025),
+    **dict.fromkeys(("left_ear", "right_ear"), 0.035),
+    **dict.fromkeys(("left_shoulder", "right_shoulder"), 0.079),
+    **dict.fromkeys(("left_elbow", "right_elbow"), 0.072),
+    **dict.fromkeys(("left_wrist", "right_wrist"), 0.062),
+    **dict.fromkeys(("left_hip", "right_hip"), 0.107),
+    **dict.fromkeys(("left_knee", "right_knee"), 0.087),
+    **dict.fromkeys(("left_ankle", "right_ankle"), 0.089),
+}
+
+#: For a joint that neither the data set nor COCO gives a tolerance: about the mean of COCO's.
+DEFAULT_SIGMA = 0.067
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The joints that a detection has.
+
+    Attributes:
+        joints: their names, in the order of the annotations.
+        edges: limbs, pairs of joints counted from 0.
+        pairs: (left, right) joints that a mirror exchanges, counted from 0.
+        sigmas: tolerance of each joint in COCO's object keypoint similarity.
+        assumed: the joints whose tolerance is ``DEFAULT_SIGMA`` because nothing else is known.
+    """
+
+    joints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    pairs: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+    assumed: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    @cached_property
+    def mirrored(self) -> list[int]:
+        """For each joint the one that takes its place in the mirror; applied twice it is the identity."""
+        order = list(range(len(self)))
+        for left, right in self.pairs:
+            order[left], order[right] = right, left
+        return order
+
+    @cached_property
+    def sides(self) -> tuple[Side, ...]:
+        """The side of each joint; "middle" where it has no counterpart."""
+        sides: list[Side] = ["middle"] * len(self)
+        for left, right in self.pairs:
+            sides[left], sides[right] = "left", "right"
+        return tuple(sides)
+
+    @classmethod
+    def of_categories(cls, categories: Sequence[Mapping[str, Any]]) -> Skeleton:
+        """The one skeleton of all categories of a COCO file.
+
+        Args:
+            categories: each with ``keypoints`` (names of joints), and optionally ``skeleton`` (limbs as pairs
+                counted from 1) and ``sigmas``.
+
+        Raises:
+            CtnetError: for a category without joints or with broken ones, and for categories that differ.
+        """
+        skeletons = [cls.of_category(category) for category in categories]
+        for category, skeleton in zip(categories, skeletons, strict=True):
+            if (skeleton.joints, skeleton.sigmas) != (skeletons[0].joints, skeletons[0].sigmas):
+                raise CtnetError(
+                    f"{_title(categories[0])} and {_title(category)} differ in their joints or sigmas; pose "
+                    "detects one skeleton at a time: make them equal, or train each category on its own"
+                )
+        return skeletons[0]
+
+    @classmethod
+    def of_category(cls, category: Mapping[str, Any]) -> Skeleton:
+        """The skeleton of one category of a COCO file; see ``of_categories``."""
+        joints = _joint_names(category)
+        sigmas, assumed = _sigmas(category, joints)
+        return cls(joints, _edges(category, len(joints)), _pairs(category, joints), sigmas, assumed)
+
+
+def _title(category: Mapping[str, Any]) -> str:
+    return f"category {category.get('name')!r} (id {category.get('id')})"
+
+
+def _joint_names(category: Mapping[str, Any]) -> tuple[str, ...]:
+    names = category.get("keypoints")
+    if not isinstance(names, Sequence) or isinstance(names, str) or not names:
+        raise CtnetError(
+            f"{_title(category)} names no joints; pose needs 'keypoints', a list of their names, in every "
+            "category of the annotation file"
+        )
+    if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise CtnetError(f"{_title(category)} needs joint names that are distinct texts, has {list(names)}")
+    return tuple(names)
+
+
+def _edges(category: Mapping[str, Any], joints: int) -> tuple[tuple[int, int], ...]:
+    edges = []
+    for edge in category.get("skeleton") or ():
+        fits = isinstance(edge, Sequence) and len(edge) == 2
+        if not fits or not all(isinstance(end, int) and 1 <= end <= joints for end in edge):
+            raise CtnetError(
+                f"{_title(category)} has the limb {edge!r} in 'skeleton'; a limb is two joints counted "
+                f"from 1 to {joints}"
+            )
+        edges.append((edge[0] - 1, edge[1] - 1))
+    return tuple(edges)
+
+
+def _pairs(category: Mapping[str, Any], joints: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    pairs = left_right_pairs(joints)
+    paired = {joint for pair in pairs for joint in pair}
+    for number, name in enumerate(joints):
+        if number not in paired and states_a_side(name):
+            raise CtnetError(
+                f"{_title(category)} has a joint {name!r} but no {other_side(name)!r}, so a mirrored image "
+                "would show a joint that has no name; add it, or rename the joint"
+            )
+    return tuple(pairs)
+
+
+def _sigmas(
+    category: Mapping[str, Any], joints: tuple[str, ...]
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """The tolerances, and the names of those that are assumed."""
+    given = category.get("sigmas")
+    if given is not None:
+        usable = isinstance(given, Sequence) and len(given) == len(joints)
+        if not usable or not all(_is_positive(sigma) for sigma in given):
+            raise CtnetError(
+                f"{_title(category)} has sigmas {given!r}; it needs {len(joints)} numbers above 0, one for "
+                "each joint"
+            )
+        return tuple(float(sigma) for sigma in given), ()
+    assumed = tuple(name for name in joints if name not in COCO_SIGMAS)
+    return tuple(COCO_SIGMAS.get(name, DEFAULT_SIGMA) for name in joints), assumed
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from ctnet.data.dataset import Dataset, ground_truth
+from ctnet.data.synthetic import write_dataset
+from ctnet.errors import CtnetError
+from ctnet.evaluation.coco import ENGINES
+from ctnet.records import Detections
+from ctnet.task import create_task
+from ctnet_tasks_pose import evaluation
+from ctnet_tasks_pose.evaluation import CocoKeypointEvaluator
+from ctnet_tasks_pose.figures import FIGURES
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Dataset:
+    """Twelve scenes of figures of many sizes."""
+    folder = tmp_path_factory.mktemp("figures")
+    task = create_task("pose", FIGURES)
+    write_dataset(task, folder, {"val": 12}, size=(256, 192), prefix=task.annotation_prefix)
+    return Dataset.open(folder, "val", task)
+
+
+def guesses(dataset: Dataset, noise: float, seed: int = 0) -> dict[int, Detections]:
+    """The annotated poses, moved by noise (pixels), some twice and some not at all."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for index in range(len(dataset)):
+        info = dataset.info(index)
+        truth = dataset.task.truth(dataset.instances(index), info)
+        truth = truth[np.repeat(np.arange(len(truth)), rng.integers(0, 3, len(truth)))]
+        found[info.image_id] = truth.replace(
+            scores=rng.random(len(truth)).astype(np.float32),
+            keypoints=truth.keypoints + rng.normal(0, noise, truth.keypoints.shape).astype(np.float32),
+            boxes=truth.boxes + rng.normal(0, noise, truth.boxes.shape).astype(np.float32),
+        )
+    return found
+
+
+def figures(evaluator, found: dict[int, Detections]) -> dict[str, float]:
+    for image_id, detections in found.items():
+        evaluator.update(image_id, detections)
+    return evaluator.compute()
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0, 6.0])
+def test_both_engines_give_the_same_figures(scenes, noise):
+    found = guesses(scenes, noise)
+    one, other = (figures(scenes.task.evaluator(scenes, engine=engine), found) for engine in ENGINES)
+    assert set(one) == {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"}
+    assert one == pytest.approx(other, abs=1e-9)
+    assert 0.05 < one["AP"] < 0.95
+
+
+def test_truth_is_perfect_and_nothing_is_zero(scenes):
+    task = scenes.task
+    truth = {
+        info.image_id: task.truth(scenes.instances(index), info)
+        for index, info in ((i, scenes.info(i)) for i in range(len(scenes)))
+    }
+    for metric in task.metrics:
+        assert figures(task.evaluator(scenes, metric=metric), truth)["AP"] == pytest.approx(1)
+        assert figures(task.evaluator(scenes, metric=metric), {})["AP"] == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_skeletons_own_tolerances_count(engine):
+    """One joint, off by d: it is right at the thresholds up to exp(-d^2 / (8 sigma^2 area))."""
+    area, distance = 10_000.0, 12.0
+    truth = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "dot", "keypoints": ["tip"]}],
+        "annotations": [
+            {
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [0, 0, 100, 100],
+                "area": area,
+                "keypoints": [50, 50, 2],
+            }
+        ],
+    }
+    found = Detections(
+        np.array([[0.0, 0, 100, 100]]),
+        np.array([1.0]),
+        np.array([0]),
+        {"keypoints": np.array([[[50 + distance, 50.0]]]), "keypoint_scores": np.ones((1, 1))},
+    )
+    for sigma in (0.03, 0.05, 0.1, 0.3):
+        category = {**truth["categories"][0], "sigmas": [sigma]}
+        skeleton = create_task("pose", [category]).skeleton
+        evaluator = CocoKeypointEvaluator(truth, [1], ["dot"], skeleton, engine=engine)
+        similarity = np.exp(-(distance**2) / (2 * (2 * sigma) ** 2 * area))
+        expected = (similarity >= np.arange(50, 100, 5) / 100).mean()
+        assert figures(evaluator, {1: found})["AP"] == pytest.approx(expected), sigma
+
+
+def with_keypoints(dataset: Dataset, change) -> dict:
+    content = ground_truth(dataset, full=True)
+    for annotation in content["annotations"]:
+        change(annotation)
+    return content
+
+
+def test_what_cannot_be_measured_is_refused(scenes):
+    task = scenes.task
+
+    def evaluator(content: dict) -> CocoKeypointEvaluator:
+        return CocoKeypointEvaluator(content, task.category_ids, task.class_names, task.skeleton)
+
+    with pytest.raises(CtnetError, match="no person of the ground truth has a labelled joint"):
+        evaluator(with_keypoints(scenes, lambda entry: entry.pop("keypoints")))
+    with pytest.raises(CtnetError, match=f"has 50 keypoint numbers, not {3 * len(task.skeleton)}"):
+        evaluator(with_keypoints(scenes, lambda entry: entry.update(keypoints=entry["keypoints"][:50])))
+    image_id = int(scenes.image_ids[0])
+    found = guesses(scenes, 0.0)
+    good = next(detections for detections in found.values() if len(detections))
+    fresh = task.evaluator(scenes)
+    with pytest.raises(CtnetError, match="not all finite"):
+        fresh.update(image_id, good.replace(keypoints=good.keypoints * np.nan))
+    with pytest.raises(CtnetError, match="another skeleton"):
+        fresh.update(image_id, good.replace(keypoints=good.keypoints[:, :5]))
+
+
+def test_persons_without_labelled_joints_absorb_detections(scenes):
+    """As in COCO: who is found but was not labelled is no mistake, an empty place is."""
+    content = ground_truth(scenes, full=True)
+    found = {}
+    for index in range(len(scenes)):
+        info = scenes.info(index)
+        found[info.image_id] = scenes.task.truth(scenes.instances(index), info)
+    lonely = next(image_id for image_id, detections in found.items() if len(detections) == 1)
+    for annotation in content["annotations"]:
+        if annotation["image_id"] == lonely:
+            annotation["keypoints"] = [0] * len(annotation["keypoints"])
+    task = scenes.task
+    evaluator = CocoKeypointEvaluator(content, task.category_ids, task.class_names, task.skeleton)
+    assert figures(evaluator, found)["AP"] == pytest.approx(1)
+    far = found[lonely].replace(keypoints=found[lonely].keypoints + 5000, scores=np.array([2.0]))
+    assert figures(evaluator, {lonely: far})["AP"] < 0.99
+
+
+def test_assumed_tolerances_are_said_once(scenes, caplog):
+    evaluation._say_assumed.cache_clear()
+    category = {"id": 1, "name": "bird", "keypoints": ["nose", "beak", "tail"]}
+    truth = {
+        "images": [{"id": 1}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "keypoints": [1, 1, 2] * 3}],
+    }
+    with caplog.at_level(logging.WARNING, "ctnet"):
+        for _ in range(2):
+            CocoKeypointEvaluator(truth, [1], ["bird"], create_task("pose", [category]).skeleton)
+    (message,) = caplog.messages
+    assert message.startswith("no OKS sigma is known for beak, tail: 0.067 is taken")
+    assert scenes.task.skeleton.assumed == ()
+
+
+def test_several_classes_have_figures_of_their_own(tmp_path):
+    categories = [
+        {"id": number, "name": name, "keypoints": ["a", "b"]} for number, name in ((1, "x"), (2, "y"))
+    ]
+    annotations = [
+        {"id": n, "image_id": 1, "category_id": n, "bbox": [0, 0, 50, 50], "keypoints": [9, 9, 2, 30, 30, 2]}
+        for n in (1, 2)
+    ]
+    image = {"id": 1, "file_name": "a.png", "width": 64, "height": 64}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"images": [image], "annotations": annotations, "categories": categories}))
+    task = create_task("pose", categories)
+    dataset = Dataset.from_file(path, [tmp_path], task)
+    truth = task.truth(dataset.instances(0), dataset.info(0))
+    result = figures(task.evaluator(dataset), {1: truth[truth.labels == 0]})
+    assert (result["AP/x"], result["AP/y"], result["AP"]) == pytest.approx((1, 0, 0.5))
