@@ -123,7 +123,7 @@ def results_come_back(probe: Probe) -> None:
 
 @task_check("Task.draw")
 def drawing_makes_a_new_picture(probe: Probe) -> None:
-    """draw returns a new image, as high and at least as wide, that shows the objects, and changes no input."""
+    """draw returns a new image, as high and as wide or wider, that shows the objects; no input changes."""
     for seed, scene in enumerate(probe.scenes(3)):
         truth = probe.task.truth(scene.instances, scene.info)
         image, columns = scene.image.copy(), {k: np.copy(v) for k, v in truth.fields().items()}
