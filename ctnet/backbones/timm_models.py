@@ -138,7 +138,8 @@ def _import_timm() -> ModuleType:
         raise CtnetError(
             f"timm's models need timm, which does not import here ({error}): pip install timm"
         ) from error
-    return timm
+    module: ModuleType = timm
+    return module
 
 
 def _models() -> list[str]:
