@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctnet.checkpoint.file import MEAN, STD
-from ctnet.convert.voc import CLASSES
+from ctnet.data.class_names import COCO_NAMES, PASCAL_VOC_NAMES
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,6 @@ class ReleasedData:
     std: tuple[float, float, float] = STD
 
 
-_COCO_NAMES = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
-    "fire hydrant", "", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
-    "elephant", "bear", "zebra", "giraffe", "", "backpack", "umbrella", "", "", "handbag", "tie", "suitcase",
-    "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard",
-    "surfboard", "tennis racket", "bottle", "", "wine glass", "cup", "fork", "knife", "spoon", "bowl",
-    "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake",
-    "chair", "couch", "potted plant", "bed", "", "dining table", "", "", "toilet", "", "tv", "laptop",
-    "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "",
-    "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
-)  # fmt: skip
-"""COCO's categories at the place of their id - 1; "" for an id that is not in use."""
-
 _JOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee",
@@ -60,12 +47,12 @@ def numbered(names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"id": place, "name": name} for place, name in enumerate(names, start=1) if name]
 
 
-COCO = ReleasedData("COCO", numbered(_COCO_NAMES))
+COCO = ReleasedData("COCO", numbered(COCO_NAMES))
 COCO_PERSON = ReleasedData(
     "COCO's persons",
     [{**COCO.categories[0], "keypoints": list(_JOINTS), "skeleton": [list(limb) for limb in _LIMBS]}],
 )
-VOC = ReleasedData("Pascal VOC", numbered(CLASSES), (384, 384), **_SWAPPED)
+VOC = ReleasedData("Pascal VOC", numbered(PASCAL_VOC_NAMES), (384, 384), **_SWAPPED)
 KITTI = ReleasedData("KITTI", numbered(("Pedestrian", "Car", "Cyclist")), (1280, 384), **_SWAPPED)
 
 RELEASED = (COCO, COCO_PERSON, VOC, KITTI)

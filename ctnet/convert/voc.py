@@ -23,16 +23,11 @@ from ctnet.convert.coco import (
     write_split,
 )
 from ctnet.convert.report import BadRecord, ConvertReport
+from ctnet.data.class_names import PASCAL_VOC_NAMES
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size
 from ctnet.data.problems import Problem, refuse
 from ctnet.errors import CtnetError, os_error
 from ctnet.progress import track
-
-CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-"""The twenty classes of the challenge in their usual order."""
 
 
 def convert_voc(
@@ -255,7 +250,7 @@ def _flag(element: ElementTree.Element, name: str) -> int | None:
 
 
 def _category_order(names: set[str]) -> Sequence[str]:
-    return CLASSES if names and names <= set(CLASSES) else sorted(names)
+    return PASCAL_VOC_NAMES if names and names <= set(PASCAL_VOC_NAMES) else sorted(names)
 
 
 def _notes(years: Sequence[_Year], splits: Mapping[str, Sequence[str]], images: ImageMode) -> Iterator[str]:

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ctnet.convert.voc import CLASSES, convert_voc
+from ctnet.convert.voc import convert_voc
+from ctnet.data.class_names import PASCAL_VOC_NAMES
 from ctnet.data.dataset import Dataset
 from ctnet.errors import CtnetError
 
@@ -142,7 +143,7 @@ def test_class_lists_are_no_splits_and_shared_images_are_placed_once(tmp_path: P
     }
     assert ids == {"train": [1], "val": [2], "trainval": [2, 1]}
     categories = read_split(tmp_path / "out")["categories"]
-    assert [category["name"] for category in categories] == list(CLASSES)
+    assert [category["name"] for category in categories] == list(PASCAL_VOC_NAMES)
     assert categories[0]["id"] == 1
 
 

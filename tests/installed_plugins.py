@@ -1,0 +1,187 @@
+"""Plugins as their users meet them: wheels in a clean environment, every command from an empty folder.
+
+    python tests/installed_plugins.py [--keep DIR]
+
+Builds wheels of ctnet, of every distribution in ``plugins/`` and of one that ``ctnet tasks new`` has just
+written, installs them where no source of the project is on the path, and runs the commands of a task's life
+on each task. Then one plugin is uninstalled, and the rest must not notice. Needs pip and, for the builds,
+hatchling or a registry that has it. Not collected by pytest: it takes a few minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FRESH = "dials"
+#: Distributions of the project; everything else that is installed here may serve as a dependency.
+OURS = "ctnet"
+
+
+class Failure(Exception):
+    """A command did not do what it must."""
+
+
+class Environment:
+    """A virtual environment that sees this one's packages, but nothing of the project that is not a wheel.
+
+    Attributes:
+        folder: of the environment.
+        work: the empty folder in which its commands run.
+    """
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        self.folder, self.work = folder, work
+        work.mkdir(parents=True)
+        venv.create(folder, with_pip=False)
+        scripts = "Scripts" if os.name == "nt" else "bin"
+        self.scripts = folder / scripts
+        self.python = self.scripts / ("python.exe" if os.name == "nt" else "python")
+        [packages] = self.run(self.python, "-c", "import site; print(site.getsitepackages()[-1])").split()
+        borrowed = folder / "borrowed"
+        borrow_packages(borrowed)
+        Path(packages, "borrowed.pth").write_text(f"{borrowed}\n")
+
+    def run(self, *command: object, code: int = 0) -> str:
+        """Run a command in the empty folder -> its standard output.
+
+        Raises:
+            Failure: when it does not exit with ``code``, with all that it printed.
+        """
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        variables |= {"CTNET_CACHE": str(self.folder / "cache"), "COLUMNS": "100"}
+        variables.pop("CTNET_PLUGINS", None)
+        words = [str(word) for word in command]
+        started = time.monotonic()
+        done = subprocess.run(words, cwd=self.work, env=variables, capture_output=True, text=True)
+        if done.returncode != code:
+            raise Failure(f"$ {' '.join(words)}\nexit code {done.returncode}\n{done.stdout}{done.stderr}")
+        if words[0] != str(self.python):
+            shown = " ".join(Path(word).name if os.sep in word else word for word in words)
+            print(f"{time.monotonic() - started:6.1f} s  {shown}", flush=True)
+        return done.stdout if code == 0 else done.stderr
+
+    def ctnet(self, *arguments: object, code: int = 0) -> str:
+        return self.run(self.scripts / "ctnet", *arguments, code=code)
+
+    def pip(self, *arguments: object) -> None:
+        """pip of the environment that runs this script, at work on this one."""
+        self.run(sys.executable, "-m", "pip", "--quiet", "--python", self.python, *arguments)
+
+
+def borrow_packages(folder: Path) -> None:
+    """Links to all that is installed here but the project: an editable install must not leak its source."""
+    folder.mkdir()
+    for packages in map(Path, site.getsitepackages()):
+        for entry in packages.iterdir() if packages.is_dir() else ():
+            name = entry.name.lower()
+            ours = name.startswith((OURS, f"_{OURS}", f"__editable__.{OURS}", f"__editable___{OURS}"))
+            if not ours and entry.suffix != ".pth" and not (folder / entry.name).exists():
+                (folder / entry.name).symlink_to(entry)
+
+
+def build_wheel(source: Path, folder: Path) -> Path:
+    """A distribution's wheel, built from a copy, so that nothing is left beside the source."""
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "source"
+        left_out = shutil.ignore_patterns(
+            ".git", "runs", "build", "dist", "__pycache__", "*.egg-info", ".*_cache"
+        )
+        shutil.copytree(source, copy, ignore=left_out)
+        before = set(folder.glob("*.whl"))
+        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
+        subprocess.run([*pip, str(copy)], check=True)
+    [wheel] = set(folder.glob("*.whl")) - before
+    return wheel
+
+
+def live(environment: Environment, task: str) -> Path:
+    """Everything that a user does with a task: check, train, evaluate, predict, analyse -> its run."""
+    environment.ctnet("tasks", "check", task)
+    run = Path("runs") / task
+    training = ("--overfit", 4, "--epochs", 2, "--size", 128, "--evaluate-every", 2)
+    environment.ctnet("train", task, *training, "--device", "cpu", "--output", run)
+    metrics = json.loads(environment.ctnet("eval", run, "--flip", "--device", "cpu", "--json"))
+    if "AP" not in metrics["metrics"]:
+        raise Failure(f"ctnet eval of {task} knows no AP: {metrics}")
+    [image, *_] = sorted((environment.work / "runs" / "data").glob(f"{task}-scenes-*/**/*.jpg")) or sorted(
+        (environment.work / "runs" / "data").glob(f"{task}-scenes-*/**/*.png")
+    )
+    environment.ctnet("predict", run, image, "-o", f"out-{task}", "--device", "cpu")
+    if not (environment.work / f"out-{task}" / "results.json").is_file():
+        raise Failure(f"ctnet predict of {task} left no results.json")
+    environment.ctnet("analyze", "errors", run, "--device", "cpu")
+    return run
+
+
+def installed_tasks(environment: Environment) -> dict[str, dict[str, str]]:
+    """What ``ctnet tasks list`` says, by name; none may have an error."""
+    rows = {row["name"]: row for row in json.loads(environment.ctnet("tasks", "list", "--json"))}
+    broken = [row for row in rows.values() if row["error"]]
+    if broken:
+        raise Failure(f"ctnet tasks list shows errors: {broken}")
+    return rows
+
+
+def check(folder: Path) -> None:
+    """The whole story, in a folder of its own."""
+    wheels = folder / "wheels"
+    wheels.mkdir(parents=True)
+    core = build_wheel(ROOT, wheels)
+    plugins = {path.name: build_wheel(path, wheels) for path in sorted((ROOT / "plugins").iterdir())}
+    environment = Environment(folder / "environment", folder / "empty")
+    environment.pip("install", "--no-deps", core)
+    place = environment.run(environment.python, "-c", "import ctnet; print(ctnet.__file__)")
+    if not Path(place.strip()).resolve().is_relative_to(environment.folder.resolve()):
+        raise Failure(f"ctnet comes from {place.strip()}, not from its wheel")
+    own = set(installed_tasks(environment))
+    environment.ctnet("tasks", "new", FRESH)
+    plugins[f"ctnet-tasks-{FRESH}"] = build_wheel(environment.work / f"ctnet-tasks-{FRESH}", wheels)
+    for wheel in plugins.values():
+        environment.pip("install", "--no-deps", wheel)
+    rows = installed_tasks(environment)
+    added = {name: row["distribution"] for name, row in rows.items() if name not in own}
+    if sorted(added.values()) != sorted(plugins):
+        raise Failure(f"the wheels {sorted(plugins)} added the tasks {added}")
+    runs = {name: live(environment, name) for name in added}
+
+    gone, *rest = added
+    environment.pip("uninstall", "--yes", added[gone])
+    if set(installed_tasks(environment)) != {*own, *rest}:
+        raise Failure(f"without {gone}, ctnet tasks list names other tasks than {sorted({*own, *rest})}")
+    for name in rest:
+        environment.ctnet("eval", runs[name], "--device", "cpu")
+    message = environment.ctnet("eval", runs[gone], "--device", "cpu", code=2)
+    if gone not in message or "Traceback" in message:
+        raise Failure(f"a run of the uninstalled {gone} is refused without its name: {message}")
+    print(f"{len(added)} plugins work from their wheels; {gone} went, and {', '.join(rest)} did not notice")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--keep", type=Path, help="work in this new folder, and leave it")
+    keep = parser.parse_args().keep
+    try:
+        if keep:
+            check(keep.resolve())
+        else:
+            with tempfile.TemporaryDirectory() as temporary:
+                check(Path(temporary).resolve())
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
