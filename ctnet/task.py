@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ctnet.data.dataset import Dataset
     from ctnet.data.geometry import Affine, Fit
     from ctnet.evaluation import Evaluator
+    from ctnet.inference.nms import Nms
 
 __all__ = [
     "Annotations",
@@ -53,6 +54,8 @@ class Task(ABC):
         metrics: names for ``evaluator``; the first is the default.
         fit: how an image is laid into an input of fixed size: "inside" shows all of it, "width" fills the
             input's width, and cuts or pads top and bottom alike.
+        nms: suppression behind ``decode`` when nobody asks for another: "none", since an object is one peak;
+            a task that joins several points to an object may find one in several ways.
         Options: a frozen dataclass of ``ctnet.options.option`` fields.
         example_categories: categories of the scenes that ``example`` draws.
         example_size: (width, height) of such a scene when nobody asks for another, pixels.
@@ -67,6 +70,7 @@ class Task(ABC):
     release_names: ClassVar[Mapping[str, str]] = {}
     metrics: ClassVar[tuple[str, ...]] = ("coco",)
     fit: ClassVar[Fit] = "inside"
+    nms: ClassVar[Nms] = "none"
     Options: ClassVar[type] = NoOptions
     example_categories: ClassVar[Sequence[Mapping[str, Any]]] = ()
     example_size: ClassVar[tuple[int, int]] = (192, 192)
@@ -159,6 +163,17 @@ class Task(ABC):
         from ctnet.data.geometry import Affine, move
 
         return move(instances, Affine.mirror(width), self.point_fields)
+
+    def mirror_maps(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+        """Activated maps as seen on the mirrored input, by head; None for one that must not be averaged.
+
+        Unless overridden: what each head's ``mirror`` says of its own map. Override it where heads change
+        places (the map of left ends is that of right ends in the mirror).
+
+        Args:
+            maps: (B, C, H, W) by head, of all heads.
+        """
+        return {name: self.heads[name].mirror(values) for name, values in maps.items()}
 
     def reframe_instances(self, instances: Instances, change: Affine) -> Instances:
         """Instances of an image that augmentation shifts, zooms or turns; called before they are moved.

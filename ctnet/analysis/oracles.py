@@ -253,7 +253,8 @@ class _Study:
             found = decode(self.task, mixed, placements, self.settings.topk, self.stride)
             for placement, detections in zip(placements, found, strict=True):
                 # A painted heatmap is 0 far from objects: what is read there is nothing.
-                kept = merge([detections[detections.scores > 0]], self.settings.suppression, len(detections))
+                method = self.settings.suppression(self.task)
+                kept = merge([detections[detections.scores > 0]], method, len(detections))
                 evaluator.update(placement.info.image_id, kept)
 
     def result(self, plain: Evaluation) -> Oracle:

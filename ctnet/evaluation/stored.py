@@ -11,6 +11,7 @@ from ctnet.inference.decoding import decode
 from ctnet.inference.maps import MapFile
 from ctnet.inference.nms import Nms, merge
 from ctnet.inference.preprocessing import Placement
+from ctnet.inference.settings import suppression
 from ctnet.inference.timing import StageTimes
 from ctnet.records import Detections, ImageInfo
 from ctnet.task import Task
@@ -75,6 +76,6 @@ def _detections(
             for one in stored
         ]
         with times.stage("post"):
-            merged = merge(looks, nms or ("soft" if len(looks) > 1 else "none"), topk)
+            merged = merge(looks, suppression(nms, len(looks), task), topk)
         times.images += 1
         yield image_id, merged

@@ -154,7 +154,8 @@ class Detector:
             looks.append(decode(self.task, maps, prepared, settings.topk, self.description.stride, times))
         times.images += len(batch)
         with times.stage("post"):
-            return [merge(parts, settings.suppression, settings.topk) for parts in zip(*looks, strict=True)]
+            method = settings.suppression(self.task)
+            return [merge(parts, method, settings.topk) for parts in zip(*looks, strict=True)]
 
     @torch.inference_mode()
     def maps(
@@ -197,8 +198,7 @@ class Detector:
         """Maps of inputs averaged with those of their mirror images, seen in the mirror again."""
         plain, mirrored = self._both(inputs, inputs.flip(3))
         averaged = {}
-        for name, head in self.task.heads.items():
-            back = head.mirror(mirrored[name])
+        for name, back in self.task.mirror_maps(mirrored).items():
             averaged[name] = plain[name] if back is None else (plain[name] + back) / 2
         return averaged
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from ctnet.errors import CtnetError
 from ctnet.inference.nms import Nms, nms_method
 from ctnet.inference.preprocessing import Resize, resize_mode
+
+if TYPE_CHECKING:
+    from ctnet.task import Task
 
 #: The paper's scales for ``--multiscale``.
 MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5)
@@ -24,7 +28,7 @@ class DetectionSettings:
         scales: sizes of the image at which to look, relative to its size without scaling; the detections of
             several are merged.
         nms: "none", "hard", "soft" (Gaussian) or "soft-linear" suppression per class; None: "soft" where
-            several scales are merged, as in the released code, and else "none".
+            several scales are merged, as in the released code, and else the task's own (``Task.nms``).
         topk: detections per image, all scales together.
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
@@ -49,10 +53,14 @@ class DetectionSettings:
             nms_method(self.nms)
         resize_mode(self.resize)
 
-    @property
-    def suppression(self) -> Nms:
-        """The method that ``nms`` comes down to."""
-        return self.nms or ("soft" if len(self.scales) > 1 else "none")
+    def suppression(self, task: Task) -> Nms:
+        """The method that ``nms`` comes down to for a task."""
+        return suppression(self.nms, len(self.scales), task)
+
+
+def suppression(nms: Nms | None, scales: int, task: Task) -> Nms:
+    """The method of suppression for a task's detections at so many scales; see ``DetectionSettings``."""
+    return nms or ("soft" if scales > 1 else task.nms)
 
 
 def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:

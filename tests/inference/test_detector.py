@@ -13,6 +13,7 @@ from ctnet.checkpoint import Description
 from ctnet.data.geometry import Affine
 from ctnet.device import normalise
 from ctnet.errors import CtnetError
+from ctnet.heads import Heatmap
 from ctnet.inference import Detector
 from ctnet.inference.decoding import decode
 from ctnet.inference.detector import checkpoint_of
@@ -103,6 +104,17 @@ def test_the_input_grows_with_the_scale_and_shows_the_whole_image() -> None:
             assert (corners <= np.array(view.input.shape[1::-1])).all()
         plain = preprocess(image, info(image))
         np.testing.assert_array_equal(views[1].input, plain.input)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("resize", ["fix", "keep"])
+def test_geometry_needs_no_image(resize, scale: float) -> None:
+    preprocess = Preprocessor(resize, (128, 96), 32)
+    image = np.zeros((75, 121, 3), np.uint8)
+    prepared = preprocess(image, info(image), scale)
+    affine, size = preprocess.geometry(121, 75, scale)
+    assert size == prepared.input.shape[1::-1]
+    np.testing.assert_array_equal(affine.matrix, prepared.affine.matrix)
 
 
 # --- detections come back in the pixels of their image
@@ -213,15 +225,15 @@ def test_maps_are_averaged_where_the_head_can_be_mirrored(name: str, tiny: str, 
     other = dataclasses.replace(one, input=np.ascontiguousarray(one.input[:, ::-1]))
     single, plain, mirrored = detector.maps([one]), detector.maps([one], True), detector.maps([other], True)
     averaged = 0
-    for name, head in task.heads.items():
-        back = head.mirror(mirrored[name])
+    for name, back in task.mirror_maps(mirrored).items():
         if back is None:
             torch.testing.assert_close(plain[name], single[name], atol=1e-5, rtol=1e-5)
         else:
             torch.testing.assert_close(plain[name], back, atol=1e-5, rtol=1e-5)
             averaged += not torch.allclose(plain[name], single[name], atol=1e-4)
     assert averaged
-    assert task.heads["heatmap"].mirror(single["heatmap"]) is not None
+    heatmaps = [name for name, head in task.heads.items() if isinstance(head, Heatmap)]
+    assert all(task.mirror_maps(single)[name] is not None for name in heatmaps)
 
 
 def test_without_memory_for_both_the_two_go_one_after_the_other(detector, random_image, monkeypatch) -> None:

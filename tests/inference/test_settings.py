@@ -5,6 +5,7 @@ import pytest
 from ctnet.errors import CtnetError
 from ctnet.inference.settings import MULTISCALE, DetectionSettings, choose_scales
 from ctnet.inference.timing import STAGES, StageTimes
+from ctnet.task import create_task
 
 
 @pytest.mark.parametrize(
@@ -26,11 +27,20 @@ def test_scales_that_are_none(text: str) -> None:
         choose_scales(False, text)
 
 
-def test_suppression_goes_with_the_scales() -> None:
-    assert DetectionSettings().suppression == "none"
-    assert DetectionSettings(scales=MULTISCALE).suppression == "soft"
-    assert DetectionSettings(scales=MULTISCALE, nms="none").suppression == "none"
-    assert DetectionSettings(nms="hard").suppression == "hard"
+def test_suppression_goes_with_the_scales_and_the_task() -> None:
+    task = create_task("ctdet", [{"id": 1, "name": "thing"}])
+    assert DetectionSettings().suppression(task) == "none"
+    assert DetectionSettings(scales=MULTISCALE).suppression(task) == "soft"
+    assert DetectionSettings(scales=MULTISCALE, nms="none").suppression(task) == "none"
+    assert DetectionSettings(nms="hard").suppression(task) == "hard"
+
+    class Grouping(type(task)):
+        nms = "soft-linear"
+
+    grouping = Grouping(task.categories)
+    assert DetectionSettings().suppression(grouping) == "soft-linear"
+    assert DetectionSettings(nms="none").suppression(grouping) == "none"
+    assert DetectionSettings(scales=MULTISCALE).suppression(grouping) == "soft"
 
 
 def test_times_add_up() -> None:

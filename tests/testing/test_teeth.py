@@ -257,6 +257,23 @@ class WrongSwapOfMaps(WithHead):
     changed = ("hand_offsets", head(mirror=lambda self, activated: activated.flip(-1)[:, [1, 0, 3, 2]]))
 
 
+@caught_by("encode_commutes_with_mirroring")
+class ExchangedHeads(Hands):
+    """mirror_maps lets two heads change places that have no sides"""
+
+    def mirror_maps(self, maps: Any) -> Any:
+        mirrored = super().mirror_maps(maps)
+        return {**mirrored, "size": mirrored["offset"], "offset": mirrored["size"]}
+
+
+@caught_by("head_mirror_of_mirror_is_the_identity")
+class MirrorLosesAHead(Hands):
+    """mirror_maps leaves a head out"""
+
+    def mirror_maps(self, maps: Any) -> Any:
+        return {name: values for name, values in super().mirror_maps(maps).items() if name != "offset"}
+
+
 @caught_by("mirror_moves_every_point")
 class UnmovedInstances(Hands):
     """mirror_instances forgets to move the hands"""
