@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
-from ctnet.backbones import Backbone
 from ctnet.checkpoint import Description
 from ctnet.convert.voc import convert_voc
 from ctnet.data.dataset import Dataset
 from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.inference import Detector
-from ctnet.model import CenterNet
+from ctnet.model import create_model
 from ctnet.task import Task, create_task
 
 
@@ -178,32 +176,20 @@ def real_data(
 # --- a detector and pictures, for the studies that run a network
 
 
-class Tiny(Backbone):
-    channels, divisor, hidden = 8, 32, 8
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1)
-        )
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.layers(images)]
-
-
-def random_detector(task: Task, size: tuple[int, int]) -> Detector:
-    """A tiny network of random weights, whose heads say different things everywhere."""
-    torch.manual_seed(0)
-    model = CenterNet(Tiny(), task.heads)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.15)
-    return Detector(task, model, Description.of(task, "tiny", size))
-
-
 @pytest.fixture
-def untrained() -> Callable[[Task, tuple[int, int]], Detector]:
-    return random_detector
+def untrained(tiny_backbone) -> Callable[[Task, tuple[int, int]], Detector]:
+    """Makes a detector of random weights, whose heads say different things everywhere."""
+
+    def make(task: Task, size: tuple[int, int]) -> Detector:
+        torch.manual_seed(0)
+        with tiny_backbone() as name:
+            model = create_model(task, name)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=0.15)
+        return Detector(task, model, Description.of(task, name, size))
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -227,6 +213,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture
-def detector(scenes: Dataset) -> Detector:
+def detector(scenes: Dataset, untrained) -> Detector:
     assert scenes.task is not None
-    return random_detector(scenes.task, (64, 64))
+    return untrained(scenes.task, (64, 64))

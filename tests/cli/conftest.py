@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from ctnet.backbones import Backbone, _registry, register_backbone
 from ctnet.cli import main
 from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.task import create_task
@@ -50,30 +48,11 @@ def call(*arguments: object) -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
-class Tiny(Backbone):
-    channels, divisor, hidden = 8, 32, 8
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1)
-        )
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.layers(images)]
-
-
 @pytest.fixture(scope="package")
-def tiny() -> Iterator[str]:
+def tiny(tiny_backbone) -> Iterator[str]:
     """The name of a backbone of two convolutions."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registry, "_factories", {**_registry._factories})
-
-        def tiny_cli(pretrained: bool = False) -> Backbone:
-            return Tiny()
-
-        register_backbone(tiny_cli)
-        yield "tiny_cli"
+    with tiny_backbone() as name:
+        yield name
 
 
 @pytest.fixture

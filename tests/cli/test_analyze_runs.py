@@ -180,7 +180,7 @@ def test_resolution(ctnet, run_folder: Path) -> None:
     [
         ("huge", "--sizes is 'huge'; write original, 512 or WIDTHxHEIGHT, separated by commas"),
         ("512,", "--sizes is '512,'"),
-        ("100", "size 100x100 does not fit tiny_cli: .* 128x128"),
+        ("100", "size 100x100 does not fit tiny: .* 128x128"),
     ],
 )
 def test_mistakes_with_resolution(ctnet, run_folder: Path, sizes: str, message: str) -> None:

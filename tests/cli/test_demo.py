@@ -21,7 +21,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tiny: str) -> None:
 def test_it_trains_evaluates_draws_and_says_where(ctnet) -> None:
     done = ctnet("demo", "--epochs", 1, "--device", "cpu")
     assert done.code == 0, done.err
-    run = Path("runs/ctdet-tiny_cli-1")
+    run = Path("runs/ctdet-tiny-1")
     for path in (run / "detections.jpg", run, "runs/data/"):
         assert str(path) in done.err
     assert "AP50" in done.err

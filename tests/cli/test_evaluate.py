@@ -215,7 +215,7 @@ def test_figures_come_before_a_file_that_cannot_be_written(ctnet, run_folder: Pa
         (["--engine", "coco"], "there is no evaluation engine called 'coco'; did you mean"),
         (["--split", "dev"], "has no split 'dev'"),
         (["--resize", "crop"], "resize is 'crop'; it must be fix or keep"),
-        (["--size", "70"], "size 70x70 does not fit tiny_cli: .* the next size that fits is 96x96"),
+        (["--size", "70"], "size 70x70 does not fit tiny: .* the next size that fits is 96x96"),
         (["--resize", "keep", "--size", "64"], "size 64x64 is for resize fix"),
         (["--amp", "yes"], "--amp is 'yes'"),
         (["--device", "tpu"], "device 'tpu' cannot be used here"),

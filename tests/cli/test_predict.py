@@ -74,7 +74,7 @@ def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypa
         (["VAL", "--scales", "x"], "--scales is 'x'"),
         (["VAL", "--resize", "crop"], "resize is 'crop'; it must be fix or keep"),
         (["VAL", "--size", "big"], "--size is 'big'"),
-        (["VAL", "--size", "70"], "size 70x70 does not fit tiny_cli"),
+        (["VAL", "--size", "70"], "size 70x70 does not fit tiny"),
         (["VAL", "--device", "tpu"], "device 'tpu' cannot be used here"),
         (["VAL", "-o", "clip.mp4/out"], "cannot write clip.mp4/out/000001.jpg"),
         (["VAL", "-o", "VAL"], "is to be read, not replaced by its picture; choose another --output"),

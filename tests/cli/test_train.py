@@ -199,4 +199,4 @@ def test_resume_with_the_checkpoint_of_another_backbone(ctnet, run_folder: Path)
     description = type(saved.description)(**{**vars(saved.description), "backbone": "resnet18"})
     save("run/last.pt", description, saved.weights, saved.training)
     message = ctnet("train", "--resume", "run", "--workers", 0).message
-    assert "run/last.pt is of ctdet with resnet18, but config.json says ctdet with tiny_cli" in message
+    assert "run/last.pt is of ctdet with resnet18, but config.json says ctdet with tiny" in message

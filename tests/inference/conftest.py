@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from ctnet import checkpoint
-from ctnet.backbones import Backbone, _registry, register_backbone
 from ctnet.checkpoint import MEAN, STD, Description
 from ctnet.data.geometry import Affine, move
 from ctnet.inference import Detector, Prepared
@@ -24,30 +23,11 @@ from ctnet.task import Task, create_task
 CATEGORIES = [{"id": 3, "name": "ball"}, {"id": 8, "name": "box"}]
 
 
-class Tiny(Backbone):
-    channels, divisor, hidden = 8, 32, 8
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1)
-        )
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.layers(images)]
-
-
 @pytest.fixture(scope="package")
-def tiny() -> Iterator[str]:
+def tiny(tiny_backbone) -> Iterator[str]:
     """The name of a backbone of two convolutions."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registry, "_factories", {**_registry._factories})
-
-        def tiny_inference(pretrained: bool = False) -> Backbone:
-            return Tiny()
-
-        register_backbone(tiny_inference)
-        yield "tiny_inference"
+    with tiny_backbone() as name:
+        yield name
 
 
 @pytest.fixture
