@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ctnet.data.dataset import Dataset
+from ctnet.data.geometry import clip_boxes
 from ctnet.evaluation.painted import Painted, paint
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.records import Detections
@@ -56,16 +56,14 @@ def measure(arguments: argparse.Namespace, split: str, center: str) -> None:
     preprocess = Preprocessor("fix", (width, height), 32, task.fit)
     metric = "kitti" if arguments.iou == "strict" else f"kitti-{arguments.iou}"
     evaluator = task.evaluator(dataset, metric)
-    causes: Counter[tuple[str, str]] = Counter()
-    objects: Counter[str] = Counter()
+    losses = Losses(task.class_names)
     for index in range(len(dataset)):
+        info = dataset.info(index)
         painted = paint(task, dataset, index, preprocess, topk=100)
-        evaluator.update(dataset.info(index).image_id, painted.detections)
-        truth = task.truth(painted.instances, dataset.info(index))
+        evaluator.update(info.image_id, painted.detections)
         shared = task.collides(painted.on_grid, Grid(height // 4, width // 4))[~painted.instances.crowd]
-        for name, cause in explain(truth, painted, shared, task.class_names):
-            objects[name] += 1
-            causes[name, cause] += bool(cause)
+        cut = _cut(painted, (width // 4, height // 4))
+        losses.add(task.truth(painted.instances, info), painted.detections, shared, cut)
     figures = evaluator.compute()
     print(f"center={center} {split}: {len(dataset)} frames, {time.perf_counter() - started:.0f} s")
     print(f"  {'R40, percent':22s}" + "".join(f"{d:>10s}" for d in ("easy", "moderate", "hard")))
@@ -76,51 +74,71 @@ def measure(arguments: argparse.Namespace, split: str, center: str) -> None:
                 f"{100 * figures[key]:10.2f}" if key in figures else f"{'-':>10s}" for key in keys
             )
             print(f"  {name:11s}{prefix:11s}{values}")
-    for (name, cause), count in sorted(causes.items(), key=lambda item: (item[0][0], -item[1])):
-        if cause:
-            share = f"{count} of {objects[name]} {name} ({100 * count / objects[name]:.2f} %)"
-            print(f"    {share} below {DEMANDED[name]} in space: {cause}")
+    losses.print()
 
 
-def explain(
-    truth: Detections, painted: Painted, shared: np.ndarray, class_names: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
-    """Class and cause of loss of every object; an empty cause where it comes back.
+def _cut(painted: Painted, grid: tuple[int, int]) -> np.ndarray:
+    """(N,) bool: which objects (no crowds) the last cells of the grid cut by more than half a cell."""
+    boxes = painted.on_grid.boxes[~painted.instances.crowd]
+    cut: np.ndarray = (np.abs(boxes - clip_boxes(boxes, *grid)) > 0.5).any(axis=1)
+    return cut
 
-    Args:
-        truth: the annotated objects.
-        painted: what became of them.
-        shared: (N,) bool, objects whose peak's cell an earlier one has.
-        class_names: name of each label.
-    """
-    found = painted.detections
+
+class Losses:
+    """Counts the objects that do not come back, in the image and in space, by class and cause."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self.class_names = class_names
+        self.objects: Counter[str] = Counter()
+        self.causes: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, truth: Detections, found: Detections, shared: np.ndarray, cut: np.ndarray) -> None:
+        """Count the objects of one image.
+
+        Args:
+            truth: the annotated objects.
+            found: what was decoded.
+            shared: (N,) bool, objects whose peak's cell an earlier one has.
+            cut: (N,) bool, objects whose boxes the grid does not hold whole.
+        """
+        in_image, in_space = _overlaps(truth, found)
+        for row in range(len(truth)):
+            name = self.class_names[truth.labels[row]]
+            self.objects[name] += 1
+            if not in_space[row].max(initial=0) > DEMANDED[name]:
+                cause = cause_of(truth, found, row, bool(shared[row]))
+                self.causes[name, "in space", cause] += 1
+            if not in_image[row].max(initial=0) > DEMANDED[name]:
+                cause = "cut at the last cell of the grid" if cut[row] else "another cause"
+                if shared[row] or not _same_body(truth, found, row):
+                    cause = cause_of(truth, found, row, bool(shared[row]))
+                self.causes[name, "in the image", cause] += 1
+
+    def print(self) -> None:
+        """Class by class, the most frequent cause first."""
+        print("  objects that fall short of the overlap demanded:")
+        for (name, where, cause), count in sorted(
+            self.causes.items(), key=lambda item: (item[0][:2], -item[1])
+        ):
+            share = f"{count} of {self.objects[name]} {name} ({100 * count / self.objects[name]:.2f} %)"
+            print(f"    {share} {where}, {DEMANDED[name]}: {cause}")
+
+
+def _overlaps(truth: Detections, found: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """Overlap (N, M) of every object with every detection of its class, in the image and in space."""
     count, others = len(truth), len(found)
-    if not count:
-        return
     rows, columns = np.repeat(np.arange(count), others), np.tile(np.arange(others), count)
-    share = np.zeros((count, others))
-    if others:
-        share = overlaps(_shapes(truth)[rows], _shapes(found)[columns])[2].reshape(count, others)
-        share[truth.labels[:, None] != found.labels[None]] = 0
-    for row in range(count):
-        name = class_names[truth.labels[row]]
-        if share[row].max(initial=0) > DEMANDED[name]:
-            yield name, ""
-            continue
-        yield name, cause_of(truth, found, row, bool(shared[row]))
+    both = overlaps(_shapes(truth)[rows], _shapes(found)[columns])
+    of_class = truth.labels[:, None] == found.labels[None]
+    in_image, in_space = (np.where(of_class, both[i].reshape(count, others), 0) for i in (0, 2))
+    return in_image, in_space
 
 
 def cause_of(truth: Detections, found: Detections, row: int, shared: bool) -> str:
-    """Why an object does not come back."""
+    """Why an object does not come back in space."""
     if shared:
         return "collision: an object of an earlier line has its peak in the same cell"
-    candidates = np.flatnonzero(found.labels == truth.labels[row])
-    same = [
-        c
-        for c in candidates
-        if np.allclose(found.dimensions[c], truth.dimensions[row], atol=1e-3)
-        and abs(found.depth[c] - truth.depth[row]) < 1e-2
-    ]
+    same = _same_body(truth, found, row)
     if not same:
         return "its peak is covered by a neighbour's of its class"
     best = min(same, key=lambda c: np.abs(found.location[c] - truth.location[row]).sum())
@@ -129,6 +147,16 @@ def cause_of(truth: Detections, found: Detections, row: int, shared: bool) -> st
     if beside > 0.02:
         return "the ray to the box's centre passes the body's middle by more than 2 cm"
     return f"the labels' angles disagree (by {turned:.1f} rad)"
+
+
+def _same_body(truth: Detections, found: Detections, row: int) -> list[int]:
+    """The detections that have the object's class, dimensions and depth."""
+    return [
+        c
+        for c in np.flatnonzero(found.labels == truth.labels[row]).tolist()
+        if np.allclose(found.dimensions[c], truth.dimensions[row], atol=1e-3)
+        and abs(found.depth[c] - truth.depth[row]) < 1e-2
+    ]
 
 
 def _shapes(detections: Detections) -> Shapes:

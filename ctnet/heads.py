@@ -133,8 +133,26 @@ def fill_nearest(samples: Samples, grid: Grid) -> Tensor:
         for index, pattern in enumerate(patterns.T):
             if not pattern.any():
                 continue
-            distance = down[pattern][:, :, None] + across[pattern][:, None, :]
-            nearest = distance.argmin(0)
             channels = which == index
-            canvas[image, channels] = value[pattern][nearest][:, :, channels].permute(2, 0, 1)
+            nearest = _nearest(down[pattern], across[pattern])
+            canvas[image, channels] = value[pattern][:, channels].T[:, nearest]
     return canvas
+
+
+def _nearest(down: Tensor, across: Tensor) -> Tensor:
+    """Which of N samples is nearest to each cell, the first of equals: (H, W) int64.
+
+    Args:
+        down: (N, H) int64, squared distances of rows from the samples'.
+        across: (N, W) int64, those of columns.
+    """
+    # One sample after the other against the best so far: no table of N distances a cell, which is several
+    # times as slow to fill and search.
+    down, across = down.int(), across.int()
+    best = down[0, :, None] + across[0]
+    nearest = torch.zeros_like(best)
+    for row in range(1, len(down)):
+        distance = down[row, :, None] + across[row]
+        nearest.masked_fill_(distance < best, row)
+        torch.minimum(best, distance, out=best)
+    return nearest.long()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from ctnet.errors import CtnetError
 from ctnet.evaluation import Evaluator
 from ctnet.records import Detections
-from ctnet_tasks_ddd.fields import DONT_CARE, entries_by_image, frame_name, objects_of
+from ctnet_tasks_ddd.deviations import deviations
+from ctnet_tasks_ddd.fields import DONT_CARE, entries_by_image, frame_name, is_region, objects_of
 from ctnet_tasks_ddd.kitti_eval import CLASSES, DIFFICULTIES, Figure, KittiResult, evaluate_objects
 from ctnet_tasks_ddd.objects import NO_ALPHA, NO_LOCATION, KittiObjects
 
@@ -34,16 +35,17 @@ _FIELDS = {
 
 
 class KittiEvaluator(Evaluator):
-    """Figures of the KITTI benchmark, in [0, 1], for the classes Car, Pedestrian and Cyclist.
+    """Figures of the KITTI benchmark, in [0, 1], for Car, Pedestrian and Cyclist, and mean errors.
 
     ``compute`` gives ``AP2D/Car/moderate/R40`` and the like: AP of image boxes (``AP2D``), orientation
     (``AOS``), boxes seen from above (``APBEV``) and in space (``AP3D``); easy, moderate and hard; over 11 and
-    over 40 recall positions; and ``AP2D``, ``AOS``, ``APBEV``, ``AP3D``: of moderate objects, the mean over
-    classes, of which the main figure ``AP`` is the mean.
+    over 40 recall positions; ``AP2D/Car`` and the like: of moderate objects; ``AP2D``, ``AOS``, ``APBEV``,
+    ``AP3D``: their means over classes, of which the main figure ``AP`` is the mean. Beside these stand the
+    errors of ``deviations``.
 
     The benchmark's own R40 of a class with fewer than 40 objects cannot reach 1, since it takes at most as
-    many points of the curve as there are objects. The five summary figures spread these over all recall
-    positions, so that they are of use on small splits; from 80 objects on they are R40's means.
+    many points of the curve as there are objects. The figures without a difficulty spread these over all
+    recall positions, so that they are of use on small splits; from 80 objects on they are R40's.
     """
 
     main_metric = "AP"
@@ -80,20 +82,29 @@ class KittiEvaluator(Evaluator):
         """The figures; see the class."""
         result = evaluate_objects(self._labels, self._results(), self.iou)
         names = {name.lower(): name for name in self.class_names}
-        figures: dict[str, float] = {}
+        summary, of_class, figures = {}, {}, {}
         for prefix, metric in METRICS.items():
-            reached = []
+            reached = {}
             for key, name in names.items():
-                of_class = result.figures.get(key, {}).get(metric, {})
+                levels = result.figures.get(key, {}).get(metric, {})
                 if key in CLASSES and self._moderate_objects(key):
-                    reached.append(_average(of_class["moderate"]) if of_class else 0.0)
+                    reached[f"{prefix}/{name}"] = _average(levels["moderate"]) if levels else 0.0
                 for difficulty in DIFFICULTIES:
-                    if difficulty in of_class and of_class[difficulty].objects:
-                        figure, start = of_class[difficulty], f"{prefix}/{name}/{difficulty}"
+                    if difficulty in levels and levels[difficulty].objects:
+                        figure, start = levels[difficulty], f"{prefix}/{name}/{difficulty}"
                         figures |= {f"{start}/R11": figure.R11 / 100, f"{start}/R40": figure.R40 / 100}
-            figures[prefix] = float(np.mean(reached)) if reached else 0.0
-        summary = {"AP": float(np.mean([figures[name] for name in METRICS]))}
-        return summary | {name: figures.pop(name) for name in METRICS} | figures
+            summary[prefix] = float(np.mean(list(reached.values()))) if reached else 0.0
+            of_class |= reached
+        errors = deviations(self._frames(), self.category_ids, self.class_names)
+        main = {self.main_metric: float(np.mean(list(summary.values())))}
+        # Tables take their columns from the first figures of a class.
+        return main | summary | of_class | errors | figures
+
+    def _frames(self) -> Iterator[tuple[list[Mapping[str, Any]], Detections | None]]:
+        by_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in self._images}
+        for annotation in self._annotations:
+            by_image[annotation["image_id"]].append(annotation)
+        return ((entries, self._detections.get(int(key))) for key, entries in by_image.items())
 
     def curves(self) -> dict[str, Any]:
         """Class -> metric -> difficulty -> 41 values, see ``kitti_eval.Figure``."""
@@ -119,8 +130,7 @@ class KittiEvaluator(Evaluator):
 
 def _typed(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """An ignore region of no KITTI class is like a DontCare region."""
-    region = entry.get("iscrowd") or entry.get("ignore")
-    return {**entry, "type": DONT_CARE} if region and "type" not in entry else entry
+    return {**entry, "type": DONT_CARE} if is_region(entry) and "type" not in entry else entry
 
 
 def _table(found: Detections | None) -> np.ndarray:

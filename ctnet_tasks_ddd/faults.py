@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctnet_tasks_ddd.camera import NEAR, box_corners, camera_of, project, wrap
+from ctnet_tasks_ddd.fields import is_region
 
 #: How far alpha may be from what rotation_y and location say, rad: in KITTI's own labels 0.112 at most.
 ANGLE_TOLERANCE = 0.2
@@ -25,7 +26,7 @@ def faults_of(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[s
         annotation: as in the COCO file, with a usable ``bbox``.
         image: its image's entry.
     """
-    if annotation.get("iscrowd") or annotation.get("ignore"):
+    if is_region(annotation):
         return []
     faults = _faults_of_numbers(annotation)
     try:

@@ -67,6 +67,11 @@ def values_of_entry(entry: Entry) -> list[float]:
     ]
 
 
+def is_region(entry: Entry) -> bool:
+    """Whether an annotation is an ignore region: detections there are neither right nor wrong."""
+    return bool(entry.get("iscrowd") or entry.get("ignore"))
+
+
 def frame_name(image: Entry) -> str:
     """The frame of an image: its file name without folder and suffix."""
     return PurePosixPath(image["file_name"]).stem

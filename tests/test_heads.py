@@ -29,6 +29,11 @@ def test_fill_nearest_equals_a_plain_search():
                 assert filled[channel, y, x].item() in samples.value[nearest, channel].tolist()
 
 
+def test_of_equally_near_samples_the_first_counts():
+    samples = Samples.of(np.array([[3, 0], [1, 0], [3, 0]]), np.array([[1.0], [2.0], [3.0]]))
+    assert fill_nearest(samples, Grid(1, 5))[0, 0, 0].tolist() == [2, 2, 1, 1, 1]
+
+
 def test_painted_regression_carries_each_images_own_samples():
     painted = Regression(2).paint(two_images(), Grid(6, 8, 2))
     assert painted[0, :, 2, 1].tolist() == [1, 2]

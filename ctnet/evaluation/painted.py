@@ -45,12 +45,11 @@ def paint(
         stride: input pixels per output cell.
     """
     info = dataset.info(index)
-    # The geometry depends on the size alone; a blank image of that size stands for the real one.
-    prepared = preprocess(np.zeros((info.height, info.width, 3), np.uint8), info)
-    to_grid = Affine.scaling(1 / stride).after(prepared.affine)
+    affine, (width, height) = preprocess.geometry(info.width, info.height)
+    to_grid = Affine.scaling(1 / stride).after(affine)
     instances = dataset.instances(index)
     on_grid = move(instances, to_grid, task.point_fields)
-    grid = Grid(prepared.input.shape[0] // stride, prepared.input.shape[1] // stride)
+    grid = Grid(height // stride, width // stride)
     targets = task.encode(on_grid, grid)
     maps = {name: head.paint(targets[name], grid) for name, head in task.heads.items()}
     found = task.decode(maps, topk).per_image()[0]

@@ -83,19 +83,34 @@ class Preprocessor:
         import cv2
 
         height, width = image.shape[:2]
-        new_width, new_height = max(int(width * scale), 1), max(int(height * scale), 1)
-        if (new_width, new_height) != (width, height):
-            image = np.asarray(cv2.resize(image, (new_width, new_height)))
+        scaled = self._scaled(width, height, scale)
+        if scaled != (width, height):
+            image = np.asarray(cv2.resize(image, scaled))
+        affine, size = self._fitted((width, height), scaled)
+        return Prepared(affine.after(Affine.scaling(scale)), info, affine.warp(image, size))
+
+    def geometry(self, width: int, height: int, scale: float = 1.0) -> tuple[Affine, tuple[int, int]]:
+        """Where an image comes to lie: its pixels -> the input's, and the (width, height) of the input.
+
+        Args:
+            width, height: of the image, pixels.
+            scale: see ``__call__``.
+        """
+        affine, size = self._fitted((width, height), self._scaled(width, height, scale))
+        return affine.after(Affine.scaling(scale)), size
+
+    def _scaled(self, width: int, height: int, scale: float) -> tuple[int, int]:
+        return max(int(width * scale), 1), max(int(height * scale), 1)
+
+    def _fitted(self, original: tuple[int, int], scaled: tuple[int, int]) -> tuple[Affine, tuple[int, int]]:
+        """Pixels of the scaled image -> input pixels, and the input's (width, height)."""
+        width, height = scaled
         if self.resize == "keep":
             # One more divisor when the side is a multiple already: the released evaluation pads so.
-            size = ((new_width | (self.divisor - 1)) + 1, (new_height | (self.divisor - 1)) + 1)
-            affine = Affine.centred((new_width // 2, new_height // 2), size[0], size)
-        else:
-            size = self.size
-            factor = letterbox((width, height), size, self.fit).matrix[0, 0]
-            affine = Affine.centred((new_width / 2, new_height / 2), size[0] / factor, size)
-        warped = affine.warp(image, size)
-        return Prepared(affine.after(Affine.scaling(scale)), info, warped)
+            size = ((width | (self.divisor - 1)) + 1, (height | (self.divisor - 1)) + 1)
+            return Affine.centred((width // 2, height // 2), size[0], size), size
+        factor = letterbox(original, self.size, self.fit).matrix[0, 0]
+        return Affine.centred((width / 2, height / 2), self.size[0] / factor, self.size), self.size
 
     def views(self, image: np.ndarray, info: ImageInfo, scales: Sequence[float]) -> tuple[Prepared, ...]:
         """Prepare the whole image at several scales: with "fix" the input grows and shrinks with it.

@@ -90,6 +90,10 @@ def test_figures_are_those_of_the_same_detections_in_files(data, make_kitti, tmp
     assert compared == 24
     assert not any("Cyclist" in name for name in figures)
     assert 0 < figures["AP3D"] < figures["AP2D"]
+    assert figures["AP3D"] == pytest.approx((figures["AP3D/Car"] + figures["AP3D/Pedestrian"]) / 2)
+    assert figures["found"] == 1
+    assert 0 < figures["depth_error/Car"] < 0.02
+    assert figures["orientation_error"] == pytest.approx(np.degrees(0.2), rel=1e-3)
     assert figures["AP"] == pytest.approx(np.mean([figures[n] for n in ("AP2D", "AOS", "APBEV", "AP3D")]))
     assert evaluator.curves()["car"]["3d"]["easy"]["curve"]
 
@@ -102,7 +106,8 @@ def test_truth_reaches_one_on_a_small_split_where_the_benchmark_cannot(data) -> 
         scores = np.linspace(1, 0.5, len(truth)) - 0.01 * index  # all different
         evaluator.update(info.image_id, truth.replace(scores=scores))
     figures = evaluator.compute()
-    assert figures["AP"] == pytest.approx(1)
+    assert figures["AP"] == figures["AP3D/Car"] == pytest.approx(1)
+    assert figures["depth_error"] == pytest.approx(0, abs=1e-6)
     assert figures["AP3D/Car/moderate/R40"] < 0.6  # 21 cars
 
 
@@ -128,7 +133,8 @@ def test_summaries_of_many_objects_are_the_benchmark_s(golden) -> None:
 
 def test_without_detections_every_figure_is_zero(data) -> None:
     figures = data.task.evaluator(data).compute()
-    assert {figures[name] for name in ("AP", "AP2D", "AOS", "APBEV", "AP3D")} == {0.0}
+    assert {figures[name] for name in ("AP", "AP2D", "AOS", "APBEV", "AP3D", "found")} == {0.0}
+    assert "depth_error" not in figures
 
 
 def test_boxes_without_a_place_in_space_are_measured_as_boxes(data) -> None:
