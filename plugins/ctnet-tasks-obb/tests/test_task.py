@@ -1,0 +1,172 @@
+"""obb keeps ctnet's contract, and does what only it promises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ctnet_tasks_obb import Obb
+from ctnet_tasks_obb.boxes import Rectangles, rectangles, upright
+
+from ctnet.data.augment import random_view, view_instances
+from ctnet.data.geometry import Affine, move
+from ctnet.recipe import Augmentation
+from ctnet.records import Instances
+from ctnet.targets import Grid, Peaks, Samples
+from ctnet.task import create_task
+from ctnet.testing import task_checks
+
+TASK = Obb(Obb.example_categories)
+IMAGE = {"id": 1, "file_name": "1.jpg", "width": 128, "height": 96}
+
+
+def box(x: float, y: float, length: float, breadth: float, degrees: float) -> np.ndarray:
+    """Corners (1, 4, 2)."""
+    axis = np.exp(1j * np.radians([degrees]))
+    return Rectangles(np.array([[x, y]]), np.array([[length, breadth]]), axis).corners.astype(np.float32)
+
+
+def instances(*corners: np.ndarray, crowd: list[bool] | None = None) -> Instances:
+    joined = np.concatenate(corners)
+    return Instances.of(upright(joined), [0] * len(joined), crowd, corners=joined)
+
+
+@task_checks(Obb)
+def test_contract(task, check) -> None:
+    check(task)
+
+
+def test_it_is_installed_under_its_name() -> None:
+    assert isinstance(create_task("obb", Obb.example_categories), Obb)
+
+
+def test_targets_of_one_box() -> None:
+    targets = TASK.encode(instances(box(10.25, 7.5, 8, 2, 30)), Grid(32, 32))
+    heatmap, offset, size, angle = (targets[name] for name in ("heatmap", "offset", "size", "angle"))
+    assert isinstance(heatmap, Peaks)
+    assert (heatmap.x.item(), heatmap.y.item()) == pytest.approx((10.25, 7.5))
+    for target in (offset, size, angle):
+        assert isinstance(target, Samples)
+        assert (target.x.item(), target.y.item()) == (10, 7)
+    assert offset.value.tolist() == [pytest.approx([0.25, 0.5], abs=1e-5)]
+    assert size.value.tolist() == [pytest.approx([8, 2], abs=1e-5)]
+    half, quarter = math.radians(60), math.radians(120)
+    expected = [math.cos(half), math.sin(half), math.cos(quarter), math.sin(quarter)]
+    assert angle.value.tolist() == [pytest.approx(expected, abs=1e-5)]
+    assert angle.weight.tolist() == [pytest.approx([0.75, 0.75, 1, 1])]
+
+
+def test_a_square_does_not_say_which_of_its_sides_is_the_long_one() -> None:
+    angle = TASK.encode(instances(box(10, 10, 4, 4, 20)), Grid(32, 32))["angle"]
+    assert isinstance(angle, Samples)
+    assert angle.weight[0].tolist() == pytest.approx([0, 0, 1, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("degrees", [-90, -45, 0, 45, 89.9, 90, 135, 180])
+@pytest.mark.parametrize("breadth", [2, 7.99, 8])
+def test_the_law_where_angles_start_again(degrees: float, breadth: float) -> None:
+    grid = Grid(32, 32)
+    before = instances(box(16.3, 15.8, 8, breadth, degrees))
+    maps = {name: TASK.heads[name].paint(target, grid) for name, target in TASK.encode(before, grid).items()}
+    found = TASK.decode(maps, 5).per_image()[0][:1]
+    differences = TASK.differences(TASK.truth(before, None), found)  # type: ignore[arg-type]  # no camera
+    assert set(differences) == {"boxes", "corners"}
+    assert max(values.max() for values in differences.values()) < 1e-3
+
+
+def test_what_a_crop_cuts_at_the_centre_is_no_object() -> None:
+    places = ((-1, 10, 20), (1, 10, 20), (31.9, 31.9, 9), (10, 32, 9))
+    cut = instances(*(box(x, y, length, 2, 45) for x, y, length in places))
+    targets = TASK.encode(cut, Grid(32, 32))
+    assert targets["size"].x.tolist() == [1, 31]
+    assert targets["size"].value[:, 0].tolist() == pytest.approx([20, 9], abs=1e-4)  # and the whole is learnt
+
+
+def test_crowds_soften_the_penalty_and_teach_nothing() -> None:
+    two = instances(box(5, 5, 8, 4, 10), box(20, 20, 8, 4, 10), crowd=[True, False])
+    targets = TASK.encode(two, Grid(32, 32))
+    assert targets["heatmap"].positive.tolist() == [False, True]
+    assert targets["angle"].x.tolist() == [20]
+
+
+@pytest.mark.parametrize(
+    ("corners", "complaint"),
+    [
+        (None, "corners are None, not eight numbers"),
+        ([1, 2, 3, 4], "not eight numbers"),
+        ("12345678", "not all finite numbers"),
+        ([1, 2, 3, 4, 5, 6, 7, float("nan")], "not all finite numbers"),
+        ([1, 1, 5, 5, 9, 9, 5, 5], "enclose no area"),
+        ([0, 0, 40, 0, 40, 10, 12, 10], "are 5.8 px from being a rectangle's"),
+    ],
+)
+def test_faults(corners: object, complaint: str) -> None:
+    (fault,) = TASK.faults({"corners": corners}, IMAGE)
+    assert complaint in fault
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [0, 0, 40, 0, 40, 10, 0, 10],
+        [40, 0, 0, 0, 0, 10, 40, 10],  # the other turn
+        [3, 1, 37, 11, 34, 21, 0, 11],  # rounded to whole pixels
+    ],
+)
+def test_rectangles_have_no_fault(corners: list[float]) -> None:
+    assert TASK.faults({"corners": corners}, IMAGE) == []
+
+
+def test_augmentation_turns_boxes_with_the_image() -> None:
+    before = instances(box(60, 50, 30, 10, 20))
+    view = random_view(
+        np.random.default_rng(3),
+        (128, 96),
+        (128, 96),
+        Augmentation(flip=0.0, scale=(1.0, 1.0), shift=0.0, rotate=90.0),
+    )
+    after = view_instances(before, view, TASK, 128)
+    linear = view.affine.matrix[:, :2]
+    turn = math.degrees(math.atan2(linear[1, 0], linear[0, 0]))
+    assert abs(turn) > 5
+    seen = rectangles(after.corners)
+    assert seen.size[0] == pytest.approx([30, 10], abs=1e-3)
+    assert (np.degrees(seen.angle[0]) - 20 - turn) % 180 == pytest.approx(0, abs=0.01) or (
+        np.degrees(seen.angle[0]) - 20 - turn
+    ) % 180 == pytest.approx(180, abs=0.01)
+
+
+def test_mirrored_boxes_lean_the_other_way() -> None:
+    mirrored = TASK.mirror_instances(instances(box(60, 50, 30, 10, 20)), 128)
+    assert np.degrees(rectangles(mirrored.corners).angle) == pytest.approx([-20], abs=1e-3)
+    assert rectangles(mirrored.corners).centre[0] == pytest.approx([67, 50], abs=1e-3)
+
+
+def test_measures() -> None:
+    measures = TASK.measures(instances(box(60, 50, 30, 10, 20), box(60, 50, 12, 12, 0)))
+    assert measures["length (px)"] == pytest.approx([30, 12], abs=1e-3)
+    assert measures["length / breadth"] == pytest.approx([3, 1], abs=1e-3)
+    assert measures["angle (degrees)"][0] == pytest.approx(20, abs=1e-3)
+
+
+def test_corners_move_between_frames_and_into_results() -> None:
+    found = TASK.truth(instances(box(10, 8, 6, 2, 45)), None)  # type: ignore[arg-type]  # no camera
+    moved = move(found, Affine.scaling(4), TASK.point_fields)
+    (entry,) = TASK.results(7, moved)
+    assert entry["corners"] == pytest.approx((box(10, 8, 6, 2, 45) * 4).flatten().tolist(), abs=1e-3)
+    assert TASK.read_results([entry]).corners == pytest.approx(moved.corners)
+    assert TASK.results(7, moved[:0]) == []
+
+
+def test_other_categories_have_no_example_scenes() -> None:
+    from ctnet.errors import CtnetError
+
+    with pytest.raises(CtnetError, match="draws ship, container, raft, not plane"):
+        Obb([{"id": 1, "name": "plane"}]).example(np.random.default_rng(0), (64, 64))
+
+
+def test_the_demo_is_a_recipe_of_its_own() -> None:
+    assert replace(Obb.demo_recipe, epochs=1).size == (128, 128)
+    assert TASK.recipes("resfpn18")["small"].augmentation.rotate == 180
