@@ -198,7 +198,7 @@ def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, 
         raise BadRecord("box without area", " ".join(words[:8]))
     low, high = corners.min(axis=0), corners.max(axis=0)
     if (high <= 0).any() or (low >= size).any():
-        raise BadRecord("box outside the image", f"{' '.join(words[:8])}; the image has {size[0]}x{size[1]}")
+        raise BadRecord("box outside the image", f"{' '.join(words[:8])}; it has {size[0]}x{size[1]}")
     exact = bool(misfit(corners[None])[0] <= _ROUNDED * _unit(words[:8]))
     if not exact:
         corners = least_rectangle(corners)

@@ -109,18 +109,18 @@ class Obb(Task):
         }
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
-        boxes = rectangles(instances.corners)
+        centre = rectangles(instances.corners).centre.astype(np.float32)
         # An object whose centre a crop cuts off has no cell; of all others the whole is learnt.
-        inside = ((boxes.centre >= 0) & (boxes.centre < [grid.width, grid.height])).all(axis=1)
-        inside &= boxes.size[:, 1] > 0
-        boxes, instances = rectangles(instances.corners[inside]), instances[inside]
-        cell = np.floor(boxes.centre).astype(np.int64)
-        radius = box_radius(boxes.size, "official")
-        objects = ~instances.crowd
+        inside = ((centre >= 0) & (centre < [grid.width, grid.height])).all(axis=1)
+        centre, instances = centre[inside], instances[inside]
+        cell = np.floor(centre).astype(np.int64)
+        boxes = rectangles(instances.corners)
         angle, counts = angle_values(boxes)
+        objects = ~instances.crowd
+        radius = box_radius(boxes.size, "official")
         return {
-            "heatmap": Peaks.of(boxes.centre, radius, instances.labels, objects),
-            "offset": Samples.of(cell[objects], (boxes.centre - cell)[objects]),
+            "heatmap": Peaks.of(centre, radius, instances.labels, objects),
+            "offset": Samples.of(cell[objects], (centre - cell)[objects]),
             "size": Samples.of(cell[objects], boxes.size[objects]),
             "angle": Samples.of(cell[objects], angle[objects], counts[objects]),
         }
