@@ -27,6 +27,8 @@ from ctnet_tasks_ddd.overlaps import Shapes, overlaps
 #: Overlap in space that the benchmark demands, by class.
 DEMANDED = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}
 
+BESIDE = "the ray to the box's centre passes the body's middle by more than 2 cm"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -62,8 +64,9 @@ def measure(arguments: argparse.Namespace, split: str, center: str) -> None:
         painted = paint(task, dataset, index, preprocess, topk=100)
         evaluator.update(info.image_id, painted.detections)
         shared = task.collides(painted.on_grid, Grid(height // 4, width // 4))[~painted.instances.crowd]
-        cut = _cut(painted, (width // 4, height // 4))
-        losses.add(task.truth(painted.instances, info), painted.detections, shared, cut)
+        truth = task.truth(painted.instances, info)
+        cut = _cut(painted, (width // 4, height // 4)), _partly_seen(truth, (info.width, info.height))
+        losses.add(truth, painted.detections, shared, *cut)
     figures = evaluator.compute()
     print(f"center={center} {split}: {len(dataset)} frames, {time.perf_counter() - started:.0f} s")
     print(f"  {'R40, percent':22s}" + "".join(f"{d:>10s}" for d in ("easy", "moderate", "hard")))
@@ -84,6 +87,13 @@ def _cut(painted: Painted, grid: tuple[int, int]) -> np.ndarray:
     return cut
 
 
+def _partly_seen(truth: Detections, size: tuple[int, int]) -> np.ndarray:
+    """(N,) bool: which bodies reach more than a pixel out of the image."""
+    low, high = truth.corners.min(axis=1), truth.corners.max(axis=1)
+    partly: np.ndarray = (low < -1).any(axis=1) | (high > np.array(size) + 1).any(axis=1)
+    return partly
+
+
 class Losses:
     """Counts the objects that do not come back, in the image and in space, by class and cause."""
 
@@ -92,7 +102,14 @@ class Losses:
         self.objects: Counter[str] = Counter()
         self.causes: Counter[tuple[str, str, str]] = Counter()
 
-    def add(self, truth: Detections, found: Detections, shared: np.ndarray, cut: np.ndarray) -> None:
+    def add(
+        self,
+        truth: Detections,
+        found: Detections,
+        shared: np.ndarray,
+        cut: np.ndarray,
+        partly_seen: np.ndarray,
+    ) -> None:
         """Count the objects of one image.
 
         Args:
@@ -100,6 +117,7 @@ class Losses:
             found: what was decoded.
             shared: (N,) bool, objects whose peak's cell an earlier one has.
             cut: (N,) bool, objects whose boxes the grid does not hold whole.
+            partly_seen: (N,) bool, objects whose bodies the image does not hold whole.
         """
         in_image, in_space = _overlaps(truth, found)
         for row in range(len(truth)):
@@ -107,6 +125,8 @@ class Losses:
             self.objects[name] += 1
             if not in_space[row].max(initial=0) > DEMANDED[name]:
                 cause = cause_of(truth, found, row, bool(shared[row]))
+                if cause == BESIDE:
+                    cause += "; the image cuts it" if partly_seen[row] else "; the image shows it whole"
                 self.causes[name, "in space", cause] += 1
             if not in_image[row].max(initial=0) > DEMANDED[name]:
                 cause = "cut at the last cell of the grid" if cut[row] else "another cause"
@@ -145,7 +165,7 @@ def cause_of(truth: Detections, found: Detections, row: int, shared: bool) -> st
     beside = np.hypot(*(found.location[best] - truth.location[row])[:2])
     turned = abs(float(wrap(found.rotation_y[best] - truth.rotation_y[row])))
     if beside > 0.02:
-        return "the ray to the box's centre passes the body's middle by more than 2 cm"
+        return BESIDE
     return f"the labels' angles disagree (by {turned:.1f} rad)"
 
 

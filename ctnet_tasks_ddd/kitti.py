@@ -6,6 +6,7 @@ Source: Geiger, Lenz, Urtasun: Are we ready for autonomous driving? The KITTI vi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from ctnet_tasks_ddd.objects import FIELDS, LABEL_COLUMNS, check_fields
 
 _CATEGORIES = {name.lower(): name for name in CATEGORIES}
 _IGNORED = {name.lower(): category for name, category in IGNORED.items()}
+
+#: Records that one note names.
+_NAMED = 5
 
 
 def convert_kitti(
@@ -68,7 +72,7 @@ def convert_kitti(
         _write_split(target, split, [frames[name] for name in names if name in frames], source.name)
         for split, names in splits.items()
     )
-    return ConvertReport(target, reports, tuple(problems), tuple(kitti.notes(splits)))
+    return ConvertReport(target, reports, tuple(problems), tuple(kitti.notes(splits, frames)))
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,16 @@ class _Source:
         image = {"id": image_id, "file_name": file_name, "width": size[0], "height": size[1], "calib": matrix}
         return _Frame(image | ({"others": others} if others else {}), annotations, file)
 
-    def notes(self, splits: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    def notes(self, splits: Mapping[str, Sequence[str]], frames: Mapping[str, _Frame]) -> Iterator[str]:
+        behind = [
+            f"{name}.txt:{e['line']}" for name in frames for e in frames[name].annotations if _passes(e)
+        ]
+        if behind:
+            shown = ", ".join(behind[:_NAMED]) + (", ..." if len(behind) > _NAMED else "")
+            yield (
+                "ignore regions, for the image cuts them and their middle is behind the camera, where there "
+                f"is no depth to learn: {shown}"
+            )
         listed = {name for names in splits.values() for name in names}
         unlisted = len(set(self.labels.names) - listed)
         if unlisted:
@@ -236,8 +249,18 @@ def _place(
     else:
         # There is no depth to learn, but the object is in sight.
         annotations.append({"category": _CATEGORIES[name], **entry, **region})
+        if _passes(entry):
+            return
         what = f"z {entry['depth']:g}; kept as an ignore region"
         problems.append(Problem("location behind the camera", f"{frame}.txt:{entry['line']}", what))
+
+
+def _passes(entry: Mapping[str, Any]) -> bool:
+    """Whether an object with its middle behind the camera is cut by the image and still reaches into it."""
+    if entry["type"].lower() not in _CATEGORIES or entry["depth"] > 0 or entry["truncated"] <= 0:
+        return False
+    _, width, length = entry["dim"]
+    return bool(entry["depth"] > -math.hypot(width, length) / 2)
 
 
 def _write_split(target: Path, split: str, frames: Sequence[_Frame], source: str) -> SplitReport:

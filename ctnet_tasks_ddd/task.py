@@ -76,6 +76,9 @@ class Options:
         "gaussian", "an ignore region softens the penalty around its centre, or in all its cells"
     )
     size_weight: float = option(0.1, "weight of the size head (lambda_size)")
+    depth_weight: float = option(
+        1.0, "weight of the depth head (1 in the paper; 0.1 lets the others learn from scratch)"
+    )
     focal: float = option(
         0.581, "focal length, in widths of the image, that depths are learnt for (KITTI: 0.581)"
     )
@@ -133,7 +136,7 @@ class Boxes3d(Task):
             "size": Distances(4, weight=chosen.size_weight, slots=slots)
             if projected
             else Values(2, weight=chosen.size_weight, symmetric=True, slots=slots),
-            "depth": Depth(1, symmetric=True, slots=slots),
+            "depth": Depth(1, weight=chosen.depth_weight, symmetric=True, slots=slots),
             "dimensions": Values(3, symmetric=True, slots=slots),
             "rotation": Rotation(8, slots=slots),
         }

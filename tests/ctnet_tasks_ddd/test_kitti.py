@@ -172,6 +172,24 @@ def test_behind_the_camera_is_listed_and_ignored(make_kitti, lines, tmp_path: Pa
     assert label_line(annotation) == behind
 
 
+def test_a_cut_object_that_reaches_in_front_of_the_camera_is_no_bad_record(
+    make_kitti, lines, tmp_path: Path
+) -> None:
+    """As line 1 of the benchmark's own 005029.txt."""
+    passing = lines[0].replace("20.00", "-0.50").replace("0.00", "0.90", 1)
+    report = convert_kitti(make_kitti({"000003": [passing]}), tmp_path / "out", images="none", strict=True)
+    assert not report.problems
+    assert "their middle is behind the camera" in report.notes[0]
+    assert report.notes[0].endswith(": 000003.txt:1")
+    (annotation,) = read_split(tmp_path / "out")["annotations"]
+    assert (annotation["iscrowd"], annotation["ignore"]) == (1, 1)
+
+
+def test_a_cut_object_wholly_behind_the_camera_is_a_bad_record(make_kitti, lines, tmp_path: Path) -> None:
+    behind = lines[0].replace("20.00", "-5.00").replace("0.00", "0.90", 1)
+    assert "000003.txt:1: location behind the camera (z -5" in problem(make_kitti, tmp_path, [behind])
+
+
 @pytest.mark.parametrize(
     ("p2", "size", "message"),
     [

@@ -353,6 +353,8 @@ def test_options_are_checked() -> None:
         Boxes3d(CATEGORIES, focal=-1)
     assert Boxes3d(CATEGORIES, center="projected").heads["size"].channels == 4
     assert Boxes3d(CATEGORIES, loss="released").heads["offset"].slots == 50
+    weighed = Boxes3d(CATEGORIES, size_weight=0.3, depth_weight=0.2).heads
+    assert (weighed["size"].weight, weighed["depth"].weight) == (0.3, 0.2)
 
 
 def test_the_paper_s_recipe_leaves_images_as_they_are() -> None:
