@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ctnet_tasks_ddd.kitti_eval import KittiResult
 
 _SHOWN = 20
+_ENOUGH = 40  # objects: as many as R40 has recall positions
 
 
 class Iou(str, Enum):
@@ -159,8 +161,18 @@ def _print_figures(result: KittiResult) -> None:
         if metric not in result.figures.get(name, {})
     ]
     print_line(f"\n{result.frames} frames; average precision in percent over 40 and over 11 recall positions")
+    if few := "; ".join(_few_objects(result)):
+        print_line(f"R40 of fewer than {_ENOUGH} objects cannot reach 100, by the benchmark's rule: {few}")
     if missing:
         print_line(f"not evaluated, for the results have no part for it: {', '.join(missing)}")
+
+
+def _few_objects(result: KittiResult) -> Iterator[str]:
+    """Classes with how many objects they have, where these are fewer than R40 has recall positions."""
+    for name, metrics in result.figures.items():
+        counts = {d: figure.objects for d, figure in metrics["detection"].items() if figure.objects < _ENOUGH}
+        if counts:
+            yield f"{name} {', '.join(f'{count} {difficulty}' for difficulty, count in counts.items())}"
 
 
 def _print_report(report: ConvertReport, as_json: bool) -> None:
