@@ -79,7 +79,7 @@ def _errors(
     overlap = box_iou(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), found.boxes)
     fields = found.fields()
     for column in np.argsort(-found.scores, kind="stable"):
-        row = overlap[:, column].argmax()
+        row = int(overlap[:, column].argmax())
         if overlap[row, column] <= demanded:
             continue
         overlap[row] = 0

@@ -82,7 +82,9 @@ class KittiEvaluator(Evaluator):
         """The figures; see the class."""
         result = evaluate_objects(self._labels, self._results(), self.iou)
         names = {name.lower(): name for name in self.class_names}
-        summary, of_class, figures = {}, {}, {}
+        summary: dict[str, float] = {}
+        of_class: dict[str, float] = {}
+        figures: dict[str, float] = {}
         for prefix, metric in METRICS.items():
             reached = {}
             for key, name in names.items():
