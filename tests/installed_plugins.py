@@ -114,9 +114,8 @@ def live(environment: Environment, task: str) -> Path:
     figures = json.loads(environment.ctnet("eval", run, "--flip", "--device", "cpu", "--json"))["metrics"]
     if not figures or not all(-1 <= value <= 1 for value in figures.values()):
         raise Failure(f"ctnet eval of {task} has no figures, or none that can be: {figures}")
-    [image, *_] = sorted((environment.work / "runs" / "data").glob(f"{task}-scenes-*/**/*.jpg")) or sorted(
-        (environment.work / "runs" / "data").glob(f"{task}-scenes-*/**/*.png")
-    )
+    scenes = (environment.work / "runs" / "data").glob(f"{task}-scenes-*/**/*")
+    image = min(path for path in scenes if path.suffix in {".jpg", ".png"})
     environment.ctnet("predict", run, image, "-o", f"out-{task}", "--device", "cpu")
     if not (environment.work / f"out-{task}" / "results.json").is_file():
         raise Failure(f"ctnet predict of {task} left no results.json")
