@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet_tasks_obb.boxes import Rectangles, upright
+from ctnet_tasks_obb.boxes import Rectangles
 
 #: The categories of ``draw_harbour``; label i is entry i.
 KINDS: tuple[dict[str, Any], ...] = tuple(
@@ -27,6 +27,7 @@ _BOX = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
 
 _MOST_OBJECTS = 8
 _MOST_HIDDEN = 0.4
+_TRIES = 3  # for a place, on average
 _MARGIN = 1.0  # pixels that are left free at the image's border
 _SHIFT = 6  # OpenCV's points in 64ths of a pixel
 
@@ -43,34 +44,37 @@ def draw_harbour(
     Returns:
         The image (H, W, 3) uint8 RGB, corners (N, 4, 2) float32 and labels (N,).
     """
-    width, height = size
     canvas = _water(rng, size)
-    covered = np.zeros((height, width), np.int32)  # the number of the object seen at each pixel, 0 for water
+    seen = np.zeros(size[::-1], np.int64)  # the number of the object seen at each pixel, 0 for water
     areas: list[int] = []
     corners: list[np.ndarray] = []
     labels: list[int] = []
     wanted = int(rng.integers(1, _MOST_OBJECTS + 1))
-    for _ in range(4 * wanted):
-        if len(labels) == wanted:
-            break
+    for _ in range(_TRIES * wanted):
         label, box = _place(rng, size)
-        points = box.corners
-        low, high = upright(points)[0, :2], upright(points)[0, 2:]
-        mask = _filled(_outline(box, label), size)
-        hides = np.bincount(covered[mask > 127], minlength=len(areas) + 1)[1:] if areas else np.zeros(0)
-        left = [(covered == number + 1).sum() for number in range(len(areas))]
-        too_much = any(rest - hidden < (1 - _MOST_HIDDEN) * area
-                       for rest, hidden, area in zip(left, hides, areas, strict=True))  # fmt: skip
-        if (low < _MARGIN).any() or (high > np.array(size) - 1 - _MARGIN).any() or too_much:
+        body = _filled(_outline(box, label), size)
+        covers = body > 127
+        if len(labels) == wanted or not _inside(box, size) or _hides_too_much(covers, seen, areas):
             continue
-        canvas = _painted(rng, canvas, box, label, mask)
-        areas.append(int((mask > 127).sum()))
-        covered[mask > 127] = len(areas)
-        corners.append(points[0])
+        _paint(rng, canvas, box, label, body)
+        corners.append(box.corners[0])
         labels.append(label)
+        areas.append(int(covers.sum()))
+        seen[covers] = len(areas)
     noisy = canvas + rng.normal(0, rng.uniform(2, 8), canvas.shape)
     found = np.array(corners, np.float32).reshape(-1, 4, 2)
     return np.clip(noisy, 0, 255).astype(np.uint8), found, np.array(labels, np.int64)
+
+
+def _inside(box: Rectangles, size: tuple[int, int]) -> bool:
+    corners = box.corners[0]
+    return bool((corners > _MARGIN).all() and (corners < np.array(size) - 1 - _MARGIN).all())
+
+
+def _hides_too_much(covers: np.ndarray, seen: np.ndarray, areas: list[int]) -> bool:
+    """Whether too little would be seen of any earlier object; ``areas`` are those of the objects, pixels."""
+    left = np.bincount(seen[~covers], minlength=len(areas) + 1)[1:]
+    return bool((left < (1 - _MOST_HIDDEN) * np.array(areas)).any())
 
 
 def _place(rng: np.random.Generator, size: tuple[int, int]) -> tuple[int, Rectangles]:
@@ -98,14 +102,14 @@ def _filled(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def _painted(
-    rng: np.random.Generator, canvas: np.ndarray, box: Rectangles, label: int, mask: np.ndarray
-) -> np.ndarray:
-    """The canvas with one object over it: its body, and a deck, corrugation or planks on it."""
+def _paint(
+    rng: np.random.Generator, canvas: np.ndarray, box: Rectangles, label: int, body: np.ndarray
+) -> None:
+    """Paint an object onto the canvas: its body, and a deck, corrugation or planks on it."""
     size = (canvas.shape[1], canvas.shape[0])
     colour = rng.uniform(60, 255, 3)
     other = np.clip(colour + rng.choice([-1, 1]) * rng.uniform(40, 80), 0, 255)
-    layers = [(mask, colour)]
+    layers = [(body, colour)]
     if label == 0:
         layers.append((_filled(_outline(box, label, 0.55), size), other))
     else:
@@ -114,9 +118,8 @@ def _painted(
             line = [[share, -0.9], [share, 0.9]] if label == 1 else [[-0.9, share], [0.9, share]]
             layers.append((_stroke(box, np.array(line), size), other))
     for cover, ink in layers:
-        part = cover[..., None] / 255.0
-        canvas = canvas * (1 - part) + ink * part
-    return canvas
+        where = cover > 0
+        canvas[where] += (ink - canvas[where]) * (cover[where, None] / 255)
 
 
 def _stroke(box: Rectangles, line: np.ndarray, size: tuple[int, int]) -> np.ndarray:
