@@ -28,6 +28,7 @@ _BOX = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
 _MOST_OBJECTS = 8
 _MOST_HIDDEN = 0.4
 _TRIES = 3  # for a place, on average
+_LEAST_CONTRAST = 50.0  # of 255, in one channel at least
 _MARGIN = 1.0  # pixels that are left free at the image's border
 _SHIFT = 6  # OpenCV's points in 64ths of a pixel
 
@@ -108,6 +109,8 @@ def _paint(
     """Paint an object onto the canvas: its body, and a deck, corrugation or planks on it."""
     size = (canvas.shape[1], canvas.shape[0])
     colour = rng.uniform(60, 255, 3)
+    while np.abs(colour - canvas.mean(axis=(0, 1))).max() < _LEAST_CONTRAST:
+        colour = rng.uniform(60, 255, 3)
     other = np.clip(colour + rng.choice([-1, 1]) * rng.uniform(40, 80), 0, 255)
     layers = [(body, colour)]
     if label == 0:
