@@ -130,4 +130,5 @@ def test_depth_is_finite_and_learnt_from_any_raw_value() -> None:
     assert depth.isfinite().all()
     assert (depth.diff() <= 0).all()
     np.testing.assert_allclose(Depth(1).activate(torch.tensor(-math.log(20.0))), 20, rtol=1e-3)
+    assert Depth(1).activate(torch.tensor(Depth(1).bias)).item() == pytest.approx(20, rel=0.02)
     np.testing.assert_allclose(Depth(1).activate(torch.zeros(1, dtype=torch.bfloat16)), 1, atol=1e-5)
