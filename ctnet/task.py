@@ -56,6 +56,8 @@ class Task(ABC):
             input's width, and cuts or pads top and bottom alike.
         nms: suppression behind ``decode`` when nobody asks for another: "none", since an object is one peak;
             a task that joins several points to an object may find one in several ways.
+        candidates: how many detections ``decode`` is asked for at least, where suppression has to choose
+            among them before the best are kept.
         Options: a frozen dataclass of ``ctnet.options.option`` fields.
         example_categories: categories of the scenes that ``example`` draws.
         example_size: (width, height) of such a scene when nobody asks for another, pixels.
@@ -71,6 +73,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]] = ("coco",)
     fit: ClassVar[Fit] = "inside"
     nms: ClassVar[Nms] = "none"
+    candidates: ClassVar[int] = 0
     Options: ClassVar[type] = NoOptions
     example_categories: ClassVar[Sequence[Mapping[str, Any]]] = ()
     example_size: ClassVar[tuple[int, int]] = (192, 192)

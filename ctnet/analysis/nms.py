@@ -84,13 +84,15 @@ def compare_nms(
         raise CtnetError("several scales are always merged by suppression; compare methods at one scale")
     methods = ["none", *(nms_method(method) for method in dict.fromkeys(methods) if method != "none")]
     dataset = dataset.with_task(detector.task)
-    plain = evaluate(detector, dataset, dataclasses.replace(settings, nms="none"))
+    candidates = max(settings.topk, detector.task.candidates)
+    plain = evaluate(detector, dataset, dataclasses.replace(settings, nms="none", topk=candidates))
     assert plain.evaluator is not None
     found = plain.evaluator.state()
     rows: list[NmsRow] = []
     for method in methods:
-        left = {image_id: merge([one], method, max(len(one), 1)) for image_id, one in found.items()}
-        metrics = plain.metrics if method == "none" else _measured(detector, dataset, settings, left)
+        left = {image_id: merge([one], method, settings.topk) for image_id, one in found.items()}
+        same = method == "none" and candidates == settings.topk
+        metrics = plain.metrics if same else _measured(detector, dataset, settings, left)
         rows.append(_row(method, metrics, plain.main_metric, dataset, left, rows[0] if rows else None))
     return NmsComparison(plain.main_metric, tuple(rows), tuple(plain.problems))
 

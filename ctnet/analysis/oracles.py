@@ -250,11 +250,12 @@ class _Study:
         painted = {name: values.to(some.device) for name, values in painted.items()}
         for names, evaluator in self.evaluators.items():
             mixed = {**maps, **{name: painted[name] for name in names}}
-            found = decode(self.task, mixed, placements, self.settings.topk, self.stride)
+            wanted = max(self.settings.topk, self.task.candidates)
+            found = decode(self.task, mixed, placements, wanted, self.stride)
             for placement, detections in zip(placements, found, strict=True):
                 # A painted heatmap is 0 far from objects: what is read there is nothing.
                 method = self.settings.suppression(self.task)
-                kept = merge([detections[detections.scores > 0]], method, len(detections))
+                kept = merge([detections[detections.scores > 0]], method, self.settings.topk)
                 evaluator.update(placement.info.image_id, kept)
 
     def result(self, plain: Evaluation) -> Oracle:

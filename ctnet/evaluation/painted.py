@@ -8,7 +8,9 @@ import numpy as np
 
 from ctnet.data.dataset import Dataset
 from ctnet.data.geometry import Affine, move
+from ctnet.inference.nms import merge
 from ctnet.inference.preprocessing import Preprocessor
+from ctnet.inference.settings import suppression
 from ctnet.records import Detections, Instances
 from ctnet.targets import Grid, Target
 from ctnet.task import Task
@@ -52,9 +54,10 @@ def paint(
     grid = Grid(height // stride, width // stride)
     targets = task.encode(on_grid, grid)
     maps = {name: head.paint(targets[name], grid) for name, head in task.heads.items()}
-    found = task.decode(maps, topk).per_image()[0]
-    found = move(found[found.scores > 0], to_grid.inverse(), task.point_fields)
-    return Painted(instances, on_grid, targets, task.lift(found, info))
+    found = task.decode(maps, max(topk, task.candidates)).per_image()[0]
+    found = task.lift(move(found[found.scores > 0], to_grid.inverse(), task.point_fields), info)
+    # Behind the suppression that a detector of this task has, unless it is asked for another.
+    return Painted(instances, on_grid, targets, merge([found], suppression(None, 1, task), topk))
 
 
 def explain_misses(painted: Painted, threshold: float) -> list[str]:

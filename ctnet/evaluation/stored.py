@@ -69,7 +69,7 @@ def _detections(
                 task,
                 one.maps,
                 [Placement(one.affine, infos[image_id])],
-                topk,
+                max(topk, task.candidates),
                 maps.description.stride,
                 times,
             )[0]

@@ -151,7 +151,8 @@ class Detector:
             maps = self.maps(prepared, settings.flip, settings.amp, times)
             if keep_maps is not None:
                 keep_maps(maps, prepared, scale)
-            looks.append(decode(self.task, maps, prepared, settings.topk, self.description.stride, times))
+            wanted = max(settings.topk, self.task.candidates)
+            looks.append(decode(self.task, maps, prepared, wanted, self.description.stride, times))
         times.images += len(batch)
         with times.stage("post"):
             method = settings.suppression(self.task)

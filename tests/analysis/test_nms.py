@@ -100,3 +100,19 @@ def test_mistakes(detector, scenes):
         compare_nms(detector, scenes, SETTINGS, ["softer"])
     with pytest.raises(CtnetError, match="compare methods at one scale"):
         compare_nms(detector, scenes, Settings(scales=(1.0, 0.5)))
+
+
+def test_methods_choose_among_the_candidates_that_the_task_wants(detector, scenes):
+    """Every row is what evaluation with the method gives also where decode is asked for more than is kept."""
+
+    class Grouping(type(detector.task)):
+        candidates = 60
+
+    detector.task = Grouping(detector.task.categories)
+    with torch.no_grad():
+        detector.model.branches[0]["size"][2].bias.fill_(10)
+    few = dataclasses.replace(SETTINGS, topk=20)
+    for row in compare_nms(detector, scenes, few).rows:
+        plain = evaluate(detector, scenes, dataclasses.replace(few, nms=row.method))
+        assert row.metrics == pytest.approx(plain.metrics)
+        assert row.detections == sum(len(found) for found in plain.evaluator.state().values())

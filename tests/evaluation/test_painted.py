@@ -7,8 +7,11 @@ import pytest
 
 from ctnet.convert.voc import convert_voc
 from ctnet.data.dataset import Dataset, splits
+from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.evaluation.painted import box_iou, explain_misses, paint
 from ctnet.inference.detector import Preprocessor
+from ctnet.inference.nms import merge
+from ctnet.records import Detections
 from ctnet.task import create_task
 
 ORIGINAL_RESOLUTION = Preprocessor("keep", (512, 512), 32)
@@ -55,3 +58,28 @@ def test_box_iou_equals_a_plain_loop():
             height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
             union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
             assert box_iou(one, other)[i, j] == pytest.approx(width * height / union)
+
+
+def test_the_suppression_of_the_task_itself_follows(tmp_path):
+    """A task that finds every object twice and suppresses comes out as one that finds it once."""
+    task = create_task("ctdet", SHAPES)
+    write_dataset(task, tmp_path, {"val": 3}, (128, 96))
+    dataset = Dataset.open(tmp_path, "val", task)
+
+    class Twice(type(task)):
+        nms = "hard"
+        candidates = 100
+
+        def decode(self, maps, k):
+            found = super().decode(maps, k // 2)
+            columns = (found.boxes, found.scores, found.labels)
+            return Detections(*(column.repeat_interleave(2, dim=1) for column in columns))
+
+    for index in range(len(dataset)):
+        once, twice = (
+            paint(painter, dataset, index, ORIGINAL_RESOLUTION, topk=20).detections
+            for painter in (task, Twice(task.categories))
+        )
+        once = merge([once], "hard", 20)
+        assert len(once)
+        assert sorted(twice.boxes.tolist()) == sorted(once.boxes.tolist())  # scores of 1 are in any order

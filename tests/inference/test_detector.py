@@ -457,3 +457,29 @@ def test_a_folder_without_a_checkpoint_says_so(tmp_path: Path) -> None:
 def test_load_of_nothing_names_the_path(tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match=r"cannot read .*nothing\.pt: No such file"):
         Detector.load(tmp_path / "nothing.pt")
+
+
+def test_a_task_may_suppress_by_itself_and_ask_for_more_candidates(detector, random_image) -> None:
+    image = random_image(64, 64)
+    asked = []
+    with torch.no_grad():
+        detector.model.branches[0]["size"][2].bias.fill_(10)  # cells, so that boxes overlap
+
+    class Grouping(type(detector.task)):
+        nms = "hard"
+        candidates = 30
+
+        def decode(self, maps, k):
+            asked.append(k)
+            return super().decode(maps, k)
+
+    (every,) = detector(image, topk=30)
+    (hard,) = detector(image, topk=30, nms="hard")
+    assert len(hard) < len(every)
+    detector.task = Grouping(detector.task.categories)
+    (chosen,) = detector(image, topk=5)
+    np.testing.assert_array_equal(chosen.boxes, hard.boxes[:5])
+    (plain,) = detector(image, topk=5, nms="none")
+    np.testing.assert_array_equal(plain.boxes, every.boxes[:5])
+    detector(image, topk=40)
+    assert asked == [30, 30, 40]
