@@ -1,0 +1,231 @@
+"""Center grouping: every four extreme points around a centre are an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ctnet.heatmap import find_peaks, gather
+from ctnet.records import Detections
+from ctnet_tasks_exdet.aggregation import aggregate
+from ctnet_tasks_exdet.edges import BOTTOM, EDGES, LEFT, RIGHT, TOP
+
+#: Top points that are joined with all other points at a time: bounds the memory.
+_SLAB = 5
+#: Added to the score of what is no group: far below any group's sum of six values in [0, 1].
+_REJECTED = -100.0
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How points are put together.
+
+    Attributes:
+        points: peaks of each edge, all classes together, that are considered (k: there are k^4 groups).
+        point_threshold, centre_threshold: the least value of an extreme point's peak, and of the centre.
+        agnostic: points have no class, and the group takes that of its centre.
+        between_cells: look for the centre between the points' cells, as released, and not between the points.
+        aggregation: weight of edge aggregation; 0 for none.
+    """
+
+    points: int = 40
+    point_threshold: float = 0.1
+    centre_threshold: float = 0.1
+    agnostic: bool = False
+    between_cells: bool = False
+    aggregation: float = 0.0
+
+
+def group_points(maps: Mapping[str, Tensor], k: int, how: Grouping) -> Detections:
+    """Activated maps -> k objects per image on the output grid, best first; rows of score 0 are none.
+
+    Four points are an object when they are in order (none above the top one, none left of the left one, ...),
+    of one class, and the centre heatmap says so in the middle between them. The score is the mean of the four
+    and twice the centre's.
+
+    Args:
+        maps: ``top``, ``left``, ``bottom``, ``right`` (B, C or 1, H, W), ``centre`` (B, C, H, W), and
+            optionally ``top_offset``, ... (B, 2, H, W); without them points lie in the middle of their cells.
+        k: objects per image.
+        how: see there.
+
+    Returns:
+        Detections with ``extreme_points`` (B, k, 4, 2).
+
+    Source: ExtremeNet, algorithm 1; thresholds, score and order as in the released code.
+    """
+    edges = [_find(maps, name, dim, how) for name, dim in zip(EDGES, (3, 2, 3, 2), strict=True)]
+    centre = maps["centre"]
+    height, width = centre.shape[2:]
+    row, column = _middles(edges, 1, height, how), _middles(edges, 0, width, how)
+    heat, label = centre.max(dim=1, keepdim=True) if how.agnostic else (centre, None)
+    heat = torch.where(heat >= how.centre_threshold, 2 * heat, _REJECTED).flatten(1, 2)
+    row_of_heat = row if how.agnostic else row + height * edges[TOP].label.unsqueeze(2)
+    score, number = _best_groups(heat, row_of_heat, column, _Sums.of(edges, how), k)
+    picked = _points_of(number, edges[TOP].score.shape[1])
+    points = torch.stack([_rows(edge.at, one) for edge, one in zip(edges, picked, strict=True)], dim=2)
+    if label is None:
+        labels = edges[TOP].label.gather(1, picked[TOP])
+    else:
+        cell = _pairs(row, picked[TOP], picked[BOTTOM]) * width + _pairs(column, picked[LEFT], picked[RIGHT])
+        labels = label.flatten(1).gather(1, cell)
+    boxes = [points[:, :, LEFT, 0], points[:, :, TOP, 1], points[:, :, RIGHT, 0], points[:, :, BOTTOM, 1]]
+    return Detections(torch.stack(boxes, dim=2), score, labels, {"extreme_points": points})
+
+
+class _Points(NamedTuple):
+    """The k highest peaks of one edge, best first."""
+
+    score: Tensor  #: (B, k) in [0, 1]
+    label: Tensor  #: (B, k) int64
+    cell: Tensor  #: (B, k, 2) int64, (x, y)
+    at: Tensor  #: (B, k, 2), the points on the grid
+
+
+def _find(maps: Mapping[str, Tensor], name: str, dim: int, how: Grouping) -> _Points:
+    heatmap = maps[name]
+    if how.aggregation > 0:
+        heatmap = aggregate(heatmap, dim, how.aggregation)
+    peaks = find_peaks(heatmap, how.points)
+    cell = torch.stack([peaks.x, peaks.y], dim=2)
+    offset = maps.get(f"{name}_offset")
+    at = cell + (0.5 if offset is None else gather(offset, peaks))
+    return _Points(peaks.score.clamp(max=1), peaks.channel, cell, at)
+
+
+def _middles(edges: list[_Points], axis: int, size: int, how: Grouping) -> Tensor:
+    """(B, k, k) int64: the cell in the middle between every top (left) and every bottom (right) point.
+
+    Args:
+        edges: the points.
+        axis: 1 for rows, between top and bottom; 0 for columns, between left and right.
+        size: of the grid along that axis.
+        how: whether points or their cells count.
+    """
+    one, other = (edges[TOP], edges[BOTTOM]) if axis == 1 else (edges[LEFT], edges[RIGHT])
+    if how.between_cells:
+        total = one.cell[:, :, axis].unsqueeze(2) + other.cell[:, :, axis].unsqueeze(1)
+        return torch.div(total, 2, rounding_mode="floor")
+    middle = (one.at[:, :, axis].unsqueeze(2) + other.at[:, :, axis].unsqueeze(1)) / 2
+    return middle.floor().clamp(0, size - 1).long()  # a wild offset must not leave the grid
+
+
+class _Sums(NamedTuple):
+    """What a group of points is worth without its centre, in parts that fewer than four points decide.
+
+    The sum of the parts is that of the four scores; it is far below zero where points are out of order, of
+    different classes or too weak.
+    """
+
+    top_bottom_left: Tensor  #: (B, k, k, k)
+    top_right: Tensor  #: (B, k, k)
+    bottom_left_right: Tensor  #: (B, k, k, k)
+
+    @classmethod
+    def of(cls, edges: list[_Points], how: Grouping) -> _Sums:
+        """Work out the parts; points are in order by their cells, as released."""
+        top, left, bottom, right = edges
+        (tx, ty), (lx, ly), (bx, by), (rx, ry) = (edge.cell.unbind(2) for edge in edges)
+        first, second = _as_first, _as_second
+        top_left = (first(ty) <= second(ly)) & (second(lx) <= first(tx))
+        top_bottom = first(ty) <= second(by)
+        top_right = (first(ty) <= second(ry)) & (second(rx) >= first(tx))
+        bottom_left = (first(by) >= second(ly)) & (second(lx) <= first(bx))
+        left_right = first(lx) <= second(rx)
+        bottom_right = (first(by) >= second(ry)) & (second(rx) >= first(bx))
+        if not how.agnostic:
+            top_left &= first(top.label) == second(left.label)
+            top_bottom &= first(top.label) == second(bottom.label)
+            top_right &= first(top.label) == second(right.label)
+        of_top, of_left, of_bottom, of_right = (
+            torch.where(edge.score >= how.point_threshold, edge.score, _REJECTED) for edge in edges
+        )
+        in_order = (
+            torch.where(pair, 0.0, _REJECTED)
+            for pair in (top_left, top_bottom, top_right, bottom_left, left_right, bottom_right)
+        )
+        top_left, top_bottom, top_right, bottom_left, left_right, bottom_right = in_order
+        of_pair = (top_bottom + first(of_top) + second(of_bottom)).unsqueeze(3)
+        return cls(
+            of_pair + (top_left + second(of_left)).unsqueeze(2) + bottom_left.unsqueeze(1),
+            top_right + second(of_right),
+            bottom_right.unsqueeze(2) + left_right.unsqueeze(1),
+        )
+
+
+def _as_first(column: Tensor) -> Tensor:
+    """(B, k) -> (B, k, 1): the first point of pairs (B, k, k)."""
+    return column.unsqueeze(2)
+
+
+def _as_second(column: Tensor) -> Tensor:
+    """(B, k) -> (B, 1, k): the second point of pairs (B, k, k)."""
+    return column.unsqueeze(1)
+
+
+def _best_groups(heat: Tensor, row: Tensor, column: Tensor, sums: _Sums, k: int) -> tuple[Tensor, Tensor]:
+    """Scores (B, k) of the best groups, and their numbers (B, k), see ``_points_of``.
+
+    Top points are taken a few at a time, so that not all groups are in memory at once.
+
+    Args:
+        heat: (B, rows, W), twice the centre heatmap.
+        row: (B, k, k), by top and bottom: the centre's row of ``heat``.
+        column: (B, k, k), by left and right: the centre's column.
+        sums: what the points are worth.
+        k: groups wanted; where there are fewer, the last rows have score 0.
+    """
+    count, width = column.shape[1], heat.shape[2]
+    columns = column.flatten(1).unsqueeze(1)  # (B, 1, k^2)
+    scores, numbers = [], []
+    for start in range(0, count, _SLAB):
+        slab = slice(start, start + _SLAB)
+        rows = row[:, slab].flatten(1).unsqueeze(2)
+        rows = heat.gather(1, rows.expand(-1, -1, width))  # (B, slab k, W)
+        total = rows.gather(2, columns.expand(-1, rows.shape[1], -1))
+        total = total.view(-1, rows.shape[1] // count, count, count, count)  # by top, bottom, left, right
+        # In place: these are by far the largest tensors here.
+        total += sums.top_bottom_left[:, slab].unsqueeze(4)
+        total += sums.top_right[:, slab, None, None, :]
+        total += sums.bottom_left_right.unsqueeze(1)
+        total = total.flatten(1)
+        score, number = total.topk(min(k, total.shape[1]), dim=1)
+        scores.append(score)
+        numbers.append(number + start * count**3)
+    joined = torch.cat(scores, dim=1)
+    score, position = joined.topk(min(k, joined.shape[1]), dim=1)
+    number = torch.cat(numbers, dim=1).gather(1, position)
+    missing = (0, k - score.shape[1])
+    return functional.pad(score.clamp(min=0) / 6, missing), functional.pad(number, missing)
+
+
+def _points_of(number: Tensor, count: int) -> list[Tensor]:
+    """Which point of each edge groups are made of, in the order of ``EDGES``.
+
+    Args:
+        number: (B, n), of groups: its digits to the base of ``count`` are the points of top, bottom, left and
+            right.
+        count: points of each edge.
+    """
+    digits = []
+    for _ in EDGES:
+        above = torch.div(number, count, rounding_mode="floor")
+        digits.append(number - above * count)
+        number = above
+    right, left, bottom, top = digits
+    return [top, left, bottom, right]
+
+
+def _rows(points: Tensor, index: Tensor) -> Tensor:
+    """Rows (B, n) of points (B, k, 2) -> (B, n, 2)."""
+    return points.gather(1, index.unsqueeze(2).expand(-1, -1, 2))
+
+
+def _pairs(table: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Entries (B, n) of a table (B, k, k)."""
+    return table.flatten(1).gather(1, first * table.shape[2] + second)
