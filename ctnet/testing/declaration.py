@@ -80,9 +80,9 @@ def names_are_declared(probe: Probe) -> None:
     unknown = sorted(set(task.release_names) - set(task.heads))
     require(not unknown, f"release_names has {unknown}, which are no heads")
     try:
-        type(task)(task.example_categories)
+        type(task)(task.example_categories, **task.demo_options)
     except CtnetError as error:
-        require(False, f"example_categories are not usable: {error}")
+        require(False, f"example_categories or demo_options are not usable: {error}")
     recipes = task.recipes("")
     require(recipes, "there is no recipe")
     for key, recipe in {**recipes, "demo": task.demo_recipe}.items():

@@ -33,6 +33,12 @@ def test_it_trains_evaluates_draws_and_says_where(ctnet) -> None:
     assert 0 <= printed["metrics"]["AP"] <= 1
 
 
+def test_it_trains_with_the_options_that_the_task_names_for_it(ctnet, monkeypatch) -> None:
+    monkeypatch.setattr(CenterDetection, "demo_options", {"size_weight": 0.25})
+    assert ctnet("demo", "--epochs", 1, "--device", "cpu", "-o", "mine").code == 0
+    assert json.loads(Path("mine/config.json").read_text())["options"]["size_weight"] == 0.25
+
+
 def test_ctrl_c_is_exit_code_130(ctnet, monkeypatch) -> None:
     monkeypatch.setattr("ctnet.training.trainer.Trainer.fit", lambda self: False)
     assert ctnet("demo", "--epochs", 1, "--device", "cpu").code == 130

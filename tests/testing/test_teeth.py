@@ -607,6 +607,13 @@ class MetricTwice(Hands):
     metrics = ("coco", "coco")
 
 
+@caught_by("names_are_declared")
+class DemoOfNoOption(Hands):
+    """demo_options names no option"""
+
+    demo_options: ClassVar[dict[str, Any]] = {"hand_wait": 2.0}
+
+
 @caught_by("point_fields_exist")
 class PointField(Hands):
     """a point field is no field"""
