@@ -40,7 +40,7 @@ def segmentation_faults(segmentation: Any, width: int, height: int) -> list[str]
 
 def _run_length_faults(encoding: Mapping[str, Any], width: int, height: int) -> list[str]:
     size, counts = encoding.get("size"), encoding.get("counts")
-    if list(size or ()) != [height, width]:
+    if size != [height, width]:
         return [f"run-length mask has the size {size}, its image [{height}, {width}] (height, width)"]
     if isinstance(counts, Sequence) and not isinstance(counts, str):
         whole = all(isinstance(count, int) and count >= 0 for count in counts)
@@ -57,8 +57,10 @@ def _run_length_faults(encoding: Mapping[str, Any], width: int, height: int) -> 
 
 def outlines(segmentation: Any) -> list[np.ndarray]:
     """The closed outlines (V, 2) of a sound segmentation, (x, y) in image pixels; none of an empty mask."""
+    if not segmentation:
+        return []
     if not isinstance(segmentation, Mapping):
-        return [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in segmentation or ()]
+        return [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
     mask = _decode(segmentation)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     # A mask's pixel covers a whole unit of COCO's coordinates: its middle is half a unit further.
