@@ -44,6 +44,9 @@ class Recipe:
         weight_decay: of the optimizer.
         warmup: iterations over which the rate rises linearly from 0.
         clip_norm: largest gradient norm; None leaves gradients alone.
+        offset_rate: learning rate of the layers that say where deformable convolutions sample, in parts of
+            the others'. They start at zero with thousands of inputs each, so one step at the full rate moves
+            the samples by pixels: without pretrained weights nothing else can learn meanwhile.
         ema: decay of the moving average of weights that is evaluated and kept; 0 for none.
         size: (width, height) of the network input, pixels.
         augmentation: how training images vary.
@@ -58,6 +61,7 @@ class Recipe:
     weight_decay: float = 0.0
     warmup: int = 0
     clip_norm: float | None = None
+    offset_rate: float = 1.0
     ema: float = 0.0
     size: tuple[int, int] = (512, 512)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -73,6 +77,7 @@ SMALL = Recipe(
     weight_decay=1e-2,
     warmup=60,
     clip_norm=10.0,
+    offset_rate=0.1,
     ema=0.99,
     augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.2, lighting=0.05),
 )

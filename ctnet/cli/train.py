@@ -52,6 +52,12 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(min=0, help="Of the optimizer.")] = None,
     warmup: Annotated[int | None, typer.Option(min=0, help="Iterations of rising rate.")] = None,
     clip_norm: Annotated[float | None, typer.Option(min=0, help="Largest gradient norm; 0 for none.")] = None,
+    offset_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Rate of the layers that place deformable convolutions' samples, in parts."
+        ),
+    ] = None,
     ema: Annotated[
         float | None,
         typer.Option(min=0, max=0.99999, help="Decay of the weights' moving average; 0 for none."),
@@ -109,7 +115,13 @@ def train(
     from ctnet.training.session import Overrides, new_session, resumed_session
 
     require_finite(
-        lr=lr, weight_decay=weight_decay, clip_norm=clip_norm, ema=ema, save_every=save_every, rotate=rotate
+        lr=lr,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        offset_rate=offset_rate,
+        ema=ema,
+        save_every=save_every,
+        rotate=rotate,
     )
     if lr is not None and lr <= 0:
         raise CtnetError(f"--lr is {lr:g}; it must be above 0")
@@ -133,6 +145,7 @@ def train(
             weight_decay=weight_decay,
             warmup=warmup,
             clip_norm=clip_norm,
+            offset_rate=offset_rate,
             ema=ema,
             rotate=rotate,
         )

@@ -4,22 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ctnet.backbones.deform_conv import DeformConv
 from ctnet.recipe import Recipe
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
-    """Adam or AdamW over all parameters; weight decay leaves biases and norm scales alone."""
+    """Adam or AdamW over all parameters; weight decay leaves biases and norm scales alone.
+
+    The layers that place the samples of deformable convolutions have groups of their own where the recipe
+    gives them a rate of their own; ``set_rate`` knows it.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+    groups = _groups(parameters, recipe.weight_decay)
+    if recipe.offset_rate != 1:
+        layers = [module.conv_offset_mask for module in model.modules() if isinstance(module, DeformConv)]
+        own = {parameter for layer in layers for parameter in layer.parameters()}
+        groups = _groups([p for p in parameters if p not in own], recipe.weight_decay)
+        if own:
+            placing = _groups([p for p in parameters if p in own], recipe.weight_decay)
+            groups += [{**group, "share": recipe.offset_rate} for group in placing]
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    optimizer = kind(groups, lr=rate)
+    set_rate(optimizer, rate)
+    return optimizer
+
+
+def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=rate)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group of ``make_optimizer`` the learning rate, or its share of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("share", 1.0)
 
 
 def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

@@ -41,6 +41,7 @@ class Overrides:
     weight_decay: float | None = None
     warmup: int | None = None
     clip_norm: float | None = None
+    offset_rate: float | None = None
     ema: float | None = None
     rotate: float | None = None
 

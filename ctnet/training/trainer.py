@@ -30,7 +30,7 @@ from ctnet.recipe import Augmentation
 from ctnet.task import Task
 from ctnet.training.config import TrainingConfig
 from ctnet.training.display import Display
-from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor
+from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 
@@ -190,9 +190,7 @@ class Trainer:
         return min(size, count - first)
 
     def _step(self) -> None:
-        rate = self._rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, self._rate())
         self.position.step += 1
         if not self._has_gradients:  # none of the step's images could be read
             return

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from ctnet.backbones.deform_conv import DeformConv
 from ctnet.recipe import SMALL, Recipe
 from ctnet.task import create_task
 from ctnet.training.config import scaled_rate
-from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor
+from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate
 
 STEP = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
 
@@ -82,3 +83,17 @@ def test_weight_decay_leaves_biases_and_norms_alone():
     assert [tuple(p.ndim for p in group["params"]) for group in groups] == [(4,), (1, 1, 1)]
     assert [group["weight_decay"] for group in groups] == [SMALL.weight_decay, 0.0]
     assert math.isclose(groups[0]["lr"], 1e-3)
+
+
+def test_the_layers_that_place_samples_learn_at_their_own_rate():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), DeformConv(4, 2))
+    recipe = dataclasses.replace(SMALL, offset_rate=0.25)
+    optimizer = make_optimizer(model, recipe, 1e-3)
+    set_rate(optimizer, 2e-3)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decays = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(rates) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        assert rates[parameter] == pytest.approx(5e-4 if "offset_mask" in name else 2e-3)
+        assert decays[parameter] == (SMALL.weight_decay if parameter.ndim > 1 else 0)
+    assert len(make_optimizer(model, STEP, 1e-3).param_groups) == 2, "the paper's: one rate for all"
