@@ -40,11 +40,9 @@ def demo(
             }
         )
         return
-    from rich.console import Console
+    from ctnet.report.tables import print_metrics
 
-    from ctnet.report.tables import metrics_table
-
-    Console(stderr=True).print(metrics_table(done.metrics, "on scenes that were not trained on"))
+    print_metrics(done.metrics, "on scenes that were not trained on")
     print_line(f"done in {done.seconds / 60:.1f} minutes")
     print_line(f"picture:   {done.picture}")
     print_line(f"run:       {done.run}  (try: ctnet predict {done.run} {done.data}/val)")

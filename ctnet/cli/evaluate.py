@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from ctnet.cli.parsing import (
     FLIP_HELP,
     MULTISCALE_HELP,
     NMS_HELP,
+    OPTION_HELP,
     RESIZE_HELP,
     SCALES_HELP,
     SIZE_HELP,
+    parse_assignments,
     parse_size,
     refuse_other_settings,
 )
@@ -58,6 +61,7 @@ def evaluate(
     resize: Annotated[str, typer.Option(help=RESIZE_HELP)] = "fix",
     size: Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
     topk: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 100,
+    option: Annotated[list[str] | None, typer.Option("-O", "--option", help=OPTION_HELP)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 8,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     workers: Annotated[int | None, typer.Option(min=0, help="Loading processes.")] = None,
@@ -92,6 +96,8 @@ def evaluate(
     * `ctnet eval runs/ctdet-resfpn18-1 --split test --metric voc07`
 
     * `ctnet eval best.pt --data DIR --resize keep --flip --multiscale --json`
+
+    * `ctnet eval runs/pose-resfpn18-1 -O snap=off`
 
     * `ctnet eval --save results.json --save-maps maps.h5 --curves curves.json`
 
@@ -138,8 +144,9 @@ def evaluate(
     )
     with launched_ranks() as ranks:
         detector_device = device_of_rank(device)
+        options = parse_assignments(option or [])
         measured = _measured_run(
-            run, data, split, settings, detector_device, workers, amp, save_maps, strict, ranks
+            run, options, data, split, settings, detector_device, workers, amp, save_maps, strict, ranks
         )
         if ranks.is_first:
             measured.give(save=save, curves=curves, json=json)
@@ -202,18 +209,17 @@ class _Report:
         return document if self.kind == "results" else {**document, "timing": self.done.times.to_json()}
 
     def _print(self) -> None:
-        from rich.console import Console
-
-        from ctnet.report.tables import metrics_table
+        from ctnet.report.tables import print_metrics
 
         print_line(f"{self.source} on {len(self.dataset)} images of {self.dataset.coco.path}")
-        Console(stderr=True).print(metrics_table(self.done.metrics))
+        print_metrics(self.done.metrics)
         if self.kind != "results":
             print_line(str(self.done.times))
 
 
 def _measured_run(
     run: Path | None,
+    options: Mapping[str, str],
     data: Path | None,
     split: str | None,
     settings: Settings,
@@ -235,7 +241,7 @@ def _measured_run(
     from ctnet.training.data import evaluation_data
 
     path = run or latest_run()
-    detector = Detector.load(path, device)
+    detector = Detector.load(path, device, options)
     dataset = evaluation_data(detector, path, data, split)
     problems = list(dataset.problems)
     if strict:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from typing import TextIO
 
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 _MOST_COLUMNS = 6
+_UNLIMITED = 10_000  # characters
+
+
+def print_metrics(metrics: Mapping[str, float], title: str | None = None, file: TextIO | None = None) -> None:
+    """Print ``metrics_table`` with no name or figure shortened, however wide that is.
+
+    Args:
+        metrics, title: see ``metrics_table``.
+        file: where to; stderr when None.
+    """
+    console = Console(file=file or sys.stderr)
+    table = metrics_table(metrics, title)
+    unlimited = console.options.update(max_width=_UNLIMITED)
+    console.width = max(console.width, Measurement.get(console, unlimited, table).maximum)
+    console.print(table)
 
 
 def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Table:

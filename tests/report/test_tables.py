@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from io import StringIO
+
 from rich.console import Console
 
-from ctnet.report.tables import metrics_table
+from ctnet.report.tables import metrics_table, print_metrics
 
 
 def printed(metrics: dict[str, float]) -> list[str]:
@@ -26,3 +28,12 @@ def test_figures_that_only_classes_have() -> None:
     lines = printed({"mAP": 0.5, "AP/bee": 0.25})
     assert lines[1].replace("┃", " ").split()[1:] == ["mAP", "AP"]
     assert lines[-2].replace("│", " ").split() == ["bee", "0.250"]
+
+
+def test_wide_tables_are_printed_whole() -> None:
+    names = [f"orientation_error_{number}" for number in range(6)]
+    stream = StringIO()
+    print_metrics(dict.fromkeys(names, 0.5) | {f"{names[0]}/Pedestrian/moderate/R40": 0.25}, "wide", stream)
+    text = stream.getvalue()
+    assert "…" not in text
+    assert all(name in text for name in (*names, "Pedestrian/moderate/R40"))
