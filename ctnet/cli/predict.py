@@ -13,9 +13,11 @@ from ctnet.cli.parsing import (
     FLIP_HELP,
     MULTISCALE_HELP,
     NMS_HELP,
+    OPTION_HELP,
     RESIZE_HELP,
     SCALES_HELP,
     SIZE_HELP,
+    parse_assignments,
     parse_size,
 )
 from ctnet.errors import CtnetError
@@ -46,6 +48,7 @@ def predict(
     draw: Annotated[
         bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write JSON alone.")
     ] = True,
+    option: Annotated[list[str] | None, typer.Option("-O", "--option", help=OPTION_HELP)] = None,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout as well.")] = False,
 ) -> None:
@@ -69,7 +72,7 @@ def predict(
 
     opened = open_sources(sources)
     done = predict(
-        Detector.load(run, device),
+        Detector.load(run, device, parse_assignments(option or [])),
         opened,
         output,
         score=score,

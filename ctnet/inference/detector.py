@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,25 @@ class Detector:
         self.model = prepare_for_inference(model.to(self.device))
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> Detector:
+    def load(
+        cls, path: str | Path, device: str = "auto", options: Mapping[str, Any] | None = None
+    ) -> Detector:
         """Open a checkpoint file or a run folder (its best weights).
 
+        Args:
+            path: of the file or folder.
+            device: where it runs.
+            options: of the task, instead of those that it was trained with.
+
         Raises:
-            CtnetError: for a file that is missing, damaged, or not of ctnet; for an unusable device.
+            CtnetError: for a file that is missing, damaged, or not of ctnet; for an unusable device; for
+                options that the task does not have, or with which the weights do not fit it.
         """
         checkpoint = load(checkpoint_of(path))
+        if options:
+            trained = checkpoint.description
+            description = replace(trained, options={**trained.options, **options})
+            checkpoint = replace(checkpoint, description=description)
         task, model = load_model(checkpoint)
         return cls(task, model, checkpoint.description, choose_device(device))
 

@@ -218,6 +218,8 @@ def test_figures_come_before_a_file_that_cannot_be_written(ctnet, run_folder: Pa
         (["--size", "70"], "size 70x70 does not fit tiny: .* the next size that fits is 96x96"),
         (["--resize", "keep", "--size", "64"], "size 64x64 is for resize fix"),
         (["--amp", "yes"], "--amp is 'yes'"),
+        (["-O", "snap=off"], "no option of task ctdet called 'snap'"),
+        (["-O", "class_specific_size=on"], "these weights do not fit the network"),
         (["--device", "tpu"], "device 'tpu' cannot be used here"),
         (["--data", "nowhere"], "nowhere is no folder"),
     ],

@@ -73,6 +73,7 @@ def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypa
         (["VAL", "--nms", "firm"], "nms is 'firm'; it must be none, hard, soft or soft-linear"),
         (["VAL", "--scales", "x"], "--scales is 'x'"),
         (["VAL", "--resize", "crop"], "resize is 'crop'; it must be fix or keep"),
+        (["VAL", "-O", "snap"], "-O 'snap' is no NAME=VALUE"),
         (["VAL", "--size", "big"], "--size is 'big'"),
         (["VAL", "--size", "70"], "size 70x70 does not fit tiny"),
         (["VAL", "--device", "tpu"], "device 'tpu' cannot be used here"),
