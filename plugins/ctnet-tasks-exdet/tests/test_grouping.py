@@ -82,7 +82,7 @@ def slow_groups(maps: dict[str, Tensor], k: int, how: Grouping) -> list[tuple]:
     points=st.integers(1, 11),
     threshold=st.sampled_from([0.1, 0.4]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_grouping_equals_a_plain_loop(seed, classes, agnostic, between_cells, offsets, points, threshold):
     maps = random_maps(seed, classes, agnostic)
     if not offsets:
