@@ -17,6 +17,7 @@ from ctnet.recipe import DEMO, SMALL, Augmentation, Recipe
 from ctnet.records import Annotations, Detections, ImageInfo, Instances, Sample
 from ctnet.targets import Grid, Target
 from ctnet.task import Task
+from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
 from ctnet_tasks_exdet.edges import EDGES, MIRRORED, side_middles
 from ctnet_tasks_exdet.encode import encode_edges
 from ctnet_tasks_exdet.ghosts import suppress_ghosts
@@ -239,15 +240,12 @@ class ExtremeDetection(Task):
     # --- what the law leaves open
 
     def collides(self, instances: Instances, grid: Grid) -> np.ndarray:
-        """Objects whose centre lies in another one's cell, or a point in the cell of the other's same point.
-
-        Points of one edge share the map that says where in the cell they lie.
-        """
-        collides = super().collides(instances, grid)
-        for edge in range(len(EDGES)):
-            cells = np.floor(instances.extreme_points[:, edge])
-            collides |= np.tril((cells[:, None] == cells[None]).all(axis=2), -1).any(axis=1)
-        return collides
+        """Objects that share the cell of their centre or of a point, or that make a group with others."""
+        chosen: Options = self.options
+        points = instances.extreme_points
+        classes = np.zeros_like(instances.labels) if chosen.agnostic else instances.labels
+        collides: np.ndarray = super().collides(instances, grid) | share_a_point(points)
+        return collides | make_ghosts(points, classes, chosen.middle == "cells")
 
 
 def _are_points(value: Any) -> bool:

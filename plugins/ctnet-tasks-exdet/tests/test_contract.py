@@ -6,9 +6,11 @@ import pytest
 from ctnet_tasks_exdet import ExtremeDetection
 
 from ctnet.task import create_task
-from ctnet.testing import task_checks
+from ctnet.testing import TASK_CHECKS, task_checks
 
-AGNOSTIC = ExtremeDetection(ExtremeDetection.example_categories, agnostic=True, ghosts="suppress")
+SHAPES = ExtremeDetection.example_categories
+AGNOSTIC = ExtremeDetection(SHAPES, agnostic=True)
+RELEASED = ExtremeDetection(SHAPES, middle="cells")
 
 
 @task_checks(ExtremeDetection)
@@ -23,5 +25,10 @@ def test_contract_of_agnostic_points(task, check):
     check(task)
 
 
+def test_the_law_of_the_released_middle():
+    """Most objects come back with it; for the others it looks for the centre in a cell beside theirs."""
+    next(check for check in TASK_CHECKS if check.name == "the_law_holds")(RELEASED)
+
+
 def test_it_is_installed_under_its_name():
-    assert isinstance(create_task("exdet", ExtremeDetection.example_categories), ExtremeDetection)
+    assert isinstance(create_task("exdet", SHAPES), ExtremeDetection)

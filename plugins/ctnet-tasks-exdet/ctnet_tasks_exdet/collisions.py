@@ -1,0 +1,57 @@
+"""Objects whose points cannot be told from those of others, even by a network without error."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctnet_tasks_exdet.edges import BOTTOM, LEFT, RIGHT, TOP, box_of
+
+
+def share_a_point(points: np.ndarray) -> np.ndarray:
+    """(N,) bool: objects one of whose points lies in the cell of the same point of an earlier object.
+
+    Points of one edge share the map that says where in the cell they lie.
+
+    Args:
+        points: (N, 4, 2), extreme points on the grid.
+    """
+    cells = np.floor(points)
+    same: np.ndarray = (cells[:, None] == cells[None]).all(axis=3).any(axis=2)
+    shared: np.ndarray = np.tril(same, -1).any(axis=1)
+    return shared
+
+
+def make_ghosts(points: np.ndarray, classes: np.ndarray, between_cells: bool) -> np.ndarray:
+    """(N,) bool: objects whose points, or centre, are a group with points of earlier objects, as good as any.
+
+    Such a group is in order, and in its middle is the very cell of an object's centre. Objects for whose own
+    centre grouping looks in another cell are among them.
+
+    Args:
+        points: (N, 4, 2), extreme points on the grid.
+        classes: (N,), points of different ones are never grouped.
+        between_cells: the middle is between the cells of points, not between the points.
+    """
+    marked = np.zeros(len(points), bool)
+    cells = np.floor(points)
+    at = cells if between_cells else points
+    rows = np.floor((at[:, None, TOP, 1] + at[None, :, BOTTOM, 1]) / 2)
+    columns = np.floor((at[:, None, LEFT, 0] + at[None, :, RIGHT, 0]) / 2)
+    boxes = box_of(points)
+    centres = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2)
+    for owner, (x, y) in enumerate(centres):
+        marked[owner] |= rows[owner, owner] != y or columns[owner, owner] != x
+        same = np.flatnonzero(classes == classes[owner])
+        top, bottom = (same[index, None] for index in np.nonzero(rows[np.ix_(same, same)] == y))
+        left, right = (same[None, index] for index in np.nonzero(columns[np.ix_(same, same)] == x))
+        group = np.stack(np.broadcast_arrays(top, left, bottom, right))  # (4, groups, groups)
+        mixed = (group != group[:1]).any(axis=0) & _in_order(cells, group)
+        marked[np.maximum(group.max(axis=0), owner)[mixed]] = True
+    return marked
+
+
+def _in_order(cells: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Whether no point is above the top one, left of the left one, and so on; group by group."""
+    x, y = (np.stack([cells[group[edge], edge, axis] for edge in range(4)]) for axis in (0, 1))
+    ordered: np.ndarray = ((y >= y[TOP]) & (y <= y[BOTTOM]) & (x >= x[LEFT]) & (x <= x[RIGHT])).all(axis=0)
+    return ordered
