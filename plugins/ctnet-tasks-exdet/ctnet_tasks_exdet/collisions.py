@@ -16,7 +16,7 @@ def share_a_point(points: np.ndarray) -> np.ndarray:
         points: (N, 4, 2), extreme points on the grid.
     """
     cells = np.floor(points)
-    same: np.ndarray = (cells[:, None] == cells[None]).all(axis=3).any(axis=2)
+    same = np.equal(cells[:, None], cells[None]).all(axis=3).any(axis=2)
     shared: np.ndarray = np.tril(same, -1).any(axis=1)
     return shared
 

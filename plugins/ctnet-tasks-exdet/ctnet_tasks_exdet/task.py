@@ -244,8 +244,9 @@ class ExtremeDetection(Task):
         chosen: Options = self.options
         points = instances.extreme_points
         classes = np.zeros_like(instances.labels) if chosen.agnostic else instances.labels
-        collides: np.ndarray = super().collides(instances, grid) | share_a_point(points)
-        return collides | make_ghosts(points, classes, chosen.middle == "cells")
+        grouped = share_a_point(points) | make_ghosts(points, classes, chosen.middle == "cells")
+        collides: np.ndarray = super().collides(instances, grid) | grouped
+        return collides
 
 
 def _are_points(value: Any) -> bool:

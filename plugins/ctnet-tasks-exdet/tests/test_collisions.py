@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pytest
-from ctnet.records import Instances
-from ctnet.targets import Grid
 from ctnet_tasks_exdet import ExtremeDetection
 from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
 from ctnet_tasks_exdet.edges import box_of, side_middles
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ctnet.records import Instances
+from ctnet.targets import Grid
 
 
 def points_of(*boxes) -> np.ndarray:
