@@ -34,7 +34,7 @@ _RELEASE = Recipe(epochs=140, batch_size=64, learning_rate=2.5e-4, drops=(90, 12
 _HOURGLASS = replace(_RELEASE, batch_size=24)
 _DEMO = replace(
     DEMO,
-    epochs=14,
+    epochs=8,
     batch_size=8,
     augmentation=Augmentation(scale=(0.9, 1.1), shift=0.05, colour=0.1, lighting=0),
 )
@@ -91,6 +91,7 @@ class ExtremeDetection(Task):
     Options = Options
     example_categories = SHAPES
     demo_recipe = _DEMO
+    demo_scenes: ClassVar[Mapping[str, int]] = {"train": 400, "val": 60}
 
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)
