@@ -24,12 +24,13 @@ class CenterNet(nn.Module):
     Source: section 3 and appendix A.
     """
 
-    def __init__(self, backbone: Backbone, heads: Mapping[str, Head]) -> None:
+    def __init__(self, backbone: Backbone, heads: Mapping[str, Head], small_heads: bool = True) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = dict(heads)
+        std = backbone.head_std if small_heads else None
         self.branches = nn.ModuleList(
-            nn.ModuleDict({name: _branch(backbone, head) for name, head in heads.items()})
+            nn.ModuleDict({name: _branch(backbone, head, std) for name, head in heads.items()})
             for _ in range(backbone.stacks)
         )
 
@@ -54,19 +55,22 @@ class CenterNet(nn.Module):
         return {name: head.activate(raw[name].float()) for name, head in self.heads.items()}
 
 
-def create_model(task: Task | Mapping[str, Head], backbone: str, pretrained: bool = False) -> CenterNet:
+def create_model(
+    task: Task | Mapping[str, Head], backbone: str, pretrained: bool = False, small_heads: bool = True
+) -> CenterNet:
     """Build the network of a task.
 
     Args:
         task: the task, or just its heads by name.
         backbone: see ``list_backbones``.
         pretrained: start from ImageNet weights (channels in RGB order).
+        small_heads: start regression heads as small as the backbone asks; see ``Recipe``.
 
     Raises:
         CtnetError: for an unknown backbone, or weights that cannot be had.
     """
     heads = task.heads if isinstance(task, Task) else task
-    return CenterNet(create_backbone(backbone, pretrained=pretrained), heads)
+    return CenterNet(create_backbone(backbone, pretrained=pretrained), heads, small_heads)
 
 
 def check_input_size(size: tuple[int, int], divisor: int, backbone: str) -> None:
@@ -89,7 +93,7 @@ def check_input_size(size: tuple[int, int], divisor: int, backbone: str) -> None
         )
 
 
-def _branch(backbone: Backbone, head: Head) -> nn.Sequential:
+def _branch(backbone: Backbone, head: Head, std: float | None) -> nn.Sequential:
     branch = nn.Sequential(
         nn.Conv2d(backbone.channels, backbone.hidden, 3, padding=1),
         nn.ReLU(inplace=True),
@@ -101,9 +105,9 @@ def _branch(backbone: Backbone, head: Head) -> nn.Sequential:
     assert first.bias is not None
     assert last.bias is not None
     with torch.no_grad():
-        if backbone.head_std is not None and not isinstance(head, Heatmap):
+        if std is not None and not isinstance(head, Heatmap):
             for layer in (first, last):
-                layer.weight.normal_(std=backbone.head_std)
+                layer.weight.normal_(std=std)
         first.bias.zero_()
         last.bias.fill_(head.bias)
     return branch

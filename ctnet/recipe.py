@@ -47,6 +47,8 @@ class Recipe:
         offset_rate: learning rate of the layers that say where deformable convolutions sample, in parts of
             the others'. They start at zero with thousands of inputs each, so one step at the full rate moves
             the samples by pixels: without pretrained weights nothing else can learn meanwhile.
+        small_heads: start regression heads as small as the backbone asks (``Backbone.head_std``). Good for
+            fine-tuning; from scratch their hidden units then grow alike and learn little more than the mean.
         ema: decay of the moving average of weights that is evaluated and kept; 0 for none.
         size: (width, height) of the network input, pixels.
         augmentation: how training images vary.
@@ -62,6 +64,7 @@ class Recipe:
     warmup: int = 0
     clip_norm: float | None = None
     offset_rate: float = 1.0
+    small_heads: bool = True
     ema: float = 0.0
     size: tuple[int, int] = (512, 512)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -77,7 +80,8 @@ SMALL = Recipe(
     weight_decay=1e-2,
     warmup=60,
     clip_norm=10.0,
-    offset_rate=0.1,
+    offset_rate=0.01,
+    small_heads=False,
     ema=0.99,
     augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.2, lighting=0.05),
 )

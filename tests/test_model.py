@@ -67,6 +67,8 @@ def test_head_std_is_for_regression_alone() -> None:
     model = CenterNet(Narrow(), HEADS)
     assert model.branches[0]["size"][0].weight.std() < 2e-3
     assert model.branches[0]["heatmap"][0].weight.std() > 1e-2
+    wide = CenterNet(Narrow(), HEADS, small_heads=False)
+    assert wide.branches[0]["size"][0].weight.std() > 1e-2
 
 
 def test_activated_is_the_last_stack_with_activations() -> None:

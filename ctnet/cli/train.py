@@ -58,6 +58,13 @@ def train(
             min=0, max=1, help="Rate of the layers that place deformable convolutions' samples, in parts."
         ),
     ] = None,
+    small_heads: Annotated[
+        bool | None,
+        typer.Option(
+            "--small-heads/--wide-heads",
+            help="Start regression heads as the paper's backbones ask, or wider.",
+        ),
+    ] = None,
     ema: Annotated[
         float | None,
         typer.Option(min=0, max=0.99999, help="Decay of the weights' moving average; 0 for none."),
@@ -146,6 +153,7 @@ def train(
             warmup=warmup,
             clip_norm=clip_norm,
             offset_rate=offset_rate,
+            small_heads=small_heads,
             ema=ema,
             rotate=rotate,
         )

@@ -42,6 +42,7 @@ class Overrides:
     warmup: int | None = None
     clip_norm: float | None = None
     offset_rate: float | None = None
+    small_heads: bool | None = None
     ema: float | None = None
     rotate: float | None = None
 

@@ -98,7 +98,7 @@ class Trainer:
         self.position = Position()
         recipe = config.recipe
         torch.manual_seed(config.seed)
-        self.model = create_model(task, config.backbone, config.pretrained)
+        self.model = create_model(task, config.backbone, config.pretrained, recipe.small_heads)
         # A run that continues has weights of its own, and may outlive the checkpoint it started from.
         start = None if run.last.is_file() else config.init
         self.started = start_from(self.model, start) if start else []
