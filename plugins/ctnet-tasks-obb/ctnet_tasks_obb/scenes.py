@@ -36,7 +36,7 @@ _SHIFT = 6  # OpenCV's points in 64ths of a pixel
 def draw_harbour(
     rng: np.random.Generator, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw one to eight objects that lie wholly inside the image; a later one may hide parts of earlier ones.
+    """Draw up to eight objects that lie wholly inside the image; a later one may hide parts of earlier ones.
 
     Args:
         rng: the only source of randomness.

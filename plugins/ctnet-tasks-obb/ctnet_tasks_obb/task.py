@@ -58,7 +58,7 @@ class Obb(Task):
     metrics = ("rotated", "rotated07")
     Options = Options
     example_categories = KINDS
-    demo_recipe = replace(DEMO, epochs=14)
+    demo_recipe = replace(DEMO, epochs=6)
     demo_scenes: ClassVar[Mapping[str, int]] = {"train": 600, "val": 100}
 
     def __init__(self, categories: Any, **options: Any) -> None:
