@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
@@ -200,17 +198,3 @@ def test_a_plugin_without_a_distribution(installed) -> None:
     installed(point)
     with pytest.raises(CtnetError, match="'orphan' of an unknown distribution"):
         load_plugin(GROUP, "orphan", "task")
-
-
-def test_the_core_names_no_other_task() -> None:
-    """Whoever adds a task adds nothing to ctnet: not one line of it names any but the built-in one."""
-    folder = Path(plugins.__file__).parent
-    others = re.compile(r"(?<![a-z])(pose|ddd|exdet|obb)(?![a-z])", re.IGNORECASE)
-    named = [
-        f"{path.relative_to(folder)}:{number}: {line.strip()}"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".pyc"
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
-        if others.search(line)
-    ]
-    assert named == []

@@ -97,7 +97,7 @@ def evaluate(
 
     * `ctnet eval best.pt --data DIR --resize keep --flip --multiscale --json`
 
-    * `ctnet eval runs/pose-resfpn18-1 -O snap=off`
+    * `ctnet eval RUN -O NAME=VALUE`
 
     * `ctnet eval --save results.json --save-maps maps.h5 --curves curves.json`
 
