@@ -37,9 +37,9 @@ NAMES = ("resdcn18", "resdcn101", "dla34", "hourglass104")
 HEADS = {"heatmap": Heatmap(80), "size": Regression(2), "offset": Regression(2)}
 KINDS = {
     DeformConv: "deformable: sampling, product",
-    WinogradConv2d: "convolutions (Winograd)",
-    nn.Conv2d: "convolutions (direct)",
-    nn.ConvTranspose2d: "up-convolutions",
+    WinogradConv2d: "Winograd",
+    nn.Conv2d: "convolutions, direct",
+    nn.ConvTranspose2d: "up-convolutions, direct",
     nn.BatchNorm2d: "batch norms",
     nn.MaxPool2d: "pooling",
 }

@@ -24,7 +24,7 @@ Pair = tuple[int, int]
 # parts: of so many elements that they stay in the cache until the product reads them, but no fewer than some
 # rows, since every product reads the whole kernel.
 _FORWARD_SAMPLES = 2**15
-_FORWARD_COLUMNS = 2**18
+_FORWARD_COLUMNS = 2**17
 _FEWEST_ROWS = 128
 # Elements of the column buffer in the backward pass; larger, since every block also sorts its indices.
 _BACKWARD_BLOCK = 2**21
@@ -207,6 +207,7 @@ def _convolve(
     sampler = _Sampler(shifts, factors, grid)
     out = table.new_empty(len(shifts), len(kernel))
     step = max(_FEWEST_ROWS, _FORWARD_COLUMNS // kernel.shape[1])
+    starts = torch.arange(0, 4 * step * grid.taps + 1, 4, dtype=torch.int32, device=table.device)
     with torch.autocast(table.device.type, enabled=False):
         for block in _blocks(len(shifts), grid.taps, _FORWARD_SAMPLES):
             samples = sampler.locate(block)
@@ -214,15 +215,21 @@ def _convolve(
             rows = out[block]
             for start in range(0, len(rows), step):
                 part = slice(start * grid.taps, (start + step) * grid.taps)
-                columns = F.embedding_bag(
-                    samples.corners[part], table, per_sample_weights=weights[part], mode="sum"
-                )
+                columns = _gather_sums(table, samples.corners[part], weights[part], starts)
                 columns = columns.view(-1, kernel.shape[1])
                 if bias is None:
                     torch.mm(columns, kernel.t(), out=rows[start : start + step])
                 else:
                     torch.addmm(bias, columns, kernel.t(), out=rows[start : start + step])
     return out
+
+
+def _gather_sums(table: Tensor, rows: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
+    """Weighted sums of four rows of the table each, (n, C). ``F.embedding_bag`` takes longer to start."""
+    sums: Tensor = torch.embedding_bag(
+        table, rows.view(-1), starts[: len(rows) + 1], False, 0, False, weights.view(-1), True
+    )[0]
+    return sums
 
 
 def _convolve_backward(

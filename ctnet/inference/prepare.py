@@ -15,11 +15,12 @@ from torch.overrides import TorchFunctionMode
 from ctnet.backbones.deform_conv import DeformConv
 from ctnet.device import has_bf16
 from ctnet.errors import CtnetError
-from ctnet.inference.winograd import WinogradConv2d, fits_winograd
+from ctnet.inference.winograd import WinogradConv2d, winograd_kind
 from ctnet.model import CenterNet
 
-# Input times output channels; in narrower layers the transforms cost more than the products that they save.
-_WINOGRAD_WIDTHS = 128 * 128
+# In narrower layers the transforms cost more than the products that they save.
+_FEWEST_INPUTS = {"3x3": 64, "up": 128}
+_FEWEST_OUTPUTS = 16
 
 
 def prepare_for_inference(
@@ -29,8 +30,8 @@ def prepare_for_inference(
 
     Batch norms are folded into the convolutions before them (plain, transposed, deformable), parameters are
     laid out channels-last, and images are brought into that layout and type on their way in. On a CPU, in
-    float32, wide 3x3 convolutions become ``WinogradConv2d``. Whatever does not fit, in backbones of others
-    say, stays as it is.
+    float32, wide 3x3 convolutions and up-convolutions become ``WinogradConv2d``, the heads' together with
+    what follows. Whatever does not fit, in backbones of others say, stays as it is.
 
     Args:
         model: the network; it stays untouched.
@@ -53,14 +54,30 @@ def prepare_for_inference(
     if compile:
         prepared.compile()
     elif device.type == "cpu" and next(prepared.parameters()).dtype == torch.float32:
-        for module in list(prepared.modules()):
-            if isinstance(module, nn.Conv2d) and fits_winograd(module) and _is_wide(module):
-                _replace(prepared, module, WinogradConv2d(module))
+        _use_winograd(prepared)
     return prepared
 
 
-def _is_wide(convolution: nn.Conv2d) -> bool:
-    return convolution.in_channels * convolution.out_channels >= _WINOGRAD_WIDTHS
+def _use_winograd(model: CenterNet) -> None:
+    for branches in model.branches:
+        assert isinstance(branches, nn.ModuleDict)
+        for name, branch in branches.items():
+            match list(branch.children()):
+                case [nn.Conv2d() as convolution, nn.ReLU(), nn.Conv2d() as tail] if _is_wide(convolution):
+                    branches[name] = WinogradConv2d(convolution, tail)
+    done = {module.convolution for module in model.modules() if isinstance(module, WinogradConv2d)}
+    for module in list(model.modules()):
+        if _is_wide(module) and module not in done:
+            assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
+            _replace(model, module, WinogradConv2d(module))
+
+
+def _is_wide(module: Any) -> bool:
+    kind = winograd_kind(module)
+    if kind is None:
+        return False
+    wide: bool = module.in_channels >= _FEWEST_INPUTS[kind] and module.out_channels >= _FEWEST_OUTPUTS
+    return wide
 
 
 def _copied(model: CenterNet) -> CenterNet:

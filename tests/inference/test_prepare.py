@@ -109,7 +109,22 @@ def test_works_on_larger_images_than_the_trial(resdcn: CenterNet) -> None:
     prepared = prepare_for_inference(resdcn)
     assert count(prepared, WinogradConv2d) > 0
     assert_same_maps(resdcn, prepared, pictures(224, batch=2))
-    assert any(m._constants is not None for m in prepared.modules() if isinstance(m, WinogradConv2d))
+    used = [m for m in prepared.modules() if isinstance(m, WinogradConv2d) and m._constants is not None]
+    assert {m.kind for m in used} == {"3x3", "up"}
+    assert any(m.tail is not None for m in used)
+    assert_same_maps(resdcn, copy.deepcopy(prepared), pictures(160))
+
+
+def test_wide_layers_keep_their_weights_in_sight() -> None:
+    """A backbone may read them; and it may take its own Sequential to pieces."""
+    layers = nn.Sequential(nn.Conv2d(8, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
+    model = own(
+        lambda net, x: net.layers[2](net.layers[1](net.layers[0](x)))[:, :8] + net.layers[2].weight.mean(),
+        layers=layers,
+    )
+    prepared = prepare_for_inference(model)
+    assert isinstance(prepared.backbone.layers[2], WinogradConv2d)  # type: ignore[index]
+    assert_same_maps(model, prepared, pictures(64), 1e-5)
 
 
 def test_maps_come_channels_last_and_without_gradient(resdcn: CenterNet) -> None:

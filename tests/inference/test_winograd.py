@@ -2,72 +2,116 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from ctnet.inference import winograd
-from ctnet.inference.winograd import WinogradConv2d, fits_winograd
+from ctnet.inference.winograd import Kind, Layer, WinogradConv2d, winograd_kind
 
 
-def make_layer(in_channels: int, out_channels: int, bias: bool = True) -> nn.Conv2d:
+def make_layer(kind: Kind, in_channels: int, out_channels: int, bias: bool = True) -> Layer:
     torch.manual_seed(1)
+    if kind == "up":
+        return nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=bias)
     return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
 
 
+@pytest.mark.parametrize("kind", ["3x3", "up"])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (5, 3, 7, 9), (2, 4, 40, 21), (1, 5, 3, 300), (40, 2, 8, 8), (3, 8, 17, 16)]
+)
+@torch.no_grad()
+def test_equals_the_convolution(kind: Kind, shape: tuple[int, ...]) -> None:
+    assert_equal(make_layer(kind, shape[1], 5), torch.randn(shape))
+
+
 @given(
+    kind=st.sampled_from(["3x3", "up"]),
     batch=st.integers(1, 5),
     height=st.integers(1, 40),
     width=st.integers(1, 40),
-    in_channels=st.integers(1, 5),
-    out_channels=st.integers(1, 5),
+    channels=st.integers(1, 5),
+    outputs=st.integers(1, 9),
     bias=st.booleans(),
 )
 @settings(max_examples=40, deadline=None)
-def test_equals_the_convolution(
-    batch: int, height: int, width: int, in_channels: int, out_channels: int, bias: bool
-) -> None:
-    convolution = make_layer(in_channels, out_channels, bias)
-    x = torch.randn(batch, in_channels, height, width)
-    with torch.no_grad():
-        out = WinogradConv2d(convolution)._winograd(x)
-        torch.testing.assert_close(out, convolution(x), rtol=0, atol=2e-5)
-    assert out.is_contiguous(memory_format=torch.channels_last)
-
-
 @torch.no_grad()
-def test_rounding_errors_stay_small() -> None:
-    convolution = make_layer(256, 128)
+def test_equals_the_convolution_at_any_size(
+    kind: Kind, batch: int, height: int, width: int, channels: int, outputs: int, bias: bool
+) -> None:
+    assert_equal(make_layer(kind, channels, outputs, bias), torch.randn(batch, channels, height, width))
+
+
+def assert_equal(convolution: Layer, x: Tensor) -> None:
+    for layout in (torch.contiguous_format, torch.channels_last):
+        out = WinogradConv2d(convolution)._winograd(x.contiguous(memory_format=layout))
+        torch.testing.assert_close(out, convolution(x), rtol=0, atol=2e-5)
+        assert out.permute(0, 2, 3, 1).stride(-1) == 1
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_tail(bias: bool) -> None:
+    """A head: what is between its convolutions has a number of channels that is filled up."""
+    convolution, tail = make_layer("3x3", 6, 10, bias), nn.Conv2d(10, 3, 1, bias=bias)
+    layer = WinogradConv2d(convolution, tail)
+    for side, batch in ((4, 1), (30, 2)):
+        x = torch.randn(batch, 6, side, side)
+        torch.testing.assert_close(layer(x), tail(convolution(x).relu()), rtol=0, atol=2e-5)
+    assert layer._constants is not None
+
+
+@pytest.mark.parametrize("kind", ["3x3", "up"])
+@torch.no_grad()
+def test_rounding_errors_stay_small(kind: Kind) -> None:
+    convolution = make_layer(kind, 256, 128)
     x = torch.randn(2, 256, 32, 32)
-    exact = nn.functional.conv2d(
-        x.double(), convolution.weight.double(), convolution.bias.double(), padding=1
-    )
+    exact = copy.deepcopy(convolution).double()(x.double())
     layer = WinogradConv2d(convolution)
     error = (layer(x) - exact).abs().max()
     assert layer._constants is not None
-    assert error < 1e-5
+    assert error < 2e-5 * exact.abs().max()
 
 
-def test_bands_cover_every_tile_once() -> None:
-    for batch, rows, columns in [(1, 32, 32), (5, 3, 7), (3, 1, 1), (200, 2, 1), (2, 5, 300)]:
-        seen = torch.zeros(batch, rows, columns)
-        for images, band in winograd._bands(batch, rows, columns):
-            seen[images, band] += 1
-            assert seen[images, band].numel() <= max(winograd._BAND, columns)
-        assert (seen == 1).all()
+@pytest.mark.parametrize("kind", ["3x3", "up"])
+def test_strips_cover_every_pixel_once(kind: Kind) -> None:
+    scale = 2 if kind == "up" else 1
+    for batch, height, width in [(1, 128, 128), (5, 11, 27), (3, 1, 1), (200, 8, 4), (2, 17, 1200)]:
+        read, written = torch.zeros(batch * height * width), torch.zeros(batch * height * width * scale**2)
+        for reads, writes, (images, above, rows, _, own) in winograd._strips(kind, batch, height, width):
+            read[reads] += 1
+            written[writes] += 1
+            assert above in (0, 1)
+            assert images * -(-own // 4) * -(-width // 4) <= max(winograd._STRIP, -(-width // 4))
+            assert len(read[reads]) == images * rows * width
+        assert read.min() == 1
+        assert (written == 1).all()
 
 
-@pytest.mark.parametrize("case", ["small map", "gradient", "autocast", "float64"])
+@torch.inference_mode()
+def test_copies_after_use() -> None:
+    layer, x = WinogradConv2d(make_layer("3x3", 8, 8)), torch.randn(1, 8, 20, 20)
+    out = layer(x)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(twin(x), out)
+
+
+@pytest.mark.parametrize("case", ["small map", "gradient", "autocast", "float64", "other device"])
 def test_takes_the_direct_way(case: str) -> None:
-    layer = WinogradConv2d(make_layer(4, 4))
+    layer = WinogradConv2d(make_layer("3x3", 4, 4))
     side = 8 if case == "small map" else 40
     x = torch.randn(1, 4, side, side, requires_grad=case == "gradient")
     if case == "float64":
         layer, x = layer.double(), x.double()
+    if case == "other device":
+        layer, x = layer.to("meta"), x.to("meta")
     with torch.set_grad_enabled(case == "gradient"), torch.autocast("cpu", enabled=case == "autocast"):
         out = layer(x)
     assert layer._constants is None
@@ -79,6 +123,16 @@ def test_takes_the_direct_way(case: str) -> None:
 )
 def test_refuses_other_convolutions(change: dict[str, Any]) -> None:
     convolution = nn.Conv2d(4, 4, **{"kernel_size": 3, "padding": 1, **change})
-    assert not fits_winograd(convolution)
-    with pytest.raises(ValueError, match="no plain 3x3 convolution"):
+    assert winograd_kind(convolution) is None
+    with pytest.raises(ValueError, match="no 3x3 convolution with padding 1"):
+        WinogradConv2d(convolution)
+
+
+@pytest.mark.parametrize(
+    "change", [{"kernel_size": 3}, {"stride": 1}, {"padding": 0}, {"groups": 2}, {"output_padding": 1}]
+)
+def test_refuses_other_up_convolutions(change: dict[str, Any]) -> None:
+    convolution = nn.ConvTranspose2d(4, 4, **{"kernel_size": 4, "stride": 2, "padding": 1, **change})
+    assert winograd_kind(convolution) is None
+    with pytest.raises(ValueError, match="nor one that doubles a map"):
         WinogradConv2d(convolution)
