@@ -13,7 +13,7 @@ from ctnet.tasks.ctdet import box_radius
 
 
 def encode_poses(
-    instances: Instances, grid: Grid, radius: Literal["official", "corrected"], ignore_crowds: bool
+    instances: Instances, grid: Grid, radius: Literal["official", "corrected"], ignored: np.ndarray
 ) -> dict[str, Target]:
     """Targets of all heads of pose for one image.
 
@@ -25,15 +25,14 @@ def encode_poses(
         instances: with ``keypoints`` (N, J, 2) on the grid and ``visibility`` (N, J).
         grid: the output grid.
         radius: formula of the Gaussian radius.
-        ignore_crowds: crowd regions only soften the penalty around them.
+        ignored: (N,) bool, instances that only soften the penalty around them.
     """
     boxes = clip_boxes(instances.boxes, grid.width, grid.height)
     # A box that lies outside the crop, or shows only as a line, has no area left: it is no person here.
     visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    boxes, instances = boxes[visible], instances[visible]
+    boxes, instances, positive = boxes[visible], instances[visible], ~ignored[visible]
     radii = box_radius(boxes[:, 2:] - boxes[:, :2], radius)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    positive = ~instances.crowd if ignore_crowds else np.ones(len(instances), bool)
     return {
         "heatmap": Peaks.of(centre, radii, instances.labels, positive),
         **_person_targets(instances[positive], boxes[positive], grid),

@@ -31,8 +31,8 @@ FIGURES: tuple[dict[str, Any], ...] = (
 )
 
 _NAMES: list[str] = FIGURES[0]["keypoints"]
-_FIGURES = (1, 1, 2, 2, 3)  # drawn from by lot
-_LEAST_SEEN = 0.5  # of a figure's joints
+_FIGURES = (1, 1, 1, 1, 2, 2, 3)  # drawn from by lot
+_LEAST_SEEN = 0.6  # of a figure's joints
 _SUPERSAMPLING = 2
 _SKIN = np.array([[245, 208, 175], [224, 172, 130], [176, 120, 80], [105, 70, 48]], np.float64)
 
@@ -65,7 +65,7 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
 
     Sides can be told by the face: a figure that faces us has its left arm on the right of the picture. A
     joint behind something is labelled as hidden; a joint outside the picture, or of a face turned away, is
-    not labelled. A figure of which less than half of the joints can be seen is left out.
+    not labelled. A figure of which less than six tenths of the joints can be seen is left out.
 
     Args:
         rng: the only source of randomness; the same state gives the same scene.
@@ -78,7 +78,7 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     ground = cv2.GaussianBlur(draw_scene(rng, size).image, (0, 0), min(size) / 40)
     fine = (width * _SUPERSAMPLING, height * _SUPERSAMPLING)
     canvas = cv2.resize(ground, fine, interpolation=cv2.INTER_LINEAR)
-    board = _board(rng, fine) if rng.random() < 0.3 else np.zeros(fine[::-1], bool)
+    board = _board(rng, fine) if rng.random() < 0.25 else np.zeros(fine[::-1], bool)
     figures: list[_Figure] = []
     while not figures:
         candidates = [_place(rng, size, fine) for _ in range(int(rng.choice(_FIGURES)))]
@@ -101,8 +101,8 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
 
 def _place(rng: np.random.Generator, size: tuple[int, int], fine: tuple[int, int]) -> _Figure:
     """A figure in a random pose and place."""
-    height = rng.uniform(0.55, 0.95) * min(size)
-    faces_us = bool(rng.random() < 0.8)
+    height = rng.uniform(0.65, 0.95) * min(size)
+    faces_us = bool(rng.random() < 0.95)
     middle = rng.uniform([0.15, 0.42], [0.85, 0.58]) * size
     joints = {name: middle + height * point for name, point in _pose(rng, 1 if faces_us else -1).items()}
     mask = np.zeros(fine[::-1], np.uint8)
@@ -127,9 +127,9 @@ def _pose(rng: np.random.Generator, left: int) -> dict[str, np.ndarray]:
         joints[f"{name}_eye"] = head + _turned(side * 0.032, -0.015, lean)
         joints[f"{name}_ear"] = head + _turned(side * _HEAD, 0.0, lean)
         shoulder = chest + _turned(side * _SHOULDER, 0.0, lean)
-        arm = np.radians(rng.uniform(5, 150)) * side
+        arm = np.radians(rng.uniform(5, 130)) * side
         elbow = shoulder + _turned(0, _UPPER_ARM, -arm)
-        wrist = elbow + _turned(0, _FOREARM, -arm - np.radians(rng.uniform(-20, 110)) * side)
+        wrist = elbow + _turned(0, _FOREARM, -arm - np.radians(rng.uniform(-10, 100)) * side)
         socket = hip + _turned(side * _HIP, 0.0, lean)
         leg = np.radians(rng.uniform(-8, 40)) * side
         knee = socket + _turned(0, _THIGH, -leg)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 _PAPER = Recipe(epochs=320, batch_size=128, learning_rate=5e-4, drops=(270, 300))
 _DEMO = replace(
     DEMO,
-    epochs=18,
+    epochs=6,
     batch_size=8,
+    size=(96, 96),
     augmentation=Augmentation(scale=(0.9, 1.1), shift=0.05, colour=0.1, lighting=0),
 )
 _HOURGLASS = Recipe(epochs=150, batch_size=24, learning_rate=2.5e-4, drops=(130,))
@@ -49,6 +50,9 @@ class Options:
     radius: Literal["official", "corrected"] = option("official", "formula of the Gaussian radius")
     crowd: Literal["positive", "ignore"] = option(
         "positive", "crowd regions are persons, or only soften the penalty around them"
+    )
+    unlabelled: Literal["positive", "ignore"] = option(
+        "positive", "persons of whom no joint is labelled are found, or only soften the penalty around them"
     )
 
 
@@ -77,6 +81,8 @@ class Pose(Task):
     Options = Options
     example_categories = FIGURES
     demo_recipe = _DEMO
+    # New scenes teach more than seeing the same ones again.
+    demo_scenes: ClassVar[Mapping[str, int]] = {"train": 1200, "val": 100}
     # Joints of all kinds share one offset map: where two lie in one cell, a peak may be off within it.
     tolerances: ClassVar[Mapping[str, float]] = {"keypoints": 4.0}
 
@@ -156,7 +162,12 @@ class Pose(Task):
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         chosen: Options = self.options
-        return encode_poses(instances, grid, chosen.radius, ignore_crowds=chosen.crowd == "ignore")
+        ignored = np.zeros(len(instances), bool)
+        if chosen.crowd == "ignore":
+            ignored |= instances.crowd
+        if chosen.unlabelled == "ignore":
+            ignored |= (instances.visibility == UNLABELLED).all(axis=1)
+        return encode_poses(instances, grid, chosen.radius, ignored)
 
     # --- from maps to results
 

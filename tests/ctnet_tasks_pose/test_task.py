@@ -118,6 +118,14 @@ def test_crowds_are_persons_or_ignored():
     assert len(ignoring["joint_heatmap"]) == 5
 
 
+def test_persons_without_labelled_joints_may_be_ignored():
+    points = np.random.default_rng(0).uniform(5, 40, (2, 5, 2))
+    instances = birds(points, [[0] * 5, [2, 0, 0, 0, 1]])
+    targets = create_task("pose", FIVE, unlabelled="ignore").encode(instances, Grid(48, 48))
+    assert targets["heatmap"].positive.tolist() == [False, True]
+    assert len(targets["size"]) == len(targets["joints"]) == 1
+
+
 def test_joints_outside_the_grid_count_as_not_labelled():
     task = create_task("pose", FIVE)
     points = np.array([[[-0.5, 5], [5, -0.5], [48, 5], [5, 48], [47.9, 47.9]]])
