@@ -47,7 +47,7 @@ def test_ctrl_c_is_exit_code_130(ctnet, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ctdett"], "there is no task called 'ctdett'; did you mean ctdet?"),
+        (["ctdett"], "there is no task called 'ctdett'; did you mean ctdet"),
         (["--device", "tpu"], "device 'tpu' cannot be used here"),
     ],
 )
