@@ -22,7 +22,7 @@ def scenes(tmp_path_factory) -> Dataset:
     """Twelve scenes of figures of many sizes."""
     folder = tmp_path_factory.mktemp("figures")
     task = create_task("pose", FIGURES)
-    write_dataset(task, folder, {"val": 12}, size=(256, 192), prefix=task.annotation_prefix)
+    write_dataset(task, folder, {"val": 12}, size=(192, 144), prefix=task.annotation_prefix)
     return Dataset.open(folder, "val", task)
 
 
