@@ -44,7 +44,10 @@ class Head:
         return raw
 
     def loss(self, raw: Tensor, target: Target) -> Tensor:
-        """Scalar loss of the raw map (B, C, H, W); finite under autocast and without any object."""
+        """Scalar loss of the raw map (B, C, H, W); finite under autocast and without any object.
+
+        Of a target of ``Samples`` it reads the map at their cells alone: training computes no others.
+        """
         raise TypeError(f"{type(self).__name__} must define loss(raw, target)")
 
     def mirror(self, activated: Tensor) -> Tensor | None:

@@ -6,11 +6,16 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ctnet.backbones import Backbone, create_backbone
 from ctnet.errors import CtnetError
 from ctnet.heads import Head, Heatmap
+from ctnet.targets import Samples, Target
 from ctnet.task import Task
+
+#: Up to this share of the cells is read one by one; beyond, the whole map is as quick.
+_FEW = 1 / 4
 
 
 class CenterNet(nn.Module):
@@ -48,6 +53,25 @@ class CenterNet(nn.Module):
             {name: branch(feature) for name, branch in branches.items()}  # type: ignore[operator]
             for feature, branches in zip(features, self.branches, strict=True)
         ]
+
+    def losses(self, images: Tensor, targets: Mapping[str, Target]) -> dict[str, Tensor]:
+        """Unweighted loss of each head, averaged over stacks (intermediate supervision).
+
+        A head that is taught at single cells is computed at those alone, which gives the same loss and
+        gradients: of the paper's three branches, each a third of them, training does little more than one.
+
+        Args:
+            images: as for ``forward``.
+            targets: those of every head, joined over the batch, on the images' device.
+
+        Source: the released code divides each term by the number of stacks.
+        """
+        terms: dict[str, list[Tensor]] = {name: [] for name in self.heads}
+        for feature, branches in zip(self.backbone(images), self.branches, strict=True):
+            for name, head in self.heads.items():
+                raw = _map_to_learn(branches[name], feature, targets[name])  # type: ignore[index]
+                terms[name].append(head.loss(raw, targets[name]))
+        return {name: torch.stack(values).mean() for name, values in terms.items()}
 
     def activated(self, images: Tensor) -> dict[str, Tensor]:
         """The last stack's maps with each head's activation: what ``Task.decode`` reads."""
@@ -91,6 +115,43 @@ def check_input_size(size: tuple[int, int], divisor: int, backbone: str) -> None
             f"size {width}x{height} does not fit {backbone}: sides must be multiples of {divisor}; "
             f"the next size that fits is {fit_width}x{fit_height}"
         )
+
+
+def _map_to_learn(branch: nn.Module, features: Tensor, target: Target) -> Tensor:
+    """The raw map (B, C, H, W) of a branch; where few cells are taught, 0 at all others."""
+    batch, _, height, width = features.shape
+    cells = batch * height * width
+    if not isinstance(target, Samples) or len(target) > _FEW * cells:
+        return branch(features)  # type: ignore[no-any-return]
+    values = _at_cells(branch, features, target)
+    cell = (target.batch * height + target.y) * width + target.x
+    # Of samples that share a cell one alone fills it: the map's gradient there is the sum of all of theirs.
+    order = torch.arange(len(cell), device=cell.device)
+    filler = torch.full((cells,), len(cell), device=cell.device).scatter_reduce(0, cell, order, "amin")
+    values = values * (filler[cell] == order)[:, None]
+    flat = values.new_zeros(cells, values.shape[1]).index_add(0, cell, values)
+    return flat.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _at_cells(branch: nn.Module, features: Tensor, target: Samples) -> Tensor:
+    """What ``_branch`` says at the target's cells alone: (M, C)."""
+    assert isinstance(branch, nn.Sequential)
+    first, last = branch[0], branch[2]
+    assert isinstance(first, nn.Conv2d)
+    assert isinstance(last, nn.Conv2d)
+    depth, height, width = features.shape[1:]
+    step = torch.arange(-1, 2, device=features.device)
+    y = (target.y[:, None] + step)[:, :, None]
+    x = (target.x[:, None] + step)[:, None, :]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    row = (target.batch[:, None, None] * height + y) * width + x
+    # index_select, because its gradient adds up in a fixed order (see Samples.gather).
+    patches = features.permute(0, 2, 3, 1).reshape(-1, depth).index_select(0, row.flatten())
+    patches = (patches * inside.flatten()[:, None]).view(len(target), 9 * depth)
+    weight = first.weight.permute(0, 2, 3, 1).flatten(1)
+    hidden = functional.linear(patches, weight, first.bias).relu()
+    return functional.linear(hidden, last.weight.flatten(1), last.bias)
 
 
 def _branch(backbone: Backbone, head: Head, std: float | None) -> nn.Sequential:

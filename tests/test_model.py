@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from ctnet.backbones import Backbone
 from ctnet.errors import CtnetError
 from ctnet.heads import Heatmap, Regression
 from ctnet.model import CenterNet, check_input_size, create_model
+from ctnet.targets import Peaks, Samples, Target
 from ctnet.task import create_task
 
 
@@ -69,6 +71,62 @@ def test_head_std_is_for_regression_alone() -> None:
     assert model.branches[0]["heatmap"][0].weight.std() > 1e-2
     wide = CenterNet(Narrow(), HEADS, small_heads=False)
     assert wide.branches[0]["size"][0].weight.std() > 1e-2
+
+
+def random_samples(count: int, batch: int, height: int, width: int) -> Samples:
+    """At any cells, often at the border and several in one cell."""
+    generator = torch.Generator().manual_seed(count)
+    image, y, x = (torch.randint(0, n, (count,), generator=generator) for n in (batch, height, width))
+    value = torch.randn(count, 2, generator=generator)
+    weight = torch.randint(0, 2, (count, 2), generator=generator).float()
+    return Samples(image.sort().values, x, y, value, weight)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 60, 72, 300])
+def test_losses_are_those_of_the_whole_maps(count: int) -> None:
+    """What is taught at few of the 288 cells (a quarter, at most) is computed at those alone."""
+    batch, height, width = 6, 8, 6
+    model = CenterNet(TwoStacks(), HEADS)
+    images = torch.rand(batch, 3, 4 * height, 4 * width)
+    peaks = Peaks.of(np.array([[2.5, 3.0]]), np.array([1]), np.array([2]))
+    targets: dict[str, Target] = {
+        "heatmap": peaks,
+        "size": random_samples(count, batch, height, width),
+    }
+    whole = {
+        name: torch.stack([head.loss(maps[name], targets[name]) for maps in model(images)]).mean()
+        for name, head in HEADS.items()
+    }
+    found = model.losses(images, targets)
+    torch.testing.assert_close(found, whole)
+    parameters = list(model.parameters())
+    for one, other in zip(
+        torch.autograd.grad(sum(found.values()), parameters),  # type: ignore[arg-type]
+        torch.autograd.grad(sum(whole.values()), parameters),  # type: ignore[arg-type]
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_branch_is_computed_at_few_cells_only() -> None:
+    model = CenterNet(TwoStacks(), HEADS)
+    seen: list[torch.Size] = []
+    model.branches[0]["size"].register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    peaks = Peaks.of(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
+    for count in (3, 60):
+        model.losses(torch.rand(2, 3, 32, 24), {"heatmap": peaks, "size": random_samples(count, 2, 8, 6)})
+    assert seen == [(2, 2, 8, 6)]  # the few of the first call did not need the whole map
+
+
+def test_losses_under_autocast_are_finite() -> None:
+    model = CenterNet(TwoStacks(), HEADS)
+    peaks = Peaks.of(np.array([[2.5, 3.0]]), np.array([1]), np.array([2]))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model.losses(
+            torch.rand(2, 3, 32, 24), {"heatmap": peaks, "size": random_samples(9, 2, 8, 6)}
+        )
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
 
 
 def test_activated_is_the_last_stack_with_activations() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ctnet.backbones.deform_conv import DeformConv
+from ctnet.backbones.trainable_winograd import TrainableWinograd
 from ctnet.device import has_bf16
 from ctnet.errors import CtnetError
 from ctnet.inference.winograd import WinogradConv2d, winograd_kind
@@ -129,7 +130,7 @@ class _Trial(TorchFunctionMode):
         hooks = [
             module.register_forward_hook(self._note)
             for module in model.modules()
-            if type(module) in (nn.Conv2d, nn.ConvTranspose2d, DeformConv, nn.BatchNorm2d)
+            if type(module) in (nn.Conv2d, TrainableWinograd, nn.ConvTranspose2d, DeformConv, nn.BatchNorm2d)
         ]
         try:
             with self:

@@ -51,7 +51,7 @@ def loss_takes_an_empty_image(probe: Probe) -> None:
 
 @task_check("Head.loss, Samples")
 def loss_touches_samples_only(probe: Probe) -> None:
-    """A loss of Samples has no gradient outside their cells and the channels that count there."""
+    """A loss of Samples reads the map at their cells alone, and only the channels that count there."""
     empty = probe.task.encode(probe.on_grid(probe.scenes(1)[0].instances[:0]), probe.grid)
     for name, head, target in _batch(probe):
         if not isinstance(target, Samples):
@@ -59,7 +59,16 @@ def loss_touches_samples_only(probe: Probe) -> None:
         joined = collate_targets([probe.targets(0)[name], empty[name], probe.targets(1)[name]])
         assert isinstance(joined, Samples)
         raw = _noise(probe, head).detach().requires_grad_()
-        head.loss(raw, joined).backward()  # type: ignore[no-untyped-call]
+        loss = head.loss(raw, joined)
+        loss.backward()  # type: ignore[no-untyped-call]
+        bare = torch.zeros_like(raw)
+        bare[joined.batch, :, joined.y, joined.x] = raw.detach()[joined.batch, :, joined.y, joined.x]
+        alone = head.loss(bare, joined)
+        require(
+            torch.allclose(alone, loss, rtol=1e-5, atol=0),
+            f"head {name!r}: the loss is {loss.item():.6g}, but {alone.item():.6g} where other cells are 0; "
+            "training computes no others",
+        )
         touched = torch.zeros_like(raw, dtype=torch.bool)
         rows, channels = (joined.weight > 0).nonzero(as_tuple=True)
         touched[joined.batch[rows], channels, joined.y[rows], joined.x[rows]] = True

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ctnet import checkpoint
+from ctnet.backbones.trainable_winograd import use_winograd
 from ctnet.checkpoint import Description
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet, default_workers
@@ -103,6 +104,8 @@ class Trainer:
         start = None if run.last.is_file() else config.init
         self.started = start_from(self.model, start) if start else []
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
+        if device.type == "cpu":
+            use_winograd(self.model)
         self.description = Description.of(task, config.backbone, recipe.size, self.model.backbone.stride)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
@@ -167,8 +170,7 @@ class Trainer:
         on_device = batch.to(self.device)
         images = normalise(on_device.images, self.description.mean, self.description.std)
         with autocast(self.device, self.amp):
-            stacks = self.model(images)
-            losses = head_losses(self.model.heads, stacks, on_device.targets)
+            losses = self.model.losses(images, on_device.targets)
         total = torch.stack([losses[name] * head.weight for name, head in self.model.heads.items()]).sum()
         # The one wait for the device in a step: every term and the total in a single copy.
         values = torch.stack([total, *losses.values()]).detach().tolist()
@@ -312,19 +314,6 @@ class Trainer:
             f"the loss is not finite in epoch {self.position.epoch + 1}, batch {self.position.batch + 1} "
             f"({terms}); its images: {names}{kept}; lower --lr, or check these images with `ctnet data check`"
         )
-
-
-def head_losses(
-    heads: Mapping[str, Any], stacks: list[dict[str, Tensor]], targets: Mapping[str, Any]
-) -> dict[str, Tensor]:
-    """Unweighted loss of each head, averaged over stacks (intermediate supervision).
-
-    Source: the released code divides each term by the number of stacks.
-    """
-    return {
-        name: torch.stack([head.loss(raw[name], targets[name]) for raw in stacks]).mean()
-        for name, head in heads.items()
-    }
 
 
 @contextmanager

@@ -383,6 +383,17 @@ class PullsEverywhere(WithHead):
     changed = ("offset", head(loss=_pulls_everywhere))
 
 
+def _looks_everywhere(self: Any, raw: Tensor, target: Any) -> Tensor:
+    return Regression(2).loss(raw, target) / (1 + raw.detach().square().mean())
+
+
+@caught_by("loss_touches_samples_only")
+class LooksEverywhere(WithHead):
+    """a loss depends on the map where there is no object, though it has no gradient there"""
+
+    changed = ("offset", head(loss=_looks_everywhere))
+
+
 @caught_by("loss_is_lower_for_painted_maps")
 class WrongWay(WithHead):
     """a loss rewards errors"""
