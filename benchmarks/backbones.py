@@ -5,10 +5,7 @@
 Forward: one image, detection heads for 80 categories, milliseconds (median). "plain" is the same network with
 torchvision's deformable convolution, eager, contiguous, its batch norms not folded; "ours" is
 ``prepare_for_inference``, in float32 and in bfloat16 where the CPU has it. All take turns within one run. The
-difference is the largest of any raw map, over that map's largest value.
-
-Training: one step (forward, loss, backward, Adam) of dla34 on 4 images at half the size; "ours" has our
-operator and channels-last, in float32 and under bfloat16 autocast.
+difference is the largest of any raw map, over that map's largest value. Training: benchmarks/training.py.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from timing import alternate, machine
 from torch import Tensor, nn
 
 from ctnet.backbones.deform_conv import DeformConv
-from ctnet.device import autocast, has_bf16
+from ctnet.device import has_bf16
 from ctnet.heads import Heatmap, Regression
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.winograd import WinogradConv2d
@@ -123,42 +120,6 @@ def shares(model: CenterNet, images: Tensor, repeats: int, clock: Callable[[], f
     return {kind: value / seconds.total() for kind, value in seconds.most_common()}
 
 
-def measure_training(size: int, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
-    model = network("dla34").train()
-    images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(2))
-    bfloat16 = torch.bfloat16 if has_bf16(torch.device("cpu")) else None
-    kinds: list[tuple[str, CenterNet, torch.memory_format, torch.dtype | None]] = [
-        ("plain", plain(model), torch.contiguous_format, None),
-        ("ours", copy.deepcopy(model), torch.channels_last, None),
-    ]
-    if bfloat16 is not None:
-        kinds.append(("ours, bfloat16", copy.deepcopy(model), torch.channels_last, bfloat16))
-    steps = {kind: training_step(net, images, layout, amp) for kind, net, layout, amp in kinds}
-    losses = {kind: step() for kind, step in steps.items()}
-    assert abs(losses["ours"] / losses["plain"] - 1) < 1e-3, f"the first losses differ: {losses}"
-    return {"milliseconds": alternate(steps, repeats, clock), "loss": losses}
-
-
-def training_step(
-    model: CenterNet, images: Tensor, layout: torch.memory_format, amp: torch.dtype | None
-) -> Callable[[], float]:
-    model = model.to(memory_format=layout)  # type: ignore[call-overload]
-    batch = images.contiguous(memory_format=layout)
-    optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=1e-5)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        with autocast(torch.device("cpu"), amp):
-            maps = model(batch)[-1]
-        # Any loss that reads all maps will do; the real ones cost little.
-        loss = torch.stack([values.float().square().mean() for values in maps.values()]).sum()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
-
-
 def print_row(threads: int, what: str, measured: dict[str, Any], file: Any) -> None:
     times = measured["milliseconds"]
     text = f"{threads:>7}  {what:<34}{times['plain']:>9.0f}"
@@ -201,12 +162,6 @@ def main() -> None:
             print_row(threads, what, measured, table)
             where = ", ".join(f"{kind} {share:.0%}" for kind, share in measured["share"].items())
             print(f"         ours is spent on: {where}", file=table, flush=True)
-            rows.append({"threads": threads, "what": what, **measured})
-        if "dla34" in options.backbones:
-            half = options.size // 2
-            measured = measure_training(half, options.repeats, clock)
-            what = f"dla34, training step, 4x3x{half}x{half}"
-            print_row(threads, what, measured, table)
             rows.append({"threads": threads, "what": what, **measured})
     if options.json:
         json.dump({"machine": machine(), "unit": "ms, median", "rows": rows}, sys.stdout, indent=2)

@@ -1,0 +1,148 @@
+"""A training step on the CPU: ctnet's way against the plain one.
+
+    python benchmarks/training.py [--backbones resfpn18 ...] [--tasks ctdet ...] [--threads 1 2] [--repeats 5]
+
+Forward, losses, backward and AdamW on 16 (dla34: 4) of the task's own scenes, milliseconds (median). The
+alternatives, each of which adds to the one before:
+
+- "plain": every map whole, torchvision's deformable convolution, contiguous;
+- "operator": ctnet's deformable convolution, channels-last;
+- "cells": what is learnt at single cells is computed at those alone;
+- "ours": wide 3x3 convolutions in Winograd's domain, as the trainer does on a CPU in float32;
+- "bfloat16": autocast instead of the latter, where the CPU has such instructions.
+
+All take turns within one run, and their first losses must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from timing import alternate, machine
+from torch import Tensor
+
+from ctnet.backbones.deform_conv import DeformConv
+from ctnet.backbones.trainable_winograd import use_winograd
+from ctnet.data.geometry import Affine, move
+from ctnet.device import autocast, has_bf16
+from ctnet.model import CenterNet, create_model
+from ctnet.targets import Grid, Target, collate_targets
+from ctnet.task import Task, create_task, load_task_class
+
+Losses = Callable[[CenterNet, Tensor, Mapping[str, Target]], dict[str, Tensor]]
+
+
+def scenes(task: Task, count: int, side: int, stride: int) -> tuple[Tensor, dict[str, Target]]:
+    """Images (B, 3, H, W) and the joined targets of the task's own scenes."""
+    images, targets = [], []
+    for seed in range(count):
+        sample = task.example(np.random.default_rng(seed), (side, side))
+        on_grid = move(sample.instances, Affine.scaling(1 / stride), task.point_fields)
+        targets.append(task.encode(on_grid, Grid(side // stride, side // stride)))
+        images.append(torch.from_numpy(sample.image).permute(2, 0, 1).float() / 255 - 0.5)
+    joined = {name: collate_targets([target[name] for target in targets]) for name in task.heads}
+    return torch.stack(images), joined
+
+
+def whole_maps(model: CenterNet, images: Tensor, targets: Mapping[str, Target]) -> dict[str, Tensor]:
+    """As ``CenterNet.losses``, from every head's whole map."""
+    stacks = model(images)
+    return {
+        name: torch.stack([head.loss(maps[name], targets[name]) for maps in stacks]).mean()
+        for name, head in model.heads.items()
+    }
+
+
+def step_of(
+    model: CenterNet,
+    images: Tensor,
+    targets: Mapping[str, Target],
+    losses: Losses,
+    layout: torch.memory_format,
+    amp: torch.dtype | None,
+) -> Callable[[], float]:
+    model = model.to(memory_format=layout)  # type: ignore[call-overload]
+    images = images.contiguous(memory_format=layout)
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        with autocast(torch.device("cpu"), amp):
+            terms = losses(model, images, targets)
+        total = torch.stack([terms[name] * head.weight for name, head in model.heads.items()]).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return total.item()
+
+    return step
+
+
+def measure(task: Task, backbone: str, side: int, repeats: int) -> dict[str, float]:
+    torch.manual_seed(0)
+    model = create_model(task, backbone, small_heads=False).train()
+    images, targets = scenes(task, 4 if backbone == "dla34" else 16, side, model.backbone.stride)
+    plain, quick = copy.deepcopy(model), copy.deepcopy(model)
+    for module in plain.modules():
+        if isinstance(module, DeformConv):
+            module.path = "torchvision"
+    use_winograd(quick)
+    contiguous, last = torch.contiguous_format, torch.channels_last
+    steps = {
+        "plain": step_of(plain, images, targets, whole_maps, contiguous, None),
+        "operator": step_of(copy.deepcopy(model), images, targets, whole_maps, last, None),
+        "cells": step_of(copy.deepcopy(model), images, targets, CenterNet.losses, last, None),
+        "ours": step_of(quick, images, targets, CenterNet.losses, last, None),
+    }
+    if has_bf16(torch.device("cpu")):
+        steps["bfloat16"] = step_of(
+            copy.deepcopy(model), images, targets, CenterNet.losses, last, torch.bfloat16
+        )
+    first = {kind: step() for kind, step in steps.items() if kind != "bfloat16"}
+    assert all(abs(loss / first["plain"] - 1) < 1e-3 for loss in first.values()), f"losses differ: {first}"
+    return alternate(steps, repeats)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--backbones", nargs="+", default=["resfpn18", "resdcn18", "dla34"])
+    parser.add_argument("--tasks", nargs="+", default=["ctdet"])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON document on stdout, the table on stderr"
+    )
+    options = parser.parse_args()
+    table = sys.stderr if options.json else sys.stdout
+    rows = []
+    started = time.perf_counter()
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        print(machine(), file=table)
+        for name in options.tasks:
+            task = create_task(name, load_task_class(name).example_categories)
+            for backbone in options.backbones:
+                times = measure(task, backbone, options.size, options.repeats)
+                text = "".join(
+                    f"   {kind} {ms:.0f}" + (f" ({times['plain'] / ms:.2f}x)" if kind != "plain" else "")
+                    for kind, ms in times.items()
+                )
+                print(f"{name} {backbone}, {threads} threads, ms:{text}", file=table, flush=True)
+                rows.append({"task": name, "backbone": backbone, "threads": threads, "milliseconds": times})
+    print(f"{time.perf_counter() - started:.0f} s in all", file=table)
+    if options.json:
+        json.dump({"machine": machine(), "unit": "ms, median", "rows": rows}, sys.stdout, indent=2)
+        print()
+
+
+if __name__ == "__main__":
+    main()
