@@ -48,6 +48,9 @@ def train(
         str | None, typer.Option(help="Epochs after which the rate falls by 10: 90,120.")
     ] = None,
     schedule: Annotated[str | None, typer.Option(help="step or cosine.")] = None,
+    final_rate: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What a cosine schedule ends with, in parts of --lr.")
+    ] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam or adamw.")] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0, help="Of the optimizer.")] = None,
     warmup: Annotated[int | None, typer.Option(min=0, help="Iterations of rising rate.")] = None,
@@ -125,6 +128,7 @@ def train(
         lr=lr,
         weight_decay=weight_decay,
         clip_norm=clip_norm,
+        final_rate=final_rate,
         offset_rate=offset_rate,
         ema=ema,
         save_every=save_every,
@@ -148,6 +152,7 @@ def train(
             size=parse_size(size),
             drops=_epochs(drops),
             schedule=schedule,
+            final_rate=final_rate,
             optimizer=optimizer,
             weight_decay=weight_decay,
             warmup=warmup,

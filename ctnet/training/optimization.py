@@ -58,7 +58,8 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     warm = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
     if recipe.schedule == "cosine":
         share = step / max(1, recipe.epochs * steps_per_epoch)
-        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        return warm * (recipe.final_rate + (1 - recipe.final_rate) * fall)
     epoch = step // steps_per_epoch
     return float(warm * 0.1 ** sum(epoch >= drop for drop in recipe.drops))
 

@@ -34,6 +34,11 @@ def test_cosine_falls_from_one_to_zero():
     assert factors == sorted(factors, reverse=True)
 
 
+def test_cosine_may_end_above_zero():
+    recipe = dataclasses.replace(STEP, schedule="cosine", epochs=10, final_rate=0.2)
+    assert [rate_factor(recipe, step, 5) for step in (0, 25, 50)] == pytest.approx([1, 0.6, 0.2])
+
+
 def test_warm_up_rises_linearly_to_the_schedule():
     recipe = dataclasses.replace(STEP, warmup=4)
     assert [rate_factor(recipe, step, 10) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ctnet import checkpoint
+from ctnet.backbones.trainable_winograd import TrainableWinograd
 from ctnet.errors import CtnetError
 from ctnet.training import Run, latest_run
 from ctnet.training.display import Quiet
@@ -107,6 +108,20 @@ def test_a_stopped_run_resumes_to_the_same_bits(scenes, finished, tmp_path, step
     assert again.fit()
     assert_same(state(tmp_path / "run"), state(finished))
     assert (tmp_path / "run/metrics.csv").read_text() == (finished / "metrics.csv").read_text()
+
+
+def test_winograds_convolutions_resume_to_the_same_bits(scenes, tmp_path):
+    """A network wide enough for them, stopped within its second epoch."""
+    settings = {"backbone": "resfpn18", "overrides": {"epochs": 2}}
+    whole = session(scenes, tmp_path / "whole", **settings)
+    layers = [module for module in whole.trainer.model.modules() if isinstance(module, TrainableWinograd)]
+    assert len(layers) > 10
+    assert whole.fit()
+    part = session(scenes, tmp_path / "part", **settings)
+    stop_after(part.trainer, 4)
+    assert not part.fit()
+    assert resumed_session(tmp_path / "part", workers=0, device="cpu", display=Recorder()).fit()
+    assert_same(state(tmp_path / "part"), state(tmp_path / "whole"))
 
 
 def test_the_number_of_workers_changes_nothing(scenes, finished, tmp_path):
@@ -288,6 +303,16 @@ def test_a_run_whose_images_are_all_unreadable_still_ends(scenes, tmp_path, amp)
     one = session(data, tmp_path / "run", amp=amp, overrides={"epochs": 1})
     assert one.fit()
     assert sum("unreadable image" in line for line in one.display.lines) == 10
+
+
+def test_overfitting_ends_with_small_steps_unless_told_otherwise(scenes, tmp_path):
+    rates = [
+        session(
+            scenes, tmp_path / str(index), overfit=overfit, overrides=overrides
+        ).trainer.config.recipe.final_rate
+        for index, (overfit, overrides) in enumerate([(0, {}), (2, {}), (2, {"final_rate": 0.5})])
+    ]
+    assert rates == [0.2, 0.0, 0.5]
 
 
 def test_overfitting_sees_images_as_they_are(scenes, tmp_path):
