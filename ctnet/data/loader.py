@@ -211,7 +211,8 @@ def default_workers(device: torch.device) -> int:
     """Worker processes that keep the device fed without taking the cores it computes on."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if device.type == "cpu":
-        return 1 if cores > 1 else 0
+        # On two cores both threads of every operation would wait for the one that shares its core.
+        return 1 if cores > 2 else 0
     return max(1, min(8, cores - 1))
 
 
