@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import Conv2d
 
-from ctnet.backbones.winograd import ALIGNMENT, convolve, fits, kernel_gradient, transform_kernel
+from ctnet.backbones.winograd import ALIGNMENT, Kind, convolve, fits, kernel_gradient, transform_kernel
 
 #: In narrower layers the transforms cost more than the products that they save.
 _FEWEST_CHANNELS = 64
@@ -39,14 +39,21 @@ def use_winograd(model: nn.Module) -> None:
 
 
 def _is_wide(layer: nn.Conv2d) -> bool:
-    settings = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
     channels = (layer.in_channels, layer.out_channels)
-    return (
-        settings == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
-        and layer.padding_mode == "zeros"
-        and min(channels) >= _FEWEST_CHANNELS
-        and not any(count % ALIGNMENT for count in channels)
-    )
+    wide = min(channels) >= _FEWEST_CHANNELS and not any(count % ALIGNMENT for count in channels)
+    return wide and winograd_kind(layer) == "3x3"
+
+
+def winograd_kind(module: nn.Module) -> Kind | None:
+    """The algorithm for a module, or None if it is no convolution that has one."""
+    if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) or module.padding_mode != "zeros":
+        return None
+    settings = (module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
+    if type(module) in (nn.Conv2d, TrainableWinograd) and settings == ((3, 3), (1, 1), (1, 1), (1, 1), 1):
+        return "3x3"
+    if type(module) is nn.ConvTranspose2d and settings == ((4, 4), (2, 2), (1, 1), (1, 1), 1):
+        return "up" if module.output_padding == (0, 0) else None
+    return None
 
 
 class _Convolution(torch.autograd.Function):

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ctnet.backbones.deform_conv import DeformConv
-from ctnet.backbones.trainable_winograd import TrainableWinograd
+from ctnet.backbones.trainable_winograd import TrainableWinograd, winograd_kind
 from ctnet.device import has_bf16
 from ctnet.errors import CtnetError
-from ctnet.inference.winograd import WinogradConv2d, winograd_kind
+from ctnet.inference.winograd import WinogradConv2d
 from ctnet.model import CenterNet
 
 # In narrower layers the transforms cost more than the products that they save.

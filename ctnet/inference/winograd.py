@@ -6,22 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctnet.backbones.trainable_winograd import TrainableWinograd
+from ctnet.backbones.trainable_winograd import winograd_kind
 from ctnet.backbones.winograd import ALIGNMENT, Kind, convolve, fits, transform_kernel
 
 Layer = nn.Conv2d | nn.ConvTranspose2d
-
-
-def winograd_kind(module: nn.Module) -> Kind | None:
-    """The algorithm for a module, or None if it is no convolution that has one."""
-    if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) or module.padding_mode != "zeros":
-        return None
-    settings = (module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
-    if type(module) in (nn.Conv2d, TrainableWinograd) and settings == ((3, 3), (1, 1), (1, 1), (1, 1), 1):
-        return "3x3"
-    if type(module) is nn.ConvTranspose2d and settings == ((4, 4), (2, 2), (1, 1), (1, 1), 1):
-        return "up" if module.output_padding == (0, 0) else None
-    return None
 
 
 class WinogradConv2d(nn.Module):

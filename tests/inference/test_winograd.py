@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ctnet.backbones.trainable_winograd import TrainableWinograd
+from ctnet.backbones.trainable_winograd import TrainableWinograd, winograd_kind
 from ctnet.backbones.winograd import Kind
-from ctnet.inference.winograd import Layer, WinogradConv2d, winograd_kind
+from ctnet.inference.winograd import Layer, WinogradConv2d
 
 
 def make_layer(kind: Kind, in_channels: int, out_channels: int, bias: bool = True) -> Layer:
