@@ -63,7 +63,6 @@ class Task(ABC):
         example_size: (width, height) of such a scene when nobody asks for another, pixels.
         demo_recipe: what ``ctnet demo`` trains with, on scenes of its ``size``; also known as recipe "demo".
         demo_scenes: how many scenes per split it draws.
-        demo_options: options of the task that it trains with, where the defaults are not for a few minutes.
         tolerances: how far the law may miss, by the names that ``differences`` gives; 0.01 unless named.
     """
 
@@ -80,7 +79,6 @@ class Task(ABC):
     example_size: ClassVar[tuple[int, int]] = (192, 192)
     demo_recipe: ClassVar[Recipe] = DEMO
     demo_scenes: ClassVar[Mapping[str, int]] = {"train": 600, "val": 100}
-    demo_options: ClassVar[Mapping[str, Any]] = {}
     tolerances: ClassVar[Mapping[str, float]] = {}
 
     heads: Mapping[str, Head]

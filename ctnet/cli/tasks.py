@@ -92,7 +92,7 @@ def show(
     )
     print_line("\nrecipes")
     print_table(
-        ("recipe", "epochs", "drops after", "rate", "at batch", "input", "optimizer", "schedule"),
+        ("recipe", "epochs", "drops after", "rate", "at batch", "input", "optimizer", "schedule", "options"),
         [
             (
                 key,
@@ -103,6 +103,7 @@ def show(
                 "x".join(map(str, recipe.size)),
                 recipe.optimizer,
                 recipe.schedule,
+                ", ".join(f"{name}={value}" for name, value in recipe.options.items()),
             )
             for key, recipe in recipes.items()
         ],

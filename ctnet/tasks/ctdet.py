@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _PAPER = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
 _HOURGLASS = Recipe(epochs=50, batch_size=29, learning_rate=2.5e-4, drops=(40,))
 _PASCAL_VOC = Recipe(epochs=70, batch_size=32, learning_rate=1.25e-4, drops=(45, 60), size=(384, 384))
+#: What is cut at a crop's edge looks like what is cut at the image's edge, where people mark less than is there.
+_SMALL = dataclasses.replace(SMALL, options={"min_visible": 0.6})
 
 #: A GIoU loss has no gradient from a box without area: sizes then start at this many cells.
 _GIOU_START = 8.0
@@ -48,6 +50,9 @@ class Options:
     crowd: Literal["positive", "ignore"] = option(
         "positive", "crowd regions are objects, or only soften the penalty around them"
     )
+    min_visible: float = option(
+        0.0, "objects of whose box a crop shows a smaller part only soften the penalty around them"
+    )
 
 
 class CenterDetection(Task):
@@ -63,6 +68,10 @@ class CenterDetection(Task):
         super().__init__(categories, **options)
         classes = len(self.categories)
         chosen: Options = self.options
+        if not 0 <= chosen.min_visible <= 1:
+            raise CtnetError(
+                f"option min_visible of task ctdet is {chosen.min_visible:g}; it must lie between 0 and 1"
+            )
         self.heads = {
             "heatmap": Heatmap(classes),
             "size": Regression(
@@ -77,16 +86,19 @@ class CenterDetection(Task):
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         boxes = clip_boxes(instances.boxes, grid.width, grid.height)
+        shown = _share_shown(instances.boxes, grid)
         size = boxes[:, 2:] - boxes[:, :2]
         # A box that lies outside the crop, or shows only as a line, has no area left: it is no object here.
         visible = (size > 0).all(axis=1)
-        boxes, size, labels, crowd = (
-            column[visible] for column in (boxes, size, instances.labels, instances.crowd)
+        boxes, size, labels, crowd, shown = (
+            column[visible] for column in (boxes, size, instances.labels, instances.crowd, shown)
         )
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         pixel = centre.astype(np.int64)
         radius = box_radius(size, self.options.radius)
-        is_object = ~crowd if self.options.crowd == "ignore" else np.ones(len(labels), bool)
+        is_object = shown >= self.options.min_visible
+        if self.options.crowd == "ignore":
+            is_object &= ~crowd
         size_value, size_weight = self._size_entries(size, labels)
         offset = (centre - pixel)[is_object]
         entries = (size_value[is_object], size_weight[is_object])
@@ -154,10 +166,21 @@ class CenterDetection(Task):
         """``paper`` and ``paper-2x`` (appendix), ``voc`` (section 5.1's Pascal runs), ``small`` (ours)."""
         paper = _HOURGLASS if backbone.startswith("hourglass") else _PAPER
         twice = dataclasses.replace(_PAPER, epochs=230, drops=(180, 210))
-        return {"paper": paper, "paper-2x": twice, "voc": _PASCAL_VOC, "small": SMALL}
+        # A task that is built on this one may have options of its own instead.
+        small = _SMALL if isinstance(self.options, Options) else SMALL
+        return {"paper": paper, "paper-2x": twice, "voc": _PASCAL_VOC, "small": small}
 
     def example(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
         return draw_scene(rng, size)
+
+
+def _share_shown(boxes: np.ndarray, grid: Grid) -> np.ndarray:
+    """(N,): which part of each box's area lies on the grid; boxes without area count as shown."""
+    frame = np.array([grid.width, grid.height] * 2, boxes.dtype)
+    inside = np.clip(boxes, 0, frame)
+    whole = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    part = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 1.0)
 
 
 def box_radius(size: np.ndarray, variant: Literal["official", "corrected"]) -> np.ndarray:

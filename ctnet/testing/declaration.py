@@ -79,14 +79,14 @@ def names_are_declared(probe: Probe) -> None:
     require("boxes" in task.point_fields, f"point_fields {task.point_fields!r} lack 'boxes'")
     unknown = sorted(set(task.release_names) - set(task.heads))
     require(not unknown, f"release_names has {unknown}, which are no heads")
-    try:
-        type(task)(task.example_categories, **task.demo_options)
-    except CtnetError as error:
-        require(False, f"example_categories or demo_options are not usable: {error}")
     recipes = task.recipes("")
     require(recipes, "there is no recipe")
     for key, recipe in {**recipes, "demo": task.demo_recipe}.items():
         require(isinstance(recipe, Recipe), f"recipe {key!r} is a {type(recipe).__name__}, no Recipe")
+        try:
+            type(task)(task.example_categories, **recipe.options)
+        except CtnetError as error:
+            require(False, f"example_categories or the options of recipe {key!r} are not usable: {error}")
 
 
 @task_check("Task.point_fields")

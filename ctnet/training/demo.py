@@ -99,7 +99,6 @@ def demonstrate(
         data=data,
         recipe_name="demo",
         overrides=Overrides(epochs=epochs),
-        options=cls.demo_options,
         evaluate_every=max(1, epochs // 3),
         seed=seed,
         output=output,

@@ -16,7 +16,7 @@ from ctnet.errors import CtnetError, unknown_name
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
 from ctnet.recipe import Recipe
-from ctnet.task import load_task_class
+from ctnet.task import create_task, load_task_class
 from ctnet.training.config import TrainingConfig, scaled_rate
 from ctnet.training.data import example_data, open_data
 from ctnet.training.display import Display
@@ -129,6 +129,11 @@ def new_session(
         raise unknown_name(f"recipe of task {task_name}", recipe_name, recipes)
     overrides = overrides or Overrides()
     recipe = _overridden(recipes[recipe_name], overrides)
+    chosen = dict(options or {})
+    wanted = {name: value for name, value in recipe.options.items() if name not in chosen}
+    if wanted:
+        task = create_task(task_name, task.categories, **chosen, **wanted)
+        train, val = train.with_task(task), None if val is None else val.with_task(task)
     if overfit and overrides.final_rate is None:
         recipe = dataclasses.replace(recipe, final_rate=0.0)  # here learning by heart is what is wanted
     check_input_size(recipe.size, about.divisor, backbone)
@@ -164,7 +169,7 @@ def new_session(
         run.discard()  # ImageNet weights that cannot be had, say: nothing was trained yet
         raise
     display = trainer.display
-    display.say(f"{task_name} with {backbone}, recipe {recipe_name}: {_in_words(recipe)}")
+    display.say(f"{task_name} with {backbone}, recipe {recipe_name}: {_in_words(recipe, wanted)}")
     source = (
         f" (recipe: {recipe.learning_rate:.3g} at {recipes[recipe_name].batch_size})"
         if rate == scaled
@@ -247,7 +252,7 @@ def _overridden(recipe: Recipe, overrides: Overrides) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def _in_words(recipe: Recipe) -> str:
+def _in_words(recipe: Recipe, options: Mapping[str, Any]) -> str:
     drops = (
         f", drops at {' and '.join(map(str, recipe.drops))}"
         if recipe.drops and recipe.schedule == "step"
@@ -257,6 +262,7 @@ def _in_words(recipe: Recipe) -> str:
     return (
         f"{recipe.epochs} epochs of {recipe.optimizer}, {recipe.schedule} schedule{drops}, "
         f"batch {recipe.batch_size}, input {width}x{height}"
+        + "".join(f", {name} {value}" for name, value in options.items())
     )
 
 

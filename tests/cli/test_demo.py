@@ -33,8 +33,9 @@ def test_it_trains_evaluates_draws_and_says_where(ctnet) -> None:
     assert 0 <= printed["metrics"]["AP"] <= 1
 
 
-def test_it_trains_with_the_options_that_the_task_names_for_it(ctnet, monkeypatch) -> None:
-    monkeypatch.setattr(CenterDetection, "demo_options", {"size_weight": 0.25})
+def test_it_trains_with_the_options_that_the_recipe_wants(ctnet, monkeypatch) -> None:
+    recipe = dataclasses.replace(CenterDetection.demo_recipe, options={"size_weight": 0.25})
+    monkeypatch.setattr(CenterDetection, "demo_recipe", recipe)
     assert ctnet("demo", "--epochs", 1, "--device", "cpu", "-o", "mine").code == 0
     assert json.loads(Path("mine/config.json").read_text())["options"]["size_weight"] == 0.25
 

@@ -138,6 +138,22 @@ def test_crowd_can_be_ignored_but_still_softens_the_penalty():
     assert create_task("ctdet", THREE).encode(instances, Grid(32, 32))["heatmap"].positive.all()
 
 
+def test_what_a_crop_cuts_can_be_ignored_but_still_softens_the_penalty():
+    whole, half, tiny = [4, 4, 14, 14], [-5, 20, 5, 30], [30, 30, 32, 32]
+    instances = Instances.of([whole, half, tiny], [0, 1, 2])
+    everything = create_task("ctdet", THREE).encode(instances, Grid(32, 32))
+    assert everything["heatmap"].positive.all()
+    choosy = create_task("ctdet", THREE, min_visible=0.6).encode(instances, Grid(32, 32))
+    # The last box lies wholly on the grid, though the released code's rule cuts it to half its width.
+    assert choosy["heatmap"].positive.tolist() == [True, False, True]
+    assert torch.equal(choosy["heatmap"].x, everything["heatmap"].x)
+    assert len(choosy["size"]) == len(choosy["offset"]) == 2
+    at_the_limit = create_task("ctdet", THREE, min_visible=0.5).encode(instances, Grid(32, 32))
+    assert at_the_limit["heatmap"].positive.all()
+    with pytest.raises(CtnetError, match=r"min_visible of task ctdet is 1.5; it must lie between 0 and 1"):
+        create_task("ctdet", THREE, min_visible=1.5)
+
+
 def test_many_objects_are_all_kept():
     boxes = np.random.default_rng(0).uniform(0, 120, (400, 2))
     instances = Instances.of(np.concatenate([boxes, boxes + 5], 1), np.zeros(400))

@@ -620,9 +620,9 @@ class MetricTwice(Hands):
 
 @caught_by("names_are_declared")
 class DemoOfNoOption(Hands):
-    """demo_options names no option"""
+    """the demo's recipe wants an option that the task has not"""
 
-    demo_options: ClassVar[dict[str, Any]] = {"hand_wait": 2.0}
+    demo_recipe = dataclasses.replace(Hands.demo_recipe, options={"hand_wait": 2.0})
 
 
 @caught_by("point_fields_exist")
