@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PAPER = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
 _HOURGLASS = Recipe(epochs=50, batch_size=29, learning_rate=2.5e-4, drops=(40,))
 _PASCAL_VOC = Recipe(epochs=70, batch_size=32, learning_rate=1.25e-4, drops=(45, 60), size=(384, 384))
-#: What is cut at a crop's edge looks like what is cut at the image's edge, where people mark less than is there.
+#: What a crop's edge cuts looks like what the image's edge cuts, where people mark less than is there.
 _SMALL = dataclasses.replace(SMALL, options={"min_visible": 0.6})
 
 #: A GIoU loss has no gradient from a box without area: sizes then start at this many cells.
@@ -86,17 +86,16 @@ class CenterDetection(Task):
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         boxes = clip_boxes(instances.boxes, grid.width, grid.height)
-        shown = _share_shown(instances.boxes, grid)
         size = boxes[:, 2:] - boxes[:, :2]
         # A box that lies outside the crop, or shows only as a line, has no area left: it is no object here.
         visible = (size > 0).all(axis=1)
-        boxes, size, labels, crowd, shown = (
-            column[visible] for column in (boxes, size, instances.labels, instances.crowd, shown)
+        boxes, size, labels, crowd = (
+            column[visible] for column in (boxes, size, instances.labels, instances.crowd)
         )
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         pixel = centre.astype(np.int64)
         radius = box_radius(size, self.options.radius)
-        is_object = shown >= self.options.min_visible
+        is_object = _share_shown(instances.boxes[visible], grid) >= self.options.min_visible
         if self.options.crowd == "ignore":
             is_object &= ~crowd
         size_value, size_weight = self._size_entries(size, labels)
@@ -175,12 +174,11 @@ class CenterDetection(Task):
 
 
 def _share_shown(boxes: np.ndarray, grid: Grid) -> np.ndarray:
-    """(N,): which part of each box's area lies on the grid; boxes without area count as shown."""
-    frame = np.array([grid.width, grid.height] * 2, boxes.dtype)
-    inside = np.clip(boxes, 0, frame)
-    whole = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    part = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
-    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 1.0)
+    """Which part of each box's area lies on the grid: (N,), for boxes that have an area."""
+    inside = np.clip(boxes, 0, np.array([grid.width, grid.height] * 2, boxes.dtype))
+    part, whole = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (inside, boxes))
+    share: np.ndarray = part / whole
+    return share
 
 
 def box_radius(size: np.ndarray, variant: Literal["official", "corrected"]) -> np.ndarray:
