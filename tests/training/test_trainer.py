@@ -315,13 +315,13 @@ def test_overfitting_ends_with_small_steps_unless_told_otherwise(scenes, tmp_pat
     assert rates == [0.2, 0.0, 0.5]
 
 
-@pytest.mark.parametrize(("given", "taken"), [({}, 0.6), ({"min_visible": "0.1"}, 0.1)])
+@pytest.mark.parametrize(("given", "taken"), [({}, 0.75), ({"min_visible": "0.1"}, 0.1)])
 def test_a_recipe_sets_the_tasks_options_that_the_user_leaves_open(scenes, tmp_path, given, taken):
     one = session(scenes, tmp_path / "run", options={"radius": "corrected", **given})
     for task in (one.trainer.task, one.trainer.loader.samples.task, one.trainer.val.task):
         assert (task.options.min_visible, task.options.radius) == (taken, "corrected")
     assert one.trainer.config.options["min_visible"] == taken
-    assert any("min_visible 0.6" in line for line in one.display.lines) == (not given)
+    assert any("min_visible 0.75" in line for line in one.display.lines) == (not given)
     assert resumed_session(tmp_path / "run", display=Recorder()).trainer.task.options.min_visible == taken
 
 
