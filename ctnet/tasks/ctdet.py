@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PAPER = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
 _HOURGLASS = Recipe(epochs=50, batch_size=29, learning_rate=2.5e-4, drops=(40,))
 _PASCAL_VOC = Recipe(epochs=70, batch_size=32, learning_rate=1.25e-4, drops=(45, 60), size=(384, 384))
-#: What a crop's edge cuts looks like what the image's edge cuts, and there people mark less (docs/results.md).
+#: What a crop's edge cuts looks like what the image's edge cuts, and there people probably mark less.
 _SMALL = dataclasses.replace(SMALL, options={"min_visible": 0.75})
 
 #: A GIoU loss has no gradient from a box without area: sizes then start at this many cells.
