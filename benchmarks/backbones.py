@@ -23,12 +23,12 @@ import torch
 from timing import alternate, machine
 from torch import Tensor, nn
 
-from ctnet.backbones.deform_conv import DeformConv
-from ctnet.device import has_bf16
-from ctnet.heads import Heatmap, Regression
+from ctnet.base.device import has_bf16
+from ctnet.core.heads import Heatmap, Regression
 from ctnet.inference.prepare import prepare_for_inference
-from ctnet.inference.winograd import WinogradConv2d
 from ctnet.model import CenterNet, create_model
+from ctnet.ops.deform_conv import DeformConv
+from ctnet.ops.inference_winograd import WinogradConv2d
 
 NAMES = ("resdcn18", "resdcn101", "dla34", "hourglass104")
 HEADS = {"heatmap": Heatmap(80), "size": Regression(2), "offset": Regression(2)}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from timing import alternate, machine, report
 
-from ctnet.task import create_task
+from ctnet.core.task import create_task
 
 CLASSES, SIDE, TOP = 80, 128, 100
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from timing import alternate
 
 from ctnet.backbones import create_backbone
-from ctnet.backbones.deform_conv import DeformConv, deform_conv2d
+from ctnet.ops.deform_conv import DeformConv, deform_conv2d
 
 # (network, input channels, side of the map, output channels)
 LAYERS = [

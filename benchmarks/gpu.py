@@ -27,10 +27,10 @@ from backbones import NAMES, difference, network
 from timing import machine
 from torch import Tensor, nn
 
-from ctnet.backbones.deform_conv import DeformConv
-from ctnet.device import has_bf16
+from ctnet.base.device import has_bf16
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.model import CenterNet
+from ctnet.ops.deform_conv import DeformConv
 
 
 class Clock:

@@ -19,14 +19,14 @@ from targets import draw_dense
 from timing import alternate, machine, report
 
 from ctnet.checkpoint import MEAN, STD
+from ctnet.core.geometry import Affine, move
+from ctnet.core.recipe import Augmentation
+from ctnet.core.targets import Grid
+from ctnet.core.task import create_task
 from ctnet.data.augment import random_view, view_instances
 from ctnet.data.dataset import Dataset
-from ctnet.data.geometry import Affine, move
 from ctnet.data.loader import TrainingSet
 from ctnet.data.synthetic import SHAPES, write_dataset
-from ctnet.recipe import Augmentation
-from ctnet.targets import Grid
-from ctnet.task import create_task
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 

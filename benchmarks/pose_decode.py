@@ -18,8 +18,8 @@ import torch
 from timing import alternate, machine, report
 from torch import Tensor
 
-from ctnet.records import Detections
-from ctnet.task import create_task
+from ctnet.core.records import Detections
+from ctnet.core.task import create_task
 from ctnet_tasks_pose.decode import PEAK_THRESHOLD, REACH, JointPeaks, find_joint_peaks, snap_joints
 from ctnet_tasks_pose.figures import FIGURES
 

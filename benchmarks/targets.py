@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from timing import alternate, machine, report
 
-from ctnet.heatmap import splat
-from ctnet.records import Instances
-from ctnet.targets import Grid, Peaks, collate_targets
-from ctnet.task import create_task
+from ctnet.core.records import Instances
+from ctnet.core.targets import Grid, Peaks, collate_targets
+from ctnet.core.task import create_task
+from ctnet.heatmap import draw_gaussians
 
 CLASSES, SIDE = 80, 128
 
@@ -63,7 +63,7 @@ def main() -> None:
     def ragged() -> torch.Tensor:
         joined = collate_targets([target["heatmap"] for target in encoded])
         assert isinstance(joined, Peaks)
-        return splat(joined, shape)
+        return draw_gaussians(joined, shape)
 
     def dense() -> torch.Tensor:
         maps = [draw_dense(target["heatmap"]) for target in encoded]  # type: ignore[arg-type]

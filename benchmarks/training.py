@@ -28,13 +28,13 @@ import torch
 from timing import alternate, machine
 from torch import Tensor
 
-from ctnet.backbones.deform_conv import DeformConv
-from ctnet.backbones.trainable_winograd import use_winograd
-from ctnet.data.geometry import Affine, move
-from ctnet.device import autocast, has_bf16
+from ctnet.base.device import autocast, has_bf16
+from ctnet.core.geometry import Affine, move
+from ctnet.core.targets import Grid, Target, collate_targets
+from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.model import CenterNet, create_model
-from ctnet.targets import Grid, Target, collate_targets
-from ctnet.task import Task, create_task, load_task_class
+from ctnet.ops.deform_conv import DeformConv
+from ctnet.ops.trainable_winograd import use_winograd
 
 Losses = Callable[[CenterNet, Tensor, Mapping[str, Target]], dict[str, Tensor]]
 

@@ -5,33 +5,27 @@ The public names below are loaded on first use, so that ``import ctnet`` and ``c
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ctnet.base.lazy import lazy_attributes
+from ctnet.base.version import __version__
 
 if TYPE_CHECKING:
-    from ctnet import checkpoint, data, heatmap
+    from ctnet import analysis, backbones, checkpoint, data, heatmap, ops, plugin, testing
     from ctnet.backbones import list_backbones
-    from ctnet.errors import CtnetError
+    from ctnet.base.errors import CtnetError
+    from ctnet.core.records import Detections
+    from ctnet.core.task import create_task, list_tasks
     from ctnet.inference import Detector
     from ctnet.model import create_model
-    from ctnet.task import create_task, list_tasks
-
-__version__ = "0.1.0"
-
-_HOMES = {
-    "CtnetError": "ctnet.errors",
-    "Detector": "ctnet.inference",
-    "create_model": "ctnet.model",
-    "create_task": "ctnet.task",
-    "list_backbones": "ctnet.backbones",
-    "list_tasks": "ctnet.task",
-}
-_MODULES = ("checkpoint", "data", "heatmap")
 
 __all__ = [
     "CtnetError",
+    "Detections",
     "Detector",
     "__version__",
+    "analysis",
+    "backbones",
     "checkpoint",
     "create_model",
     "create_task",
@@ -39,12 +33,27 @@ __all__ = [
     "heatmap",
     "list_backbones",
     "list_tasks",
+    "ops",
+    "plugin",
+    "testing",
 ]
 
+_MODULES = ("analysis", "backbones", "checkpoint", "data", "heatmap", "ops", "plugin", "testing")
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in _MODULES:
-        return importlib.import_module(f"ctnet.{name}")
-    raise AttributeError(f"module 'ctnet' has no attribute {name!r}")
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "CtnetError": "ctnet.base.errors",
+        "Detections": "ctnet.core.records",
+        "Detector": "ctnet.inference",
+        "create_model": "ctnet.model",
+        "create_task": "ctnet.core.task",
+        "list_backbones": "ctnet.backbones",
+        "list_tasks": "ctnet.core.task",
+        **{name: f"ctnet.{name}" for name in _MODULES},
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

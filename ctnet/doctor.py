@@ -113,7 +113,7 @@ def _devices() -> list[Finding]:
 def _deformable_convolution() -> list[Finding]:
     import torch
 
-    from ctnet.backbones.deform_conv import Path, active_path, deform_conv2d
+    from ctnet.ops.deform_conv import Path, active_path, deform_conv2d
 
     findings = []
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -133,8 +133,8 @@ def _deformable_convolution() -> list[Finding]:
 
 
 def _plugins() -> list[Finding]:
-    from ctnet.errors import CtnetError
-    from ctnet.plugins import discover
+    from ctnet.base.errors import CtnetError
+    from ctnet.base.plugins import discover
 
     findings = []
     for group in ("ctnet.tasks", "ctnet.backbones"):

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ctnet.backbones import Backbone, create_backbone
-from ctnet.errors import CtnetError
-from ctnet.heads import Head, Heatmap
-from ctnet.targets import Samples, Target
-from ctnet.task import Task
+from ctnet.base.errors import CtnetError
+from ctnet.core.heads import Head, Heatmap
+from ctnet.core.targets import CellTargets, Target
+from ctnet.core.task import Task
 
 #: Up to this share of the cells is read one by one; beyond, the whole map is as quick.
 _FEW = 1 / 4
@@ -121,7 +121,7 @@ def _map_to_learn(branch: nn.Module, features: Tensor, target: Target) -> Tensor
     """The raw map (B, C, H, W) of a branch; where few cells are taught, 0 at all others."""
     batch, _, height, width = features.shape
     cells = batch * height * width
-    if not isinstance(target, Samples) or len(target) > _FEW * cells:
+    if not isinstance(target, CellTargets) or len(target) > _FEW * cells:
         return branch(features)  # type: ignore[no-any-return]
     values = _at_cells(branch, features, target)
     cell = (target.batch * height + target.y) * width + target.x
@@ -133,7 +133,7 @@ def _map_to_learn(branch: nn.Module, features: Tensor, target: Target) -> Tensor
     return flat.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
-def _at_cells(branch: nn.Module, features: Tensor, target: Samples) -> Tensor:
+def _at_cells(branch: nn.Module, features: Tensor, target: CellTargets) -> Tensor:
     """What ``_branch`` says at the target's cells alone: (M, C)."""
     assert isinstance(branch, nn.Sequential)
     first, last = branch[0], branch[2]
@@ -146,7 +146,7 @@ def _at_cells(branch: nn.Module, features: Tensor, target: Samples) -> Tensor:
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
     row = (target.batch[:, None, None] * height + y) * width + x
-    # index_select, because its gradient adds up in a fixed order (see Samples.gather).
+    # index_select, because its gradient adds up in a fixed order (see CellTargets.gather).
     patches = features.permute(0, 2, 3, 1).reshape(-1, depth).index_select(0, row.flatten())
     patches = (patches * inside.flatten()[:, None]).view(len(target), 9 * depth)
     weight = first.weight.permute(0, 2, 3, 1).flatten(1)

@@ -8,9 +8,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ctnet import __version__
-from ctnet.errors import CtnetError, os_error
-from ctnet.task import list_tasks
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.version import __version__
+from ctnet.core.task import list_tasks
 
 _TEMPLATE = Path(__file__).parent / "templates" / "task"
 _SUFFIX = ".template"

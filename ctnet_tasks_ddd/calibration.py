@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ctnet.convert.coco import read_lines
-from ctnet.convert.report import BadRecord
-from ctnet.errors import CtnetError
+from ctnet.plugin import BadRecord, CtnetError, read_lines
 from ctnet_tasks_ddd.frame_files import FrameFiles
 
 Matrix = list[list[float]]

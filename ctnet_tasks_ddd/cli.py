@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ctnet.cli.output import print_json, print_line, print_table
-from ctnet.errors import CtnetError
+from ctnet.plugin import ConvertReport, CtnetError, print_json, print_line, print_table, read_lines
 
 if TYPE_CHECKING:
-    from ctnet.convert.report import ConvertReport
     from ctnet_tasks_ddd.kitti_eval import KittiResult
 
 _SHOWN = 20
@@ -59,7 +57,6 @@ def kitti_eval_command(
     * `ctnet kitti-eval --labels training/label_2 --results results/data`
     * `ctnet kitti-eval --labels data_object_label_2.zip --results mine.zip --frames ImageSets/val.txt --json`
     """
-    from ctnet.convert.coco import read_lines
     from ctnet_tasks_ddd.frame_files import FrameFiles
     from ctnet_tasks_ddd.kitti_eval import LABEL_FOLDERS, evaluate
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.heatmap import find_peaks, gather
-from ctnet.records import Detections
+from ctnet.plugin import Detections, find_peaks, gather
 from ctnet_tasks_ddd.camera import box_corners, project, rotation_of, unproject
 from ctnet_tasks_ddd.heads import angle_of
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.evaluation.painted import box_iou
-from ctnet.records import Detections
+from ctnet.plugin import Detections, box_iou
 from ctnet_tasks_ddd.camera import wrap
 from ctnet_tasks_ddd.fields import is_region
 from ctnet_tasks_ddd.kitti_eval import CLASSES, IOU

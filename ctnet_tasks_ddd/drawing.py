@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ctnet.records import Detections
-from ctnet.report.draw import (
+from ctnet.plugin import (
+    Detections,
     Place,
     caption,
     class_colour,

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ctnet.data.geometry import clip_boxes
-from ctnet.heatmap import gaussian_radius
-from ctnet.records import Instances
-from ctnet.targets import Grid, Peaks, Samples, Target
+from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, clip_boxes, gaussian_radius
 from ctnet_tasks_ddd.heads import rotation_values
 
 
@@ -36,11 +33,11 @@ def encode_objects(instances: Instances, grid: Grid, projected: bool, rectangles
     known = instances.measured[:, None]
     return {
         "heatmap": heatmap,
-        "offset": Samples.of(cell, centre - cell),
-        "size": Samples.of(cell, size),
-        "depth": Samples.of(cell, instances.depth[:, None], known),
-        "dimensions": Samples.of(cell, instances.dimensions, known.repeat(3, axis=1)),
-        "rotation": Samples.of(cell, *rotation_values(instances.alpha)),
+        "offset": CellTargets.of(cell, centre - cell),
+        "size": CellTargets.of(cell, size),
+        "depth": CellTargets.of(cell, instances.depth[:, None], known),
+        "dimensions": CellTargets.of(cell, instances.dimensions, known.repeat(3, axis=1)),
+        "rotation": CellTargets.of(cell, *rotation_values(instances.alpha)),
     }
 
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.errors import CtnetError
-from ctnet.evaluation import Evaluator
-from ctnet.records import Detections
+from ctnet.plugin import CtnetError, Detections, Evaluator
 from ctnet_tasks_ddd.deviations import deviations
 from ctnet_tasks_ddd.fields import DONT_CARE, entries_by_image, frame_name, is_region, objects_of
 from ctnet_tasks_ddd.kitti_eval import CLASSES, DIFFICULTIES, Figure, KittiResult, evaluate_objects

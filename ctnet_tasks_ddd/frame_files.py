@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from ctnet.errors import CtnetError, os_error
+from ctnet.plugin import CtnetError, os_error
 
 
 class FrameFiles:

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ctnet.heads import Regression
-from ctnet.heatmap import l1_loss
-from ctnet.targets import Samples, Target
+from ctnet.plugin import CellTargets, Regression, Target, l1_loss
 
 #: The released code's, so that the division by the sigmoid is defined.
 _EPSILON = 1e-6
@@ -37,7 +35,7 @@ class Values(Regression):
     slots: int = 0
 
     def loss(self, raw: Tensor, target: Target) -> Tensor:
-        assert isinstance(target, Samples)
+        assert isinstance(target, CellTargets)
         output = self.activate(target.gather(raw).float())
         if not self.slots:
             return l1_loss(output, target.value, target.weight)
@@ -77,7 +75,7 @@ class Rotation(Values):
     """
 
     def loss(self, raw: Tensor, target: Target) -> Tensor:
-        assert isinstance(target, Samples)
+        assert isinstance(target, CellTargets)
         output = target.gather(raw).float()
         if self.slots:
             return released_rotation_loss(output, target.value, target.weight, self.slots * raw.shape[0])

@@ -12,13 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctnet.convert.coco import ImageMode, check_folder, place_image, read_lines
-from ctnet.convert.report import BadRecord, ConvertReport, SplitReport
-from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size
-from ctnet.data.problems import Problem, refuse
-from ctnet.errors import CtnetError
-from ctnet.files import write_json
-from ctnet.progress import track
+from ctnet.plugin import (
+    IMAGE_SUFFIXES,
+    BadRecord,
+    ConvertReport,
+    CtnetError,
+    ImageError,
+    ImageMode,
+    Problem,
+    SplitReport,
+    check_folder,
+    image_size,
+    place_image,
+    read_lines,
+    refuse,
+    track,
+    write_json,
+)
 from ctnet_tasks_ddd.calibration import Calibrations, check_size, known_size
 from ctnet_tasks_ddd.fields import CATEGORIES, DONT_CARE, IGNORED, entry_of_fields
 from ctnet_tasks_ddd.frame_files import FrameFiles

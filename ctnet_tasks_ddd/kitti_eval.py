@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.progress import track
+from ctnet.plugin import CtnetError, track, unknown_name
 from ctnet_tasks_ddd.frame_files import FrameFiles
 from ctnet_tasks_ddd.matching import serve
 from ctnet_tasks_ddd.objects import (

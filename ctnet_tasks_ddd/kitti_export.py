@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctnet.errors import CtnetError, os_error, unknown_name
-from ctnet.files import read_json
-from ctnet.progress import track
+from ctnet.plugin import CtnetError, os_error, read_json, track, unknown_name
 from ctnet_tasks_ddd.fields import DONT_CARE, Entry, entries_by_image, frame_name, values_of_entry
 
 

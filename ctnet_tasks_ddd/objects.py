@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet.convert.report import BadRecord
-from ctnet.errors import CtnetError
+from ctnet.plugin import BadRecord, CtnetError
 
 FIELDS = (
     "class", "truncation", "occlusion", "alpha", "left", "top", "right", "bottom",

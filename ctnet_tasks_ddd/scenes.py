@@ -90,7 +90,7 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
     for thing in objects:
         _shadow(canvas, thing, camera)
         for block in _by_distance(thing, _blocks(rng, thing.label)):
-            _paint(canvas, thing, block, camera)
+            _render(canvas, thing, block, camera)
     image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA).astype(np.float64)
     image += rng.normal(0, rng.uniform(1, 4), image.shape)
     corners = project(np.stack([thing.corners for thing in objects]), camera)
@@ -158,14 +158,14 @@ def _seen(objects: list[_Object], camera: np.ndarray, size: tuple[int, int]) -> 
 
 def _blocks(rng: np.random.Generator, label: int) -> list[_Block]:
     """What an object is made of."""
-    paint, dark = rng.uniform(40, 235, 3), rng.uniform(15, 45, 3)
+    render, dark = rng.uniform(40, 235, 3), rng.uniform(15, 45, 3)
     skin, cloth = np.array([222, 178, 145]) * rng.uniform(0.5, 1.1), rng.uniform(20, 150, 3)
     head = _Block((-0.2, 0.25), (0.85, 1), (-0.25, 0.25), dark, skin)
     if CATEGORIES[label] == "Pedestrian":
         return [
             _Block((0, 0.5), (0, 0.5), (-0.35, -0.05), cloth),
             _Block((-0.5, 0), (0, 0.5), (0.05, 0.35), cloth),
-            _Block((-0.25, 0.25), (0.45, 0.84), (-0.5, 0.5), paint),
+            _Block((-0.25, 0.25), (0.45, 0.84), (-0.5, 0.5), render),
             head,
         ]
     if CATEGORIES[label] == "Cyclist":
@@ -173,7 +173,7 @@ def _blocks(rng: np.random.Generator, label: int) -> list[_Block]:
             _Block((-0.5, -0.15), (0, 0.38), (-0.06, 0.06), dark),
             _Block((0.15, 0.5), (0, 0.38), (-0.06, 0.06), dark),
             _Block((-0.15, 0.15), (0.15, 0.5), (-0.3, 0.3), cloth),
-            _Block((-0.2, 0.12), (0.45, 0.84), (-0.5, 0.5), paint),
+            _Block((-0.2, 0.12), (0.45, 0.84), (-0.5, 0.5), render),
             _Block((-0.1, 0.15), (0.85, 1), (-0.25, 0.25), dark, skin),
         ]
     lamps = [
@@ -183,9 +183,9 @@ def _blocks(rng: np.random.Generator, label: int) -> list[_Block]:
     ]
     return [
         _Block((-0.5, 0.5), (0, 0.15), (-0.48, 0.48), dark),
-        _Block((-0.5, 0.5), (0.15, 0.6), (-0.5, 0.5), paint),
+        _Block((-0.5, 0.5), (0.15, 0.6), (-0.5, 0.5), render),
         _Block((-0.38, 0.2), (0.6, 0.95), (-0.44, 0.44), dark * 2, np.array([150, 190, 215])),
-        _Block((-0.36, 0.15), (0.95, 1), (-0.42, 0.42), paint),
+        _Block((-0.36, 0.15), (0.95, 1), (-0.42, 0.42), render),
         *lamps,
     ]
 
@@ -208,7 +208,7 @@ def _by_distance(thing: _Object, blocks: list[_Block]) -> list[_Block]:
     return [blocks[row] for row in np.argsort([-value for value in away], kind="stable")]
 
 
-def _paint(canvas: np.ndarray, thing: _Object, block: _Block, camera: np.ndarray) -> None:
+def _render(canvas: np.ndarray, thing: _Object, block: _Block, camera: np.ndarray) -> None:
     """Fill the faces of a block that can be seen, as bright as they face the sun."""
     corners = _block_corners(thing, block)
     cos, sin = np.cos(thing.rotation_y), np.sin(thing.rotation_y)
@@ -249,11 +249,11 @@ def _ground(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int])
         step, top = int(rng.uniform(0.03, 0.12) * width) + 1, int(rng.uniform(0.2, 0.95) * horizon)
         canvas[top:horizon, x : x + step] = rng.uniform(70, 190, 3)
         x += step
-    paint, middle_line = np.array([205.0, 205, 195]), rng.uniform(-2, 2)
+    render, middle_line = np.array([205.0, 205, 195]), rng.uniform(-2, 2)
     for start in np.arange(3.0, 60, 6.0):
         line = np.array([[side, _CAMERA_HEIGHT, z] for side in (-0.08, 0.08) for z in (start, start + 3)])
         for lane in (-3.5, 0.0, 3.5):
-            _fill(canvas, project(line + np.array([middle_line + lane, 0, 0]), camera), paint)
+            _fill(canvas, project(line + np.array([middle_line + lane, 0, 0]), camera), render)
     grain = rng.normal(0, 5, (height // 2 + 1, width // 2 + 1))
     grown = cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)
     ground: np.ndarray = np.clip(canvas + grown[..., None], 0, 255).astype(np.uint8)

@@ -7,19 +7,34 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
-from ctnet.data.geometry import clip_boxes
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.heads import Heatmap
-from ctnet.options import option
-from ctnet.recipe import DEMO, SMALL, Augmentation, Recipe
-from ctnet.records import Annotations, Detections, ImageInfo, Instances, Sample
-from ctnet.targets import Grid, Target
-from ctnet.task import Task
+from ctnet.plugin import (
+    DEMO,
+    SMALL,
+    Affine,
+    Annotations,
+    Augmentation,
+    CocoBoxEvaluator,
+    CtnetError,
+    Detections,
+    Evaluator,
+    Grid,
+    GroundTruth,
+    Heatmap,
+    ImageInfo,
+    Instances,
+    Recipe,
+    Sample,
+    Target,
+    Task,
+    clip_boxes,
+    option,
+    unknown_name,
+)
 from ctnet_tasks_ddd.camera import (
     MIRRORED_CORNERS,
     box_corners,
@@ -34,11 +49,6 @@ from ctnet_tasks_ddd.encode import encode_objects, peaks_of
 from ctnet_tasks_ddd.faults import faults_of
 from ctnet_tasks_ddd.fields import CATEGORIES
 from ctnet_tasks_ddd.heads import Depth, Distances, Rotation, Values
-
-if TYPE_CHECKING:
-    from ctnet.data.dataset import Dataset
-    from ctnet.data.geometry import Affine
-    from ctnet.evaluation import Evaluator
 
 _log = logging.getLogger("ctnet")
 
@@ -295,9 +305,9 @@ class Boxes3d(Task):
         shared: np.ndarray = np.tril((cells[:, None] == cells[None]).all(axis=2), -1).any(axis=1)
         return shared
 
-    def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:
-        from ctnet.data.dataset import ground_truth
-        from ctnet.evaluation import CocoBoxEvaluator
+    def evaluator(
+        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
+    ) -> Evaluator:
         from ctnet_tasks_ddd.evaluation import KittiEvaluator
 
         metric = metric or self.metrics[0]
@@ -305,11 +315,11 @@ class Boxes3d(Task):
             raise unknown_name(f"metric of task {self.name}", metric, self.metrics)
         if metric == "coco":
             engine = engine or "faster-coco-eval"
-            return CocoBoxEvaluator(ground_truth(dataset), self.category_ids, self.class_names, engine)
+            return CocoBoxEvaluator(truth.as_coco(), self.category_ids, self.class_names, engine)
         if engine is not None:
             raise CtnetError(f"--engine is for the metric coco; {metric} has one implementation")
         iou = metric.removeprefix("kitti").removeprefix("-") or "strict"
-        return KittiEvaluator(ground_truth(dataset, full=True), self.category_ids, self.class_names, iou)
+        return KittiEvaluator(truth.as_coco(full=True), self.category_ids, self.class_names, iou)
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
         from ctnet_tasks_ddd.drawing import draw_objects

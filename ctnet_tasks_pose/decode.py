@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ctnet.heatmap import FoundPeaks, find_peaks, gather, suppress_non_peaks
-from ctnet.records import Detections
+from ctnet.plugin import Detections, FoundPeaks, find_peaks, gather, suppress_non_peaks
 
 #: A joint's peak counts above this value.
 PEAK_THRESHOLD = 0.1

@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ctnet.records import Detections
-from ctnet.report.draw import draw_boxes, line_width
+from ctnet.plugin import Detections, draw_boxes, line_width
 from ctnet_tasks_pose.skeleton import Side, Skeleton
 
 _COLOURS: dict[Side, tuple[int, int, int]] = {

@@ -6,10 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ctnet.data.geometry import clip_boxes
-from ctnet.records import Instances
-from ctnet.targets import Grid, Peaks, Samples, Target
-from ctnet.tasks.ctdet import box_radius
+from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, box_radius, clip_boxes
 
 
 def encode_poses(
@@ -50,9 +47,9 @@ def _person_targets(instances: Instances, boxes: np.ndarray, grid: Grid) -> dict
     offsets = np.where(labelled[..., None], instances.keypoints - cell[:, None], 0)
     per_coordinate = labelled.repeat(2, axis=1)
     return {
-        "offset": Samples.of(cell, centre - cell, trained),
-        "size": Samples.of(cell, boxes[:, 2:] - boxes[:, :2], trained),
-        "joints": Samples.of(cell, offsets.reshape(per_coordinate.shape), per_coordinate),
+        "offset": CellTargets.of(cell, centre - cell, trained),
+        "size": CellTargets.of(cell, boxes[:, 2:] - boxes[:, :2], trained),
+        "joints": CellTargets.of(cell, offsets.reshape(per_coordinate.shape), per_coordinate),
     }
 
 
@@ -63,7 +60,7 @@ def _joint_targets(instances: Instances, radii: np.ndarray, grid: Grid) -> dict[
     cell = points.astype(np.int64)
     return {
         "joint_heatmap": Peaks.of(points, radii[person], joint),
-        "joint_offset": Samples.of(cell, points - cell),
+        "joint_offset": CellTargets.of(cell, points - cell),
     }
 
 

@@ -11,10 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.evaluation import Evaluator
-from ctnet.evaluation.coco import ENGINES
-from ctnet.records import Detections
+from ctnet.plugin import ENGINES, CtnetError, Detections, Evaluator, unknown_name
 from ctnet_tasks_pose.skeleton import DEFAULT_SIGMA, Skeleton
 
 _log = logging.getLogger("ctnet")

@@ -8,8 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet.data.synthetic import draw_scene
-from ctnet.records import ImageInfo, Instances, Sample
+from ctnet.plugin import ImageInfo, Instances, Sample, draw_scene
 
 #: COCO's person: the names and limbs of its keypoints, for the scenes of ``draw_figures``.
 FIGURES: tuple[dict[str, Any], ...] = (
@@ -85,7 +84,7 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
         candidates.sort(key=lambda figure: figure.height)  # who is nearer is larger, and in front
         figures = _drop_hidden(candidates, board, size)
     for figure in figures:
-        _paint(rng, canvas, figure)
+        _render(rng, canvas, figure)
     canvas[board] = rng.integers(40, 216, 3)
     image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
     image = np.clip(image + rng.normal(0, rng.uniform(1, 5), image.shape), 0, 255).astype(np.uint8)
@@ -187,7 +186,7 @@ def _draw_part(canvas: np.ndarray, part: _Part, colour: Any) -> None:
         cv2.polylines(canvas, [at], True, colour, thickness, shift=4)
 
 
-def _paint(rng: np.random.Generator, canvas: np.ndarray, figure: _Figure) -> None:
+def _render(rng: np.random.Generator, canvas: np.ndarray, figure: _Figure) -> None:
     skin = _SKIN[rng.integers(len(_SKIN))] * rng.uniform(0.9, 1.05)
     colours = {"skin": skin, "shirt": rng.uniform(20, 235, 3), "trousers": rng.uniform(20, 235, 3)}
     hair = rng.uniform(10, 90) * np.array([1.0, 0.8, 0.6])

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ctnet.heads import Heatmap, Regression
-from ctnet.targets import Grid, Samples, Target
+from ctnet.plugin import CellTargets, Grid, Heatmap, Regression, Target
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class JointHeatmap(Heatmap):
 class PersonValues(Regression):
     """Values at the cells of persons' centres, some of which are known but not trained (weight 0)."""
 
-    def paint(self, target: Target, grid: Grid) -> Tensor:
-        assert isinstance(target, Samples)
-        canvas = super().paint(target, grid)
+    def render(self, target: Target, grid: Grid) -> Tensor:
+        assert isinstance(target, CellTargets)
+        canvas = super().render(target, grid)
         # At its own cell every person has its own values, not those of the nearest one that trains.
         canvas[target.batch, :, target.y, target.x] = target.value
         return canvas

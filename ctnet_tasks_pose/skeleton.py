@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from ctnet.data.joints import left_right_pairs, other_side, states_a_side
-from ctnet.errors import CtnetError
+from ctnet.plugin import CtnetError, left_right_pairs, other_side, states_a_side
 
 Side = Literal["left", "middle", "right"]
 

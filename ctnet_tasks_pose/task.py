@@ -5,27 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.heads import Heatmap, Regression
-from ctnet.options import option
-from ctnet.recipe import DEMO, SMALL, Augmentation, Recipe
-from ctnet.records import Annotations, Detections, ImageInfo, Instances, Sample
-from ctnet.targets import Grid, Target
-from ctnet.task import Task
+from ctnet.plugin import (
+    DEMO,
+    SMALL,
+    Annotations,
+    Augmentation,
+    CocoBoxEvaluator,
+    CtnetError,
+    Detections,
+    Evaluator,
+    Grid,
+    GroundTruth,
+    Heatmap,
+    ImageInfo,
+    Instances,
+    Recipe,
+    Regression,
+    Sample,
+    Target,
+    Task,
+    option,
+    unknown_name,
+)
 from ctnet_tasks_pose.decode import decode_poses
 from ctnet_tasks_pose.encode import encode_poses
 from ctnet_tasks_pose.figures import FIGURES, draw_figures
 from ctnet_tasks_pose.heads import JointHeatmap, JointOffsets, PersonValues
 from ctnet_tasks_pose.skeleton import Skeleton
-
-if TYPE_CHECKING:
-    from ctnet.data.dataset import Dataset
-    from ctnet.evaluation import Evaluator
 
 _PAPER = Recipe(epochs=320, batch_size=128, learning_rate=5e-4, drops=(270, 300))
 _DEMO = replace(
@@ -198,9 +209,9 @@ class Pose(Task):
         farthest = distance.reshape(len(truth), -1).max(axis=1, initial=0)
         return {"boxes": plain["boxes"], "keypoints": farthest}
 
-    def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:
-        from ctnet.data.dataset import ground_truth
-        from ctnet.evaluation import CocoBoxEvaluator
+    def evaluator(
+        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
+    ) -> Evaluator:
         from ctnet_tasks_pose.evaluation import CocoKeypointEvaluator
 
         metric = metric or self.metrics[0]
@@ -208,9 +219,9 @@ class Pose(Task):
             raise unknown_name(f"metric of task {self.name}", metric, self.metrics)
         engine = engine or "faster-coco-eval"
         if metric == "coco":
-            return CocoBoxEvaluator(ground_truth(dataset), self.category_ids, self.class_names, engine)
+            return CocoBoxEvaluator(truth.as_coco(), self.category_ids, self.class_names, engine)
         return CocoKeypointEvaluator(
-            ground_truth(dataset, full=True), self.category_ids, self.class_names, self.skeleton, engine
+            truth.as_coco(full=True), self.category_ids, self.class_names, self.skeleton, engine
         )
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:

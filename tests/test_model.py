@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone
-from ctnet.errors import CtnetError
-from ctnet.heads import Heatmap, Regression
+from ctnet.base.errors import CtnetError
+from ctnet.core.heads import Heatmap, Regression
+from ctnet.core.targets import CellTargets, Peaks, Target
+from ctnet.core.task import create_task
 from ctnet.model import CenterNet, check_input_size, create_model
-from ctnet.targets import Peaks, Samples, Target
-from ctnet.task import create_task
 
 
 class TwoStacks(Backbone):
@@ -73,13 +73,13 @@ def test_head_std_is_for_regression_alone() -> None:
     assert wide.branches[0]["size"][0].weight.std() > 1e-2
 
 
-def random_samples(count: int, batch: int, height: int, width: int) -> Samples:
+def random_samples(count: int, batch: int, height: int, width: int) -> CellTargets:
     """At any cells, often at the border and several in one cell."""
     generator = torch.Generator().manual_seed(count)
     image, y, x = (torch.randint(0, n, (count,), generator=generator) for n in (batch, height, width))
     value = torch.randn(count, 2, generator=generator)
     weight = torch.randint(0, 2, (count, 2), generator=generator).float()
-    return Samples(image.sort().values, x, y, value, weight)
+    return CellTargets(image.sort().values, x, y, value, weight)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 60, 72, 300])

@@ -5,11 +5,11 @@ Those that run a network are loaded on first use, so that the others need no tor
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctnet.analysis.anchors import UnmatchedAnchors, UnmatchedCount, count_unmatched_anchors
 from ctnet.analysis.collisions import Collisions, CrowdedImage, Group, PairCount, count_collisions
+from ctnet.base.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from ctnet.analysis.breakdown import Breakdown, break_down
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from ctnet.analysis.speed import Speed, measure_speed
 
 _HOMES = {
-    "Breakdown": "breakdown",
-    "NmsComparison": "nms",
-    "Oracle": "oracles",
-    "ResolutionComparison": "resolution",
-    "Speed": "speed",
-    "break_down": "breakdown",
-    "compare_nms": "nms",
-    "compare_resolutions": "resolution",
-    "measure_speed": "speed",
-    "oracle": "oracles",
+    "Breakdown": "ctnet.analysis.breakdown",
+    "NmsComparison": "ctnet.analysis.nms",
+    "Oracle": "ctnet.analysis.oracles",
+    "ResolutionComparison": "ctnet.analysis.resolution",
+    "Speed": "ctnet.analysis.speed",
+    "break_down": "ctnet.analysis.breakdown",
+    "compare_nms": "ctnet.analysis.nms",
+    "compare_resolutions": "ctnet.analysis.resolution",
+    "measure_speed": "ctnet.analysis.speed",
+    "oracle": "ctnet.analysis.oracles",
 }
 
 __all__ = [
@@ -53,7 +53,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"ctnet.analysis.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'ctnet.analysis' has no attribute {name!r}")
+__getattr__ = lazy_attributes(__name__, _HOMES)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Detections, Instances
 from ctnet.data.dataset import Dataset
-from ctnet.errors import CtnetError
-from ctnet.evaluation.painted import box_iou
-from ctnet.records import Detections, Instances
+from ctnet.ops.boxes import box_iou
 
 #: The types of error; a wrong detection is of one of the first five, a missed object of the last.
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ctnet.analysis.objects import SIZES, Objects, select_objects
+from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.progress import track
 from ctnet.data.dataset import Dataset
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.progress import track
 
 CENTER = "center"
 """The name of centre collisions in ``Collisions.kinds``; those by overlap are called "iou>0.7"."""

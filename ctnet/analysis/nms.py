@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from ctnet.analysis.breakdown import break_down, pair
+from ctnet.base.errors import CtnetError
+from ctnet.core.evaluator import State
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
-from ctnet.errors import CtnetError
-from ctnet.evaluation.evaluator import State
-from ctnet.evaluation.run import Settings, evaluate
 from ctnet.inference.detector import Detector
-from ctnet.inference.nms import Nms, merge, nms_method
+from ctnet.inference.merging import merge
+from ctnet.measuring.run import Settings, evaluate
+from ctnet.ops.nms import Nms, nms_method
 
 METHODS: tuple[Nms, ...] = get_args(Nms)
 
@@ -74,7 +75,7 @@ def compare_nms(
         detector: what is measured.
         dataset: images and ground truth.
         settings: choices at test time, at one scale; its ``nms`` plays no part.
-        methods: see ``ctnet.inference.nms.suppress``; "none" comes first in any case.
+        methods: see ``ctnet.inference.merging.suppress``; "none" comes first in any case.
 
     Raises:
         CtnetError: for an unknown method or several scales, and all that ``evaluate`` refuses.

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.data.dataset import Dataset
 from ctnet.data.stats import SIZE_LIMITS
-from ctnet.errors import CtnetError, unknown_name
 
 SIZES = ("small", "medium", "large")
 """COCO's words for an area under 32 x 32, under 96 x 96 and from 96 x 96 pixels."""

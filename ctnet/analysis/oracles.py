@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.progress import track
+from ctnet.core.evaluator import Evaluator, State
+from ctnet.core.geometry import Affine, move
+from ctnet.core.heads import Head, Heatmap
+from ctnet.core.records import ImageInfo, Instances
+from ctnet.core.targets import Grid, Target, collate_targets
+from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
-from ctnet.data.geometry import Affine, move
 from ctnet.data.problems import Problem
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.evaluation.evaluator import Evaluator, State
-from ctnet.evaluation.run import Evaluation, Settings, evaluate
-from ctnet.evaluation.stored import evaluate_maps
-from ctnet.heads import Head, Heatmap
 from ctnet.inference.decoding import decode
 from ctnet.inference.detector import Detector
 from ctnet.inference.maps import MapFile
-from ctnet.inference.nms import merge
+from ctnet.inference.merging import merge
 from ctnet.inference.preprocessing import Placement
-from ctnet.progress import track
-from ctnet.records import ImageInfo, Instances
-from ctnet.targets import Grid, Target, collate_targets
-from ctnet.task import Task
+from ctnet.measuring.run import Evaluation, Settings, evaluate
+from ctnet.measuring.stored import evaluate_maps
 from ctnet.training.data import evaluation_data
 
 #: Up to so many heads, the first heatmap is combined with each other head.
@@ -116,8 +116,8 @@ def oracle(
 ) -> Oracle:
     """Measure a detector with heads replaced by their ground truth; the network runs once per image.
 
-    The annotations are encoded as for training and painted (``Head.paint``): a heatmap becomes its Gaussians,
-    a regression map carries everywhere the values of the nearest object.
+    The annotations are encoded as for training and rendered (``Head.render``): a heatmap becomes its
+    Gaussians, a regression map carries everywhere the values of the nearest object.
 
     Args:
         run: a detector, run folder or checkpoint.
@@ -194,7 +194,7 @@ def combinations(heads: Mapping[str, Head]) -> list[tuple[str, ...]]:
     return _distinct(rows)
 
 
-def paint_heads(
+def render_heads(
     task: Task,
     names: Sequence[str],
     instances: Sequence[Instances],
@@ -217,7 +217,7 @@ def paint_heads(
         to_grid = Affine.scaling(1 / stride).after(placement.affine)
         targets.append(task.encode(move(of_image, to_grid, task.point_fields), Grid(grid.height, grid.width)))
     return {
-        name: task.heads[name].paint(collate_targets([target[name] for target in targets]), grid)
+        name: task.heads[name].render(collate_targets([target[name] for target in targets]), grid)
         for name in names
     }
 
@@ -246,14 +246,14 @@ class _Study:
         some = next(iter(maps.values()))
         grid = Grid(some.shape[2], some.shape[3], len(placements))
         instances = [self.dataset.instances(self._index_of[one.info.image_id]) for one in placements]
-        painted = paint_heads(self.task, self._replaced, instances, placements, grid, self.stride)
-        painted = {name: values.to(some.device) for name, values in painted.items()}
+        rendered = render_heads(self.task, self._replaced, instances, placements, grid, self.stride)
+        rendered = {name: values.to(some.device) for name, values in rendered.items()}
         for names, evaluator in self.evaluators.items():
-            mixed = {**maps, **{name: painted[name] for name in names}}
+            mixed = {**maps, **{name: rendered[name] for name in names}}
             wanted = max(self.settings.topk, self.task.candidates)
             found = decode(self.task, mixed, placements, wanted, self.stride)
             for placement, detections in zip(placements, found, strict=True):
-                # A painted heatmap is 0 far from objects: what is read there is nothing.
+                # A rendered heatmap is 0 far from objects: what is read there is nothing.
                 method = self.settings.suppression(self.task)
                 kept = merge([detections[detections.scores > 0]], method, self.settings.topk)
                 evaluator.update(placement.info.image_id, kept)

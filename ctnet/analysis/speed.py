@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from ctnet.base.device import amp_name
+from ctnet.base.errors import CtnetError
+from ctnet.base.progress import track
+from ctnet.core.records import ImageInfo
+from ctnet.core.task import create_task, load_task_class
 from ctnet.data.images import read_image
-from ctnet.device import amp_name
-from ctnet.errors import CtnetError
 from ctnet.inference.detector import Detector
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import STAGES, Stage, StageTimes
-from ctnet.progress import track
-from ctnet.records import ImageInfo
 from ctnet.report.writing import write_image
-from ctnet.task import create_task, load_task_class
 from ctnet.training.config import versions
 
 #: (width, height) of the pictures that go through, and how many different ones.

@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.plugins import Plugin, discover
+from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.plugins import Plugin, discover
 
 GROUP = "ctnet.backbones"
 

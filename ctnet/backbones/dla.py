@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.backbones._registry import Backbone, register_backbone
-from ctnet.backbones.deform_conv import DeformConv
+from ctnet.ops.deform_conv import DeformConv
 
 _WIDTHS = (16, 32, 64, 128, 256, 512)  # of levels 0 to 5, at strides 1, 2, 4, 8, 16, 32
 

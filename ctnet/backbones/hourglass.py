@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctnet.backbones._registry import Backbone, register_backbone
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 
 _WIDTHS = (256, 256, 384, 384, 384, 512)  # at strides 4, 8, 16, 32, 64, 128
 _BLOCKS = (2, 2, 2, 2, 2, 4)

@@ -17,9 +17,9 @@ from torchvision.models import get_model_weights
 from torchvision.models import resnet as tv
 
 from ctnet.backbones._registry import Backbone, register_backbone
-from ctnet.backbones.deform_conv import DeformConv
 from ctnet.backbones.pyramid import merge, pyramid_layers
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
+from ctnet.ops.deform_conv import DeformConv
 
 _STAGES = {
     18: (tv.BasicBlock, (2, 2, 2, 2)),

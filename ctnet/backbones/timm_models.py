@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ctnet.backbones._registry import Backbone, Family, register_family
 from ctnet.backbones.pyramid import CHANNELS, merge, pyramid_layers
-from ctnet.errors import CtnetError, unknown_name
+from ctnet.base.errors import CtnetError, unknown_name
 
 
 class TimmPyramid(Backbone):

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctnet import __version__
-from ctnet.errors import CtnetError, os_error
-from ctnet.files import atomic_write
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.files import atomic_write
+from ctnet.base.version import __version__
+from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
-from ctnet.task import Task, create_task
 
 FORMAT = "ctnet checkpoint 1"
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.backbones import create_backbone, list_backbones
+from ctnet.base.errors import CtnetError
+from ctnet.base.plugins import discover
 from ctnet.checkpoint.file import FORMAT, Description, load, read_tensors, save, write_tensors
 from ctnet.checkpoint.released_data import COCO, RELEASED, ReleasedData
-from ctnet.errors import CtnetError
+from ctnet.core.options import parse_options
+from ctnet.core.task import GROUP, Task, load_task_class
 from ctnet.model import CenterNet, create_model
-from ctnet.options import parse_options
-from ctnet.plugins import discover
-from ctnet.task import GROUP, Task, load_task_class
 
 ChannelOrder = Literal["bgr", "keep"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctnet.checkpoint.file import MEAN, STD
-from ctnet.data.class_names import COCO_NAMES, PASCAL_VOC_NAMES
+from ctnet.core.class_names import COCO_NAMES, PASCAL_VOC_NAMES
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from ctnet.base.errors import CtnetError
 from ctnet.cli import analyze, convert, data
 from ctnet.cli.checks import backbones_app
 from ctnet.cli.demo import demo
@@ -16,7 +17,6 @@ from ctnet.cli.plugins import plugin_group
 from ctnet.cli.predict import predict
 from ctnet.cli.tasks import app as tasks_app
 from ctnet.cli.train import train
-from ctnet.errors import CtnetError
 
 app = typer.Typer(
     name="ctnet",
@@ -42,7 +42,7 @@ app.command()(doctor)
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
-        from ctnet import __version__
+        from ctnet.base.version import __version__
 
         print(f"ctnet {__version__}")
         raise typer.Exit

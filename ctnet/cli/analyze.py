@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ctnet.base.output import print_json, print_line, print_table
 from ctnet.cli import analyze_runs
-from ctnet.cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from ctnet.analysis.anchors import UnmatchedAnchors, UnmatchedCount

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.output import print_json, print_line, print_table
+from ctnet.base.errors import CtnetError
+from ctnet.base.output import print_json, print_line, print_table
 from ctnet.cli.parsing import (
     DEVICE_HELP,
     FLIP_HELP,
@@ -19,15 +20,14 @@ from ctnet.cli.parsing import (
     parse_size,
     refuse_other_settings,
 )
-from ctnet.errors import CtnetError
 
 if TYPE_CHECKING:
     from ctnet.analysis import Breakdown, NmsComparison, Oracle, ResolutionComparison, Speed
+    from ctnet.core.records import Detections
     from ctnet.data.dataset import Dataset
     from ctnet.data.problems import Problem
-    from ctnet.evaluation.run import Settings
     from ctnet.inference import Detector
-    from ctnet.records import Detections
+    from ctnet.measuring.run import Settings
 
 Run = Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; the latest run when left out.")]
 Data = Annotated[Path | None, typer.Option(help="Data directory; the run's own when left out.")]
@@ -82,7 +82,7 @@ def errors(
 ) -> None:
     """Say what a detector's errors cost: heads replaced by ground truth, and errors sorted by type.
 
-    The first table is the paper's (table 7): some heads' maps are painted from the annotations, the others
+    The first table is the paper's (table 7): some heads' maps are rendered from the annotations, the others
     are the network's. The second sorts the wrong detections in the manner of TIDE (Bolya et al. 2020), and
     says how much AP would be gained if there were no errors of that type.
 
@@ -103,9 +103,9 @@ def errors(
     if task is not None:
         raise CtnetError("--task is for --results; a detector and its maps know their task")
     from ctnet.analysis import oracle
-    from ctnet.evaluation.run import Settings
-    from ctnet.inference.nms import nms_method
     from ctnet.inference.preprocessing import resize_mode
+    from ctnet.measuring.run import Settings
+    from ctnet.ops.nms import nms_method
 
     combinations = [[name.strip() for name in text.split(",")] for text in heads] or None
     settings = Settings(
@@ -155,8 +155,8 @@ def nms(
     * `ctnet analyze nms runs/ctdet-resfpn18-1 --split test --flip --json`
     """
     from ctnet.analysis import compare_nms
-    from ctnet.evaluation.run import Settings
     from ctnet.inference.preprocessing import resize_mode
+    from ctnet.measuring.run import Settings
 
     settings = Settings(
         flip=flip,
@@ -206,7 +206,7 @@ def resolution(
     * `ctnet analyze resolution best.pt --data DIR --sizes original,640x480,320x256 --flip`
     """
     from ctnet.analysis import compare_resolutions
-    from ctnet.evaluation.run import Settings
+    from ctnet.measuring.run import Settings
 
     chosen = _parse_sizes(sizes)
     path, detector, dataset = _opened(run, data, split, device)
@@ -252,7 +252,7 @@ def speed(
     * `ctnet analyze speed --backbone dla34 --size 512 --device cuda --amp bf16 --json`
     """
     from ctnet.analysis import measure_speed
-    from ctnet.device import choose_amp
+    from ctnet.base.device import choose_amp
     from ctnet.inference import DetectionSettings, Detector
     from ctnet.inference.detector import checkpoint_of
     from ctnet.training import latest_run
@@ -279,10 +279,10 @@ def speed(
 def _errors_of_results(
     results: Path, data: Path | None, split: str | None, task_name: str, iou: float, as_json: bool
 ) -> None:
+    from ctnet.base.files import read_json
+    from ctnet.core.task import create_task, load_task_class
     from ctnet.data.dataset import Dataset
-    from ctnet.evaluation.results import read_results
-    from ctnet.files import read_json
-    from ctnet.task import create_task, load_task_class
+    from ctnet.measuring.results import read_results
 
     if data is None:
         raise CtnetError(f"say which data the results of {results} are of: --data DIR [--split SPLIT]")
@@ -478,8 +478,8 @@ def _opened(
 
 def _complete(settings: Settings, detector: Detector, workers: int | None, amp: str) -> Settings:
     """The settings with what depends on the device."""
+    from ctnet.base.device import choose_amp
     from ctnet.data.loader import default_workers
-    from ctnet.device import choose_amp
 
     return replace(
         settings,
@@ -489,11 +489,11 @@ def _complete(settings: Settings, detector: Detector, workers: int | None, amp: 
 
 
 def _untrained(backbone: str, device: str) -> Detector:
+    from ctnet.base.device import choose_device
     from ctnet.checkpoint import Description
-    from ctnet.device import choose_device
+    from ctnet.core.task import create_task
     from ctnet.inference import Detector
     from ctnet.model import create_model
-    from ctnet.task import create_task
 
     task = create_task("ctdet", [{"id": n, "name": f"class {n}"} for n in range(1, 81)])
     model = create_model(task, backbone)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctnet.cli.output import print_json, print_table
+from ctnet.base.output import print_json, print_table
 
 if TYPE_CHECKING:
     from ctnet.backbones import BackboneInfo
@@ -27,8 +27,8 @@ def backbones(
     import dataclasses
 
     from ctnet.backbones import BackboneInfo, describe_backbone, list_backbones, list_families
-    from ctnet.errors import unknown_name
-    from ctnet.progress import track
+    from ctnet.base.errors import unknown_name
+    from ctnet.base.progress import track
 
     # A family of a thousand is one row, unless some of it is asked for.
     families = [family for family in list_families() if pattern in ("*", f"{family.name}/*")]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ctnet.base.output import print_json, print_line, print_table
 from ctnet.cli.backbones import backbones
-from ctnet.cli.output import print_json, print_line, print_table
 from ctnet.cli.parsing import OPTION_HELP, parse_assignments
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def check_backbone(
     Example: `ctnet backbones check resfpn18`
     """
     from ctnet.backbones import describe_backbone
-    from ctnet.errors import CtnetError
+    from ctnet.base.errors import CtnetError
     from ctnet.testing.backbones import BACKBONE_CHECKS, as_factory
     from ctnet.testing.check import outcomes
 
@@ -74,7 +74,7 @@ def check_backbone(
 
 def _report(running: Iterable[Outcome], total: int, what: str, json: bool) -> None:
     """Print what comes of checks that are about to run, and exit with 1 when one fails."""
-    from ctnet.progress import track
+    from ctnet.base.progress import track
 
     done = list(track(running, f"checking {what}", total=total, unit="checks"))
     failed = [outcome for outcome in done if outcome.result == "failed"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ctnet.base.output import print_json, print_line, print_table
 from ctnet.cli.convert_checkpoint import checkpoint
-from ctnet.cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from ctnet.convert.report import ConvertReport
@@ -83,9 +83,9 @@ def yolo(
     * `ctnet convert yolo labels -o data/mine --names classes.txt`
     * `ctnet convert yolo data/coco8 -o yolo/coco8 --export`
     """
+    from ctnet.base.errors import CtnetError
     from ctnet.convert.yolo import import_yolo
     from ctnet.convert.yolo_export import export_yolo
-    from ctnet.errors import CtnetError
 
     if export and names is not None:
         raise CtnetError(

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ctnet.cli.output import print_json, print_line
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.output import print_json, print_line
 from ctnet.cli.parsing import OPTION_HELP, parse_assignments
-from ctnet.errors import CtnetError, os_error
 
 _SHOWN = 5
 
@@ -85,7 +85,7 @@ def _first_names(categories: list[dict[str, Any]]) -> str:
 
 def _categories(path: Path | None) -> list[dict[str, Any]] | None:
     """Categories of a COCO file, or of a list of names."""
-    from ctnet.files import read_json
+    from ctnet.base.files import read_json
 
     if path is None:
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ctnet.cli.output import print_json, print_line, print_table
+from ctnet.base.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from ctnet.data.check import CheckReport

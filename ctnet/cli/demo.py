@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ctnet.cli.output import print_json, print_line
+from ctnet.base.output import print_json, print_line
 from ctnet.cli.parsing import DEVICE_HELP
 
 

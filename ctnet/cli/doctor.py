@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ctnet.cli.output import print_json, print_table
+from ctnet.base.output import print_json, print_table
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.output import print_json, print_line
+from ctnet.base.errors import CtnetError
+from ctnet.base.output import print_json, print_line
 from ctnet.cli.parsing import (
     DEVICE_HELP,
     FLIP_HELP,
@@ -24,15 +25,14 @@ from ctnet.cli.parsing import (
     parse_size,
     refuse_other_settings,
 )
-from ctnet.errors import CtnetError
 
 if TYPE_CHECKING:
+    from ctnet.base.ranks import Ranks
+    from ctnet.core.task import Task
     from ctnet.data.dataset import Dataset
     from ctnet.data.problems import Problem
-    from ctnet.evaluation.ranks import Ranks
-    from ctnet.evaluation.run import Evaluation, Settings
-    from ctnet.inference.nms import Nms
-    from ctnet.task import Task
+    from ctnet.measuring.run import Evaluation, Settings
+    from ctnet.ops.nms import Nms
 
 #: What makes sense with --results and with --maps: no network looks at images then.
 _WITH_RESULTS = ("data", "split", "task", "metric", "engine", "strict", "curves", "json")
@@ -107,8 +107,8 @@ def evaluate(
 
     * `torchrun --nproc-per-node 4 --no-python ctnet eval runs/ctdet-dla34-1`
     """
-    from ctnet.evaluation.ranks import device_of_rank, launched_ranks, number_of_processes
-    from ctnet.inference.nms import nms_method
+    from ctnet.base.ranks import device_of_rank, launched_ranks, number_of_processes
+    from ctnet.ops.nms import nms_method
 
     method = None if nms is None else nms_method(nms)
     for name, path in (("results", results), ("maps", maps), ("save-maps", save_maps)):
@@ -127,9 +127,9 @@ def evaluate(
         report.give(save=save, curves=curves, json=json)
         return
 
-    from ctnet.evaluation.run import Settings
     from ctnet.inference.preprocessing import resize_mode
     from ctnet.inference.settings import choose_scales
+    from ctnet.measuring.run import Settings
 
     settings = Settings(
         flip=flip,
@@ -165,7 +165,7 @@ class _Report:
 
     def give(self, save: Path | None, curves: Path | None, json: bool) -> None:
         """Figures first; the files after them, so that a full disk costs no figure."""
-        from ctnet.files import write_json
+        from ctnet.base.files import write_json
 
         evaluator = self.done.evaluator
         assert evaluator is not None
@@ -183,7 +183,7 @@ class _Report:
 
     def _warn(self) -> None:
         from ctnet.data.problems import summarize
-        from ctnet.evaluation.results import images_without_results
+        from ctnet.measuring.results import images_without_results
 
         for line in summarize(self.problems):
             print_line(f"warning: {line}")
@@ -230,13 +230,13 @@ def _measured_run(
     strict: bool,
     ranks: Ranks,
 ) -> _Report:
+    from ctnet.base.device import choose_amp
     from ctnet.data.loader import default_workers
     from ctnet.data.problems import refuse
-    from ctnet.device import choose_amp
-    from ctnet.evaluation.run import evaluate
     from ctnet.inference import Detector
     from ctnet.inference.detector import checkpoint_of
     from ctnet.inference.maps import write_maps
+    from ctnet.measuring.run import evaluate
     from ctnet.training import latest_run
     from ctnet.training.data import evaluation_data
 
@@ -271,10 +271,10 @@ def _measured_results(
     engine: str | None,
     strict: bool,
 ) -> _Report:
+    from ctnet.core.task import create_task, load_task_class
     from ctnet.data.dataset import Dataset
     from ctnet.data.problems import refuse
-    from ctnet.evaluation.results import evaluate_results
-    from ctnet.task import create_task, load_task_class
+    from ctnet.measuring.results import evaluate_results
 
     if data is None:
         raise CtnetError(f"say which data the results of {results} are of: --data DIR [--split SPLIT]")
@@ -298,8 +298,8 @@ def _measured_maps(
     strict: bool,
 ) -> _Report:
     from ctnet.data.dataset import Dataset
-    from ctnet.evaluation.stored import evaluate_maps
     from ctnet.inference.maps import MapFile
+    from ctnet.measuring.stored import evaluate_maps
     from ctnet.training.data import check_categories
 
     if data is None:

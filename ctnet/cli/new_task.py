@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ctnet.cli.output import print_line
+from ctnet.base.output import print_line
 
 
 def new_task(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 
 OPTION_HELP = "An option of the task, NAME=VALUE (repeatable); see `ctnet tasks show TASK`."
 DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps."

@@ -8,8 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ctnet.errors import CtnetError
-from ctnet.plugins import Plugin, discover
+from ctnet.base.errors import CtnetError
+from ctnet.base.plugins import Plugin, discover
 
 
 def plugin_group(entry_points: str) -> type[TyperGroup]:

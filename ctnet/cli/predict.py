@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ctnet.cli.output import print_json, print_line
+from ctnet.base.errors import CtnetError
+from ctnet.base.output import print_json, print_line
 from ctnet.cli.parsing import (
     DEVICE_HELP,
     FLIP_HELP,
@@ -20,7 +21,6 @@ from ctnet.cli.parsing import (
     parse_assignments,
     parse_size,
 )
-from ctnet.errors import CtnetError
 
 
 def predict(
@@ -64,11 +64,11 @@ def predict(
     """
     from ctnet.inference import Detector
     from ctnet.inference.camera import Camera
-    from ctnet.inference.nms import nms_method
     from ctnet.inference.prediction import predict
     from ctnet.inference.preprocessing import resize_mode
     from ctnet.inference.settings import choose_scales
     from ctnet.inference.sources import open_sources
+    from ctnet.ops.nms import nms_method
 
     opened = open_sources(sources)
     done = predict(

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from ctnet.base.output import print_json, print_line, print_table
 from ctnet.cli.checks import check_task
 from ctnet.cli.new_task import new_task
-from ctnet.cli.output import print_json, print_line, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Installed tasks.")
 app.command(name="check")(check_task)
@@ -21,9 +21,9 @@ def list_(json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] 
 
     Example: `ctnet tasks list`
     """
-    from ctnet.errors import CtnetError
-    from ctnet.plugins import discover
-    from ctnet.task import GROUP, load_task_class
+    from ctnet.base.errors import CtnetError
+    from ctnet.base.plugins import discover
+    from ctnet.core.task import GROUP, load_task_class
 
     rows = []
     for name, plugin in discover(GROUP).items():
@@ -60,8 +60,8 @@ def show(
     """
     import dataclasses
 
-    from ctnet.options import option_rows
-    from ctnet.task import load_task_class
+    from ctnet.core.options import option_rows
+    from ctnet.core.task import load_task_class
 
     cls = load_task_class(name)
     task = cls(cls.example_categories or [{"id": 1, "name": "object"}])

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ctnet.cli.output import print_json
+from ctnet.base.errors import CtnetError
+from ctnet.base.output import print_json
 from ctnet.cli.parsing import (
     DEVICE_HELP,
     OPTION_HELP,
@@ -17,7 +18,6 @@ from ctnet.cli.parsing import (
     refuse_other_settings,
     require_finite,
 )
-from ctnet.errors import CtnetError
 
 
 def train(

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.files import atomic_write, write_json
 from ctnet.convert.report import SplitReport
-from ctnet.errors import CtnetError, os_error
-from ctnet.files import atomic_write, write_json
 
 ImageMode = Literal["link", "copy", "none"]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ctnet.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError, os_error
 
 Value = str | None | list[str | None] | dict[str, str | None]
 

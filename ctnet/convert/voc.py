@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.progress import track
 from ctnet.convert.coco import (
     ImageMode,
     ImageRecord,
@@ -23,11 +25,9 @@ from ctnet.convert.coco import (
     write_split,
 )
 from ctnet.convert.report import BadRecord, ConvertReport
-from ctnet.data.class_names import PASCAL_VOC_NAMES
+from ctnet.core.class_names import PASCAL_VOC_NAMES
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size
 from ctnet.data.problems import Problem, refuse
-from ctnet.errors import CtnetError, os_error
-from ctnet.progress import track
 
 
 def convert_voc(

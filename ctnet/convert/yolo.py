@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctnet.base.errors import CtnetError
+from ctnet.base.progress import track
 from ctnet.convert.coco import (
     ImageMode,
     ImageRecord,
@@ -25,8 +27,6 @@ from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.yolo_keypoints import YoloKeypoints
 from ctnet.data.images import IMAGE_SUFFIXES, image_size
 from ctnet.data.problems import Problem, refuse
-from ctnet.errors import CtnetError
-from ctnet.progress import track
 
 _SPLIT_KEYS = ("train", "val", "test")
 _ROUNDING = 1e-5  # labels are often printed with six digits

@@ -9,6 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.files import atomic_write
+from ctnet.base.progress import track
 from ctnet.convert.coco import ImageMode, place_image
 from ctnet.convert.data_yaml import write_data_yaml
 from ctnet.convert.report import ConvertReport, SplitReport
@@ -16,9 +19,6 @@ from ctnet.convert.yolo_keypoints import description_lines, label_text, shared_n
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem, refuse
-from ctnet.errors import CtnetError, os_error
-from ctnet.files import atomic_write
-from ctnet.progress import track
 
 _SPLIT_KEYS = ("train", "val", "test")
 _VISIBLE_PIXELS = 0.01  # clipping less than this is rounding

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctnet.base.errors import CtnetError
 from ctnet.convert.coco import plain
 from ctnet.convert.data_yaml import DataYaml
 from ctnet.convert.report import BadRecord
 from ctnet.data.joints import left_right_pairs
-from ctnet.errors import CtnetError
 
 UNLABELLED, SEEN = 0, 2
 _PIXEL_DIGITS = 3

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctnet.data.geometry import Affine, Fit, move
-from ctnet.recipe import Augmentation
-from ctnet.records import Instances
-from ctnet.task import Task
+from ctnet.core.geometry import Affine, Fit, move
+from ctnet.core.recipe import Augmentation
+from ctnet.core.records import Instances
+from ctnet.core.task import Task
 
 #: Principal components of ImageNet's RGB values (Krizhevsky et al. 2012), RGB, on the scale 0..1.
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.progress import track
 from ctnet.data.columns import FAULTS
 from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem
-from ctnet.progress import track
 
 STRIDE = 4
 DUPLICATE_IOU = 0.8
@@ -273,7 +273,7 @@ def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
 
 def _of_task(dataset: Dataset) -> Iterator[Problem]:
     """What the data set's task remarks on."""
-    from ctnet.task import Task
+    from ctnet.core.task import Task
 
     task, coco = dataset.task, dataset.coco
     if task is None or type(task).remarks is Task.remarks:

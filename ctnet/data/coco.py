@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.files import atomic_write
 from ctnet.data.columns import FAULTS, Columns, read_columns
 from ctnet.data.json_reader import CHUNK
 from ctnet.data.problems import Problem
-from ctnet.errors import CtnetError, os_error
-from ctnet.files import atomic_write
 
 _log = logging.getLogger("ctnet")
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError
+from ctnet.base.progress import track
 from ctnet.data import json_reader
 from ctnet.data.json_reader import JsonReader
-from ctnet.errors import CtnetError
-from ctnet.progress import track
 
 _ABSENT = -(2**63)  # stands for an id that is missing or no whole number
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError
+from ctnet.base.progress import track
+from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.data.coco import CocoFile
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem, refuse
-from ctnet.errors import CtnetError
-from ctnet.progress import track
-from ctnet.records import ImageInfo, Instances, Sample
 
 if TYPE_CHECKING:
-    from ctnet.task import Task
+    from ctnet.core.task import Task
 
 
 #: Kind of problem: the record is sound, but the task cannot use it.
@@ -187,6 +187,43 @@ class Dataset:
         unfit, problems = _examine(self.coco, task)
         return replace(self, task=task, unfit=unfit, unfit_problems=problems)
 
+    def as_coco(self, full: bool = False) -> dict[str, Any]:
+        """The data set as the COCO dictionary that evaluators take: its images, their usable annotations.
+
+        Annotations are numbered anew from 1, since evaluators take an id of 0 for "no match".
+
+        Args:
+            full: keep every field of the entries (keypoints, polygons), which are then parsed from the file.
+        """
+        coco = self.coco
+        per_image = [self._annotation_rows(image) for image in self.rows]
+        rows = np.concatenate(per_image) if per_image else np.zeros(0, int)
+        columns = zip(
+            coco.image_ids[coco.image_index[rows]].tolist(),
+            coco.category_ids[rows].tolist(),
+            coco.boxes[rows].tolist(),
+            coco.areas[rows].tolist(),
+            coco.crowd[rows].tolist(),
+            strict=True,
+        )
+        annotations: list[dict[str, Any]] = [
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": category_id,
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(crowd),
+            }
+            for number, (image_id, category_id, box, area, crowd) in enumerate(columns, start=1)
+        ]
+        images = [_image_entry(self, index) for index in range(len(self))]
+        if full:
+            images = [{**coco.raw_image(row), **image} for row, image in zip(self.rows, images, strict=True)]
+            raws = coco.raw_annotations(rows)
+            annotations = [{**raw, **annotation} for raw, annotation in zip(raws, annotations, strict=True)]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": self.categories}
+
     @cached_property
     def _category_ids(self) -> np.ndarray:
         return np.sort([int(category["id"]) for category in self.categories])
@@ -251,45 +288,6 @@ class ImageRecord(Mapping[str, Any]):
         return dict, (self._entry,)
 
 
-def ground_truth(dataset: Dataset, full: bool = False) -> dict[str, Any]:
-    """The data set as the COCO dictionary that evaluators take: its images, their usable annotations.
-
-    Annotations are numbered anew from 1, since evaluators take an id of 0 for "no match".
-
-    Args:
-        dataset: all images or a subset.
-        full: keep every field of the entries (keypoints, polygons), which are then parsed from the file.
-    """
-    coco = dataset.coco
-    per_image = [dataset._annotation_rows(image) for image in dataset.rows]
-    rows = np.concatenate(per_image) if per_image else np.zeros(0, int)
-    columns = zip(
-        coco.image_ids[coco.image_index[rows]].tolist(),
-        coco.category_ids[rows].tolist(),
-        coco.boxes[rows].tolist(),
-        coco.areas[rows].tolist(),
-        coco.crowd[rows].tolist(),
-        strict=True,
-    )
-    annotations: list[dict[str, Any]] = [
-        {
-            "id": number,
-            "image_id": image_id,
-            "category_id": category_id,
-            "bbox": box,
-            "area": area,
-            "iscrowd": int(crowd),
-        }
-        for number, (image_id, category_id, box, area, crowd) in enumerate(columns, start=1)
-    ]
-    images = [_image_entry(dataset, index) for index in range(len(dataset))]
-    if full:
-        images = [{**coco.raw_image(row), **image} for row, image in zip(dataset.rows, images, strict=True)]
-        raws = coco.raw_annotations(rows)
-        annotations = [{**raw, **annotation} for raw, annotation in zip(raws, annotations, strict=True)]
-    return {"info": {}, "images": images, "annotations": annotations, "categories": dataset.categories}
-
-
 def _image_entry(dataset: Dataset, index: int) -> dict[str, Any]:
     info = dataset.info(index)
     return {"id": info.image_id, "file_name": info.file_name, "width": info.width, "height": info.height}
@@ -297,7 +295,7 @@ def _image_entry(dataset: Dataset, index: int) -> dict[str, Any]:
 
 def _examine(coco: CocoFile, task: Task | None) -> tuple[np.ndarray, tuple[Problem, ...]]:
     """Ask a task that is choosy (``Task.faults``) about every annotation: rows that it refuses, and why."""
-    from ctnet.task import Task
+    from ctnet.core.task import Task
 
     if task is None or type(task).faults is Task.faults:
         return np.zeros(0, np.int64), ()
@@ -335,7 +333,7 @@ def open_splits(
     Raises:
         CtnetError: as ``Dataset.open``, and for an unknown task or one that cannot take the categories.
     """
-    from ctnet.task import create_task, load_task_class
+    from ctnet.core.task import create_task, load_task_class
 
     cls = load_task_class(task_name) if task_name else None
     if split:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ctnet.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError, os_error
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """What counts as an image when a folder is searched, in lower case."""

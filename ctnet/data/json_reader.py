@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 
 CHUNK = 1 << 20
 """Bytes read at a time."""

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ctnet.base.errors import CtnetError
+from ctnet.core.geometry import Affine, move
+from ctnet.core.recipe import Augmentation
+from ctnet.core.targets import Grid, Target, collate_targets
+from ctnet.core.task import Task
 from ctnet.data.augment import jitter, random_view, view_instances
 from ctnet.data.dataset import Dataset
-from ctnet.data.geometry import Affine, move
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem
-from ctnet.errors import CtnetError
-from ctnet.recipe import Augmentation
-from ctnet.targets import Grid, Target, collate_targets
-from ctnet.task import Task
 
 Key = tuple[int, int]  #: (epoch, index of the image)
 

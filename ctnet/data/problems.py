@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.progress import track
 from ctnet.data.dataset import Dataset, open_splits
-from ctnet.progress import track
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SIZE_LIMITS = (32**2, 96**2)
@@ -119,7 +119,7 @@ def split_stats(dataset: Dataset) -> SplitStats:
 
 def _measures(dataset: Dataset) -> dict[str, tuple[float, ...]]:
     """The distribution of each figure that the data set's task takes of its instances."""
-    from ctnet.task import Task
+    from ctnet.core.task import Task
 
     task = dataset.task
     if task is None or type(task).measures is Task.measures:

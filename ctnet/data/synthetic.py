@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from ctnet.errors import os_error
-from ctnet.files import write_json
-from ctnet.progress import track
-from ctnet.records import ImageInfo, Instances, Sample
+from ctnet.base.errors import os_error
+from ctnet.base.files import write_json
+from ctnet.base.progress import track
+from ctnet.core.records import ImageInfo, Instances, Sample
 
 if TYPE_CHECKING:
-    from ctnet.task import Task
+    from ctnet.core.task import Task
 
 #: The categories of ``draw_scene`` as a COCO file lists them; label i is entry i.
 SHAPES: tuple[dict[str, Any], ...] = tuple(
@@ -53,7 +53,7 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int], classes: int = l
         shapes = _drop_hidden([_place(rng, size, outlines) for _ in range(count)], size)
     canvas = _background(rng, width, height)
     for shape in shapes:
-        _paint(rng, canvas, shape)
+        _render(rng, canvas, shape)
     canvas += (rng.random(canvas.shape, np.float32) - 0.5) * np.float32(rng.uniform(4, 20))
     image = np.clip(canvas, 0, 255).astype(np.uint8)
     limits = np.array([width, height, width, height], np.float32)
@@ -247,8 +247,8 @@ def _stripes(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     return striped
 
 
-def _paint(rng: np.random.Generator, canvas: np.ndarray, shape: _Shape) -> None:
-    """Paint a shape onto the canvas in a colour that differs from what lies below, lightly shaded."""
+def _render(rng: np.random.Generator, canvas: np.ndarray, shape: _Shape) -> None:
+    """Render a shape onto the canvas in a colour that differs from what lies below, lightly shaded."""
     inside, part = shape.overlap(canvas.shape[1], canvas.shape[0])
     below = canvas[inside]
     candidates = rng.uniform(10, 245, (5, 3))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.errors import unknown_name
-from ctnet.evaluation.evaluator import Evaluator
+from ctnet.base.errors import unknown_name
+from ctnet.core.evaluator import Evaluator
 
 ENGINES = ("faster-coco-eval", "pycocotools")
 

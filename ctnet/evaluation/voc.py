@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ctnet.errors import unknown_name
-from ctnet.evaluation.evaluator import Evaluator
+from ctnet.base.errors import unknown_name
+from ctnet.core.evaluator import Evaluator
 
 Metric = Literal["voc07", "voc10"]
 

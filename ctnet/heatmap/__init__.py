@@ -1,13 +1,14 @@
 """The paper's mathematics as pure functions on tensors: Gaussians, losses, peaks."""
 
 from ctnet.heatmap.focal import focal_loss
-from ctnet.heatmap.gaussian import gaussian_radius, splat
+from ctnet.heatmap.gaussian import draw_gaussians, gaussian_radius
 from ctnet.heatmap.peaks import FoundPeaks, find_peaks, gather, suppress_non_peaks
 from ctnet.heatmap.regression import concentric_giou_loss, l1_loss, normalized_l1_loss, smooth_l1_loss
 
 __all__ = [
     "FoundPeaks",
     "concentric_giou_loss",
+    "draw_gaussians",
     "find_peaks",
     "focal_loss",
     "gather",
@@ -15,6 +16,5 @@ __all__ = [
     "l1_loss",
     "normalized_l1_loss",
     "smooth_l1_loss",
-    "splat",
     "suppress_non_peaks",
 ]

@@ -20,7 +20,7 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float =
 
     Args:
         logits: (B, C, H, W), before the sigmoid.
-        target: (B, C, H, W) in [0, 1], as ``splat`` draws it.
+        target: (B, C, H, W) in [0, 1], as ``draw_gaussians`` draws it.
         alpha: focusing exponent.
         beta: exponent of the penalty reduction around peaks.
 

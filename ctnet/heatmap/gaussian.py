@@ -15,7 +15,7 @@ SOFT_PEAK = 0.9999
 
 
 class PeakRows(Protocol):
-    """The columns that ``splat`` reads; ``ctnet.targets.Peaks`` has them."""
+    """The columns that ``draw_gaussians`` reads; ``ctnet.core.targets.Peaks`` has them."""
 
     @property
     def batch(self) -> Tensor: ...
@@ -76,7 +76,7 @@ def _root(a: float, b: Tensor, c: Tensor, variant: RadiusVariant) -> Tensor:
     raise ValueError(f"radius variant {variant!r} is unknown; use 'official' or 'corrected'")
 
 
-def splat(peaks: PeakRows, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+def draw_gaussians(peaks: PeakRows, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
     """Draw Gaussians of a whole batch in one call; where they overlap the larger value stays.
 
     Each row draws exp(-d^2 / (2 sigma^2)) with sigma = (2 radius + 1) / 6 in the square of its radius

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctnet.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError, os_error
 
 #: The line of a KITTI calibration file that belongs to the left colour camera.
 _KITTI_LINE = "P2:"

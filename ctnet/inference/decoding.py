@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ctnet.data.geometry import Affine, move
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Detections
+from ctnet.core.task import Task
 from ctnet.inference.preprocessing import Placement
 from ctnet.inference.timing import StageTimes
-from ctnet.records import Detections
-from ctnet.task import Task
 
 
 @torch.inference_mode()
@@ -23,7 +23,7 @@ def decode(
     stride: int = 4,
     times: StageTimes | None = None,
 ) -> list[Detections]:
-    """Read detections off maps, wherever the maps come from: a network, a file, painted ground truth.
+    """Read detections off maps, wherever the maps come from: a network, a file, rendered ground truth.
 
     Args:
         task: knows how.

@@ -12,19 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.base.device import autocast, choose_device, normalise
+from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description, load, load_model
+from ctnet.core.records import Detections, ImageInfo
+from ctnet.core.task import Task
 from ctnet.data.images import read_image
-from ctnet.device import autocast, choose_device, normalise
-from ctnet.errors import CtnetError
 from ctnet.inference.decoding import decode
-from ctnet.inference.nms import Nms, merge
+from ctnet.inference.merging import merge
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor, Resize, resize_mode
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
-from ctnet.records import Detections, ImageInfo
-from ctnet.task import Task
+from ctnet.ops.nms import Nms
 
 #: One image at every scale.
 Views = Sequence[Prepared]

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.files import atomic_write
 from ctnet.checkpoint import Description
-from ctnet.data.geometry import Affine
-from ctnet.errors import CtnetError, os_error
-from ctnet.files import atomic_write
+from ctnet.core.geometry import Affine
 from ctnet.inference.preprocessing import Prepared
 from ctnet.inference.settings import DetectionSettings
 

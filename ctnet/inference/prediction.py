@@ -12,15 +12,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ctnet.errors import CtnetError, os_error
-from ctnet.files import write_json
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.files import write_json
+from ctnet.base.progress import track
+from ctnet.core.records import Detections, ImageInfo
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
-from ctnet.inference.nms import Nms
 from ctnet.inference.preprocessing import Resize
 from ctnet.inference.sources import Frame, Source
-from ctnet.progress import track
-from ctnet.records import Detections, ImageInfo
+from ctnet.ops.nms import Nms
 from ctnet.report.writing import write_image
 
 

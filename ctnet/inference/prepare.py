@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ctnet.backbones.deform_conv import DeformConv
-from ctnet.backbones.trainable_winograd import TrainableWinograd, winograd_kind
-from ctnet.device import has_bf16
-from ctnet.errors import CtnetError
-from ctnet.inference.winograd import WinogradConv2d
+from ctnet.base.device import has_bf16
+from ctnet.base.errors import CtnetError
 from ctnet.model import CenterNet
+from ctnet.ops.deform_conv import DeformConv
+from ctnet.ops.inference_winograd import WinogradConv2d
+from ctnet.ops.trainable_winograd import TrainableWinograd, winograd_kind
 
 # In narrower layers the transforms cost more than the products that they save.
 _FEWEST_INPUTS = {"3x3": 64, "up": 128}

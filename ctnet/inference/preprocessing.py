@@ -8,10 +8,10 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError
+from ctnet.core.geometry import Affine
+from ctnet.core.records import ImageInfo
 from ctnet.data.augment import letterbox
-from ctnet.data.geometry import Affine
-from ctnet.errors import CtnetError
-from ctnet.records import ImageInfo
 
 Resize = Literal["fix", "keep"]
 

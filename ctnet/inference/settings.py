@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ctnet.errors import CtnetError
-from ctnet.inference.nms import Nms, nms_method
+from ctnet.base.errors import CtnetError
 from ctnet.inference.preprocessing import Resize, resize_mode
+from ctnet.ops.nms import Nms, nms_method
 
 if TYPE_CHECKING:
-    from ctnet.task import Task
+    from ctnet.core.task import Task
 
 #: The paper's scales for ``--multiscale``.
 MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5)

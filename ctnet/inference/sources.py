@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, read_image
-from ctnet.errors import CtnetError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import atomic_write
+from ctnet.core.records import Sample
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem
-from ctnet.errors import CtnetError
-from ctnet.files import atomic_write
-from ctnet.records import Sample
 from ctnet.report.draw import draw_boxes
 
 

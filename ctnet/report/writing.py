@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctnet.files import atomic_write
+from ctnet.base.files import atomic_write
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:

@@ -5,26 +5,42 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.data.geometry import clip_boxes
-from ctnet.data.synthetic import SHAPES, draw_scene
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.heads import Heatmap, Regression
-from ctnet.heatmap import find_peaks, gather, gaussian_radius
-from ctnet.options import option
-from ctnet.recipe import SMALL, Recipe
-from ctnet.records import Detections, ImageInfo, Instances, Sample
-from ctnet.targets import Grid, Peaks, Samples, Target
-from ctnet.task import Task
-
-if TYPE_CHECKING:
-    from ctnet.data.dataset import Dataset
-    from ctnet.evaluation import Evaluator
+from ctnet.plugin import (
+    SHAPES,
+    SMALL,
+    CellTargets,
+    CocoBoxEvaluator,
+    CtnetError,
+    Detections,
+    Evaluator,
+    Grid,
+    GroundTruth,
+    Heatmap,
+    ImageInfo,
+    Instances,
+    Metric,
+    Peaks,
+    Recipe,
+    Regression,
+    Sample,
+    Target,
+    Task,
+    VocEvaluator,
+    box_radius,
+    clip_boxes,
+    draw_boxes,
+    draw_scene,
+    find_peaks,
+    gather,
+    option,
+    unknown_name,
+)
 
 _PAPER = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
 _HOURGLASS = Recipe(epochs=50, batch_size=29, learning_rate=2.5e-4, drops=(40,))
@@ -103,14 +119,14 @@ class CenterDetection(Task):
         entries = (size_value[is_object], size_weight[is_object])
         return {
             "heatmap": Peaks.of(centre, radius, labels, is_object),
-            "size": Samples.dense(centre[is_object], radius[is_object], *entries, grid)
+            "size": CellTargets.dense(centre[is_object], radius[is_object], *entries, grid)
             if self.options.dense_size
-            else Samples.of(pixel[is_object], *entries),
-            "offset": Samples.dense(
+            else CellTargets.of(pixel[is_object], *entries),
+            "offset": CellTargets.dense(
                 centre[is_object], radius[is_object], offset, np.ones_like(offset), grid, True
             )
             if self.options.dense_offset
-            else Samples.of(pixel[is_object], offset),
+            else CellTargets.of(pixel[is_object], offset),
         }
 
     def _size_entries(self, size: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,26 +152,24 @@ class CenterDetection(Task):
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=2)
         return Detections(boxes, peaks.score, peaks.channel)
 
-    def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:
-        from ctnet.data.dataset import ground_truth
-        from ctnet.evaluation import CocoBoxEvaluator, VocEvaluator
-        from ctnet.evaluation.voc import Metric
+    def evaluator(
+        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
+    ) -> Evaluator:
 
         metric = metric or self.metrics[0]
         if metric not in self.metrics:
             raise unknown_name(f"metric of task {self.name}", metric, self.metrics)
         if metric == "coco":
             engine = engine or "faster-coco-eval"
-            return CocoBoxEvaluator(ground_truth(dataset), self.category_ids, self.class_names, engine=engine)
+            return CocoBoxEvaluator(truth.as_coco(), self.category_ids, self.class_names, engine=engine)
         if engine is not None:
             raise CtnetError(f"--engine is for the metric coco; {metric} has one implementation")
         # VOC's own flags (difficult, ignore) are in the whole records only.
         return VocEvaluator(
-            ground_truth(dataset, full=True), self.category_ids, self.class_names, metric=cast(Metric, metric)
+            truth.as_coco(full=True), self.category_ids, self.class_names, metric=cast(Metric, metric)
         )
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
-        from ctnet.report.draw import draw_boxes
 
         # Annotations drawn like detections all have score 1, which tells nothing.
         scores = None if (detections.scores == 1).all() else detections.scores
@@ -179,14 +193,3 @@ def _share_shown(boxes: np.ndarray, grid: Grid) -> np.ndarray:
     part, whole = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (inside, boxes))
     share: np.ndarray = part / whole
     return share
-
-
-def box_radius(size: np.ndarray, variant: Literal["official", "corrected"]) -> np.ndarray:
-    """Gaussian radius (N,) int64, cells, of boxes with ``size`` (N, 2) = (width, height) in cells."""
-    whole = np.ceil(size)
-    return (
-        gaussian_radius(torch.from_numpy(whole[:, 1]), torch.from_numpy(whole[:, 0]), variant=variant)
-        .numpy()
-        .astype(np.int64)
-        .clip(min=0)
-    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ctnet.backbones import Backbone, create_backbone
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 from ctnet.testing.check import Check, Outcome, promise, require, run
 
 Factory = Callable[..., Backbone]

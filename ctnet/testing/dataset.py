@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ctnet.base.files import write_json
 from ctnet.data.dataset import Dataset
-from ctnet.files import write_json
 from ctnet.testing.probe import Probe
 
 

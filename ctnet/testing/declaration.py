@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from ctnet.backbones import Backbone
+from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description, load, save
-from ctnet.errors import CtnetError
-from ctnet.heads import Head
+from ctnet.core.heads import Head
+from ctnet.core.options import option_rows
+from ctnet.core.recipe import Recipe
+from ctnet.core.task import Task
 from ctnet.model import CenterNet
-from ctnet.options import option_rows
-from ctnet.recipe import Recipe
-from ctnet.task import Task
 from ctnet.testing.check import require
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
@@ -31,7 +31,7 @@ def heads_are_declared(probe: Probe) -> None:
     heads = probe.task.heads
     require(heads, "there is none")
     for name, head in heads.items():
-        require(isinstance(head, Head), f"head {name!r} is a {type(head).__name__}, no ctnet.heads.Head")
+        require(isinstance(head, Head), f"head {name!r} is a {type(head).__name__}, no ctnet.core.heads.Head")
         require(name.isidentifier(), f"head {name!r} has a name that is no identifier")
         require(
             isinstance(head.channels, int) and head.channels > 0,

@@ -9,8 +9,8 @@ from unittest import SkipTest
 import torch
 from torch import Tensor, nn
 
-from ctnet.records import Detections
-from ctnet.task import Task
+from ctnet.core.records import Detections
+from ctnet.core.task import Task
 from ctnet.testing.check import require
 from ctnet.testing.probe import Probe, task_check
 
@@ -40,24 +40,24 @@ def decode_gives_the_best_first(probe: Probe) -> None:
 
 @task_check("Task.decode")
 def decode_takes_a_blank_image(probe: Probe) -> None:
-    """The painted maps of an empty image decode to k finite rows without any score."""
+    """The rendered maps of an empty image decode to k finite rows without any score."""
     nothing = probe.task.encode(probe.on_grid(probe.scenes(1)[0].instances[:0]), probe.grid)
-    found = probe.task.decode(probe.paint(nothing, probe.grid), _K)
+    found = probe.task.decode(probe.render(nothing, probe.grid), _K)
     require(found.scores.shape == (1, _K), f"scores have shape {tuple(found.scores.shape)}")
     require((found.scores <= 0.1).all(), f"a score of {found.scores.max():.3g} comes out of nothing")
     for name, column in found.fields().items():
         require(column.isfinite().all(), f"{name} is NaN or infinite")
 
 
-@task_check("Task.decode, Head.paint")
+@task_check("Task.decode, Head.render")
 def batch_equals_one_by_one(probe: Probe) -> None:
-    """The images of a batch, in any order, are painted and decoded as each one is alone."""
-    painted = probe.paint(probe.batch_targets(range(_BATCH)), probe.grid._replace(batch=_BATCH))
+    """The images of a batch, in any order, are rendered and decoded as each one is alone."""
+    rendered = probe.render(probe.batch_targets(range(_BATCH)), probe.grid._replace(batch=_BATCH))
     for image in range(_BATCH):
-        for name, alone in probe.paint(probe.targets(image), probe.grid).items():
-            same = torch.allclose(painted[name][image : image + 1], alone, atol=1e-5)
-            require(same, f"head {name!r} paints image {image} of a batch otherwise than alone")
-    for kind, maps in (("painted", painted), ("random", probe.random_maps(_BATCH))):
+        for name, alone in probe.render(probe.targets(image), probe.grid).items():
+            same = torch.allclose(rendered[name][image : image + 1], alone, atol=1e-5)
+            require(same, f"head {name!r} renders image {image} of a batch otherwise than alone")
+    for kind, maps in (("rendered", rendered), ("random", probe.random_maps(_BATCH))):
         whole = probe.task.decode(maps, _K)
         turned = probe.task.decode({name: values.flip(0) for name, values in maps.items()}, _K)
         for image in range(_BATCH):

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ctnet.data.geometry import Affine, move
-from ctnet.heads import Head
-from ctnet.targets import Grid, Peaks, Samples, Target
+from ctnet.core.geometry import Affine, move
+from ctnet.core.heads import Head
+from ctnet.core.targets import CellTargets, Grid, Peaks, Target
 from ctnet.testing.check import require
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
@@ -49,7 +49,8 @@ def check_targets(targets: Mapping[str, Target], heads: Mapping[str, Head], grid
             _check_peaks(target, heads[name], place)
         else:
             require(
-                isinstance(target, Samples), f"{place}a {type(target).__name__}, neither Peaks nor Samples"
+                isinstance(target, CellTargets),
+                f"{place}a {type(target).__name__}, neither Peaks nor CellTargets",
             )
             _check_samples(target, heads[name], place)
 
@@ -62,7 +63,7 @@ def _check_peaks(target: Peaks, head: Head, place: str) -> None:
     require(target.cells == cells, f"{place}cells {target.cells}, but its radii cover {cells}")
 
 
-def _check_samples(target: Samples, head: Head, place: str) -> None:
+def _check_samples(target: CellTargets, head: Head, place: str) -> None:
     shape = (len(target), head.channels)
     for column in ("value", "weight"):
         value = getattr(target, column)
@@ -73,13 +74,13 @@ def _check_samples(target: Samples, head: Head, place: str) -> None:
 
 @task_check("Task.encode")
 def encode_takes_an_empty_image(probe: Probe) -> None:
-    """An image without objects is encoded to targets without rows, which paint finite maps."""
+    """An image without objects is encoded to targets without rows, which render finite maps."""
     nothing = probe.on_grid(probe.scenes(1)[0].instances[:0])
     targets = probe.task.encode(nothing, probe.grid)
     check_targets(targets, probe.task.heads, probe.grid, "")
-    for name, painted in probe.paint(targets, probe.grid).items():
+    for name, rendered in probe.render(targets, probe.grid).items():
         require(len(targets[name]) == 0, f"head {name!r} has {len(targets[name])} rows")
-        require(painted.isfinite().all(), f"head {name!r} paints NaN or infinities")
+        require(rendered.isfinite().all(), f"head {name!r} renders NaN or infinities")
 
 
 @task_check("Task.encode")

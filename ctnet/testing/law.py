@@ -1,11 +1,11 @@
-"""The law of a task: decode(paint(encode(x))) = x."""
+"""The law of a task: decode(render(encode(x))) = x."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ctnet.data.geometry import Affine, move
-from ctnet.records import Detections
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Detections
 from ctnet.testing.check import require
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
@@ -14,9 +14,9 @@ _TOLERANCE = 0.01
 _TOPK = 100
 
 
-@task_check("Task.encode, Task.decode, Head.paint")
+@task_check("Task.encode, Task.decode, Head.render")
 def the_law_holds(probe: Probe) -> None:
-    """decode(paint(encode(x))) is x: every object that does not collide comes back, best of all."""
+    """decode(render(encode(x))) is x: every object that does not collide comes back, best of all."""
     task, kept_of_all, of_all = probe.task, 0, 0
     for seed, scene in enumerate(probe.scenes()):
         instances = scene.instances[~scene.instances.crowd]
@@ -25,7 +25,7 @@ def the_law_holds(probe: Probe) -> None:
         instances = instances[~collides]
         kept_of_all += len(instances)
         truth = task.truth(instances, scene.info)
-        maps = probe.paint(task.encode(probe.on_grid(instances), probe.grid), probe.grid)
+        maps = probe.render(task.encode(probe.on_grid(instances), probe.grid), probe.grid)
         found = task.decode(maps, _TOPK).per_image()[0]
         found = task.lift(move(found, Affine.scaling(STRIDE), task.point_fields), scene.info)
         _compare(probe, truth, found, f"in scene {seed} ")

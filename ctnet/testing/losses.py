@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ctnet.heads import Head
-from ctnet.targets import Samples, Target, collate_targets
+from ctnet.core.heads import Head
+from ctnet.core.targets import CellTargets, Target, collate_targets
 from ctnet.testing.check import require
 from ctnet.testing.probe import Probe, task_check
 
@@ -49,15 +49,15 @@ def loss_takes_an_empty_image(probe: Probe) -> None:
             require(raw.grad is not None and raw.grad.isfinite().all(), f"head {name!r}: no finite gradient")
 
 
-@task_check("Head.loss, Samples")
+@task_check("Head.loss, CellTargets")
 def loss_touches_samples_only(probe: Probe) -> None:
-    """A loss of Samples reads the map at their cells alone, and only the channels that count there."""
+    """A loss of CellTargets reads the map at their cells alone, and only the channels that count there."""
     empty = probe.task.encode(probe.on_grid(probe.scenes(1)[0].instances[:0]), probe.grid)
     for name, head, target in _batch(probe):
-        if not isinstance(target, Samples):
+        if not isinstance(target, CellTargets):
             continue
         joined = collate_targets([probe.targets(0)[name], empty[name], probe.targets(1)[name]])
-        assert isinstance(joined, Samples)
+        assert isinstance(joined, CellTargets)
         raw = _noise(probe, head).detach().requires_grad_()
         loss = head.loss(raw, joined)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -81,21 +81,21 @@ def loss_touches_samples_only(probe: Probe) -> None:
             )
 
 
-@task_check("Head.loss, Head.paint")
-def loss_is_lower_for_painted_maps(probe: Probe) -> None:
-    """The loss of the painted maps is lower than that of noise."""
+@task_check("Head.loss, Head.render")
+def loss_is_lower_for_rendered_maps(probe: Probe) -> None:
+    """The loss of the rendered maps is lower than that of noise."""
     targets = probe.batch_targets(range(_BATCH))
-    painted = probe.paint(targets, probe.grid._replace(batch=_BATCH))
+    rendered = probe.render(targets, probe.grid._replace(batch=_BATCH))
     for name, head in probe.task.heads.items():
         if not len(targets[name]):
             continue
-        raw = _raw_of(head, painted[name])
+        raw = _raw_of(head, rendered[name])
         best = head.loss(raw, targets[name]).item()
         for seed in range(3):
             noise = _noise(probe, head, seed)
-            for kind, other in (("noise", noise), ("painted maps with noise", raw + noise)):
+            for kind, other in (("noise", noise), ("rendered maps with noise", raw + noise)):
                 worse = head.loss(other, targets[name]).item()
-                require(best < worse, f"head {name!r}: painted maps cost {best:.4g}, {kind} {worse:.4g}")
+                require(best < worse, f"head {name!r}: rendered maps cost {best:.4g}, {kind} {worse:.4g}")
 
 
 def _raw_of(head: Head, activated: Tensor, steps: int = 200) -> Tensor:

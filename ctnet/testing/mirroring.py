@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.records import Instances
-from ctnet.targets import Grid, Samples
+from ctnet.core.records import Instances
+from ctnet.core.targets import CellTargets, Grid
 from ctnet.testing.check import require
 from ctnet.testing.probe import Probe, task_check
 
@@ -81,21 +81,21 @@ def encode_commutes_with_mirroring(probe: Probe) -> None:
     grid = Grid(height, width)
     for seed, scene in enumerate(probe.scenes(_FEW)):
         instances = _on_raster(scene.instances, probe.task.point_fields)
-        plain = probe.paint(probe.task.encode(instances, grid), grid)
+        plain = probe.render(probe.task.encode(instances, grid), grid)
         mirrored = probe.task.encode(probe.task.mirror_instances(instances, grid.width), grid)
         for name, expected in probe.task.mirror_maps(plain).items():
             if expected is None:
                 continue
             head, target = probe.task.heads[name], mirrored[name]
-            if isinstance(target, Samples):
+            if isinstance(target, CellTargets):
                 got, expected = _at_lone_samples(target, expected)
             else:
-                got = head.paint(target, grid)
+                got = head.render(target, grid)
             difference = (got - expected).abs()
             require(
                 got.numel() == 0 or difference.max() <= 1e-3,
                 f"head {name!r} differs by {difference.max() if got.numel() else 0:.3g} in scene {seed}: "
-                "encode(mirror_instances(x)) is not mirror(paint(encode(x)))",
+                "encode(mirror_instances(x)) is not mirror(render(encode(x)))",
             )
 
 
@@ -108,7 +108,7 @@ def _on_raster(instances: Instances, point_fields: tuple[str, ...]) -> Instances
     return instances.replace(**moved)
 
 
-def _at_lone_samples(target: Samples, maps: Tensor) -> tuple[Tensor, Tensor]:
+def _at_lone_samples(target: CellTargets, maps: Tensor) -> tuple[Tensor, Tensor]:
     """What the target says, and what the map says there, where no two samples share a cell."""
     cell = target.y * maps.shape[3] + target.x
     lone = (cell[:, None] == cell[None, :]).sum(1) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ctnet.task import Task
+from ctnet.core.task import Task
 from ctnet.testing.backbones import BACKBONE_CHECKS, Factory, as_factory
 from ctnet.testing.tasks import TASK_CHECKS, as_task
 

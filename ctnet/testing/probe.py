@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.data.geometry import Affine, move
-from ctnet.errors import CtnetError
-from ctnet.records import Instances, Sample
-from ctnet.targets import Grid, Target, collate_targets
-from ctnet.task import Task
+from ctnet.base.errors import CtnetError
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Instances, Sample
+from ctnet.core.targets import Grid, Target, collate_targets
+from ctnet.core.task import Task
 from ctnet.testing.check import Check, promise
 
 #: The checks of a task, in the order in which they run.
@@ -77,9 +77,9 @@ class Probe:
         parts = [self.targets(scene) for scene in scenes]
         return {name: collate_targets([part[name] for part in parts]) for name in self.task.heads}
 
-    def paint(self, targets: Mapping[str, Target], grid: Grid) -> dict[str, Tensor]:
+    def render(self, targets: Mapping[str, Target], grid: Grid) -> dict[str, Tensor]:
         """The activated maps of a network without error."""
-        return {name: head.paint(targets[name], grid) for name, head in self.task.heads.items()}
+        return {name: head.render(targets[name], grid) for name, head in self.task.heads.items()}
 
     def random_maps(self, batch: int, seed: int = 0) -> dict[str, Tensor]:
         """Activated maps of a network that knows nothing: no two cells are equal."""

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from ctnet.core.evaluator import Evaluator
+from ctnet.core.records import Detections
 from ctnet.data.dataset import Dataset
-from ctnet.evaluation import Evaluator
-from ctnet.records import Detections
 from ctnet.testing.check import require
 from ctnet.testing.dataset import scenes_as_dataset
 from ctnet.testing.probe import Probe, task_check

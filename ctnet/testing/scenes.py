@@ -7,8 +7,8 @@ import pickle
 
 import numpy as np
 
-from ctnet.errors import CtnetError
-from ctnet.records import Instances, Sample
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Instances, Sample
 from ctnet.testing.check import require
 from ctnet.testing.dataset import scenes_as_dataset
 from ctnet.testing.probe import Probe, task_check

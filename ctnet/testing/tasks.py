@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ctnet.task import Task, load_task_class
+from ctnet.core.task import Task, load_task_class
 
 # Importing a module adds its checks, so the order of these lines is the order of the checks.
 # isort: off

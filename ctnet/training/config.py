@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctnet import __version__
-from ctnet.errors import CtnetError
-from ctnet.recipe import Augmentation, Recipe
+from ctnet.base.errors import CtnetError
+from ctnet.base.version import __version__
+from ctnet.core.recipe import Augmentation, Recipe
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError
+from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import refuse
 from ctnet.data.synthetic import write_dataset
-from ctnet.errors import CtnetError
 from ctnet.inference.detector import Detector
-from ctnet.task import Task, create_task, load_task_class
 from ctnet.training.config import TrainingConfig
 from ctnet.training.run import RUNS, Run
 

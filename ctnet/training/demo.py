@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ctnet.data.geometry import Affine, move
-from ctnet.device import choose_device
-from ctnet.evaluation.run import Settings, evaluate
+from ctnet.base.device import choose_device
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Sample
+from ctnet.core.task import load_task_class
 from ctnet.inference.detector import Detector
-from ctnet.records import Sample
+from ctnet.measuring.run import Settings, evaluate
 from ctnet.report.draw import grid, side_by_side
 from ctnet.report.writing import write_image
-from ctnet.task import load_task_class
 from ctnet.training.data import evaluation_data, example_data
 from ctnet.training.session import Overrides, new_session
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctnet.backbones.deform_conv import DeformConv
-from ctnet.recipe import Recipe
+from ctnet.core.recipe import Recipe
+from ctnet.ops.deform_conv import DeformConv
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, rate: float) -> torch.optim.Optimizer:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctnet.errors import CtnetError, os_error
-from ctnet.files import atomic_write, read_json, write_json
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.files import atomic_write, read_json, write_json
 
 RUNS = Path("runs")
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ctnet.backbones import describe_backbone
+from ctnet.base.device import amp_name, choose_amp, choose_device
+from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.core.recipe import Recipe
+from ctnet.core.task import create_task, load_task_class
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import summarize
-from ctnet.device import amp_name, choose_amp, choose_device
-from ctnet.errors import CtnetError, unknown_name
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
-from ctnet.recipe import Recipe
-from ctnet.task import create_task, load_task_class
 from ctnet.training.config import TrainingConfig, scaled_rate
 from ctnet.training.data import example_data, open_data
 from ctnet.training.display import Display

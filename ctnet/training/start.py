@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import load, load_weights
-from ctnet.errors import CtnetError
 from ctnet.model import CenterNet
 
 

@@ -17,18 +17,18 @@ import torch
 from torch import Tensor
 
 from ctnet import checkpoint
-from ctnet.backbones.trainable_winograd import use_winograd
+from ctnet.base.device import autocast, choose_amp, normalise
+from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description
+from ctnet.core.recipe import Augmentation
+from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet, default_workers
 from ctnet.data.problems import Problem, refuse
-from ctnet.device import autocast, choose_amp, normalise
-from ctnet.errors import CtnetError
-from ctnet.evaluation.run import Settings, evaluate
 from ctnet.inference.detector import Detector
+from ctnet.measuring.run import Settings, evaluate
 from ctnet.model import create_model
-from ctnet.recipe import Augmentation
-from ctnet.task import Task
+from ctnet.ops.trainable_winograd import use_winograd
 from ctnet.training.config import TrainingConfig
 from ctnet.training.display import Display
 from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate

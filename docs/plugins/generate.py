@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.backbones import Backbone
-from ctnet.evaluation import Evaluator
-from ctnet.heads import Head, Heatmap, Regression
-from ctnet.options import option
-from ctnet.recipe import Augmentation, Recipe
-from ctnet.records import Annotations, Detections, ImageInfo, Instances, Sample
-from ctnet.targets import Grid, Peaks, Samples
-from ctnet.task import Task
+from ctnet.core.evaluator import Evaluator
+from ctnet.core.heads import Head, Heatmap, Regression
+from ctnet.core.options import option
+from ctnet.core.recipe import Augmentation, Recipe
+from ctnet.core.records import Annotations, Detections, ImageInfo, Instances, Sample
+from ctnet.core.targets import CellTargets, Grid, Peaks
+from ctnet.core.task import Task
 from ctnet.testing import BACKBONE_CHECKS, TASK_CHECKS
 
 FOLDER = Path(__file__).parent
@@ -29,7 +29,7 @@ RECORDS = (
     Sample,
     Grid,
     Peaks,
-    Samples,
+    CellTargets,
     Recipe,
     Augmentation,
     option,

@@ -14,11 +14,11 @@ import torch
 
 from ctnet.checkpoint import Description
 from ctnet.convert.voc import convert_voc
+from ctnet.core.task import Task, create_task
 from ctnet.data.dataset import Dataset
 from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.inference import Detector
 from ctnet.model import create_model
-from ctnet.task import Task, create_task
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from pycocotools import mask
 from ctnet.analysis import UnmatchedAnchors, count_unmatched_anchors
 from ctnet.analysis.anchors import anchor_shapes, best_overlaps
 from ctnet.analysis.objects import select_objects
+from ctnet.base.errors import CtnetError
 from ctnet.data.dataset import Dataset
-from ctnet.errors import CtnetError
 
 Make = Callable[..., Dataset]
 VARIANTS = ("official", "paper")

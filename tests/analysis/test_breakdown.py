@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ctnet.analysis.breakdown import TYPES, average_precision, break_down
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Detections, Instances
 from ctnet.evaluation import CocoBoxEvaluator
-from ctnet.records import Detections, Instances
 
 ANT, BEE, CAT = range(3)
 OBJECT = [0, 0, 100, 100]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from ctnet.analysis import Collisions, PairCount, count_collisions
+from ctnet.base.errors import CtnetError
 from ctnet.data.dataset import Dataset
-from ctnet.errors import CtnetError
 
 Make = Callable[..., Dataset]
 Entry = dict[str, Any]

@@ -11,12 +11,12 @@ import torch
 
 from ctnet.analysis import compare_nms
 from ctnet.analysis.nms import METHODS
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Detections
 from ctnet.data.dataset import Dataset
-from ctnet.errors import CtnetError
-from ctnet.evaluation.painted import box_iou
-from ctnet.evaluation.run import Settings, evaluate
 from ctnet.inference import Detector
-from ctnet.records import Detections
+from ctnet.measuring.run import Settings, evaluate
+from ctnet.ops.boxes import box_iou
 
 SETTINGS = Settings(batch_size=4)
 

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from ctnet.analysis import oracle
-from ctnet.analysis.oracles import Oracle, OracleRow, combinations, oracle_of_maps, paint_heads
+from ctnet.analysis.oracles import Oracle, OracleRow, combinations, oracle_of_maps, render_heads
+from ctnet.base.errors import CtnetError
+from ctnet.core.geometry import Affine, move
+from ctnet.core.heads import Heatmap, Regression
+from ctnet.core.records import Instances
+from ctnet.core.targets import Grid
+from ctnet.core.task import create_task, list_tasks, load_task_class
 from ctnet.data.dataset import Dataset
-from ctnet.data.geometry import Affine, move
 from ctnet.data.images import read_image
 from ctnet.data.synthetic import write_dataset
-from ctnet.errors import CtnetError
-from ctnet.evaluation.run import Settings, evaluate
-from ctnet.heads import Heatmap, Regression
 from ctnet.inference.maps import MapFile, write_maps
 from ctnet.inference.preprocessing import Placement
-from ctnet.records import Instances
-from ctnet.targets import Grid
-from ctnet.task import create_task, list_tasks, load_task_class
+from ctnet.measuring.run import Settings, evaluate
 
 CTDET = [
     ("heatmap",), ("size",), ("offset",),
@@ -38,8 +38,8 @@ def one_by_one(detector, dataset, names, resize):
         to_grid = Affine.scaling(1 / 4).after(prepared.affine)
         targets = task.encode(move(dataset.instances(index), to_grid, task.point_fields), grid)
         for name in names:
-            maps[name] = task.heads[name].paint(targets[name], grid)
-        found = task.decode(maps, 100).per_image()[0].above(1e-9)  # 0: nothing is painted
+            maps[name] = task.heads[name].render(targets[name], grid)
+        found = task.decode(maps, 100).per_image()[0].above(1e-9)  # 0: nothing is rendered
         evaluator.update(info.image_id, move(found, to_grid.inverse(), task.point_fields))
     return evaluator.compute()
 
@@ -125,10 +125,10 @@ def test_regression_maps_carry_the_nearest_objects_values():
     task = create_task("ctdet", [{"id": 1, "name": "a"}])
     instances = Instances.of([[8, 8, 24, 40], [80, 40, 120, 56]], [0, 0])
     placement = Placement(Affine.identity(), None)  # type: ignore[arg-type]
-    painted = paint_heads(task, ["size"], [instances], [placement], Grid(16, 32, 1))["size"]
-    assert painted.shape == (1, 2, 16, 32)
-    assert painted[0, :, 0, 0].tolist() == [4, 8]
-    assert painted[0, :, 15, 31].tolist() == [10, 4]
+    rendered = render_heads(task, ["size"], [instances], [placement], Grid(16, 32, 1))["size"]
+    assert rendered.shape == (1, 2, 16, 32)
+    assert rendered[0, :, 0, 0].tolist() == [4, 8]
+    assert rendered[0, :, 15, 31].tolist() == [10, 4]
 
 
 def test_stored_maps_give_the_same_table(detector, scenes, tmp_path):
@@ -172,7 +172,7 @@ def test_unreadable_images_are_listed(detector, scenes, tmp_path):
 
 @pytest.mark.parametrize("name", list_tasks())
 def test_all_heads_of_every_task(name, untrained, tmp_path):
-    """With every head painted, drawn scenes are found nearly perfectly, whatever the task."""
+    """With every head rendered, drawn scenes are found nearly perfectly, whatever the task."""
     cls = load_task_class(name)
     task = create_task(name, cls.example_categories)
     width, height = cls.example_size

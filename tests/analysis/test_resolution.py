@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from ctnet.analysis import compare_resolutions
-from ctnet.errors import CtnetError
-from ctnet.evaluation.run import Settings, evaluate
+from ctnet.base.errors import CtnetError
+from ctnet.measuring.run import Settings, evaluate
 
 
 def test_every_row_is_what_evaluation_at_its_size_gives(detector, scenes):

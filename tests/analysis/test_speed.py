@@ -9,10 +9,10 @@ import torch
 
 from ctnet.analysis import measure_speed
 from ctnet.analysis.speed import hardware
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
+from ctnet.core.task import create_task, list_tasks, load_task_class
 from ctnet.inference import DetectionSettings
 from ctnet.inference.timing import STAGES
-from ctnet.task import create_task, list_tasks, load_task_class
 
 
 def test_what_it_says_of_itself(detector):

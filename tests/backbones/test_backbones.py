@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ctnet.backbones import Backbone, create_backbone, describe_backbone, list_backbones
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 
 NAMES = list_backbones()
 PARAMETERS = {name: describe_backbone(name).parameters for name in NAMES}

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from ctnet.backbones import create_backbone
-from ctnet.backbones.deform_conv import DeformConv
 from ctnet.backbones.dla import DLA
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
+from ctnet.ops.deform_conv import DeformConv
 
 
 @pytest.fixture(scope="module")

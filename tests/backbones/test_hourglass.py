@@ -5,8 +5,8 @@ import torch
 
 from ctnet.backbones import create_backbone
 from ctnet.backbones.hourglass import Hourglass, Residual, StackedHourglass
-from ctnet.errors import CtnetError
-from ctnet.heads import Heatmap
+from ctnet.base.errors import CtnetError
+from ctnet.core.heads import Heatmap
 from ctnet.model import create_model
 
 

@@ -15,7 +15,7 @@ from ctnet.backbones import (
     list_backbones,
     register_backbone,
 )
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 
 PLUGIN = """
 import torch

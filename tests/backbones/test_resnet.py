@@ -10,7 +10,7 @@ from torch import nn
 
 from ctnet.backbones import create_backbone, list_backbones
 from ctnet.backbones.resnet import ResNetDCN
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 
 
 def test_up_convolutions_start_bilinear() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from ctnet.backbones import create_backbone, describe_backbone, list_backbones, list_families
 from ctnet.backbones.timm_models import TimmPyramid
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 
 timm = pytest.importorskip("timm")
 

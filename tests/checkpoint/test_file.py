@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ctnet import checkpoint
 from ctnet.backbones import Backbone, _registry, register_backbone
+from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description, load, load_model, load_weights, read_tensors, save
-from ctnet.errors import CtnetError
+from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
-from ctnet.task import Task, create_task
 
 CATEGORIES = [{"id": 3, "name": "ball", "colour": "red"}, {"id": 8, "name": "box"}]
 

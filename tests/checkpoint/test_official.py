@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone
+from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import (
     MEAN,
     STD,
@@ -26,10 +27,9 @@ from ctnet.checkpoint import (
     to_official,
 )
 from ctnet.checkpoint.released_data import COCO, KITTI, VOC
-from ctnet.errors import CtnetError
-from ctnet.heads import Head
+from ctnet.core.heads import Head
+from ctnet.core.task import Task, create_task, list_tasks, load_task_class
 from ctnet.model import CenterNet, create_model
-from ctnet.task import Task, create_task, list_tasks, load_task_class
 from ctnet.tasks.ctdet import CenterDetection
 
 BACKBONES = {"res": "resnet{}", "resdcn": "resdcn{}", "dla": "dla{}", "hourglass": "hourglass104"}

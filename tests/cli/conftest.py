@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from ctnet.cli import main
+from ctnet.core.task import create_task
 from ctnet.data.synthetic import SHAPES, write_dataset
-from ctnet.task import create_task
 
 
 @dataclass(frozen=True)

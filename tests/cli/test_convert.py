@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ctnet.base.errors import CtnetError
 from ctnet.cli.convert import app
-from ctnet.errors import CtnetError
 
 BAD = "9 0.5 0.5 0.1 0.1\n"
 GOOD = "0 0.5 0.5 0.5 0.5\n"

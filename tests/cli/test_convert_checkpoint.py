@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ctnet.checkpoint import official_state_dict, read_tensors
+from ctnet.core.task import create_task
 from ctnet.model import create_model
-from ctnet.task import create_task
 
 
 @pytest.fixture(scope="module")

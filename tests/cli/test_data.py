@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ctnet.base.errors import CtnetError
 from ctnet.cli.data import app
-from ctnet.errors import CtnetError
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ctnet.core.recipe import DEMO
 from ctnet.data.images import read_image
-from ctnet.recipe import DEMO
 from ctnet.tasks.ctdet import CenterDetection
 
 

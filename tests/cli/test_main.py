@@ -17,11 +17,11 @@ import torch
 import typer
 
 from ctnet import cli
+from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import official_state_dict
-from ctnet.errors import CtnetError
-from ctnet.heads import Head
+from ctnet.core.heads import Head
+from ctnet.core.recipe import DEMO
 from ctnet.model import create_model
-from ctnet.recipe import DEMO
 from ctnet.tasks.ctdet import CenterDetection
 
 
@@ -86,7 +86,7 @@ def test_help_is_instant(arguments: list[str]) -> None:
 
 
 def test_version(ctnet) -> None:
-    from ctnet import __version__
+    from ctnet.base.version import __version__
 
     assert ctnet("--version").out == f"ctnet {__version__}\n"
 

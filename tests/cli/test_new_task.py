@@ -112,7 +112,7 @@ def test_it_keeps_the_contract(ctnet) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_it_trains_and_evaluates(ctnet, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ctnet.task import load_task_class
+    from ctnet.core.task import load_task_class
 
     monkeypatch.setattr(load_task_class("wall_clocks"), "demo_scenes", {"train": 6, "val": 4})
     monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)

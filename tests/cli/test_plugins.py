@@ -22,7 +22,7 @@ def measure(folder: str, twice: bool = typer.Option(False, "--twice", help="Meas
 
 def refuse() -> None:
     '''Refuse.'''
-    from ctnet.errors import CtnetError
+    from ctnet.base.errors import CtnetError
 
     raise CtnetError("a.txt has no name; give it one")
 

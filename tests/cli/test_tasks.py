@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ctnet import plugins
+from ctnet.base import plugins
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_broken_plugin_is_shown_and_harms_nothing(ctnet, with_plugins) -> None
 def test_what_is_no_task_is_shown(ctnet, with_plugins) -> None:
     with_plugins(("function", "json:loads", "acme"))
     rows = {row["name"]: row for row in json.loads(ctnet("tasks", "list", "--json").out)}
-    assert "not a subclass of ctnet.task.Task" in rows["function"]["error"]
+    assert "not a subclass of ctnet.core.task.Task" in rows["function"]["error"]
 
 
 def test_two_plugins_of_one_name_are_shown(ctnet, with_plugins) -> None:

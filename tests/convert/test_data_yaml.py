@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ctnet.base.errors import CtnetError
 from ctnet.convert.data_yaml import DataYaml, write_data_yaml
-from ctnet.errors import CtnetError
 
 TYPICAL = """\
 # COCO8

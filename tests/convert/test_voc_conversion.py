@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from ctnet.base.errors import CtnetError
 from ctnet.convert.voc import convert_voc
-from ctnet.data.class_names import PASCAL_VOC_NAMES
+from ctnet.core.class_names import PASCAL_VOC_NAMES
 from ctnet.data.dataset import Dataset
-from ctnet.errors import CtnetError
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.base.errors import CtnetError
 from ctnet.convert.report import BadRecord
 from ctnet.convert.yolo import import_yolo, read_label
 from ctnet.convert.yolo_export import export_yolo
 from ctnet.convert.yolo_keypoints import YoloKeypoints
 from ctnet.data.dataset import Dataset
-from ctnet.errors import CtnetError
 
 WIDTH, HEIGHT = 40, 30
 NAMES = ("cat", "traffic light", "größe")

@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ctnet.errors import CtnetError
-from ctnet.plugins import discover
+from ctnet.base.errors import CtnetError
+from ctnet.base.plugins import discover
 from ctnet_tasks_ddd.cli import convert_kitti, kitti_eval_command
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.data.geometry import Affine, move
-from ctnet.heatmap import splat
-from ctnet.records import Detections, ImageInfo, Instances
-from ctnet.targets import Grid, Samples
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Detections, ImageInfo, Instances
+from ctnet.core.targets import CellTargets, Grid
+from ctnet.heatmap import draw_gaussians
 from ctnet_tasks_ddd.camera import (
     box_corners,
     heading,
@@ -109,7 +109,7 @@ def test_targets_equal_the_reference(golden):
             instances = on_grid(data, key)
             for ignore, name in (("gaussian", "hm"), ("rectangle", "hm_rect_mask")):
                 targets = task_of(ignore=ignore).encode(instances, GRID)
-                drawn = splat(targets["heatmap"], (1, 3, *GRID[:2]))[0].numpy()
+                drawn = draw_gaussians(targets["heatmap"], (1, 3, *GRID[:2]))[0].numpy()
                 wanted = data[f"{key}{name}"]
                 # A region that the reference draws later takes a peak away; here the object stays.
                 taken = (drawn == 1) & (wanted < 1)
@@ -214,7 +214,7 @@ def test_losses_equal_the_reference(golden):
             check_loss(data, head, prefix, rotation_samples(data, prefix))
 
 
-def check_loss(data, head, prefix: str, target: Samples, output: str = "", gradient: str = "") -> None:
+def check_loss(data, head, prefix: str, target: CellTargets, output: str = "", gradient: str = "") -> None:
     raw = torch.from_numpy(data[output or f"{prefix}_output"]).requires_grad_()
     loss = head.loss(raw, target)
     np.testing.assert_allclose(loss.item(), data[f"{prefix}_loss"], rtol=1e-5)
@@ -222,13 +222,13 @@ def check_loss(data, head, prefix: str, target: Samples, output: str = "", gradi
     np.testing.assert_allclose(raw.grad, data[gradient or f"{prefix}_grad"], rtol=1e-5, atol=1e-8)
 
 
-def plain_samples(data, prefix: str) -> Samples:
+def plain_samples(data, prefix: str) -> CellTargets:
     mask = data[f"{prefix}_mask"].astype(bool)
     value = data[f"{prefix}_target"][mask]
     return placed(data, prefix, mask, value, np.ones_like(value))
 
 
-def rotation_samples(data, prefix: str) -> Samples:
+def rotation_samples(data, prefix: str) -> CellTargets:
     """Rows of every slot that the reference reads: of masked ones sine and cosine of bins that are set."""
     mask, bins = data[f"{prefix}_mask"].astype(bool), data[f"{prefix}_rotbin"]
     turn = data[f"{prefix}_rotres"]
@@ -240,9 +240,9 @@ def rotation_samples(data, prefix: str) -> Samples:
     return placed(data, prefix, read, value[read].reshape(-1, 8), weight[read].reshape(-1, 8))
 
 
-def placed(data, prefix: str, rows: np.ndarray, value: np.ndarray, weight: np.ndarray) -> Samples:
+def placed(data, prefix: str, rows: np.ndarray, value: np.ndarray, weight: np.ndarray) -> CellTargets:
     width = data["dep_raw" if prefix == "dep" else f"{prefix}_output"].shape[3]
     cells = data[f"{prefix}_ind"][rows]
-    samples = Samples.of(np.stack([cells % width, cells // width], axis=1), value, weight)
+    samples = CellTargets.of(np.stack([cells % width, cells // width], axis=1), value, weight)
     batch = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)[rows]
     return dataclasses.replace(samples, batch=torch.from_numpy(batch.copy()))

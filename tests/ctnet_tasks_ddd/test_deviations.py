@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctnet.records import Detections
+from ctnet.core.records import Detections
 from ctnet_tasks_ddd.deviations import deviations
 
 NAMES = ("Pedestrian", "Car")

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from ctnet.data.dataset import Dataset, ground_truth
-from ctnet.errors import CtnetError
-from ctnet.files import read_json
-from ctnet.records import Detections
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_json
+from ctnet.core.records import Detections
+from ctnet.data.dataset import Dataset
 from ctnet_tasks_ddd.camera import box_corners, project
 from ctnet_tasks_ddd.evaluation import KittiEvaluator, read_entries, result_entries
 from ctnet_tasks_ddd.kitti import convert_kitti
@@ -147,7 +147,7 @@ def test_boxes_without_a_place_in_space_are_measured_as_boxes(data) -> None:
 
 
 def test_crowds_of_other_data_are_neither_right_nor_wrong(data) -> None:
-    content = ground_truth(data, full=True)
+    content = data.as_coco(full=True)
     bare = [{k: v for k, v in a.items() if k not in ("type", "line")} for a in content["annotations"]]
     evaluator = KittiEvaluator({**content, "annotations": bare}, [1, 2, 3], [c["name"] for c in CATEGORIES])
     for image_id, found in shaken(data).items():
@@ -160,7 +160,7 @@ def test_crowds_of_other_data_are_neither_right_nor_wrong(data) -> None:
 
 
 def test_classes_unknown_to_the_benchmark_are_refused(data) -> None:
-    content = ground_truth(data, full=True)
+    content = data.as_coco(full=True)
     with pytest.raises(CtnetError, match="measures Car, Pedestrian and Cyclist, not bus"):
         KittiEvaluator(content, [2], ["bus"])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 from ctnet_tasks_ddd.frame_files import FrameFiles
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctnet.targets import Samples
+from ctnet.core.targets import CellTargets
 from ctnet_tasks_ddd.camera import wrap
 from ctnet_tasks_ddd.heads import (
     Depth,
@@ -26,10 +26,10 @@ from ctnet_tasks_ddd.heads import (
 ANGLES = np.linspace(-math.pi, math.pi, 721)
 
 
-def targets(angles: np.ndarray, seed: int = 0) -> Samples:
+def targets(angles: np.ndarray, seed: int = 0) -> CellTargets:
     """Rotation targets in cells of a 5x7 map, one a cell."""
     cells = np.random.default_rng(seed).permutation(35)[: len(angles)]
-    return Samples.of(np.stack([cells % 7, cells // 7], axis=1), *rotation_values(angles))
+    return CellTargets.of(np.stack([cells % 7, cells // 7], axis=1), *rotation_values(angles))
 
 
 @settings(max_examples=50, deadline=None)
@@ -119,7 +119,7 @@ def test_losses_without_objects_are_finite_and_have_no_gradient(kind, slots: int
 def test_the_paper_divides_by_what_counts_the_release_by_slots() -> None:
     raw = torch.zeros(2, 3, 5, 7)
     value = np.array([[2.0, 4, 6], [10, 10, 10]])
-    samples = Samples.of([[1, 1], [2, 2]], value, np.array([[1.0, 1, 1], [0, 0, 0]]))
+    samples = CellTargets.of([[1, 1], [2, 2]], value, np.array([[1.0, 1, 1], [0, 0, 0]]))
     assert Values(3).loss(raw, samples).item() == pytest.approx(4, rel=1e-3)
     assert Values(3, slots=50).loss(raw, samples).item() == pytest.approx(12 / (2 * 50 * 3))
 

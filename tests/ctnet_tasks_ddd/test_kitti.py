@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.base.errors import CtnetError
 from ctnet.data.dataset import Dataset
-from ctnet.errors import CtnetError
 from ctnet_tasks_ddd.fields import entries_by_image, entry_of_fields, frame_name, labels_of
 from ctnet_tasks_ddd.frame_files import FrameFiles
 from ctnet_tasks_ddd.kitti import convert_kitti

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 from ctnet_tasks_ddd.kitti_eval import evaluate, evaluate_objects, read_files, recall_thresholds
 from ctnet_tasks_ddd.objects import KittiObjects, parse_lines
 

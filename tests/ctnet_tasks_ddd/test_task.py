@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import write_json
+from ctnet.core.geometry import Affine, move
+from ctnet.core.recipe import Augmentation
+from ctnet.core.records import Detections, ImageInfo, Instances
+from ctnet.core.targets import Grid
 from ctnet.data.augment import random_view, view_instances
 from ctnet.data.dataset import Dataset
-from ctnet.data.geometry import Affine, move
-from ctnet.errors import CtnetError
-from ctnet.evaluation.painted import paint
-from ctnet.files import write_json
 from ctnet.inference.decoding import decode
 from ctnet.inference.preprocessing import Placement, Preprocessor
-from ctnet.recipe import Augmentation
-from ctnet.records import Detections, ImageInfo, Instances
-from ctnet.targets import Grid
+from ctnet.measuring.rendered import render
 from ctnet_tasks_ddd import task as task_module
 from ctnet_tasks_ddd.camera import box_corners, middle, project, wrap
 from ctnet_tasks_ddd.kitti import convert_kitti
@@ -59,15 +59,15 @@ def dataset_of(tmp_path, annotations: list[dict], task: Boxes3d, image: dict = I
     return Dataset.from_file(path, [tmp_path], task, "val")
 
 
-def painted_scene(task: Boxes3d, seed: int, size=(384, 128)):
-    """A scene, and the objects that its painted maps decode to, in space."""
+def rendered_scene(task: Boxes3d, seed: int, size=(384, 128)):
+    """A scene, and the objects that its rendered maps decode to, in space."""
     scene = task.example(np.random.default_rng(seed), size)
     instances = scene.instances
     grid = Grid(size[1] // 4 + 2, size[0] // 4 + 2)
     on_grid = move(instances, Affine.scaling(0.25), task.point_fields)
     kept = ~task.collides(on_grid, grid)
     targets = task.encode(on_grid[kept], grid)
-    maps = {name: head.paint(targets[name], grid) for name, head in task.heads.items()}
+    maps = {name: head.render(targets[name], grid) for name, head in task.heads.items()}
     found = task.decode(maps, int(kept.sum())).per_image()[0]
     found = task.lift(move(found, Affine.scaling(4), task.point_fields), scene.info)
     return task.truth(instances[kept], scene.info), found
@@ -80,7 +80,7 @@ def painted_scene(task: Boxes3d, seed: int, size=(384, 128)):
 def test_with_projected_centres_everything_comes_back_exactly(loss: str) -> None:
     task = Boxes3d(CATEGORIES, center="projected", loss=loss)
     for seed in range(10):
-        truth, found = painted_scene(task, seed)
+        truth, found = rendered_scene(task, seed)
         order = [int(np.abs(found.location - location).sum(axis=1).argmin()) for location in truth.location]
         found = found[order]
         np.testing.assert_array_equal(found.labels, truth.labels)
@@ -104,11 +104,11 @@ def test_real_labels_come_back(center: str, shared_data, tmp_path) -> None:
         evaluator = task.evaluator(dataset)
         assert not dataset.problems
         for index in range(len(dataset)):
-            painted = paint(task, dataset, index, preprocess, 100)
-            truth = task.truth(painted.instances, dataset.info(index))
-            evaluator.update(dataset.info(index).image_id, painted.detections)
+            rendered = render(task, dataset, index, preprocess, 100)
+            truth = task.truth(rendered.instances, dataset.info(index))
+            evaluator.update(dataset.info(index).image_id, rendered.detections)
             for row in range(len(truth)):
-                error = np.abs(painted.detections.location - truth.location[row]).max(axis=1, initial=0)
+                error = np.abs(rendered.detections.location - truth.location[row]).max(axis=1, initial=0)
                 if center == "projected":
                     assert error.min() < 0.01
         figures = evaluator.compute()
@@ -127,7 +127,7 @@ def test_an_object_cut_by_the_border_keeps_its_place_with_projected_centres() ->
     to_grid = Affine.scaling(0.25)
     targets = task.encode(move(instances, to_grid, task.point_fields), Grid(96, 320))
     assert targets["offset"].x.tolist() == [0]
-    maps = {name: head.paint(targets[name], Grid(96, 320)) for name, head in task.heads.items()}
+    maps = {name: head.render(targets[name], Grid(96, 320)) for name, head in task.heads.items()}
     found = task.decode(maps, 1).per_image()[0]
     found = task.lift(move(found, to_grid.inverse(), task.point_fields), info())
     np.testing.assert_allclose(found.location, [entry["location"]], atol=1e-3)
@@ -205,7 +205,7 @@ def test_ignore_regions_make_no_positive_and_train_nothing() -> None:
         task = Boxes3d(CATEGORIES, ignore=ignore)
         instances = task.parse(_Annotations([annotation(), region]), IMAGE)
         targets = task.encode(move(instances, Affine.scaling(0.25), task.point_fields), Grid(96, 320))
-        drawn = task.heads["heatmap"].paint(targets["heatmap"], Grid(96, 320))[0]
+        drawn = task.heads["heatmap"].render(targets["heatmap"], Grid(96, 320))[0]
         assert (drawn == 1).sum() == 1
         assert ((drawn > 0.9998) & (drawn < 1)).sum() == cells
         assert len(targets["size"]) == len(targets["depth"]) == 1
@@ -273,7 +273,7 @@ def test_a_batch_of_mixed_cameras_is_lifted_as_each_alone() -> None:
 def test_without_a_camera_objects_have_no_place_and_one_line_says_so(caplog) -> None:
     task = Boxes3d(CATEGORIES)
     task_module._say_no_camera.cache_clear()
-    _, found = painted_scene(task, 0)
+    _, found = rendered_scene(task, 0)
     bare = Detections(
         found.boxes, found.scores, found.labels, {"centre": found.boxes[:, :2], "alpha": found.alpha}
     )
@@ -376,7 +376,7 @@ def test_the_paper_s_recipe_leaves_images_as_they_are() -> None:
 
 def test_angles_differ_the_shorter_way_round() -> None:
     task = Boxes3d(CATEGORIES)
-    truth, found = painted_scene(task, 1)
+    truth, found = rendered_scene(task, 1)
     turned = truth.replace(alpha=truth.alpha + 2 * math.pi, rotation_y=truth.rotation_y - 2 * math.pi)
     differences = task.differences(truth, turned)
     assert max(differences["alpha"].max(), differences["rotation_y"].max()) < 1e-6

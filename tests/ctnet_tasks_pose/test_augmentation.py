@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from ctnet.core.recipe import Augmentation
+from ctnet.core.records import Instances
+from ctnet.core.task import create_task
 from ctnet.data.augment import random_view, view_instances
-from ctnet.recipe import Augmentation
-from ctnet.records import Instances
-from ctnet.task import create_task
 
 BIRD = [
     {"id": 2, "name": "bird", "keypoints": ["beak", "left_wing", "right_wing", "left_foot", "right_foot"]}

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ctnet import checkpoint
+from ctnet.base.errors import CtnetError
 from ctnet.cli import app
+from ctnet.core.task import create_task
 from ctnet.data.synthetic import SHAPES, write_dataset
-from ctnet.errors import CtnetError
-from ctnet.task import create_task
 from ctnet_tasks_pose.figures import FIGURES
 
 SIZE = (64, 64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ctnet.task import create_task
+from ctnet.core.task import create_task
 from ctnet.testing import TASK_CHECKS, Check
 from ctnet_tasks_pose.figures import FIGURES
 

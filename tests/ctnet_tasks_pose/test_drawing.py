@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctnet.records import Detections
+from ctnet.core.records import Detections
 from ctnet_tasks_pose.drawing import draw_poses, limb_side
 from ctnet_tasks_pose.skeleton import Skeleton
 

@@ -6,12 +6,12 @@ import logging
 import numpy as np
 import pytest
 
-from ctnet.data.dataset import Dataset, ground_truth
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Detections
+from ctnet.core.task import create_task
+from ctnet.data.dataset import Dataset
 from ctnet.data.synthetic import write_dataset
-from ctnet.errors import CtnetError
 from ctnet.evaluation.coco import ENGINES
-from ctnet.records import Detections
-from ctnet.task import create_task
 from ctnet_tasks_pose import evaluation
 from ctnet_tasks_pose.evaluation import CocoKeypointEvaluator
 from ctnet_tasks_pose.figures import FIGURES
@@ -101,7 +101,7 @@ def test_the_skeletons_own_tolerances_count(engine):
 
 
 def with_keypoints(dataset: Dataset, change) -> dict:
-    content = ground_truth(dataset, full=True)
+    content = dataset.as_coco(full=True)
     for annotation in content["annotations"]:
         change(annotation)
     return content
@@ -129,7 +129,7 @@ def test_what_cannot_be_measured_is_refused(scenes):
 
 def test_persons_without_labelled_joints_absorb_detections(scenes):
     """As in COCO: who is found but was not labelled is no mistake, an empty place is."""
-    content = ground_truth(scenes, full=True)
+    content = scenes.as_coco(full=True)
     found = {}
     for index in range(len(scenes)):
         info = scenes.info(index)

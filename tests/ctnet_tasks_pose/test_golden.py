@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.data.geometry import Affine, move
-from ctnet.heatmap import splat
-from ctnet.records import Detections, Instances
-from ctnet.targets import Grid
-from ctnet.task import create_task
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Detections, Instances
+from ctnet.core.targets import Grid
+from ctnet.core.task import create_task
+from ctnet.heatmap import draw_gaussians
 
 GRID = Grid(128, 128)
 
@@ -51,7 +51,7 @@ def test_targets_equal_the_reference(golden):
             # The reference cuts at its number of slots; ours has no cap.
             targets = task.encode(on_grid(data, key, task)[: len(slots)], GRID)
             for head, name in (("heatmap", "hm"), ("joint_heatmap", "hm_hp")):
-                drawn = splat(targets[head], (1, task.heads[head].channels, *GRID[:2]))[0]
+                drawn = draw_gaussians(targets[head], (1, task.heads[head].channels, *GRID[:2]))[0]
                 np.testing.assert_allclose(drawn, data[f"{key}{name}"], atol=1e-6)
             for head, name in (("size", "wh"), ("offset", "reg"), ("joints", "hps")):
                 samples = targets[head]

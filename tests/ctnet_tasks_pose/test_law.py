@@ -1,14 +1,14 @@
-"""The law of pose on real annotations: painted ground truth evaluates nearly perfectly."""
+"""The law of pose on real annotations: rendered ground truth evaluates nearly perfectly."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
-from ctnet.evaluation.painted import paint
 from ctnet.inference.preprocessing import Preprocessor
-from ctnet.task import create_task
+from ctnet.measuring.rendered import render
 
 ORIGINAL_RESOLUTION = Preprocessor("keep", (512, 512), 32)
 
@@ -24,18 +24,18 @@ def test_the_law_on_coco(shared_data, data, split, snap):
     evaluator = task.evaluator(dataset)
     moved = 0
     for index in range(len(dataset)):
-        painted = paint(task, dataset, index, ORIGINAL_RESOLUTION, topk=100)
-        evaluator.update(dataset.info(index).image_id, painted.detections)
-        moved += joints_off_without_sharing_a_cell(painted)
+        rendered = render(task, dataset, index, ORIGINAL_RESOLUTION, topk=100)
+        evaluator.update(dataset.info(index).image_id, rendered.detections)
+        moved += joints_off_without_sharing_a_cell(rendered)
     figures = evaluator.compute()
     assert figures["AP"] >= 0.98
     assert figures["AR50"] == 1
     assert moved == 0
 
 
-def joints_off_without_sharing_a_cell(painted) -> int:
+def joints_off_without_sharing_a_cell(rendered) -> int:
     """Joints that come back more than 0.1 pixels off though they have their cell for themselves."""
-    instances, on_grid, found = painted.instances, painted.on_grid, painted.detections
+    instances, on_grid, found = rendered.instances, rendered.on_grid, rendered.detections
     labelled = (instances.visibility > 0) & ~instances.crowd[:, None]
     cells = np.floor(on_grid.keypoints)
     centres = np.floor((on_grid.boxes[:, :2] + on_grid.boxes[:, 2:]) / 2)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.base.errors import CtnetError
+from ctnet.core.task import create_task
 from ctnet.data.joints import other_side
-from ctnet.errors import CtnetError
-from ctnet.task import create_task
 from ctnet_tasks_pose.figures import FIGURES
 from ctnet_tasks_pose.skeleton import COCO_SIGMAS, DEFAULT_SIGMA, Skeleton
 

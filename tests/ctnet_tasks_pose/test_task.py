@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.base.errors import CtnetError
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Detections, ImageInfo, Instances
+from ctnet.core.targets import Grid
+from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
-from ctnet.data.geometry import Affine, move
-from ctnet.errors import CtnetError
-from ctnet.records import Detections, ImageInfo, Instances
-from ctnet.targets import Grid
-from ctnet.task import create_task
 from ctnet_tasks_pose.figures import FIGURES
 
 FIVE = [
@@ -78,10 +78,10 @@ def test_maps_mirror_as_instances_do():
     )
     head = task.heads["joint_heatmap"]
     torch.testing.assert_close(
-        head.mirror(head.paint(targets["joint_heatmap"], grid)), head.paint(mirrored["joint_heatmap"], grid)
+        head.mirror(head.render(targets["joint_heatmap"], grid)), head.render(mirrored["joint_heatmap"], grid)
     )
     head, samples = task.heads["joints"], mirrored["joints"]
-    flipped = head.mirror(head.paint(targets["joints"], grid))
+    flipped = head.mirror(head.render(targets["joints"], grid))
     torch.testing.assert_close(samples.gather(flipped), samples.value)
     assert task.heads["joint_offset"].mirror(torch.zeros(1, 2, 4, 4)) is None
 
@@ -143,7 +143,7 @@ def test_many_persons_are_all_kept():
 
 @given(st.integers(0, 2**32 - 1), st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_decode_of_painted_targets_gives_lone_joints_back_exactly(seed, snap):
+def test_decode_of_rendered_targets_gives_lone_joints_back_exactly(seed, snap):
     """The law, on persons and joints that share no cell and do not touch."""
     rng = np.random.default_rng(seed)
     cells = rng.permutation(
@@ -157,7 +157,7 @@ def test_decode_of_painted_targets_gives_lone_joints_back_exactly(seed, snap):
         return
     task, grid = create_task("pose", FIVE, snap=snap), Grid(48, 64)
     targets = task.encode(instances, grid)
-    found = task.decode({name: head.paint(targets[name], grid) for name, head in task.heads.items()}, 40)
+    found = task.decode({name: head.render(targets[name], grid) for name, head in task.heads.items()}, 40)
     found = found.per_image()[0].above(0.999)
     assert len(found) == 3
     for box, joints in zip(boxes, instances.keypoints, strict=True):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ctnet.data.dataset import Dataset
-from ctnet.evaluation.run import evaluate
 from ctnet.inference import Detector
+from ctnet.measuring.run import evaluate
 from ctnet.training.session import Overrides, new_session
 
 PAIRED = ["top", "left_arm", "right_arm", "left_leg", "right_leg"]

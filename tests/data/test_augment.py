@@ -5,6 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.core.recipe import Augmentation
+from ctnet.core.records import Instances
+from ctnet.core.task import create_task
 from ctnet.data.augment import (
     _EIGENVALUES,
     _EIGENVECTORS,
@@ -13,9 +16,6 @@ from ctnet.data.augment import (
     random_view,
     view_instances,
 )
-from ctnet.recipe import Augmentation
-from ctnet.records import Instances
-from ctnet.task import create_task
 from ctnet.tasks.ctdet import CenterDetection
 
 STILL = Augmentation(flip=0, scale=None, shift=0)

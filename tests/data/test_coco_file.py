@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.base.errors import CtnetError
 from ctnet.data import coco, json_reader
 from ctnet.data.coco import CocoFile
 from ctnet.data.problems import refuse, summarize
-from ctnet.errors import CtnetError
 
 COLUMNS = (
     "image_ids",

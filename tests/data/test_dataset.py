@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctnet.data.dataset import Dataset, ground_truth, splits
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Annotations, Instances
+from ctnet.data.dataset import Dataset, splits
 from ctnet.data.images import ImageError
-from ctnet.errors import CtnetError
-from ctnet.records import Annotations, Instances
 from ctnet.tasks.ctdet import CenterDetection
 
 Make = Callable[..., Path]
@@ -89,7 +89,7 @@ def test_subset_and_pickle(make_data: Make) -> None:
 
 def test_ground_truth(make_data: Make, document: dict[str, Any]) -> None:
     dataset = Dataset.open(make_data(), "val")
-    truth = ground_truth(dataset)
+    truth = dataset.as_coco()
     assert truth["categories"] == document["categories"]
     assert truth["images"][0] == {"id": 12, "file_name": "a.jpg", "width": 60, "height": 40}
     assert truth["annotations"] == [
@@ -102,13 +102,13 @@ def test_ground_truth(make_data: Make, document: dict[str, Any]) -> None:
 
 def test_ground_truth_of_a_subset_in_full(make_data: Make, document: dict[str, Any]) -> None:
     document["annotations"][0]["bbox"] = [0, 0, 0, 0]
-    truth = ground_truth(Dataset.open(make_data(), "val").subset([1, 2, 0]), full=True)
+    truth = Dataset.open(make_data(), "val").subset([1, 2, 0]).as_coco(full=True)
     assert [image["id"] for image in truth["images"]] == [5, 40, 12]
     assert truth["images"][2]["calib"] == [1, 2, 3]
     assert [entry["image_id"] for entry in truth["annotations"]] == [40, 12]
     assert truth["annotations"][0]["keypoints"] == [55, 35, 2]
     assert truth["annotations"][1]["id"] == 2
-    assert ground_truth(Dataset.open(make_data(), "val").subset([]))["annotations"] == []
+    assert Dataset.open(make_data(), "val").subset([]).as_coco()["annotations"] == []
 
 
 # --- finding files
@@ -258,7 +258,7 @@ def test_real_data(shared_data: Path, name: str, split: str) -> None:
     """Every annotation of real files comes out as plain JSON reading gives it; images fit their entries."""
     dataset = Dataset.open(shared_data / name, split)
     document = json.loads(dataset.coco.path.read_text(encoding="utf-8"))
-    truth = ground_truth(dataset, full=True)
+    truth = dataset.as_coco(full=True)
     expected = {entry["id"]: entry for entry in document["annotations"]}
     assert len(truth["annotations"]) == len(expected) - len(dataset.problems)
     for row in np.flatnonzero(dataset.coco.usable):
@@ -276,7 +276,7 @@ def test_what_the_task_cannot_use_is_left_out_and_listed(make_data: Make, docume
         "annotation 9 of image 40: annotation unfit for the task (visibility 7)"
     ]
     assert [len(dataset.instances(index)) for index in range(3)] == [1, 0, 1]
-    assert [entry["category_id"] for entry in ground_truth(dataset)["annotations"]] == [7, 3]
+    assert [entry["category_id"] for entry in dataset.as_coco()["annotations"]] == [7, 3]
     assert dataset.usable.sum() == 2
     assert dataset.subset([2]).usable.sum() == 1
     assert len(dataset.with_task(None).instances(2)) == 2

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from ctnet.base.errors import CtnetError
 from ctnet.data.json_reader import JsonReader
-from ctnet.errors import CtnetError
 
 TEXT = """ {"whole": 1234, "real": -1.5e+3, "small": 12E-2, "words": [true, false, null, NaN, -Infinity],
  "text": "ü\\u00fc\\\\\\" 12", "list": [ ], "object": {}, "deep": [[{"a": [1, 2.5]}], []], "last":-0.25}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from ctnet.core.recipe import Augmentation
+from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet
 from ctnet.data.synthetic import SHAPES, write_dataset
-from ctnet.recipe import Augmentation
-from ctnet.task import create_task
 
 TASK = create_task("ctdet", SHAPES)
 

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Instances, Sample
 from ctnet.data import synthetic
 from ctnet.data.dataset import Dataset
 from ctnet.data.synthetic import SHAPES, draw_scene, write_dataset
-from ctnet.errors import CtnetError
-from ctnet.records import Instances, Sample
 from ctnet.tasks.ctdet import CenterDetection
 
 

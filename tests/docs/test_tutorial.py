@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ctnet.heads import Regression
-from ctnet.task import Task
+from ctnet.core.heads import Regression
+from ctnet.core.task import Task
 from ctnet.testing import TASK_CHECKS, ContractViolation
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctnet.evaluation import CocoBoxEvaluator, Evaluator
-from ctnet.evaluation.results import read_results
-from ctnet.task import create_task
+from ctnet.core.evaluator import Evaluator
+from ctnet.core.task import create_task
+from ctnet.evaluation import CocoBoxEvaluator
+from ctnet.measuring.results import read_results
 
 CATEGORY_IDS = [2, 5, 9, 11]
 CLASS_NAMES = ["ant", "bee", "cat", "dog"]  # no dog exists

@@ -12,11 +12,11 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
+from ctnet.core.task import create_task
 from ctnet.evaluation import CocoBoxEvaluator, VocEvaluator
 from ctnet.evaluation.coco import ENGINES
-from ctnet.evaluation.results import read_results
-from ctnet.task import create_task
+from ctnet.measuring.results import read_results
 
 Json = dict[str, Any]
 TWELVE = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")

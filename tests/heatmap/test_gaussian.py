@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctnet.heatmap import gaussian_radius, splat
+from ctnet.core.targets import Peaks
+from ctnet.heatmap import draw_gaussians, gaussian_radius
 from ctnet.heatmap.gaussian import SOFT_PEAK
-from ctnet.targets import Peaks
 
 
-def slow_splat(rows: list[tuple], shape: tuple[int, int, int, int]) -> np.ndarray:
+def slow_gaussians(rows: list[tuple], shape: tuple[int, int, int, int]) -> np.ndarray:
     """Rows are (batch, x, y, radius, channel, positive); one cell at a time."""
     canvas = np.zeros(shape)
     for batch, x, y, radius, channel, positive in rows:
@@ -75,7 +75,7 @@ def test_radius_equals_the_reference(golden):
 
 
 @pytest.mark.golden
-def test_single_splats_equal_the_reference(golden):
+def test_single_gaussians_equal_the_reference(golden):
     for file in sorted(golden.glob("gaussian*.npz")):
         data = np.load(file)
         single = data["draw_single"]
@@ -83,12 +83,12 @@ def test_single_splats_equal_the_reference(golden):
             (i, *xy, radius, 0, True)
             for i, (xy, radius) in enumerate(zip(data["draw_center_xy"], data["draw_radius"], strict=True))
         ]
-        drawn = splat(peaks_of(rows), (len(single), 1, *single.shape[1:]))
+        drawn = draw_gaussians(peaks_of(rows), (len(single), 1, *single.shape[1:]))
         np.testing.assert_allclose(drawn[:, 0], single, atol=1e-6)
 
 
 @pytest.mark.golden
-def test_overlapping_splats_equal_the_reference(golden):
+def test_overlapping_gaussians_equal_the_reference(golden):
     for file in sorted(golden.glob("gaussian*.npz")):
         data = np.load(file)
         for prefix in sorted(
@@ -98,10 +98,10 @@ def test_overlapping_splats_equal_the_reference(golden):
             canvas = data[f"{prefix}_hm"]
             if (heights == 1).all():
                 rows = [(0, *xy, r, 0, True) for xy, r in zip(centres, radii, strict=True)]
-                drawn = splat(peaks_of(rows), (1, 1, *canvas.shape))[0, 0]
+                drawn = draw_gaussians(peaks_of(rows), (1, 1, *canvas.shape))[0, 0]
             else:  # ours have one height: scale each on a map of its own
                 rows = [(i, *xy, r, 0, True) for i, (xy, r) in enumerate(zip(centres, radii, strict=True))]
-                alone = splat(peaks_of(rows), (len(rows), 1, *canvas.shape))[:, 0]
+                alone = draw_gaussians(peaks_of(rows), (len(rows), 1, *canvas.shape))[:, 0]
                 drawn = (alone * torch.from_numpy(heights).float()[:, None, None]).amax(0)
             np.testing.assert_allclose(drawn, canvas, atol=1e-6)
 
@@ -118,19 +118,21 @@ row_strategy = st.tuples(
 
 @given(st.lists(row_strategy, min_size=1, max_size=12))
 @settings(max_examples=60, deadline=None)
-def test_splat_equals_a_plain_loop(rows):
+def test_draw_gaussians_equals_a_plain_loop(rows):
     shape = (2, 3, 17, 21)
-    np.testing.assert_allclose(splat(peaks_of(rows), shape), slow_splat(rows, shape), atol=1e-6)
+    np.testing.assert_allclose(draw_gaussians(peaks_of(rows), shape), slow_gaussians(rows, shape), atol=1e-6)
 
 
-def test_splat_of_nothing_is_zero():
+def test_draw_gaussians_of_nothing_is_zero():
     empty = Peaks.of(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
-    assert splat(empty, (2, 3, 5, 7)).shape == (2, 3, 5, 7)
-    assert not splat(empty, (2, 3, 5, 7)).any()
+    assert draw_gaussians(empty, (2, 3, 5, 7)).shape == (2, 3, 5, 7)
+    assert not draw_gaussians(empty, (2, 3, 5, 7)).any()
 
 
 def test_only_positive_peaks_reach_one():
-    drawn = splat(peaks_of([(0, 3.5, 3.5, 2, 0, True), (0, 9.0, 3.0, 2, 0, False)]), (1, 1, 8, 12))[0, 0]
+    drawn = draw_gaussians(peaks_of([(0, 3.5, 3.5, 2, 0, True), (0, 9.0, 3.0, 2, 0, False)]), (1, 1, 8, 12))[
+        0, 0
+    ]
     assert drawn[3, 3] == 1
     assert drawn[3, 9] == pytest.approx(SOFT_PEAK)
     assert (drawn == 1).sum() == 1
@@ -138,5 +140,5 @@ def test_only_positive_peaks_reach_one():
 
 def test_a_positive_wins_over_a_soft_peak_on_the_same_cell():
     rows = [(0, 3, 3, 2, 0, True), (0, 3, 3, 2, 0, False)]
-    assert splat(peaks_of(rows), (1, 1, 8, 8))[0, 0, 3, 3] == 1
-    assert splat(peaks_of(rows[::-1]), (1, 1, 8, 8))[0, 0, 3, 3] == 1
+    assert draw_gaussians(peaks_of(rows), (1, 1, 8, 8))[0, 0, 3, 3] == 1
+    assert draw_gaussians(peaks_of(rows[::-1]), (1, 1, 8, 8))[0, 0, 3, 3] == 1

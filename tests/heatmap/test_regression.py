@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou_loss
 
+from ctnet.core.targets import CellTargets
 from ctnet.heatmap import concentric_giou_loss, l1_loss, normalized_l1_loss, smooth_l1_loss
-from ctnet.targets import Samples
 
 CASES = {
     "regl1": l1_loss,
@@ -17,14 +17,14 @@ CASES = {
 }
 
 
-def samples_of(data, prefix: str, width: int) -> Samples:
+def samples_of(data, prefix: str, width: int) -> CellTargets:
     """The reference's padded slots as ragged rows: only slots that its mask counts."""
     mask, ind, target = (data[f"{prefix}_{name}"] for name in ("mask", "ind", "target"))
     mask = np.broadcast_to(mask[..., None], target.shape) if mask.ndim == 2 else mask
     batch, slot = np.nonzero(mask.any(axis=2))
     cell = ind[batch, slot]
-    one = Samples.of(np.stack([cell % width, cell // width], 1), target[batch, slot], mask[batch, slot])
-    return Samples(torch.from_numpy(batch), one.x, one.y, one.value, one.weight)
+    one = CellTargets.of(np.stack([cell % width, cell // width], 1), target[batch, slot], mask[batch, slot])
+    return CellTargets(torch.from_numpy(batch), one.x, one.y, one.value, one.weight)
 
 
 @pytest.mark.golden
@@ -43,7 +43,7 @@ def test_loss_and_gradient_equal_the_reference(golden, prefix):
 @pytest.mark.parametrize("loss", [l1_loss, smooth_l1_loss, normalized_l1_loss, concentric_giou_loss])
 def test_no_object_gives_zero_with_a_gradient(loss):
     output = torch.rand(1, 4, 5, 6, requires_grad=True)
-    samples = Samples.of(np.zeros((0, 2)), np.zeros((0, 4)))
+    samples = CellTargets.of(np.zeros((0, 2)), np.zeros((0, 4)))
     value = loss(samples.gather(output), samples.value, samples.weight)
     value.backward()
     assert value.item() == 0
@@ -52,7 +52,7 @@ def test_no_object_gives_zero_with_a_gradient(loss):
 
 def test_masked_entries_get_no_gradient():
     output = torch.rand(1, 2, 4, 4, requires_grad=True)
-    samples = Samples.of(np.array([[1, 2]]), np.ones((1, 2)), np.array([[1.0, 0.0]]))
+    samples = CellTargets.of(np.array([[1, 2]]), np.ones((1, 2)), np.array([[1.0, 0.0]]))
     l1_loss(samples.gather(output), samples.value, samples.weight).backward()
     assert output.grad[0, 0, 2, 1] != 0
     assert output.grad[0, 1].abs().sum() == 0

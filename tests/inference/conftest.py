@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ctnet import checkpoint
 from ctnet.checkpoint import MEAN, STD, Description
-from ctnet.data.geometry import Affine, move
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Instances
+from ctnet.core.targets import Grid
+from ctnet.core.task import Task, create_task
 from ctnet.inference import Detector, Prepared
 from ctnet.model import create_model
-from ctnet.records import Instances
-from ctnet.targets import Grid
-from ctnet.task import Task, create_task
 
 CATEGORIES = [{"id": 3, "name": "ball"}, {"id": 8, "name": "box"}]
 
@@ -61,7 +61,7 @@ def random_image() -> Callable[..., np.ndarray]:
 
 
 class Knowing(nn.Module):
-    """Gives the painted maps of known instances; tells images apart by the grey value that fills them."""
+    """Gives the rendered maps of known instances; tells images apart by the grey value that fills them."""
 
     backbone = SimpleNamespace(divisor=32, stride=4)
 
@@ -81,7 +81,7 @@ class Knowing(nn.Module):
             to_grid = Affine.scaling(1 / 4).after(self.prepared[value].affine)
             targets = self.task.encode(move(self.instances[value], to_grid, self.task.point_fields), grid)
             for name, head in self.task.heads.items():
-                maps[name].append(head.paint(targets[name], grid))
+                maps[name].append(head.render(targets[name], grid))
         return {name: torch.cat(parts) for name, parts in maps.items()}
 
 

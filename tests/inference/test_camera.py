@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 from ctnet.inference.camera import Camera, read_projection
 
 MATRIX = [[700.0, 0, 320, 45], [0, 700, 240, -0.3], [0, 0, 1, 0.005]]

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 
+from ctnet.base.device import normalise
+from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description
-from ctnet.data.geometry import Affine
-from ctnet.device import normalise
-from ctnet.errors import CtnetError
-from ctnet.heads import Heatmap
+from ctnet.core.geometry import Affine
+from ctnet.core.heads import Heatmap
+from ctnet.core.records import Detections, ImageInfo, Instances
+from ctnet.core.task import list_tasks, load_task_class
 from ctnet.inference import Detector
 from ctnet.inference.decoding import decode
 from ctnet.inference.detector import checkpoint_of
-from ctnet.inference.nms import merge
+from ctnet.inference.merging import merge
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import create_model
-from ctnet.records import Detections, ImageInfo, Instances
-from ctnet.task import list_tasks, load_task_class
 
 SIZES = [(50, 70), (64, 64), (50, 70), (128, 32), (33, 65), (50, 70), (64, 64)]
 

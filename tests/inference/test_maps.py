@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import ImageInfo
 from ctnet.inference import DetectionSettings
 from ctnet.inference.maps import FORMAT, MapFile, write_maps
-from ctnet.records import ImageInfo
 
 SETTINGS = DetectionSettings(resize="keep", flip=True, scales=(1.0, 0.5))
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from ctnet.base.errors import CtnetError
 from ctnet.data.images import read_image
-from ctnet.errors import CtnetError
 from ctnet.inference import prediction
 from ctnet.inference.prediction import predict
 from ctnet.inference.sources import open_sources

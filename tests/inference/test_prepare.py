@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, list_backbones
-from ctnet.backbones.deform_conv import DeformConv
-from ctnet.device import has_bf16
-from ctnet.errors import CtnetError
-from ctnet.heads import Heatmap, Regression
+from ctnet.base.device import has_bf16
+from ctnet.base.errors import CtnetError
+from ctnet.core.heads import Heatmap, Regression
 from ctnet.inference import prepare
 from ctnet.inference.prepare import prepare_for_inference
-from ctnet.inference.winograd import WinogradConv2d
 from ctnet.model import CenterNet, create_model
+from ctnet.ops.deform_conv import DeformConv
+from ctnet.ops.inference_winograd import WinogradConv2d
 
 HEADS = {"heatmap": Heatmap(3), "size": Regression(2)}
 SMALL = {"resnet18", "resdcn18", "resfpn18", "dla34", "hourglass104"}

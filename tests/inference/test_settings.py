@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
+from ctnet.core.task import create_task
 from ctnet.inference.settings import MULTISCALE, DetectionSettings, choose_scales
 from ctnet.inference.timing import STAGES, StageTimes
-from ctnet.task import create_task
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
 from ctnet.inference.sources import open_source, open_sources
 
 

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctnet.data.geometry import Affine, move
-from ctnet.errors import CtnetError
-from ctnet.heatmap import splat
-from ctnet.records import Instances
-from ctnet.targets import Grid, Peaks, Samples
-from ctnet.task import create_task
+from ctnet.base.errors import CtnetError
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Instances
+from ctnet.core.targets import CellTargets, Grid, Peaks
+from ctnet.core.task import create_task
+from ctnet.heatmap import draw_gaussians
 
 COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 THREE = [{"id": i, "name": name} for i, name in enumerate("abc", start=1)]
@@ -39,7 +39,7 @@ def test_targets_equal_the_reference(golden):
             # The reference cuts at 128 annotations; ours has no cap.
             targets = task.encode(on_grid(data, image, task)[:128], Grid(128, 128))
             key = f"img{image}_"
-            drawn = splat(targets["heatmap"], (1, 80, 128, 128))[0]
+            drawn = draw_gaussians(targets["heatmap"], (1, 80, 128, 128))[0]
             np.testing.assert_allclose(drawn, data[f"{key}hm"], atol=1e-6)
             slots = data[f"{key}reg_mask"].astype(bool)
             size, offset = targets["size"], targets["offset"]
@@ -62,9 +62,9 @@ def test_class_specific_sizes_equal_the_reference(golden):
         value, weight = np.zeros((2, 2, 128, 128))
         value[:, size.y, size.x], weight[:, size.y, size.x] = size.value.T, size.weight.T
         # Zero where the reference skips a cell for a rounding error, see docs/fidelity.md.
-        painted = data["img0_dense_wh"] != 0
-        assert painted.sum() > 0.4 * (weight > 0).sum()
-        np.testing.assert_allclose(value[painted], data["img0_dense_wh"][painted], atol=1e-4)
+        rendered = data["img0_dense_wh"] != 0
+        assert rendered.sum() > 0.4 * (weight > 0).sum()
+        np.testing.assert_allclose(value[rendered], data["img0_dense_wh"][rendered], atol=1e-4)
         np.testing.assert_allclose(weight, data["img0_dense_wh_mask"], atol=1e-5)
 
 
@@ -101,7 +101,7 @@ boxes_strategy = st.lists(
 
 @given(boxes_strategy, st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_decode_of_painted_targets_gives_the_objects_back(rows, class_specific):
+def test_decode_of_rendered_targets_gives_the_objects_back(rows, class_specific):
     """The law, on boxes whose centres do not share or touch a cell."""
     grid = Grid(48, 64)
     task = create_task("ctdet", THREE, class_specific_size=class_specific)
@@ -116,7 +116,7 @@ def test_decode_of_painted_targets_gives_the_objects_back(rows, class_specific):
         kept.append((*box, label))
     table = np.array(kept, np.float32).reshape(-1, 5)
     targets = task.encode(Instances.of(table[:, :4], table[:, 4]), grid)
-    maps = {name: head.paint(targets[name], grid) for name, head in task.heads.items()}
+    maps = {name: head.render(targets[name], grid) for name, head in task.heads.items()}
     found = task.decode(maps, 50).per_image()[0].above(0.999)
     assert len(found) == len(table)
     back = np.concatenate([found.boxes, found.labels[:, None]], 1)
@@ -133,7 +133,7 @@ def test_crowd_can_be_ignored_but_still_softens_the_penalty():
     ignoring = create_task("ctdet", THREE, crowd="ignore").encode(instances, Grid(32, 32))
     assert isinstance(ignoring["heatmap"], Peaks)
     assert ignoring["heatmap"].positive.tolist() == [False, True]
-    assert isinstance(ignoring["size"], Samples)
+    assert isinstance(ignoring["size"], CellTargets)
     assert len(ignoring["size"]) == len(ignoring["offset"]) == 1
     assert create_task("ctdet", THREE).encode(instances, Grid(32, 32))["heatmap"].positive.all()
 

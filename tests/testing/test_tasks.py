@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ctnet.errors import CtnetError
-from ctnet.plugins import discover
-from ctnet.task import GROUP
+from ctnet.base.errors import CtnetError
+from ctnet.base.plugins import discover
+from ctnet.core.task import GROUP
 from ctnet.tasks.ctdet import CenterDetection
 from ctnet.testing import TASK_CHECKS, ContractViolation, check_task, task_checks
 

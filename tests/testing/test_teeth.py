@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone
-from ctnet.data.geometry import Affine, move
+from ctnet.core.geometry import Affine, move
+from ctnet.core.heads import Heatmap, Regression
+from ctnet.core.options import option
+from ctnet.core.records import Detections
+from ctnet.core.targets import CellTargets, Peaks
+from ctnet.core.task import Task
 from ctnet.evaluation import CocoBoxEvaluator
-from ctnet.heads import Heatmap, Regression
-from ctnet.options import option
-from ctnet.records import Detections
-from ctnet.targets import Peaks, Samples
-from ctnet.task import Task
 from ctnet.tasks.ctdet import CenterDetection
 from ctnet.testing import (
     BACKBONE_CHECKS,
@@ -73,7 +73,7 @@ class Hands(CenterDetection):
         cell = np.stack([plain["size"].x, plain["size"].y], 1)
         return {
             **plain,
-            "hand_offsets": Samples.of(cell, (instances.hands[seen] - cell[:, None]).reshape(-1, 4)),
+            "hand_offsets": CellTargets.of(cell, (instances.hands[seen] - cell[:, None]).reshape(-1, 4)),
         }
 
     def decode(self, maps: Any, k: int) -> Detections:
@@ -202,7 +202,7 @@ class LostObject(Hands):
 
 @caught_by("the_law_holds")
 class Ghost(Hands):
-    """the painted heatmap holds a peak that is no object"""
+    """the rendered heatmap holds a peak that is no object"""
 
     def encode(self, instances: Any, grid: Any) -> Any:
         targets = super().encode(instances, grid)
@@ -327,7 +327,7 @@ class UncutObjects(Hands):
         boxes = instances.boxes
         cell = ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(int)
         targets = super().encode(instances, grid)
-        return {**targets, "size": Samples.of(cell, boxes[:, 2:] - boxes[:, :2])}
+        return {**targets, "size": CellTargets.of(cell, boxes[:, 2:] - boxes[:, :2])}
 
 
 @caught_by("encode_stays_in_range")
@@ -394,14 +394,14 @@ class LooksEverywhere(WithHead):
     changed = ("offset", head(loss=_looks_everywhere))
 
 
-@caught_by("loss_is_lower_for_painted_maps")
+@caught_by("loss_is_lower_for_rendered_maps")
 class WrongWay(WithHead):
     """a loss rewards errors"""
 
     changed = ("size", head(loss=lambda self, raw, target: -Regression(2).loss(raw, target)))
 
 
-@caught_by("loss_is_lower_for_painted_maps")
+@caught_by("loss_is_lower_for_rendered_maps")
 class WrongActivation(WithHead):
     """a head activates what its loss does not"""
 
@@ -531,10 +531,8 @@ class NeedyEvaluator(CocoBoxEvaluator):
 class WithEvaluator(Hands):
     kind: ClassVar[type[CocoBoxEvaluator]]
 
-    def evaluator(self, dataset: Any, metric: Any = None, engine: Any = None) -> Any:
-        from ctnet.data.dataset import ground_truth
-
-        return self.kind(ground_truth(dataset), self.category_ids, self.class_names)
+    def evaluator(self, truth: Any, metric: Any = None, engine: Any = None) -> Any:
+        return self.kind(truth.as_coco(), self.category_ids, self.class_names)
 
 
 @caught_by("evaluators_merge")

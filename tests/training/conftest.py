@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, _registry, register_backbone
+from ctnet.base.errors import CtnetError
+from ctnet.core.task import create_task
 from ctnet.data.synthetic import SHAPES, write_dataset
-from ctnet.errors import CtnetError
-from ctnet.task import create_task
 
 
 class Tiny(Backbone):

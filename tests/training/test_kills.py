@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ctnet import checkpoint
+from ctnet.core.task import create_task
 from ctnet.data.synthetic import SHAPES, write_dataset
-from ctnet.task import create_task
 
 EPOCHS = 3
 

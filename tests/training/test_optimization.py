@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from ctnet.backbones.deform_conv import DeformConv
-from ctnet.recipe import SMALL, Recipe
-from ctnet.task import create_task
+from ctnet.core.recipe import SMALL, Recipe
+from ctnet.core.task import create_task
+from ctnet.ops.deform_conv import DeformConv
 from ctnet.training.config import scaled_rate
 from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate
 

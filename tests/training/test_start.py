@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ctnet import checkpoint
+from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description
-from ctnet.errors import CtnetError
-from ctnet.heads import Heatmap, Regression
+from ctnet.core.heads import Heatmap, Regression
 from ctnet.model import create_model
 from ctnet.training.start import start_from
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from ctnet import checkpoint
-from ctnet.backbones.trainable_winograd import TrainableWinograd
-from ctnet.errors import CtnetError
+from ctnet.base.errors import CtnetError
+from ctnet.ops.trainable_winograd import TrainableWinograd
 from ctnet.training import Run, latest_run
 from ctnet.training.display import Quiet
 from ctnet.training.session import Overrides, Session, new_session, resumed_session
@@ -343,7 +343,7 @@ def test_a_full_disk_is_one_clear_line_and_keeps_the_old_checkpoint(scenes, tmp_
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ctnet.files.os.fsync", full)
+    monkeypatch.setattr("ctnet.base.files.os.fsync", full)
     with pytest.raises(CtnetError, match=r"cannot write .*best.pt: No space left on device"):
         again.fit()
     assert (tmp_path / "run/last.pt").read_bytes() == before

@@ -6,9 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ctnet.records import Instances
-from ctnet.targets import Grid, Peaks, Samples, Target
-from ctnet.tasks.ctdet import box_radius
+from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, box_radius
 from ctnet_tasks_exdet.edges import EDGES, box_of
 
 
@@ -47,5 +45,5 @@ def encode_edges(
     for edge, name in enumerate(EDGES):
         targets[name] = Peaks.of(points[:, edge], radii, channel, positive)
         cell = cells[positive, edge]
-        targets[f"{name}_offset"] = Samples.of(cell, points[positive, edge] - cell)
+        targets[f"{name}_offset"] = CellTargets.of(cell, points[positive, edge] - cell)
     return targets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ctnet.records import Detections
+from ctnet.plugin import Detections
 
 #: A box is a ghost when those inside it have together so many times its score.
 _TIMES = 3.0

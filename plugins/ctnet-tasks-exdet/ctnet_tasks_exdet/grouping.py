@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ctnet.heatmap import find_peaks, gather
-from ctnet.records import Detections
+from ctnet.plugin import Detections, find_peaks, gather
 from ctnet_tasks_exdet.aggregation import aggregate
 from ctnet_tasks_exdet.edges import BOTTOM, EDGES, LEFT, RIGHT, TOP
 

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet.records import ImageInfo, Instances, Sample
+from ctnet.plugin import ImageInfo, Instances, Sample
 from ctnet_tasks_exdet.masks import extreme_points
 
 #: What is drawn, as a COCO file lists categories; label i is entry i.

@@ -5,18 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
-from ctnet.errors import CtnetError
-from ctnet.heads import Heatmap, Regression
-from ctnet.options import option
-from ctnet.recipe import DEMO, SMALL, Augmentation, Recipe
-from ctnet.records import Annotations, Detections, ImageInfo, Instances, Sample
-from ctnet.targets import Grid, Target
-from ctnet.task import Task
+from ctnet.plugin import (
+    DEMO,
+    SMALL,
+    Affine,
+    Annotations,
+    Augmentation,
+    CocoBoxEvaluator,
+    CtnetError,
+    Detections,
+    Evaluator,
+    Grid,
+    GroundTruth,
+    Heatmap,
+    ImageInfo,
+    Instances,
+    Recipe,
+    Regression,
+    Sample,
+    Target,
+    Task,
+    option,
+    unknown_name,
+)
 from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
 from ctnet_tasks_exdet.edges import EDGES, MIRRORED, side_middles
 from ctnet_tasks_exdet.encode import encode_edges
@@ -24,11 +40,6 @@ from ctnet_tasks_exdet.ghosts import suppress_ghosts
 from ctnet_tasks_exdet.grouping import Grouping, group_points
 from ctnet_tasks_exdet.masks import extreme_points, mask_fits, outlines, segmentation_faults
 from ctnet_tasks_exdet.scenes import SHAPES, draw_shapes
-
-if TYPE_CHECKING:
-    from ctnet.data.dataset import Dataset
-    from ctnet.data.geometry import Affine
-    from ctnet.evaluation import Evaluator
 
 _RELEASE = Recipe(epochs=140, batch_size=64, learning_rate=2.5e-4, drops=(90, 120))
 _HOURGLASS = replace(_RELEASE, batch_size=24)
@@ -213,15 +224,14 @@ class ExtremeDetection(Task):
                 points[row] = np.reshape(np.asarray(entry["extreme_points"], np.float64), (4, 2))
         return found.replace(extreme_points=points)
 
-    def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:
-        from ctnet.data.dataset import ground_truth
-        from ctnet.errors import unknown_name
-        from ctnet.evaluation import CocoBoxEvaluator
+    def evaluator(
+        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
+    ) -> Evaluator:
 
         if metric not in (None, *self.metrics):
             raise unknown_name(f"metric of task {self.name}", str(metric), self.metrics)
         engine = engine or "faster-coco-eval"
-        return CocoBoxEvaluator(ground_truth(dataset), self.category_ids, self.class_names, engine)
+        return CocoBoxEvaluator(truth.as_coco(), self.category_ids, self.class_names, engine)
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
         from ctnet_tasks_exdet.drawing import draw_octagons

@@ -11,8 +11,8 @@ from ctnet_tasks_exdet.edges import box_of, side_middles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctnet.records import Instances
-from ctnet.targets import Grid
+from ctnet.core.records import Instances
+from ctnet.core.targets import Grid
 
 
 def points_of(*boxes) -> np.ndarray:

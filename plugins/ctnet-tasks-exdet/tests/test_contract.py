@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ctnet_tasks_exdet import ExtremeDetection
 
-from ctnet.task import create_task
+from ctnet.core.task import create_task
 from ctnet.testing import TASK_CHECKS, task_checks
 
 SHAPES = ExtremeDetection.example_categories

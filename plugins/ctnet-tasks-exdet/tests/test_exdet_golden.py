@@ -10,10 +10,10 @@ import torch
 from ctnet_tasks_exdet import ExtremeDetection
 from ctnet_tasks_exdet.edges import EDGES, box_of
 
-from ctnet.data.geometry import Affine, move
-from ctnet.heatmap import splat
-from ctnet.records import Detections, Instances
-from ctnet.targets import Grid
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Detections, Instances
+from ctnet.core.targets import Grid
+from ctnet.heatmap import draw_gaussians
 
 # COCO's ids: 1 to 90 without these.
 UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
@@ -90,12 +90,12 @@ def test_targets_equal_the_reference(golden: Path):
             instances = on_grid(data, key, task)[: len(slots)]
             targets = task.encode(instances, grid)
             for name in ("centre", *EDGES):
-                drawn = splat(targets[name], (1, len(COCO), *grid[:2]))[0]
+                drawn = draw_gaussians(targets[name], (1, len(COCO), *grid[:2]))[0]
                 np.testing.assert_allclose(drawn, data[f"{key}hm_{name[0]}"], atol=1e-6, err_msg=name)
             for edge in EDGES:
                 samples = targets[f"{edge}_offset"]
                 cells = (samples.y * grid.width + samples.x).numpy()
                 np.testing.assert_array_equal(cells, data[f"{key}ind_{edge[0]}"][slots])
                 np.testing.assert_allclose(samples.value, data[f"{key}reg_{edge[0]}"][slots], atol=1e-4)
-                drawn = splat(agnostic.encode(instances, grid)[edge], (1, 1, *grid[:2]))[0]
+                drawn = draw_gaussians(agnostic.encode(instances, grid)[edge], (1, 1, *grid[:2]))[0]
                 np.testing.assert_allclose(drawn, data[f"{key}agnostic_hm_{edge[0]}"], atol=1e-6)

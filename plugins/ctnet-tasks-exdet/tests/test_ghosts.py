@@ -6,7 +6,7 @@ import torch
 from ctnet_tasks_exdet.ghosts import suppress_ghosts
 from torch import Tensor
 
-from ctnet.records import Detections
+from ctnet.core.records import Detections
 
 
 def detections(boxes, scores, labels=None) -> Detections:

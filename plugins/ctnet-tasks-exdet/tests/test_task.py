@@ -11,12 +11,12 @@ from ctnet_tasks_exdet import ExtremeDetection
 from ctnet_tasks_exdet.drawing import octagons
 from ctnet_tasks_exdet.edges import EDGES, box_of, side_middles
 
+from ctnet.base.errors import CtnetError
+from ctnet.core.geometry import Affine
+from ctnet.core.records import Detections, Instances
+from ctnet.core.targets import CellTargets, Grid, Peaks
+from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
-from ctnet.data.geometry import Affine
-from ctnet.errors import CtnetError
-from ctnet.records import Detections, Instances
-from ctnet.targets import Grid, Peaks, Samples
-from ctnet.task import create_task
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
 BOX = [10, 20, 40, 30]  # xywh: to (50, 50)
@@ -141,7 +141,7 @@ def test_points_beyond_the_crop_move_to_its_border_and_what_lies_outside_is_gone
     targets = task(crowd="ignore").encode(instances, Grid(16, 20))
     left, offset = targets["left"], targets["left_offset"]
     assert isinstance(left, Peaks)
-    assert isinstance(offset, Samples)
+    assert isinstance(offset, CellTargets)
     assert (left.x.tolist(), left.y.tolist(), left.channel.tolist()) == ([0, 2], [5.5, 6], [0, 1])
     assert left.positive.tolist() == [True, False]
     assert (offset.x.tolist(), offset.y.tolist(), offset.value.tolist()) == ([0], [5], [[0, 0.5]])

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
-from ctnet.cli.output import print_json, print_line, print_table
-from ctnet.errors import CtnetError
-
-if TYPE_CHECKING:
-    from ctnet.convert.report import ConvertReport
+from ctnet.plugin import ConvertReport, CtnetError, print_json, print_line, print_table
 
 _SHOWN = 20
 

@@ -15,13 +15,25 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet.convert.coco import ImageMode, box_annotation, check_folder, place_image, plain, read_lines
-from ctnet.convert.report import BadRecord, ConvertReport, SplitReport
-from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size
-from ctnet.data.problems import Problem, refuse
-from ctnet.errors import CtnetError
-from ctnet.files import write_json
-from ctnet.progress import track
+from ctnet.plugin import (
+    IMAGE_SUFFIXES,
+    BadRecord,
+    ConvertReport,
+    CtnetError,
+    ImageError,
+    ImageMode,
+    Problem,
+    SplitReport,
+    box_annotation,
+    check_folder,
+    image_size,
+    place_image,
+    plain,
+    read_lines,
+    refuse,
+    track,
+    write_json,
+)
 from ctnet_tasks_obb.boxes import misfit, rectangles
 from ctnet_tasks_obb.overlaps import polygon_area
 

@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ctnet.convert.coco import ImageMode, place_image
-from ctnet.convert.report import ConvertReport, SplitReport
-from ctnet.data.dataset import Dataset, open_splits
-from ctnet.data.images import ImageError
-from ctnet.data.problems import Problem, refuse
-from ctnet.errors import CtnetError
-from ctnet.files import atomic_write
-from ctnet.progress import track
+from ctnet.plugin import (
+    ConvertReport,
+    CtnetError,
+    Dataset,
+    ImageError,
+    ImageMode,
+    Problem,
+    SplitReport,
+    atomic_write,
+    open_splits,
+    place_image,
+    refuse,
+    track,
+)
 from ctnet_tasks_obb.dota import HEADERS
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ctnet.records import Detections
-from ctnet.report.draw import Place, caption, class_colour, draw_caption, free_place, line_width
+from ctnet.plugin import Detections, Place, caption, class_colour, draw_caption, free_place, line_width
 from ctnet_tasks_obb.boxes import rectangles, upright
 
 #: OpenCV's points in sixteenths of a pixel.

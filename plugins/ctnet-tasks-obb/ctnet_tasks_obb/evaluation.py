@@ -7,10 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.evaluation import Evaluator
-from ctnet.evaluation.voc import Metric, average_precision
-from ctnet.records import Detections
+from ctnet.plugin import CtnetError, Detections, Evaluator, Metric, average_precision, unknown_name
 from ctnet_tasks_obb.overlaps import rotated_iou
 
 #: The IoUs that mAP is the mean over, as COCO's.

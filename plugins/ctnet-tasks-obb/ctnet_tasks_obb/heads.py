@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.heads import Regression
+from ctnet.plugin import Regression
 from ctnet_tasks_obb.boxes import Rectangles
 
 

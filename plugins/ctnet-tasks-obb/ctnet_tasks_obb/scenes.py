@@ -57,7 +57,7 @@ def draw_harbour(
         covers = body > 127
         if len(labels) == wanted or not _inside(box, size) or _hides_too_much(covers, seen, areas):
             continue
-        _paint(rng, canvas, box, label, body)
+        _render(rng, canvas, box, label, body)
         corners.append(box.corners[0])
         labels.append(label)
         areas.append(int(covers.sum()))
@@ -103,10 +103,10 @@ def _filled(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def _paint(
+def _render(
     rng: np.random.Generator, canvas: np.ndarray, box: Rectangles, label: int, body: np.ndarray
 ) -> None:
-    """Paint an object onto the canvas: its body, and a deck, corrugation or planks on it."""
+    """Render an object onto the canvas: its body, and a deck, corrugation or planks on it."""
     size = (canvas.shape[1], canvas.shape[0])
     colour = rng.uniform(60, 255, 3)
     while np.abs(colour - canvas.mean(axis=(0, 1))).max() < _LEAST_CONTRAST:

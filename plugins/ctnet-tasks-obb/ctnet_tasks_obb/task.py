@@ -5,29 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.errors import CtnetError, unknown_name
-from ctnet.heads import Heatmap, Regression
-from ctnet.heatmap import find_peaks, gather
-from ctnet.options import option
-from ctnet.recipe import DEMO, SMALL, Recipe
-from ctnet.records import Annotations, Detections, ImageInfo, Instances, Sample
-from ctnet.targets import Grid, Peaks, Samples, Target
-from ctnet.task import Task
-from ctnet.tasks.ctdet import box_radius
+from ctnet.plugin import (
+    DEMO,
+    SMALL,
+    Annotations,
+    CellTargets,
+    CtnetError,
+    Detections,
+    Evaluator,
+    Grid,
+    GroundTruth,
+    Heatmap,
+    ImageInfo,
+    Instances,
+    Peaks,
+    Recipe,
+    Regression,
+    Sample,
+    Target,
+    Task,
+    box_radius,
+    find_peaks,
+    gather,
+    option,
+    unknown_name,
+)
 from ctnet_tasks_obb.boxes import corners_of, misfit, rectangles, upright
 from ctnet_tasks_obb.heads import Angle, angle_of, angle_values
 from ctnet_tasks_obb.overlaps import polygon_area
 from ctnet_tasks_obb.scenes import KINDS, draw_harbour
-
-if TYPE_CHECKING:
-    from ctnet.data.dataset import Dataset
-    from ctnet.evaluation import Evaluator
 
 #: From above there is no up: images are turned any way round.
 _TURNED = replace(SMALL.augmentation, rotate=180.0)
@@ -120,9 +132,9 @@ class Obb(Task):
         radius = box_radius(boxes.size, "official")
         return {
             "heatmap": Peaks.of(centre, radius, instances.labels, objects),
-            "offset": Samples.of(cell[objects], (centre - cell)[objects]),
-            "size": Samples.of(cell[objects], boxes.size[objects]),
-            "angle": Samples.of(cell[objects], angle[objects], counts[objects]),
+            "offset": CellTargets.of(cell[objects], (centre - cell)[objects]),
+            "size": CellTargets.of(cell[objects], boxes.size[objects]),
+            "angle": CellTargets.of(cell[objects], angle[objects], counts[objects]),
         }
 
     # --- from maps to results
@@ -151,8 +163,9 @@ class Obb(Task):
         gaps = np.linalg.norm(truth.corners[:, :, None] - found.corners[:, None], axis=3)
         return {**super().differences(truth, found), "corners": gaps.min(axis=2).max(axis=1, initial=0)}
 
-    def evaluator(self, dataset: Dataset, metric: str | None = None, engine: str | None = None) -> Evaluator:
-        from ctnet.data.dataset import ground_truth
+    def evaluator(
+        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
+    ) -> Evaluator:
         from ctnet_tasks_obb.evaluation import RotatedEvaluator
 
         metric = metric or self.metrics[0]
@@ -160,9 +173,7 @@ class Obb(Task):
             raise unknown_name(f"metric of task {self.name}", metric, self.metrics)
         if engine is not None:
             raise CtnetError(f"--engine is for the metric coco; {metric} has one implementation")
-        return RotatedEvaluator(
-            ground_truth(dataset, full=True), self.category_ids, self.class_names, metric=metric
-        )
+        return RotatedEvaluator(truth.as_coco(full=True), self.category_ids, self.class_names, metric=metric)
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
         from ctnet_tasks_obb.drawing import draw_rotated

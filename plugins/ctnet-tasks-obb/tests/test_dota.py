@@ -14,9 +14,9 @@ from ctnet_tasks_obb.dota_export import export_dota
 from ctnet_tasks_obb.overlaps import common_area, polygon_area
 from typer.testing import CliRunner
 
+from ctnet.base.errors import CtnetError
 from ctnet.cli import app
 from ctnet.data.dataset import open_splits
-from ctnet.errors import CtnetError
 
 HEADER = "imagesource:GoogleEarth\ngsd:0.146343590398\n"
 GOOD = [

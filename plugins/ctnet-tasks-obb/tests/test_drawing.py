@@ -7,7 +7,7 @@ import pytest
 from ctnet_tasks_obb.boxes import Rectangles, upright
 from ctnet_tasks_obb.drawing import draw_rotated
 
-from ctnet.records import Detections
+from ctnet.core.records import Detections
 from ctnet.report.draw import class_colour
 
 IMAGE = np.full((180, 240, 3), 128, np.uint8)

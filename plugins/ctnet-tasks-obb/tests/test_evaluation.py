@@ -8,8 +8,8 @@ from ctnet_tasks_obb.boxes import Rectangles, upright
 from ctnet_tasks_obb.evaluation import IOUS, RotatedEvaluator
 from ctnet_tasks_obb.overlaps import rotated_iou
 
-from ctnet.errors import CtnetError
-from ctnet.records import Detections
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Detections
 
 
 def box(x: float, y: float, length: float = 20, breadth: float = 8, degrees: float = 30) -> np.ndarray:

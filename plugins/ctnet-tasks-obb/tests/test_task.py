@@ -10,12 +10,12 @@ import pytest
 from ctnet_tasks_obb import Obb
 from ctnet_tasks_obb.boxes import Rectangles, rectangles, upright
 
+from ctnet.core.geometry import Affine, move
+from ctnet.core.recipe import Augmentation
+from ctnet.core.records import Instances
+from ctnet.core.targets import CellTargets, Grid, Peaks
+from ctnet.core.task import create_task
 from ctnet.data.augment import random_view, view_instances
-from ctnet.data.geometry import Affine, move
-from ctnet.recipe import Augmentation
-from ctnet.records import Instances
-from ctnet.targets import Grid, Peaks, Samples
-from ctnet.task import create_task
 from ctnet.testing import task_checks
 
 TASK = Obb(Obb.example_categories)
@@ -48,7 +48,7 @@ def test_targets_of_one_box() -> None:
     assert isinstance(heatmap, Peaks)
     assert (heatmap.x.item(), heatmap.y.item()) == pytest.approx((10.25, 7.5))
     for target in (offset, size, angle):
-        assert isinstance(target, Samples)
+        assert isinstance(target, CellTargets)
         assert (target.x.item(), target.y.item()) == (10, 7)
     assert offset.value.tolist() == [pytest.approx([0.25, 0.5], abs=1e-5)]
     assert size.value.tolist() == [pytest.approx([8, 2], abs=1e-5)]
@@ -60,7 +60,7 @@ def test_targets_of_one_box() -> None:
 
 def test_a_square_does_not_say_which_of_its_sides_is_the_long_one() -> None:
     angle = TASK.encode(instances(box(10, 10, 4, 4, 20)), Grid(32, 32))["angle"]
-    assert isinstance(angle, Samples)
+    assert isinstance(angle, CellTargets)
     assert angle.weight[0].tolist() == pytest.approx([0, 0, 1, 1], abs=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_a_square_does_not_say_which_of_its_sides_is_the_long_one() -> None:
 def test_the_law_where_angles_start_again(degrees: float, breadth: float) -> None:
     grid = Grid(32, 32)
     before = instances(box(16.3, 15.8, 8, breadth, degrees))
-    maps = {name: TASK.heads[name].paint(target, grid) for name, target in TASK.encode(before, grid).items()}
+    maps = {name: TASK.heads[name].render(target, grid) for name, target in TASK.encode(before, grid).items()}
     found = TASK.decode(maps, 5).per_image()[0][:1]
     differences = TASK.differences(TASK.truth(before, None), found)  # type: ignore[arg-type]  # no camera
     assert set(differences) == {"boxes", "corners"}
@@ -161,7 +161,7 @@ def test_corners_move_between_frames_and_into_results() -> None:
 
 
 def test_other_categories_have_no_example_scenes() -> None:
-    from ctnet.errors import CtnetError
+    from ctnet.base.errors import CtnetError
 
     with pytest.raises(CtnetError, match="draws ship, container, raft, not plane"):
         Obb([{"id": 1, "name": "plane"}]).example(np.random.default_rng(0), (64, 64))

@@ -1,0 +1,136 @@
+"""Finding plugins: entry points of installed distributions, listed without importing any of them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from ctnet.base.errors import CtnetError, unknown_name
+
+#: Version of what a plugin and ctnet promise each other. A plugin may state the one that it was written for
+#: as the attribute ``contract`` of what its entry point names; without it, this one is meant.
+CONTRACT = 1
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A name in an entry-point group; more than one entry point is a conflict that loading reports."""
+
+    group: str
+    name: str
+    entry_points: tuple[metadata.EntryPoint, ...]
+
+    @property
+    def builtin(self) -> bool:
+        return self.entry_points[0].value.startswith("ctnet.")
+
+    @property
+    def distribution(self) -> str:
+        """The distribution's name; those of all that claim the plugin's name."""
+        return ", ".join(name for name, _ in self._distributions())
+
+    @property
+    def version(self) -> str:
+        return ", ".join(version for _, version in self._distributions())
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version, for messages."""
+        return " and ".join(f"{name} {version}" for name, version in self._distributions())
+
+    def _distributions(self) -> list[tuple[str, str]]:
+        """Name and version, without repetition."""
+        found = (
+            (point.dist.name, point.dist.version) if point.dist else ("an unknown distribution", "?")
+            for point in self.entry_points
+        )
+        return list(dict.fromkeys(found))
+
+    def load(self) -> Any:
+        """Import what the entry point names.
+
+        Raises:
+            CtnetError: naming the distribution: when the import fails, when two plugins have the name, and
+                when the plugin was written for another contract.
+        """
+        if len(self.entry_points) > 1:
+            values = " and ".join(point.value for point in self.entry_points)
+            raise CtnetError(
+                f"two plugins are called {self.name!r} ({values} of {self.origin}); uninstall one of them"
+            )
+        try:
+            loaded = self.entry_points[0].load()
+        except (Exception, SystemExit) as error:
+            raise CtnetError(f"plugin {self.name!r} of {self.origin} {self._reason(error)}") from error
+        stated = getattr(loaded, "contract", CONTRACT)
+        if stated != CONTRACT:
+            from ctnet.base.version import __version__
+
+            older = isinstance(stated, int) and stated < CONTRACT
+            raise CtnetError(
+                f"plugin {self.name!r} of {self.origin} was written for contract {stated!r} of ctnet, and "
+                f"ctnet {__version__} keeps contract {CONTRACT}; update "
+                f"{self.distribution if older else 'ctnet-toolkit'}"
+            )
+        return loaded
+
+    def _reason(self, error: BaseException) -> str:
+        """Why it does not load, and what to do."""
+        missing = (error.name or "") if isinstance(error, ImportError) else ""
+        root = missing.partition(".")[0]
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if root == "ctnet":
+            return f"was written for another version of ctnet ({text}); update {self.distribution}"
+        own = self.entry_points[0].value.partition(":")[0].partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and root != own:
+            return (
+                f"needs the Python module {missing!r}, which is not installed; install what "
+                f"{self.distribution} depends on, or uninstall it"
+            )
+        return f"does not load: {text}; update or uninstall {self.distribution}"
+
+
+def discover(group: str) -> dict[str, Plugin]:
+    """All plugins of an entry-point group, by name, sorted. Nothing is imported.
+
+    The environment variable ``CTNET_PLUGINS`` (comma-separated names, or ``none``) restricts what is found;
+    what ctnet itself contains always stays.
+
+    Args:
+        group: "ctnet.tasks", "ctnet.backbones", "ctnet.commands", "ctnet.converters" or "ctnet.analyses".
+    """
+    found: dict[str, Plugin] = {}
+    for point in metadata.entry_points(group=group):
+        if not _allowed(point):
+            continue
+        earlier = found[point.name].entry_points if point.name in found else ()
+        # The same entry point seen twice is one: an editable install beside a built one.
+        if point.value not in {other.value for other in earlier}:
+            found[point.name] = Plugin(group, point.name, (*earlier, point))
+    return dict(sorted(found.items()))
+
+
+def load_plugin(group: str, name: str, kind: str) -> Any:
+    """Load one plugin by name.
+
+    Args:
+        group: the entry-point group.
+        name: the entry point's name.
+        kind: what such a plugin is called in messages ("task", "backbone").
+
+    Raises:
+        CtnetError: for an unknown name (offering the nearest) or a plugin that does not load.
+    """
+    plugins = discover(group)
+    if name not in plugins:
+        raise unknown_name(kind, name, plugins)
+    return plugins[name].load()
+
+
+def _allowed(point: metadata.EntryPoint) -> bool:
+    wanted = os.environ.get("CTNET_PLUGINS")
+    if wanted is None or point.value.startswith("ctnet."):
+        return True
+    return point.name in {name.strip() for name in wanted.split(",")}

@@ -1,0 +1,104 @@
+"""Evaluation by several processes: each takes its share, the first puts the parts together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ctnet.base.errors import CtnetError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this one is.
+
+    Attributes:
+        rank: from 0, the first.
+        count: of all processes.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def current(cls) -> Ranks:
+        """Those of torch's process group; one alone where there is none."""
+        from torch import distributed
+
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return cls()
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This process's part of a sequence that all have alike; lengths differ by one at most."""
+        return items[self.rank :: self.count]
+
+    def gather(self, value: T) -> list[T]:
+        """Everyone's value by rank, in the first process; an empty list in the others. All must call it."""
+        from torch import distributed
+
+        if self.count == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.count if self.is_first else None
+        distributed.gather_object(value, values)
+        return values or []
+
+    def spread(self, value: T) -> T:
+        """The first process's value, in all. All must call it."""
+        from torch import distributed
+
+        values = [value]
+        if self.count > 1:
+            distributed.broadcast_object_list(values)
+        return values[0]
+
+
+def number_of_processes() -> int:
+    """How many processes ``torchrun`` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def launched_ranks() -> Iterator[Ranks]:
+    """The processes that ``torchrun`` started, joined for as long as the context lasts; else one alone.
+
+    Raises:
+        CtnetError: when the processes do not find each other.
+    """
+    if number_of_processes() < 2:
+        yield Ranks()
+        return
+    from torch import distributed
+
+    try:
+        # Only results travel, no tensors: gloo does that on any machine.
+        distributed.init_process_group("gloo")
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CtnetError(
+            f"WORLD_SIZE says {os.environ['WORLD_SIZE']} processes, but they cannot be joined ({reason}); "
+            "start them with torchrun"
+        ) from error
+    try:
+        yield Ranks.current()
+    finally:
+        distributed.destroy_process_group()
+
+
+def device_of_rank(device: str) -> str:
+    """Processes of one machine take its GPUs in turn, where the device is "auto" or "cuda"."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return device
+    return f"cuda:{int(local) % torch.cuda.device_count()}"

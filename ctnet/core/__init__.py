@@ -1,0 +1,1 @@
+"""The contract: records, geometry, targets, heads, tasks, evaluators, recipes and options."""

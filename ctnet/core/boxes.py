@@ -1,0 +1,33 @@
+"""What tasks of boxes share: the radius of a box's Gaussian, and boxes cut to the grid."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ctnet.heatmap import gaussian_radius
+
+RadiusFormula = Literal["official", "corrected"]
+
+
+def box_radius(size: np.ndarray, variant: RadiusFormula) -> np.ndarray:
+    """Gaussian radius (N,) int64, cells, of boxes with ``size`` (N, 2) = (width, height) in cells."""
+    whole = np.ceil(size)
+    return (
+        gaussian_radius(torch.from_numpy(whole[:, 1]), torch.from_numpy(whole[:, 0]), variant=variant)
+        .numpy()
+        .astype(np.int64)
+        .clip(min=0)
+    )
+
+
+def clip_boxes(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
+    """Cut xyxy boxes to a frame whose last pixel is (width - 1, height - 1).
+
+    Source: the released code's targets are encoded from boxes cut this way.
+    """
+    limit = np.array([width - 1, height - 1, width - 1, height - 1], boxes.dtype)
+    clipped: np.ndarray = np.clip(boxes, np.zeros_like(limit), limit)
+    return clipped

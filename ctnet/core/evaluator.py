@@ -1,0 +1,138 @@
+"""What every evaluator does: gather detections image by image, and join those of several processes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Detections
+
+#: What one process found, by image id; plain enough to send to another process.
+State = dict[int, Detections]
+
+
+class GroundTruth(Protocol):
+    """What a data set gives to evaluators: a ``Dataset``, or any object with this."""
+
+    def as_coco(self, full: bool = False) -> dict[str, Any]:
+        """Images, usable annotations and categories as a COCO file has them.
+
+        Args:
+            full: with every field of the entries (keypoints, polygons), which are then parsed from the file.
+        """
+        ...
+
+
+class Evaluator(ABC):
+    """Measures the detections of a data set's images.
+
+    An image that was never handed over counts as one in which nothing was found. Neither the order of the
+    images nor their distribution over processes changes a figure; an image handed over twice (a sampler that
+    pads its last batch) counts once.
+
+    Attributes:
+        main_metric: the figure of ``compute`` that tells which of two models is better; higher is better.
+        class_names: name of each label.
+    """
+
+    main_metric: ClassVar[str]
+
+    def __init__(
+        self,
+        ground_truth: Mapping[str, Any],
+        category_ids: Sequence[int] | np.ndarray,
+        class_names: Sequence[str],
+    ) -> None:
+        """Prepare for the images of a COCO annotation file.
+
+        Args:
+            ground_truth: the content of the file; it is not changed.
+            category_ids: category id of each label; annotations of other categories play no part.
+            class_names: name of each label.
+
+        Raises:
+            CtnetError: for an annotation that cannot be evaluated, and when no object is left to be found.
+        """
+        self.category_ids = [int(category_id) for category_id in category_ids]
+        self.class_names = [str(name) for name in class_names]
+        self._image_names = {int(image["id"]): image.get("file_name", "") for image in ground_truth["images"]}
+        self._annotations = self._checked_annotations(ground_truth)
+        self._detections: State = {}
+
+    def update(self, image_id: int, detections: Detections) -> None:
+        """Take in the detections of one image.
+
+        Args:
+            image_id: as in the ground truth.
+            detections: numpy columns, boxes in image pixels.
+
+        Raises:
+            CtnetError: for an image that the ground truth does not have, and for scores or boxes that are
+                NaN or infinite.
+        """
+        if image_id not in self._image_names:
+            raise CtnetError(
+                f"image id {image_id} is not in the ground truth, which has {len(self._image_names)} images; "
+                "are these results of another data set or split?"
+            )
+        for name in ("scores", "boxes"):
+            if not np.isfinite(getattr(detections, name)).all():
+                raise CtnetError(
+                    f"a detection in image {image_id} ({self._image_names[image_id]}) has NaN or infinite "
+                    f"{name}; the model has diverged or its weights are damaged"
+                )
+        self._detections[int(image_id)] = detections
+
+    def state(self) -> State:
+        """All that was handed over so far, to be merged elsewhere."""
+        return dict(self._detections)
+
+    def merge(self, states: Iterable[State]) -> None:
+        """Take in what other processes gathered."""
+        for state in states:
+            self._detections.update(state)
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """The figures by name. A figure that is not defined (no such object exists) is left out."""
+
+    def curves(self) -> dict[str, Any]:
+        """Precision against recall, as plain values for a JSON file.
+
+        Raises:
+            CtnetError: when the metric has none to give.
+        """
+        raise CtnetError(f"{type(self).__name__} gives no curves; they are for the metric coco")
+
+    def classes_without_objects(self) -> list[str]:
+        """Names of the classes that the ground truth has no object of (crowds aside): they have no figure."""
+        present = {annotation["category_id"] for annotation in self._annotations if not annotation["iscrowd"]}
+        columns = zip(self.category_ids, self.class_names, strict=True)
+        return [name for category_id, name in columns if category_id not in present]
+
+    def _checked_annotations(self, ground_truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Own copies of the annotations that count, with what COCO leaves optional filled in."""
+        known = set(self.category_ids)
+        annotations: list[dict[str, Any]] = []
+        for annotation in ground_truth["annotations"]:
+            if annotation["category_id"] not in known:
+                continue
+            bbox = annotation.get("bbox")
+            if annotation["image_id"] not in self._image_names or bbox is None or len(bbox) != 4:
+                raise CtnetError(
+                    f"annotation id {annotation.get('id')} of the ground truth has no bbox of four numbers "
+                    "or belongs to no image; see `ctnet data check`"
+                )
+            crowd = int(annotation.get("iscrowd", 0))
+            area = annotation.get("area", bbox[2] * bbox[3])
+            annotations.append({**annotation, "id": len(annotations) + 1, "iscrowd": crowd, "area": area})
+        if all(annotation["iscrowd"] for annotation in annotations):
+            raise CtnetError(
+                "the ground truth holds no object of the model's classes, so there is nothing to measure; "
+                "give a split that has annotations"
+            )
+        return annotations

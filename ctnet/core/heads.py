@@ -1,0 +1,161 @@
+"""A Head: one dense output map and all that the engine must know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ctnet import heatmap
+from ctnet.core.targets import CellTargets, Grid, Peaks, Target
+
+RegressionLoss = Literal["l1", "smooth_l1", "normalized_l1", "giou"]
+
+_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "l1": heatmap.l1_loss,
+    "smooth_l1": heatmap.smooth_l1_loss,
+    "normalized_l1": heatmap.normalized_l1_loss,
+    "giou": heatmap.concentric_giou_loss,
+}
+
+#: -log((1 - p) / p) for p = 0.1: a fresh heatmap starts at a low probability (RetinaNet's prior).
+HEATMAP_BIAS = -2.19
+
+
+@dataclass(frozen=True)
+class Head:
+    """One dense output map. Subclass it for a new kind of output; the engine asks nothing else.
+
+    Attributes:
+        channels: channels of the map.
+        weight: factor of its loss (lambda in the paper).
+        bias: initial bias of its last convolution.
+    """
+
+    channels: int
+    weight: float = 1.0
+    bias: float = 0.0
+
+    def activate(self, raw: Tensor) -> Tensor:
+        """Turn the raw map (B, C, H, W) into the one that decoding reads; the identity unless overridden."""
+        return raw
+
+    def loss(self, raw: Tensor, target: Target) -> Tensor:
+        """Scalar loss of the raw map (B, C, H, W); finite under autocast and without any object.
+
+        Of a target of ``CellTargets`` it reads the map at their cells alone: training computes no others.
+        """
+        raise TypeError(f"{type(self).__name__} must define loss(raw, target)")
+
+    def mirror(self, activated: Tensor) -> Tensor | None:
+        """This activated map as seen on the mirrored input; None where it cannot be averaged with it."""
+        return None
+
+    def render(self, target: Target, grid: Grid) -> Tensor:
+        """The activated map (grid.batch, C, grid.height, grid.width) of a network without error."""
+        raise TypeError(f"{type(self).__name__} must define render(target, grid)")
+
+
+@dataclass(frozen=True)
+class Heatmap(Head):
+    """Probability that a cell is a keypoint of each class: focal loss on Gaussian targets (``Peaks``)."""
+
+    bias: float = HEATMAP_BIAS
+
+    def activate(self, raw: Tensor) -> Tensor:
+        return raw.sigmoid()
+
+    def loss(self, raw: Tensor, target: Target) -> Tensor:
+        assert isinstance(target, Peaks)
+        return heatmap.focal_loss(raw, heatmap.draw_gaussians(target, raw.shape))
+
+    def mirror(self, activated: Tensor) -> Tensor | None:
+        return activated.flip(-1)
+
+    def render(self, target: Target, grid: Grid) -> Tensor:
+        assert isinstance(target, Peaks)
+        return heatmap.draw_gaussians(target, (grid.batch, self.channels, grid.height, grid.width))
+
+
+@dataclass(frozen=True)
+class Regression(Head):
+    """Values read at objects' pixels (``CellTargets``).
+
+    Attributes:
+        kind: the loss; "l1" is the paper's.
+        symmetric: True where the values do not change on the mirrored input (a size, but not an offset), so
+            that flip testing may average them.
+    """
+
+    kind: RegressionLoss = "l1"
+    symmetric: bool = False
+
+    def loss(self, raw: Tensor, target: Target) -> Tensor:
+        assert isinstance(target, CellTargets)
+        return _LOSSES[self.kind](target.gather(raw).float(), target.value, target.weight)
+
+    def mirror(self, activated: Tensor) -> Tensor | None:
+        return activated.flip(-1) if self.symmetric else None
+
+    def render(self, target: Target, grid: Grid) -> Tensor:
+        assert isinstance(target, CellTargets)
+        return fill_nearest(target, grid)
+
+
+def fill_nearest(samples: CellTargets, grid: Grid) -> Tensor:
+    """A dense map whose cells carry the value of the nearest sample of their image.
+
+    Entries of weight 0 are no samples of their channel; a channel without any stays 0.
+
+    Args:
+        samples: targets of ``grid.batch`` images.
+        grid: size of the map.
+
+    Returns:
+        (B, D, H, W) float32.
+
+    Source: appendix E, ground truth in place of a regression head.
+    """
+    depth = samples.value.shape[1]
+    device = samples.value.device
+    canvas = torch.zeros(grid.batch, depth, grid.height, grid.width, device=device)
+    rows = torch.arange(grid.height, device=device)
+    columns = torch.arange(grid.width, device=device)
+    for image in range(grid.batch):
+        mine = samples.batch == image
+        if not mine.any():
+            continue
+        across = (columns[None, :] - samples.x[mine][:, None]) ** 2
+        down = (rows[None, :] - samples.y[mine][:, None]) ** 2
+        value, counts = samples.value[mine], samples.weight[mine] > 0
+        # Channels with the same rows share one search: usually that is all of them.
+        patterns, which = torch.unique(counts, dim=1, return_inverse=True)
+        for index, pattern in enumerate(patterns.T):
+            if not pattern.any():
+                continue
+            channels = which == index
+            nearest = _nearest(down[pattern], across[pattern])
+            canvas[image, channels] = value[pattern][:, channels].T[:, nearest]
+    return canvas
+
+
+def _nearest(down: Tensor, across: Tensor) -> Tensor:
+    """Which of N samples is nearest to each cell, the first of equals: (H, W) int64.
+
+    Args:
+        down: (N, H) int64, squared distances of rows from the samples'.
+        across: (N, W) int64, those of columns.
+    """
+    # One sample after the other against the best so far: no table of N distances a cell, which is several
+    # times as slow to fill and search.
+    down, across = down.int(), across.int()
+    best = down[0, :, None] + across[0]
+    nearest = torch.zeros_like(best)
+    for row in range(1, len(down)):
+        distance = down[row, :, None] + across[row]
+        nearest.masked_fill_(distance < best, row)
+        torch.minimum(best, distance, out=best)
+    return nearest.long()

@@ -1,0 +1,87 @@
+"""Typed options of a task: fields of a frozen dataclass, set from Python values or from ``-O name=value``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from ctnet.base.errors import CtnetError, unknown_name
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """The options of a task that has none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionRow:
+    """One option as ``ctnet tasks show`` prints it."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with a default and a line of help."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def parse_options(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
+    """Build ``cls`` from values that may be strings.
+
+    Args:
+        cls: a dataclass whose fields are bool, int, float, str or Literal of strings.
+        values: option name to value; strings are converted to the field's type.
+        owner: what has these options, for messages ("task ctdet").
+
+    Raises:
+        CtnetError: for an unknown option or a value of the wrong type, naming what is allowed.
+    """
+    hints = get_type_hints(cls)
+    parsed = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise unknown_name(f"option of {owner}", name, hints)
+        parsed[name] = _convert(value, hints[name], f"option {name} of {owner}")
+    return cls(**parsed)
+
+
+def option_rows(cls: type) -> list[OptionRow]:
+    """The options of ``cls`` for display."""
+    hints = get_type_hints(cls)
+    return [
+        OptionRow(field.name, _type_text(hints[field.name]), field.default, field.metadata.get("help", ""))
+        for field in dataclasses.fields(cls)
+    ]
+
+
+def _convert(value: Any, hint: Any, what: str) -> Any:
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+    elif hint is bool:
+        if isinstance(value, bool):
+            return value
+        word = str(value).lower()
+        if word in ("true", "yes", "on", "1", "false", "no", "off", "0"):
+            return word in ("true", "yes", "on", "1")
+    else:
+        try:
+            converted = hint(str(value))  # by way of the text, so that int refuses 3.7 and True
+        except ValueError:
+            converted = math.nan
+        if not isinstance(converted, float) or math.isfinite(converted):
+            return converted
+    raise CtnetError(f"{what} is {value!r}; it must be {_type_text(hint)}")
+
+
+def _type_text(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "|".join(str(choice) for choice in get_args(hint))
+    return {bool: "true|false", int: "a whole number", float: "a number", str: "a text"}.get(hint, str(hint))

@@ -1,0 +1,210 @@
+"""Ragged training targets: one row per object, no padding, no cap on their number."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+
+class Grid(NamedTuple):
+    """The output grid's size in cells, and how many images it stands for."""
+
+    height: int
+    width: int
+    batch: int = 1
+
+
+class _Ragged:
+    """Rows of several images in columns of equal length; ``batch`` says which image a row belongs to."""
+
+    batch: Tensor
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same rows on another device, copied without waiting where the source is pinned."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    @classmethod
+    def collate(cls, parts: Sequence[Self]) -> Self:
+        """Join the targets of single images into those of a batch; part ``i`` becomes image ``i``."""
+        lengths = torch.tensor([len(part) for part in parts])
+        first = {"batch": torch.repeat_interleave(torch.arange(len(parts)), lengths)}
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "batch"]  # type: ignore[arg-type]
+        columns = {name: _joined([getattr(part, name) for part in parts]) for name in names}
+        return cls(**first, **columns)
+
+    def _map(self, change) -> Self:  # type: ignore[no-untyped-def]
+        columns = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+        changed = {
+            key: change(value) if isinstance(value, Tensor) else value for key, value in columns.items()
+        }
+        return type(self)(**changed)
+
+
+def _joined(columns: Sequence[Tensor] | Sequence[int]) -> Tensor | int:
+    """Tensors are concatenated; plain counts are added up."""
+    if isinstance(columns[0], int):
+        return sum(columns)
+    return torch.cat(list(columns))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Peaks(_Ragged):
+    """What a heatmap is drawn from: one Gaussian per row.
+
+    Attributes:
+        batch: (N,) int64, index of the image in the batch.
+        x, y: (N,) float32, the point on the output grid; its integer part is the peak's pixel.
+        radius: (N,) int64, radius of the Gaussian in cells.
+        channel: (N,) int64, the heatmap's channel.
+        positive: (N,) bool; False softens the penalty around the point but makes no positive.
+        cells: the number of cells all Gaussians cover together, known on the host so that rendering on a
+            GPU need not wait for it.
+    """
+
+    batch: Tensor
+    x: Tensor
+    y: Tensor
+    radius: Tensor
+    channel: Tensor
+    positive: Tensor
+    cells: int
+
+    @classmethod
+    def of(
+        cls,
+        points: np.ndarray,
+        radius: np.ndarray,
+        channel: np.ndarray,
+        positive: np.ndarray | None = None,
+    ) -> Peaks:
+        """The peaks of one image, from arrays.
+
+        Args:
+            points: (N, 2) float, (x, y) on the output grid.
+            radius: (N,) int, cells.
+            channel: (N,) int.
+            positive: (N,) bool; all True when left out.
+        """
+        points = np.asarray(points, np.float32).reshape(-1, 2)
+        radius = np.asarray(radius, np.int64)
+        if positive is None:
+            positive = np.ones(len(points), bool)
+        return cls(
+            batch=torch.zeros(len(points), dtype=torch.int64),
+            x=torch.from_numpy(np.ascontiguousarray(points[:, 0])),
+            y=torch.from_numpy(np.ascontiguousarray(points[:, 1])),
+            radius=torch.from_numpy(radius),
+            channel=torch.from_numpy(np.asarray(channel, np.int64)),
+            positive=torch.from_numpy(np.asarray(positive, bool)),
+            cells=int(((2 * radius + 1) ** 2).sum()),
+        )
+
+
+@dataclass(frozen=True)
+class CellTargets(_Ragged):
+    """Values of a dense map at single pixels.
+
+    Attributes:
+        batch: (M,) int64, index of the image in the batch.
+        x, y: (M,) int64, pixel on the output grid.
+        value: (M, D) float32, what the map's D channels should say there.
+        weight: (M, D) float32, how much each value counts; 0 masks it.
+    """
+
+    batch: Tensor
+    x: Tensor
+    y: Tensor
+    value: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, value: np.ndarray, weight: np.ndarray | None = None) -> CellTargets:
+        """The samples of one image, from arrays.
+
+        Args:
+            pixels: (M, 2) int, (x, y) on the output grid.
+            value: (M, D) float.
+            weight: (M, D) float; ones when left out.
+        """
+        pixels = np.asarray(pixels, np.int64).reshape(-1, 2)
+        value = np.asarray(value, np.float32)
+        weight = np.ones_like(value) if weight is None else np.asarray(weight, np.float32)
+        return cls(
+            batch=torch.zeros(len(pixels), dtype=torch.int64),
+            x=torch.from_numpy(np.ascontiguousarray(pixels[:, 0])),
+            y=torch.from_numpy(np.ascontiguousarray(pixels[:, 1])),
+            value=torch.from_numpy(value),
+            weight=torch.from_numpy(weight),
+        )
+
+    @classmethod
+    def dense(
+        cls,
+        points: np.ndarray,
+        radius: np.ndarray,
+        value: np.ndarray,
+        weight: np.ndarray,
+        grid: Grid,
+        relative: bool = False,
+    ) -> CellTargets:
+        """CellTargets at every cell of the objects' Gaussians, which they count by.
+
+        Where Gaussians overlap the cell belongs to the higher one, and to the later of equals.
+
+        Args:
+            points: (N, 2) float, (x, y) on the output grid.
+            radius: (N,) int, cells.
+            value, weight: (N, D) float, the values of each object and how much they count.
+            grid: its size.
+            relative: values are (x, y) as seen from the object's pixel, and become as seen from each cell.
+
+        Source: the released code's dense regression targets.
+        """
+        count = (2 * radius + 1) ** 2
+        row = np.repeat(np.arange(len(points)), count)
+        cell = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        diameter = 2 * radius[row] + 1
+        step = np.stack([cell % diameter, cell // diameter], axis=1) - radius[row, None]
+        pixel = np.floor(points).astype(np.int64)[row] + step
+        height = np.exp(-(step**2).sum(axis=1) / (2 * (diameter / 6) ** 2))
+        inside = ((pixel >= 0) & (pixel < [grid.width, grid.height])).all(axis=1)
+        row, step, pixel, height = row[inside], step[inside], pixel[inside], height[inside]
+        order = np.lexsort((row, height, pixel[:, 0], pixel[:, 1]))
+        last = np.ones(len(order), bool)
+        last[:-1] = (np.diff(pixel[order], axis=0) != 0).any(axis=1)
+        kept = order[last]
+        seen = value[row[kept]] - step[kept] if relative else value[row[kept]]
+        return cls.of(pixel[kept], seen, weight[row[kept]] * height[kept, None])
+
+    def gather(self, maps: Tensor) -> Tensor:
+        """Read a dense map (B, D, H, W) at these pixels -> (M, D)."""
+        depth, height, width = maps.shape[1:]
+        row = (self.batch * height + self.y) * width + self.x
+        # index_select, because its gradient adds up in a fixed order; advanced indexing's need not.
+        return maps.permute(0, 2, 3, 1).reshape(-1, depth).index_select(0, row)
+
+
+Target = Peaks | CellTargets
+
+
+def collate_targets(parts: Sequence[Target]) -> Target:
+    """Join one head's targets of single images into those of a batch."""
+    collate: Any = type(parts[0]).collate
+    joined: Target = collate(parts)
+    return joined

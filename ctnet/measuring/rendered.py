@@ -1,0 +1,107 @@
+"""The law of a task on real annotations: what comes back when its own targets are rendered and decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctnet.core.geometry import Affine, move
+from ctnet.core.records import Detections, Instances
+from ctnet.core.targets import Grid, Target
+from ctnet.core.task import Task
+from ctnet.data.dataset import Dataset
+from ctnet.inference.merging import merge
+from ctnet.inference.preprocessing import Preprocessor
+from ctnet.inference.settings import suppression
+from ctnet.ops.boxes import box_iou
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One image's annotations after encoding, rendering and decoding.
+
+    Attributes:
+        instances: the annotated objects, in image pixels.
+        on_grid: the same on the output grid.
+        targets: what they were encoded to.
+        detections: what was decoded from the rendered maps, in image pixels, scores above zero.
+    """
+
+    instances: Instances
+    on_grid: Instances
+    targets: dict[str, Target]
+    detections: Detections
+
+
+def render(
+    task: Task, dataset: Dataset, index: int, preprocess: Preprocessor, topk: int, stride: int = 4
+) -> Rendered:
+    """Send one image's annotations through encode, render and decode: a network without error.
+
+    Args:
+        task: encodes, renders, decodes.
+        dataset: the annotations; images are not read.
+        index: which image.
+        preprocess: the geometry that a detector would use.
+        topk: detections kept.
+        stride: input pixels per output cell.
+    """
+    info = dataset.info(index)
+    affine, (width, height) = preprocess.geometry(info.width, info.height)
+    to_grid = Affine.scaling(1 / stride).after(affine)
+    instances = dataset.instances(index)
+    on_grid = move(instances, to_grid, task.point_fields)
+    grid = Grid(height // stride, width // stride)
+    targets = task.encode(on_grid, grid)
+    maps = {name: head.render(targets[name], grid) for name, head in task.heads.items()}
+    found = task.decode(maps, max(topk, task.candidates)).per_image()[0]
+    found = task.lift(move(found[found.scores > 0], to_grid.inverse(), task.point_fields), info)
+    # Behind the suppression that a detector of this task has, unless it is asked for another.
+    return Rendered(instances, on_grid, targets, merge([found], suppression(None, 1, task), topk))
+
+
+def explain_misses(rendered: Rendered, threshold: float) -> list[str]:
+    """Name the cause of every object that does not come back with its own detection of this IoU.
+
+    Args:
+        rendered: one image.
+        threshold: the IoU to reach, between an object and the one detection that is matched to it.
+
+    Returns:
+        One cause per missed object (no crowds); "unexplained" would be a defect of the task.
+    """
+    instances, found, on_grid = rendered.instances, rendered.detections, rendered.on_grid
+    overlap = box_iou(instances.boxes, found.boxes)
+    overlap[instances.labels[:, None] != found.labels[None, :]] = 0
+    best = _one_to_one(overlap)
+    cells = np.floor((on_grid.boxes[:, :2] + on_grid.boxes[:, 2:]) / 2).astype(int)
+    extents = on_grid.boxes[:, 2:] - on_grid.boxes[:, :2]
+    causes = []
+    for i in np.flatnonzero((best < threshold) & ~instances.crowd):
+        others = np.arange(len(instances)) != i
+        same_class = others & (instances.labels == instances.labels[i])
+        same_cell = others & (cells == cells[i]).all(axis=1)
+        beside = same_class & (np.abs(cells - cells[i]).max(axis=1) <= 1)
+        if (same_cell & same_class).any():
+            causes.append("collision: another object of its class has its centre in the same cell")
+        elif same_cell.any():
+            causes.append("collision: an object of another class in the same cell owns the size")
+        elif beside.any():
+            causes.append("neighbouring peaks of one class")
+        elif best[i] >= 1 - 2 / max(extents[i].min(), 1e-6):
+            causes.append("cut at the last cell of the grid (less than one cell a side)")
+        else:
+            causes.append("unexplained")
+    return causes
+
+
+def _one_to_one(overlap: np.ndarray) -> np.ndarray:
+    """The IoU that each row reaches when every column serves one row, largest overlaps first."""
+    best = np.zeros(len(overlap))
+    remaining = overlap.copy()
+    while remaining.size and remaining.max() > 0:
+        row, column = np.unravel_index(remaining.argmax(), remaining.shape)
+        best[row] = remaining[row, column]
+        remaining[row], remaining[:, column] = 0, 0
+    return best

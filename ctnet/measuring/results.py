@@ -1,0 +1,110 @@
+"""Measuring a COCO results file, whoever made it, for any task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_json
+from ctnet.core.evaluator import Evaluator
+from ctnet.core.records import Detections
+from ctnet.core.task import Task
+from ctnet.data.dataset import Dataset
+from ctnet.inference.timing import StageTimes
+from ctnet.measuring.run import Evaluation, measure
+
+
+def evaluate_results(
+    dataset: Dataset, task: Task, path: str | Path, metric: str | None = None, engine: str | None = None
+) -> Evaluation:
+    """Measure a results file.
+
+    Args:
+        dataset: the ground truth.
+        task: reads the entries (``Task.read_results``) and gives the evaluator; its categories are the
+            data set's.
+        path: a JSON list of entries: image_id, category_id, score and what the task needs (a bbox, xywh).
+        metric, engine: see ``Task.evaluator``.
+
+    Raises:
+        CtnetError: when the file cannot be read or is empty, and naming the entry that lacks something, holds
+            NaN or infinities, or whose image or category is unknown.
+    """
+    evaluator = task.evaluator(dataset, metric=metric, engine=engine)
+    found = read_results(read_json(path), task, dataset.image_ids.tolist(), str(path))
+    return measure(found.items(), evaluator, len(found), "measuring", [], StageTimes(images=len(found)))
+
+
+def read_results(
+    entries: Any, task: Task, image_ids: Collection[int], source: str = "the results"
+) -> dict[int, Detections]:
+    """The entries of a results file as detections by image id.
+
+    Args:
+        entries: the content of the file.
+        task: reads them.
+        image_ids: those of the data set.
+        source: the file's name, for messages.
+
+    Raises:
+        CtnetError: see ``evaluate_results``.
+    """
+    if not isinstance(entries, list):
+        raise CtnetError(
+            f"{source} is no list of results but a {type(entries).__name__}; COCO's results file is a list "
+            "of objects with image_id, category_id, bbox and score"
+        )
+    if not entries:
+        raise CtnetError(f"{source} holds no detection at all, so there is nothing to measure")
+    known_images, known_categories = set(image_ids), set(task.category_ids.tolist())
+    rows: dict[int, list[int]] = {}
+    for index, entry in enumerate(entries):
+        if fault := _fault(entry, known_images, known_categories):
+            raise CtnetError(f"entry {index} of {source} {fault}")
+        rows.setdefault(int(entry["image_id"]), []).append(index)
+    return {image_id: _read(entries, mine, task, source) for image_id, mine in rows.items()}
+
+
+def images_without_results(evaluator: Evaluator, dataset: Dataset) -> int:
+    """How many images of a data set nothing was found in."""
+    state = evaluator.state()
+    return sum(not len(state.get(image_id, ())) for image_id in dataset.image_ids.tolist())
+
+
+def _fault(entry: Any, images: Collection[int], categories: Collection[int]) -> str | None:
+    """What is wrong with an entry, as the end of a sentence that names it."""
+    if not isinstance(entry, dict):
+        return f"is no object with image_id, category_id and score but {str(entry)[:40]!r}"
+    for name, known, mend in (
+        ("image_id", images, f"which has {len(images)} images; are these results of another split?"),
+        ("category_id", categories, f"which has {len(categories)}; are these results of another data set?"),
+    ):
+        if name not in entry:
+            return f"has no {name}"
+        value = entry[name]
+        if not isinstance(value, (int, float)) or value not in known:
+            return f"has {name} {value!r}, which is not in the ground truth, {mend}"
+    for name, value in entry.items():
+        numbers = value if isinstance(value, list) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            return f"(image {entry['image_id']}) has NaN or infinity as {name}"
+    return None
+
+
+def _read(entries: Sequence[Mapping[str, Any]], rows: Sequence[int], task: Task, source: str) -> Detections:
+    try:
+        return task.read_results([entries[row] for row in rows])
+    except (KeyError, TypeError, ValueError):
+        for row in rows:  # which one is it?
+            try:
+                task.read_results([entries[row]])
+            except (KeyError, TypeError, ValueError) as error:
+                raise CtnetError(
+                    f"entry {row} of {source} (image {entries[row]['image_id']}) is no result of task "
+                    f"{task.name} ({type(error).__name__}: {error}); it needs image_id, category_id, "
+                    "a bbox of four numbers, a score, and what else the task writes"
+                ) from error
+        raise

@@ -1,0 +1,219 @@
+"""A detector over a whole data set, image by image, into an evaluator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ctnet.base.errors import CtnetError
+from ctnet.base.progress import track
+from ctnet.base.ranks import Ranks
+from ctnet.core.evaluator import Evaluator
+from ctnet.core.records import Detections
+from ctnet.core.task import Task
+from ctnet.data.dataset import Dataset
+from ctnet.data.images import ImageError
+from ctnet.data.loader import Failure, prepare_worker
+from ctnet.data.problems import Problem
+from ctnet.inference.detector import Detector
+from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.timing import StageTimes
+
+#: Is given the activated maps of a batch at one scale, whose they are, and the scale.
+KeepMaps = Callable[[Mapping[str, Tensor], Sequence[Prepared], float], None]
+
+
+@dataclass(frozen=True)
+class Settings(DetectionSettings):
+    """Choices at test time, and how to go about the data set.
+
+    Attributes:
+        batch_size: images a forward pass, where their sizes agree.
+        workers: processes that read and resize; 0 reads in the calling process.
+        metric, engine: see ``Task.evaluator``.
+    """
+
+    batch_size: int = 8
+    workers: int = 0
+    metric: str | None = None
+    engine: str | None = None
+
+
+@dataclass
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        metrics: figures by name.
+        main_metric: the name of the one that counts.
+        problems: images that could not be read; nothing was found in them, as the figures say.
+        times: how long it took, by stage.
+        evaluator: holds all detections (in the first process), and what else they can tell.
+    """
+
+    metrics: dict[str, float]
+    main_metric: str
+    problems: list[Problem] = field(default_factory=list)
+    times: StageTimes = field(default_factory=StageTimes, compare=False)
+    evaluator: Evaluator | None = field(default=None, compare=False, repr=False)
+
+    def results(self, task: Task) -> list[dict[str, Any]]:
+        """All detections as a COCO results file has them, ordered by image."""
+        assert self.evaluator is not None
+        state = self.evaluator.state()
+        return [entry for image_id in sorted(state) for entry in task.results(image_id, state[image_id])]
+
+
+def evaluate(
+    detector: Detector,
+    dataset: Dataset,
+    settings: Settings | None = None,
+    describe: str = "evaluating",
+    ranks: Ranks | None = None,
+    keep_maps: KeepMaps | None = None,
+) -> Evaluation:
+    """Detect in every image of a data set and measure.
+
+    Args:
+        detector: what is measured.
+        dataset: images and ground truth; its categories must be the detector's.
+        settings: choices at test time.
+        describe: words for the progress display.
+        ranks: the processes that share the work and all call this; None: this one does it all. The figures
+            are the same, and all get them; detections, problems and times are the first one's to have.
+        keep_maps: see ``Detector.detect``.
+    """
+    settings, ranks = settings or Settings(), ranks or Ranks()
+    evaluator = detector.task.evaluator(dataset, metric=settings.metric, engine=settings.engine)
+    problems: list[Problem] = []
+    times = StageTimes()
+    found = detect_all(detector, dataset, settings, problems, times, ranks, keep_maps)
+    return measure(found, evaluator, len(dataset), describe, problems, times, ranks)
+
+
+def measure(
+    found: Iterable[tuple[int, Detections]],
+    evaluator: Evaluator,
+    total: int,
+    describe: str,
+    problems: list[Problem],
+    times: StageTimes,
+    ranks: Ranks | None = None,
+) -> Evaluation:
+    """Hand detections to an evaluator as they come, and compute when all processes are done.
+
+    Args:
+        found: (image id, detections), this process's share; while it is drawn from, ``problems`` and
+            ``times`` may fill.
+        evaluator: takes them in.
+        total: number of images, for the progress display.
+        describe: words for it.
+        problems, times: become part of the result.
+        ranks: see ``evaluate``.
+    """
+    ranks = ranks or Ranks()
+    begun = time.perf_counter()
+    share = -(-total // ranks.count)
+    for image_id, detections in track(found, describe, total=share) if ranks.is_first else found:
+        evaluator.update(image_id, detections)
+    times.passed = time.perf_counter() - begun
+    parts = ranks.gather((evaluator.state() if ranks.count > 1 else {}, problems, times))
+    metrics: dict[str, float] = {}
+    if ranks.is_first:
+        evaluator.merge(state for state, _, _ in parts)
+        problems = [problem for _, more, _ in parts for problem in more]
+        for _, _, other in parts[1:]:
+            times.add(other)
+        metrics = evaluator.compute()
+    return Evaluation(ranks.spread(metrics), evaluator.main_metric, problems, times, evaluator)
+
+
+def detect_all(
+    detector: Detector,
+    dataset: Dataset,
+    settings: Settings,
+    problems: list[Problem],
+    times: StageTimes | None = None,
+    ranks: Ranks | None = None,
+    keep_maps: KeepMaps | None = None,
+) -> Iterator[tuple[int, Detections]]:
+    """Yield (image id, detections) of all images; those that cannot be read go to ``problems``.
+
+    Args:
+        detector, dataset, settings, ranks, keep_maps: see ``evaluate``.
+        problems: is added to.
+        times: is added to.
+    """
+    times = StageTimes() if times is None else times
+    preprocess = detector.preprocessor(settings.resize, settings.size)
+    loader = DataLoader(
+        _Reading(dataset, preprocess, settings.scales),
+        batch_sampler=(ranks or Ranks()).share(_batches_of_one_size(dataset, settings)),
+        collate_fn=_as_list,
+        num_workers=settings.workers,
+        worker_init_fn=prepare_worker if settings.workers else None,
+    )
+    for items in loader:
+        batch = []
+        for item in items:
+            if isinstance(item, Failure):
+                raise CtnetError(item.text)
+            if isinstance(item, Problem):
+                problems.append(item)
+            else:
+                times.add(item.times)
+                batch.append(item.views)
+        if batch:
+            results = detector.detect(batch, settings, times, keep_maps)
+            yield from zip((views[0].info.image_id for views in batch), results, strict=True)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An image at every scale, and how long that took."""
+
+    views: tuple[Prepared, ...]
+    times: StageTimes
+
+
+class _Reading(torch.utils.data.Dataset[_Read | Problem | Failure]):
+    def __init__(self, dataset: Dataset, preprocess: Preprocessor, scales: Sequence[float]) -> None:
+        self.dataset, self.preprocess, self.scales = dataset, preprocess, scales
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> _Read | Problem | Failure:
+        times = StageTimes()
+        try:
+            with times.stage("load"):
+                sample = self.dataset[index]
+        except ImageError as error:
+            return Problem("unreadable image", self.dataset.info(index).file_name, str(error))
+        except CtnetError as error:
+            return Failure(str(error))
+        with times.stage("pre"):
+            views = self.preprocess.views(sample.image, sample.info, self.scales)
+        return _Read(views, times)
+
+
+def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]]:
+    """Indices in batches; with "keep" only images of equal size share one."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index in range(len(dataset)):
+        info = dataset.info(index)
+        key = (info.width, info.height) if settings.resize == "keep" else (0, 0)
+        groups.setdefault(key, []).append(index)
+    step = settings.batch_size
+    return [group[i : i + step] for group in groups.values() for i in range(0, len(group), step)]
+
+
+def _as_list(items: list[_Read | Problem | Failure]) -> list[_Read | Problem | Failure]:
+    return items

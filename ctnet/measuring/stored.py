@@ -1,0 +1,82 @@
+"""Measuring the maps of a file again, without the network that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ctnet.base.errors import CtnetError
+from ctnet.core.records import Detections, ImageInfo
+from ctnet.core.task import Task
+from ctnet.data.dataset import Dataset
+from ctnet.inference.decoding import decode
+from ctnet.inference.maps import MapFile
+from ctnet.inference.merging import merge
+from ctnet.inference.preprocessing import Placement
+from ctnet.inference.settings import suppression
+from ctnet.inference.timing import StageTimes
+from ctnet.measuring.run import Evaluation, measure
+from ctnet.ops.nms import Nms
+
+
+def evaluate_maps(
+    maps: MapFile,
+    dataset: Dataset,
+    task: Task,
+    topk: int = 100,
+    nms: Nms | None = None,
+    metric: str | None = None,
+    engine: str | None = None,
+) -> Evaluation:
+    """Decode the maps of a file and measure.
+
+    Maps are stored as float16, so two neighbouring cells that differ by less than a two-thousandth of their
+    value may become equal, and both a peak: figures differ from the network's by a few ten-thousandths.
+
+    Args:
+        maps: of all images of the data set; one that is missing counts as one in which nothing was found.
+        dataset: the ground truth.
+        task: decodes.
+        topk, nms: see ``DetectionSettings``.
+        metric, engine: see ``Task.evaluator``.
+
+    Raises:
+        CtnetError: for an image that the data set does not have.
+    """
+    evaluator = task.evaluator(dataset, metric=metric, engine=engine)
+    times = StageTimes()
+    infos = {info.image_id: info for info in map(dataset.info, range(len(dataset)))}
+    found = _detections(maps, infos, task, topk, nms, times)
+    return measure(found, evaluator, len(maps.image_ids), "measuring", [], times)
+
+
+def _detections(
+    maps: MapFile,
+    infos: dict[int, ImageInfo],
+    task: Task,
+    topk: int,
+    nms: Nms | None,
+    times: StageTimes,
+) -> Iterator[tuple[int, Detections]]:
+    for image_id in maps.image_ids:
+        if image_id not in infos:
+            raise CtnetError(
+                f"image id {image_id} of {maps.path} is not in the ground truth, which has {len(infos)} "
+                "images; are these maps of another data set or split?"
+            )
+        with times.stage("load"):
+            stored = maps[image_id]
+        looks = [
+            decode(
+                task,
+                one.maps,
+                [Placement(one.affine, infos[image_id])],
+                max(topk, task.candidates),
+                maps.description.stride,
+                times,
+            )[0]
+            for one in stored
+        ]
+        with times.stage("post"):
+            merged = merge(looks, suppression(nms, len(looks), task), topk)
+        times.images += 1
+        yield image_id, merged

@@ -1,0 +1,5 @@
+"""Operators that know nothing of detection: deformable convolution, Winograd, boxes and their overlaps."""
+
+from ctnet.ops.deform_conv import DeformConv, deform_conv2d
+
+__all__ = ["DeformConv", "deform_conv2d"]

@@ -1,0 +1,268 @@
+"""Everything that a plugin may import: the whole face of ctnet for tasks, backbones, commands and converters.
+
+What is not here may move. Names are imported on first use, so a plugin's command costs no more to start than
+what it uses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ctnet.base.lazy import lazy_attributes
+from ctnet.base.plugins import CONTRACT
+
+if TYPE_CHECKING:
+    from ctnet.backbones import Backbone as Backbone
+    from ctnet.backbones import register_backbone as register_backbone
+    from ctnet.base.errors import CtnetError as CtnetError
+    from ctnet.base.errors import os_error as os_error
+    from ctnet.base.errors import unknown_name as unknown_name
+    from ctnet.base.files import atomic_write as atomic_write
+    from ctnet.base.files import read_json as read_json
+    from ctnet.base.files import write_json as write_json
+    from ctnet.base.output import print_json as print_json
+    from ctnet.base.output import print_line as print_line
+    from ctnet.base.output import print_table as print_table
+    from ctnet.base.progress import track as track
+    from ctnet.convert.coco import ImageMode as ImageMode
+    from ctnet.convert.coco import box_annotation as box_annotation
+    from ctnet.convert.coco import check_folder as check_folder
+    from ctnet.convert.coco import place_image as place_image
+    from ctnet.convert.coco import plain as plain
+    from ctnet.convert.coco import read_lines as read_lines
+    from ctnet.convert.coco import write_split as write_split
+    from ctnet.convert.report import BadRecord as BadRecord
+    from ctnet.convert.report import ConvertReport as ConvertReport
+    from ctnet.convert.report import SplitReport as SplitReport
+    from ctnet.core.boxes import RadiusFormula as RadiusFormula
+    from ctnet.core.boxes import box_radius as box_radius
+    from ctnet.core.boxes import clip_boxes as clip_boxes
+    from ctnet.core.evaluator import Evaluator as Evaluator
+    from ctnet.core.evaluator import GroundTruth as GroundTruth
+    from ctnet.core.geometry import Affine as Affine
+    from ctnet.core.geometry import move as move
+    from ctnet.core.heads import Head as Head
+    from ctnet.core.heads import Heatmap as Heatmap
+    from ctnet.core.heads import Regression as Regression
+    from ctnet.core.options import option as option
+    from ctnet.core.recipe import DEMO as DEMO
+    from ctnet.core.recipe import SMALL as SMALL
+    from ctnet.core.recipe import Augmentation as Augmentation
+    from ctnet.core.recipe import Recipe as Recipe
+    from ctnet.core.records import Annotations as Annotations
+    from ctnet.core.records import Detections as Detections
+    from ctnet.core.records import ImageInfo as ImageInfo
+    from ctnet.core.records import Instances as Instances
+    from ctnet.core.records import Sample as Sample
+    from ctnet.core.targets import CellTargets as CellTargets
+    from ctnet.core.targets import Grid as Grid
+    from ctnet.core.targets import Peaks as Peaks
+    from ctnet.core.targets import Target as Target
+    from ctnet.core.task import Task as Task
+    from ctnet.core.task import create_task as create_task
+    from ctnet.data.dataset import Dataset as Dataset
+    from ctnet.data.dataset import open_splits as open_splits
+    from ctnet.data.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+    from ctnet.data.images import ImageError as ImageError
+    from ctnet.data.images import image_size as image_size
+    from ctnet.data.joints import left_right_pairs as left_right_pairs
+    from ctnet.data.joints import other_side as other_side
+    from ctnet.data.joints import states_a_side as states_a_side
+    from ctnet.data.problems import Problem as Problem
+    from ctnet.data.problems import refuse as refuse
+    from ctnet.data.synthetic import SHAPES as SHAPES
+    from ctnet.data.synthetic import draw_scene as draw_scene
+    from ctnet.evaluation.coco import ENGINES as ENGINES
+    from ctnet.evaluation.coco import CocoBoxEvaluator as CocoBoxEvaluator
+    from ctnet.evaluation.voc import Metric as Metric
+    from ctnet.evaluation.voc import VocEvaluator as VocEvaluator
+    from ctnet.evaluation.voc import average_precision as average_precision
+    from ctnet.heatmap import FoundPeaks as FoundPeaks
+    from ctnet.heatmap import concentric_giou_loss as concentric_giou_loss
+    from ctnet.heatmap import draw_gaussians as draw_gaussians
+    from ctnet.heatmap import find_peaks as find_peaks
+    from ctnet.heatmap import focal_loss as focal_loss
+    from ctnet.heatmap import gather as gather
+    from ctnet.heatmap import gaussian_radius as gaussian_radius
+    from ctnet.heatmap import l1_loss as l1_loss
+    from ctnet.heatmap import normalized_l1_loss as normalized_l1_loss
+    from ctnet.heatmap import smooth_l1_loss as smooth_l1_loss
+    from ctnet.heatmap import suppress_non_peaks as suppress_non_peaks
+    from ctnet.ops.boxes import box_centres as box_centres
+    from ctnet.ops.boxes import box_iou as box_iou
+    from ctnet.report.draw import Place as Place
+    from ctnet.report.draw import caption as caption
+    from ctnet.report.draw import class_colour as class_colour
+    from ctnet.report.draw import draw_boxes as draw_boxes
+    from ctnet.report.draw import draw_caption as draw_caption
+    from ctnet.report.draw import font_scale as font_scale
+    from ctnet.report.draw import free_place as free_place
+    from ctnet.report.draw import line_width as line_width
+
+#: Section of the reference -> module -> the names that it gives.
+CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "The task": {
+        "ctnet.core.task": (
+            "Task",
+            "create_task",
+        ),
+        "ctnet.core.options": ("option",),
+        "ctnet.core.recipe": (
+            "DEMO",
+            "SMALL",
+            "Augmentation",
+            "Recipe",
+        ),
+        "ctnet.core.records": (
+            "Annotations",
+            "Detections",
+            "ImageInfo",
+            "Instances",
+            "Sample",
+        ),
+        "ctnet.core.geometry": (
+            "Affine",
+            "move",
+        ),
+    },
+    "Heads and targets": {
+        "ctnet.core.heads": (
+            "Head",
+            "Heatmap",
+            "Regression",
+        ),
+        "ctnet.core.targets": (
+            "CellTargets",
+            "Grid",
+            "Peaks",
+            "Target",
+        ),
+        "ctnet.core.boxes": (
+            "RadiusFormula",
+            "box_radius",
+            "clip_boxes",
+        ),
+    },
+    "The paper's mathematics": {
+        "ctnet.heatmap": (
+            "FoundPeaks",
+            "concentric_giou_loss",
+            "draw_gaussians",
+            "find_peaks",
+            "focal_loss",
+            "gather",
+            "gaussian_radius",
+            "l1_loss",
+            "normalized_l1_loss",
+            "smooth_l1_loss",
+            "suppress_non_peaks",
+        ),
+    },
+    "Boxes": {
+        "ctnet.ops.boxes": (
+            "box_centres",
+            "box_iou",
+        ),
+    },
+    "Evaluation": {
+        "ctnet.core.evaluator": (
+            "Evaluator",
+            "GroundTruth",
+        ),
+        "ctnet.evaluation.coco": (
+            "ENGINES",
+            "CocoBoxEvaluator",
+        ),
+        "ctnet.evaluation.voc": (
+            "Metric",
+            "VocEvaluator",
+            "average_precision",
+        ),
+    },
+    "Drawing": {
+        "ctnet.report.draw": (
+            "Place",
+            "caption",
+            "class_colour",
+            "draw_boxes",
+            "draw_caption",
+            "font_scale",
+            "free_place",
+            "line_width",
+        ),
+    },
+    "Data": {
+        "ctnet.data.dataset": (
+            "Dataset",
+            "open_splits",
+        ),
+        "ctnet.data.images": (
+            "IMAGE_SUFFIXES",
+            "ImageError",
+            "image_size",
+        ),
+        "ctnet.data.joints": (
+            "left_right_pairs",
+            "other_side",
+            "states_a_side",
+        ),
+        "ctnet.data.problems": (
+            "Problem",
+            "refuse",
+        ),
+        "ctnet.data.synthetic": (
+            "SHAPES",
+            "draw_scene",
+        ),
+    },
+    "Converters": {
+        "ctnet.convert.coco": (
+            "ImageMode",
+            "box_annotation",
+            "check_folder",
+            "place_image",
+            "plain",
+            "read_lines",
+            "write_split",
+        ),
+        "ctnet.convert.report": (
+            "BadRecord",
+            "ConvertReport",
+            "SplitReport",
+        ),
+    },
+    "Backbones": {
+        "ctnet.backbones": (
+            "Backbone",
+            "register_backbone",
+        ),
+    },
+    "Errors, files, output": {
+        "ctnet.base.errors": (
+            "CtnetError",
+            "os_error",
+            "unknown_name",
+        ),
+        "ctnet.base.files": (
+            "atomic_write",
+            "read_json",
+            "write_json",
+        ),
+        "ctnet.base.output": (
+            "print_json",
+            "print_line",
+            "print_table",
+        ),
+        "ctnet.base.progress": ("track",),
+    },
+}
+
+_HOMES = {name: module for part in CONTENTS.values() for module, names in part.items() for name in names}
+
+__all__ = ["CONTRACT", *_HOMES]
+
+__getattr__ = lazy_attributes(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ctnet.base import device
+from ctnet.base.device import amp_name, autocast, choose_amp, choose_device, normalise
+from ctnet.base.errors import CtnetError
+
+CPU = torch.device("cpu")
+
+
+def test_normalise_equals_the_formula() -> None:
+    images = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+    ours = normalise(images, mean, std)
+    expected = (images.numpy() / 255 - np.array(mean)) / np.array(std)
+    assert ours.shape == (2, 3, 5, 7)
+    assert ours.dtype == torch.float32
+    np.testing.assert_allclose(ours.permute(0, 2, 3, 1), expected, atol=2e-6)
+
+
+def test_normalised_images_are_channels_last() -> None:
+    images = normalise(torch.zeros(2, 4, 4, 3, dtype=torch.uint8), (0, 0, 0), (1, 1, 1))
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_cpu_is_always_there() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+
+
+def test_auto_prefers_a_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:99", "", "cpu:-2"])
+def test_devices_that_are_not_there(name: str) -> None:
+    with pytest.raises(CtnetError, match=f"device '{name}' cannot be used here; use auto or cpu"):
+        choose_device(name)
+
+
+def test_amp_names() -> None:
+    assert choose_amp("off", CPU) is None
+    assert choose_amp("bf16", CPU) == torch.bfloat16
+    assert choose_amp("fp16", CPU) == torch.float16
+    with pytest.raises(CtnetError, match="--amp is 'half'; it must be auto, off, bf16 or fp16"):
+        choose_amp("half", CPU)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_amp_asks_the_device(monkeypatch, has: bool) -> None:
+    monkeypatch.setattr(device, "has_bf16", lambda _: has)
+    assert choose_amp("auto", CPU) == (torch.bfloat16 if has else None)
+
+
+@pytest.mark.parametrize("name", ["off", "bf16", "fp16"])
+def test_amp_name_is_the_way_back(name: str) -> None:
+    assert amp_name(choose_amp(name, CPU)) == name
+
+
+def test_autocast_of_none_changes_nothing() -> None:
+    a = torch.rand(2, 2)
+    with autocast(CPU, None):
+        assert (a @ a).dtype == torch.float32
+    with autocast(CPU, torch.bfloat16):
+        assert (a @ a).dtype == torch.bfloat16

@@ -1,0 +1,86 @@
+"""The law of ctdet on real annotations: rendered ground truth evaluates (nearly) perfectly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ctnet.convert.voc import convert_voc
+from ctnet.core.records import Detections
+from ctnet.core.task import create_task
+from ctnet.data.dataset import Dataset, splits
+from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.inference.detector import Preprocessor
+from ctnet.inference.merging import merge
+from ctnet.measuring.rendered import explain_misses, render
+from ctnet.ops.boxes import box_iou
+
+ORIGINAL_RESOLUTION = Preprocessor("keep", (512, 512), 32)
+
+
+def measured(folder, split: str) -> tuple[float, list[str]]:
+    """AP of rendered ground truth, and the causes of all misses at IoU 0.75."""
+    dataset = Dataset.open(folder, split)
+    task = create_task("ctdet", dataset.categories)
+    dataset = dataset.with_task(task)
+    evaluator = task.evaluator(dataset)
+    causes = []
+    for index in range(len(dataset)):
+        rendered = render(task, dataset, index, ORIGINAL_RESOLUTION, topk=500)
+        evaluator.update(dataset.info(index).image_id, rendered.detections)
+        causes += explain_misses(rendered, 0.75)
+    return evaluator.compute()["AP"], causes
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_the_law_on_coco(shared_data, split):
+    ap, causes = measured(shared_data / "coco-mini", split)
+    assert ap >= 0.99
+    assert "unexplained" not in causes
+
+
+@pytest.mark.real
+def test_the_law_on_bccd(shared_data, tmp_path):
+    convert_voc(shared_data / "bccd", tmp_path / "bccd", images="none")
+    assert {"train", "val", "test"} <= set(splits(tmp_path / "bccd"))
+    for split in ("train", "val", "test"):
+        ap, causes = measured(tmp_path / "bccd", split)
+        assert ap >= 0.99
+        assert "unexplained" not in causes
+
+
+def test_box_iou_equals_a_plain_loop():
+    generator = np.random.default_rng(0)
+    one, other = (np.sort(generator.random((n, 2, 2)) * 10, axis=1).reshape(n, 4) for n in (5, 7))
+    for i, a in enumerate(one):
+        for j, b in enumerate(other):
+            width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+            height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+            union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
+            assert box_iou(one, other)[i, j] == pytest.approx(width * height / union)
+
+
+def test_the_suppression_of_the_task_itself_follows(tmp_path):
+    """A task that finds every object twice and suppresses comes out as one that finds it once."""
+    task = create_task("ctdet", SHAPES)
+    write_dataset(task, tmp_path, {"val": 3}, (128, 96))
+    dataset = Dataset.open(tmp_path, "val", task)
+
+    class Twice(type(task)):
+        nms = "hard"
+        candidates = 100
+
+        def decode(self, maps, k):
+            found = super().decode(maps, k // 2)
+            columns = (found.boxes, found.scores, found.labels)
+            return Detections(*(column.repeat_interleave(2, dim=1) for column in columns))
+
+    for index in range(len(dataset)):
+        once, twice = (
+            render(painter, dataset, index, ORIGINAL_RESOLUTION, topk=20).detections
+            for painter in (task, Twice(task.categories))
+        )
+        once = merge([once], "hard", 20)
+        assert len(once)
+        assert sorted(twice.boxes.tolist()) == sorted(once.boxes.tolist())  # scores of 1 are in any order
