@@ -1,5 +1,5 @@
-"""Where the reference numbers and the real data are found (without them their tests skip and say so), and a
-tiny backbone."""
+"""Shared by all tests: where reference numbers and real data are found (without them their tests skip and say
+so), a tiny backbone, and ground truth with flawed detections of it, in which every kind of match occurs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, _registry, register_backbone
+from ctnet.core.evaluator import Evaluator
+from ctnet.core.task import create_task
+from ctnet.evaluation import CocoBoxEvaluator
+from ctnet.measuring.results import read_results
 
 SHARED = Path(os.environ.get("CTNET_SHARED", Path(__file__).parents[1].parent / "shared"))
 
@@ -66,3 +72,103 @@ def registered_tiny() -> Iterator[str]:
 def tiny_backbone() -> Callable[[], AbstractContextManager[str]]:
     """Registers a backbone of two convolutions for a while: other tests count those of the registry."""
     return registered_tiny
+
+
+CATEGORY_IDS = [2, 5, 9, 11]
+CLASS_NAMES = ["ant", "bee", "cat", "dog"]  # no dog exists
+
+
+def _random_truth(rng: np.random.Generator) -> dict[str, Any]:
+    images = [{"id": 10 + 3 * n, "file_name": f"{n}.jpg", "width": 300, "height": 200} for n in range(12)]
+    annotations = []
+    for image in images[1:]:  # the first stays empty
+        for _ in range(rng.integers(1, 9)):
+            width, height = np.exp(rng.uniform(np.log(8), np.log(150), 2))
+            annotation = {
+                "id": 100 + len(annotations),
+                "image_id": image["id"],
+                "category_id": int(rng.choice(CATEGORY_IDS[:3])),
+                "bbox": [rng.uniform(0, 200), rng.uniform(0, 100), width, height],
+                "area": width * height * 0.7,
+                "iscrowd": int(rng.random() < 0.1),
+                "difficult": int(rng.random() < 0.2),
+            }
+            annotations.append(annotation)
+    categories = [{"id": i, "name": n} for i, n in zip(CATEGORY_IDS, CLASS_NAMES, strict=True)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def perturbed(truth: dict[str, Any], rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Results with duplicates, shifted boxes, wrong classes, misses and inventions; some scores are equal."""
+    ids = [category["id"] for category in truth["categories"]]
+    results = []
+    for annotation in truth["annotations"]:
+        for _ in range(rng.integers(0, 4)):
+            x, y, width, height = annotation["bbox"]
+            shift = rng.normal(0, 0.12, 4)
+            box = [x + shift[0] * width, y + shift[1] * height]
+            box += [width * np.exp(shift[2]), height * np.exp(shift[3])]
+            category = annotation["category_id"] if rng.random() < 0.85 else int(rng.choice(ids))
+            score = round(float(rng.random()), 2)
+            results.append(
+                {"image_id": annotation["image_id"], "category_id": category, "bbox": box, "score": score}
+            )
+    for _ in range(20):
+        image_id = int(rng.choice([image["id"] for image in truth["images"]]))
+        box = [*rng.uniform(0, 150, 2), *rng.uniform(5, 80, 2)]
+        results.append(
+            {
+                "image_id": image_id,
+                "category_id": int(rng.choice(ids)),
+                "bbox": box,
+                "score": float(rng.random()),
+            }
+        )
+    return results
+
+
+@pytest.fixture
+def truth() -> dict[str, Any]:
+    return _random_truth(np.random.default_rng(0))
+
+
+@pytest.fixture
+def results(truth: dict[str, Any]) -> list[dict[str, Any]]:
+    return perturbed(truth, np.random.default_rng(1))
+
+
+@pytest.fixture
+def random_case() -> Callable[[int], tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Makes another truth and results from a seed."""
+
+    def make(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        rng = np.random.default_rng(seed)
+        truth = _random_truth(rng)
+        return truth, perturbed(truth, rng)
+
+    return make
+
+
+@pytest.fixture
+def perturb() -> Callable[[dict[str, Any], np.random.Generator], list[dict[str, Any]]]:
+    return perturbed
+
+
+def measured(
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    kind: type[Evaluator] = CocoBoxEvaluator,
+    **options: Any,
+) -> dict[str, float]:
+    task = create_task("ctdet", truth["categories"])
+    evaluator = kind(truth, task.category_ids, task.class_names, **options)
+    image_ids = [image["id"] for image in truth["images"]]
+    for image_id, detections in (read_results(results, task, image_ids) if results else {}).items():
+        evaluator.update(image_id, detections)
+    return evaluator.compute()
+
+
+@pytest.fixture
+def measure() -> Callable[..., dict[str, float]]:
+    """Figures of results (entries of a COCO results file) by an evaluator."""
+    return measured

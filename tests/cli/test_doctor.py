@@ -28,7 +28,7 @@ def test_the_active_deformable_convolution_agrees_with_the_other() -> None:
 
 
 def test_a_wrong_deformable_convolution_is_noticed(monkeypatch) -> None:
-    from ctnet.backbones import deform_conv
+    from ctnet.ops import deform_conv
 
     right = deform_conv.deform_conv2d
     monkeypatch.setattr(
