@@ -1,0 +1,464 @@
+"""Declared fields: the columns of instances and detections beyond box, label, crowd and score.
+
+A declaration says how a column stands in annotations and results files, what makes a value unusable, what an
+affine map and a mirror do to it, and how far apart two values are. All of the engine's reading, writing,
+checking, moving and comparing follows from it; see the functions at the end.
+
+Missing values: NaN in columns of numbers, -1 in those of choices; a point that is not labelled is NaN, or has
+visibility 0 where the field keeps one.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from ctnet.core.geometry import Affine
+from ctnet.core.records import Detections, Instances
+
+Record = TypeVar("Record", Instances, Detections)
+Columns = Mapping[str, np.ndarray]
+
+#: Of which annotations a value is required.
+Needed = Literal["always", "objects", "never"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field(ABC):
+    """One declared column, called by its name in ``Task.fields``.
+
+    Attributes:
+        json: key in annotations and results; "attributes.ripeness" looks into a dictionary; "" for a column
+            that stands in no file (``Task.complete`` derives it).
+        needed: "always"; of "objects", not of crowd regions; or "never": a missing value is one.
+        tolerance: how far apart two values may be and still count as the same in the round trip.
+        digits: decimals written to annotation files.
+        unit: of the values, for tables ("m", "px").
+    """
+
+    json: str
+    needed: Needed = "always"
+    tolerance: float = 0.01
+    digits: int = 2
+    unit: str = ""
+
+    @abstractmethod
+    def error(self, value: Any) -> str | None:
+        """What makes a JSON value unusable ("are 50 numbers, not 51"), following the key; None if nothing."""
+
+    @abstractmethod
+    def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
+        """JSON values that have no error, None where missing -> columns.
+
+        Args:
+            name: of the field.
+            values: one a row.
+            found: of results, not annotations.
+        """
+
+    @abstractmethod
+    def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
+        """Columns -> JSON values, None where missing: the inverse of ``read``."""
+
+    def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
+        """Columns in the frame that ``affine`` maps to; those that do not move are left out."""
+        return {}
+
+    def mirror(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        """What a mirror changes besides places (``move`` is done): left and right, signs, angles."""
+        return {}
+
+    def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
+        """(N,): how far apart two records are, row by row; 0 where the truth is missing."""
+        gap = np.abs(np.asarray(found[name], np.float64) - truth[name]).reshape(len(truth[name]), -1)
+        distance: np.ndarray = np.where(np.isnan(gap), 0, gap).max(axis=1, initial=0)
+        return distance
+
+    def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        """Figures whose distribution ``ctnet data stats`` prints, by title."""
+        return {}
+
+    def title(self, name: str) -> str:
+        """Name and unit, for a table's head."""
+        words = name.replace("_", " ")
+        return f"{words} ({self.unit})" if self.unit else words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points(Field):
+    """(x, y) pairs, moved by the affine map: a column (N, n, 2) float32, or (N, 2) when ``n`` is None.
+
+    Attributes:
+        n: points of a row.
+        visible: column (N, n) int64 with 0 for a point that is not labelled, 1 hidden, 2 seen; annotations
+            then hold x, y, visibility, and results x, y, score.
+        scores: column (N, n) of detections, in the place of ``visible``.
+        swap: for each point the one that takes its place in the mirror.
+        cyclic: any of the points may be the first.
+        names: of the points, for messages.
+    """
+
+    n: int | None = None
+    visible: str = ""
+    scores: str = ""
+    swap: tuple[int, ...] = ()
+    cyclic: bool = False
+    names: tuple[str, ...] = ()
+    unit: str = "px"
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (2,) if self.n is None else (self.n, 2)
+
+    @property
+    def _width(self) -> int:
+        """Numbers of a row in the file."""
+        return (3 if self.visible else 2) * (self.n or 1)
+
+    def error(self, value: Any) -> str | None:
+        numbers = _flat(value)
+        if numbers is None or len(numbers) != self._width:
+            form = "x, y, visibility" if self.visible else "x, y"
+            are = repr(value) if numbers is None else f"{len(numbers)} numbers"
+            return f"are {are}, not {self._width} ({form} of {self.n or 1} points)"
+        rows = [numbers[i : i + self._width // (self.n or 1)] for i in range(0, len(numbers), self._row)]
+        faults = []
+        for number, row in enumerate(rows):
+            name = self.names[number] if self.names else f"point {number + 1}"
+            if self.visible and row[2] not in (0, 1, 2):
+                faults.append(f"have visibility {row[2]!r} for {name}, not 0, 1 or 2")
+            elif not (_is_finite(row[0]) and _is_finite(row[1])):
+                faults.append(f"have {name} at ({row[0]!r}, {row[1]!r}), which are not finite numbers")
+        return "; ".join(faults) or None
+
+    @property
+    def _row(self) -> int:
+        return 3 if self.visible else 2
+
+    def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
+        blank = [0.0 if self.visible else math.nan] * self._width
+        rows = [blank if value is None else _flat(value) for value in values]
+        table = np.array(rows, np.float64).reshape(len(rows), self.n or 1, self._row)
+        kind = np.float64 if found else np.float32
+        columns = {name: table[..., :2].astype(kind).reshape(len(rows), *self._shape)}
+        if self.visible:
+            columns |= (
+                {self.scores: table[..., 2]} if found else {self.visible: table[..., 2].astype(np.int64)}
+            )
+        return columns
+
+    def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
+        points = np.asarray(columns[name], np.float64)
+        points = points if found else points.round(self.digits)
+        if not self.visible:
+            return [None if np.isnan(row).any() else row.ravel().tolist() for row in points]
+        third = np.asarray(columns[self.scores if found else self.visible])
+        if found:
+            return np.concatenate([points, third[..., None]], axis=-1).reshape(len(points), -1).tolist()  # type: ignore[no-any-return]
+        return [
+            [v for (x, y), s in zip(row, seen, strict=True) for v in ((x, y, s) if s else (0, 0, 0))]
+            for row, seen in zip(points.tolist(), third.tolist(), strict=True)
+        ]
+
+    def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
+        return {name: affine.points(columns[name])}
+
+    def mirror(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        present = [name, *(other for other in (self.visible, self.scores) if other in columns)]
+        return {key: columns[key][:, list(self.swap)] for key in present} if self.swap else {}
+
+    def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
+        shape = (len(truth[name]), -1, 2)
+        one = np.asarray(truth[name], np.float64).reshape(shape)
+        other = np.asarray(found[name], np.float64).reshape(shape)
+        if self.cyclic:
+            turns = [np.abs(np.roll(other, turn, axis=1) - one) for turn in range(one.shape[1])]
+            gap = np.min([turn.max(axis=(1, 2), initial=0) for turn in turns], axis=0)
+            return np.where(np.isnan(gap), 0, gap)
+        gap = np.abs(other - one)
+        marks = next((truth[key] for key in (self.visible, self.scores) if key in truth), None)
+        if marks is not None:
+            gap = np.where((np.asarray(marks) > 0)[..., None], gap, 0)
+        distance: np.ndarray = np.where(np.isnan(gap), 0, gap).max(axis=(1, 2), initial=0)
+        return distance
+
+    def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        return {f"labelled {name}": (columns[self.visible] > 0).sum(axis=1)} if self.visible else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value(Field):
+    """A number, or ``width`` of them: a column (N,) or (N, width) float32.
+
+    Attributes:
+        width: None for a single number.
+        limits: smallest and largest allowed value.
+        mirror_sign: what each number is multiplied by in the mirror.
+        under_zoom: "keep", or "unknown" where a shifted, zoomed or turned image makes it untrue.
+        parts: names of the numbers, for tables and messages.
+    """
+
+    width: int | None = None
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    mirror_sign: tuple[float, ...] = ()
+    under_zoom: Literal["keep", "unknown"] = "keep"
+    parts: tuple[str, ...] = ()
+
+    def error(self, value: Any) -> str | None:
+        numbers = _flat(value)
+        count = self.width or 1
+        if numbers is None or len(numbers) != count or not all(map(_is_finite, numbers)):
+            named = f" ({', '.join(self.parts)})" if self.parts else ""
+            return (
+                f"is {value!r}, not {'a finite number' if count == 1 else f'{count} finite numbers'}{named}"
+            )
+        low, high = self.limits
+        if not all(low <= number <= high for number in numbers):
+            return f"is {value!r}, outside {low:g} to {high:g}"
+        return None
+
+    def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
+        blank = [math.nan] * (self.width or 1)
+        rows = [blank if value is None else _flat(value) for value in values]
+        shape = (len(rows),) if self.width is None else (len(rows), self.width)
+        return {name: np.array(rows, np.float64 if found else np.float32).reshape(shape)}
+
+    def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
+        column = np.asarray(columns[name], np.float64)
+        column = column if found else column.round(self.digits)
+        return [None if np.isnan(row).any() else row.tolist() for row in column]
+
+    def mirror(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        if not self.mirror_sign:
+            return {}
+        return {name: columns[name] * np.array(self.mirror_sign, columns[name].dtype)}
+
+    def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        column = np.asarray(columns[name], np.float64)
+        known = column[~np.isnan(column).reshape(len(column), -1).any(axis=1)]
+        if self.width is None:
+            return {self.title(name): known}
+        parts = self.parts or tuple(f"{name} {number + 1}" for number in range(self.width))
+        return {self.title(part): known[:, number] for number, part in enumerate(parts)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length(Value):
+    """A length in the image, (N,) or (N, width) float32: scaled by the zoom of the affine map."""
+
+    limits: tuple[float, float] = (0.0, math.inf)
+    unit: str = "px"
+
+    def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
+        zoom = math.sqrt(abs(np.linalg.det(affine.matrix[:, :2])))
+        column = columns[name]
+        return {name: (column.astype(np.float64) * zoom).astype(column.dtype)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Angle(Value):
+    """An angle in radians, (N,) float32, compared the short way round.
+
+    Attributes:
+        period: after which it is the same again.
+        mirrored_about: the mirror takes an angle a to this minus a.
+        turns: whether the affine map's rotation turns it (an angle in the image; not one in space).
+    """
+
+    period: float = 2 * math.pi
+    mirrored_about: float = math.pi
+    turns: bool = False
+    unit: str = "rad"
+    digits: int = 4
+
+    def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
+        if not self.turns:
+            return {}
+        linear = affine.matrix[:, :2]
+        reflected = np.linalg.det(linear) < 0  # a mirror is ``mirror``'s to tell
+        turn = math.atan2(linear[1, 0], -linear[0, 0] if reflected else linear[0, 0])
+        return {name: self._wrapped(columns[name] + turn).astype(columns[name].dtype)}
+
+    def mirror(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        column = columns[name]
+        return {name: self._wrapped(self.mirrored_about - column).astype(column.dtype)}
+
+    def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
+        gap = self._wrapped(np.asarray(found[name], np.float64) - truth[name])
+        distance: np.ndarray = np.abs(np.where(np.isnan(gap), 0, gap))
+        return distance
+
+    def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        column = np.asarray(columns[name], np.float64)
+        return {f"{name.replace('_', ' ')} (degrees)": np.degrees(column[~np.isnan(column)])}
+
+    def _wrapped(self, angle: np.ndarray) -> np.ndarray:
+        wrapped: np.ndarray = angle - self.period * np.floor(angle / self.period + 0.5)
+        return wrapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Field):
+    """One of several names: a column (N,) int64, -1 where missing; two names may be written true and false.
+
+    Attributes:
+        choices: the names, in the order of the column's numbers.
+        scores: column (N, len(choices)) of detections: the probability of each.
+    """
+
+    choices: tuple[str, ...]
+    scores: str = ""
+
+    @property
+    def _is_flag(self) -> bool:
+        return self.choices == ("false", "true")
+
+    def error(self, value: Any) -> str | None:
+        if self._number(value) is None:
+            allowed = "true or false" if self._is_flag else " | ".join(self.choices)
+            return f"is {value!r}, not {allowed}"
+        return None
+
+    def _number(self, value: Any) -> int | None:
+        if self._is_flag and (isinstance(value, bool) or value in (0, 1)):
+            return int(value)
+        text = value.strip().lower() if self._is_flag and isinstance(value, str) else value
+        return self.choices.index(text) if text in self.choices else None
+
+    def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
+        numbers = [-1 if value is None else self._number(value) for value in values]
+        return {name: np.array(numbers, np.int64)}
+
+    def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
+        values: list[Any] = [False, True] if self._is_flag else list(self.choices)
+        return [None if number < 0 else values[number] for number in np.asarray(columns[name]).tolist()]
+
+    def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
+        wrong = (np.asarray(found[name]) != truth[name]) & (np.asarray(truth[name]) >= 0)
+        distance: np.ndarray = wrong.astype(np.float64)
+        return distance
+
+    def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        column = np.asarray(columns[name])
+        return {f"{name} = {text}": column[column >= 0] == i for i, text in enumerate(self.choices)}
+
+
+Fields = Mapping[str, Field]
+
+
+# --- what follows from declarations
+
+
+def read_fields(
+    fields: Fields, entries: Sequence[Mapping[str, Any]], found: bool = False
+) -> dict[str, np.ndarray]:
+    """Columns from annotations, or from entries of a results file.
+
+    Args:
+        fields: by name.
+        entries: one image's.
+        found: they are results.
+    """
+    columns: dict[str, np.ndarray] = {}
+    for name, field in fields.items():
+        if field.json:
+            columns |= field.read(name, [_look(entry, field.json) for entry in entries], found)
+    return columns
+
+
+def write_fields(
+    fields: Fields, entries: Sequence[dict[str, Any]], columns: Columns, found: bool = False
+) -> None:
+    """Add the fields' JSON values to entries; a missing value has no key."""
+    for name, field in fields.items():
+        if not field.json or name not in columns:
+            continue
+        *path, key = field.json.split(".")
+        for entry, value in zip(entries, field.write(name, columns, found), strict=True):
+            if value is not None:
+                for part in path:
+                    entry = entry.setdefault(part, {})
+                entry[key] = value
+
+
+def field_errors(fields: Fields, entry: Mapping[str, Any], crowd: bool = False) -> list[str]:
+    """What makes an entry unusable, a phrase a field.
+
+    Args:
+        fields: by name.
+        entry: an annotation, or an entry of a results file.
+        crowd: it is a crowd region.
+    """
+    errors = []
+    for field in fields.values():
+        if not field.json:
+            continue
+        value = _look(entry, field.json)
+        if value is None:
+            if field.needed == "always" or (field.needed == "objects" and not crowd):
+                errors.append(f"{field.json} is missing")
+        elif (error := field.error(value)) is not None:
+            errors.append(f"{field.json} {error}")
+    return errors
+
+
+def move_record(record: Record, affine: Affine, fields: Fields) -> Record:
+    """A record of one image (numpy) in the frame that ``affine`` maps to; boxes stay upright."""
+    columns = record.fields()
+    moved = {"boxes": affine.boxes(columns["boxes"])}
+    for name, field in fields.items():
+        if name in columns:
+            moved |= field.move(name, columns, affine)
+    return record.replace(**moved)
+
+
+def mirror_record(record: Record, fields: Fields) -> Record:
+    """What a mirror changes besides places; the record was moved by a map that mirrors."""
+    columns = record.fields()
+    changed: dict[str, np.ndarray] = {}
+    for name, field in fields.items():
+        if name in columns:
+            changed |= field.mirror(name, columns)
+    return record.replace(**changed)
+
+
+def differences(fields: Fields, truth: Record, found: Record) -> dict[str, np.ndarray]:
+    """(M,) by name: how far apart two records of M rows are, in boxes and in each declared field of both."""
+    one, other = truth.fields(), found.fields()
+    boxes = np.abs(np.asarray(other["boxes"], np.float64) - one["boxes"])
+    result = {"boxes": boxes.max(axis=1, initial=0)}
+    for name, field in fields.items():
+        if name in one and name in other:
+            result[name] = field.distance(name, one, other)
+    return result
+
+
+def _look(entry: Mapping[str, Any], path: str) -> Any:
+    """The value at "a.b" of nested dictionaries; None where it is missing or null."""
+    value: Any = entry
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _flat(value: Any) -> list[Any] | None:
+    """Numbers of a number, a list or nested lists; None for anything else."""
+    if isinstance(value, bool) or isinstance(value, str) or value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return [value]
+    if not isinstance(value, Sequence):
+        return None
+    flat: list[Any] = []
+    for item in value:
+        flat += item if isinstance(item, list) else [item]
+    return flat
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
