@@ -48,8 +48,13 @@ class Field(ABC):
     unit: str = ""
 
     @abstractmethod
-    def error(self, value: Any) -> str | None:
-        """What makes a JSON value unusable ("are 50 numbers, not 51"), following the key; None if nothing."""
+    def error(self, value: Any, found: bool = False) -> str | None:
+        """What makes a JSON value unusable ("are 50 numbers, not 51"), following the key; None if nothing.
+
+        Args:
+            value: of the key; not None.
+            found: of a result, not an annotation.
+        """
 
     @abstractmethod
     def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
@@ -75,8 +80,8 @@ class Field(ABC):
 
     def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
         """(N,): how far apart two records are, row by row; 0 where the truth is missing."""
-        gap = np.abs(np.asarray(found[name], np.float64) - truth[name]).reshape(len(truth[name]), -1)
-        distance: np.ndarray = np.where(np.isnan(gap), 0, gap).max(axis=1, initial=0)
+        gap = np.nan_to_num(np.abs(np.asarray(found[name], np.float64) - truth[name]))
+        distance: np.ndarray = gap.max(axis=tuple(range(1, gap.ndim)), initial=0)
         return distance
 
     def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
@@ -113,43 +118,36 @@ class Points(Field):
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        return (2,) if self.n is None else (self.n, 2)
+        """Of a row in the file: points, numbers of each."""
+        return (self.n or 1, 3 if self.visible else 2)
 
-    @property
-    def _width(self) -> int:
-        """Numbers of a row in the file."""
-        return (3 if self.visible else 2) * (self.n or 1)
-
-    def error(self, value: Any) -> str | None:
+    def error(self, value: Any, found: bool = False) -> str | None:
         numbers = _flat(value)
-        if numbers is None or len(numbers) != self._width:
-            form = "x, y, visibility" if self.visible else "x, y"
+        count, width = self._shape
+        if numbers is None or len(numbers) != count * width:
+            third = f", {'score' if found else 'visibility'}" if self.visible else ""
             are = repr(value) if numbers is None else f"{len(numbers)} numbers"
-            return f"are {are}, not {self._width} ({form} of {self.n or 1} points)"
-        rows = [numbers[i : i + self._width // (self.n or 1)] for i in range(0, len(numbers), self._row)]
-        faults = []
-        for number, row in enumerate(rows):
+            return f"are {are}, not {count * width} (x, y{third} of {_counted(count)})"
+        errors = []
+        for number in range(count):
             name = self.names[number] if self.names else f"point {number + 1}"
-            if self.visible and row[2] not in (0, 1, 2):
-                faults.append(f"have visibility {row[2]!r} for {name}, not 0, 1 or 2")
-            elif not (_is_finite(row[0]) and _is_finite(row[1])):
-                faults.append(f"have {name} at ({row[0]!r}, {row[1]!r}), which are not finite numbers")
-        return "; ".join(faults) or None
-
-    @property
-    def _row(self) -> int:
-        return 3 if self.visible else 2
+            x, y, *third_value = numbers[number * width : (number + 1) * width]
+            if third_value and not found and third_value[0] not in (0, 1, 2):
+                errors.append(f"have visibility {third_value[0]!r} for {name}, not 0, 1 or 2")
+            elif not all(map(_is_finite, (x, y, *third_value))):
+                errors.append(f"have {name} at ({x!r}, {y!r}), which are not finite numbers")
+        return "; ".join(errors) or None
 
     def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
-        blank = [0.0 if self.visible else math.nan] * self._width
+        count, width = self._shape
+        blank = [0.0 if self.visible else math.nan] * (count * width)
         rows = [blank if value is None else _flat(value) for value in values]
-        table = np.array(rows, np.float64).reshape(len(rows), self.n or 1, self._row)
-        kind = np.float64 if found else np.float32
-        columns = {name: table[..., :2].astype(kind).reshape(len(rows), *self._shape)}
+        table = np.array(rows, np.float64).reshape(len(rows), count, width)
+        points = table[..., :2].astype(np.float64 if found else np.float32)
+        columns = {name: points[:, 0] if self.n is None else points}
         if self.visible:
-            columns |= (
-                {self.scores: table[..., 2]} if found else {self.visible: table[..., 2].astype(np.int64)}
-            )
+            third = table[..., 2]
+            columns |= {self.scores: third} if found else {self.visible: third.astype(np.int64)}
         return columns
 
     def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
@@ -159,7 +157,8 @@ class Points(Field):
             return [None if np.isnan(row).any() else row.ravel().tolist() for row in points]
         third = np.asarray(columns[self.scores if found else self.visible])
         if found:
-            return np.concatenate([points, third[..., None]], axis=-1).reshape(len(points), -1).tolist()  # type: ignore[no-any-return]
+            triples = np.concatenate([points, third[..., None]], axis=-1)
+            return [row.ravel().tolist() for row in triples]
         return [
             [v for (x, y), s in zip(row, seen, strict=True) for v in ((x, y, s) if s else (0, 0, 0))]
             for row, seen in zip(points.tolist(), third.tolist(), strict=True)
@@ -173,18 +172,16 @@ class Points(Field):
         return {key: columns[key][:, list(self.swap)] for key in present} if self.swap else {}
 
     def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
-        shape = (len(truth[name]), -1, 2)
+        shape = (len(truth[name]), self._shape[0], 2)
         one = np.asarray(truth[name], np.float64).reshape(shape)
         other = np.asarray(found[name], np.float64).reshape(shape)
         if self.cyclic:
-            turns = [np.abs(np.roll(other, turn, axis=1) - one) for turn in range(one.shape[1])]
-            gap = np.min([turn.max(axis=(1, 2), initial=0) for turn in turns], axis=0)
-            return np.where(np.isnan(gap), 0, gap)
+            return _cyclic_distance(one, other)
         gap = np.abs(other - one)
         marks = next((truth[key] for key in (self.visible, self.scores) if key in truth), None)
         if marks is not None:
             gap = np.where((np.asarray(marks) > 0)[..., None], gap, 0)
-        distance: np.ndarray = np.where(np.isnan(gap), 0, gap).max(axis=(1, 2), initial=0)
+        distance: np.ndarray = np.nan_to_num(gap).max(axis=(1, 2), initial=0)
         return distance
 
     def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
@@ -209,7 +206,7 @@ class Value(Field):
     under_zoom: Literal["keep", "unknown"] = "keep"
     parts: tuple[str, ...] = ()
 
-    def error(self, value: Any) -> str | None:
+    def error(self, value: Any, found: bool = False) -> str | None:
         numbers = _flat(value)
         count = self.width or 1
         if numbers is None or len(numbers) != count or not all(map(_is_finite, numbers)):
@@ -240,7 +237,7 @@ class Value(Field):
 
     def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
         column = np.asarray(columns[name], np.float64)
-        known = column[~np.isnan(column).reshape(len(column), -1).any(axis=1)]
+        known = column[~np.isnan(column).any(axis=tuple(range(1, column.ndim)))]
         if self.width is None:
             return {self.title(name): known}
         parts = self.parts or tuple(f"{name} {number + 1}" for number in range(self.width))
@@ -290,7 +287,7 @@ class Angle(Value):
 
     def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
         gap = self._wrapped(np.asarray(found[name], np.float64) - truth[name])
-        distance: np.ndarray = np.abs(np.where(np.isnan(gap), 0, gap))
+        distance: np.ndarray = np.nan_to_num(np.abs(gap))
         return distance
 
     def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
@@ -318,7 +315,7 @@ class Choice(Field):
     def _is_flag(self) -> bool:
         return self.choices == ("false", "true")
 
-    def error(self, value: Any) -> str | None:
+    def error(self, value: Any, found: bool = False) -> str | None:
         if self._number(value) is None:
             allowed = "true or false" if self._is_flag else " | ".join(self.choices)
             return f"is {value!r}, not {allowed}"
@@ -386,13 +383,16 @@ def write_fields(
                 entry[key] = value
 
 
-def field_errors(fields: Fields, entry: Mapping[str, Any], crowd: bool = False) -> list[str]:
+def field_errors(
+    fields: Fields, entry: Mapping[str, Any], crowd: bool = False, found: bool = False
+) -> list[str]:
     """What makes an entry unusable, a phrase a field.
 
     Args:
         fields: by name.
         entry: an annotation, or an entry of a results file.
         crowd: it is a crowd region.
+        found: it is a result.
     """
     errors = []
     for field in fields.values():
@@ -402,7 +402,7 @@ def field_errors(fields: Fields, entry: Mapping[str, Any], crowd: bool = False) 
         if value is None:
             if field.needed == "always" or (field.needed == "objects" and not crowd):
                 errors.append(f"{field.json} is missing")
-        elif (error := field.error(value)) is not None:
+        elif (error := field.error(value, found)) is not None:
             errors.append(f"{field.json} {error}")
     return errors
 
@@ -448,7 +448,7 @@ def _look(entry: Mapping[str, Any], path: str) -> Any:
 
 def _flat(value: Any) -> list[Any] | None:
     """Numbers of a number, a list or nested lists; None for anything else."""
-    if isinstance(value, bool) or isinstance(value, str) or value is None:
+    if isinstance(value, (bool, str)) or value is None:
         return None
     if isinstance(value, (int, float)):
         return [value]
@@ -458,6 +458,19 @@ def _flat(value: Any) -> list[Any] | None:
     for item in value:
         flat += item if isinstance(item, list) else [item]
     return flat
+
+
+def _cyclic_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(N,): of points (N, n, 2) either of which may begin, one way round or the other; 0 for NaN."""
+    ways = (other, other[:, ::-1])
+    orders = [np.roll(way, turn, axis=1) for way in ways for turn in range(one.shape[1])]
+    gaps = np.stack([np.abs(order - one).max(axis=(1, 2), initial=0) for order in orders])
+    closest: np.ndarray = np.nan_to_num(gaps.min(axis=0))
+    return closest
+
+
+def _counted(points: int) -> str:
+    return "1 point" if points == 1 else f"{points} points"
 
 
 def _is_finite(value: Any) -> bool:
