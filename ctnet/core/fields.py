@@ -70,6 +70,10 @@ class Field(ABC):
     def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
         """Columns -> JSON values, None where missing: the inverse of ``read``."""
 
+    def as_found(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        """Columns of instances -> those that detections of the same objects would have."""
+        return {name: columns[name]}
+
     def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
         """Columns in the frame that ``affine`` maps to; those that do not move are left out."""
         return {}
@@ -163,6 +167,11 @@ class Points(Field):
             [v for (x, y), s in zip(row, seen, strict=True) for v in ((x, y, s) if s else (0, 0, 0))]
             for row, seen in zip(points.tolist(), third.tolist(), strict=True)
         ]
+
+    def as_found(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        if not self.visible:
+            return {name: columns[name]}
+        return {name: columns[name], self.scores: (columns[self.visible] > 0).astype(np.float32)}
 
     def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
         return {name: affine.points(columns[name])}
@@ -334,6 +343,10 @@ class Choice(Field):
     def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
         values: list[Any] = [False, True] if self._is_flag else list(self.choices)
         return [None if number < 0 else values[number] for number in np.asarray(columns[name]).tolist()]
+
+    def as_found(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        certain = np.eye(len(self.choices), dtype=np.float32)[columns[name]]
+        return {name: columns[name], self.scores: certain} if self.scores else {name: columns[name]}
 
     def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
         wrong = (np.asarray(found[name]) != truth[name]) & (np.asarray(truth[name]) >= 0)

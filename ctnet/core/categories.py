@@ -1,0 +1,73 @@
+"""The categories of a data set, in the order of their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ctnet.base.errors import CtnetError
+
+
+class Categories(Sequence[Mapping[str, Any]]):
+    """The category entries of a COCO file in ascending order of their ids; label i is the i-th of them."""
+
+    def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Check and sort them.
+
+        Raises:
+            CtnetError: for none at all, and for one without whole-number id or name or with another one's id.
+        """
+        self._entries = _checked(entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._entries[index]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Categories) and self._entries == other._entries
+
+    def __repr__(self) -> str:
+        return f"Categories({', '.join(self.names)})"
+
+    __hash__ = None  # type: ignore[assignment]  # entries are dictionaries
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Name of each label."""
+        return tuple(str(category["name"]) for category in self._entries)
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """(C,) int64, ascending: the id of each label."""
+        return np.array([category["id"] for category in self._entries], np.int64)
+
+    def labels(self, ids: np.ndarray) -> np.ndarray:
+        """Category ids -> labels, -1 for an unknown id."""
+        position = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
+        return np.where(self.ids[position] == ids, position, -1)
+
+
+def _checked(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    checked = []
+    for entry in entries:
+        if not isinstance(entry.get("id"), int) or not entry.get("name"):
+            raise CtnetError(
+                f"category {dict(entry)} needs a whole-number id and a name; fix the annotation file"
+            )
+        checked.append(dict(entry))
+    checked.sort(key=lambda entry: int(entry["id"]))
+    ids = [entry["id"] for entry in checked]
+    twice = {identity for identity in ids if ids.count(identity) > 1}
+    if twice:
+        raise CtnetError(f"category id {min(twice)} occurs twice; fix the annotation file")
+    if not checked:
+        raise CtnetError("there are no categories; the annotation file needs at least one")
+    return tuple(checked)

@@ -1,0 +1,90 @@
+"""Between the entries of COCO files and records, by what a task declares.
+
+Annotations and results are written and read by the same declarations, so each pair here is inverse to the
+other up to the digits that annotation files carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ctnet.core.fields import field_errors, read_fields, write_fields
+from ctnet.core.records import Annotations, Detections, Instances
+from ctnet.core.task import Task
+
+
+def instances_of(task: Task, annotations: Annotations, image: Mapping[str, Any]) -> Instances:
+    """Annotations of one image -> instances in image pixels.
+
+    Args:
+        task: declares the fields.
+        annotations: of known categories, without errors.
+        image: the image's entry of the COCO file.
+    """
+    labels = task.categories.labels(annotations.category_ids)
+    instances = Instances(annotations.boxes, labels, annotations.crowd)
+    if any(field.json for field in task.fields.values()):
+        instances = instances.replace(**read_fields(task.fields, list(annotations)))
+    return task.complete(instances, image)
+
+
+def annotations_of(task: Task, instances: Instances) -> list[dict[str, Any]]:
+    """Instances in image pixels -> COCO annotations without ids: the inverse of ``instances_of``."""
+    boxes = instances.boxes.astype(np.float64)
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    entries: list[dict[str, Any]] = [
+        {
+            "category_id": int(task.categories.ids[label]),
+            "bbox": [round(value, 2) for value in (*box[:2].tolist(), *size.tolist())],
+            "area": round(float(size.prod()), 2),
+            "iscrowd": int(crowd),
+        }
+        for box, size, label, crowd in zip(boxes, sizes, instances.labels, instances.crowd, strict=True)
+    ]
+    write_fields(task.fields, entries, instances.fields())
+    return entries
+
+
+def annotation_errors(task: Task, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+    """What makes an annotation unusable for a task beyond its box: a phrase each, of fields, then of the task.
+
+    Args:
+        task: declares the fields.
+        annotation: as in the COCO file, of a known category and with a usable box.
+        image: the image's entry of the COCO file.
+    """
+    errors = field_errors(task.fields, annotation, crowd=bool(annotation.get("iscrowd")))
+    # What a task looks for between values makes sense only where each of them does.
+    return errors or task.errors(annotation, image)
+
+
+def results_of(task: Task, image_id: int, detections: Detections) -> list[dict[str, Any]]:
+    """Detections of one image in image pixels -> entries of a COCO results file."""
+    entries = detections.to_coco(image_id, task.categories.ids)
+    write_fields(task.fields, entries, detections.fields(), found=True)
+    return entries
+
+
+def detections_of(task: Task, entries: Sequence[Mapping[str, Any]]) -> Detections:
+    """Entries of one image in a COCO results file -> detections in image pixels: inverse of ``results_of``.
+
+    Raises:
+        KeyError, TypeError, ValueError: for an entry that lacks something; the caller names it.
+    """
+    found = Detections.from_coco(entries, task.categories.ids)
+    for entry in entries:
+        if errors := field_errors(task.fields, entry, found=True):
+            raise ValueError("; ".join(errors))
+    return found.replace(**read_fields(task.fields, entries, found=True))
+
+
+def truth_of(task: Task, instances: Instances) -> Detections:
+    """Annotated objects (no crowds) as detections of score 1, to be drawn or measured like them."""
+    kept = instances[~instances.crowd]
+    columns: dict[str, np.ndarray] = {}
+    for name, field in task.fields.items():
+        columns |= field.as_found(name, kept.fields())
+    return Detections(kept.boxes, np.ones(len(kept), np.float32), kept.labels, columns)
