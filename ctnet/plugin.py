@@ -37,10 +37,21 @@ if TYPE_CHECKING:
     from ctnet.core.boxes import RadiusFormula as RadiusFormula
     from ctnet.core.boxes import box_radius as box_radius
     from ctnet.core.boxes import clip_boxes as clip_boxes
+    from ctnet.core.categories import Categories as Categories
+    from ctnet.core.declarations import Layout as Layout
+    from ctnet.core.declarations import Scenes as Scenes
+    from ctnet.core.declarations import Suppression as Suppression
     from ctnet.core.evaluator import Evaluator as Evaluator
     from ctnet.core.evaluator import GroundTruth as GroundTruth
+    from ctnet.core.evaluator import MetricFactory as MetricFactory
+    from ctnet.core.evaluator import metric as metric
+    from ctnet.core.fields import Angle as Angle
+    from ctnet.core.fields import Choice as Choice
+    from ctnet.core.fields import Field as Field
+    from ctnet.core.fields import Length as Length
+    from ctnet.core.fields import Points as Points
+    from ctnet.core.fields import Value as Value
     from ctnet.core.geometry import Affine as Affine
-    from ctnet.core.geometry import move as move
     from ctnet.core.heads import Head as Head
     from ctnet.core.heads import Heatmap as Heatmap
     from ctnet.core.heads import Regression as Regression
@@ -58,6 +69,7 @@ if TYPE_CHECKING:
     from ctnet.core.targets import Grid as Grid
     from ctnet.core.targets import Peaks as Peaks
     from ctnet.core.targets import Target as Target
+    from ctnet.core.task import AnnotationWarning as AnnotationWarning
     from ctnet.core.task import Task as Task
     from ctnet.core.task import create_task as create_task
     from ctnet.data.dataset import Dataset as Dataset
@@ -72,8 +84,10 @@ if TYPE_CHECKING:
     from ctnet.data.problems import refuse as refuse
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
+    from ctnet.evaluation.coco import BOX_METRICS as BOX_METRICS
     from ctnet.evaluation.coco import ENGINES as ENGINES
     from ctnet.evaluation.coco import CocoBoxEvaluator as CocoBoxEvaluator
+    from ctnet.evaluation.voc import VOC_METRICS as VOC_METRICS
     from ctnet.evaluation.voc import Metric as Metric
     from ctnet.evaluation.voc import VocEvaluator as VocEvaluator
     from ctnet.evaluation.voc import average_precision as average_precision
@@ -102,7 +116,22 @@ if TYPE_CHECKING:
 #: Section of the reference -> module -> the names that it gives.
 CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "The task": {
+        "ctnet.core.declarations": (
+            "Layout",
+            "Scenes",
+            "Suppression",
+        ),
+        "ctnet.core.fields": (
+            "Angle",
+            "Choice",
+            "Field",
+            "Length",
+            "Points",
+            "Value",
+        ),
+        "ctnet.core.categories": ("Categories",),
         "ctnet.core.task": (
+            "AnnotationWarning",
             "Task",
             "create_task",
         ),
@@ -166,14 +195,18 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Evaluation": {
         "ctnet.core.evaluator": (
+            "MetricFactory",
+            "metric",
             "Evaluator",
             "GroundTruth",
         ),
         "ctnet.evaluation.coco": (
+            "BOX_METRICS",
             "ENGINES",
             "CocoBoxEvaluator",
         ),
         "ctnet.evaluation.voc": (
+            "VOC_METRICS",
             "Metric",
             "VocEvaluator",
             "average_precision",

@@ -47,6 +47,7 @@ class KittiEvaluator(Evaluator):
     """
 
     main_metric = "AP"
+    needs_all = True
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class CocoKeypointEvaluator(Evaluator):
     """
 
     main_metric = "AP"
+    needs_all = True
 
     def __init__(
         self,

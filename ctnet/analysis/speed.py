@@ -19,7 +19,7 @@ from ctnet.base.device import amp_name
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
 from ctnet.core.records import ImageInfo
-from ctnet.core.task import create_task, load_task_class
+from ctnet.core.task import create_task, example_of, load_task_class, scenes_of
 from ctnet.data.images import read_image
 from ctnet.inference.detector import Detector
 from ctnet.inference.settings import DetectionSettings
@@ -157,7 +157,7 @@ def _write_pictures(detector: Detector, folder: Path) -> list[tuple[Path, ImageI
     for number in range(_PICTURES):
         path = folder / f"{number}.jpg"
         try:
-            sample = create_task(cls.name, cls.example_categories).example(rng, PICTURE)
+            sample = example_of(create_task(cls.name, scenes_of(cls).categories), rng, PICTURE)
             image, record = sample.image, sample.info.record
         except CtnetError:  # a task that draws no scenes
             coarse = rng.integers(0, 256, (PICTURE[1] // 16, PICTURE[0] // 16, 3), dtype=np.uint8)

@@ -23,7 +23,7 @@ from ctnet.base.plugins import discover
 from ctnet.checkpoint.file import FORMAT, Description, load, read_tensors, save, write_tensors
 from ctnet.checkpoint.released_data import COCO, RELEASED, ReleasedData
 from ctnet.core.options import parse_options
-from ctnet.core.task import GROUP, Task, load_task_class
+from ctnet.core.task import GROUP, Task, load_task_class, scenes_of
 from ctnet.model import CenterNet, create_model
 
 ChannelOrder = Literal["bgr", "keep"]
@@ -53,7 +53,7 @@ def load_official(
     """Copy the weights of a released checkpoint into a network: all of them, or none.
 
     The heads of the network are called as the release calls them (hm, wh, reg, ...), or as an installed task
-    does whose ``release_names`` are theirs.
+    does whose heads state those as ``Head.released``.
 
     Args:
         model: the network.
@@ -82,8 +82,8 @@ def official_state_dict(model: CenterNet, channel_order: ChannelOrder = "bgr") -
     _check_order(channel_order)
     names: Mapping[str, str] = {head: head for head in model.heads}
     for cls in _installed_tasks():
-        if set(model.heads) <= set(cls.release_names):
-            names = cls.release_names
+        if set(model.heads) <= set(_released(cls)):
+            names = _released(cls)
             break
     return _to_release(model, model.state_dict(), names, channel_order)
 
@@ -140,7 +140,7 @@ def _release_names(ours: set[str], theirs: set[str]) -> Mapping[str, str]:
     """Our heads -> the release's names for them."""
     if ours != theirs:
         for cls in _installed_tasks():
-            names = {head: cls.release_names.get(head, head) for head in ours}
+            names = {head: _released(cls).get(head, head) for head in ours}
             if set(names.values()) == theirs:
                 return names
     return {head: head for head in ours}
@@ -281,11 +281,18 @@ def _installed_tasks() -> Iterator[type[Task]]:
             continue
 
 
+def _released(task: Task | type[Task]) -> dict[str, str]:
+    """Our heads -> their names in the release, of those that have one."""
+    if isinstance(task, type):
+        task = task(scenes_of(task).categories)
+    return {name: head.released for name, head in task.heads.items() if head.released}
+
+
 def _recognise_task(
     heads: Mapping[str, int], named: Sequence[Mapping[str, Any]] | None, options: Mapping[str, Any]
 ) -> tuple[Task, ReleasedData]:
     """The task, bound to categories, whose heads have these names and channels; and its data set."""
-    classes = [cls for cls in _installed_tasks() if set(heads) <= set(cls.release_names.values())]
+    classes = [cls for cls in _installed_tasks() if set(heads) <= set(_released(cls).values())]
     shown = ", ".join(f"{name} {channels}" for name, channels in heads.items())
     if not classes:
         raise CtnetError(
@@ -298,7 +305,7 @@ def _recognise_task(
                 task = cls(named or data.categories, **options)
             except CtnetError:  # a task of joints, say, for categories without any
                 continue
-            if {task.release_names.get(name): head.channels for name, head in task.heads.items()} == heads:
+            if {head.released: head.channels for head in task.heads.values()} == heads:
                 return task, _data_of(named) if named else data
     tasks = " or ".join(cls.name for cls in classes)
     if named:
@@ -373,7 +380,7 @@ def from_official(
     task, data = _recognise_task(heads, categories, options or {})
     with torch.device("meta"):
         model = create_model(task, backbone)
-    ours = _from_release(model, weights, task.release_names, "bgr", str(source))
+    ours = _from_release(model, weights, _released(task), "bgr", str(source))
     description = Description(
         task.name,
         asdict(task.options),
@@ -406,12 +413,12 @@ def to_official(source: str | Path, target: str | Path) -> Conversion:
     task = description.create_task()
     if not any(description.backbone in list_backbones(pattern) for pattern in _NETWORKS):
         raise CtnetError(f"the release has no network {description.backbone}, so it could not read the file")
-    nameless = [name for name in task.heads if name not in task.release_names]
+    nameless = [name for name, head in task.heads.items() if not head.released]
     if nameless:
         raise CtnetError(f"the release has no head for {', '.join(nameless)} of task {task.name}")
     with torch.device("meta"):
         model = create_model(task, description.backbone)
-    state = _to_release(model, checkpoint.weights, task.release_names, "bgr")
+    state = _to_release(model, checkpoint.weights, _released(task), "bgr")
     kept = checkpoint.training.get(_KEPT_UNUSED, {})
     write_tensors(target, {"epoch": 0, "state_dict": {**state, **kept}})
     return Conversion(description, "", [], _count(model))

@@ -172,9 +172,9 @@ def _print_stats(figures: DatasetStats) -> None:
         print_line()
         rows = [[split.split, *getattr(split, field)] for split in splits if getattr(split, field)]
         print_table([title, *map(_quantile_name, QUANTILES)], rows)
-    for title in dict.fromkeys(name for split in splits for name in split.measures):
+    for title in dict.fromkeys(name for split in splits for name in split.fields):
         print_line()
-        rows = [[split.split, *split.measures[title]] for split in splits if split.measures.get(title)]
+        rows = [[split.split, *split.fields[title]] for split in splits if split.fields.get(title)]
         print_table([title, *map(_quantile_name, QUANTILES)], rows)
     print_line()
     print_line("small: area under 32 x 32 px, large: from 96 x 96 px; crowd regions are counted apart")

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from ctnet.ops.nms import Nms
 
 #: What makes sense with --results and with --maps: no network looks at images then.
-_WITH_RESULTS = ("data", "split", "task", "metric", "engine", "strict", "curves", "json")
-_WITH_MAPS = ("data", "split", "metric", "engine", "strict", "curves", "json", "topk", "nms", "save")
+_WITH_RESULTS = ("data", "split", "task", "metric", "strict", "curves", "json")
+_WITH_MAPS = ("data", "split", "metric", "strict", "curves", "json", "topk", "nms", "save")
 
 
 def evaluate(
@@ -50,9 +50,6 @@ def evaluate(
     ] = None,
     metric: Annotated[
         str | None, typer.Option(help="One of the task's metrics, see `ctnet tasks show`.")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="COCO metrics by faster-coco-eval (default) or pycocotools.")
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
     multiscale: Annotated[bool, typer.Option("--multiscale", help=MULTISCALE_HELP)] = False,
@@ -116,14 +113,14 @@ def evaluate(
             raise CtnetError(f"--{name} is for one process; leave out torchrun")
     if results is not None:
         refuse_other_settings(context, "results", _WITH_RESULTS)
-        report = _measured_results(results, data, split, task or "ctdet", metric, engine, strict)
+        report = _measured_results(results, data, split, task or "ctdet", metric, strict)
         report.give(save=None, curves=curves, json=json)
         return
     if task is not None:
         raise CtnetError("--task is for --results; a detector and its maps know their task")
     if maps is not None:
         refuse_other_settings(context, "maps", _WITH_MAPS)
-        report = _measured_maps(maps, data, split, topk, method, metric, engine, strict)
+        report = _measured_maps(maps, data, split, topk, method, metric, strict)
         report.give(save=save, curves=curves, json=json)
         return
 
@@ -140,7 +137,6 @@ def evaluate(
         topk=topk,
         batch_size=batch_size,
         metric=metric,
-        engine=engine,
     )
     with launched_ranks() as ranks:
         detector_device = device_of_rank(device)
@@ -268,7 +264,6 @@ def _measured_results(
     split: str | None,
     task_name: str,
     metric: str | None,
-    engine: str | None,
     strict: bool,
 ) -> _Report:
     from ctnet.core.task import create_task, load_task_class
@@ -283,7 +278,7 @@ def _measured_results(
     dataset = dataset.with_task(task)
     if strict:
         refuse(dataset.problems, dataset.coco.path)
-    done = evaluate_results(dataset, task, results, metric, engine)
+    done = evaluate_results(dataset, task, results, metric)
     return _Report("results", results, dataset, task, done, list(dataset.problems))
 
 
@@ -294,7 +289,6 @@ def _measured_maps(
     topk: int,
     nms: Nms | None,
     metric: str | None,
-    engine: str | None,
     strict: bool,
 ) -> _Report:
     from ctnet.data.dataset import Dataset
@@ -308,5 +302,5 @@ def _measured_maps(
         task = maps.description.create_task()
         dataset = Dataset.open(data, split or "val", task, strict=strict)
         check_categories(dataset, task, data)
-        done = evaluate_maps(maps, dataset, task, topk, nms, metric, engine)
+        done = evaluate_maps(maps, dataset, task, topk, nms, metric)
     return _Report("maps", path, dataset, task, done, list(dataset.problems))

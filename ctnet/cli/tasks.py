@@ -64,7 +64,7 @@ def show(
     from ctnet.core.task import load_task_class
 
     cls = load_task_class(name)
-    task = cls(cls.example_categories or [{"id": 1, "name": "object"}])
+    task = cls(cls.scenes.categories if cls.scenes else [{"id": 1, "name": "object"}])
     heads = [
         {"name": key, "kind": type(head).__name__, "channels": head.channels, "weight": head.weight}
         for key, head in task.heads.items()
@@ -83,7 +83,7 @@ def show(
         )
         return
     print_line(_first_line(cls))
-    print_line(f"\nheads, for {len(task.categories)} categories ({', '.join(task.class_names)})")
+    print_line(f"\nheads, for {len(task.categories)} categories ({', '.join(task.categories.names)})")
     print_table(("head", "kind", "channels", "weight"), [tuple(head.values()) for head in heads])
     print_line("\noptions, set with -O NAME=VALUE")
     print_table(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ctnet.heatmap import gaussian_radius
+from ctnet.ops.boxes import box_centres
 
 RadiusFormula = Literal["official", "corrected"]
 
@@ -31,3 +32,11 @@ def clip_boxes(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
     limit = np.array([width - 1, height - 1, width - 1, height - 1], boxes.dtype)
     clipped: np.ndarray = np.clip(boxes, np.zeros_like(limit), limit)
     return clipped
+
+
+def box_cells(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(N, 2) int64: cells (x, y) of the centres of xyxy boxes cut to a grid; (-1, -1) where nothing is left."""
+    shown = clip_boxes(boxes, width, height)
+    visible = (shown[:, 2:] > shown[:, :2]).all(axis=1)
+    cells: np.ndarray = np.where(visible[:, None], box_centres(shown), -1).astype(np.int64)
+    return cells

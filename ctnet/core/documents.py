@@ -13,7 +13,7 @@ import numpy as np
 
 from ctnet.core.fields import field_errors, read_fields, write_fields
 from ctnet.core.records import Annotations, Detections, Instances
-from ctnet.core.task import Task
+from ctnet.core.task import AnnotationWarning, Task
 
 
 def instances_of(task: Task, annotations: Annotations, image: Mapping[str, Any]) -> Instances:
@@ -49,7 +49,7 @@ def annotations_of(task: Task, instances: Instances) -> list[dict[str, Any]]:
 
 
 def annotation_errors(task: Task, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-    """What makes an annotation unusable for a task beyond its box: a phrase each, of fields, then of the task.
+    """What makes an annotation unusable for a task beyond its box, a phrase each.
 
     Args:
         task: declares the fields.
@@ -58,7 +58,19 @@ def annotation_errors(task: Task, annotation: Mapping[str, Any], image: Mapping[
     """
     errors = field_errors(task.fields, annotation, crowd=bool(annotation.get("iscrowd")))
     # What a task looks for between values makes sense only where each of them does.
-    return errors or task.errors(annotation, image)
+    return errors or [
+        text for text in task.errors(annotation, image) if not isinstance(text, AnnotationWarning)
+    ]
+
+
+def annotation_warnings(task: Task, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+    """What is worth knowing of an annotation without errors; arguments as of ``annotation_errors``."""
+    return [text for text in task.errors(annotation, image) if isinstance(text, AnnotationWarning)]
+
+
+def is_choosy(task: Task) -> bool:
+    """Whether a task has errors or warnings to tell of annotations: only then need whole records be read."""
+    return type(task).errors is not Task.errors or any(field.json for field in task.fields.values())
 
 
 def results_of(task: Task, image_id: int, detections: Detections) -> list[dict[str, Any]]:

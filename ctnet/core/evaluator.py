@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.categories import Categories
 from ctnet.core.records import Detections
 
 #: What one process found, by image id; plain enough to send to another process.
@@ -37,9 +38,11 @@ class Evaluator(ABC):
     Attributes:
         main_metric: the figure of ``compute`` that tells which of two models is better; higher is better.
         class_names: name of each label.
+        needs_all: it reads more of the annotations than box, area and crowd.
     """
 
     main_metric: ClassVar[str]
+    needs_all: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -136,3 +139,21 @@ class Evaluator(ABC):
                 "give a split that has annotations"
             )
         return annotations
+
+
+#: Makes the evaluator of a metric from the ground truth and a task's categories.
+MetricFactory = Callable[[GroundTruth, Categories], Evaluator]
+
+
+def metric(kind: type[Evaluator], **settings: Any) -> MetricFactory:
+    """A metric for ``Task.metrics``.
+
+    Args:
+        kind: the evaluator's class.
+        settings: what its constructor takes besides ground truth and categories.
+    """
+
+    def make(truth: GroundTruth, categories: Categories) -> Evaluator:
+        return kind(truth.as_coco(kind.needs_all), categories.ids, categories.names, **settings)
+
+    return make

@@ -430,6 +430,17 @@ def move_record(record: Record, affine: Affine, fields: Fields) -> Record:
     return record.replace(**moved)
 
 
+def forget_under_zoom(record: Record, fields: Fields) -> Record:
+    """A record of an image that is shifted, zoomed or turned, without the values that this makes untrue."""
+    columns = record.fields()
+    unknown = {
+        name: np.full_like(columns[name], np.nan)
+        for name, field in fields.items()
+        if isinstance(field, Value) and field.under_zoom == "unknown" and name in columns
+    }
+    return record.replace(**unknown)
+
+
 def mirror_record(record: Record, fields: Fields) -> Record:
     """What a mirror changes besides places; the record was moved by a map that mirrors."""
     columns = record.fields()

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
-from ctnet.core.records import Detections, Instances
-
-Record = TypeVar("Record", Instances, Detections)
-
-Fit = Literal["inside", "width"]  #: how an image is laid into an input, see ``ctnet.core.task.Task.fit``
+Fit = Literal["inside", "width"]  #: how an image is laid into an input, see ``Layout``
 
 
 @dataclass(frozen=True)
@@ -100,20 +95,3 @@ class Affine:
         import cv2
 
         return np.asarray(cv2.warpAffine(image, self.matrix, size, flags=cv2.INTER_LINEAR))
-
-
-def move(record: Record, affine: Affine, point_fields: Iterable[str]) -> Record:
-    """Map a record's point fields to another frame; its other fields stay.
-
-    Args:
-        record: instances or detections of one image (numpy).
-        affine: from the record's frame to the other.
-        point_fields: see ``Task.point_fields``.
-    """
-    columns = record.fields()
-    moved = {
-        name: affine.boxes(columns[name]) if name == "boxes" else affine.points(columns[name])
-        for name in point_fields
-        if name in columns
-    }
-    return record.replace(**moved)

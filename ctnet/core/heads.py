@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,11 +33,16 @@ class Head:
         channels: channels of the map.
         weight: factor of its loss (lambda in the paper).
         bias: initial bias of its last convolution.
+        twin: the head whose map takes the place of this one in the mirror (left ends, right ends); "" for
+            itself.
+        released: its name in the authors' release; "" for none.
     """
 
     channels: int
     weight: float = 1.0
     bias: float = 0.0
+    twin: str = ""
+    released: str = ""
 
     def activate(self, raw: Tensor) -> Tensor:
         """Turn the raw map (B, C, H, W) into the one that decoding reads; the identity unless overridden."""
@@ -103,6 +108,17 @@ class Regression(Head):
     def render(self, target: Target, grid: Grid) -> Tensor:
         assert isinstance(target, CellTargets)
         return fill_nearest(target, grid)
+
+
+def mirror_maps(heads: Mapping[str, Head], maps: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+    """Activated maps as seen on the mirrored input, by head; None for one that must not be averaged.
+
+    Args:
+        heads: by name.
+        maps: (B, C, H, W) by head, of all heads.
+    """
+    twins = {name: head.twin or name for name, head in heads.items()}
+    return {name: heads[twin].mirror(maps[twin]) for name, twin in twins.items()}
 
 
 def fill_nearest(samples: CellTargets, grid: Grid) -> Tensor:

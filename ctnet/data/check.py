@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.progress import track
+from ctnet.core.documents import annotation_warnings
+from ctnet.core.task import Task
 from ctnet.data.columns import FAULTS
 from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
@@ -273,17 +275,15 @@ def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
 
 def _of_task(dataset: Dataset) -> Iterator[Problem]:
     """What the data set's task remarks on."""
-    from ctnet.core.task import Task
-
     task, coco = dataset.task, dataset.coco
-    if task is None or type(task).remarks is Task.remarks:
+    if task is None or type(task).errors is Task.errors:
         return
     for image in dataset.rows:
         record = coco.raw_image(image)
         rows = np.setdiff1d(coco.rows(image), dataset.unfit)
         for row, annotation in zip(rows, coco.raw_annotations(rows), strict=True):
-            if remarks := task.remarks(annotation, record):
-                yield Problem(OF_TASK, _where(dataset, row), "; ".join(remarks))
+            if warnings := annotation_warnings(task, annotation, record):
+                yield Problem(OF_TASK, _where(dataset, row), "; ".join(warnings))
 
 
 def _where(dataset: Dataset, row: np.intp) -> str:

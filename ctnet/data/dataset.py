@@ -7,20 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
+from ctnet.core.documents import annotation_errors, instances_of, is_choosy
 from ctnet.core.records import ImageInfo, Instances, Sample
+from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.data.coco import CocoFile
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem, refuse
-
-if TYPE_CHECKING:
-    from ctnet.core.task import Task
-
 
 #: Kind of problem: the record is sound, but the task cannot use it.
 UNFIT = "annotation unfit for the task"
@@ -36,7 +34,7 @@ class Dataset:
         rows: (N,) int64, the images of ``coco`` that belong to the data set.
         task: makes instances of annotations; None: boxes and labels alone.
         split: its name, as found ("val2017").
-        unfit: (K,) int64, the annotations of ``coco`` (rows) that the task cannot use, see ``Task.faults``.
+        unfit: (K,) int64, the annotations of ``coco`` (rows) that the task cannot use, see ``annotation_errors``.
         unfit_problems: what is wrong with them.
     """
 
@@ -73,7 +71,9 @@ class Dataset:
                 when the file is broken, and with ``strict`` when it has bad records.
         """
         directory = Path(directory)
-        wanted = [prefix] if prefix is not None else [getattr(task, "annotation_prefix", ""), "instances"]
+        wanted = (
+            [prefix] if prefix is not None else [task.layout.prefix if task is not None else "", "instances"]
+        )
         file = _find(directory, split, wanted, only_these=prefix is not None)
         bound = None if isinstance(task, type) else task
         dataset = cls.from_file(file.path, _image_folders(directory, file.split), bound, file.split)
@@ -161,7 +161,7 @@ class Dataset:
         """The objects of an image, in image pixels, as the task sees them."""
         annotations = self.annotations(index)
         if self.task is not None:
-            return self.task.parse(annotations, ImageRecord(self.coco, int(self.rows[index])))
+            return instances_of(self.task, annotations, ImageRecord(self.coco, int(self.rows[index])))
         labels = np.searchsorted(self._category_ids, annotations.category_ids)
         return Instances(annotations.boxes, labels, annotations.crowd)
 
@@ -294,20 +294,18 @@ def _image_entry(dataset: Dataset, index: int) -> dict[str, Any]:
 
 
 def _examine(coco: CocoFile, task: Task | None) -> tuple[np.ndarray, tuple[Problem, ...]]:
-    """Ask a task that is choosy (``Task.faults``) about every annotation: rows that it refuses, and why."""
-    from ctnet.core.task import Task
-
-    if task is None or type(task).faults is Task.faults:
+    """Ask a task that is choosy about every annotation: rows that it refuses, and why."""
+    if task is None or not is_choosy(task):
         return np.zeros(0, np.int64), ()
     rows, problems = [], []
     for image in track(range(len(coco)), "examining annotations"):
         record = ImageRecord(coco, image)
         of_image = coco.rows(image)
         for row, annotation in zip(of_image, coco.raw_annotations(of_image), strict=True):
-            if faults := task.faults(annotation, record):
+            if errors := annotation_errors(task, annotation, record):
                 where = f"annotation {coco.annotation_ids[row]} of image {coco.image_ids[image]}"
                 rows.append(int(row))
-                problems.append(Problem(UNFIT, where, "; ".join(faults)))
+                problems.append(Problem(UNFIT, where, "; ".join(errors)))
     return np.array(rows, np.int64), tuple(problems)
 
 
@@ -333,14 +331,12 @@ def open_splits(
     Raises:
         CtnetError: as ``Dataset.open``, and for an unknown task or one that cannot take the categories.
     """
-    from ctnet.core.task import create_task, load_task_class
-
     cls = load_task_class(task_name) if task_name else None
     if split:
         names = [split]
     elif cls is not None:
-        of_task = _annotation_files(Path(directory), [cls.annotation_prefix])
-        own = {f.split for f in of_task if f.prefix == cls.annotation_prefix}
+        of_task = _annotation_files(Path(directory), [cls.layout.prefix])
+        own = {f.split for f in of_task if f.prefix == cls.layout.prefix}
         names = sorted(own or {f.split for f in of_task})
     else:
         names = splits(directory)

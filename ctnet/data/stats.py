@@ -32,7 +32,7 @@ class SplitStats:
         by_size: objects that are small, medium and large in COCO's sense.
         objects_per_image, width, height, aspect: values at ``QUANTILES``; box sides in image pixels, aspect
             is width / height; empty without objects.
-        measures: values at ``QUANTILES`` of the task's own figures, by name.
+        fields: values at ``QUANTILES`` of the task's declared fields, by title with unit.
         mean_objects_per_image: objects / images.
     """
 
@@ -48,7 +48,7 @@ class SplitStats:
     width: tuple[float, ...]
     height: tuple[float, ...]
     aspect: tuple[float, ...]
-    measures: dict[str, tuple[float, ...]]
+    fields: dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def dataset_stats(directory: str | Path, split: str | None = None, task: str | N
     Args:
         directory: the data directory.
         split: its name; by default all splits.
-        task: take that task's annotations, and add its own figures (``Task.measures``).
+        task: take that task's annotations, and add its own figures (of its declared fields).
 
     Raises:
         CtnetError: when the directory or an annotation file cannot be read.
@@ -113,23 +113,23 @@ def split_stats(dataset: Dataset) -> SplitStats:
         width=_quantiles(width),
         height=_quantiles(height),
         aspect=_quantiles(width / height),
-        measures=_measures(dataset),
+        fields=_field_statistics(dataset),
     )
 
 
-def _measures(dataset: Dataset) -> dict[str, tuple[float, ...]]:
-    """The distribution of each figure that the data set's task takes of its instances."""
-    from ctnet.core.task import Task
-
+def _field_statistics(dataset: Dataset) -> dict[str, tuple[float, ...]]:
+    """The distribution of each figure that the task's declared fields have of its instances."""
     task = dataset.task
-    if task is None or type(task).measures is Task.measures:
+    if task is None or not task.fields:
         return {}
     values: dict[str, list[np.ndarray]] = {}
-    for index in track(range(len(dataset)), f"measuring {dataset.split}"):
+    for index in track(range(len(dataset)), f"reading {dataset.split}"):
         instances = dataset.instances(index)
-        for name, column in task.measures(instances[~instances.crowd]).items():
-            values.setdefault(name, []).append(column)
-    return {name: _quantiles(np.concatenate(columns)) for name, columns in values.items()}
+        columns = instances[~instances.crowd].fields()
+        for name, field in task.fields.items():
+            for title, column in field.statistics(name, columns).items():
+                values.setdefault(title, []).append(column)
+    return {title: _quantiles(np.concatenate(columns)) for title, columns in values.items()}
 
 
 def _quantiles(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,10 +13,9 @@ import numpy as np
 from ctnet.base.errors import os_error
 from ctnet.base.files import write_json
 from ctnet.base.progress import track
+from ctnet.core.documents import annotations_of
 from ctnet.core.records import ImageInfo, Instances, Sample
-
-if TYPE_CHECKING:
-    from ctnet.core.task import Task
+from ctnet.core.task import Task, example_of
 
 #: The categories of ``draw_scene`` as a COCO file lists them; label i is entry i.
 SHAPES: tuple[dict[str, Any], ...] = tuple(
@@ -68,7 +67,6 @@ def write_dataset(
     counts: Mapping[str, int],
     size: tuple[int, int] = (256, 256),
     seed: int = 0,
-    prefix: str = "instances",
 ) -> None:
     """Write a data directory of a task's example scenes.
 
@@ -76,12 +74,11 @@ def write_dataset(
     Scene i of a split depends on the seed, the split's name and i alone.
 
     Args:
-        task: gives the scenes (``example``), their annotations (``annotate``) and the categories.
-        directory: gets ``annotations/<prefix>_<split>.json`` and ``<split>/<number>.jpg``.
+        task: gives the scenes and declares their fields.
+        directory: gets ``annotations/<the task's prefix>_<split>.json`` and ``<split>/<number>.jpg``.
         counts: number of scenes by split name.
         size: (width, height) of every scene, pixels.
         seed: of all randomness.
-        prefix: of the annotation files' names.
 
     Raises:
         CtnetError: when the directory cannot be written.
@@ -89,7 +86,7 @@ def write_dataset(
     directory = Path(directory)
     for split, count in counts.items():
         content = _write_split(task, directory / split, count, size, [seed, *split.encode()])
-        write_json(directory / "annotations" / f"{prefix}_{split}.json", content, indent=None)
+        write_json(directory / "annotations" / f"{task.layout.prefix}_{split}.json", content, indent=None)
 
 
 def _write_split(
@@ -99,13 +96,13 @@ def _write_split(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id in track(range(1, count + 1), f"drawing {folder.name}"):
-        sample = task.example(np.random.default_rng([*seed, image_id]), size)
+        sample = example_of(task, np.random.default_rng([*seed, image_id]), size)
         height, width = sample.image.shape[:2]
         file_name = f"{image_id:06d}.jpg"
         _write_jpeg(folder / file_name, sample.image)
         record = {**sample.info.record, "id": image_id, "file_name": file_name}
         images.append({**record, "width": width, "height": height})
-        for annotation in task.annotate(sample.instances):
+        for annotation in annotations_of(task, sample.instances):
             annotations.append({**annotation, "id": len(annotations) + 1, "image_id": image_id})
     return {"images": images, "annotations": annotations, "categories": [dict(c) for c in task.categories]}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ctnet.base.errors import unknown_name
-from ctnet.core.evaluator import Evaluator
+from ctnet.core.evaluator import Evaluator, metric
 
 Metric = Literal["voc07", "voc10"]
 
@@ -31,6 +31,7 @@ class VocEvaluator(Evaluator):
     """
 
     main_metric = "mAP"
+    needs_all = True  # the flags difficult and ignore stand in whole records only
 
     def __init__(
         self,
@@ -150,3 +151,7 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     union = areas[0][:, None] + areas[1][None] - common
     iou: np.ndarray = common / np.maximum(union, np.finfo(float).tiny)
     return iou
+
+
+#: Pascal VOC's mAP as of 2007 (11 recalls) and of 2010 (the whole curve).
+VOC_METRICS = {name: metric(VocEvaluator, metric=name) for name in get_args(Metric)}

@@ -9,31 +9,30 @@ from typing import Any
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import read_json
+from ctnet.core.documents import detections_of
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.records import Detections
-from ctnet.core.task import Task
+from ctnet.core.task import Task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.inference.timing import StageTimes
 from ctnet.measuring.run import Evaluation, measure
 
 
-def evaluate_results(
-    dataset: Dataset, task: Task, path: str | Path, metric: str | None = None, engine: str | None = None
-) -> Evaluation:
+def evaluate_results(dataset: Dataset, task: Task, path: str | Path, metric: str | None = None) -> Evaluation:
     """Measure a results file.
 
     Args:
         dataset: the ground truth.
-        task: reads the entries (``Task.read_results``) and gives the evaluator; its categories are the
+        task: reads the entries by its declared fields, and declares the metrics; its categories are the
             data set's.
         path: a JSON list of entries: image_id, category_id, score and what the task needs (a bbox, xywh).
-        metric, engine: see ``Task.evaluator``.
+        metric: see ``evaluator_of``.
 
     Raises:
         CtnetError: when the file cannot be read or is empty, and naming the entry that lacks something, holds
             NaN or infinities, or whose image or category is unknown.
     """
-    evaluator = task.evaluator(dataset, metric=metric, engine=engine)
+    evaluator = evaluator_of(task, dataset, metric)
     found = read_results(read_json(path), task, dataset.image_ids.tolist(), str(path))
     return measure(found.items(), evaluator, len(found), "measuring", [], StageTimes(images=len(found)))
 
@@ -59,7 +58,7 @@ def read_results(
         )
     if not entries:
         raise CtnetError(f"{source} holds no detection at all, so there is nothing to measure")
-    known_images, known_categories = set(image_ids), set(task.category_ids.tolist())
+    known_images, known_categories = set(image_ids), set(task.categories.ids.tolist())
     rows: dict[int, list[int]] = {}
     for index, entry in enumerate(entries):
         if fault := _fault(entry, known_images, known_categories):
@@ -96,11 +95,11 @@ def _fault(entry: Any, images: Collection[int], categories: Collection[int]) -> 
 
 def _read(entries: Sequence[Mapping[str, Any]], rows: Sequence[int], task: Task, source: str) -> Detections:
     try:
-        return task.read_results([entries[row] for row in rows])
+        return detections_of(task, [entries[row] for row in rows])
     except (KeyError, TypeError, ValueError):
         for row in rows:  # which one is it?
             try:
-                task.read_results([entries[row]])
+                detections_of(task, [entries[row]])
             except (KeyError, TypeError, ValueError) as error:
                 raise CtnetError(
                     f"entry {row} of {source} (image {entries[row]['image_id']}) is no result of task "

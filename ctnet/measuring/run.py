@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
 from ctnet.base.ranks import Ranks
+from ctnet.core.documents import results_of
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.records import Detections
-from ctnet.core.task import Task
+from ctnet.core.task import Task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.loader import Failure, prepare_worker
@@ -37,13 +38,12 @@ class Settings(DetectionSettings):
     Attributes:
         batch_size: images a forward pass, where their sizes agree.
         workers: processes that read and resize; 0 reads in the calling process.
-        metric, engine: see ``Task.evaluator``.
+        metric: see ``evaluator_of``.
     """
 
     batch_size: int = 8
     workers: int = 0
     metric: str | None = None
-    engine: str | None = None
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Evaluation:
         """All detections as a COCO results file has them, ordered by image."""
         assert self.evaluator is not None
         state = self.evaluator.state()
-        return [entry for image_id in sorted(state) for entry in task.results(image_id, state[image_id])]
+        return [entry for image_id in sorted(state) for entry in results_of(task, image_id, state[image_id])]
 
 
 def evaluate(
@@ -91,7 +91,7 @@ def evaluate(
         keep_maps: see ``Detector.detect``.
     """
     settings, ranks = settings or Settings(), ranks or Ranks()
-    evaluator = detector.task.evaluator(dataset, metric=settings.metric, engine=settings.engine)
+    evaluator = evaluator_of(detector.task, dataset, settings.metric)
     problems: list[Problem] = []
     times = StageTimes()
     found = detect_all(detector, dataset, settings, problems, times, ranks, keep_maps)

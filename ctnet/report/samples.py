@@ -10,6 +10,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
+from ctnet.core.documents import truth_of
 from ctnet.core.records import Sample
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
@@ -65,7 +66,7 @@ def _chosen(dataset: Dataset, number: int, seed: int, image_ids: Sequence[int]) 
 def _drawn(sample: Sample, dataset: Dataset) -> np.ndarray:
     """Boxes, crowds among them; over those, what the data set's task draws of its objects."""
     if dataset.task is not None:
-        return dataset.task.draw(sample.image, dataset.task.truth(sample.instances, sample.info), sample.info)
+        return dataset.task.draw(sample.image, truth_of(dataset.task, sample.instances), sample.info)
     names = [str(c["name"]) for c in sorted(dataset.categories, key=lambda c: int(c["id"]))]
     instances = sample.instances
     labels = instances.labels + len(names) * instances.crowd

@@ -5,33 +5,31 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ctnet.plugin import (
+    BOX_METRICS,
     SHAPES,
     SMALL,
+    VOC_METRICS,
     CellTargets,
-    CocoBoxEvaluator,
     CtnetError,
     Detections,
-    Evaluator,
     Grid,
-    GroundTruth,
     Heatmap,
     ImageInfo,
     Instances,
-    Metric,
+    MetricFactory,
     Peaks,
     Recipe,
     Regression,
-    Sample,
+    Scenes,
     Target,
     Task,
-    VocEvaluator,
     box_radius,
     clip_boxes,
     draw_boxes,
@@ -39,7 +37,6 @@ from ctnet.plugin import (
     find_peaks,
     gather,
     option,
-    unknown_name,
 )
 
 _PAPER = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
@@ -75,10 +72,9 @@ class CenterDetection(Task):
     """2D boxes (section 4): heads ``heatmap`` [C], ``size`` [2 or 2C], ``offset`` [2]."""
 
     name = "ctdet"
-    release_names: ClassVar[Mapping[str, str]] = {"heatmap": "hm", "size": "wh", "offset": "reg"}
-    metrics = ("coco", "voc07", "voc10")
     Options = Options
-    example_categories = SHAPES
+    metrics: ClassVar[Mapping[str, MetricFactory]] = {**BOX_METRICS, **VOC_METRICS}
+    scenes = Scenes(SHAPES, draw_scene)
 
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)
@@ -89,15 +85,16 @@ class CenterDetection(Task):
                 f"option min_visible of task ctdet is {chosen.min_visible:g}; it must lie between 0 and 1"
             )
         self.heads = {
-            "heatmap": Heatmap(classes),
+            "heatmap": Heatmap(classes, released="hm"),
             "size": Regression(
                 2 * classes if chosen.class_specific_size else 2,
                 weight=chosen.size_weight,
                 bias=_GIOU_START if chosen.size_loss == "giou" else 0.0,
                 kind=chosen.size_loss,
                 symmetric=True,
+                released="wh",
             ),
-            "offset": Regression(2, weight=chosen.offset_weight),
+            "offset": Regression(2, weight=chosen.offset_weight, released="reg"),
         }
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
@@ -152,28 +149,11 @@ class CenterDetection(Task):
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=2)
         return Detections(boxes, peaks.score, peaks.channel)
 
-    def evaluator(
-        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
-    ) -> Evaluator:
-
-        metric = metric or self.metrics[0]
-        if metric not in self.metrics:
-            raise unknown_name(f"metric of task {self.name}", metric, self.metrics)
-        if metric == "coco":
-            engine = engine or "faster-coco-eval"
-            return CocoBoxEvaluator(truth.as_coco(), self.category_ids, self.class_names, engine=engine)
-        if engine is not None:
-            raise CtnetError(f"--engine is for the metric coco; {metric} has one implementation")
-        # VOC's own flags (difficult, ignore) are in the whole records only.
-        return VocEvaluator(
-            truth.as_coco(full=True), self.category_ids, self.class_names, metric=cast(Metric, metric)
-        )
-
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
 
         # Annotations drawn like detections all have score 1, which tells nothing.
         scores = None if (detections.scores == 1).all() else detections.scores
-        return draw_boxes(image, detections.boxes, detections.labels, scores, self.class_names)
+        return draw_boxes(image, detections.boxes, detections.labels, scores, self.categories.names)
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
         """``paper`` and ``paper-2x`` (appendix), ``voc`` (section 5.1's Pascal runs), ``small`` (ours)."""
@@ -182,9 +162,6 @@ class CenterDetection(Task):
         # A task that is built on this one may have options of its own instead.
         small = _SMALL if isinstance(self.options, Options) else SMALL
         return {"paper": paper, "paper-2x": twice, "voc": _PASCAL_VOC, "small": small}
-
-    def example(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-        return draw_scene(rng, size)
 
 
 def _share_shown(boxes: np.ndarray, grid: Grid) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.task import Task, create_task, load_task_class
+from ctnet.core.task import Task, create_task, example_of, load_task_class, scenes_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import refuse
 from ctnet.data.synthetic import write_dataset
@@ -25,24 +25,23 @@ def example_data(
     """The data directory of a task's synthetic scenes under ``runs``; drawn when it does not exist yet.
 
     Args:
-        task_name: whose ``Task.example`` draws them.
+        task_name: whose scenes they are.
         counts: scenes per split.
-        size: (width, height) of a scene, pixels; the task's ``example_size`` when None.
+        size: (width, height) of a scene, pixels; the scenes' own when None.
     """
     counts = dict(counts or {"train": 480, "val": 80})
     cls = load_task_class(task_name)
-    task = create_task(task_name, cls.example_categories)
-    size = size or cls.example_size
+    scenes = scenes_of(cls)
+    task = create_task(task_name, scenes.categories)
+    size = size or scenes.size
     # A task that draws otherwise than it did gets new scenes: one scene's pixels tell.
-    drawn = task.example(np.random.default_rng(0), size).image
+    drawn = example_of(task, np.random.default_rng(0), size).image
     kind = hashlib.sha256(drawn.tobytes()).hexdigest()[:6]
     number = "-".join(str(count) for count in counts.values())
     folder = RUNS / "data" / f"{task_name}-scenes-{size[0]}x{size[1]}-{number}-{kind}"
     # The annotation files come last, so the folder is whole where they all exist.
-    if not all(
-        (folder / "annotations" / f"{cls.annotation_prefix}_{split}.json").is_file() for split in counts
-    ):
-        write_dataset(task, folder, counts, size, prefix=cls.annotation_prefix)
+    if not all((folder / "annotations" / f"{cls.layout.prefix}_{split}.json").is_file() for split in counts):
+        write_dataset(task, folder, counts, size)
     return folder
 
 
@@ -78,7 +77,7 @@ def evaluation_data(detector: Detector, path: Path, data: Path | None, split: st
 def check_categories(dataset: Dataset, task: Task, source: Path) -> None:
     """Refuse data whose category ids or names are not the task's."""
     theirs = {int(category["id"]): str(category["name"]) for category in dataset.categories}
-    ours = dict(zip(task.category_ids.tolist(), task.class_names, strict=True))
+    ours = dict(zip(task.categories.ids.tolist(), task.categories.names, strict=True))
     if theirs != ours:
         different = sorted(theirs.keys() ^ ours.keys()) or [key for key in ours if ours[key] != theirs[key]]
         raise CtnetError(

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from ctnet.base.device import choose_device
-from ctnet.core.geometry import Affine, move
+from ctnet.core.documents import truth_of
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.records import Sample
-from ctnet.core.task import load_task_class
+from ctnet.core.task import load_task_class, scenes_of
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.report.draw import grid, side_by_side
@@ -64,8 +66,10 @@ def compare(
     for sample, found in zip(samples, found_in, strict=True):
         height, width = sample.image.shape[:2]
         image = larger.warp(sample.image, (width * enlarge, height * enlarge))
-        records = (task.truth(sample.instances, sample.info), found.above(score))
-        drawn = [task.draw(image, move(record, larger, task.point_fields), sample.info) for record in records]
+        records = (truth_of(task, sample.instances), found.above(score))
+        drawn = [
+            task.draw(image, move_record(record, larger, task.fields), sample.info) for record in records
+        ]
         pairs.append(side_by_side(drawn, ["annotated", "detected"]))
     return grid(pairs, columns=2)
 
@@ -82,7 +86,7 @@ def demonstrate(
     Args:
         task_name: a task that draws example scenes.
         output: the run folder; a fresh one when None.
-        epochs: passes over the scenes; those of the task's ``demo_recipe`` when None.
+        epochs: passes over the scenes; those of the demo's recipe when None.
         device: where to run.
         seed: of the training.
 
@@ -92,8 +96,9 @@ def demonstrate(
     started = time.monotonic()
     choose_device(device)  # before the scenes are drawn
     cls = load_task_class(task_name)
-    epochs = epochs or cls.demo_recipe.epochs
-    data = example_data(task_name, cls.demo_scenes, cls.demo_recipe.size)
+    scenes = scenes_of(cls)
+    epochs = epochs or scenes.recipe.epochs
+    data = example_data(task_name, scenes.counts, scenes.recipe.size)
     session = new_session(
         task_name,
         data=data,

@@ -122,7 +122,9 @@ def new_session(
     train, val, task = open_data(
         task_name, data, train_split, val_split, overfit, strict, dict(options or {})
     )
-    recipes = {**task.recipes(backbone), "demo": task.demo_recipe}
+    recipes = dict(task.recipes(backbone))
+    if task.scenes is not None:
+        recipes["demo"] = task.scenes.recipe
     if recipe_name is None:
         recipe_name = next(iter(recipes)) if pretrained or "small" not in recipes else "small"
     if recipe_name not in recipes:

@@ -21,7 +21,7 @@ from ctnet.base.device import autocast, choose_amp, normalise
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
-from ctnet.core.task import Task
+from ctnet.core.task import Task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet, default_workers
 from ctnet.data.problems import Problem, refuse
@@ -123,7 +123,7 @@ class Trainer:
         self._has_gradients = False
         self._saved = time.monotonic()
         if val is not None:
-            task.evaluator(val)  # ground truth that cannot be measured is refused now, not after an epoch
+            evaluator_of(task, val)  # ground truth that cannot be measured is refused now, not after an epoch
         if run.last.is_file():
             self._resume()
 

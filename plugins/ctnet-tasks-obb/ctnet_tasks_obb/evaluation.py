@@ -41,6 +41,7 @@ class RotatedEvaluator(Evaluator):
     """
 
     main_metric = "mAP50"
+    needs_all = True
 
     def __init__(
         self,
