@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ctnet.convert.report import ConvertReport as ConvertReport
     from ctnet.convert.report import SplitReport as SplitReport
     from ctnet.core.boxes import RadiusFormula as RadiusFormula
+    from ctnet.core.boxes import box_cells as box_cells
     from ctnet.core.boxes import box_radius as box_radius
     from ctnet.core.boxes import clip_boxes as clip_boxes
     from ctnet.core.categories import Categories as Categories
@@ -51,10 +52,14 @@ if TYPE_CHECKING:
     from ctnet.core.fields import Length as Length
     from ctnet.core.fields import Points as Points
     from ctnet.core.fields import Value as Value
+    from ctnet.core.fields import write_fields as write_fields
     from ctnet.core.geometry import Affine as Affine
     from ctnet.core.heads import Head as Head
     from ctnet.core.heads import Heatmap as Heatmap
     from ctnet.core.heads import Regression as Regression
+    from ctnet.core.masks import Mask as Mask
+    from ctnet.core.masks import Outline as Outline
+    from ctnet.core.masks import outline_of as outline_of
     from ctnet.core.options import option as option
     from ctnet.core.recipe import DEMO as DEMO
     from ctnet.core.recipe import SMALL as SMALL
@@ -85,8 +90,9 @@ if TYPE_CHECKING:
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
     from ctnet.evaluation.coco import BOX_METRICS as BOX_METRICS
-    from ctnet.evaluation.coco import ENGINES as ENGINES
     from ctnet.evaluation.coco import CocoBoxEvaluator as CocoBoxEvaluator
+    from ctnet.evaluation.coco import check_engine as check_engine
+    from ctnet.evaluation.coco import coco_curves as coco_curves
     from ctnet.evaluation.voc import VOC_METRICS as VOC_METRICS
     from ctnet.evaluation.voc import Metric as Metric
     from ctnet.evaluation.voc import VocEvaluator as VocEvaluator
@@ -168,6 +174,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "ctnet.core.boxes": (
             "RadiusFormula",
+            "box_cells",
             "box_radius",
             "clip_boxes",
         ),
@@ -202,7 +209,8 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "ctnet.evaluation.coco": (
             "BOX_METRICS",
-            "ENGINES",
+            "check_engine",
+            "coco_curves",
             "CocoBoxEvaluator",
         ),
         "ctnet.evaluation.voc": (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.plugin import ENGINES, CtnetError, Detections, Evaluator, unknown_name
+from ctnet.plugin import CtnetError, Detections, Evaluator, Points, check_engine, coco_curves, write_fields
 from ctnet_tasks_pose.skeleton import DEFAULT_SIGMA, Skeleton
 
 _log = logging.getLogger("ctnet")
@@ -34,7 +32,6 @@ class CocoKeypointEvaluator(Evaluator):
         ground_truth: Mapping[str, Any],
         category_ids: Sequence[int] | np.ndarray,
         class_names: Sequence[str],
-        skeleton: Skeleton,
         engine: str = "faster-coco-eval",
     ) -> None:
         """See ``Evaluator``.
@@ -43,15 +40,13 @@ class CocoKeypointEvaluator(Evaluator):
             ground_truth: the content of a COCO annotation file.
             category_ids: category id of each label.
             class_names: name of each label.
-            skeleton: names of the joints and their tolerances.
             engine: "faster-coco-eval", or "pycocotools", which gives the same figures more slowly.
         """
-        self.skeleton = skeleton
-        if engine not in ENGINES:
-            raise unknown_name("evaluation engine", engine, ENGINES)
+        check_engine(engine)
         self.engine = engine
         super().__init__(ground_truth, category_ids, class_names)
-        self._images = [{"id": int(image["id"])} for image in ground_truth["images"]]
+        known = [entry for entry in ground_truth["categories"] if entry["id"] in self.category_ids]
+        self.skeleton = skeleton = Skeleton.of_categories(known)
         self._persons = _persons(ground_truth, self.category_ids, len(skeleton))
         _say_assumed(skeleton.assumed)
 
@@ -92,35 +87,18 @@ class CocoKeypointEvaluator(Evaluator):
 
     def _curves(self) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Run the engine: precision, recall, and the category id of each class column."""
-        if self.engine == "pycocotools":
-            from pycocotools.coco import COCO
-            from pycocotools.cocoeval import COCOeval
-        else:
-            from faster_coco_eval import COCO
-            from faster_coco_eval import COCOeval_faster as COCOeval
-
-        categories = [{"id": category_id} for category_id in self.category_ids]
-        found = [
-            entry
-            for image_id, detections in sorted(self.state().items())
-            for entry in keypoint_results(image_id, detections, self.category_ids)
-        ]
-        for number, entry in enumerate(found, start=1):  # the engines read an id of 0 as "not matched"
-            entry.update(id=number, area=entry["bbox"][2] * entry["bbox"][3], iscrowd=0)
-        sides = []
-        with contextlib.redirect_stdout(io.StringIO()):
-            for annotations in ([dict(person) for person in self._persons], found):
-                side = COCO()
-                side.dataset = {"images": self._images, "categories": categories, "annotations": annotations}
-                side.createIndex()
-                sides.append(side)
-            evaluation = COCOeval(*sides, iouType="keypoints")
-            evaluation.params.kpt_oks_sigmas = np.array(self.skeleton.sigmas)
-            evaluation.evaluate()
-            evaluation.accumulate()
-        curves = evaluation.eval
-        ordered = [int(category_id) for category_id in evaluation.params.catIds]
-        return np.asarray(curves["precision"])[..., 0], np.asarray(curves["recall"])[..., 0], ordered
+        joints = Points(
+            json="keypoints", n=len(self.skeleton), visible="visibility", scores="keypoint_scores"
+        )
+        found = []
+        for image_id, detections in sorted(self.state().items()):
+            entries = detections.to_coco(image_id, self.category_ids)
+            write_fields({"keypoints": joints}, entries, detections.fields(), found=True)
+            found += entries
+        precision, recall, ordered = coco_curves(
+            self.engine, self._image_names, self.category_ids, self._persons, found, self.skeleton.sigmas
+        )
+        return precision[..., 0], recall[..., 0], ordered
 
 
 def _persons(
@@ -152,26 +130,6 @@ def _persons(
             "split that has keypoints"
         )
     return persons
-
-
-def keypoint_results(
-    image_id: int, detections: Detections, category_ids: Sequence[int] | np.ndarray
-) -> list[dict[str, Any]]:
-    """Entries of a COCO keypoint results file: those of boxes with x, y, score of each joint.
-
-    Args:
-        image_id: as in the COCO file.
-        detections: of one image, in image pixels.
-        category_ids: category id of each label.
-    """
-    entries = detections.to_coco(image_id, category_ids)
-    if entries:
-        points = np.asarray(detections.keypoints, np.float64)
-        scores = np.asarray(detections.keypoint_scores, np.float64)
-        table = np.concatenate([points, scores[..., None]], axis=2).reshape(len(entries), -1)
-        for entry, row in zip(entries, table.tolist(), strict=True):
-            entry["keypoints"] = row
-    return entries
 
 
 @cache

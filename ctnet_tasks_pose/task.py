@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -11,29 +10,31 @@ import numpy as np
 from torch import Tensor
 
 from ctnet.plugin import (
+    BOX_METRICS,
     DEMO,
     SMALL,
-    Annotations,
+    AnnotationWarning,
     Augmentation,
-    CocoBoxEvaluator,
-    CtnetError,
     Detections,
-    Evaluator,
     Grid,
-    GroundTruth,
     Heatmap,
     ImageInfo,
     Instances,
+    Layout,
+    MetricFactory,
+    Points,
     Recipe,
     Regression,
-    Sample,
+    Scenes,
     Target,
     Task,
+    metric,
     option,
-    unknown_name,
 )
 from ctnet_tasks_pose.decode import decode_poses
+from ctnet_tasks_pose.drawing import draw_poses
 from ctnet_tasks_pose.encode import encode_poses
+from ctnet_tasks_pose.evaluation import CocoKeypointEvaluator
 from ctnet_tasks_pose.figures import FIGURES, draw_figures
 from ctnet_tasks_pose.heads import JointHeatmap, JointOffsets, PersonValues
 from ctnet_tasks_pose.skeleton import Skeleton
@@ -48,8 +49,8 @@ _DEMO = replace(
 )
 _HOURGLASS = Recipe(epochs=150, batch_size=24, learning_rate=2.5e-4, drops=(130,))
 
-#: Visibility of a joint in COCO files: not labelled, labelled but hidden, labelled and seen.
-UNLABELLED, HIDDEN, SEEN = 0, 1, 2
+#: Visibility of a joint in COCO files that is not labelled.
+UNLABELLED = 0
 
 
 @dataclass(frozen=True)
@@ -78,98 +79,58 @@ class Pose(Task):
     """
 
     name = "pose"
-    point_fields = ("boxes", "keypoints")
-    annotation_prefix = "person_keypoints"
-    release_names: ClassVar[Mapping[str, str]] = {
-        "heatmap": "hm",
-        "offset": "reg",
-        "size": "wh",
-        "joints": "hps",
-        "joint_heatmap": "hm_hp",
-        "joint_offset": "hp_offset",
-    }
-    metrics = ("keypoints", "coco")
     Options = Options
-    example_categories = FIGURES
-    demo_recipe = _DEMO
+    metrics: ClassVar[Mapping[str, MetricFactory]] = {
+        "keypoints": metric(CocoKeypointEvaluator),
+        "keypoints-reference": metric(CocoKeypointEvaluator, engine="pycocotools"),
+        **BOX_METRICS,
+    }
     # New scenes teach more than seeing the same ones again.
-    demo_scenes: ClassVar[Mapping[str, int]] = {"train": 1200, "val": 100}
-    # Joints of all kinds share one offset map: where two lie in one cell, a peak may be off within it.
-    tolerances: ClassVar[Mapping[str, float]] = {"keypoints": 4.0}
+    scenes = Scenes(FIGURES, draw_figures, counts={"train": 1200, "val": 100}, recipe=_DEMO)
+    layout = Layout(prefix="person_keypoints")
 
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)
         self.skeleton = Skeleton.of_categories(self.categories)
         joints, mirrored = len(self.skeleton), tuple(self.skeleton.mirrored)
+        self.fields = {
+            "keypoints": Points(
+                json="keypoints",
+                needed="never",  # of some persons only the box is known
+                n=joints,
+                visible="visibility",
+                scores="keypoint_scores",
+                swap=mirrored,
+                names=self.skeleton.joints,
+                # All joints share one offset map: where two lie in one cell, a peak may be off within it.
+                tolerance=4.0,
+            )
+        }
         self.heads = {
-            "heatmap": Heatmap(len(self.categories)),
-            "offset": PersonValues(2),
-            "size": PersonValues(2, weight=self.options.size_weight, symmetric=True),
-            "joints": JointOffsets(2 * joints, mirrored=mirrored),
-            "joint_heatmap": JointHeatmap(joints, mirrored=mirrored),
-            "joint_offset": Regression(2),
+            "heatmap": Heatmap(len(self.categories), released="hm"),
+            "offset": PersonValues(2, released="reg"),
+            "size": PersonValues(2, weight=self.options.size_weight, released="wh", symmetric=True),
+            "joints": JointOffsets(2 * joints, released="hps", mirrored=mirrored),
+            "joint_heatmap": JointHeatmap(joints, released="hm_hp", mirrored=mirrored),
+            "joint_offset": Regression(2, released="hp_offset"),
         }
 
     # --- from annotations to targets
 
-    def parse(self, annotations: Annotations, image: Mapping[str, Any]) -> Instances:
-        joints = len(self.skeleton)
-        instances = super().parse(annotations, image)
-        blank = [0.0] * (3 * joints)
-        rows = [annotation.get("keypoints") or blank for annotation in annotations]
-        table = np.array(rows, np.float64).reshape(len(rows), joints, 3)
-        return instances.replace(
-            keypoints=table[..., :2].astype(np.float32), visibility=table[..., 2].astype(np.int64)
-        )
-
-    def annotate(self, instances: Instances) -> list[dict[str, Any]]:
-        return [
-            {**annotation, "keypoints": _triples(points, seen), "num_keypoints": int((seen > 0).sum())}
-            for annotation, points, seen in zip(
-                super().annotate(instances), instances.keypoints, instances.visibility, strict=True
-            )
-        ]
-
-    def faults(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        values = annotation.get("keypoints")
-        if not values:
-            return []  # a person of whom only the box is known
-        joints = self.skeleton.joints
-        if not isinstance(values, Sequence) or len(values) != 3 * len(joints):
-            count = f"{len(values)} numbers" if isinstance(values, Sequence) else repr(values)
-            return [
-                f"keypoints are {count}, not {3 * len(joints)} (x, y, visibility of {len(joints)} joints)"
-            ]
-        faults = []
-        for name, x, y, visibility in zip(joints, values[::3], values[1::3], values[2::3], strict=True):
-            if visibility not in (UNLABELLED, HIDDEN, SEEN):
-                faults.append(f"visibility of {name} is {visibility!r}, not 0, 1 or 2")
-            elif not (_is_finite(x) and _is_finite(y)):
-                faults.append(f"{name} lies at ({x!r}, {y!r}), which are no finite numbers")
-        return faults
-
-    def remarks(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        """What is worth knowing of an annotation without faults: labelled joints that its image cannot show.
+    def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+        """Warnings of labelled joints that the image cannot show.
 
         They are trained as not labelled, like joints outside a crop, and evaluated as COCO does: as they are.
         """
         values = annotation.get("keypoints") or []
         width, height = image["width"], image["height"]
         return [
-            f"{name} lies at ({x:g}, {y:g}), outside the {width}x{height} image"
+            AnnotationWarning(f"{name} lies at ({x:g}, {y:g}), outside the {width}x{height} image")
             for name, x, y, v in zip(
                 self.skeleton.joints, values[::3], values[1::3], values[2::3], strict=False
             )
             if v and not (0 <= x < width and 0 <= y < height)
         ]
-
-    def mirror_instances(self, instances: Instances, width: float) -> Instances:
-        moved = super().mirror_instances(instances, width)
-        order = self.skeleton.mirrored
-        return moved.replace(keypoints=moved.keypoints[:, order], visibility=moved.visibility[:, order])
-
-    def measures(self, instances: Instances) -> Mapping[str, np.ndarray]:
-        return {"labelled joints": (instances.visibility > UNLABELLED).sum(axis=1)}
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         chosen: Options = self.options
@@ -185,73 +146,12 @@ class Pose(Task):
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
         return decode_poses(maps, k, self.options.snap)
 
-    def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
-        from ctnet_tasks_pose.evaluation import keypoint_results
-
-        return keypoint_results(image_id, detections, self.category_ids)
-
-    def read_results(self, entries: Sequence[Mapping[str, Any]]) -> Detections:
-        found = super().read_results(entries)
-        shape = (len(entries), len(self.skeleton), 3)
-        table = np.array([entry["keypoints"] for entry in entries], np.float64).reshape(shape)
-        return found.replace(keypoints=table[..., :2], keypoint_scores=table[..., 2])
-
-    def truth(self, instances: Instances, info: ImageInfo) -> Detections:
-        found = super().truth(instances, info)
-        labelled = (found.visibility > UNLABELLED).astype(np.float32)
-        extra = {"keypoints": found.keypoints, "keypoint_scores": labelled}
-        return Detections(found.boxes, found.scores, found.labels, extra)
-
-    def differences(self, truth: Detections, found: Detections) -> Mapping[str, np.ndarray]:
-        """As ``Task.differences``, of labelled joints alone."""
-        plain = super().differences(truth, found)
-        distance = np.abs(found.keypoints - truth.keypoints) * (truth.keypoint_scores > 0)[..., None]
-        farthest = distance.reshape(len(truth), -1).max(axis=1, initial=0)
-        return {"boxes": plain["boxes"], "keypoints": farthest}
-
-    def evaluator(
-        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
-    ) -> Evaluator:
-        from ctnet_tasks_pose.evaluation import CocoKeypointEvaluator
-
-        metric = metric or self.metrics[0]
-        if metric not in self.metrics:
-            raise unknown_name(f"metric of task {self.name}", metric, self.metrics)
-        engine = engine or "faster-coco-eval"
-        if metric == "coco":
-            return CocoBoxEvaluator(truth.as_coco(), self.category_ids, self.class_names, engine)
-        return CocoKeypointEvaluator(
-            truth.as_coco(full=True), self.category_ids, self.class_names, self.skeleton, engine
-        )
-
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
-        from ctnet_tasks_pose.drawing import draw_poses
+        return draw_poses(image, detections, self.skeleton, self.categories.names)
 
-        return draw_poses(image, detections, self.skeleton, self.class_names)
-
-    # --- training and example data
+    # --- training
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
         """``paper`` (section 6.3, fine-tuned from ctdet) and ``small`` (ours)."""
         paper = _HOURGLASS if backbone.startswith("hourglass") else _PAPER
         return {"paper": paper, "small": SMALL}
-
-    def example(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-        if self.skeleton.joints != tuple(FIGURES[0]["keypoints"]):
-            raise CtnetError(
-                "task pose draws figures with the joints of its example_categories, not of other skeletons; "
-                "give a data set with --data DIR"
-            )
-        return draw_figures(rng, size)
-
-
-def _triples(points: np.ndarray, visibility: np.ndarray) -> list[float | int]:
-    """COCO's x, y, visibility of each joint; an unlabelled joint is 0, 0, 0."""
-    values: list[float | int] = []
-    for (x, y), seen in zip(points.astype(float).tolist(), visibility.tolist(), strict=True):
-        values += [round(x, 2), round(y, 2), seen] if seen else [0, 0, 0]
-    return values
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)

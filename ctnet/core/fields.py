@@ -48,12 +48,13 @@ class Field(ABC):
     unit: str = ""
 
     @abstractmethod
-    def error(self, value: Any, found: bool = False) -> str | None:
+    def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
         """What makes a JSON value unusable ("are 50 numbers, not 51"), following the key; None if nothing.
 
         Args:
             value: of the key; not None.
             found: of a result, not an annotation.
+            image: its image's entry of the COCO file, where that is known.
         """
 
     @abstractmethod
@@ -125,7 +126,7 @@ class Points(Field):
         """Of a row in the file: points, numbers of each."""
         return (self.n or 1, 3 if self.visible else 2)
 
-    def error(self, value: Any, found: bool = False) -> str | None:
+    def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
         numbers = _flat(value)
         count, width = self._shape
         if numbers is None or len(numbers) != count * width:
@@ -215,7 +216,7 @@ class Value(Field):
     under_zoom: Literal["keep", "unknown"] = "keep"
     parts: tuple[str, ...] = ()
 
-    def error(self, value: Any, found: bool = False) -> str | None:
+    def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
         numbers = _flat(value)
         count = self.width or 1
         if numbers is None or len(numbers) != count or not all(map(_is_finite, numbers)):
@@ -324,7 +325,7 @@ class Choice(Field):
     def _is_flag(self) -> bool:
         return self.choices == ("false", "true")
 
-    def error(self, value: Any, found: bool = False) -> str | None:
+    def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
         if self._number(value) is None:
             allowed = "true or false" if self._is_flag else " | ".join(self.choices)
             return f"is {value!r}, not {allowed}"
@@ -397,7 +398,11 @@ def write_fields(
 
 
 def field_errors(
-    fields: Fields, entry: Mapping[str, Any], crowd: bool = False, found: bool = False
+    fields: Fields,
+    entry: Mapping[str, Any],
+    crowd: bool = False,
+    found: bool = False,
+    image: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """What makes an entry unusable, a phrase a field.
 
@@ -406,6 +411,7 @@ def field_errors(
         entry: an annotation, or an entry of a results file.
         crowd: it is a crowd region.
         found: it is a result.
+        image: its image's entry of the COCO file, where that is known.
     """
     errors = []
     for field in fields.values():
@@ -415,7 +421,7 @@ def field_errors(
         if value is None:
             if field.needed == "always" or (field.needed == "objects" and not crowd):
                 errors.append(f"{field.json} is missing")
-        elif (error := field.error(value, found)) is not None:
+        elif (error := field.error(value, found, image)) is not None:
             errors.append(f"{field.json} {error}")
     return errors
 

@@ -225,8 +225,8 @@ def example_of(task: Task, rng: np.random.Generator, size: tuple[int, int] | Non
     scenes = scenes_of(task)
     if json.dumps([*task.categories]) != json.dumps([*Categories(scenes.categories)]):
         raise CtnetError(
-            f"task {task.name} draws {', '.join(Categories(scenes.categories).names)} as it declares them, not "
-            f"these {', '.join(task.categories.names)}; give a data set with --data DIR"
+            f"task {task.name} draws its own {', '.join(Categories(scenes.categories).names)}, not "
+            f"{', '.join(task.categories.names)} of other data; give a data set with --data DIR"
         )
     return scenes.draw(rng, size or scenes.size)
 

@@ -34,7 +34,7 @@ class Dataset:
         rows: (N,) int64, the images of ``coco`` that belong to the data set.
         task: makes instances of annotations; None: boxes and labels alone.
         split: its name, as found ("val2017").
-        unfit: (K,) int64, the annotations of ``coco`` (rows) that the task cannot use, see ``annotation_errors``.
+        unfit: (K,) int64, annotations of ``coco`` (rows) that the task cannot use (``annotation_errors``).
         unfit_problems: what is wrong with them.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,8 +47,7 @@ class CocoBoxEvaluator(Evaluator):
             engine: "faster-coco-eval", or "pycocotools", which gives the same figures more slowly.
         """
         super().__init__(ground_truth, category_ids, class_names)
-        if engine not in ENGINES:
-            raise unknown_name("evaluation engine", engine, ENGINES)
+        check_engine(engine)
         self.engine = engine
 
     def compute(self) -> dict[str, float]:
@@ -100,35 +99,72 @@ class CocoBoxEvaluator(Evaluator):
 
     def _curves(self) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Run the engine: precision, recall, and the category id of each class column."""
-        if self.engine == "pycocotools":
-            from pycocotools.coco import COCO
-            from pycocotools.cocoeval import COCOeval
-        else:
-            from faster_coco_eval import COCO
-            from faster_coco_eval import COCOeval_faster as COCOeval
-
-        images = [{"id": image_id} for image_id in self._image_names]
-        categories = [{"id": category_id} for category_id in self.category_ids]
         found = [
             entry
             for image_id in sorted(self._detections)
             for entry in self._detections[image_id].to_coco(image_id, self.category_ids)
         ]
-        for number, entry in enumerate(found, start=1):  # the engines read an id of 0 as "not matched"
-            entry.update(id=number, area=entry["bbox"][2] * entry["bbox"][3], iscrowd=0)
-        sides = []
-        with contextlib.redirect_stdout(io.StringIO()):
-            for annotations in ([dict(annotation) for annotation in self._annotations], found):
-                side = COCO()
-                side.dataset = {"images": images, "categories": categories, "annotations": annotations}
-                side.createIndex()
-                sides.append(side)
-            evaluation = COCOeval(*sides, iouType="bbox")
-            evaluation.evaluate()
-            evaluation.accumulate()
-        curves = evaluation.eval
-        ordered = [int(category_id) for category_id in evaluation.params.catIds]
-        return np.asarray(curves["precision"]), np.asarray(curves["recall"]), ordered
+        return coco_curves(self.engine, self._image_names, self.category_ids, self._annotations, found)
+
+
+def check_engine(engine: str) -> None:
+    """Refuse the name of an engine that does not exist.
+
+    Raises:
+        CtnetError: naming those that do.
+    """
+    if engine not in ENGINES:
+        raise unknown_name("evaluation engine", engine, ENGINES)
+
+
+def coco_curves(
+    engine: str,
+    image_ids: Iterable[int],
+    category_ids: Sequence[int],
+    annotations: Sequence[Mapping[str, Any]],
+    found: Sequence[dict[str, Any]],
+    sigmas: Sequence[float] | None = None,
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Match and accumulate as COCO's evaluation does.
+
+    Args:
+        engine: one of ``ENGINES``.
+        image_ids: of all images.
+        category_ids: that count.
+        annotations: of a COCO file, with ids from 1; they are not changed.
+        found: entries of a results file; they are completed in place.
+        sigmas: tolerance of each joint, to measure keypoints; None to measure boxes.
+
+    Returns:
+        Precision (IoU threshold, recall, class, size of object, limit of detections), recall (the same
+        without the second axis), and the category id of each class.
+    """
+    if engine == "pycocotools":
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    else:
+        from faster_coco_eval import COCO
+        from faster_coco_eval import COCOeval_faster as COCOeval
+
+    images = [{"id": int(image_id)} for image_id in image_ids]
+    categories = [{"id": category_id} for category_id in category_ids]
+    for number, entry in enumerate(found, start=1):  # the engines read an id of 0 as "not matched"
+        entry.update(id=number, area=entry["bbox"][2] * entry["bbox"][3], iscrowd=0)
+    sides = []
+    with contextlib.redirect_stdout(io.StringIO()):
+        for entries in ([dict(annotation) for annotation in annotations], found):
+            side = COCO()
+            side.dataset = {"images": images, "categories": categories, "annotations": entries}
+            side.createIndex()
+            sides.append(side)
+        evaluation = COCOeval(*sides, iouType="bbox" if sigmas is None else "keypoints")
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = np.array(sigmas)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    curves = evaluation.eval
+    ordered = [int(category_id) for category_id in evaluation.params.catIds]
+    return np.asarray(curves["precision"]), np.asarray(curves["recall"]), ordered
 
 
 #: COCO's figures for boxes, for any task; the reference gives the same ones more slowly.

@@ -1,79 +1,15 @@
-"""Extreme points of COCO segmentations: polygons and run-length encoded masks."""
+"""Extreme points of outlines."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 #: Points within this part of the mask's extent from its edge lie on the edge.
 _EDGE = 0.02
 #: By how much a mask may miss its box and still be its mask: a part of the box's side, or pixels.
 _SLACK, _SLACK_PIXELS = 0.05, 2.0
-
-
-def segmentation_faults(segmentation: Any, width: int, height: int) -> list[str]:
-    """What is wrong with the form of a COCO segmentation; nothing with one that is missing or empty.
-
-    Args:
-        segmentation: polygons, or a run-length encoding.
-        width, height: of the image, pixels.
-    """
-    if not segmentation:
-        return []
-    if isinstance(segmentation, Mapping):
-        return _run_length_faults(segmentation, width, height)
-    if not isinstance(segmentation, Sequence) or isinstance(segmentation, str):
-        return [f"segmentation is {type(segmentation).__name__}, neither polygons nor a run-length encoding"]
-    faults = []
-    for number, polygon in enumerate(segmentation, start=1):
-        if not isinstance(polygon, Sequence) or len(polygon) < 6 or len(polygon) % 2:
-            count = f"{len(polygon)} numbers" if isinstance(polygon, Sequence) else repr(polygon)
-            faults.append(f"polygon {number} is {count}, not x and y of three or more points")
-        elif not all(isinstance(value, (int, float)) and math.isfinite(value) for value in polygon):
-            faults.append(f"polygon {number} has values that are no finite numbers")
-    return faults
-
-
-def _run_length_faults(encoding: Mapping[str, Any], width: int, height: int) -> list[str]:
-    size, counts = encoding.get("size"), encoding.get("counts")
-    if size != [height, width]:
-        return [f"run-length mask has the size {size}, its image [{height}, {width}] (height, width)"]
-    if isinstance(counts, Sequence) and not isinstance(counts, str):
-        whole = all(isinstance(count, int) and count >= 0 for count in counts)
-        if not whole or sum(counts) != width * height:
-            return [f"run-length mask has counts that do not add up to {width * height} pixels"]
-    elif not isinstance(counts, str):
-        return [f"run-length mask has counts of type {type(counts).__name__}"]
-    try:
-        _decode(encoding)
-    except (ValueError, RuntimeError) as error:
-        return [f"run-length mask cannot be decoded: {error}"]
-    return []
-
-
-def outlines(segmentation: Any) -> list[np.ndarray]:
-    """The closed outlines (V, 2) of a sound segmentation, (x, y) in image pixels; none of an empty mask."""
-    if not segmentation:
-        return []
-    if not isinstance(segmentation, Mapping):
-        return [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
-    mask = _decode(segmentation)
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    # A mask's pixel covers a whole unit of COCO's coordinates: its middle is half a unit further.
-    return [contour.reshape(-1, 2) + 0.5 for contour in contours]
-
-
-def _decode(encoding: Mapping[str, Any]) -> np.ndarray:
-    """(H, W) uint8."""
-    from pycocotools import mask as coco_mask
-
-    if not isinstance(encoding["counts"], str):
-        encoding = coco_mask.frPyObjects(dict(encoding), *encoding["size"])
-    return np.asarray(coco_mask.decode(encoding))
 
 
 def mask_fits(contours: Sequence[np.ndarray], box: np.ndarray) -> bool:

@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
 from ctnet.plugin import (
+    BOX_METRICS,
     DEMO,
     SMALL,
     Affine,
-    Annotations,
+    AnnotationWarning,
     Augmentation,
-    CocoBoxEvaluator,
     CtnetError,
     Detections,
-    Evaluator,
+    Field,
     Grid,
-    GroundTruth,
     Heatmap,
     ImageInfo,
     Instances,
+    Mask,
+    Points,
     Recipe,
     Regression,
-    Sample,
+    Scenes,
+    Suppression,
     Target,
     Task,
+    box_cells,
     option,
-    unknown_name,
+    outline_of,
 )
 from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
+from ctnet_tasks_exdet.drawing import draw_octagons
 from ctnet_tasks_exdet.edges import EDGES, MIRRORED, side_middles
 from ctnet_tasks_exdet.encode import encode_edges
 from ctnet_tasks_exdet.ghosts import suppress_ghosts
 from ctnet_tasks_exdet.grouping import Grouping, group_points
-from ctnet_tasks_exdet.masks import extreme_points, mask_fits, outlines, segmentation_faults
+from ctnet_tasks_exdet.masks import extreme_points, mask_fits
 from ctnet_tasks_exdet.scenes import SHAPES, draw_shapes
 
 _RELEASE = Recipe(epochs=140, batch_size=64, learning_rate=2.5e-4, drops=(90, 120))
@@ -89,20 +92,16 @@ class ExtremeDetection(Task):
     """
 
     name = "exdet"
-    contract = 1
-    point_fields = ("boxes", "extreme_points")
-    release_names: ClassVar[Mapping[str, str]] = {
-        "centre": "hm_c",
-        **{edge: f"hm_{edge[0]}" for edge in EDGES},
-        **{f"{edge}_offset": f"reg_{edge[0]}" for edge in EDGES},
-    }
-    # As in the release: points that fit several objects make many groups, of which suppression leaves some.
-    nms = "soft"
-    candidates = 1000
+    contract = 2
     Options = Options
-    example_categories = SHAPES
-    demo_recipe = _DEMO
-    demo_scenes: ClassVar[Mapping[str, int]] = {"train": 400, "val": 60}
+    metrics = BOX_METRICS
+    scenes = Scenes(SHAPES, draw_shapes, counts={"train": 400, "val": 60}, recipe=_DEMO)
+    # As in the release: points that fit several objects make many groups, of which suppression leaves some.
+    suppression = Suppression("soft", candidates=1000)
+    fields: Mapping[str, Field] = {
+        "extreme_points": Points(json="extreme_points", needed="never", n=4, swap=MIRRORED, names=EDGES),
+        "outline": Mask(),
+    }
 
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)
@@ -116,68 +115,55 @@ class ExtremeDetection(Task):
                 f"option aggregation of task exdet is {chosen.aggregation}; it must be 0 or more"
             )
         classes = len(self.categories)
+        agnostic = 1 if chosen.agnostic else classes
+        twins = {edge: EDGES[other] for edge, other in zip(EDGES, MIRRORED, strict=True)}
         self.heads = {
-            "centre": Heatmap(classes),
-            **{edge: Heatmap(1 if chosen.agnostic else classes) for edge in EDGES},
-            **{f"{edge}_offset": Regression(2, weight=chosen.offset_weight) for edge in EDGES},
+            "centre": Heatmap(classes, released="hm_c"),
+            **{edge: Heatmap(agnostic, twin=twins[edge], released=f"hm_{edge[0]}") for edge in EDGES},
+            **{
+                f"{edge}_offset": Regression(2, weight=chosen.offset_weight, released=f"reg_{edge[0]}")
+                for edge in EDGES
+            },
         }
 
     # --- from annotations to targets
 
-    def parse(self, annotations: Annotations, image: Mapping[str, Any]) -> Instances:
-        instances = super().parse(annotations, image)
-        points = side_middles(instances.boxes)
-        for row, (annotation, box) in enumerate(zip(annotations, annotations.boxes, strict=True)):
-            if annotation.get("extreme_points") is not None:
-                points[row] = np.reshape(annotation["extreme_points"], (4, 2))
-            elif (contours := outlines(annotation.get("segmentation"))) and mask_fits(contours, box):
-                points[row] = extreme_points(contours, box)
-        return instances.replace(extreme_points=points)
+    def complete(self, instances: Instances, image: Mapping[str, Any]) -> Instances:
+        """Extreme points that no annotation states are those of its mask, or the middles of its box's sides."""
+        points, middles = instances.extreme_points.copy(), side_middles(instances.boxes)
+        for row in np.flatnonzero(np.isnan(points).any(axis=(1, 2))):
+            outline, box = instances.outline[row], instances.boxes[row]
+            fits = outline is not None and mask_fits(outline.polygons, box)
+            points[row] = extreme_points(outline.polygons, box) if fits else middles[row]
+        kept = {name: column for name, column in instances.extra.items() if name != "outline"}
+        return replace(instances, extra={**kept, "extreme_points": points})
 
-    def faults(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        """Extreme points or masks of a wrong form."""
-        points = annotation.get("extreme_points")
-        if points is not None:
-            return (
-                [] if _are_points(points) else [f"extreme_points are {points!r}, not x and y of four points"]
-            )
-        return segmentation_faults(annotation.get("segmentation"), image["width"], image["height"])
-
-    def remarks(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        """A mask that is not that of its box: the middles of the box's sides are taken instead."""
+    def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+        """A warning of a mask that is not that of its box: the middles of its sides are taken instead."""
         if annotation.get("extreme_points") is not None or not annotation.get("segmentation"):
             return []
-        contours = outlines(annotation["segmentation"])
-        if not contours:
-            return ["its mask is empty; the middles of its box's sides are its extreme points"]
+        outline = outline_of(annotation["segmentation"])
+        if outline is None:
+            return [
+                AnnotationWarning("its mask is empty; the middles of its box's sides are its extreme points")
+            ]
         x, y, width, height = annotation["bbox"]
-        if mask_fits(contours, np.array([x, y, x + width, y + height])):
+        if mask_fits(outline.polygons, np.array([x, y, x + width, y + height])):
             return []
-        joined = np.concatenate(contours)
+        joined = np.concatenate(outline.polygons)
         (x1, y1), (x2, y2) = joined.min(axis=0), joined.max(axis=0)
         return [
-            f"its mask reaches from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}), its box from ({x:g}, {y:g}) to "
-            f"({x + width:g}, {y + height:g}); the middles of the box's sides are its extreme points"
+            AnnotationWarning(
+                f"its mask reaches from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}), its box from ({x:g}, {y:g}) to "
+                f"({x + width:g}, {y + height:g}); the middles of the box's sides are its extreme points"
+            )
         ]
 
-    def annotate(self, instances: Instances) -> list[dict[str, Any]]:
-        rows = instances.extreme_points.astype(float).round(2).tolist()
-        return [
-            {**entry, "extreme_points": points}
-            for entry, points in zip(super().annotate(instances), rows, strict=True)
-        ]
+    def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
+        last = np.array([grid.width - 1, grid.height - 1], np.float32)
+        return box_cells(box_of(np.clip(instances.extreme_points, 0, last)), grid.width, grid.height)
 
-    def mirror_instances(self, instances: Instances, width: float) -> Instances:
-        moved = super().mirror_instances(instances, width)
-        return moved.replace(extreme_points=moved.extreme_points[:, MIRRORED])
-
-    def mirror_maps(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
-        """Left and right points change places; offsets are not averaged."""
-        mirrored = super().mirror_maps(maps)
-        swapped = {edge: mirrored[EDGES[other]] for edge, other in zip(EDGES, MIRRORED, strict=True)}
-        return {**mirrored, **swapped}
-
-    def reframe_instances(self, instances: Instances, change: Affine) -> Instances:
+    def reframe(self, instances: Instances, change: Affine) -> Instances:
         if len(instances) and abs(change.matrix[0, 1]) > 1e-6:
             raise CtnetError(
                 "task exdet cannot learn from turned images, since a turned object has its extreme points "
@@ -204,39 +190,8 @@ class ExtremeDetection(Task):
         found = group_points(maps, k, how)
         return suppress_ghosts(found) if chosen.ghosts == "suppress" else found
 
-    def lift(self, detections: Detections, info: ImageInfo) -> Detections:
-        """Without the rows of score 0, which are no groups."""
-        return detections[detections.scores > 0]
-
-    def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
-        rows = detections.extreme_points.tolist()
-        return [
-            {**entry, "extreme_points": points}
-            for entry, points in zip(super().results(image_id, detections), rows, strict=True)
-        ]
-
-    def read_results(self, entries: Sequence[Mapping[str, Any]]) -> Detections:
-        """As ``Task.read_results``; a box without extreme points, anybody's, has the middles of its sides."""
-        found = super().read_results(entries)
-        points = side_middles(found.boxes)
-        for row, entry in enumerate(entries):
-            if "extreme_points" in entry:
-                points[row] = np.reshape(np.asarray(entry["extreme_points"], np.float64), (4, 2))
-        return found.replace(extreme_points=points)
-
-    def evaluator(
-        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
-    ) -> Evaluator:
-
-        if metric not in (None, *self.metrics):
-            raise unknown_name(f"metric of task {self.name}", str(metric), self.metrics)
-        engine = engine or "faster-coco-eval"
-        return CocoBoxEvaluator(truth.as_coco(), self.category_ids, self.class_names, engine)
-
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
-        from ctnet_tasks_exdet.drawing import draw_octagons
-
-        return draw_octagons(image, detections, self.class_names)
+        return draw_octagons(image, detections, self.categories.names)
 
     # --- training and example data
 
@@ -244,9 +199,6 @@ class ExtremeDetection(Task):
         """``paper`` (the release's scripts exdet_coco_hg and exdet_coco_dla) and ``small`` (ctnet's)."""
         paper = _HOURGLASS if backbone.startswith("hourglass") else _RELEASE
         return {"paper": paper, "small": SMALL}
-
-    def example(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-        return draw_shapes(rng, size)
 
     # --- what the law leaves open
 
@@ -258,12 +210,3 @@ class ExtremeDetection(Task):
         grouped = share_a_point(points) | make_ghosts(points, classes, chosen.middle == "cells")
         collides: np.ndarray = super().collides(instances, grid) | grouped
         return collides
-
-
-def _are_points(value: Any) -> bool:
-    """Whether a value is x and y of four points, nested or in a row."""
-    try:
-        table = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        return False
-    return table.size == 8 and all(math.isfinite(number) for number in table.flat)

@@ -1,0 +1,147 @@
+"""Outlines of regions, from COCO's polygons and run-length encodings; the field that holds them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctnet.core.fields import Columns, Field
+from ctnet.core.geometry import Affine
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A region of the plane: what lies in one of the polygons and in no hole.
+
+    Attributes:
+        polygons, holes: closed, (V, 2) float32, (x, y).
+    """
+
+    polygons: tuple[np.ndarray, ...]
+    holes: tuple[np.ndarray, ...] = ()
+
+    def moved(self, affine: Affine) -> Outline:
+        """In the frame that ``affine`` maps to."""
+        return Outline(tuple(map(affine.points, self.polygons)), tuple(map(affine.points, self.holes)))
+
+    def rasterise(self, width: int, height: int) -> np.ndarray:
+        """(height, width) bool: the pixels whose centre (a whole number) lies in the region or on its edge."""
+        import cv2
+
+        canvas = np.zeros((height, width), np.uint8)
+        shift = 8  # fractional bits of a coordinate
+        for rings, value in ((self.polygons, 1), (self.holes, 0)):
+            for ring in rings:
+                cv2.fillPoly(canvas, [np.round(ring * 2**shift).astype(np.int32)], value, shift=shift)
+        return canvas.astype(bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask(Field):
+    """A region: a column (N,) of ``Outline`` objects, None where missing; polygons or RLE in files."""
+
+    json: str = "segmentation"
+    needed: Any = "never"
+
+    def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
+        if isinstance(value, Mapping):
+            return _run_length_error(value, image)
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return f"is {type(value).__name__}, neither polygons nor a run-length encoding"
+        errors = []
+        for number, polygon in enumerate(value, start=1):
+            if not isinstance(polygon, Sequence) or len(polygon) < 6 or len(polygon) % 2:
+                count = f"{len(polygon)} numbers" if isinstance(polygon, Sequence) else repr(polygon)
+                errors.append(f"has as polygon {number} {count}, not x and y of three or more points")
+            elif not all(isinstance(number, (int, float)) and math.isfinite(number) for number in polygon):
+                errors.append(f"has a polygon {number} with values that are not finite numbers")
+        return "; ".join(errors) or None
+
+    def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
+        column = np.empty(len(values), object)
+        column[:] = [outline_of(value) for value in values]
+        return {name: column}
+
+    def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
+        return [None if outline is None else self._polygons(outline) for outline in columns[name]]
+
+    def _polygons(self, outline: Outline) -> list[list[float]]:
+        rings = [ring.astype(np.float64).round(self.digits) for ring in outline.polygons]
+        return [ring.ravel().tolist() for ring in rings]
+
+    def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
+        column = np.empty(len(columns[name]), object)
+        column[:] = [None if outline is None else outline.moved(affine) for outline in columns[name]]
+        return {name: column}
+
+    def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
+        """(N,): 1 - IoU of two outlines, rasterised in a frame that holds both."""
+        pairs = zip(truth[name], found[name], strict=True)
+        return np.array([0.0 if one is None else _one_minus_iou(one, other) for one, other in pairs])
+
+
+def outline_of(segmentation: Any) -> Outline | None:
+    """The outline of a sound COCO segmentation; None of one that is missing or empty.
+
+    Args:
+        segmentation: polygons, or a run-length encoding, image pixels.
+    """
+    if not segmentation:
+        return None
+    if not isinstance(segmentation, Mapping):
+        return Outline(tuple(np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in segmentation))
+    import cv2
+
+    contours, levels = cv2.findContours(_decode(segmentation), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return None
+    # A mask's pixel covers a whole unit of COCO's coordinates: its middle is half a unit further.
+    rings = [contour.reshape(-1, 2).astype(np.float32) + 0.5 for contour in contours]
+    is_hole = [parent >= 0 for parent in levels[0][:, 3]]
+    return Outline(
+        tuple(ring for ring, hole in zip(rings, is_hole, strict=True) if not hole),
+        tuple(ring for ring, hole in zip(rings, is_hole, strict=True) if hole),
+    )
+
+
+def _run_length_error(encoding: Mapping[str, Any], image: Mapping[str, Any] | None) -> str | None:
+    size, counts = encoding.get("size"), encoding.get("counts")
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+        return f"is a run-length mask of size {size!r}, not [height, width]"
+    if image is not None and list(size) != [image["height"], image["width"]]:
+        return f"is a run-length mask of size {size}, its image [{image['height']}, {image['width']}]"
+    if isinstance(counts, Sequence) and not isinstance(counts, str):
+        if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != math.prod(
+            size
+        ):
+            return f"is a run-length mask whose counts do not add up to {math.prod(size)} pixels"
+    elif not isinstance(counts, str):
+        return f"is a run-length mask with counts of type {type(counts).__name__}"
+    try:
+        _decode(encoding)
+    except (ValueError, RuntimeError) as error:
+        return f"is a run-length mask that cannot be decoded: {error}"
+    return None
+
+
+def _decode(encoding: Mapping[str, Any]) -> np.ndarray:
+    """(H, W) uint8."""
+    from pycocotools import mask as coco_mask
+
+    if not isinstance(encoding["counts"], str):
+        encoding = coco_mask.frPyObjects(dict(encoding), *encoding["size"])
+    return np.asarray(coco_mask.decode(encoding))
+
+
+def _one_minus_iou(one: Outline, other: Outline | None) -> float:
+    if other is None:
+        return 1.0
+    points = np.concatenate([*one.polygons, *other.polygons])
+    shift = Affine(np.array([[1, 0, -points[:, 0].min()], [0, 1, -points[:, 1].min()]], np.float64))
+    width, height = np.ceil(np.ptp(points, axis=0)).astype(int).tolist()
+    first, second = (outline.moved(shift).rasterise(width + 2, height + 2) for outline in (one, other))
+    return 1 - float((first & second).sum() / max((first | second).sum(), 1))
