@@ -30,14 +30,16 @@ def encode_objects(instances: Instances, grid: Grid, projected: bool, rectangles
     size = boxes[:, 2:] - boxes[:, :2]
     if projected:
         size = np.concatenate([centre - boxes[:, :2], boxes[:, 2:] - centre], axis=1)
-    known = instances.measured[:, None]
+    known = np.isfinite(instances.dimensions).all(axis=1, keepdims=True)
+    angle_known = np.isfinite(instances.alpha)[:, None]
+    rotation, counts = rotation_values(np.nan_to_num(instances.alpha))
     return {
         "heatmap": heatmap,
         "offset": CellTargets.of(cell, centre - cell),
         "size": CellTargets.of(cell, size),
-        "depth": CellTargets.of(cell, instances.depth[:, None], known),
-        "dimensions": CellTargets.of(cell, instances.dimensions, known.repeat(3, axis=1)),
-        "rotation": CellTargets.of(cell, *rotation_values(instances.alpha)),
+        "depth": CellTargets.of(cell, np.nan_to_num(instances.depth_target)[:, None], known),
+        "dimensions": CellTargets.of(cell, np.nan_to_num(instances.dimensions), known.repeat(3, axis=1)),
+        "rotation": CellTargets.of(cell, rotation, counts * angle_known),
     }
 
 

@@ -21,16 +21,6 @@ _MIN_HEIGHT, _MAX_OCCLUSION, _MAX_TRUNCATION = 25, 1, 0.30
 
 _POINTS = 40
 
-#: Entries of a results file -> columns of detections.
-_FIELDS = {
-    "alpha": "alpha",
-    "dim": "dimensions",
-    "location": "location",
-    "depth": "depth",
-    "rotation_y": "rotation_y",
-    "corners": "corners",
-}
-
 
 class KittiEvaluator(Evaluator):
     """Figures of the KITTI benchmark, in [0, 1], for Car, Pedestrian and Cyclist, and mean errors.
@@ -139,16 +129,21 @@ def _table(found: Detections | None) -> np.ndarray:
     if found is None or not len(found):
         return np.zeros((0, 15))
     count, fields = len(found), found.fields()
+
+    def known(name: str, width: int, otherwise: float) -> np.ndarray:
+        column = np.asarray(fields.get(name, np.full((count, width), np.nan)), np.float64)
+        return np.where(np.isnan(column), otherwise, column).reshape(count, width)
+
     columns = [
         np.full((count, 2), -1.0),
-        fields.get("alpha", np.full(count, NO_ALPHA)),
+        known("alpha", 1, NO_ALPHA),
         found.boxes,
-        fields.get("dimensions", np.full((count, 3), -1.0)),
-        fields.get("location", np.full((count, 3), NO_LOCATION)),
-        fields.get("rotation_y", np.full(count, NO_ALPHA)),
-        found.scores,
+        known("dimensions", 3, -1.0),
+        known("location", 3, NO_LOCATION),
+        known("rotation_y", 1, NO_ALPHA),
+        np.asarray(found.scores)[:, None],
     ]
-    return np.concatenate([np.asarray(c, np.float64).reshape(count, -1) for c in columns], axis=1)
+    return np.concatenate([np.asarray(column, np.float64) for column in columns], axis=1)
 
 
 def _average(figure: Figure) -> float:
@@ -159,29 +154,3 @@ def _average(figure: Figure) -> float:
     wanted = np.arange(1, _POINTS + 1) / _POINTS
     curve = np.append(figure.curve[: len(point)], 0.0)
     return float(curve[np.searchsorted(recall, wanted - 1e-9)].mean())
-
-
-def result_entries(entries: list[dict[str, Any]], detections: Detections) -> list[dict[str, Any]]:
-    """Entries of a COCO results file with what is known of the objects in space.
-
-    Args:
-        entries: those of the boxes.
-        detections: of the same image, in its pixels.
-    """
-    columns = detections.fields()
-    for field, name in _FIELDS.items():
-        if name in columns:
-            for entry, value in zip(entries, np.asarray(columns[name], np.float64).tolist(), strict=True):
-                entry[field] = value
-    return entries
-
-
-def read_entries(found: Detections, entries: Sequence[Mapping[str, Any]]) -> Detections:
-    """Detections with the columns that all entries have: the inverse of ``result_entries``."""
-    shapes = {"dim": (3,), "location": (3,), "corners": (8, 2)}
-    columns = {}
-    for field, name in _FIELDS.items():
-        if any(field in entry for entry in entries):
-            rows = [entry[field] for entry in entries]
-            columns[name] = np.array(rows, np.float64).reshape(len(rows), *shapes.get(field, ()))
-    return found.replace(**columns)

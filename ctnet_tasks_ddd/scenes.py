@@ -8,6 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ctnet.plugin import ImageInfo, Instances, Sample
 from ctnet_tasks_ddd.camera import box_corners, project, wrap
 from ctnet_tasks_ddd.fields import CATEGORIES
 
@@ -33,16 +34,6 @@ _FACES = ((0, 1, 5, 4), (2, 3, 7, 6), (3, 0, 4, 7), (1, 2, 6, 5), (4, 5, 6, 7))
 _NORMALS = ((1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1), (0, -1, 0))
 
 
-class Street(NamedTuple):
-    """A scene and what is to be known of it."""
-
-    image: np.ndarray  #: (H, W, 3) uint8, RGB
-    boxes: np.ndarray  #: (N, 4) float32 xyxy, image pixels
-    labels: np.ndarray  #: (N,) int64, index into CATEGORIES
-    table: np.ndarray  #: (N, 8) float64: dimensions, location, rotation_y, alpha
-    camera: np.ndarray  #: (3, 4) float64
-
-
 class _Block(NamedTuple):
     """A cuboid in parts of its object: along its length (front 0.5), up from the floor, across (left 0.5)."""
 
@@ -66,7 +57,7 @@ class _Object:
         return _corners(self.dimensions, self.location, self.rotation_y)
 
 
-def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
+def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     """Draw one to six objects on a plane; lamps and faces tell where they look.
 
     All lie wholly in the picture and are seen at least by half.
@@ -94,13 +85,17 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
     image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA).astype(np.float64)
     image += rng.normal(0, rng.uniform(1, 4), image.shape)
     corners = project(np.stack([thing.corners for thing in objects]), camera)
-    return Street(
-        image=np.clip(image, 0, 255).astype(np.uint8),
-        boxes=np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32),
-        labels=np.array([thing.label for thing in objects], np.int64),
-        table=np.array([_row(thing) for thing in objects]),
-        camera=camera,
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    instances = Instances.of(
+        boxes,
+        [thing.label for thing in objects],
+        dimensions=np.array([thing.dimensions for thing in objects], np.float32),
+        location=np.array([thing.location for thing in objects], np.float32),
+        rotation_y=np.array([thing.rotation_y for thing in objects], np.float32),
+        alpha=np.array([_alpha(thing) for thing in objects], np.float32),
     )
+    info = ImageInfo(0, "street", *size, {"calib": camera.tolist()})
+    return Sample(np.clip(image, 0, 255).astype(np.uint8), instances, info)
 
 
 def camera_for(size: tuple[int, int]) -> np.ndarray:
@@ -111,10 +106,9 @@ def camera_for(size: tuple[int, int]) -> np.ndarray:
     return np.concatenate([intrinsic, intrinsic @ np.array(_BESIDE)[:, None]], axis=1)
 
 
-def _row(thing: _Object) -> list[float]:
+def _alpha(thing: _Object) -> float:
     x, _, z = thing.location
-    alpha = float(wrap(thing.rotation_y - np.arctan2(x, z)))
-    return [*thing.dimensions, *thing.location, thing.rotation_y, alpha]
+    return float(wrap(thing.rotation_y - np.arctan2(x, z)))
 
 
 def _place(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int]) -> _Object:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
@@ -13,27 +14,30 @@ import numpy as np
 from torch import Tensor
 
 from ctnet.plugin import (
+    BOX_METRICS,
     DEMO,
     SMALL,
-    Affine,
-    Annotations,
+    Angle,
     Augmentation,
-    CocoBoxEvaluator,
     CtnetError,
     Detections,
-    Evaluator,
+    Field,
     Grid,
-    GroundTruth,
     Heatmap,
     ImageInfo,
     Instances,
+    Layout,
+    MetricFactory,
+    Points,
     Recipe,
-    Sample,
+    Scenes,
     Target,
     Task,
+    Value,
+    box_centres,
     clip_boxes,
+    metric,
     option,
-    unknown_name,
 )
 from ctnet_tasks_ddd.camera import (
     MIRRORED_CORNERS,
@@ -42,13 +46,15 @@ from ctnet_tasks_ddd.camera import (
     known_camera,
     middle,
     project,
-    wrap,
 )
+from ctnet_tasks_ddd.contradictions import contradictions
 from ctnet_tasks_ddd.decode import decode_objects, lift_detections
+from ctnet_tasks_ddd.drawing import draw_objects
 from ctnet_tasks_ddd.encode import encode_objects, peaks_of
-from ctnet_tasks_ddd.faults import faults_of
+from ctnet_tasks_ddd.evaluation import KittiEvaluator
 from ctnet_tasks_ddd.fields import CATEGORIES
 from ctnet_tasks_ddd.heads import Depth, Distances, Rotation, Values
+from ctnet_tasks_ddd.scenes import draw_street
 
 _log = logging.getLogger("ctnet")
 
@@ -101,10 +107,10 @@ class Boxes3d(Task):
     ``dimensions`` [3: height, width, length], ``rotation`` [8: two bins].
 
     Instances carry ``dimensions`` (N, 3) m, ``location`` (N, 3) m, of the floor's centre in the camera's
-    frame, ``rotation_y`` and ``alpha`` (N,) rad, ``depth`` (N,) m, which is what the depth head should say,
-    ``measured`` (N,) bool, whether depth and dimensions are known and true of this view, and the points
-    ``centre`` (N, 2), the projected middle of the body, and ``corners`` (N, 8, 2), the projected corners.
-    What is not known (of crowds) is 0, and its points are the box's centre.
+    frame, ``depth`` (N,) m, its z, ``rotation_y`` and ``alpha`` (N,) rad, ``depth_target`` (N,) m, which is
+    what the depth head should say, and the points ``centre`` (N, 2), the projected middle of the body, and
+    ``corners`` (N, 8, 2), the projected corners. What is not known (of crowds), or not true of this view, is
+    NaN; the points of what is not known are the box's centre.
 
     Detections of ``decode`` carry ``centre`` (through which the ray to the object goes), ``alpha``, ``depth``
     and ``dimensions``; ``lift`` makes ``location``, ``rotation_y`` and ``corners`` of them and of the camera.
@@ -112,36 +118,47 @@ class Boxes3d(Task):
     """
 
     name = "ddd"
-    point_fields = ("boxes", "centre", "corners")
-    release_names: ClassVar[Mapping[str, str]] = {
-        "heatmap": "hm",
-        "depth": "dep",
-        "rotation": "rot",
-        "dimensions": "dim",
-        "size": "wh",
-        "offset": "reg",
-    }
-    metrics = ("kitti", "kitti-shipped", "kitti-half", "coco")
-    fit = "width"
     Options = Options
-    example_categories = tuple(
-        {"id": number, "name": name} for number, name in enumerate(CATEGORIES, start=1)
-    )
-    example_size = (384, 128)
+    metrics: ClassVar[Mapping[str, MetricFactory]] = {
+        "kitti": metric(KittiEvaluator),
+        "kitti-shipped": metric(KittiEvaluator, iou="shipped"),
+        "kitti-half": metric(KittiEvaluator, iou="half"),
+        **BOX_METRICS,
+    }
     # Measured: two idle cores see two thousand of these scenes in five minutes. In scenes so near the ray to
     # the box's centre misses the body's middle by much.
-    demo_recipe = dataclasses.replace(
-        DEMO,
-        epochs=10,
-        batch_size=8,
-        learning_rate=1e-3,
+    scenes = Scenes(
+        tuple({"id": number, "name": name} for number, name in enumerate(CATEGORIES, start=1)),
+        draw_street,
         size=(384, 128),
-        augmentation=_JITTER,
-        options={"center": "projected", "depth_weight": 0.1},
+        counts={"train": 200, "val": 50},
+        recipe=dataclasses.replace(
+            DEMO,
+            epochs=10,
+            batch_size=8,
+            learning_rate=1e-3,
+            size=(384, 128),
+            augmentation=_JITTER,
+            options={"center": "projected", "depth_weight": 0.1},
+        ),
     )
-    demo_scenes: ClassVar[Mapping[str, int]] = {"train": 200, "val": 50}
+    layout = Layout(fit="width")
     # The box's centre is not the body's, projected: what is lifted from it lies beside the truth.
-    tolerances: ClassVar[Mapping[str, float]] = {"location": 1.0, "rotation_y": 0.1, "corners": 60.0}
+    fields: Mapping[str, Field] = {
+        "dimensions": Value(
+            json="dim", needed="objects", width=3, limits=(1e-6, math.inf), digits=4, unit="m",
+            parts=("height", "width", "length"), under_zoom="unknown",
+        ),
+        "location": Value(
+            json="location", needed="objects", width=3, digits=4, unit="m", parts=("x", "y", "z"),
+            mirror_sign=(-1, 1, 1), tolerance=1.0,
+        ),
+        "depth": Value(json="depth", needed="never", digits=4, unit="m", under_zoom="unknown"),
+        "alpha": Angle(json="alpha", needed="objects"),
+        "rotation_y": Angle(json="rotation_y", needed="objects", tolerance=0.1),
+        "centre": Points(json=""),
+        "corners": Points(json="corners", needed="never", annotated=False, n=8, swap=MIRRORED_CORNERS, tolerance=60.0),
+    }  # fmt: skip
 
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)
@@ -151,106 +168,44 @@ class Boxes3d(Task):
         slots = _RELEASED_SLOTS if chosen.loss == "released" else 0
         projected = chosen.center == "projected"
         self.heads = {
-            "heatmap": Heatmap(len(self.categories)),
-            "offset": Values(2, slots=slots),
-            "size": Distances(4, weight=chosen.size_weight, slots=slots)
+            "heatmap": Heatmap(len(self.categories), released="hm"),
+            "offset": Values(2, released="reg", slots=slots),
+            "size": Distances(4, weight=chosen.size_weight, released="wh", slots=slots)
             if projected
-            else Values(2, weight=chosen.size_weight, symmetric=True, slots=slots),
-            "depth": Depth(1, weight=chosen.depth_weight, symmetric=True, slots=slots),
-            "dimensions": Values(3, symmetric=True, slots=slots),
-            "rotation": Rotation(8, slots=slots),
+            else Values(2, weight=chosen.size_weight, released="wh", symmetric=True, slots=slots),
+            "depth": Depth(1, weight=chosen.depth_weight, released="dep", symmetric=True, slots=slots),
+            "dimensions": Values(3, released="dim", symmetric=True, slots=slots),
+            "rotation": Rotation(8, released="rot", slots=slots),
         }
 
     # --- from annotations to targets
 
-    def parse(self, annotations: Annotations, image: Mapping[str, Any]) -> Instances:
-        instances = super().parse(annotations, image)
+    def complete(self, instances: Instances, image: Mapping[str, Any]) -> Instances:
+        """What follows from a body and the camera; of objects of which nothing else is known, their boxes."""
         camera = known_camera(image)
-        measured = ~instances.crowd if camera is not None else np.zeros(len(instances), bool)
-        table = np.zeros((len(instances), 8))
-        for row in np.flatnonzero(measured).tolist():
-            entry = annotations[row]
-            table[row] = [*entry["dim"], *entry["location"], entry["rotation_y"], entry["alpha"]]
-        return self._with_bodies(instances, table, measured, camera, image["width"])
-
-    def _with_bodies(
-        self,
-        instances: Instances,
-        table: np.ndarray,
-        measured: np.ndarray,
-        camera: np.ndarray | None,
-        width: float,
-    ) -> Instances:
-        """Instances in image pixels with the columns that the class names.
-
-        Args:
-            instances: without them.
-            table: (N, 8) float64: dimensions, location, rotation_y, alpha.
-            measured: (N,) bool; all others have zeros in the table.
-            camera: (3, 4); None only if nothing is measured.
-            width: of the image, pixels.
-        """
-        middle_of_box = (instances.boxes[:, :2] + instances.boxes[:, 2:]) / 2
+        measured = ~np.isnan(instances.dimensions).any(axis=1)
+        middle_of_box = box_centres(instances.boxes)
         corners = np.repeat(middle_of_box[:, None], len(MIRRORED_CORNERS), axis=1)
-        centre, depth = middle_of_box.copy(), np.zeros(len(instances))
-        dimensions, location, rotation_y = table[:, :3], table[:, 3:6], table[:, 6]
+        centre, target = middle_of_box.copy(), np.full(len(instances), np.nan)
         if camera is not None:
-            body = dimensions[measured], location[measured]
+            known = instances[measured]
+            body = known.dimensions.astype(np.float64), known.location.astype(np.float64)
             centre[measured] = project(middle(*body), camera)
-            corners[measured] = project(box_corners(*body, rotation_y[measured]), camera)
-            depth[measured] = (body[1][:, 2] + camera[2, 3]) / self._stretch(camera, width)
+            corners[measured] = project(box_corners(*body, known.rotation_y.astype(np.float64)), camera)
+            target[measured] = (body[1][:, 2] + camera[2, 3]) / self._stretch(camera, image["width"])
         return instances.replace(
-            dimensions=dimensions,
-            location=location,
-            rotation_y=rotation_y,
-            alpha=table[:, 7],
-            depth=depth,
-            measured=measured,
-            centre=centre,
-            corners=corners,
+            depth=instances.location[:, 2], depth_target=target, centre=centre, corners=corners
         )
 
-    def annotate(self, instances: Instances) -> list[dict[str, Any]]:
-        annotations = super().annotate(instances)
-        for row in np.flatnonzero(instances.measured):
-            location = instances.location[row].astype(float).round(4).tolist()
-            annotations[row] |= {
-                "dim": instances.dimensions[row].astype(float).round(4).tolist(),
-                "location": location,
-                "depth": location[2],
-                "alpha": round(float(instances.alpha[row]), 4),
-                "rotation_y": round(float(instances.rotation_y[row]), 4),
-            }
-        return annotations
+    def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+        return contradictions(annotation, image)
 
-    def faults(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        return faults_of(annotation, image)
-
-    def mirror_instances(self, instances: Instances, width: float) -> Instances:
-        """As ``Task.mirror_instances``; places are those before the mirrored camera."""
-        moved = super().mirror_instances(instances, width)
-        return moved.replace(
-            corners=moved.corners[:, list(MIRRORED_CORNERS)],
-            location=moved.location * np.array([-1.0, 1.0, 1.0]),
-            alpha=np.where(moved.measured, wrap(np.pi - moved.alpha), moved.alpha),
-            rotation_y=np.where(moved.measured, wrap(np.pi - moved.rotation_y), moved.rotation_y),
-        )
-
-    def reframe_instances(self, instances: Instances, change: Affine) -> Instances:
-        """Shifted and scaled objects do not train depth and dimensions, as in the released code."""
-        return instances.replace(measured=np.zeros(len(instances), bool))
-
-    def measures(self, instances: Instances) -> Mapping[str, np.ndarray]:
-        known = instances[instances.measured]
-        height, width, length = known.dimensions.T
-        return {
-            "depth (m)": known.location[:, 2],
-            "height (m)": height,
-            "width (m)": width,
-            "length (m)": length,
-            "alpha (degrees)": np.degrees(known.alpha),
-            "rotation_y (degrees)": np.degrees(known.rotation_y),
-        }
+    def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
+        boxes = clip_boxes(instances.boxes, grid.width, grid.height)
+        peaks = np.floor(peaks_of(instances, boxes, self.options.center == "projected"))
+        visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        cells: np.ndarray = np.where(visible[:, None], peaks, -1).astype(np.int64)
+        return cells
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         chosen: Options = self.options
@@ -275,77 +230,15 @@ class Boxes3d(Task):
         """How many times as far away as the depth head says an object is that this camera sees."""
         return float(camera[0, 0] / width / self.options.focal)
 
-    def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
-        from ctnet_tasks_ddd.evaluation import result_entries
-
-        return result_entries(super().results(image_id, detections), detections)
-
-    def read_results(self, entries: Sequence[Mapping[str, Any]]) -> Detections:
-        from ctnet_tasks_ddd.evaluation import read_entries
-
-        return read_entries(super().read_results(entries), entries)
-
-    def truth(self, instances: Instances, info: ImageInfo) -> Detections:
-        found = super().truth(instances, info)
-        names = ("alpha", "depth", "dimensions", "location", "rotation_y", "corners")
-        columns = {name: found.extra[name] for name in names}
-        return Detections(found.boxes, found.scores, found.labels, {**columns, "depth": found.location[:, 2]})
-
-    def differences(self, truth: Detections, found: Detections) -> Mapping[str, np.ndarray]:
-        """As ``Task.differences``, of angles the shorter way round."""
-        plain = dict(super().differences(truth, found))
-        for name in {"alpha", "rotation_y"} & set(plain):
-            plain[name] = np.abs(wrap(found.fields()[name] - truth.fields()[name]))
-        return plain
-
-    def collides(self, instances: Instances, grid: Grid) -> np.ndarray:
-        boxes = clip_boxes(instances.boxes, grid.width, grid.height)
-        peaks = peaks_of(instances, boxes, self.options.center == "projected")
-        cells = np.floor(peaks)
-        shared: np.ndarray = np.tril((cells[:, None] == cells[None]).all(axis=2), -1).any(axis=1)
-        return shared
-
-    def evaluator(
-        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
-    ) -> Evaluator:
-        from ctnet_tasks_ddd.evaluation import KittiEvaluator
-
-        metric = metric or self.metrics[0]
-        if metric not in self.metrics:
-            raise unknown_name(f"metric of task {self.name}", metric, self.metrics)
-        if metric == "coco":
-            engine = engine or "faster-coco-eval"
-            return CocoBoxEvaluator(truth.as_coco(), self.category_ids, self.class_names, engine)
-        if engine is not None:
-            raise CtnetError(f"--engine is for the metric coco; {metric} has one implementation")
-        iou = metric.removeprefix("kitti").removeprefix("-") or "strict"
-        return KittiEvaluator(truth.as_coco(full=True), self.category_ids, self.class_names, iou)
-
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
-        from ctnet_tasks_ddd.drawing import draw_objects
+        return draw_objects(image, detections, self.categories.names)
 
-        return draw_objects(image, detections, self.class_names)
-
-    # --- training and example data
+    # --- training
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
         """``paper`` (section 5), ``augmented`` (as the released code's --aug_ddd) and ``small`` (ours)."""
         small = dataclasses.replace(SMALL, size=(640, 192), augmentation=_JITTER)
         return {"paper": _PAPER, "augmented": _AUGMENTED, "small": small}
-
-    def example(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-        from ctnet_tasks_ddd.scenes import draw_street
-
-        if self.class_names != CATEGORIES:
-            raise CtnetError(
-                f"task ddd draws {', '.join(CATEGORIES)}, not {', '.join(self.class_names)}; give a data set "
-                "with --data DIR"
-            )
-        image, boxes, labels, table, camera = draw_street(rng, size)
-        instances = Instances.of(boxes, labels)
-        measured = np.ones(len(instances), bool)
-        info = ImageInfo(0, "street", *size, {"calib": camera.tolist()})
-        return Sample(image, self._with_bodies(instances, table, measured, camera, size[0]), info)
 
 
 @cache

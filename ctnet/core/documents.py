@@ -56,8 +56,7 @@ def annotation_errors(task: Task, annotation: Mapping[str, Any], image: Mapping[
         annotation: as in the COCO file, of a known category and with a usable box.
         image: the image's entry of the COCO file.
     """
-    crowd = bool(annotation.get("iscrowd"))
-    errors = field_errors(task.fields, annotation, crowd, image=image)
+    errors = field_errors(task.fields, annotation, image=image)
     # What a task looks for between values makes sense only where each of them does.
     return errors or [
         text for text in task.errors(annotation, image) if not isinstance(text, AnnotationWarning)

@@ -35,7 +35,9 @@ class Field(ABC):
     Attributes:
         json: key in annotations and results; "attributes.ripeness" looks into a dictionary; "" for a column
             that stands in no file (``Task.complete`` derives it).
-        needed: "always"; of "objects", not of crowd regions; or "never": a missing value is one.
+        needed: "always"; "objects": of crowd regions it is neither asked for nor read; "never": it may be
+            missing.
+        annotated: False for one that only results have.
         tolerance: how far apart two values may be and still count as the same in the round trip.
         digits: decimals written to annotation files.
         unit: of the values, for tables ("m", "px").
@@ -43,6 +45,7 @@ class Field(ABC):
 
     json: str
     needed: Needed = "always"
+    annotated: bool = True
     tolerance: float = 0.01
     digits: int = 2
     unit: str = ""
@@ -377,8 +380,9 @@ def read_fields(
     """
     columns: dict[str, np.ndarray] = {}
     for name, field in fields.items():
-        if field.json:
-            columns |= field.read(name, [_look(entry, field.json) for entry in entries], found)
+        if field.json and (found or field.annotated):
+            values = [None if _is_exempt(field, entry) else _look(entry, field.json) for entry in entries]
+            columns |= field.read(name, values, found)
     return columns
 
 
@@ -387,7 +391,7 @@ def write_fields(
 ) -> None:
     """Add the fields' JSON values to entries; a missing value has no key."""
     for name, field in fields.items():
-        if not field.json or name not in columns:
+        if not field.json or name not in columns or not (found or field.annotated):
             continue
         *path, key = field.json.split(".")
         for entry, value in zip(entries, field.write(name, columns, found), strict=True):
@@ -400,7 +404,6 @@ def write_fields(
 def field_errors(
     fields: Fields,
     entry: Mapping[str, Any],
-    crowd: bool = False,
     found: bool = False,
     image: Mapping[str, Any] | None = None,
 ) -> list[str]:
@@ -409,17 +412,16 @@ def field_errors(
     Args:
         fields: by name.
         entry: an annotation, or an entry of a results file.
-        crowd: it is a crowd region.
         found: it is a result.
         image: its image's entry of the COCO file, where that is known.
     """
     errors = []
     for field in fields.values():
-        if not field.json:
+        if not field.json or not (found or field.annotated) or _is_exempt(field, entry):
             continue
         value = _look(entry, field.json)
         if value is None:
-            if field.needed == "always" or (field.needed == "objects" and not crowd):
+            if field.needed != "never":
                 errors.append(f"{field.json} is missing")
         elif (error := field.error(value, found, image)) is not None:
             errors.append(f"{field.json} {error}")
@@ -466,6 +468,10 @@ def differences(fields: Fields, truth: Record, found: Record) -> dict[str, np.nd
         if name in one and name in other:
             result[name] = field.distance(name, one, other)
     return result
+
+
+def _is_exempt(field: Field, entry: Mapping[str, Any]) -> bool:
+    return field.needed == "objects" and bool(entry.get("iscrowd"))
 
 
 def _look(entry: Mapping[str, Any], path: str) -> Any:

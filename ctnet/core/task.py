@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -228,7 +229,9 @@ def example_of(task: Task, rng: np.random.Generator, size: tuple[int, int] | Non
             f"task {task.name} draws its own {', '.join(Categories(scenes.categories).names)}, not "
             f"{', '.join(task.categories.names)} of other data; give a data set with --data DIR"
         )
-    return scenes.draw(rng, size or scenes.size)
+    sample = scenes.draw(rng, size or scenes.size)
+    image = {**sample.info.record, "width": sample.info.width, "height": sample.info.height}
+    return replace(sample, instances=task.complete(sample.instances, image))
 
 
 def list_tasks() -> list[str]:

@@ -14,7 +14,7 @@ from ctnet_tasks_obb.boxes import Rectangles
 
 
 @dataclass(frozen=True)
-class Angle(Regression):
+class AngleValues(Regression):
     """cos 2t, sin 2t, cos 4t, sin 4t of the angle t of a rectangle's long side."""
 
     def mirror(self, activated: Tensor) -> Tensor | None:

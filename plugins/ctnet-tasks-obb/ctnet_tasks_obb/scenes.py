@@ -7,7 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet_tasks_obb.boxes import Rectangles
+from ctnet.plugin import ImageInfo, Instances, Sample
+from ctnet_tasks_obb.boxes import Rectangles, upright
 
 #: The categories of ``draw_harbour``; label i is entry i.
 KINDS: tuple[dict[str, Any], ...] = tuple(
@@ -33,17 +34,12 @@ _MARGIN = 1.0  # pixels that are left free at the image's border
 _SHIFT = 6  # OpenCV's points in 64ths of a pixel
 
 
-def draw_harbour(
-    rng: np.random.Generator, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_harbour(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     """Draw up to eight objects that lie wholly inside the image; a later one may hide parts of earlier ones.
 
     Args:
         rng: the only source of randomness.
         size: (width, height), pixels.
-
-    Returns:
-        The image (H, W, 3) uint8 RGB, corners (N, 4, 2) float32 and labels (N,).
     """
     canvas = _water(rng, size)
     seen = np.zeros(size[::-1], np.int64)  # the number of the object seen at each pixel, 0 for water
@@ -64,7 +60,8 @@ def draw_harbour(
         seen[covers] = len(areas)
     noisy = canvas + rng.normal(0, rng.uniform(2, 8), canvas.shape)
     found = np.array(corners, np.float32).reshape(-1, 4, 2)
-    return np.clip(noisy, 0, 255).astype(np.uint8), found, np.array(labels, np.int64)
+    instances = Instances.of(upright(found), labels, corners=found)
+    return Sample(np.clip(noisy, 0, 255).astype(np.uint8), instances, ImageInfo(0, "harbour", *size))
 
 
 def _inside(box: Rectangles, size: tuple[int, int]) -> bool:

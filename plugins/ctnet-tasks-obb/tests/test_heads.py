@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from ctnet_tasks_obb.boxes import Rectangles
-from ctnet_tasks_obb.heads import Angle, angle_of, angle_values
+from ctnet_tasks_obb.heads import AngleValues, angle_of, angle_values
 
 
 def boxes(degrees: np.ndarray, ratio: float) -> Rectangles:
@@ -47,7 +47,7 @@ def test_a_wrong_first_pair_turns_by_a_right_angle_and_no_other() -> None:
 
 def test_mirroring_reverses_the_sines_and_the_columns() -> None:
     maps = torch.arange(2 * 4 * 1 * 3, dtype=torch.float32).reshape(2, 4, 1, 3)
-    mirrored = Angle(4).mirror(maps)
+    mirrored = AngleValues(4).mirror(maps)
     assert mirrored is not None
     assert torch.equal(mirrored[:, 0], maps[:, 0].flip(-1))
     assert torch.equal(mirrored[:, 1], -maps[:, 1].flip(-1))
