@@ -157,7 +157,9 @@ class Boxes3d(Task):
         "alpha": Angle(json="alpha", needed="objects"),
         "rotation_y": Angle(json="rotation_y", needed="objects", tolerance=0.1),
         "centre": Points(json=""),
-        "corners": Points(json="corners", needed="never", annotated=False, n=8, swap=MIRRORED_CORNERS, tolerance=60.0),
+        "corners": Points(
+            json="corners", needed="never", annotated=False, n=8, swap=MIRRORED_CORNERS, tolerance=60.0
+        ),
     }  # fmt: skip
 
     def __init__(self, categories: Any, **options: Any) -> None:
@@ -203,8 +205,8 @@ class Boxes3d(Task):
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
         boxes = clip_boxes(instances.boxes, grid.width, grid.height)
         peaks = np.floor(peaks_of(instances, boxes, self.options.center == "projected"))
-        visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        cells: np.ndarray = np.where(visible[:, None], peaks, -1).astype(np.int64)
+        visible: np.ndarray = np.all(boxes[:, 2:] > boxes[:, :2], axis=1, keepdims=True)
+        cells: np.ndarray = np.where(visible, peaks, -1).astype(np.int64)
         return cells
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:

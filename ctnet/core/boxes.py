@@ -37,6 +37,6 @@ def clip_boxes(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
 def box_cells(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """(N, 2) int64: cells (x, y) of the centres of xyxy boxes cut to a grid; -1 where nothing is left."""
     shown = clip_boxes(boxes, width, height)
-    visible: np.ndarray = (shown[:, 2:] > shown[:, :2]).all(axis=1)
-    cells: np.ndarray = np.where(visible[:, None], box_centres(shown), -1).astype(np.int64)
+    visible: np.ndarray = np.all(shown[:, 2:] > shown[:, :2], axis=1, keepdims=True)
+    cells: np.ndarray = np.where(visible, box_centres(shown), -1).astype(np.int64)
     return cells

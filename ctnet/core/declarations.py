@@ -20,8 +20,8 @@ class Scenes:
 
     Attributes:
         categories: of the objects that are drawn, as in a COCO file.
-        draw: (generator, (width, height)) -> a scene, without the columns that ``Task.complete`` computes; the
-            generator is its only source of randomness.
+        draw: (generator, (width, height)) -> a scene; the generator is its only source of randomness, and the
+            columns that ``Task.complete`` computes are left to it.
         size: (width, height) of a scene when nobody asks for another, pixels.
         counts: scenes per split that ``ctnet demo`` draws.
         recipe: what ``ctnet demo`` trains with, at its ``size``; also known as recipe "demo".

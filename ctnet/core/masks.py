@@ -29,7 +29,7 @@ class Outline:
         return Outline(tuple(map(affine.points, self.polygons)), tuple(map(affine.points, self.holes)))
 
     def rasterise(self, width: int, height: int) -> np.ndarray:
-        """(height, width) bool: the pixels whose centre (a whole number) lies in the region or on its edge."""
+        """(height, width) bool: pixels whose centre (a whole number) lies in the region or on its edge."""
         import cv2
 
         canvas = np.zeros((height, width), np.uint8)

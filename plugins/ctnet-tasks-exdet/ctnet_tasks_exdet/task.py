@@ -37,7 +37,7 @@ from ctnet.plugin import (
 )
 from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
 from ctnet_tasks_exdet.drawing import draw_octagons
-from ctnet_tasks_exdet.edges import EDGES, MIRRORED, side_middles
+from ctnet_tasks_exdet.edges import EDGES, MIRRORED, box_of, side_middles
 from ctnet_tasks_exdet.encode import encode_edges
 from ctnet_tasks_exdet.ghosts import suppress_ghosts
 from ctnet_tasks_exdet.grouping import Grouping, group_points
@@ -129,7 +129,7 @@ class ExtremeDetection(Task):
     # --- from annotations to targets
 
     def complete(self, instances: Instances, image: Mapping[str, Any]) -> Instances:
-        """Extreme points that no annotation states are those of its mask, or the middles of its box's sides."""
+        """Extreme points that are not stated are those of the mask, or the middles of the box's sides."""
         points, middles = instances.extreme_points.copy(), side_middles(instances.boxes)
         for row in np.flatnonzero(np.isnan(points).any(axis=(1, 2))):
             outline, box = instances.outline[row], instances.boxes[row]
