@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ctnet.core.task import load_task_class
+
 ON_CPU = ["--device", "cpu", "--workers", 0]
 
 
 def pack_wheel(plugin: Path, package: str, entry_point: str) -> Path:
-    """The wheel that a build of a plugin's folder makes; building it needs a registry, packing it does not."""
+    """The wheel that a build of the folder makes; a build would need a registry."""
     wheel = plugin / f"{package}-0.1.0-py3-none-any.whl"
     info = f"{package}-0.1.0.dist-info"
     name = package.replace("_", "-")
@@ -37,20 +39,21 @@ def install(wheel: Path, site: Path, patch: pytest.MonkeyPatch) -> None:
     importlib.invalidate_caches()
 
 
-def test_the_literal_commands(ctnet, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_literal_commands(
+    ctnet, scenes: Path, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run(*arguments: object) -> dict:
         done = ctnet(*arguments, "--json")
         assert done.code == 0, done.err
         return json.loads(done.out)
 
-    tiny = ["--size", 64, "--batch-size", 2, "--epochs", 1, *ON_CPU]
-    run("train", "ctdet", "--backbone", "dla34", "--data", scenes, *tiny)
+    small = ["--size", 64, "--batch-size", 3, "--epochs", 1, *ON_CPU]
+    run("train", "ctdet", "--backbone", "dla34", "--data", scenes, *small)
     assert (tmp_path / "runs" / "ctdet-dla34-1" / "best.pt").is_file()
 
-    plain = run("eval", *ON_CPU)
-    augmented = run("eval", "--flip", "--multiscale", *ON_CPU)
-    assert augmented["metrics"].keys() == plain["metrics"].keys()
-    assert all(-1 <= value <= 1 for value in augmented["metrics"].values())
+    metrics = run("eval", "--flip", "--multiscale", *ON_CPU)["metrics"]
+    assert metrics
+    assert all(-1 <= value <= 1 for value in metrics.values())
 
     assert run("analyze", "collisions", scenes)
     assert run("analyze", "anchors", scenes)
@@ -58,13 +61,10 @@ def test_the_literal_commands(ctnet, scenes: Path, tmp_path: Path, monkeypatch: 
 
     ctnet("tasks", "new", "wall_clocks")
     package = "ctnet_tasks_wall_clocks"
-    wheel = pack_wheel(
-        tmp_path / "ctnet-tasks-wall-clocks", package, f"wall_clocks = {package}:WallClocks"
-    )
+    wheel = pack_wheel(tmp_path / "ctnet-tasks-wall-clocks", package, f"wall_clocks = {package}:WallClocks")
     install(wheel, tmp_path / "site", monkeypatch)
     assert "wall_clocks" in {row["name"] for row in run("tasks", "list") if row["error"] is None}
-    from ctnet.core.task import load_task_class
-
     monkeypatch.setattr(load_task_class("wall_clocks"), "demo_scenes", {"train": 6, "val": 4})
+    monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
     made = run("demo", "wall_clocks", "--epochs", 1, "--device", "cpu")
     assert Path(made["picture"]).is_file()
