@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,17 @@ def install(wheel: Path, site: Path, patch: pytest.MonkeyPatch) -> None:
     importlib.invalidate_caches()
 
 
+@pytest.fixture
+def package() -> Iterator[str]:
+    """The name of the plugin's package; what is imported of it is forgotten afterwards."""
+    name = "ctnet_tasks_wall_clocks"
+    yield name
+    for module in [module for module in sys.modules if module.partition(".")[0] == name]:
+        del sys.modules[module]
+
+
 def test_the_literal_commands(
-    ctnet, scenes: Path, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ctnet, scenes: Path, tiny: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*arguments: object) -> dict:
         done = ctnet(*arguments, "--json")
@@ -60,7 +70,6 @@ def test_the_literal_commands(
     assert run("analyze", "errors", *ON_CPU)
 
     ctnet("tasks", "new", "wall_clocks")
-    package = "ctnet_tasks_wall_clocks"
     wheel = pack_wheel(tmp_path / "ctnet-tasks-wall-clocks", package, f"wall_clocks = {package}:WallClocks")
     install(wheel, tmp_path / "site", monkeypatch)
     assert "wall_clocks" in {row["name"] for row in run("tasks", "list") if row["error"] is None}
