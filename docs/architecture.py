@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 from xml.sax.saxutils import escape
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ FLOORS = {
     "report": "drawing and tables",
     "convert": "other formats of data sets, to COCO JSON and back",
     "inference": "the detector: preprocessing, test-time augmentation, decoding, sources",
-    "export": "the network in other runtimes",
+    "export": "the network in other runtimes (not built yet)",
     "measuring": "a detector, a results file or stored maps over a data set; the round trip on real data",
     "training": "the loop, schedules, run folders, the demo",
     "analysis": "the paper's studies",
@@ -156,7 +156,7 @@ def _loads_lazily(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id == "lazy_attributes"
 
 
-def _is_dotted(value: object) -> bool:
+def _is_dotted(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)+(:\w+)?", value) is not None
 
 
