@@ -21,7 +21,6 @@ from ctnet.training.display import Quiet
 from ctnet.training.session import Overrides, Session, new_session, resumed_session
 from ctnet.training.trainer import Trainer
 
-
 UNREADABLE = Problem("unreadable image", "000001.jpg", "it is cut short")
 
 
