@@ -9,8 +9,8 @@ class-specific sizes of 80 categories need it. The alternatives, in turns within
 - "scattered": the branch at the cells alone, scattered into a map of zeros, which the loss gathers from;
 - "whole": the branch everywhere, gathered at the cells.
 
-Losses and gradients of all three must agree. Peak memory is that of the device on CUDA, and of one process for
-each alternative on the CPU (its growth during a first step).
+Losses and gradients of all three must agree. Peak memory is that of the device on CUDA, and on the CPU that
+of one process for each alternative (its growth during a first step).
 """
 
 from __future__ import annotations

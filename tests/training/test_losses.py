@@ -64,7 +64,8 @@ class Boxes(CenterDetection):
         )
         error = (full_precision(found) - true).square().mean(dim=1)
         weight = size.weight[:, 0] * offset.weight[:, 0]
-        near = dataclasses.replace(peaks, positive=peaks.positive & (error.detach() < 16))
+        far = error.detach() * weight > 16
+        near = dataclasses.replace(peaks, positive=peaks.positive & ~far)
         heatmap = self.heads["heatmap"]
         return {
             "heatmap": Loss(
