@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ctnet.core.heads import Head as Head
     from ctnet.core.heads import Heatmap as Heatmap
     from ctnet.core.heads import Regression as Regression
+    from ctnet.core.losses import Loss as Loss
     from ctnet.core.options import option as option
     from ctnet.core.recipe import DEMO as DEMO
     from ctnet.core.recipe import SMALL as SMALL
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from ctnet.heatmap import draw_gaussians as draw_gaussians
     from ctnet.heatmap import find_peaks as find_peaks
     from ctnet.heatmap import focal_loss as focal_loss
+    from ctnet.heatmap import full_precision as full_precision
     from ctnet.heatmap import gather as gather
     from ctnet.heatmap import gaussian_radius as gaussian_radius
     from ctnet.heatmap import l1_loss as l1_loss
@@ -131,6 +133,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Heatmap",
             "Regression",
         ),
+        "ctnet.core.losses": ("Loss",),
         "ctnet.core.targets": (
             "CellTargets",
             "Grid",
@@ -150,6 +153,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "draw_gaussians",
             "find_peaks",
             "focal_loss",
+            "full_precision",
             "gather",
             "gaussian_radius",
             "l1_loss",

@@ -18,6 +18,7 @@ from ctnet.plugin import (
     Affine,
     Annotations,
     Augmentation,
+    CellTargets,
     CocoBoxEvaluator,
     CtnetError,
     Detections,
@@ -27,6 +28,7 @@ from ctnet.plugin import (
     Heatmap,
     ImageInfo,
     Instances,
+    Loss,
     Recipe,
     Sample,
     Target,
@@ -48,7 +50,7 @@ from ctnet_tasks_ddd.decode import decode_objects, lift_detections
 from ctnet_tasks_ddd.encode import encode_objects, peaks_of
 from ctnet_tasks_ddd.faults import faults_of
 from ctnet_tasks_ddd.fields import CATEGORIES
-from ctnet_tasks_ddd.heads import Depth, Distances, Rotation, Values
+from ctnet_tasks_ddd.heads import Depth, Distances, Rotation, Values, released_rotation_losses
 
 _log = logging.getLogger("ctnet")
 
@@ -158,7 +160,7 @@ class Boxes3d(Task):
             else Values(2, weight=chosen.size_weight, symmetric=True, slots=slots),
             "depth": Depth(1, weight=chosen.depth_weight, symmetric=True, slots=slots),
             "dimensions": Values(3, symmetric=True, slots=slots),
-            "rotation": Rotation(8, slots=slots),
+            "rotation": Rotation(8),
         }
 
     # --- from annotations to targets
@@ -255,6 +257,15 @@ class Boxes3d(Task):
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         chosen: Options = self.options
         return encode_objects(instances, grid, chosen.center == "projected", chosen.ignore == "rectangle")
+
+    def losses(self, predicted: Mapping[str, Tensor], targets: Mapping[str, Target]) -> dict[str, Loss]:
+        losses = super().losses(predicted, targets)
+        if self.options.loss == "released":
+            del losses["rotation"]
+            rotation = targets["rotation"]
+            assert isinstance(rotation, CellTargets)
+            losses |= released_rotation_losses(predicted["rotation"], rotation, _RELEASED_SLOTS)
+        return losses
 
     # --- from maps to results
 

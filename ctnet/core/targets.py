@@ -125,6 +125,7 @@ class CellTargets(_Ragged):
         x, y: (M,) int64, pixel on the output grid.
         value: (M, D) float32, what the map's D channels should say there.
         weight: (M, D) float32, how much each value counts; 0 masks it.
+        images: how many images these are the targets of, with or without rows.
     """
 
     batch: Tensor
@@ -132,6 +133,7 @@ class CellTargets(_Ragged):
     y: Tensor
     value: Tensor
     weight: Tensor
+    images: int
 
     @classmethod
     def of(cls, pixels: np.ndarray, value: np.ndarray, weight: np.ndarray | None = None) -> CellTargets:
@@ -151,6 +153,7 @@ class CellTargets(_Ragged):
             y=torch.from_numpy(np.ascontiguousarray(pixels[:, 1])),
             value=torch.from_numpy(value),
             weight=torch.from_numpy(weight),
+            images=1,
         )
 
     @classmethod

@@ -14,6 +14,7 @@ from ctnet.base.plugins import discover, load_plugin
 from ctnet.core.evaluator import Evaluator, GroundTruth
 from ctnet.core.geometry import Affine, Fit, move
 from ctnet.core.heads import Head
+from ctnet.core.losses import Loss
 from ctnet.core.options import NoOptions, parse_options
 from ctnet.core.recipe import DEMO, SMALL, Recipe
 from ctnet.core.records import Annotations, Detections, ImageInfo, Instances, Sample
@@ -196,6 +197,19 @@ class Task(ABC):
     @abstractmethod
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         """Instances of one image on the output grid -> each head's targets. No cap on their number."""
+
+    def losses(self, predicted: Mapping[str, Tensor], targets: Mapping[str, Target]) -> dict[str, Loss]:
+        """Totals and counts of a batch by name; each head's own unless overridden.
+
+        Override it where a loss reads several heads, or where what counts as a positive depends on what was
+        predicted. A loss with a head's name is multiplied by the head's weight, any other by 1. Names are the
+        same for all batches, and counts depend on the targets alone.
+
+        Args:
+            predicted: by head, as ``Head.loss`` reads it.
+            targets: by head, joined over the batch.
+        """
+        return {name: head.loss(predicted[name], targets[name]) for name, head in self.heads.items()}
 
     # --- from maps to results
 

@@ -12,6 +12,7 @@ from typing import Any
 from ctnet.backbones import Backbone
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.heads import Head, Heatmap, Regression
+from ctnet.core.losses import Loss
 from ctnet.core.options import option
 from ctnet.core.recipe import Augmentation, Recipe
 from ctnet.core.records import Annotations, Detections, ImageInfo, Instances, Sample
@@ -30,6 +31,7 @@ RECORDS = (
     Grid,
     Peaks,
     CellTargets,
+    Loss,
     Recipe,
     Augmentation,
     option,
