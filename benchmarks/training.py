@@ -33,8 +33,8 @@ from ctnet.core.geometry import Affine, move
 from ctnet.core.targets import Grid, Target, collate_targets
 from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.model import CenterNet, create_model
-from ctnet.ops.deform_conv import DeformConv
-from ctnet.ops.trainable_winograd import use_winograd
+from ctnet.ops.fast import fast_paths
+from ctnet.ops.winograd_layers import use_winograd
 
 Losses = Callable[[CenterNet, Tensor, Mapping[str, Target]], dict[str, Tensor]]
 
@@ -88,14 +88,13 @@ def measure(task: Task, backbone: str, side: int, repeats: int) -> dict[str, flo
     torch.manual_seed(0)
     model = create_model(task, backbone, small_heads=False).train()
     images, targets = scenes(task, 4 if backbone == "dla34" else 16, side, model.backbone.stride)
-    plain, quick = copy.deepcopy(model), copy.deepcopy(model)
-    for module in plain.modules():
-        if isinstance(module, DeformConv):
-            module.path = "torchvision"
+    quick = copy.deepcopy(model)
     use_winograd(quick)
     contiguous, last = torch.contiguous_format, torch.channels_last
     steps = {
-        "plain": step_of(plain, images, targets, whole_maps, contiguous, None),
+        "plain": fast_paths(False)(
+            step_of(copy.deepcopy(model), images, targets, whole_maps, contiguous, None)
+        ),
         "operator": step_of(copy.deepcopy(model), images, targets, whole_maps, last, None),
         "cells": step_of(copy.deepcopy(model), images, targets, CenterNet.losses, last, None),
         "ours": step_of(quick, images, targets, CenterNet.losses, last, None),
