@@ -15,7 +15,7 @@ def box_centres(boxes: np.ndarray) -> np.ndarray:
 
 
 def box_sizes(boxes: np.ndarray) -> np.ndarray:
-    """Widths and heights (..., 2) of boxes (..., 4), in the boxes' type; negative where a side is inverted."""
+    """Widths and heights (..., 2) of boxes (..., 4), in the boxes' type; negative of inverted sides."""
     sizes: np.ndarray = boxes[..., 2:] - boxes[..., :2]
     return sizes
 
@@ -60,14 +60,12 @@ def box_coverage(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 def _common(one: np.ndarray, other: np.ndarray, inclusive: bool) -> np.ndarray:
     """(N, M) areas that boxes share, column by column: quicker than over a last dimension of two."""
-    low = (np.maximum(one[:, None, side], other[None, :, side]) for side in (0, 1))
-    high = (np.minimum(one[:, None, side], other[None, :, side]) for side in (2, 3))
-    return _area(*low, *high, inclusive)
+    x1, y1 = (np.maximum(one[:, None, side], other[None, :, side]) for side in (0, 1))
+    x2, y2 = (np.minimum(one[:, None, side], other[None, :, side]) for side in (2, 3))
+    return _area(x1, y1, x2, y2, inclusive)
 
 
-def _area(
-    x1: np.ndarray, y1: np.ndarray, x2: np.ndarray, y2: np.ndarray, inclusive: bool = False
-) -> np.ndarray:
+def _area(x1: np.ndarray, y1: np.ndarray, x2: np.ndarray, y2: np.ndarray, inclusive: bool) -> np.ndarray:
     width, height = x2 - x1, y2 - y1
     if inclusive:
         width, height = width + 1, height + 1

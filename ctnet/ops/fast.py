@@ -26,7 +26,7 @@ def fast_paths_enabled() -> bool:
     Raises:
         CtnetError: when ``CTNET_FAST`` is neither 0 nor 1.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or _is_traced():
         return False
     forced = _forced.get()
     return _wanted() if forced is None else forced
@@ -40,6 +40,10 @@ def fast_paths(enabled: bool) -> Iterator[None]:
         yield
     finally:
         _forced.reset(token)
+
+
+def _is_traced() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
 
 
 def _wanted() -> bool:

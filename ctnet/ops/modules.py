@@ -16,5 +16,5 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
     """
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
-            if child in replacements:
+            if child is not None and child in replacements:
                 setattr(parent, name, replacements[child])
