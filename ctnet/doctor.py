@@ -140,10 +140,8 @@ def _fast_path(name: str, compute: Callable[[], list[Tensor]]) -> Finding:
 
 def _difference(found: list[Tensor], expected: list[Tensor]) -> float:
     """The largest difference of any two tensors, as a share of the largest value; NaN where one is."""
-    shares = [
-        ((one - other).abs().max() / other.abs().max()).item()
-        for one, other in zip(found, expected, strict=True)
-    ]
+    pairs = zip(found, expected, strict=True)
+    shares = [((one - other).abs().max() / other.abs().max()).item() for one, other in pairs]
     return max(shares, key=lambda share: math.inf if math.isnan(share) else share)
 
 
@@ -155,14 +153,17 @@ def _deform(device: str) -> list[Tensor]:
     """The output and all gradients, on the CPU."""
     from ctnet.ops.deform_conv import deform_conv2d
 
+    def run(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        return deform_conv2d(x, offset, weight, bias, mask, padding=1)
+
     shapes = ((2, 8, 9, 11), (2, 18, 9, 11), (6, 8, 3, 3), (6,), (2, 9, 9, 11))
-    return _with_gradients(lambda *tensors: deform_conv2d(*tensors, padding=1), shapes, device)
+    return _with_gradients(run, shapes, device)
 
 
 def _with_gradients(
     function: Callable[..., Tensor], shapes: Sequence[tuple[int, ...]], device: str = "cpu"
 ) -> list[Tensor]:
-    """What a function gives for fixed random inputs of these shapes, and its gradients by them, on the CPU."""
+    """What a function gives for random inputs of these shapes, and its gradients, brought to the CPU."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -193,11 +194,14 @@ def _winograd_in_inference() -> Finding:
 
     from ctnet.ops.winograd_layers import InferenceWinograd
 
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn((2, 64, 24, 20), generator=generator)
-    plain = nn.Conv2d(64, 64, 3, padding=1), nn.ConvTranspose2d(64, 64, 4, stride=2, padding=1)
-    layers = [InferenceWinograd(layer) for layer in plain]
-    layers.append(InferenceWinograd(nn.Conv2d(64, 64, 3, padding=1), tail=nn.Conv2d(64, 5, 1)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        x = torch.randn(2, 64, 24, 20)
+        layers = [
+            InferenceWinograd(nn.Conv2d(64, 64, 3, padding=1)),
+            InferenceWinograd(nn.ConvTranspose2d(64, 64, 4, stride=2, padding=1)),
+            InferenceWinograd(nn.Conv2d(64, 64, 3, padding=1), tail=nn.Conv2d(64, 5, 1)),
+        ]
 
     def run() -> list[Tensor]:
         with torch.no_grad():
