@@ -33,8 +33,8 @@ from ctnet.core.geometry import Affine, move
 from ctnet.core.targets import CellTargets, Grid, Target, collate_targets
 from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.model import CenterNet, create_model
-from ctnet.ops.deform_conv import DeformConv
-from ctnet.ops.trainable_winograd import use_winograd
+from ctnet.ops.fast import fast_paths
+from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.losses import losses_of_stacks, mean_losses, weighted_sum
 
 Stacks = list[dict[str, Tensor]]
@@ -99,14 +99,13 @@ def measure(task: Task, backbone: str, side: int, repeats: int) -> dict[str, flo
     torch.manual_seed(0)
     model = create_model(task, backbone, small_heads=False).train()
     images, targets = scenes(task, 4 if backbone == "dla34" else 16, side, model.backbone.stride)
-    plain, quick = copy.deepcopy(model), copy.deepcopy(model)
-    for module in plain.modules():
-        if isinstance(module, DeformConv):
-            module.path = "torchvision"
+    quick = copy.deepcopy(model)
     use_winograd(quick)
     contiguous, last = torch.contiguous_format, torch.channels_last
     steps = {
-        "plain": step_of(task, plain, images, targets, whole_maps, contiguous, None),
+        "plain": fast_paths(False)(
+            step_of(task, copy.deepcopy(model), images, targets, whole_maps, contiguous, None)
+        ),
         "operator": step_of(task, copy.deepcopy(model), images, targets, whole_maps, last, None),
         "cells": step_of(task, copy.deepcopy(model), images, targets, at_cells, last, None),
         "ours": step_of(task, quick, images, targets, at_cells, last, None),

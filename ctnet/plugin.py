@@ -90,8 +90,11 @@ if TYPE_CHECKING:
     from ctnet.heatmap import normalized_l1_loss as normalized_l1_loss
     from ctnet.heatmap import smooth_l1_loss as smooth_l1_loss
     from ctnet.heatmap import suppress_non_peaks as suppress_non_peaks
+    from ctnet.ops.boxes import box_areas as box_areas
     from ctnet.ops.boxes import box_centres as box_centres
+    from ctnet.ops.boxes import box_coverage as box_coverage
     from ctnet.ops.boxes import box_iou as box_iou
+    from ctnet.ops.boxes import box_sizes as box_sizes
     from ctnet.report.draw import Place as Place
     from ctnet.report.draw import caption as caption
     from ctnet.report.draw import class_colour as class_colour
@@ -164,8 +167,11 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Boxes": {
         "ctnet.ops.boxes": (
+            "box_areas",
             "box_centres",
+            "box_coverage",
             "box_iou",
+            "box_sizes",
         ),
     },
     "Evaluation": {

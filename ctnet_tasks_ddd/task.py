@@ -33,6 +33,7 @@ from ctnet.plugin import (
     Sample,
     Target,
     Task,
+    box_centres,
     clip_boxes,
     option,
     unknown_name,
@@ -192,7 +193,7 @@ class Boxes3d(Task):
             camera: (3, 4); None only if nothing is measured.
             width: of the image, pixels.
         """
-        middle_of_box = (instances.boxes[:, :2] + instances.boxes[:, 2:]) / 2
+        middle_of_box = box_centres(instances.boxes)
         corners = np.repeat(middle_of_box[:, None], len(MIRRORED_CORNERS), axis=1)
         centre, depth = middle_of_box.copy(), np.zeros(len(instances))
         dimensions, location, rotation_y = table[:, :3], table[:, 3:6], table[:, 6]

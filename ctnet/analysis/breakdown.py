@@ -12,7 +12,7 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections, Instances
 from ctnet.data.dataset import Dataset
-from ctnet.ops.boxes import box_iou
+from ctnet.ops.boxes import box_coverage, box_iou
 
 #: The types of error; a wrong detection is of one of the first five, a missed object of the last.
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
@@ -251,11 +251,7 @@ def _targets(overlap: np.ndarray, same: np.ndarray, kinds: np.ndarray) -> np.nda
 
 def _absorbed(boxes: np.ndarray, labels: np.ndarray, crowds: Instances, iou: float) -> np.ndarray:
     """Whether a crowd region of its class covers ``iou`` of a detection's own area."""
-    low = np.maximum(boxes[:, None, :2], crowds.boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], crowds.boxes[None, :, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    covered = common / np.maximum(areas, np.finfo(float).tiny)[:, None]
+    covered = box_coverage(boxes, crowds.boxes)
     absorbed: np.ndarray = ((covered >= iou) & (labels[:, None] == crowds.labels[None, :])).any(axis=1)
     return absorbed
 

@@ -14,7 +14,7 @@ from ctnet.data.dataset import Dataset
 from ctnet.inference.merging import merge
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.inference.settings import suppression
-from ctnet.ops.boxes import box_iou
+from ctnet.ops.boxes import box_centres, box_iou, box_sizes
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def explain_misses(rendered: Rendered, threshold: float) -> list[str]:
     overlap = box_iou(instances.boxes, found.boxes)
     overlap[instances.labels[:, None] != found.labels[None, :]] = 0
     best = _one_to_one(overlap)
-    cells = np.floor((on_grid.boxes[:, :2] + on_grid.boxes[:, 2:]) / 2).astype(int)
-    extents = on_grid.boxes[:, 2:] - on_grid.boxes[:, :2]
+    cells = np.floor(box_centres(on_grid.boxes)).astype(int)
+    extents = box_sizes(on_grid.boxes)
     causes = []
     for i in np.flatnonzero((best < threshold) & ~instances.crowd):
         others = np.arange(len(instances)) != i

@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.ops.boxes import box_iou
 
 Nms = Literal["none", "hard", "soft", "soft-linear"]
 
@@ -53,34 +54,16 @@ def suppress(
     if method == "none":
         order = np.argsort(-scores, kind="stable")
         return order, scores[order]
-    columns = np.ascontiguousarray(np.asarray(boxes, np.float64).T)
+    boxes = np.asfortranarray(boxes, np.float64)  # whole columns are read
     rows, taken = [], []
     while scores.size and scores[row := int(scores.argmax())] >= 0:
         rows.append(row)
         taken.append(scores[row])
         scores[row] = -1  # this and every score below 0: no longer there
-        iou = pixel_iou(columns[:, row], columns)
+        iou = box_iou(boxes[row, None], boxes, inclusive=True)[0]
         if method == "hard":
             scores[iou >= threshold] = -1
             continue
         scores *= np.exp(iou * iou / -SIGMA) if method == "soft" else np.where(iou > threshold, 1 - iou, 1.0)
         scores[(scores < FLOOR) & (iou > 0)] = -1
     return np.array(rows, np.int64), np.array(taken)
-
-
-def pixel_iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU (N,) of one box (4,) with others (4, N): x1, y1, x2, y2 of pixels, first and last included."""
-    x1, y1, x2, y2 = boxes
-    common = _span(np.maximum(box[0], x1), np.minimum(box[2], x2))
-    common *= _span(np.maximum(box[1], y1), np.minimum(box[3], y2))
-    union = _span(x1, x2) * _span(y1, y2)
-    union += _span(box[0], box[2]) * _span(box[1], box[3]) - common
-    # A box that ends before it begins covers nothing.
-    iou: np.ndarray = common / np.maximum(union, 1e-9)
-    return iou
-
-
-def _span(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Pixels from the first to the last; 0 where they come in the wrong order."""
-    pixels: np.ndarray = np.maximum(last - first + 1, 0.0)
-    return pixels

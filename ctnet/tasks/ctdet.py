@@ -32,6 +32,8 @@ from ctnet.plugin import (
     Target,
     Task,
     VocEvaluator,
+    box_areas,
+    box_centres,
     box_radius,
     clip_boxes,
     draw_boxes,
@@ -108,7 +110,7 @@ class CenterDetection(Task):
         boxes, size, labels, crowd = (
             column[visible] for column in (boxes, size, instances.labels, instances.crowd)
         )
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        centre = box_centres(boxes)
         pixel = centre.astype(np.int64)
         radius = box_radius(size, self.options.radius)
         is_object = _share_shown(instances.boxes[visible], grid) >= self.options.min_visible
@@ -190,6 +192,5 @@ class CenterDetection(Task):
 def _share_shown(boxes: np.ndarray, grid: Grid) -> np.ndarray:
     """Which part of each box's area lies on the grid: (N,), for boxes that have an area."""
     inside = np.clip(boxes, 0, np.array([grid.width, grid.height] * 2, boxes.dtype))
-    part, whole = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (inside, boxes))
-    share: np.ndarray = part / whole
+    share: np.ndarray = box_areas(inside) / box_areas(boxes)
     return share

@@ -30,7 +30,7 @@ from ctnet.data.problems import Problem, refuse
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.model import create_model
-from ctnet.ops.trainable_winograd import use_winograd
+from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.config import TrainingConfig
 from ctnet.training.display import Display
 from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum

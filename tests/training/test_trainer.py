@@ -15,7 +15,7 @@ from ctnet import checkpoint
 from ctnet.base.errors import CtnetError
 from ctnet.data.loader import collate
 from ctnet.data.problems import Problem
-from ctnet.ops.trainable_winograd import TrainableWinograd
+from ctnet.ops.winograd_layers import TrainingWinograd
 from ctnet.training import Run, latest_run
 from ctnet.training.display import Quiet
 from ctnet.training.session import Overrides, Session, new_session, resumed_session
@@ -118,7 +118,7 @@ def test_winograds_convolutions_resume_to_the_same_bits(scenes, tmp_path):
     """A network wide enough for them, stopped within its second epoch."""
     settings = {"backbone": "resfpn18", "overrides": {"epochs": 2}}
     whole = session(scenes, tmp_path / "whole", **settings)
-    layers = [module for module in whole.trainer.model.modules() if isinstance(module, TrainableWinograd)]
+    layers = [module for module in whole.trainer.model.modules() if isinstance(module, TrainingWinograd)]
     assert len(layers) > 10
     assert whole.fit()
     part = session(scenes, tmp_path / "part", **settings)
