@@ -45,6 +45,8 @@ class Task(ABC):
 
     Attributes:
         name: equals the entry point's name.
+        contract: the version of the contract that it was written for, or the oldest and the newest; ctnet keeps
+            those of ``ctnet.plugin.CONTRACTS``.
         point_fields: fields of instances and detections made of (x, y) pairs; the engine moves them between
             image, input and grid. "boxes" stays upright, other fields have shape (N, ..., 2).
         annotation_prefix: which annotation file of a data directory is the task's own.
@@ -65,6 +67,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    contract: ClassVar[int | tuple[int, int]]
     point_fields: ClassVar[tuple[str, ...]] = ("boxes",)
     annotation_prefix: ClassVar[str] = "instances"
     release_names: ClassVar[Mapping[str, str]] = {}

@@ -65,7 +65,7 @@ class Obb(Task):
     """
 
     name = "obb"
-    contract = 1
+    contract = 2
     point_fields = ("boxes", "corners")
     metrics = ("rotated", "rotated07")
     Options = Options
