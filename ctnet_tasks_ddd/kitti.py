@@ -62,7 +62,7 @@ def convert_kitti(
         split_files: lists of frames, one a line; a split is called as its file. Without any, the lists in
             ``ImageSets`` (but ``test.txt``, whose frames have no labels); without these, all frames are
             ``train``.
-        images: how the images get to ``target/images``, see ``ctnet.convert.coco.place_image``.
+        images: how the images get to ``target/images``, see ``ctnet.plugin.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:

@@ -73,16 +73,16 @@ class Plugin:
         versions = stated if isinstance(stated, tuple) else (stated, stated)
         if len(versions) != 2 or not all(isinstance(version, int) for version in versions):
             raise CtnetError(
-                f"plugin {self.name!r} of {self.origin} states the contract {stated!r}, which is neither a whole "
-                f"number nor (oldest, newest); update {self.distribution}"
+                f"plugin {self.name!r} of {self.origin} states the contract {stated!r}, which is neither a "
+                f"whole number nor (oldest, newest); update {self.distribution}"
             )
         older = versions[1] < CONTRACTS[0]
         if older or versions[0] > CONTRACTS[1]:
             from ctnet.base.version import __version__
 
             raise CtnetError(
-                f"plugin {self.name!r} of {self.origin} was written for {_versions(versions)} of ctnet's contract, "
-                f"and ctnet {__version__} keeps {_versions(CONTRACTS)}; "
+                f"plugin {self.name!r} of {self.origin} was written for {_versions(versions)} of ctnet's "
+                f"contract, and ctnet {__version__} keeps {_versions(CONTRACTS)}; "
                 f"update {self.distribution if older else 'ctnet-toolkit'}"
             )
 

@@ -13,6 +13,7 @@ from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, write_json
 from ctnet.convert.report import SplitReport
 
+#: How an image gets into a data directory, see ``place_image``.
 ImageMode = Literal["link", "copy", "none"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ctnet.base.errors import unknown_name
 from ctnet.core.evaluator import Evaluator
 
+#: Pascal VOC's average precision: at eleven recalls (2007), or the whole area (from 2010).
 Metric = Literal["voc07", "voc10"]
 
 

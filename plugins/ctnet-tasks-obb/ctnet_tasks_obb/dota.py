@@ -89,7 +89,7 @@ def import_dota(
             each of which becomes a split.
         target: the data directory to write; images go to ``images/<split>``.
         labels: name of the folder of labels, where a split has several (``labelTxt-v1.5``).
-        images: how the images get there, see ``ctnet.convert.coco.place_image``.
+        images: how the images get there, see ``ctnet.plugin.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
