@@ -58,8 +58,10 @@ class Plugin:
         """
         if len(self.entry_points) > 1:
             values = " and ".join(point.value for point in self.entry_points)
+            others = [name for name, _ in self._distributions() if name != "ctnet-toolkit"]
             raise CtnetError(
-                f"two plugins are called {self.name!r} ({values} of {self.origin}); uninstall one of them"
+                f"two plugins are called {self.name!r} ({values} of {self.origin}); "
+                f"uninstall {others[0] if len(others) == 1 else 'one of them'}"
             )
         try:
             loaded = self.entry_points[0].load()

@@ -212,6 +212,12 @@ def test_two_plugins_of_one_name(installed) -> None:
     assert (twin.distribution, twin.version) == ("acme, zeta", "1.2, 1.2")
 
 
+def test_who_takes_a_name_of_ours_is_to_go(installed) -> None:
+    installed(BUILTIN, FakePoint("ctdet", "json:loads", "acme"))
+    with pytest.raises(CtnetError, match=r"of ctnet-toolkit 1.2 and acme 1.2\); uninstall acme$"):
+        load_task_class("ctdet")
+
+
 def test_one_plugin_seen_twice_is_one(installed) -> None:
     installed(FakePoint("twin", "json:loads", "acme"), FakePoint("twin", "json:loads", "acme"))
     assert load_plugin(GROUP, "twin", "task").__name__ == "loads"
