@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ctnet.base.lazy import lazy_attributes
-from ctnet.base.plugins import CONTRACT
+from ctnet.base.plugins import CONTRACTS
 
 if TYPE_CHECKING:
     from ctnet.backbones import Backbone as Backbone
-    from ctnet.backbones import register_backbone as register_backbone
+    from ctnet.backbones import create_backbone as create_backbone
     from ctnet.base.errors import CtnetError as CtnetError
     from ctnet.base.errors import os_error as os_error
     from ctnet.base.errors import unknown_name as unknown_name
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ctnet.base.output import print_table as print_table
     from ctnet.base.progress import track as track
     from ctnet.convert.coco import ImageMode as ImageMode
+    from ctnet.convert.coco import ImageRecord as ImageRecord
     from ctnet.convert.coco import box_annotation as box_annotation
     from ctnet.convert.coco import check_folder as check_folder
     from ctnet.convert.coco import place_image as place_image
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from ctnet.core.boxes import clip_boxes as clip_boxes
     from ctnet.core.evaluator import Evaluator as Evaluator
     from ctnet.core.evaluator import GroundTruth as GroundTruth
+    from ctnet.core.evaluator import State as State
     from ctnet.core.geometry import Affine as Affine
+    from ctnet.core.geometry import Fit as Fit
     from ctnet.core.geometry import move as move
     from ctnet.core.heads import Head as Head
     from ctnet.core.heads import Heatmap as Heatmap
@@ -66,11 +69,13 @@ if TYPE_CHECKING:
     from ctnet.data.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
     from ctnet.data.images import ImageError as ImageError
     from ctnet.data.images import image_size as image_size
+    from ctnet.data.images import read_image as read_image
     from ctnet.data.joints import left_right_pairs as left_right_pairs
     from ctnet.data.joints import other_side as other_side
     from ctnet.data.joints import states_a_side as states_a_side
     from ctnet.data.problems import Problem as Problem
     from ctnet.data.problems import refuse as refuse
+    from ctnet.data.problems import summarize as summarize
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
     from ctnet.evaluation.coco import ENGINES as ENGINES
@@ -90,19 +95,27 @@ if TYPE_CHECKING:
     from ctnet.heatmap import normalized_l1_loss as normalized_l1_loss
     from ctnet.heatmap import smooth_l1_loss as smooth_l1_loss
     from ctnet.heatmap import suppress_non_peaks as suppress_non_peaks
+    from ctnet.ops import DeformConv as DeformConv
+    from ctnet.ops import deform_conv2d as deform_conv2d
     from ctnet.ops.boxes import box_areas as box_areas
     from ctnet.ops.boxes import box_centres as box_centres
     from ctnet.ops.boxes import box_coverage as box_coverage
     from ctnet.ops.boxes import box_iou as box_iou
     from ctnet.ops.boxes import box_sizes as box_sizes
+    from ctnet.ops.nms import Nms as Nms
     from ctnet.report.draw import Place as Place
     from ctnet.report.draw import caption as caption
     from ctnet.report.draw import class_colour as class_colour
     from ctnet.report.draw import draw_boxes as draw_boxes
     from ctnet.report.draw import draw_caption as draw_caption
+    from ctnet.report.draw import draw_rectangle as draw_rectangle
+    from ctnet.report.draw import drawable as drawable
     from ctnet.report.draw import font_scale as font_scale
     from ctnet.report.draw import free_place as free_place
     from ctnet.report.draw import line_width as line_width
+    from ctnet.report.draw import side_by_side as side_by_side
+    from ctnet.report.tables import print_metrics as print_metrics
+    from ctnet.report.writing import write_image as write_image
 
 #: Section of the reference -> module -> the names that it gives.
 CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -127,8 +140,10 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "ctnet.core.geometry": (
             "Affine",
+            "Fit",
             "move",
         ),
+        "ctnet.ops.nms": ("Nms",),
     },
     "Heads and targets": {
         "ctnet.core.heads": (
@@ -178,6 +193,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.core.evaluator": (
             "Evaluator",
             "GroundTruth",
+            "State",
         ),
         "ctnet.evaluation.coco": (
             "ENGINES",
@@ -196,10 +212,14 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "class_colour",
             "draw_boxes",
             "draw_caption",
+            "draw_rectangle",
+            "drawable",
             "font_scale",
             "free_place",
             "line_width",
+            "side_by_side",
         ),
+        "ctnet.report.writing": ("write_image",),
     },
     "Data": {
         "ctnet.data.dataset": (
@@ -210,6 +230,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "IMAGE_SUFFIXES",
             "ImageError",
             "image_size",
+            "read_image",
         ),
         "ctnet.data.joints": (
             "left_right_pairs",
@@ -219,6 +240,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.data.problems": (
             "Problem",
             "refuse",
+            "summarize",
         ),
         "ctnet.data.synthetic": (
             "SHAPES",
@@ -228,6 +250,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Converters": {
         "ctnet.convert.coco": (
             "ImageMode",
+            "ImageRecord",
             "box_annotation",
             "check_folder",
             "place_image",
@@ -244,7 +267,11 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Backbones": {
         "ctnet.backbones": (
             "Backbone",
-            "register_backbone",
+            "create_backbone",
+        ),
+        "ctnet.ops": (
+            "DeformConv",
+            "deform_conv2d",
         ),
     },
     "Errors, files, output": {
@@ -264,12 +291,13 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "print_table",
         ),
         "ctnet.base.progress": ("track",),
+        "ctnet.report.tables": ("print_metrics",),
     },
 }
 
 _HOMES = {name: module for part in CONTENTS.values() for module, names in part.items() for name in names}
 
-__all__ = ["CONTRACT", *_HOMES]
+__all__ = ["CONTRACTS", *_HOMES]
 
 __getattr__ = lazy_attributes(__name__, _HOMES)
 

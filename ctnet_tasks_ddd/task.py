@@ -115,6 +115,7 @@ class Boxes3d(Task):
     """
 
     name = "ddd"
+    contract = 2
     point_fields = ("boxes", "centre", "corners")
     release_names: ClassVar[Mapping[str, str]] = {
         "heatmap": "hm",

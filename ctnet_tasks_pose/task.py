@@ -78,6 +78,7 @@ class Pose(Task):
     """
 
     name = "pose"
+    contract = 2
     point_fields = ("boxes", "keypoints")
     annotation_prefix = "person_keypoints"
     release_names: ClassVar[Mapping[str, str]] = {

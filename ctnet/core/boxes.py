@@ -9,6 +9,7 @@ import torch
 
 from ctnet.heatmap import gaussian_radius
 
+#: Which formula gives a Gaussian's radius, see ``gaussian_radius``.
 RadiusFormula = Literal["official", "corrected"]
 
 

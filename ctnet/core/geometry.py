@@ -13,7 +13,8 @@ from ctnet.core.records import Detections, Instances
 
 Record = TypeVar("Record", Instances, Detections)
 
-Fit = Literal["inside", "width"]  #: how an image is laid into an input, see ``ctnet.core.task.Task.fit``
+#: How an image is laid into an input, see ``Task.fit``.
+Fit = Literal["inside", "width"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Affine:
 
     @classmethod
     def identity(cls) -> Affine:
+        """The map that leaves every point where it is."""
         return cls(np.array([[1.0, 0, 0], [0, 1.0, 0]]))
 
     @classmethod

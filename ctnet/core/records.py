@@ -18,11 +18,16 @@ class Annotations(Protocol):
 
     A sequence of the file's own dictionaries (parsed only when asked for), with the columns that every
     task needs as arrays.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy, image pixels.
+        category_ids: (N,) int64, as in the file.
+        crowd: (N,) bool.
     """
 
-    boxes: np.ndarray  #: (N, 4) float32 xyxy, image pixels
-    category_ids: np.ndarray  #: (N,) int64, as in the file
-    crowd: np.ndarray  #: (N,) bool
+    boxes: np.ndarray
+    category_ids: np.ndarray
+    crowd: np.ndarray
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...

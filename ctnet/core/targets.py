@@ -34,6 +34,7 @@ class _Ragged:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
+        """The same rows in page-locked memory, from where a GPU copies without waiting."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     @classmethod
@@ -203,6 +204,7 @@ class CellTargets(_Ragged):
         return maps.permute(0, 2, 3, 1).reshape(-1, depth).index_select(0, row)
 
 
+#: What ``Task.encode`` gives for a head.
 Target = Peaks | CellTargets
 
 

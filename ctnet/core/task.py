@@ -46,6 +46,8 @@ class Task(ABC):
 
     Attributes:
         name: equals the entry point's name.
+        contract: the version of the contract that it was written for, or the oldest and the newest, see
+            ``ctnet.plugin.CONTRACTS``.
         point_fields: fields of instances and detections made of (x, y) pairs; the engine moves them between
             image, input and grid. "boxes" stays upright, other fields have shape (N, ..., 2).
         annotation_prefix: which annotation file of a data directory is the task's own.
@@ -57,7 +59,7 @@ class Task(ABC):
             a task that joins several points to an object may find one in several ways.
         candidates: how many detections ``decode`` is asked for at least, where suppression has to choose
             among them before the best are kept.
-        Options: a frozen dataclass of ``ctnet.core.options.option`` fields.
+        Options: a frozen dataclass of ``option`` fields.
         example_categories: categories of the scenes that ``example`` draws.
         example_size: (width, height) of such a scene when nobody asks for another, pixels.
         demo_recipe: what ``ctnet demo`` trains with, on scenes of its ``size``; also known as recipe "demo".
@@ -66,6 +68,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    contract: ClassVar[int | tuple[int, int]]
     point_fields: ClassVar[tuple[str, ...]] = ("boxes",)
     annotation_prefix: ClassVar[str] = "instances"
     release_names: ClassVar[Mapping[str, str]] = {}

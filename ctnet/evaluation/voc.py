@@ -11,6 +11,7 @@ from ctnet.base.errors import unknown_name
 from ctnet.core.evaluator import Evaluator
 from ctnet.ops.boxes import box_iou
 
+#: Pascal VOC's average precision: at eleven recalls (2007), or the whole area (from 2010).
 Metric = Literal["voc07", "voc10"]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.ops.boxes import box_iou
 
+#: How detections that overlap are suppressed: not at all, dropped, or their scores lowered.
 Nms = Literal["none", "hard", "soft", "soft-linear"]
 
 #: What the released code takes for testing at several scales: IoU, the Gaussian's width, lowest score.

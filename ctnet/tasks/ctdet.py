@@ -77,6 +77,7 @@ class CenterDetection(Task):
     """2D boxes (section 4): heads ``heatmap`` [C], ``size`` [2 or 2C], ``offset`` [2]."""
 
     name = "ctdet"
+    contract = 2
     release_names: ClassVar[Mapping[str, str]] = {"heatmap": "hm", "size": "wh", "offset": "reg"}
     metrics = ("coco", "voc07", "voc10")
     Options = Options

@@ -89,7 +89,7 @@ class ExtremeDetection(Task):
     """
 
     name = "exdet"
-    contract = 1
+    contract = 2
     point_fields = ("boxes", "extreme_points")
     release_names: ClassVar[Mapping[str, str]] = {
         "centre": "hm_c",

@@ -65,7 +65,7 @@ class Obb(Task):
     """
 
     name = "obb"
-    contract = 1
+    contract = 2
     point_fields = ("boxes", "corners")
     metrics = ("rotated", "rotated07")
     Options = Options
@@ -164,7 +164,10 @@ class Obb(Task):
         return {**super().differences(truth, found), "corners": gaps.min(axis=2).max(axis=1, initial=0)}
 
     def evaluator(
-        self, truth: GroundTruth, metric: str | None = None, engine: str | None = None
+        self,
+        truth: GroundTruth,
+        metric: str | None = None,
+        engine: str | None = None,
     ) -> Evaluator:
         from ctnet_tasks_obb.evaluation import RotatedEvaluator
 
