@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ctnet.core.evaluator import Evaluator as Evaluator
     from ctnet.core.evaluator import GroundTruth as GroundTruth
     from ctnet.core.geometry import Affine as Affine
+    from ctnet.core.geometry import View as View
     from ctnet.core.geometry import move as move
     from ctnet.core.heads import Head as Head
     from ctnet.core.heads import Heatmap as Heatmap
@@ -122,6 +123,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "ctnet.core.geometry": (
             "Affine",
+            "View",
             "move",
         ),
     },

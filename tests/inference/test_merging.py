@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections
-from ctnet.inference.merging import merge
+from ctnet.core.task import create_task
+from ctnet.inference.decoding import merge
+from ctnet.inference.settings import DetectionSettings
 from ctnet.ops.nms import FLOOR, Nms, nms_method, pixel_iou, suppress
 
+TASK = create_task("ctdet", [{"id": number, "name": name} for number, name in enumerate("abc")])
 METHODS: list[Nms] = ["none", "hard", "soft", "soft-linear"]
 
 
@@ -66,7 +69,7 @@ def test_soft_suppression_equals_the_reference(golden: Path, key: str, method: N
 def test_a_tasks_own_columns_travel_along(golden: Path) -> None:
     for data, case in cases(golden):
         count = int(data[f"soft39_m2_nkeep_{case}"])
-        merged = merge([detections(data[f"pose{case}"])], "soft", topk=1000)
+        merged = merge(TASK, [detections(data[f"pose{case}"])], DetectionSettings(nms="soft", topk=1000))
         ours = np.concatenate([merged.boxes, merged.scores[:, None], merged.rest], 1)
         np.testing.assert_allclose(ours, data[f"soft39_m2_{case}"][:count], atol=1e-5, rtol=1e-5)
 
@@ -139,9 +142,11 @@ def some(seed: int, count: int = 30) -> Detections:
 @pytest.mark.parametrize("method", METHODS)
 def test_classes_do_not_touch_each_other(method: Nms) -> None:
     parts = [some(0), some(1)]
-    whole = merge(parts, method, topk=1000)
+    whole = merge(TASK, parts, DetectionSettings(nms=method, topk=1000))
     for label in range(3):
-        alone = merge([part[part.labels == label] for part in parts], method, topk=1000)
+        alone = merge(
+            TASK, [part[part.labels == label] for part in parts], DetectionSettings(nms=method, topk=1000)
+        )
         mine = whole[whole.labels == label]
         for name, column in alone.fields().items():
             np.testing.assert_array_equal(mine.fields()[name], column)
@@ -151,7 +156,7 @@ def test_classes_do_not_touch_each_other(method: Nms) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_best_of_all_parts_stay(method: Nms) -> None:
     parts = [some(0), some(1)]
-    whole, few = merge(parts, method, topk=1000), merge(parts, method, topk=7)
+    whole, few = merge(TASK, parts, method, topk=1000), merge(parts, DetectionSettings(nms=method, topk=7))
     assert len(few) == 7
     for name, column in few.fields().items():
         np.testing.assert_array_equal(column, whole.fields()[name][:7])
@@ -160,14 +165,14 @@ def test_the_best_of_all_parts_stay(method: Nms) -> None:
 
 def test_without_suppression_one_part_stays_as_it_is() -> None:
     part = some(3)
-    merged = merge([part], "none", topk=30)
+    merged = merge(TASK, [part], DetectionSettings(nms="none", topk=30))
     for name, column in part.fields().items():
         np.testing.assert_array_equal(merged.fields()[name], column)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_merges_to_nothing(method: Nms) -> None:
-    assert len(merge([some(0, 0), some(1, 0)], method, topk=5)) == 0
+    assert len(merge(TASK, [some(0, 0), some(1, 0)], DetectionSettings(nms=method, topk=5))) == 0
 
 
 def test_unknown_method() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ctnet.inference.merging import merge
 
 from ctnet.convert.voc import convert_voc
 from ctnet.core.records import Detections
@@ -11,7 +12,6 @@ from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.inference.detector import Preprocessor
-from ctnet.inference.merging import merge
 from ctnet.measuring.rendered import explain_misses, render
 from ctnet.ops.boxes import box_iou
 

@@ -15,8 +15,9 @@ from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Instances
 from ctnet.core.targets import CellTargets, Grid, Peaks
 from ctnet.core.task import create_task
-from ctnet.data.augment import random_view, view_instances
+from ctnet.data.augment import crop_instances, random_crop
 from ctnet.testing import task_checks
+from ctnet.testing.mirroring import mirror_image
 
 TASK = Obb(Obb.example_categories)
 IMAGE = {"id": 1, "file_name": "1.jpg", "width": 128, "height": 96}
@@ -121,14 +122,14 @@ def test_rectangles_have_no_fault(corners: list[float]) -> None:
 
 def test_augmentation_turns_boxes_with_the_image() -> None:
     before = instances(box(60, 50, 30, 10, 20))
-    view = random_view(
+    crop = random_crop(
         np.random.default_rng(3),
         (128, 96),
         (128, 96),
         Augmentation(flip=0.0, scale=(1.0, 1.0), shift=0.0, rotate=90.0),
     )
-    after = view_instances(before, view, TASK, 128)
-    linear = view.affine.matrix[:, :2]
+    after = crop_instances(before, crop, TASK, 1)
+    linear = crop.affine.matrix[:, :2]
     turn = math.degrees(math.atan2(linear[1, 0], linear[0, 0]))
     assert abs(turn) > 5
     seen = rectangles(after.corners)
@@ -139,7 +140,7 @@ def test_augmentation_turns_boxes_with_the_image() -> None:
 
 
 def test_mirrored_boxes_lean_the_other_way() -> None:
-    mirrored = TASK.mirror_instances(instances(box(60, 50, 30, 10, 20)), 128)
+    mirrored = mirror_image(TASK, instances(box(60, 50, 30, 10, 20)), 128)
     assert np.degrees(rectangles(mirrored.corners).angle) == pytest.approx([-20], abs=1e-3)
     assert rectangles(mirrored.corners).centre[0] == pytest.approx([67, 50], abs=1e-3)
 
