@@ -239,14 +239,8 @@ def test_a_camera_of_another_focal_length_sees_the_same_object_farther_away() ->
     )
     plain = np.array([[0.581 * 1000, 0, 500, 0], [0, 0.581 * 1000, 200, 0], [0, 0, 1, 0.0]])
     tele = plain * [[2.0, 1, 1, 1], [1, 2, 1, 1], [1, 1, 1, 1]]
-    depths = [
-        float(
-            task.lift(
-                found, View(ImageInfo(1, "", 1000, 400, {"calib": camera.tolist()}), Affine.identity())
-            ).depth[0]
-        )
-        for camera in (plain, tele)
-    ]
+    infos = [ImageInfo(1, "", 1000, 400, {"calib": camera.tolist()}) for camera in (plain, tele)]
+    depths = [float(task.lift(found, View(about, Affine.identity())).depth[0]) for about in infos]
     assert depths == pytest.approx([10, 20])
     # An image of half the size by the same camera shows the same.
     half = plain * [[0.5], [0.5], [1]]

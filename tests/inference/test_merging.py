@@ -142,11 +142,10 @@ def some(seed: int, count: int = 30) -> Detections:
 @pytest.mark.parametrize("method", METHODS)
 def test_classes_do_not_touch_each_other(method: Nms) -> None:
     parts = [some(0), some(1)]
-    whole = merge(TASK, parts, DetectionSettings(nms=method, topk=1000))
+    settings = DetectionSettings(nms=method, topk=1000)
+    whole = merge(TASK, parts, settings)
     for label in range(3):
-        alone = merge(
-            TASK, [part[part.labels == label] for part in parts], DetectionSettings(nms=method, topk=1000)
-        )
+        alone = merge(TASK, [part[part.labels == label] for part in parts], settings)
         mine = whole[whole.labels == label]
         for name, column in alone.fields().items():
             np.testing.assert_array_equal(mine.fields()[name], column)
@@ -156,7 +155,7 @@ def test_classes_do_not_touch_each_other(method: Nms) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_best_of_all_parts_stay(method: Nms) -> None:
     parts = [some(0), some(1)]
-    whole, few = merge(TASK, parts, method, topk=1000), merge(parts, DetectionSettings(nms=method, topk=7))
+    whole, few = (merge(TASK, parts, DetectionSettings(nms=method, topk=topk)) for topk in (1000, 7))
     assert len(few) == 7
     for name, column in few.fields().items():
         np.testing.assert_array_equal(column, whole.fields()[name][:7])
