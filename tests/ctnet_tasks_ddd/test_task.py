@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import logging
 import math
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -290,6 +293,24 @@ def test_a_broken_camera_is_named() -> None:
     task = Boxes3d(CATEGORIES)
     with pytest.raises(CtnetError, match=r"image 1 \(1.png\): calib is no 3x4 matrix"):
         task.lift(Detections.empty(), View(info(calib=[[1.0]]), Affine.identity()))
+
+
+@pytest.mark.parametrize("objects", [1, 30])
+def test_a_sample_opens_the_annotation_file_once(objects: int, tmp_path, monkeypatch) -> None:
+    dataset = dataset_of(tmp_path, [annotation() for _ in range(objects)], Boxes3d(CATEGORIES))
+    cv2.imwrite(str(dataset.folders[0] / "1.png"), np.zeros((375, 1242, 3), np.uint8))
+    opened = []
+    plain = builtins.open
+
+    def counting(file, *args, **kwargs):
+        opened.append(Path(file))
+        return plain(file, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", counting)
+    sample = dataset[0]
+    assert sample.instances.measured.sum() == objects
+    assert sample.info.record["calib"] == CAMERA
+    assert opened.count(dataset.coco.path) == 1
 
 
 # --- faults

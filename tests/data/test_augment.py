@@ -107,6 +107,30 @@ def test_a_task_hears_of_a_view_that_is_not_the_plain_one():
     np.testing.assert_allclose(heard[0].boxes(mirrored), seen.boxes, rtol=1e-5)
 
 
+@pytest.mark.parametrize("flip", [0, 1])
+def test_instances_are_moved_once_and_then_told_of_the_mirror(flip, monkeypatch):
+    class Sided(CenterDetection):
+        point_fields = ("boxes", "hands")
+
+        def swap_sides(self, instances):
+            told.append(instances)
+            return instances.replace(hands=instances.hands[:, ::-1])
+
+    told, moves = [], []
+    points = Affine.points
+    monkeypatch.setattr(Affine, "points", lambda self, p: moves.append(p.shape) or points(self, p))
+    task = Sided([{"id": 1, "name": "a"}])
+    hands = np.array([[[12, 30], [48, 30]]], np.float32)
+    instances = Instances.of([[10, 20, 50, 40]], [0], hands=hands)
+    crop = random_crop(np.random.default_rng(0), (90, 60), (64, 64), Augmentation(flip=flip, rotate=30))
+    seen = crop_instances(instances, crop, task, 4)
+    assert moves == [(1, 4, 2), (1, 2, 2)]  # corners of the box; hands
+    whole = Affine.scaling(1 / 4).after(crop.affine)
+    np.testing.assert_array_equal(seen.boxes, whole.boxes(instances.boxes))
+    np.testing.assert_array_equal(seen.hands, points(whole, hands)[:, :: -1 if flip else 1])
+    assert len(told) == flip
+
+
 def test_scales_are_the_released_steps():
     seen = set()
     for seed in range(200):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ctnet.inference.merging import merge
 
 from ctnet.convert.voc import convert_voc
 from ctnet.core.records import Detections
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Preprocessor
+from ctnet.inference.settings import DetectionSettings
 from ctnet.measuring.rendered import explain_misses, render
 from ctnet.ops.boxes import box_iou
 
@@ -81,6 +82,6 @@ def test_the_suppression_of_the_task_itself_follows(tmp_path):
             render(painter, dataset, index, ORIGINAL_RESOLUTION, topk=20).detections
             for painter in (task, Twice(task.categories))
         )
-        once = merge([once], "hard", 20)
+        once = merge(task, [once], DetectionSettings(nms="hard", topk=20))
         assert len(once)
         assert sorted(twice.boxes.tolist()) == sorted(once.boxes.tolist())  # scores of 1 are in any order
