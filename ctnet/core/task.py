@@ -52,7 +52,7 @@ class Task(ABC):
         metrics: names for ``evaluator``; the first is the default.
         fit: how an image is laid into an input of fixed size: "inside" shows all of it, "width" fills the
             input's width, and cuts or pads top and bottom alike.
-        nms: suppression behind ``decode`` when nobody asks for another: "none", since an object is one peak;
+        nms: suppression after ``decode`` when nobody asks for another: "none", since an object is one peak;
             a task that joins several points to an object may find one in several ways.
         candidates: how many detections ``decode`` is asked for at least, where suppression has to choose
             among them before the best are kept.

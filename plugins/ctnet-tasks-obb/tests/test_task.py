@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from ctnet_tasks_obb import Obb
 from ctnet_tasks_obb.boxes import Rectangles, rectangles, upright
+from ctnet_tasks_obb.overlaps import rotated_iou
 
+from ctnet.analysis.breakdown import break_down, compare
+from ctnet.base.files import write_json
 from ctnet.core.geometry import Affine, move
 from ctnet.core.recipe import Augmentation
-from ctnet.core.records import Instances
+from ctnet.core.records import Detections, Instances
 from ctnet.core.targets import CellTargets, Grid, Peaks
 from ctnet.core.task import create_task
 from ctnet.data.augment import crop_instances, random_crop
+from ctnet.data.dataset import Dataset
+from ctnet.inference.decoding import merge
+from ctnet.inference.settings import DetectionSettings
+from ctnet.ops.boxes import box_iou
 from ctnet.testing import task_checks
 from ctnet.testing.mirroring import mirror_image
 
@@ -171,3 +179,53 @@ def test_other_categories_have_no_example_scenes() -> None:
 def test_the_demo_is_a_recipe_of_its_own() -> None:
     assert replace(Obb.demo_recipe, epochs=1).size == (128, 128)
     assert TASK.recipes("resfpn18")["small"].augmentation.rotate == 180
+
+
+# --- overlaps
+
+
+def side_by_side(angle: float = 45) -> Detections:
+    """Two ships moored at an angle, one of them found twice."""
+    axis = np.radians(angle + 90)
+    across = 12 * np.array([np.cos(axis), np.sin(axis)])
+    boxes = [
+        box(60, 50, 60, 10, angle), box(60 + across[0], 50 + across[1], 60, 10, angle), box(61, 50, 58, 10, angle)
+    ]  # fmt: skip
+    corners = np.concatenate(boxes)
+    return Detections(upright(corners), np.array([0.9, 0.8, 0.7]), np.zeros(3, int), {"corners": corners})
+
+
+def test_ships_side_by_side_do_not_suppress_each_other() -> None:
+    found = side_by_side()
+    assert box_iou(found.boxes[:1], found.boxes[1:2])[0, 0] > 0.5
+    assert TASK.overlap(found, found)[0].round(2).tolist()[:2] == [1, 0]
+    merged = merge(TASK, [found], DetectionSettings(nms="hard"))
+    assert merged.scores.tolist() == [0.9, 0.8]
+    two_scales = merge(TASK, [found[:2], found[2:]], DetectionSettings(scales=(0.5, 1.0)))
+    assert two_scales.scores[:2].tolist() == [0.9, 0.8]
+    assert two_scales.scores[2] < 0.2
+
+
+def test_errors_are_sorted_by_rotated_overlap(tmp_path) -> None:
+    found = side_by_side()
+    annotations = TASK.annotate(Instances.of(found.boxes[:1], [0], corners=found.corners[:1]))
+    entries = [{**entry, "id": 1, "image_id": 1} for entry in annotations]
+    path = tmp_path / "instances_val.json"
+    write_json(path, {"images": [IMAGE], "annotations": entries, "categories": list(Obb.example_categories)})
+    dataset = Dataset.from_file(path, [tmp_path], TASK, "val")
+    errors = break_down(compare(dataset, {1: found})).errors
+    counts = {name: error.count for name, error in errors.items() if error.count}
+    assert counts == {"background": 1, "duplicate": 1}  # by upright boxes it would be two duplicates
+
+
+def test_suppression_of_a_thousand_candidates_is_quick() -> None:
+    rng = np.random.default_rng(0)
+    corners = np.concatenate([box(*rng.uniform(0, 400, 2), 30, 8, rng.uniform(0, 180)) for _ in range(1000)])
+    scores = np.sort(rng.random(1000))[::-1]
+    found = Detections(upright(corners), scores, np.zeros(1000, int), {"corners": corners})
+    begun = time.process_time()
+    left = merge(TASK, [found], DetectionSettings(nms="hard", topk=1000))
+    assert time.process_time() - begun < 20
+    overlap = rotated_iou(left.corners, left.corners) - np.eye(len(left))
+    assert overlap.max() < 0.5
+    assert len(left) < 1000
