@@ -16,6 +16,9 @@ from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.ops.nms import Nms, suppress, suppress_by
 
+#: Rows whose overlaps with all others a task is asked for at once: few calls, and little memory within one.
+_BLOCK = 64
+
 
 @torch.inference_mode()
 def decode(
@@ -85,9 +88,10 @@ def _suppressed(task: Task, found: Detections, method: Nms) -> tuple[np.ndarray,
 
     Upright boxes are counted in whole pixels, as in the released code, which keeps its figures.
     """
-    if type(task).overlap is Task.overlap:
+    if method == "none" or type(task).overlap is Task.overlap:
         return suppress(found.boxes, found.scores, method)
-    return suppress_by(lambda row: task.overlap(found[row], found)[0], found.scores, method)
+    blocks = [task.overlap(found[row : row + _BLOCK], found) for row in range(0, len(found), _BLOCK)]
+    return suppress_by(np.concatenate(blocks).__getitem__, found.scores, method)
 
 
 def _joined(looks: Sequence[Detections]) -> Detections:

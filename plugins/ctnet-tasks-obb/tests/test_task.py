@@ -188,9 +188,8 @@ def side_by_side(angle: float = 45) -> Detections:
     """Two ships moored at an angle, one of them found twice."""
     axis = np.radians(angle + 90)
     across = 12 * np.array([np.cos(axis), np.sin(axis)])
-    boxes = [
-        box(60, 50, 60, 10, angle), box(60 + across[0], 50 + across[1], 60, 10, angle), box(61, 50, 58, 10, angle)
-    ]  # fmt: skip
+    places = [(60, 50, 60), (60 + across[0], 50 + across[1], 60), (61, 50, 58)]
+    boxes = [box(x, y, length, 10, angle) for x, y, length in places]
     corners = np.concatenate(boxes)
     return Detections(upright(corners), np.array([0.9, 0.8, 0.7]), np.zeros(3, int), {"corners": corners})
 
@@ -225,7 +224,7 @@ def test_suppression_of_a_thousand_candidates_is_quick() -> None:
     found = Detections(upright(corners), scores, np.zeros(1000, int), {"corners": corners})
     begun = time.process_time()
     left = merge(TASK, [found], DetectionSettings(nms="hard", topk=1000))
-    assert time.process_time() - begun < 20
+    assert time.process_time() - begun < 10  # 0.4 s when idle
     overlap = rotated_iou(left.corners, left.corners) - np.eye(len(left))
     assert overlap.max() < 0.5
     assert len(left) < 1000
