@@ -60,9 +60,15 @@ class CenterNet(nn.Module):
         ]
 
     def activated(self, images: Tensor) -> dict[str, Tensor]:
-        """The last stack's maps with each head's activation: what ``Task.decode`` reads."""
-        raw = self(images)[-1]
-        return {name: head.activate(raw[name].float()) for name, head in self.heads.items()}
+        """The last stack's maps with each head's activation: what ``Task.decode`` reads.
+
+        Earlier stacks are supervised in training; here their heads are not computed.
+        """
+        features, branches = self.backbone(images)[-1], self.branches[-1]
+        return {
+            name: head.activate(branches[name](features).float())  # type: ignore[index]
+            for name, head in self.heads.items()
+        }
 
 
 def create_model(

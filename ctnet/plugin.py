@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ctnet.core.evaluator import State as State
     from ctnet.core.geometry import Affine as Affine
     from ctnet.core.geometry import Fit as Fit
+    from ctnet.core.geometry import View as View
     from ctnet.core.geometry import move as move
     from ctnet.core.heads import Head as Head
     from ctnet.core.heads import Heatmap as Heatmap
@@ -141,6 +142,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.core.geometry": (
             "Affine",
             "Fit",
+            "View",
             "move",
         ),
         "ctnet.ops.nms": ("Nms",),

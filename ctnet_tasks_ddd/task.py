@@ -33,6 +33,7 @@ from ctnet.plugin import (
     Sample,
     Target,
     Task,
+    View,
     box_centres,
     clip_boxes,
     option,
@@ -172,9 +173,9 @@ class Boxes3d(Task):
         camera = known_camera(image)
         measured = ~instances.crowd if camera is not None else np.zeros(len(instances), bool)
         table = np.zeros((len(instances), 8))
-        for row in np.flatnonzero(measured).tolist():
-            entry = annotations[row]
-            table[row] = [*entry["dim"], *entry["location"], entry["rotation_y"], entry["alpha"]]
+        for row, entry in enumerate(annotations):
+            if measured[row]:
+                table[row] = [*entry["dim"], *entry["location"], entry["rotation_y"], entry["alpha"]]
         return self._with_bodies(instances, table, measured, camera, image["width"])
 
     def _with_bodies(
@@ -230,14 +231,15 @@ class Boxes3d(Task):
     def faults(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
         return faults_of(annotation, image)
 
-    def mirror_instances(self, instances: Instances, width: float) -> Instances:
-        """As ``Task.mirror_instances``; places are those before the mirrored camera."""
-        moved = super().mirror_instances(instances, width)
-        return moved.replace(
-            corners=moved.corners[:, list(MIRRORED_CORNERS)],
-            location=moved.location * np.array([-1.0, 1.0, 1.0]),
-            alpha=np.where(moved.measured, wrap(np.pi - moved.alpha), moved.alpha),
-            rotation_y=np.where(moved.measured, wrap(np.pi - moved.rotation_y), moved.rotation_y),
+    def swap_sides(self, instances: Instances) -> Instances:
+        """As ``Task.swap_sides``; places are those before the mirrored camera."""
+        alpha, rotation_y = instances.alpha, instances.rotation_y
+        return instances.replace(
+            corners=instances.corners[:, list(MIRRORED_CORNERS)],
+            location=instances.location * np.array([-1.0, 1.0, 1.0]),
+            # Angles are known where a crop's depths are not, but for crowds.
+            alpha=np.where(instances.crowd, alpha, wrap(np.pi - alpha)),
+            rotation_y=np.where(instances.crowd, rotation_y, wrap(np.pi - rotation_y)),
         )
 
     def reframe_instances(self, instances: Instances, change: Affine) -> Instances:
@@ -274,7 +276,8 @@ class Boxes3d(Task):
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
         return decode_objects(maps, k)
 
-    def lift(self, detections: Detections, info: ImageInfo) -> Detections:
+    def lift(self, detections: Detections, view: View) -> Detections:
+        info = view.info
         try:
             camera = camera_of(info.record)
         except ValueError as error:

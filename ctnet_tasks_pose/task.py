@@ -164,10 +164,11 @@ class Pose(Task):
             if v and not (0 <= x < width and 0 <= y < height)
         ]
 
-    def mirror_instances(self, instances: Instances, width: float) -> Instances:
-        moved = super().mirror_instances(instances, width)
+    def swap_sides(self, instances: Instances) -> Instances:
         order = self.skeleton.mirrored
-        return moved.replace(keypoints=moved.keypoints[:, order], visibility=moved.visibility[:, order])
+        return instances.replace(
+            keypoints=instances.keypoints[:, order], visibility=instances.visibility[:, order]
+        )
 
     def measures(self, instances: Instances) -> Mapping[str, np.ndarray]:
         return {"labelled joints": (instances.visibility > UNLABELLED).sum(axis=1)}

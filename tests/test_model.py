@@ -150,6 +150,19 @@ def test_activated_is_the_last_stack_with_activations() -> None:
     assert torch.equal(maps["size"], raw["size"])
 
 
+def test_the_heads_of_earlier_stacks_do_not_run_in_inference() -> None:
+    model = CenterNet(TwoStacks(), HEADS)
+    called = []
+    for stack, branches in enumerate(model.branches):
+        for name, branch in branches.items():
+            branch.register_forward_hook(lambda *_, at=(stack, name): called.append(at))
+    model.activated(torch.rand(1, 3, 16, 16))
+    assert called == [(1, name) for name in HEADS]
+    called.clear()
+    model(torch.rand(1, 3, 16, 16))
+    assert called == [(stack, name) for stack in (0, 1) for name in HEADS]
+
+
 def test_activated_maps_are_full_precision_under_autocast() -> None:
     model = CenterNet(TwoStacks(), HEADS)
     with torch.autocast("cpu", torch.bfloat16):

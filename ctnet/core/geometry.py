@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from ctnet.core.records import Detections, Instances
+from ctnet.core.records import Detections, ImageInfo, Instances
 
 Record = TypeVar("Record", Instances, Detections)
 
@@ -102,6 +102,30 @@ class Affine:
         import cv2
 
         return np.asarray(cv2.warpAffine(image, self.matrix, size, flags=cv2.INTER_LINEAR))
+
+
+@dataclass(frozen=True)
+class View:
+    """How the output grid lies over an image.
+
+    Attributes:
+        info: identity and size of the image.
+        affine: grid -> image pixels.
+    """
+
+    info: ImageInfo
+    affine: Affine
+
+    @classmethod
+    def through(cls, info: ImageInfo, to_input: Affine, stride: int) -> View:
+        """The view of an image that lies in the network's input.
+
+        Args:
+            info: the image.
+            to_input: image pixels -> input pixels.
+            stride: input pixels per cell of the grid.
+        """
+        return cls(info, Affine.scaling(1 / stride).after(to_input).inverse())
 
 
 def move(record: Record, affine: Affine, point_fields: Iterable[str]) -> Record:

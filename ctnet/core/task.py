@@ -12,14 +12,14 @@ from torch import Tensor
 from ctnet.base.errors import CtnetError
 from ctnet.base.plugins import discover, load_plugin
 from ctnet.core.evaluator import Evaluator, GroundTruth
-from ctnet.core.geometry import Affine, Fit, move
+from ctnet.core.geometry import Affine, Fit, View
 from ctnet.core.heads import Head
 from ctnet.core.losses import Loss
 from ctnet.core.options import NoOptions, parse_options
 from ctnet.core.recipe import DEMO, SMALL, Recipe
 from ctnet.core.records import Annotations, Detections, ImageInfo, Instances, Sample
 from ctnet.core.targets import Grid, Target
-from ctnet.ops.boxes import box_centres
+from ctnet.ops.boxes import box_centres, box_iou
 from ctnet.ops.nms import Nms
 
 __all__ = [
@@ -55,7 +55,7 @@ class Task(ABC):
         metrics: names for ``evaluator``; the first is the default.
         fit: how an image is laid into an input of fixed size: "inside" shows all of it, "width" fills the
             input's width, and cuts or pads top and bottom alike.
-        nms: suppression behind ``decode`` when nobody asks for another: "none", since an object is one peak;
+        nms: suppression after ``decode`` when nobody asks for another: "none", since an object is one peak;
             a task that joins several points to an object may find one in several ways.
         candidates: how many detections ``decode`` is asked for at least, where suppression has to choose
             among them before the best are kept.
@@ -158,14 +158,16 @@ class Task(ABC):
             for box, size, label, crowd in zip(boxes, sizes, instances.labels, instances.crowd, strict=True)
         ]
 
-    def mirror_instances(self, instances: Instances, width: float) -> Instances:
-        """Instances as seen in the mirrored image: x becomes width - 1 - x. Extend it to swap left and right.
+    def swap_sides(self, instances: Instances) -> Instances:
+        """What the mirror changes besides places: left and right change places, angles turn the other way.
+
+        Unless overridden: nothing. Override it where a point is a left or a right one (joints, corners in an
+        order), or where a column says where something faces.
 
         Args:
-            instances: in a frame whose pixel centres have whole coordinates.
-            width: of that frame, pixels.
+            instances: of a mirrored image; the engine has moved their points already.
         """
-        return move(instances, Affine.mirror(width), self.point_fields)
+        return instances
 
     def mirror_maps(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
         """Activated maps as seen on the mirrored input, by head; None for one that must not be averaged.
@@ -182,6 +184,7 @@ class Task(ABC):
         """Instances of an image that augmentation shifts, zooms or turns; called before they are moved.
 
         Override it where that makes a value untrue (a depth, when the image is zoomed), to mark it so.
+        Mirroring plays no part in it: see ``swap_sides``, which is called later.
 
         Args:
             instances: in image pixels.
@@ -223,9 +226,28 @@ class Task(ABC):
         It is exported with the network: tensor operations only, no branching on values.
         """
 
-    def lift(self, detections: Detections, info: ImageInfo) -> Detections:
-        """Detections of one image in image pixels -> with what needs more than pixels (a camera, say)."""
+    def lift(self, detections: Detections, view: View) -> Detections:
+        """Detections of one image in image pixels -> with what needs more than pixels (a camera, say).
+
+        Args:
+            detections: the best that are above the score, best first; their points are in image pixels.
+            view: the image (``view.info``), and the map from the output grid to its pixels (``view.affine``).
+
+        Returns:
+            As many rows.
+        """
         return detections
+
+    def overlap(self, a: Detections, b: Detections) -> np.ndarray:
+        """How much each of some detections overlaps each of others: (N, M) in [0, 1], 1 for equal ones.
+
+        It decides for non-maximum suppression, for the merging of scales and for the error breakdown. Unless
+        overridden: the IoU of the upright boxes. Override it where an object is not its upright box.
+
+        Args:
+            a, b: N and M rows of one image, lifted, in image pixels.
+        """
+        return box_iou(_solid(a.boxes), _solid(b.boxes))
 
     def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
         """Detections of one image -> entries of a COCO results file. Extend it to add the task's own."""
@@ -312,7 +334,7 @@ class Task(ABC):
         """
         mine, other = truth.fields(), found.fields()
         return {
-            name: np.abs(other[name] - column).reshape(len(column), -1).max(axis=1, initial=0)
+            name: np.abs(other[name] - column).max(axis=tuple(range(1, column.ndim)), initial=0)
             for name, column in mine.items()
             if name in other and name != "scores" and np.issubdtype(column.dtype, np.floating)
         }
@@ -355,6 +377,13 @@ def load_task_class(name: str) -> type[Task]:
             "opened again; its author must make the two names equal"
         )
     return cls
+
+
+def _solid(boxes: np.ndarray) -> np.ndarray:
+    """Boxes in float64; one that ends before it begins (early in training) is empty."""
+    boxes = np.array(boxes, np.float64).reshape(-1, 4)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])
+    return boxes
 
 
 def _checked_categories(categories: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:

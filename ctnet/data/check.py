@@ -271,9 +271,9 @@ def _of_task(dataset: Dataset) -> Iterator[Problem]:
     if task is None or type(task).remarks is Task.remarks:
         return
     for image in dataset.rows:
-        record = coco.raw_image(image)
         rows = np.setdiff1d(coco.rows(image), dataset.unfit)
-        for row, annotation in zip(rows, coco.raw_annotations(rows), strict=True):
+        record, annotations = coco.raw_entries(image, rows)
+        for row, annotation in zip(rows, annotations, strict=True):
             if remarks := task.remarks(annotation, record):
                 yield Problem(OF_TASK, _where(dataset, row), "; ".join(remarks))
 

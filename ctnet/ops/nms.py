@@ -1,7 +1,8 @@
-"""Non-maximum suppression of boxes: hard, and soft by a linear or a Gaussian weight."""
+"""Non-maximum suppression, of boxes or by any overlap: hard, and soft by a linear or a Gaussian weight."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -33,38 +34,60 @@ def nms_method(text: str) -> Nms:
 def suppress(
     boxes: np.ndarray, scores: np.ndarray, method: Nms = "soft", threshold: float = THRESHOLD
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Remove or weaken boxes that overlap a better one.
-
-    The best box that is left is taken, and the score of every other is multiplied by a weight of their IoU:
-    "hard" 0 from the threshold on, "soft-linear" 1 - IoU above the threshold, "soft" exp(-IoU^2 / 0.5)
-    (Gaussian). A box that is weakened below 0.001 is gone. Then the best of the rest is taken.
+    """Remove or weaken upright boxes that overlap a better one, see ``suppress_by``.
 
     Args:
         boxes: (N, 4) xyxy, pixels, first and last included: a width is x2 - x1 + 1.
+        scores, method, threshold: see ``suppress_by``.
+
+    Source: the released code, with its pixel convention; its stale rows after those that stay are not kept.
+    """
+    boxes = np.asfortranarray(boxes, np.float64)  # whole columns are read
+    return suppress_by(
+        lambda row: box_iou(boxes[row, None], boxes, inclusive=True)[0], scores, method, threshold
+    )
+
+
+def suppress_by(
+    overlap: Callable[[int], np.ndarray],
+    scores: np.ndarray,
+    method: Nms = "soft",
+    threshold: float = THRESHOLD,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Remove or weaken whatever overlaps a better one.
+
+    The best that is left is taken, and the score of every other is multiplied by a weight of their overlap o:
+    "hard" 0 from the threshold on, "soft-linear" 1 - o above the threshold, "soft" exp(-o^2 / 0.5)
+    (Gaussian). What is weakened below 0.001 is gone. Then the best of the rest is taken.
+
+    Args:
+        overlap: row -> its overlaps (N,) with all rows, in [0, 1]; asked for those that are taken alone, so
+            that no matrix is held.
         scores: (N,).
         method: see above; "none" only sorts.
-        threshold: an IoU; the Gaussian has none.
+        threshold: an overlap; the Gaussian has none.
 
     Returns:
         The rows that stay (M,) int64, best first, and their scores (M,) float64.
 
-    Source: Bodla et al. 2017 and the released code, with its pixel convention and constants; its stale rows
-    behind those that stay are not kept.
+    Source: Bodla et al. 2017 and the released code, with its constants.
     """
     scores = np.array(scores, np.float64)
     if method == "none":
         order = np.argsort(-scores, kind="stable")
         return order, scores[order]
-    boxes = np.asfortranarray(boxes, np.float64)  # whole columns are read
     rows, taken = [], []
     while scores.size and scores[row := int(scores.argmax())] >= 0:
         rows.append(row)
         taken.append(scores[row])
         scores[row] = -1  # this and every score below 0: no longer there
-        iou = box_iou(boxes[row, None], boxes, inclusive=True)[0]
+        shared = overlap(row)
         if method == "hard":
-            scores[iou >= threshold] = -1
-            continue
-        scores *= np.exp(iou * iou / -SIGMA) if method == "soft" else np.where(iou > threshold, 1 - iou, 1.0)
-        scores[(scores < FLOOR) & (iou > 0)] = -1
+            scores[shared >= threshold] = -1
+        elif method == "soft":
+            scores *= np.exp(shared * shared / -SIGMA)
+        else:
+            scores *= np.where(shared > threshold, 1 - shared, 1.0)
+        if method != "hard":
+            scores[(scores < FLOOR) & (shared > 0)] = -1
     return np.array(rows, np.int64), np.array(taken)

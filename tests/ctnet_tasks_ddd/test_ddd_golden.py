@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.core.geometry import Affine, move
+from ctnet.core.geometry import Affine, View, move
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import CellTargets, Grid
 from ctnet.heatmap import draw_gaussians
@@ -68,7 +68,7 @@ def test_geometry_equals_the_reference(golden):
             np.zeros((count, 4)), np.ones(count), np.zeros(count, int), {**columns, "dimensions": dimensions}
         )
         info = ImageInfo(1, "", 1000, 300, {"calib": camera.tolist()})
-        lifted = task_of(focal=camera[0, 0] / 1000).lift(found, info)
+        lifted = task_of(focal=camera[0, 0] / 1000).lift(found, View(info, Affine.identity()))
         np.testing.assert_allclose(lifted.location, data["ddd2locrot_loc"], atol=1e-4)
         assert same_angle(lifted.rotation_y, data["ddd2locrot_rot_y"])
         np.testing.assert_allclose(middle(dimensions, location)[:, 1], location[:, 1] - dimensions[:, 0] / 2)
@@ -180,7 +180,7 @@ def test_the_way_into_space_equals_the_reference(golden):
             back = Affine.centred(tuple(data["ddd_pp_c"][image]), frame, (width, height)).inverse()
             info = ImageInfo(1, "", int(frame), 375, {"calib": camera.tolist()})
             task = task_of(focal=camera[0, 0] / frame)
-            found = task.lift(move(found, back, task.point_fields), info)
+            found = task.lift(move(found, back, task.point_fields), View(info, back))
             found = found[np.argsort(found.labels, kind="stable")]  # the reference lists class after class
             flat = data["ddd_pp_out2d"][data["ddd_pp_out2d"][:, 0] == image]
             solid = data["ddd_pp_out3d"][data["ddd_pp_out3d"][:, 0] == image]

@@ -9,8 +9,9 @@ from ctnet.core.records import Detections
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Preprocessor
-from ctnet.inference.merging import merge
+from ctnet.inference.settings import DetectionSettings
 from ctnet.measuring.rendered import explain_misses, render
 
 ORIGINAL_RESOLUTION = Preprocessor("keep", (512, 512), 32)
@@ -68,6 +69,6 @@ def test_the_suppression_of_the_task_itself_follows(tmp_path):
             render(painter, dataset, index, ORIGINAL_RESOLUTION, topk=20).detections
             for painter in (task, Twice(task.categories))
         )
-        once = merge([once], "hard", 20)
+        once = merge(task, [once], DetectionSettings(nms="hard", topk=20))
         assert len(once)
         assert sorted(twice.boxes.tolist()) == sorted(once.boxes.tolist())  # scores of 1 are in any order

@@ -86,9 +86,8 @@ class Hands(CenterDetection):
         hands = gather(maps["hand_offsets"], peaks).reshape(len(found), -1, 2, 2) + cell
         return Detections(found.boxes, found.scores, found.labels, {"hands": hands})
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        moved = super().mirror_instances(instances, width)
-        return moved.replace(hands=moved.hands[:, ::-1])
+    def swap_sides(self, instances: Any) -> Any:
+        return instances.replace(hands=instances.hands[:, ::-1])
 
     def parse(self, annotations: Any, image: Any) -> Any:
         hands = np.array([entry["hands"] for entry in annotations], np.float32).reshape(-1, 2, 2)
@@ -247,8 +246,8 @@ class MissingMirrorOfHeatmap(WithHead):
 class WrongSwap(Hands):
     """the mirror does not take the left hand for the right one"""
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        return CenterDetection.mirror_instances(self, instances, width)
+    def swap_sides(self, instances: Any) -> Any:
+        return instances
 
 
 @caught_by("encode_commutes_with_mirroring")
@@ -277,27 +276,28 @@ class MirrorLosesAHead(Hands):
 
 @caught_by("mirror_moves_every_point")
 class UnmovedInstances(Hands):
-    """mirror_instances forgets to move the hands"""
+    """the engine is not told to move the hands with the boxes, so swap_sides mirrors them in the box"""
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        return move(instances, Affine.mirror(width), ("boxes",))
+    def swap_sides(self, instances: Any) -> Any:
+        hands = instances.hands.copy()
+        hands[..., 0] = instances.boxes[:, None, [0, 2]].sum(axis=2) - hands[..., 0]
+        return instances.replace(hands=hands)
 
 
 @caught_by("mirror_moves_every_point")
 class MirrorOffByOne(Hands):
-    """mirror_instances takes x to width - x"""
+    """swap_sides moves what is moved already, by one"""
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        return super().mirror_instances(instances, width + 1)
+    def swap_sides(self, instances: Any) -> Any:
+        return super().swap_sides(instances.replace(boxes=instances.boxes + np.float32([1, 0, 1, 0])))
 
 
 @caught_by("mirror_of_mirror_is_the_identity")
 class MirrorForgets(Hands):
-    """mirror_instances puts the right hand where the left one was, and leaves the left one"""
+    """swap_sides puts the right hand where the left one was, and leaves the left one"""
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        moved = super().mirror_instances(instances, width)
-        return moved.replace(hands=moved.hands[:, [0, 0]])
+    def swap_sides(self, instances: Any) -> Any:
+        return instances.replace(hands=instances.hands[:, [0, 0]])
 
 
 @caught_by("head_mirror_of_mirror_is_the_identity")

@@ -167,9 +167,8 @@ class ExtremeDetection(Task):
             for entry, points in zip(super().annotate(instances), rows, strict=True)
         ]
 
-    def mirror_instances(self, instances: Instances, width: float) -> Instances:
-        moved = super().mirror_instances(instances, width)
-        return moved.replace(extreme_points=moved.extreme_points[:, MIRRORED])
+    def swap_sides(self, instances: Instances) -> Instances:
+        return instances.replace(extreme_points=instances.extreme_points[:, MIRRORED])
 
     def mirror_maps(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
         """Left and right points change places; offsets are not averaged."""
@@ -203,10 +202,6 @@ class ExtremeDetection(Task):
         )
         found = group_points(maps, k, how)
         return suppress_ghosts(found) if chosen.ghosts == "suppress" else found
-
-    def lift(self, detections: Detections, info: ImageInfo) -> Detections:
-        """Without the rows of score 0, which are no groups."""
-        return detections[detections.scores > 0]
 
     def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
         rows = detections.extreme_points.tolist()

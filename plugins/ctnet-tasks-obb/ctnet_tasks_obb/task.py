@@ -38,7 +38,7 @@ from ctnet.plugin import (
 )
 from ctnet_tasks_obb.boxes import corners_of, misfit, rectangles, upright
 from ctnet_tasks_obb.heads import Angle, angle_of, angle_values
-from ctnet_tasks_obb.overlaps import polygon_area
+from ctnet_tasks_obb.overlaps import polygon_area, rotated_iou
 from ctnet_tasks_obb.scenes import KINDS, draw_harbour
 
 #: From above there is no up: images are turned any way round.
@@ -148,6 +148,10 @@ class Obb(Task):
         corners = corners_of(centre, size, angle_of(gather(maps["angle"], peaks)))
         boxes = torch.cat([corners.amin(dim=2), corners.amax(dim=2)], dim=2)
         return Detections(boxes, peaks.score, peaks.channel, {"corners": corners})
+
+    def overlap(self, a: Detections, b: Detections) -> np.ndarray:
+        """IoU of the rotated boxes."""
+        return rotated_iou(a.corners, b.corners)
 
     def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
         rows = np.asarray(detections.extra.get("corners", ()), np.float64).reshape(len(detections), 8)
