@@ -17,7 +17,7 @@ from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.settings import DetectionSettings
 from ctnet.ops.boxes import box_iou
-from ctnet.ops.nms import Nms, nms_method, pixel_iou, suppress, suppress_by
+from ctnet.ops.nms import Nms, nms_method, suppress, suppress_by
 from ctnet.tasks.ctdet import CenterDetection
 
 TASK = create_task("ctdet", [{"id": number, "name": name} for number, name in enumerate("abc")])
@@ -266,7 +266,7 @@ def test_a_task_is_asked_for_overlaps_in_blocks() -> None:
 def test_suppression_by_overlaps_equals_that_of_boxes(seed: int, method: Nms) -> None:
     found = some(seed)
     boxes = found.boxes.astype(np.float64)
-    matrix = np.stack([pixel_iou(box, boxes.T) for box in boxes])
+    matrix = box_iou(boxes, boxes, inclusive=True)
     one = suppress(found.boxes, found.scores, method)
     other = suppress_by(matrix.__getitem__, found.scores, method)
     for mine, theirs in zip(one, other, strict=True):
