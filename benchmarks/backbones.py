@@ -11,7 +11,6 @@ difference is the largest of any raw map, over that map's largest value. Trainin
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import sys
 import time
@@ -28,13 +27,14 @@ from ctnet.core.heads import Heatmap, Regression
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.model import CenterNet, create_model
 from ctnet.ops.deform_conv import DeformConv
-from ctnet.ops.inference_winograd import WinogradConv2d
+from ctnet.ops.fast import fast_paths
+from ctnet.ops.winograd_layers import InferenceWinograd
 
 NAMES = ("resdcn18", "resdcn101", "dla34", "hourglass104")
 HEADS = {"heatmap": Heatmap(80), "size": Regression(2), "offset": Regression(2)}
 KINDS = {
     DeformConv: "deformable: sampling, product",
-    WinogradConv2d: "Winograd",
+    InferenceWinograd: "Winograd",
     nn.Conv2d: "convolutions, direct",
     nn.ConvTranspose2d: "up-convolutions, direct",
     nn.BatchNorm2d: "batch norms",
@@ -55,18 +55,9 @@ def network(name: str) -> CenterNet:
     return model
 
 
-def plain(model: CenterNet) -> CenterNet:
-    """The same network with torchvision's operator."""
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, DeformConv):
-            module.path = "torchvision"
-    return model
-
-
 def measure_forward(name: str, size: int, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
     model = network(name)
-    networks = {"plain": plain(model), "ours": prepare_for_inference(model)}
+    networks = {"plain": fast_paths(False)(model), "ours": prepare_for_inference(model)}
     if has_bf16(torch.device("cpu")):
         networks["ours, bfloat16"] = prepare_for_inference(model, dtype=torch.bfloat16)
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))

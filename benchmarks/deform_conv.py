@@ -26,6 +26,7 @@ from timing import alternate
 
 from ctnet.backbones import create_backbone
 from ctnet.ops.deform_conv import DeformConv, deform_conv2d
+from ctnet.ops.fast import fast_paths
 
 # (network, input channels, side of the map, output channels)
 LAYERS = [
@@ -65,16 +66,17 @@ def measure_layer(
 
     def forward(path: Any) -> Callable[[], Any]:
         tensors = inputs if path == "gather" else stock
-        return torch.no_grad()(lambda: deform_conv2d(*tensors, padding=1, path=path))
+        run = torch.no_grad()(lambda: deform_conv2d(*tensors, padding=1))
+        return fast_paths(path == "gather")(run)
 
     def both(path: Any) -> Callable[[], Any]:
         tensors = leaves if path == "gather" else stock_leaves
 
         def run() -> None:
-            out = deform_conv2d(*tensors, padding=1, path=path)
+            out = deform_conv2d(*tensors, padding=1)
             torch.autograd.grad(out, tensors, torch.ones_like(out))
 
-        return run
+        return fast_paths(path == "gather")(run)
 
     error = (forward("gather")() - forward("torchvision")()).abs().max().item()
     assert error < 1e-3, f"the paths differ by {error}"
@@ -88,14 +90,14 @@ def measure_layer(
 
 
 def measure_network(dtype: torch.dtype, repeats: int, clock: Clock) -> dict[str, float]:
-    networks = {path: _network(path) for path in PATHS}
+    network = _network()
     images = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(1))
     batch = images.contiguous(memory_format=LAST)
 
     @torch.inference_mode()
     def forward(path: str) -> torch.Tensor:
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            return networks[path](batch)[-1]  # type: ignore[no-any-return]
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32), fast_paths(path == "gather"):
+            return network(batch)[-1]  # type: ignore[no-any-return]
 
     stock = forward("torchvision").float()
     error = (forward("gather").float() - stock).std() / stock.std()
@@ -103,12 +105,11 @@ def measure_network(dtype: torch.dtype, repeats: int, clock: Clock) -> dict[str,
     return alternate({path: partial(forward, path) for path in PATHS}, repeats, clock)
 
 
-def _network(path: Any) -> torch.nn.Module:
+def _network() -> torch.nn.Module:
     torch.manual_seed(0)
     network = create_backbone("resdcn18").eval()
     for module in network.modules():
         if isinstance(module, DeformConv):
-            module.path = path
             torch.nn.init.normal_(module.conv_offset_mask.weight, std=0.01)
     return network.to(memory_format=LAST)  # type: ignore[call-overload,no-any-return]
 

@@ -19,11 +19,10 @@ from targets import draw_dense
 from timing import alternate, machine, report
 
 from ctnet.checkpoint import MEAN, STD
-from ctnet.core.geometry import Affine, move
 from ctnet.core.recipe import Augmentation
 from ctnet.core.targets import Grid
 from ctnet.core.task import create_task
-from ctnet.data.augment import random_view, view_instances
+from ctnet.data.augment import crop_instances, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import TrainingSet
 from ctnet.data.synthetic import SHAPES, write_dataset
@@ -38,16 +37,14 @@ def usual(dataset: Dataset, size: int, index: int) -> tuple[np.ndarray, np.ndarr
     rng = np.random.default_rng([0, 0, index])
     sample = dataset[index]
     height, width = sample.image.shape[:2]
-    view = random_view(rng, (width, height), (size, size), Augmentation())
-    image = view.affine.warp(sample.image, (size, size)).astype(np.float32) / 255
+    crop = random_crop(rng, (width, height), (size, size), Augmentation())
+    image = crop.affine.warp(sample.image, (size, size)).astype(np.float32) / 255
     grey = image @ GREY
     image = image * (1 + rng.uniform(-0.4, 0.4))
     image = image * (factor := 1 + rng.uniform(-0.4, 0.4)) + grey.mean() * (1 - factor)
     image = image * (factor := 1 + rng.uniform(-0.4, 0.4)) + grey[:, :, None] * (1 - factor)
     image = ((image - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1)
-    on_grid = move(
-        view_instances(sample.instances, view, task, width), Affine.scaling(0.25), task.point_fields
-    )
+    on_grid = crop_instances(sample.instances, crop, task, 4)
     peaks = task.encode(on_grid, Grid(128, 128))["heatmap"]
     return np.ascontiguousarray(image, np.float32), draw_dense(peaks)  # type: ignore[arg-type]
 

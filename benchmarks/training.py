@@ -30,13 +30,15 @@ from torch import Tensor
 
 from ctnet.base.device import autocast, has_bf16
 from ctnet.core.geometry import Affine, move
-from ctnet.core.targets import Grid, Target, collate_targets
+from ctnet.core.targets import CellTargets, Grid, Target, collate_targets
 from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.model import CenterNet, create_model
-from ctnet.ops.deform_conv import DeformConv
-from ctnet.ops.trainable_winograd import use_winograd
+from ctnet.ops.fast import fast_paths
+from ctnet.ops.winograd_layers import use_winograd
+from ctnet.training.losses import losses_of_stacks, mean_losses, weighted_sum
 
-Losses = Callable[[CenterNet, Tensor, Mapping[str, Target]], dict[str, Tensor]]
+Stacks = list[dict[str, Tensor]]
+Predict = Callable[[CenterNet, Tensor, Mapping[str, Target]], Stacks]
 
 
 def scenes(task: Task, count: int, side: int, stride: int) -> tuple[Tensor, dict[str, Target]]:
@@ -51,20 +53,28 @@ def scenes(task: Task, count: int, side: int, stride: int) -> tuple[Tensor, dict
     return torch.stack(images), joined
 
 
-def whole_maps(model: CenterNet, images: Tensor, targets: Mapping[str, Target]) -> dict[str, Tensor]:
-    """As ``CenterNet.losses``, from every head's whole map."""
-    stacks = model(images)
-    return {
-        name: torch.stack([head.loss(maps[name], targets[name]) for maps in stacks]).mean()
-        for name, head in model.heads.items()
-    }
+def at_cells(model: CenterNet, images: Tensor, targets: Mapping[str, Target]) -> Stacks:
+    """As the trainer does: what is taught at single cells is computed at those."""
+    return model(images, targets)  # type: ignore[no-any-return]
+
+
+def whole_maps(model: CenterNet, images: Tensor, targets: Mapping[str, Target]) -> Stacks:
+    """The same, from every head's whole map."""
+    return [
+        {
+            name: target.gather(maps[name]) if isinstance(target, CellTargets) else maps[name]
+            for name, target in targets.items()
+        }
+        for maps in model(images)
+    ]
 
 
 def step_of(
+    task: Task,
     model: CenterNet,
     images: Tensor,
     targets: Mapping[str, Target],
-    losses: Losses,
+    predict: Predict,
     layout: torch.memory_format,
     amp: torch.dtype | None,
 ) -> Callable[[], float]:
@@ -75,8 +85,9 @@ def step_of(
     def step() -> float:
         optimizer.zero_grad()
         with autocast(torch.device("cpu"), amp):
-            terms = losses(model, images, targets)
-        total = torch.stack([terms[name] * head.weight for name, head in model.heads.items()]).sum()
+            losses = losses_of_stacks(task, predict(model, images, targets), targets)
+        terms = mean_losses(losses, {name: loss.count for name, loss in losses.items()})
+        total = weighted_sum(terms, task.heads)
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return total.item()
@@ -88,21 +99,20 @@ def measure(task: Task, backbone: str, side: int, repeats: int) -> dict[str, flo
     torch.manual_seed(0)
     model = create_model(task, backbone, small_heads=False).train()
     images, targets = scenes(task, 4 if backbone == "dla34" else 16, side, model.backbone.stride)
-    plain, quick = copy.deepcopy(model), copy.deepcopy(model)
-    for module in plain.modules():
-        if isinstance(module, DeformConv):
-            module.path = "torchvision"
+    quick = copy.deepcopy(model)
     use_winograd(quick)
     contiguous, last = torch.contiguous_format, torch.channels_last
     steps = {
-        "plain": step_of(plain, images, targets, whole_maps, contiguous, None),
-        "operator": step_of(copy.deepcopy(model), images, targets, whole_maps, last, None),
-        "cells": step_of(copy.deepcopy(model), images, targets, CenterNet.losses, last, None),
-        "ours": step_of(quick, images, targets, CenterNet.losses, last, None),
+        "plain": fast_paths(False)(
+            step_of(task, copy.deepcopy(model), images, targets, whole_maps, contiguous, None)
+        ),
+        "operator": step_of(task, copy.deepcopy(model), images, targets, whole_maps, last, None),
+        "cells": step_of(task, copy.deepcopy(model), images, targets, at_cells, last, None),
+        "ours": step_of(task, quick, images, targets, at_cells, last, None),
     }
     if has_bf16(torch.device("cpu")):
         steps["bfloat16"] = step_of(
-            copy.deepcopy(model), images, targets, CenterNet.losses, last, torch.bfloat16
+            task, copy.deepcopy(model), images, targets, at_cells, last, torch.bfloat16
         )
     first = {kind: step() for kind, step in steps.items() if kind != "bfloat16"}
     assert all(abs(loss / first["plain"] - 1) < 1e-3 for loss in first.values()), f"losses differ: {first}"

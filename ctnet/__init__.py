@@ -11,7 +11,7 @@ from ctnet.base.lazy import lazy_attributes
 from ctnet.base.version import __version__
 
 if TYPE_CHECKING:
-    from ctnet import analysis, backbones, checkpoint, data, heatmap, ops, plugin, testing
+    from ctnet import analysis, backbones, checkpoint, heatmap, ops, plugin, testing
     from ctnet.backbones import list_backbones
     from ctnet.base.errors import CtnetError
     from ctnet.core.records import Detections
@@ -29,7 +29,6 @@ __all__ = [
     "checkpoint",
     "create_model",
     "create_task",
-    "data",
     "heatmap",
     "list_backbones",
     "list_tasks",
@@ -38,7 +37,7 @@ __all__ = [
     "testing",
 ]
 
-_MODULES = ("analysis", "backbones", "checkpoint", "data", "heatmap", "ops", "plugin", "testing")
+_MODULES = ("analysis", "backbones", "checkpoint", "heatmap", "ops", "plugin", "testing")
 
 __getattr__ = lazy_attributes(
     __name__,

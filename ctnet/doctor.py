@@ -1,12 +1,19 @@
-"""What ``ctnet doctor`` looks at: versions, devices, the operator, and the traps of an installation."""
+"""What ``ctnet doctor`` looks at: versions, devices, fast paths, and the traps of an installation."""
 
 from __future__ import annotations
 
 import importlib
+import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import TYPE_CHECKING
+
+from ctnet.base.errors import CtnetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Distributions whose versions matter, with the extra that brings the optional ones.
 PACKAGES = {
@@ -21,6 +28,9 @@ PACKAGES = {
     "tensorboard": "tensorboard",
 }
 
+#: How far a fast path may be from the plain one, as a share of the largest value: some roundings in float32.
+BOUND = 1e-4
+
 TORCHVISION_TRAP = (
     "torchvision does not fit this torch: most likely torch came from the CPU-only index and torchvision "
     "from PyPI (or the other way round). Both must come from one place: "
@@ -34,8 +44,8 @@ class Finding:
 
     Attributes:
         name: what was looked at.
-        good: False where something needs mending.
-        text: what was found, and the mend.
+        good: False where something needs fixing.
+        text: what was found, and the fix.
     """
 
     name: str
@@ -50,13 +60,18 @@ def examine() -> list[Finding]:
         ("packages", _packages),
         ("torchvision", _torchvision),
         ("devices", _devices),
-        ("deformable convolution", _deformable_convolution),
+        ("fast path: deformable convolution", _deformable_convolution),
+        ("fast path: Winograd in inference", _winograd_in_inference),
+        ("fast path: Winograd in training", _winograd_in_training),
+        ("deformable convolution (cuda)", _deformable_convolution_on_cuda),
         ("plugins", _plugins),
     ]
     findings: list[Finding] = []
     for name, check in checks:
         try:
             result = check()
+        except CtnetError as error:
+            result = Finding(name, False, str(error))
         except Exception as error:  # a doctor reports what breaks, whatever it is
             result = Finding(name, False, f"{type(error).__name__}: {error}")
         findings += result if isinstance(result, list) else [result]
@@ -73,10 +88,10 @@ def _packages() -> list[Finding]:
         try:
             findings.append(Finding(name, True, metadata.version(name)))
         except metadata.PackageNotFoundError:
-            mend = (
+            fix = (
                 f"optional; pip install 'ctnet-toolkit[{extra}]'" if extra else f"missing: pip install {name}"
             )
-            findings.append(Finding(name, bool(extra), f"not installed ({mend})"))
+            findings.append(Finding(name, bool(extra), f"not installed ({fix})"))
     return findings
 
 
@@ -110,30 +125,103 @@ def _devices() -> list[Finding]:
     return findings
 
 
-def _deformable_convolution() -> list[Finding]:
+def _fast_path(name: str, compute: Callable[[], list[Tensor]]) -> Finding:
+    """Hold a fast path against the plain one; it is checked even where it is turned off."""
+    from ctnet.ops.fast import VARIABLE, fast_paths, fast_paths_enabled
+
+    with fast_paths(True):
+        found = compute()
+    with fast_paths(False):
+        difference = _difference(found, compute())
+    state = "" if fast_paths_enabled() else f"; turned off by {VARIABLE}=0"
+    text = f"differs from the plain path by {difference:.1e} of the largest value (bound {BOUND:.0e}){state}"
+    return Finding(name, difference <= BOUND, text)
+
+
+def _difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest difference of any two tensors, as a share of the largest value; NaN where one is."""
+    pairs = zip(found, expected, strict=True)
+    shares = [((one - other).abs().max() / other.abs().max()).item() for one, other in pairs]
+    return max(shares, key=lambda share: math.inf if math.isnan(share) else share)
+
+
+def _deformable_convolution() -> Finding:
+    return _fast_path("fast path: deformable convolution", lambda: _deform("cpu"))
+
+
+def _deform(device: str) -> list[Tensor]:
+    """The output and all gradients, on the CPU."""
+    from ctnet.ops.deform_conv import deform_conv2d
+
+    def run(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        return deform_conv2d(x, offset, weight, bias, mask, padding=1)
+
+    shapes = ((2, 8, 9, 11), (2, 18, 9, 11), (6, 8, 3, 3), (6,), (2, 9, 9, 11))
+    return _with_gradients(run, shapes, device)
+
+
+def _with_gradients(
+    function: Callable[..., Tensor], shapes: Sequence[tuple[int, ...]], device: str = "cpu"
+) -> list[Tensor]:
+    """What a function gives for random inputs of these shapes, and its gradients, brought to the CPU."""
     import torch
 
-    from ctnet.ops.deform_conv import Path, active_path, deform_conv2d
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(shape, generator=generator).to(device).requires_grad_() for shape in shapes]
+    out = function(*inputs)
+    slopes = torch.randn(out.shape, generator=generator).to(device)
+    return [tensor.detach().cpu() for tensor in (out, *torch.autograd.grad(out, inputs, slopes))]
 
-    findings = []
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    for device in devices:
-        generator = torch.Generator().manual_seed(0)
-        shapes = ((2, 8, 9, 11), (2, 18, 9, 11), (6, 8, 3, 3), (2, 9, 9, 11))
-        x, offset, weight, mask = (torch.randn(shape, generator=generator).to(device) for shape in shapes)
-        ours = deform_conv2d(x, offset, weight, mask=mask, padding=1)
-        path = active_path(x.device)
-        other: Path = "torchvision" if path == "gather" else "gather"
-        reference = deform_conv2d(x, offset, weight, mask=mask, padding=1, path=other)
-        difference = (ours - reference).abs().max().item()
-        good = difference < 1e-4
-        text = f"{path} path; differs from the {other} path by {difference:.1e}"
-        findings.append(Finding(f"deformable convolution ({device})", good, text))
-    return findings
+
+def _winograd_in_training() -> Finding:
+    from torch.func import functional_call
+
+    from ctnet.ops.winograd_layers import TrainingWinograd
+
+    layer = TrainingWinograd(64, 72, 3, padding=1)
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        out: Tensor = functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+        return out
+
+    shapes = ((2, 64, 24, 20), (72, 64, 3, 3), (72,))
+    return _fast_path("fast path: Winograd in training", lambda: _with_gradients(run, shapes))
+
+
+def _winograd_in_inference() -> Finding:
+    import torch
+    from torch import nn
+
+    from ctnet.ops.winograd_layers import InferenceWinograd
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        x = torch.randn(2, 64, 24, 20)
+        layers = [
+            InferenceWinograd(nn.Conv2d(64, 64, 3, padding=1)),
+            InferenceWinograd(nn.ConvTranspose2d(64, 64, 4, stride=2, padding=1)),
+            InferenceWinograd(nn.Conv2d(64, 64, 3, padding=1), tail=nn.Conv2d(64, 5, 1)),
+        ]
+
+    def run() -> list[Tensor]:
+        with torch.no_grad():
+            return [layer(x) for layer in layers]
+
+    return _fast_path("fast path: Winograd in inference", run)
+
+
+def _deformable_convolution_on_cuda() -> list[Finding]:
+    """torchvision's kernels for the GPU, against the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    difference = _difference(_deform("cuda"), _deform("cpu"))
+    text = f"differs from the CPU by {difference:.1e} of the largest value (bound {BOUND:.0e})"
+    return [Finding("deformable convolution (cuda)", difference <= BOUND, text)]
 
 
 def _plugins() -> list[Finding]:
-    from ctnet.base.errors import CtnetError
     from ctnet.base.plugins import discover
 
     findings = []

@@ -39,44 +39,36 @@ class CenterNet(nn.Module):
             for _ in range(backbone.stacks)
         )
 
-    def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
-        """Raw maps of every stack.
+    def forward(self, images: Tensor, targets: Mapping[str, Target] | None = None) -> list[dict[str, Tensor]]:
+        """Raw predictions of every stack, each head's as its target reads it.
+
+        A head that is taught at single cells is computed at those alone: of the paper's three branches, each
+        a third of them, training does little more than one.
 
         Args:
             images: (B, 3, H, W), normalised RGB; H and W divisible by ``backbone.divisor``.
+            targets: in training, those of every head, joined over the batch, on the images' device.
 
         Returns:
-            One {head name: (B, channels, H / 4, W / 4)} per stack; the last is the one to decode.
+            One {head name: raw values} per stack; the last is the one to decode. Values are the whole map
+            (B, channels, H / 4, W / 4), but (M, channels) where targets are ``CellTargets`` of M rows.
         """
-        features = self.backbone(images)
+        targets = targets or {}
         return [
-            {name: branch(feature) for name, branch in branches.items()}  # type: ignore[operator]
-            for feature, branches in zip(features, self.branches, strict=True)
+            {name: _as_read(branch, feature, targets.get(name)) for name, branch in branches.items()}  # type: ignore[operator]
+            for feature, branches in zip(self.backbone(images), self.branches, strict=True)
         ]
 
-    def losses(self, images: Tensor, targets: Mapping[str, Target]) -> dict[str, Tensor]:
-        """Unweighted loss of each head, averaged over stacks (intermediate supervision).
-
-        A head that is taught at single cells is computed at those alone, which gives the same loss and
-        gradients: of the paper's three branches, each a third of them, training does little more than one.
-
-        Args:
-            images: as for ``forward``.
-            targets: those of every head, joined over the batch, on the images' device.
-
-        Source: the released code divides each term by the number of stacks.
-        """
-        terms: dict[str, list[Tensor]] = {name: [] for name in self.heads}
-        for feature, branches in zip(self.backbone(images), self.branches, strict=True):
-            for name, head in self.heads.items():
-                raw = _map_to_learn(branches[name], feature, targets[name])  # type: ignore[index]
-                terms[name].append(head.loss(raw, targets[name]))
-        return {name: torch.stack(values).mean() for name, values in terms.items()}
-
     def activated(self, images: Tensor) -> dict[str, Tensor]:
-        """The last stack's maps with each head's activation: what ``Task.decode`` reads."""
-        raw = self(images)[-1]
-        return {name: head.activate(raw[name].float()) for name, head in self.heads.items()}
+        """The last stack's maps with each head's activation: what ``Task.decode`` reads.
+
+        Earlier stacks are supervised in training; here their heads are not computed.
+        """
+        features, branches = self.backbone(images)[-1], self.branches[-1]
+        return {
+            name: head.activate(branches[name](features).float())  # type: ignore[index]
+            for name, head in self.heads.items()
+        }
 
 
 def create_model(
@@ -117,20 +109,13 @@ def check_input_size(size: tuple[int, int], divisor: int, backbone: str) -> None
         )
 
 
-def _map_to_learn(branch: nn.Module, features: Tensor, target: Target) -> Tensor:
-    """The raw map (B, C, H, W) of a branch; where few cells are taught, 0 at all others."""
-    batch, _, height, width = features.shape
-    cells = batch * height * width
-    if not isinstance(target, CellTargets) or len(target) > _FEW * cells:
+def _as_read(branch: nn.Module, features: Tensor, target: Target | None) -> Tensor:
+    """The branch's raw map (B, C, H, W), or its values (M, C) at the cells of ``CellTargets``."""
+    if not isinstance(target, CellTargets):
         return branch(features)  # type: ignore[no-any-return]
-    values = _at_cells(branch, features, target)
-    cell = (target.batch * height + target.y) * width + target.x
-    # Of samples that share a cell one alone fills it: the map's gradient there is the sum of all of theirs.
-    order = torch.arange(len(cell), device=cell.device)
-    filler = torch.full((cells,), len(cell), device=cell.device).scatter_reduce(0, cell, order, "amin")
-    values = values * (filler[cell] == order)[:, None]
-    flat = values.new_zeros(cells, values.shape[1]).index_add(0, cell, values)
-    return flat.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    cells = features.shape[0] * features.shape[2] * features.shape[3]
+    few = len(target) <= _FEW * cells
+    return _at_cells(branch, features, target) if few else target.gather(branch(features))
 
 
 def _at_cells(branch: nn.Module, features: Tensor, target: CellTargets) -> Tensor:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ctnet.base.lazy import lazy_attributes
-from ctnet.base.plugins import CONTRACT
+from ctnet.base.plugins import CONTRACTS
 
 if TYPE_CHECKING:
     from ctnet.backbones import Backbone as Backbone
-    from ctnet.backbones import register_backbone as register_backbone
+    from ctnet.backbones import create_backbone as create_backbone
     from ctnet.base.errors import CtnetError as CtnetError
     from ctnet.base.errors import os_error as os_error
     from ctnet.base.errors import unknown_name as unknown_name
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ctnet.base.output import print_table as print_table
     from ctnet.base.progress import track as track
     from ctnet.convert.coco import ImageMode as ImageMode
+    from ctnet.convert.coco import ImageRecord as ImageRecord
     from ctnet.convert.coco import box_annotation as box_annotation
     from ctnet.convert.coco import check_folder as check_folder
     from ctnet.convert.coco import place_image as place_image
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from ctnet.core.evaluator import Evaluator as Evaluator
     from ctnet.core.evaluator import GroundTruth as GroundTruth
     from ctnet.core.evaluator import MetricFactory as MetricFactory
+    from ctnet.core.evaluator import State as State
     from ctnet.core.evaluator import metric as metric
     from ctnet.core.fields import Angle as Angle
     from ctnet.core.fields import Choice as Choice
@@ -54,9 +56,12 @@ if TYPE_CHECKING:
     from ctnet.core.fields import Value as Value
     from ctnet.core.fields import write_fields as write_fields
     from ctnet.core.geometry import Affine as Affine
+    from ctnet.core.geometry import Fit as Fit
+    from ctnet.core.geometry import View as View
     from ctnet.core.heads import Head as Head
     from ctnet.core.heads import Heatmap as Heatmap
     from ctnet.core.heads import Regression as Regression
+    from ctnet.core.losses import Loss as Loss
     from ctnet.core.masks import Mask as Mask
     from ctnet.core.masks import Outline as Outline
     from ctnet.core.masks import outline_of as outline_of
@@ -65,7 +70,6 @@ if TYPE_CHECKING:
     from ctnet.core.recipe import SMALL as SMALL
     from ctnet.core.recipe import Augmentation as Augmentation
     from ctnet.core.recipe import Recipe as Recipe
-    from ctnet.core.records import Annotations as Annotations
     from ctnet.core.records import Detections as Detections
     from ctnet.core.records import ImageInfo as ImageInfo
     from ctnet.core.records import Instances as Instances
@@ -82,11 +86,13 @@ if TYPE_CHECKING:
     from ctnet.data.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
     from ctnet.data.images import ImageError as ImageError
     from ctnet.data.images import image_size as image_size
+    from ctnet.data.images import read_image as read_image
     from ctnet.data.joints import left_right_pairs as left_right_pairs
     from ctnet.data.joints import other_side as other_side
     from ctnet.data.joints import states_a_side as states_a_side
     from ctnet.data.problems import Problem as Problem
     from ctnet.data.problems import refuse as refuse
+    from ctnet.data.problems import summarize as summarize
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
     from ctnet.evaluation.coco import BOX_METRICS as BOX_METRICS
@@ -102,44 +108,42 @@ if TYPE_CHECKING:
     from ctnet.heatmap import draw_gaussians as draw_gaussians
     from ctnet.heatmap import find_peaks as find_peaks
     from ctnet.heatmap import focal_loss as focal_loss
+    from ctnet.heatmap import full_precision as full_precision
     from ctnet.heatmap import gather as gather
     from ctnet.heatmap import gaussian_radius as gaussian_radius
     from ctnet.heatmap import l1_loss as l1_loss
     from ctnet.heatmap import normalized_l1_loss as normalized_l1_loss
     from ctnet.heatmap import smooth_l1_loss as smooth_l1_loss
     from ctnet.heatmap import suppress_non_peaks as suppress_non_peaks
+    from ctnet.ops import DeformConv as DeformConv
+    from ctnet.ops import deform_conv2d as deform_conv2d
+    from ctnet.ops.boxes import box_areas as box_areas
     from ctnet.ops.boxes import box_centres as box_centres
+    from ctnet.ops.boxes import box_coverage as box_coverage
     from ctnet.ops.boxes import box_iou as box_iou
+    from ctnet.ops.boxes import box_sizes as box_sizes
+    from ctnet.ops.nms import Nms as Nms
     from ctnet.report.draw import Place as Place
     from ctnet.report.draw import caption as caption
     from ctnet.report.draw import class_colour as class_colour
     from ctnet.report.draw import draw_boxes as draw_boxes
     from ctnet.report.draw import draw_caption as draw_caption
+    from ctnet.report.draw import draw_rectangle as draw_rectangle
+    from ctnet.report.draw import drawable as drawable
     from ctnet.report.draw import font_scale as font_scale
     from ctnet.report.draw import free_place as free_place
     from ctnet.report.draw import line_width as line_width
+    from ctnet.report.draw import side_by_side as side_by_side
+    from ctnet.report.tables import print_metrics as print_metrics
+    from ctnet.report.writing import write_image as write_image
 
 #: Section of the reference -> module -> the names that it gives.
 CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "The task": {
-        "ctnet.core.declarations": (
-            "Layout",
-            "Scenes",
-            "Suppression",
-        ),
-        "ctnet.core.fields": (
-            "Angle",
-            "Choice",
-            "Field",
-            "Length",
-            "Points",
-            "Value",
-        ),
-        "ctnet.core.categories": ("Categories",),
         "ctnet.core.task": (
             "AnnotationWarning",
-            "Task",
             "create_task",
+            "Task",
         ),
         "ctnet.core.options": ("option",),
         "ctnet.core.recipe": (
@@ -149,7 +153,6 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Recipe",
         ),
         "ctnet.core.records": (
-            "Annotations",
             "Detections",
             "ImageInfo",
             "Instances",
@@ -157,7 +160,31 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "ctnet.core.geometry": (
             "Affine",
-            "move",
+            "Fit",
+            "View",
+        ),
+        "ctnet.ops.nms": ("Nms",),
+        "ctnet.core.declarations": (
+            "Layout",
+            "Scenes",
+            "Suppression",
+        ),
+        "ctnet.core.categories": ("Categories",),
+    },
+    "Fields": {
+        "ctnet.core.fields": (
+            "Angle",
+            "Choice",
+            "Field",
+            "Length",
+            "Points",
+            "Value",
+            "write_fields",
+        ),
+        "ctnet.core.masks": (
+            "Mask",
+            "Outline",
+            "outline_of",
         ),
     },
     "Heads and targets": {
@@ -166,6 +193,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Heatmap",
             "Regression",
         ),
+        "ctnet.core.losses": ("Loss",),
         "ctnet.core.targets": (
             "CellTargets",
             "Grid",
@@ -173,10 +201,10 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Target",
         ),
         "ctnet.core.boxes": (
-            "RadiusFormula",
             "box_cells",
             "box_radius",
             "clip_boxes",
+            "RadiusFormula",
         ),
     },
     "The paper's mathematics": {
@@ -186,6 +214,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "draw_gaussians",
             "find_peaks",
             "focal_loss",
+            "full_precision",
             "gather",
             "gaussian_radius",
             "l1_loss",
@@ -196,16 +225,20 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Boxes": {
         "ctnet.ops.boxes": (
+            "box_areas",
             "box_centres",
+            "box_coverage",
             "box_iou",
+            "box_sizes",
         ),
     },
     "Evaluation": {
         "ctnet.core.evaluator": (
-            "MetricFactory",
-            "metric",
             "Evaluator",
             "GroundTruth",
+            "metric",
+            "MetricFactory",
+            "State",
         ),
         "ctnet.evaluation.coco": (
             "BOX_METRICS",
@@ -214,10 +247,10 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "CocoBoxEvaluator",
         ),
         "ctnet.evaluation.voc": (
-            "VOC_METRICS",
-            "Metric",
-            "VocEvaluator",
             "average_precision",
+            "Metric",
+            "VOC_METRICS",
+            "VocEvaluator",
         ),
     },
     "Drawing": {
@@ -227,10 +260,14 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "class_colour",
             "draw_boxes",
             "draw_caption",
+            "draw_rectangle",
+            "drawable",
             "font_scale",
             "free_place",
             "line_width",
+            "side_by_side",
         ),
+        "ctnet.report.writing": ("write_image",),
     },
     "Data": {
         "ctnet.data.dataset": (
@@ -241,6 +278,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "IMAGE_SUFFIXES",
             "ImageError",
             "image_size",
+            "read_image",
         ),
         "ctnet.data.joints": (
             "left_right_pairs",
@@ -250,6 +288,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.data.problems": (
             "Problem",
             "refuse",
+            "summarize",
         ),
         "ctnet.data.synthetic": (
             "SHAPES",
@@ -259,6 +298,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Converters": {
         "ctnet.convert.coco": (
             "ImageMode",
+            "ImageRecord",
             "box_annotation",
             "check_folder",
             "place_image",
@@ -275,7 +315,11 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Backbones": {
         "ctnet.backbones": (
             "Backbone",
-            "register_backbone",
+            "create_backbone",
+        ),
+        "ctnet.ops": (
+            "DeformConv",
+            "deform_conv2d",
         ),
     },
     "Errors, files, output": {
@@ -295,12 +339,13 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "print_table",
         ),
         "ctnet.base.progress": ("track",),
+        "ctnet.report.tables": ("print_metrics",),
     },
 }
 
 _HOMES = {name: module for part in CONTENTS.values() for module, names in part.items() for name in names}
 
-__all__ = ["CONTRACT", *_HOMES]
+__all__ = ["CONTRACTS", *_HOMES]
 
 __getattr__ = lazy_attributes(__name__, _HOMES)
 

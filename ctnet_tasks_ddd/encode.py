@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, clip_boxes, gaussian_radius
+from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, box_centres, clip_boxes, gaussian_radius
 from ctnet_tasks_ddd.heads import rotation_values
 
 
@@ -26,7 +26,7 @@ def encode_objects(instances: Instances, grid: Grid, projected: bool, rectangles
     heatmap = _heatmap(instances, boxes, projected, rectangles)
     instances, boxes = instances[objects], boxes[objects]
     cell = np.floor(peaks_of(instances, boxes, projected)).astype(np.int64)
-    centre = instances.centre if projected else (boxes[:, :2] + boxes[:, 2:]) / 2
+    centre = instances.centre if projected else box_centres(boxes)
     size = boxes[:, 2:] - boxes[:, :2]
     if projected:
         size = np.concatenate([centre - boxes[:, :2], boxes[:, 2:] - centre], axis=1)
@@ -55,8 +55,7 @@ def peaks_of(instances: Instances, boxes: np.ndarray, projected: bool) -> np.nda
         projected: see ``encode_objects``.
     """
     if not projected:
-        centre: np.ndarray = (boxes[:, :2] + boxes[:, 2:]) / 2
-        return centre
+        return box_centres(boxes)
     inside: np.ndarray = np.clip(instances.centre, boxes[:, :2], boxes[:, 2:])
     return inside
 

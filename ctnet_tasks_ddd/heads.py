@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ctnet.plugin import CellTargets, Regression, Target, l1_loss
+from ctnet.plugin import CellTargets, Loss, Regression, Target, full_precision, l1_loss
 
 #: The released code's, so that the division by the sigmoid is defined.
 _EPSILON = 1e-6
@@ -28,19 +28,18 @@ class Values(Regression):
     """Values at the objects' cells, learnt by L1.
 
     Attributes:
-        slots: 0: the mean is over the values that count (the paper's). Otherwise, as in the released code,
-            over so many objects an image, however many it has; those that are not there cost nothing.
+        slots: 0: the count is of the values that count (the paper's mean). Otherwise, as in the released
+            code, of so many objects an image, however many it has; those that are not there cost nothing.
     """
 
     slots: int = 0
 
-    def loss(self, raw: Tensor, target: Target) -> Tensor:
+    def loss(self, predicted: Tensor, target: Target) -> Loss:
         assert isinstance(target, CellTargets)
-        output = self.activate(target.gather(raw).float())
-        if not self.slots:
-            return l1_loss(output, target.value, target.weight)
-        total = ((output - target.value).abs() * target.weight).sum()
-        return total / (self.slots * raw.shape[0] * self.channels)
+        total, count = l1_loss(self.activate(predicted), target.value, target.weight)
+        if self.slots:
+            count = count.new_full((), self.slots * target.images * self.channels)
+        return Loss(total, count)
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Depth(Values):
     bias: float = -3.0
 
     def activate(self, raw: Tensor) -> Tensor:
-        return 1 / (raw.float().sigmoid() + _EPSILON) - 1
+        return 1 / (full_precision(raw).sigmoid() + _EPSILON) - 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Distances(Values):
 
 
 @dataclass(frozen=True)
-class Rotation(Values):
+class Rotation(Regression):
     """The angle of observation in two bins that overlap (appendix B).
 
     Channels, for either bin: logits of "outside" and "inside", sine and cosine of the angle from its middle.
@@ -74,12 +73,9 @@ class Rotation(Values):
     that the angle lies in.
     """
 
-    def loss(self, raw: Tensor, target: Target) -> Tensor:
+    def loss(self, predicted: Tensor, target: Target) -> Loss:
         assert isinstance(target, CellTargets)
-        output = target.gather(raw).float()
-        if self.slots:
-            return released_rotation_loss(output, target.value, target.weight, self.slots * raw.shape[0])
-        return rotation_loss(output, target.value, target.weight)
+        return rotation_loss(predicted, target)
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         # alpha becomes pi - alpha: the angle from either middle changes its sign.
@@ -122,45 +118,57 @@ def angle_of(rotation: Tensor) -> Tensor:
     return chosen - turns * (2 * math.pi)
 
 
-def rotation_loss(output: Tensor, value: Tensor, weight: Tensor) -> Tensor:
+def rotation_loss(output: Tensor, target: CellTargets) -> Loss:
     """Cross entropy of either bin, and L1 of sine and cosine in the bins that the angle lies in.
 
     Args:
-        output, value, weight: (N, 8), see ``Rotation``.
+        output: (N, 8), see ``Rotation``.
+        target: of the same N objects.
 
     Returns:
-        Their sum over bins, the mean over objects; 0 without any.
+        Their sum over bins and objects, and the number of objects.
 
     Source: equation 7.
     """
-    objects = weight[:, 1].sum().clamp(min=1)
-    error = (output - value).abs() * weight
-    turn = error.reshape(len(error), len(BIN_MIDDLES), _OF_BIN)[..., 2:]
-    of_class = functional.cross_entropy(_bins(output), _inside(value), reduction="none")
-    counts = weight[:, 1::_OF_BIN]
-    mean: Tensor = ((of_class.view_as(counts) * counts).sum() + turn.sum()) / objects
-    return mean
+    output = full_precision(output)
+    value, weight = target.value.to(output.dtype), target.weight.to(output.dtype)
+    of_turn = _of_turns((output - value).abs() * weight)
+    return Loss(_of_bins(output, value, weight).sum() + of_turn.sum(), weight[:, 1].sum())
 
 
-def released_rotation_loss(output: Tensor, value: Tensor, weight: Tensor, slots: int) -> Tensor:
-    """The released code's form of ``rotation_loss``.
+def released_rotation_losses(output: Tensor, target: CellTargets, slots: int) -> dict[str, Loss]:
+    """The released code's form of ``rotation_loss``: a sum of three means with a count each.
 
     The cross entropy is a mean over all slots, of which every empty one costs log 2; sine and cosine are
     learnt by smooth L1, in the mean over the objects of each bin.
 
     Args:
-        output, value, weight: (N, 8), see ``Rotation``.
-        slots: room for objects in all images.
+        output: (N, 8), see ``Rotation``.
+        target: of the same N objects.
+        slots: room for objects in an image.
     """
+    output = full_precision(output)
+    value, weight = target.value.to(output.dtype), target.weight.to(output.dtype)
+    room = weight.new_full((), slots * target.images)
+    empty = len(BIN_MIDDLES) * room - weight[:, 1::_OF_BIN].sum()
+    losses = {"rotation_bins": Loss(_of_bins(output, value, weight).sum() + empty * math.log(2), room)}
+    of_turn = _of_turns(functional.smooth_l1_loss(output, value, reduction="none") * weight)
+    members = _of_turns(weight)[..., 0].sum(dim=0)
+    for number, name in enumerate(("rotation_first", "rotation_second")):
+        losses[name] = Loss(of_turn[:, number].sum(), members[number])
+    return losses
+
+
+def _of_bins(output: Tensor, value: Tensor, weight: Tensor) -> Tensor:
+    """(N, 2): cross entropy of each bin's logits, times its weight."""
     counts = weight[:, 1::_OF_BIN]
-    of_class = functional.cross_entropy(_bins(output), _inside(value), reduction="none")
-    empty = (slots - counts.sum(dim=0)).clamp(min=0)
-    total = ((of_class.view_as(counts) * counts).sum(dim=0) + empty * math.log(2)).sum() / slots
-    turn = functional.smooth_l1_loss(output, value, reduction="none") * weight
-    for first in range(0, output.shape[1], _OF_BIN):
-        members = weight[:, first + 2].sum().clamp(min=1)
-        total = total + turn[:, first + 2 : first + _OF_BIN].sum() / members
-    return total
+    entropy = functional.cross_entropy(_bins(output), _inside(value), reduction="none")
+    return entropy.view_as(counts) * counts
+
+
+def _of_turns(columns: Tensor) -> Tensor:
+    """(N, 2, 2): the columns of sine and cosine of each bin."""
+    return columns.reshape(len(columns), len(BIN_MIDDLES), _OF_BIN)[..., 2:]
 
 
 def _bins(output: Tensor) -> Tensor:

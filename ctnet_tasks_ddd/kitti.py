@@ -19,15 +19,15 @@ from ctnet.plugin import (
     CtnetError,
     ImageError,
     ImageMode,
+    ImageRecord,
     Problem,
-    SplitReport,
     check_folder,
     image_size,
     place_image,
     read_lines,
     refuse,
     track,
-    write_json,
+    write_split,
 )
 from ctnet_tasks_ddd.calibration import Calibrations, check_size, known_size
 from ctnet_tasks_ddd.fields import CATEGORIES, DONT_CARE, IGNORED, entry_of_fields
@@ -62,7 +62,7 @@ def convert_kitti(
         split_files: lists of frames, one a line; a split is called as its file. Without any, the lists in
             ``ImageSets`` (but ``test.txt``, whose frames have no labels); without these, all frames are
             ``train``.
-        images: how the images get to ``target/images``, see ``ctnet.convert.coco.place_image``.
+        images: how the images get to ``target/images``, see ``ctnet.plugin.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
@@ -78,11 +78,12 @@ def convert_kitti(
     for frame in track(frames.values(), "placing images"):
         if frame.image_file is not None:
             place_image(frame.image_file, target / frame.image["file_name"], images)
-    reports = tuple(
-        _write_split(target, split, [frames[name] for name in names if name in frames], source.name)
-        for split, names in splits.items()
-    )
-    return ConvertReport(target, reports, tuple(problems), tuple(kitti.notes(splits, frames)))
+    reports = []
+    for split, names in splits.items():
+        records = {frames[name].image["id"]: frames[name].record() for name in names if name in frames}
+        description = f"converted from KITTI, {source.name}"
+        reports.append(write_split(target, split, records, CATEGORIES, description))
+    return ConvertReport(target, tuple(reports), tuple(problems), tuple(kitti.notes(splits, frames)))
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,13 @@ class _Frame:
     image: Mapping[str, Any]
     annotations: Sequence[Mapping[str, Any]]
     image_file: Path | None
+
+    def record(self) -> ImageRecord:
+        """As it is written."""
+        own = ("id", "file_name", "width", "height")
+        extra = {key: value for key, value in self.image.items() if key not in own}
+        name, width, height = (self.image[key] for key in own[1:])
+        return ImageRecord(name, width, height, self.annotations, self.image_file, extra)
 
 
 @dataclass(frozen=True)
@@ -271,23 +279,3 @@ def _passes(entry: Mapping[str, Any]) -> bool:
         return False
     _, width, length = entry["dim"]
     return bool(entry["depth"] > -math.hypot(width, length) / 2)
-
-
-def _write_split(target: Path, split: str, frames: Sequence[_Frame], source: str) -> SplitReport:
-    ids = {name: number for number, name in enumerate(CATEGORIES, start=1)}
-    counts = dict.fromkeys(CATEGORIES, 0)
-    annotations: list[dict[str, Any]] = []
-    for frame in frames:
-        for item in frame.annotations:
-            rest = {key: value for key, value in item.items() if key != "category"}
-            head = {"id": len(annotations) + 1, "image_id": frame.image["id"]}
-            annotations.append(head | {"category_id": ids[item["category"]]} | rest)
-            counts[item["category"]] += not item["iscrowd"]
-    content = {
-        "info": {"description": f"converted from KITTI, {source}"},
-        "images": [frame.image for frame in frames],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in ids.items()],
-    }
-    write_json(target / "annotations" / f"instances_{split}.json", content, indent=None)
-    return SplitReport(split, len(frames), counts)

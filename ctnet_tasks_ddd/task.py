@@ -38,6 +38,9 @@ from ctnet.plugin import (
     clip_boxes,
     metric,
     option,
+    CellTargets,
+    Loss,
+    View,
 )
 from ctnet_tasks_ddd.camera import (
     MIRRORED_CORNERS,
@@ -53,7 +56,7 @@ from ctnet_tasks_ddd.drawing import draw_objects
 from ctnet_tasks_ddd.encode import encode_objects, peaks_of
 from ctnet_tasks_ddd.evaluation import KittiEvaluator
 from ctnet_tasks_ddd.fields import CATEGORIES
-from ctnet_tasks_ddd.heads import Depth, Distances, Rotation, Values
+from ctnet_tasks_ddd.heads import Depth, Distances, Rotation, Values, released_rotation_losses
 from ctnet_tasks_ddd.scenes import draw_street
 
 _log = logging.getLogger("ctnet")
@@ -118,6 +121,7 @@ class Boxes3d(Task):
     """
 
     name = "ddd"
+    contract = 2
     Options = Options
     metrics: ClassVar[Mapping[str, MetricFactory]] = {
         "kitti": metric(KittiEvaluator),
@@ -177,7 +181,7 @@ class Boxes3d(Task):
             else Values(2, weight=chosen.size_weight, released="wh", symmetric=True, slots=slots),
             "depth": Depth(1, weight=chosen.depth_weight, released="dep", symmetric=True, slots=slots),
             "dimensions": Values(3, released="dim", symmetric=True, slots=slots),
-            "rotation": Rotation(8, released="rot", slots=slots),
+            "rotation": Rotation(8, released="rot"),
         }
 
     # --- from annotations to targets
@@ -213,12 +217,22 @@ class Boxes3d(Task):
         chosen: Options = self.options
         return encode_objects(instances, grid, chosen.center == "projected", chosen.ignore == "rectangle")
 
+    def losses(self, predicted: Mapping[str, Tensor], targets: Mapping[str, Target]) -> dict[str, Loss]:
+        losses = super().losses(predicted, targets)
+        if self.options.loss == "released":
+            del losses["rotation"]
+            rotation = targets["rotation"]
+            assert isinstance(rotation, CellTargets)
+            losses |= released_rotation_losses(predicted["rotation"], rotation, _RELEASED_SLOTS)
+        return losses
+
     # --- from maps to results
 
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
         return decode_objects(maps, k)
 
-    def lift(self, detections: Detections, info: ImageInfo) -> Detections:
+    def lift(self, detections: Detections, view: View) -> Detections:
+        info = view.info
         try:
             camera = camera_of(info.record)
         except ValueError as error:

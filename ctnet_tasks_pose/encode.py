@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, box_radius, clip_boxes
+from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, box_centres, box_radius, clip_boxes
 
 
 def encode_poses(
@@ -29,7 +29,7 @@ def encode_poses(
     visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     boxes, instances, positive = boxes[visible], instances[visible], ~ignored[visible]
     radii = box_radius(boxes[:, 2:] - boxes[:, :2], radius)
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centre = box_centres(boxes)
     return {
         "heatmap": Peaks.of(centre, radii, instances.labels, positive),
         **_person_targets(instances[positive], boxes[positive], grid),
@@ -39,7 +39,7 @@ def encode_poses(
 
 def _person_targets(instances: Instances, boxes: np.ndarray, grid: Grid) -> dict[str, Target]:
     """What is regressed at the persons' centres."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centre = box_centres(boxes)
     cell = centre.astype(np.int64)
     has_joints = (instances.visibility > 0).any(axis=1)
     trained = np.tile(has_joints[:, None], 2)

@@ -79,6 +79,7 @@ class Pose(Task):
     """
 
     name = "pose"
+    contract = 2
     Options = Options
     metrics: ClassVar[Mapping[str, MetricFactory]] = {
         "keypoints": metric(CocoKeypointEvaluator),

@@ -4,7 +4,8 @@
 
 Builds wheels of ctnet, of every distribution in ``plugins/`` and of one that ``ctnet tasks new`` has just
 written, installs them where no source of the project is on the path, and runs the commands of a task's life
-on each task. Then one plugin is uninstalled, and the rest must not notice. Needs pip and, for the builds,
+on each task. Beside them lie wheels of plugins that cannot be loaded: each gets its one line, and none harms
+another. Then one plugin is uninstalled, and the rest must not notice. Needs pip and, for the builds,
 hatchling or a registry that has it. Not collected by pytest: it takes a few minutes.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -26,6 +28,41 @@ ROOT = Path(__file__).resolve().parents[1]
 FRESH = "dials"
 #: Distributions of the project; everything else that is installed here may serve as a dependency.
 OURS = "ctnet"
+
+TASK = "from ctnet.tasks.ctdet import CenterDetection\n\nclass Mine(CenterDetection):\n    name = {!r}\n"
+TWINS = (
+    r"two plugins are called 'twin' \(acme_\w+:Mine and acme_\w+:Mine of acme-\w+ 1\.0 and acme-\w+ 1\.0\); "
+    r"uninstall one of them"
+)
+#: Distributions with one task that cannot be loaded: the task's name, the module, what ctnet says.
+FAULTY = {
+    "acme-older": (
+        "older",
+        TASK.format("older") + "    contract = 1\n",
+        r"plugin 'older' of acme-older 1\.0 was written for version 1 of ctnet's contract, "
+        r"and ctnet \S+ keeps version \d+; update acme-older",
+    ),
+    "acme-newer": (
+        "newer",
+        TASK.format("newer") + "    contract = (998, 999)\n",
+        r"plugin 'newer' of acme-newer 1\.0 was written for versions 998 to 999 of ctnet's contract, "
+        r"and ctnet \S+ keeps version \d+; update ctnet-toolkit",
+    ),
+    "acme-needy": (
+        "needy",
+        "import no_such_dependency\n",
+        r"plugin 'needy' of acme-needy 1\.0 needs the Python module 'no_such_dependency', which is not "
+        r"installed; install what acme-needy depends on, or uninstall it",
+    ),
+    "acme-broken": (
+        "broken",
+        "raise ValueError('no\\nway')\n",
+        r"plugin 'broken' of acme-broken 1\.0 does not load: ValueError: no way; "
+        r"update or uninstall acme-broken",
+    ),
+    "acme-first": ("twin", TASK.format("twin"), TWINS),
+    "acme-second": ("twin", TASK.format("twin"), TWINS),
+}
 
 
 class Failure(Exception):
@@ -105,6 +142,37 @@ def build_wheel(source: Path, folder: Path) -> Path:
     return wheel
 
 
+def write_faulty(folder: Path, distribution: str) -> Path:
+    """The source of one of ``FAULTY``."""
+    name, module, _ = FAULTY[distribution]
+    package = distribution.replace("-", "_")
+    source = folder / distribution
+    (source / package).mkdir(parents=True)
+    (source / package / "__init__.py").write_text(module)
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        f'[project]\nname = "{distribution}"\nversion = "1.0"\n'
+        f'[project.entry-points."ctnet.tasks"]\n{name} = "{package}:Mine"\n'
+    )
+    return source
+
+
+def check_faulty(environment: Environment, well: set[str]) -> None:
+    """Every faulty plugin is named in one line, where it is asked for and in the list; the well ones work."""
+    rows = {row["name"]: row for row in json.loads(environment.ctnet("tasks", "list", "--json"))}
+    faulty = {name: line for name, _, line in FAULTY.values()}
+    if set(rows) != {*well, *faulty} or any(rows[name]["error"] for name in well):
+        raise Failure(f"beside faulty plugins, ctnet tasks list says {rows}")
+    for name, line in faulty.items():
+        said = environment.ctnet("tasks", "show", name, code=2)
+        if not re.fullmatch(f"error: {line}\n", said):
+            raise Failure(f"of the faulty plugin {name} ctnet says\n{said}instead of\n{line}")
+        if said != f"error: {rows[name]['error']}\n":
+            raise Failure(
+                f"ctnet tasks list says of {name} {rows[name]['error']!r}, and ctnet tasks show {said!r}"
+            )
+
+
 def live(environment: Environment, task: str) -> Path:
     """Everything that a user does with a task: check, train, evaluate, predict, analyse -> its run."""
     environment.ctnet("tasks", "check", task)
@@ -152,7 +220,11 @@ def check(folder: Path) -> None:
     added = {name: row["distribution"] for name, row in rows.items() if name not in own}
     if sorted(added.values()) != sorted(plugins):
         raise Failure(f"the wheels {sorted(plugins)} added the tasks {added}")
+    faulty = [build_wheel(write_faulty(folder / "faulty", name), wheels) for name in FAULTY]
+    environment.pip("install", "--no-deps", *faulty)
+    check_faulty(environment, set(rows))
     runs = {name: live(environment, name) for name in added}
+    environment.pip("uninstall", "--yes", *FAULTY)
 
     gone, *rest = added
     environment.pip("uninstall", "--yes", added[gone])
@@ -163,7 +235,8 @@ def check(folder: Path) -> None:
     message = environment.ctnet("eval", runs[gone], "--device", "cpu", code=2)
     if gone not in message or "Traceback" in message:
         raise Failure(f"a run of the uninstalled {gone} is refused without its name: {message}")
-    print(f"{len(added)} plugins work from their wheels; {gone} went, and {', '.join(rest)} did not notice")
+    print(f"{len(added)} plugins work from their wheels beside {len(FAULTY)} that cannot be loaded")
+    print(f"{gone} went, and {', '.join(rest)} did not notice")
 
 
 def main() -> int:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import torch
@@ -79,11 +81,23 @@ def random_samples(count: int, batch: int, height: int, width: int) -> CellTarge
     image, y, x = (torch.randint(0, n, (count,), generator=generator) for n in (batch, height, width))
     value = torch.randn(count, 2, generator=generator)
     weight = torch.randint(0, 2, (count, 2), generator=generator).float()
-    return CellTargets(image.sort().values, x, y, value, weight)
+    return CellTargets(image.sort().values, x, y, value, weight, batch)
+
+
+def mean_losses(stacks: list[dict[str, Tensor]], targets: Mapping[str, Target]) -> dict[str, Tensor]:
+    """Each head's total by its count, the mean over stacks."""
+    losses = [
+        {name: head.loss(predicted[name], targets[name]) for name, head in HEADS.items()}
+        for predicted in stacks
+    ]
+    return {
+        name: torch.stack([each[name].total / each[name].count.clamp(min=1) for each in losses]).mean()
+        for name in HEADS
+    }
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 60, 72, 300])
-def test_losses_are_those_of_the_whole_maps(count: int) -> None:
+def test_values_at_cells_are_those_of_the_whole_maps(count: int) -> None:
     """What is taught at few of the 288 cells (a quarter, at most) is computed at those alone."""
     batch, height, width = 6, 8, 6
     model = CenterNet(TwoStacks(), HEADS)
@@ -93,12 +107,12 @@ def test_losses_are_those_of_the_whole_maps(count: int) -> None:
         "heatmap": peaks,
         "size": random_samples(count, batch, height, width),
     }
-    whole = {
-        name: torch.stack([head.loss(maps[name], targets[name]) for maps in model(images)]).mean()
-        for name, head in HEADS.items()
-    }
-    found = model.losses(images, targets)
-    torch.testing.assert_close(found, whole)
+    size = targets["size"]
+    assert isinstance(size, CellTargets)
+    stacks = model(images, targets)
+    whole_stacks = [{**maps, "size": size.gather(maps["size"])} for maps in model(images)]
+    torch.testing.assert_close(stacks, whole_stacks)
+    found, whole = mean_losses(stacks, targets), mean_losses(whole_stacks, targets)
     parameters = list(model.parameters())
     for one, other in zip(
         torch.autograd.grad(sum(found.values()), parameters),  # type: ignore[arg-type]
@@ -114,17 +128,16 @@ def test_a_branch_is_computed_at_few_cells_only() -> None:
     model.branches[0]["size"].register_forward_hook(lambda module, args, out: seen.append(out.shape))
     peaks = Peaks.of(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
     for count in (3, 60):
-        model.losses(torch.rand(2, 3, 32, 24), {"heatmap": peaks, "size": random_samples(count, 2, 8, 6)})
+        model(torch.rand(2, 3, 32, 24), {"heatmap": peaks, "size": random_samples(count, 2, 8, 6)})
     assert seen == [(2, 2, 8, 6)]  # the few of the first call did not need the whole map
 
 
 def test_losses_under_autocast_are_finite() -> None:
     model = CenterNet(TwoStacks(), HEADS)
     peaks = Peaks.of(np.array([[2.5, 3.0]]), np.array([1]), np.array([2]))
+    targets: dict[str, Target] = {"heatmap": peaks, "size": random_samples(9, 2, 8, 6)}
     with torch.autocast("cpu", torch.bfloat16):
-        losses = model.losses(
-            torch.rand(2, 3, 32, 24), {"heatmap": peaks, "size": random_samples(9, 2, 8, 6)}
-        )
+        losses = mean_losses(model(torch.rand(2, 3, 32, 24), targets), targets)
     torch.stack(list(losses.values())).sum().backward()
     assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
 
@@ -135,6 +148,19 @@ def test_activated_is_the_last_stack_with_activations() -> None:
     raw, maps = model(images)[-1], model.activated(images)
     torch.testing.assert_close(maps["heatmap"], raw["heatmap"].sigmoid())
     assert torch.equal(maps["size"], raw["size"])
+
+
+def test_the_heads_of_earlier_stacks_do_not_run_in_inference() -> None:
+    model = CenterNet(TwoStacks(), HEADS)
+    called = []
+    for stack, branches in enumerate(model.branches):
+        for name, branch in branches.items():
+            branch.register_forward_hook(lambda *_, at=(stack, name): called.append(at))
+    model.activated(torch.rand(1, 3, 16, 16))
+    assert called == [(1, name) for name in HEADS]
+    called.clear()
+    model(torch.rand(1, 3, 16, 16))
+    assert called == [(stack, name) for stack in (0, 1) for name in HEADS]
 
 
 def test_activated_maps_are_full_precision_under_autocast() -> None:

@@ -52,5 +52,8 @@ __all__ = [
     "oracle",
 ]
 
-
 __getattr__ = lazy_attributes(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

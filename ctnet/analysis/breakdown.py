@@ -1,4 +1,4 @@
-"""Which mistakes cost how much: an error breakdown in the manner of TIDE, on boxes of any task."""
+"""Which mistakes cost how much: an error breakdown in the manner of TIDE, for any task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections, Instances
 from ctnet.data.dataset import Dataset
-from ctnet.ops.boxes import box_iou
+from ctnet.ops.boxes import box_coverage
 
 #: The types of error; a wrong detection is of one of the first five, a missed object of the last.
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
@@ -67,8 +67,23 @@ class Breakdown:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What was found in one image, and how it overlaps what is there.
+
+    Attributes:
+        instances: M objects and C crowd regions, in image pixels.
+        found: N detections, in image pixels.
+        overlap: (N, M) in [0, 1], of the detections with the objects, crowd regions left out.
+    """
+
+    instances: Instances
+    found: Detections
+    overlap: np.ndarray
+
+
 def break_down(
-    images: Iterable[tuple[Instances, Detections]], iou: float = 0.5, background_iou: float = BACKGROUND_IOU
+    images: Iterable[Compared], iou: float = 0.5, background_iou: float = BACKGROUND_IOU
 ) -> Breakdown:
     """Sort the errors of a detector by type, and say how much AP each type costs.
 
@@ -91,8 +106,8 @@ def break_down(
     mean. A cost can be slightly below 0, since AP is read at 101 recalls.
 
     Args:
-        images: instances and detections of every image, in one frame (image pixels).
-        iou: overlap at which a box is in its place.
+        images: instances and detections of every image, and their overlaps.
+        iou: overlap at which a detection is in its place.
         background_iou: overlap below which nothing is meant.
 
     Raises:
@@ -102,7 +117,7 @@ def break_down(
         its text leaves the choice (order of the types, one mended error an object), as its authors' tool.
     """
     check_thresholds(iou, background_iou)
-    parts = [_examine(instances, found, iou, background_iou) for instances, found in images]
+    parts = [_examine(image, iou, background_iou) for image in images]
     columns = _Columns(*(np.concatenate([part[i] for part in parts]) for i in range(6))) if parts else None
     if columns is None or not len(columns.object_labels):
         raise CtnetError(
@@ -132,15 +147,21 @@ def check_thresholds(iou: float, background_iou: float = BACKGROUND_IOU) -> None
         )
 
 
-def pair(dataset: Dataset, found: Mapping[int, Detections]) -> Iterator[tuple[Instances, Detections]]:
+def compare(dataset: Dataset, found: Mapping[int, Detections]) -> Iterator[Compared]:
     """Every image's instances with what was found in it, in the order of image ids.
 
     Args:
-        dataset: the ground truth.
+        dataset: the ground truth, bound to a task, which says how much a detection and an object overlap.
         found: detections by image id, in image pixels; nothing was found in an image that is not here.
     """
+    task = dataset.task
+    assert task is not None
     for index in np.argsort(dataset.image_ids, kind="stable"):
-        yield dataset.instances(index), found.get(int(dataset.image_ids[index]), Detections.empty())
+        instances = dataset.instances(index)
+        detections = found.get(int(dataset.image_ids[index]), Detections.empty())
+        truth = task.truth(instances, dataset.info(index))
+        overlap = task.overlap(detections, truth) if len(detections) else np.zeros((0, len(truth)))
+        yield Compared(instances, detections, overlap)
 
 
 @dataclass(frozen=True)
@@ -164,16 +185,15 @@ class _Columns:
     missed: np.ndarray
 
 
-def _examine(
-    instances: Instances, found: Detections, iou: float, background_iou: float
-) -> tuple[np.ndarray, ...]:
+def _examine(image: Compared, iou: float, background_iou: float) -> tuple[np.ndarray, ...]:
     """The columns of one image, in the order of ``_Columns``."""
+    instances, found = image.instances, image.found
     objects, crowds = instances[~instances.crowd], instances[instances.crowd]
     rows = _counted(np.asarray(found.scores, np.float64), np.asarray(found.labels, np.int64))
     boxes, scores, labels = (np.asarray(column)[rows] for column in (found.boxes, found.scores, found.labels))
     boxes = boxes.astype(np.float64).reshape(-1, 4)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # a size may come out negative early in training
-    overlap = box_iou(boxes, objects.boxes.astype(np.float64))
+    overlap = np.asarray(image.overlap, np.float64)[rows]
     same = labels[:, None] == objects.labels[None, :]
     taken = _match(np.where(same, overlap, -1.0), iou)
     is_found = np.zeros(len(objects), bool)
@@ -251,11 +271,7 @@ def _targets(overlap: np.ndarray, same: np.ndarray, kinds: np.ndarray) -> np.nda
 
 def _absorbed(boxes: np.ndarray, labels: np.ndarray, crowds: Instances, iou: float) -> np.ndarray:
     """Whether a crowd region of its class covers ``iou`` of a detection's own area."""
-    low = np.maximum(boxes[:, None, :2], crowds.boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], crowds.boxes[None, :, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    covered = common / np.maximum(areas, np.finfo(float).tiny)[:, None]
+    covered = box_coverage(boxes, crowds.boxes)
     absorbed: np.ndarray = ((covered >= iou) & (labels[:, None] == crowds.labels[None, :])).any(axis=1)
     return absorbed
 

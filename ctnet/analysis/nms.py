@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from ctnet.analysis.breakdown import break_down, pair
+from ctnet.analysis.breakdown import ErrorCost, break_down, compare
 from ctnet.base.errors import CtnetError
 from ctnet.core.evaluator import State
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
+from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Detector
-from ctnet.inference.merging import merge
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.ops.nms import Nms, nms_method
 
@@ -69,13 +69,13 @@ def compare_nms(
     settings: Settings | None = None,
     methods: Sequence[Nms] = METHODS,
 ) -> NmsComparison:
-    """Measure a detector's detections as they are and behind each method; the network runs once per image.
+    """Measure a detector's detections as they are and after each method; the network runs once per image.
 
     Args:
         detector: what is measured.
         dataset: images and ground truth.
         settings: choices at test time, at one scale; its ``nms`` plays no part.
-        methods: see ``ctnet.inference.merging.suppress``; "none" comes first in any case.
+        methods: see ``ctnet.ops.nms.suppress_by``; "none" comes first in any case.
 
     Raises:
         CtnetError: for an unknown method or several scales, and all that ``evaluate`` refuses.
@@ -91,10 +91,12 @@ def compare_nms(
     found = plain.evaluator.state()
     rows: list[NmsRow] = []
     for method in methods:
-        left = {image_id: merge([one], method, settings.topk) for image_id, one in found.items()}
+        chosen = dataclasses.replace(settings, nms=method)
+        left = {image_id: merge(detector.task, [one], chosen) for image_id, one in found.items()}
         same = method == "none" and candidates == settings.topk
         metrics = plain.metrics if same else _measured(detector, dataset, settings, left)
-        rows.append(_row(method, metrics, plain.main_metric, dataset, left, rows[0] if rows else None))
+        duplicates = break_down(compare(dataset, left)).errors["duplicate"]
+        rows.append(_row(method, metrics, plain.main_metric, left, duplicates, rows[0] if rows else None))
     return NmsComparison(plain.main_metric, tuple(rows), tuple(plain.problems))
 
 
@@ -106,9 +108,13 @@ def _measured(detector: Detector, dataset: Dataset, settings: Settings, left: St
 
 
 def _row(
-    method: Nms, metrics: Mapping[str, float], main: str, dataset: Dataset, left: State, first: NmsRow | None
+    method: Nms,
+    metrics: Mapping[str, float],
+    main: str,
+    left: State,
+    duplicates: ErrorCost,
+    first: NmsRow | None,
 ) -> NmsRow:
-    duplicates = break_down(pair(dataset, left)).errors["duplicate"]
     return NmsRow(
         method,
         metrics,

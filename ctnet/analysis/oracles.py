@@ -14,18 +14,17 @@ from torch import Tensor
 from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.base.progress import track
 from ctnet.core.evaluator import Evaluator, State
-from ctnet.core.geometry import Affine, move
+from ctnet.core.geometry import View, move
 from ctnet.core.heads import Head, Heatmap
 from ctnet.core.records import ImageInfo, Instances
 from ctnet.core.targets import Grid, Target, collate_targets
 from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
-from ctnet.inference.decoding import decode
+from ctnet.inference.decoding import decode, merge
 from ctnet.inference.detector import Detector
 from ctnet.inference.maps import MapFile
-from ctnet.inference.merging import merge
-from ctnet.inference.preprocessing import Placement
+from ctnet.inference.preprocessing import Prepared
 from ctnet.measuring.run import Evaluation, Settings, evaluate
 from ctnet.measuring.stored import evaluate_maps
 from ctnet.training.data import evaluation_data
@@ -167,8 +166,8 @@ def oracle_of_maps(
         stored = maps[image_id]
         if len(stored) > 1:
             raise CtnetError(f"{maps.path} holds maps of several scales; heads are replaced at one scale")
-        placement = Placement(stored[0].affine, study.info(image_id))
-        study.take(stored[0].maps, [placement], stored[0].scale)
+        view = View.through(study.info(image_id), stored[0].affine, maps.description.stride)
+        study.decode(stored[0].maps, [view])
     return study.result(plain)
 
 
@@ -198,9 +197,8 @@ def render_heads(
     task: Task,
     names: Sequence[str],
     instances: Sequence[Instances],
-    placements: Sequence[Placement],
+    views: Sequence[View],
     grid: Grid,
-    stride: int = 4,
 ) -> dict[str, Tensor]:
     """The activated maps that heads without error would give, (B, C, H, W) each.
 
@@ -208,14 +206,13 @@ def render_heads(
         task: encodes.
         names: of its heads.
         instances: of B images, in image pixels.
-        placements: where these images lie in the input.
+        views: how the grid lies over these images.
         grid: the output grid; its ``batch`` is B.
-        stride: input pixels per output cell.
     """
     targets: list[dict[str, Target]] = []
-    for of_image, placement in zip(instances, placements, strict=True):
-        to_grid = Affine.scaling(1 / stride).after(placement.affine)
-        targets.append(task.encode(move(of_image, to_grid, task.point_fields), Grid(grid.height, grid.width)))
+    for of_image, view in zip(instances, views, strict=True):
+        on_grid = move(of_image, view.affine.inverse(), task.point_fields)
+        targets.append(task.encode(on_grid, Grid(grid.height, grid.width)))
     return {
         name: task.heads[name].render(collate_targets([target[name] for target in targets]), grid)
         for name in names
@@ -240,23 +237,25 @@ class _Study:
         """What is known of an image."""
         return self.dataset.info(self._index_of[image_id])
 
-    @torch.inference_mode()
-    def take(self, maps: Mapping[str, Tensor], placements: Sequence[Placement], scale: float) -> None:
+    def take(self, maps: Mapping[str, Tensor], batch: Sequence[Prepared], scale: float) -> None:
         """One batch's activated maps, see ``Detector.detect``."""
+        self.decode(maps, [prepared.view(self.stride) for prepared in batch])
+
+    @torch.inference_mode()
+    def decode(self, maps: Mapping[str, Tensor], views: Sequence[View]) -> None:
+        """Decode the maps once for each combination."""
         some = next(iter(maps.values()))
-        grid = Grid(some.shape[2], some.shape[3], len(placements))
-        instances = [self.dataset.instances(self._index_of[one.info.image_id]) for one in placements]
-        rendered = render_heads(self.task, self._replaced, instances, placements, grid, self.stride)
+        grid = Grid(some.shape[2], some.shape[3], len(views))
+        instances = [self.dataset.instances(self._index_of[view.info.image_id]) for view in views]
+        rendered = render_heads(self.task, self._replaced, instances, views, grid)
         rendered = {name: values.to(some.device) for name, values in rendered.items()}
         for names, evaluator in self.evaluators.items():
             mixed = {**maps, **{name: rendered[name] for name in names}}
-            wanted = max(self.settings.topk, self.task.candidates)
-            found = decode(self.task, mixed, placements, wanted, self.stride)
-            for placement, detections in zip(placements, found, strict=True):
-                # A rendered heatmap is 0 far from objects: what is read there is nothing.
-                method = self.settings.suppression(self.task)
-                kept = merge([detections[detections.scores > 0]], method, self.settings.topk)
-                evaluator.update(placement.info.image_id, kept)
+            # A rendered heatmap is 0 far from objects: what is read there is nothing.
+            found = decode(self.task, mixed, views, self.settings)
+            for view, detections in zip(views, found, strict=True):
+                merged = merge(self.task, [detections], self.settings)
+                evaluator.update(view.info.image_id, merged)
 
     def result(self, plain: Evaluation) -> Oracle:
         """The table, once all images were taken.

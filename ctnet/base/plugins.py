@@ -9,9 +9,10 @@ from typing import Any
 
 from ctnet.base.errors import CtnetError, unknown_name
 
-#: Version of what a plugin and ctnet promise each other. A plugin may state the one that it was written for
-#: as the attribute ``contract`` of what its entry point names; without it, this one is meant.
-CONTRACT = 1
+#: The versions of the contract that this ctnet keeps: the oldest and the newest. A plugin states the one that
+#: it was written for, or its own oldest and newest, as the attribute ``contract`` of what its entry point
+#: names; one that states nothing is loaded as it is.
+CONTRACTS = (2, 2)
 
 
 @dataclass(frozen=True)
@@ -57,24 +58,35 @@ class Plugin:
         """
         if len(self.entry_points) > 1:
             values = " and ".join(point.value for point in self.entry_points)
+            others = [name for name, _ in self._distributions() if name != "ctnet-toolkit"]
             raise CtnetError(
-                f"two plugins are called {self.name!r} ({values} of {self.origin}); uninstall one of them"
+                f"two plugins are called {self.name!r} ({values} of {self.origin}); "
+                f"uninstall {others[0] if len(others) == 1 else 'one of them'}"
             )
         try:
             loaded = self.entry_points[0].load()
         except (Exception, SystemExit) as error:
             raise CtnetError(f"plugin {self.name!r} of {self.origin} {self._reason(error)}") from error
-        stated = getattr(loaded, "contract", CONTRACT)
-        if stated != CONTRACT:
+        self._check_contract(getattr(loaded, "contract", CONTRACTS))
+        return loaded
+
+    def _check_contract(self, stated: object) -> None:
+        """Refuse a plugin whose versions of the contract are all older or all newer than those kept here."""
+        versions = stated if isinstance(stated, tuple) else (stated, stated)
+        if len(versions) != 2 or not all(isinstance(version, int) for version in versions):
+            raise CtnetError(
+                f"plugin {self.name!r} of {self.origin} states the contract {stated!r}, which is neither a "
+                f"whole number nor (oldest, newest); update {self.distribution}"
+            )
+        older = versions[1] < CONTRACTS[0]
+        if older or versions[0] > CONTRACTS[1]:
             from ctnet.base.version import __version__
 
-            older = isinstance(stated, int) and stated < CONTRACT
             raise CtnetError(
-                f"plugin {self.name!r} of {self.origin} was written for contract {stated!r} of ctnet, and "
-                f"ctnet {__version__} keeps contract {CONTRACT}; update "
-                f"{self.distribution if older else 'ctnet-toolkit'}"
+                f"plugin {self.name!r} of {self.origin} was written for {_versions(versions)} of ctnet's "
+                f"contract, and ctnet {__version__} keeps {_versions(CONTRACTS)}; "
+                f"update {self.distribution if older else 'ctnet-toolkit'}"
             )
-        return loaded
 
     def _reason(self, error: BaseException) -> str:
         """Why it does not load, and what to do."""
@@ -90,6 +102,12 @@ class Plugin:
                 f"{self.distribution} depends on, or uninstall it"
             )
         return f"does not load: {text}; update or uninstall {self.distribution}"
+
+
+def _versions(versions: tuple[int, ...]) -> str:
+    """Oldest and newest in words."""
+    oldest, newest = versions
+    return f"version {oldest}" if oldest == newest else f"versions {oldest} to {newest}"
 
 
 def discover(group: str) -> dict[str, Plugin]:

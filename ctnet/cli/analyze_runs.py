@@ -330,9 +330,9 @@ def _give_breakdown(
     table: Oracle | None,
     as_json: bool,
 ) -> None:
-    from ctnet.analysis.breakdown import break_down, pair
+    from ctnet.analysis.breakdown import break_down, compare
 
-    done = break_down(pair(dataset, found), iou)
+    done = break_down(compare(dataset, found), iou)
     _warn(problems)
     _note_gaps(dataset, found)
     if as_json:

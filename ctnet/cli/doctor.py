@@ -10,7 +10,7 @@ from ctnet.base.output import print_json, print_table
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:
-    """Check the installation: versions, devices, deformable convolution, plugins.
+    """Check the installation: versions, devices, fast paths against plain ones, plugins.
 
     The exit code is 1 if something is wrong.
 

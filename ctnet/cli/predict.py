@@ -29,7 +29,7 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path(
         "predictions"
     ),
-    score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to keep.")] = 0.3,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Keep what scores more than this.")] = 0.3,
     topk: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 100,
     flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
     multiscale: Annotated[bool, typer.Option("--multiscale", help=MULTISCALE_HELP)] = False,

@@ -13,6 +13,7 @@ from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, write_json
 from ctnet.convert.report import SplitReport
 
+#: How an image gets into a data directory, see ``place_image``.
 ImageMode = Literal["link", "copy", "none"]
 
 
@@ -25,6 +26,7 @@ class ImageRecord:
         width, height: pixels.
         objects: COCO annotations with ``category`` (a name) for ``category_id``, without ids.
         source: the image file, None when it is not there (and need not be).
+        extra: further fields of the image's COCO entry (a camera, say).
     """
 
     file_name: str
@@ -32,6 +34,12 @@ class ImageRecord:
     height: int
     objects: Sequence[Mapping[str, Any]]
     source: Path | None = field(compare=False, default=None)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def entry(self, image_id: int) -> dict[str, Any]:
+        """The image's entry of the COCO file."""
+        own = {"id": image_id, "file_name": self.file_name, "width": self.width, "height": self.height}
+        return own | dict(self.extra)
 
 
 def box_annotation(category: str, xywh: Sequence[float], **extra: Any) -> dict[str, Any]:
@@ -81,13 +89,10 @@ def write_split(
                 "category_id": ids[item["category"]],
             }
             annotations.append(annotation | rest)
-            objects[item["category"]] += 1
+            objects[item["category"]] += not item.get("iscrowd")
     content = {
         "info": {"description": description},
-        "images": [
-            {"id": image_id, "file_name": record.file_name, "width": record.width, "height": record.height}
-            for image_id, record in records.items()
-        ],
+        "images": [record.entry(image_id) for image_id, record in records.items()],
         "annotations": annotations,
         "categories": [
             {"id": number, "name": name, **({"keypoints": list(keypoints[number - 1])} if keypoints else {})}

@@ -16,7 +16,7 @@ class SplitReport:
     Attributes:
         name: as in the name of its annotation file.
         images: number of images written.
-        objects: number of annotated objects written, by category name.
+        objects: number of annotated objects written (crowds aside), by category name.
     """
 
     name: str

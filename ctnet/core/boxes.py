@@ -10,6 +10,7 @@ import torch
 from ctnet.heatmap import gaussian_radius
 from ctnet.ops.boxes import box_centres
 
+#: Which formula gives a Gaussian's radius, see ``gaussian_radius``.
 RadiusFormula = Literal["official", "corrected"]
 
 

@@ -42,10 +42,12 @@ class Layout:
         fit: how an image is laid into an input of fixed size: "inside" shows all of it, "width" fills the
             input's width, and cuts or pads top and bottom alike.
         prefix: which annotation file of a data directory is the task's own.
+        turns: whether images may be turned in training (``Augmentation.rotate``).
     """
 
     fit: Fit = "inside"
     prefix: str = "instances"
+    turns: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-Fit = Literal["inside", "width"]  #: how an image is laid into an input, see ``Layout``
+from ctnet.core.records import ImageInfo
+
+#: How an image is laid into an input, see ``Layout``.
+Fit = Literal["inside", "width"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Affine:
 
     @classmethod
     def identity(cls) -> Affine:
+        """The map that leaves every point where it is."""
         return cls(np.array([[1.0, 0, 0], [0, 1.0, 0]]))
 
     @classmethod
@@ -95,3 +99,27 @@ class Affine:
         import cv2
 
         return np.asarray(cv2.warpAffine(image, self.matrix, size, flags=cv2.INTER_LINEAR))
+
+
+@dataclass(frozen=True)
+class View:
+    """How the output grid lies over an image.
+
+    Attributes:
+        info: identity and size of the image.
+        affine: grid -> image pixels.
+    """
+
+    info: ImageInfo
+    affine: Affine
+
+    @classmethod
+    def through(cls, info: ImageInfo, to_input: Affine, stride: int) -> View:
+        """The view of an image that lies in the network's input.
+
+        Args:
+            info: the image.
+            to_input: image pixels -> input pixels.
+            stride: input pixels per cell of the grid.
+        """
+        return cls(info, Affine.scaling(1 / stride).after(to_input).inverse())

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ctnet import heatmap
+from ctnet.core.losses import Loss
 from ctnet.core.targets import CellTargets, Grid, Peaks, Target
 
 RegressionLoss = Literal["l1", "smooth_l1", "normalized_l1", "giou"]
 
-_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "l1": heatmap.l1_loss,
     "smooth_l1": heatmap.smooth_l1_loss,
     "normalized_l1": heatmap.normalized_l1_loss,
@@ -48,12 +49,17 @@ class Head:
         """Turn the raw map (B, C, H, W) into the one that decoding reads; the identity unless overridden."""
         return raw
 
-    def loss(self, raw: Tensor, target: Target) -> Tensor:
-        """Scalar loss of the raw map (B, C, H, W); finite under autocast and without any object.
+    def loss(self, predicted: Tensor, target: Target) -> Loss:
+        """Sum over what the target teaches, and its count; finite under autocast and without any object.
 
-        Of a target of ``CellTargets`` it reads the map at their cells alone: training computes no others.
+        It is computed in the type of ``predicted``, but for half precision, which becomes float32.
+
+        Args:
+            predicted: raw values, before the activation, as the target reads them: the whole map
+                (B, C, H, W) for ``Peaks``, the values (M, C) at the cells of ``CellTargets``.
+            target: that of the whole batch, on the same device.
         """
-        raise TypeError(f"{type(self).__name__} must define loss(raw, target)")
+        raise TypeError(f"{type(self).__name__} must define loss(predicted, target)")
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         """This activated map as seen on the mirrored input; None where it cannot be averaged with it."""
@@ -73,9 +79,9 @@ class Heatmap(Head):
     def activate(self, raw: Tensor) -> Tensor:
         return raw.sigmoid()
 
-    def loss(self, raw: Tensor, target: Target) -> Tensor:
+    def loss(self, predicted: Tensor, target: Target) -> Loss:
         assert isinstance(target, Peaks)
-        return heatmap.focal_loss(raw, heatmap.draw_gaussians(target, raw.shape))
+        return Loss(*heatmap.focal_loss(predicted, heatmap.draw_gaussians(target, predicted.shape)))
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         return activated.flip(-1)
@@ -98,9 +104,9 @@ class Regression(Head):
     kind: RegressionLoss = "l1"
     symmetric: bool = False
 
-    def loss(self, raw: Tensor, target: Target) -> Tensor:
+    def loss(self, predicted: Tensor, target: Target) -> Loss:
         assert isinstance(target, CellTargets)
-        return _LOSSES[self.kind](target.gather(raw).float(), target.value, target.weight)
+        return Loss(*_LOSSES[self.kind](predicted, target.value, target.weight))
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         return activated.flip(-1) if self.symmetric else None

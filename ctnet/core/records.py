@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,19 +18,36 @@ class Annotations(Protocol):
 
     A sequence of the file's own dictionaries (parsed only when asked for), with the columns that every
     task needs as arrays.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy, image pixels.
+        category_ids: (N,) int64, as in the file.
+        crowd: (N,) bool.
     """
 
-    boxes: np.ndarray  #: (N, 4) float32 xyxy, image pixels
-    category_ids: np.ndarray  #: (N,) int64, as in the file
-    crowd: np.ndarray  #: (N,) bool
+    boxes: np.ndarray
+    category_ids: np.ndarray
+    crowd: np.ndarray
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...
     def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
 
 
+def object_column(rows: Iterable[Any]) -> np.ndarray:
+    """(N,) object array of any N values: a column whose rows differ in shape (polygons, say)."""
+    values = list(rows)
+    column = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        column[index] = value
+    return column
+
+
 class _Columns:
-    """Named columns of equal length; ``extra`` holds the task's own, read as attributes."""
+    """Named columns of equal length; ``extra`` holds the task's own, read as attributes.
+
+    A list as a column (its rows may differ in shape) becomes an array of objects.
+    """
 
     extra: Mapping[str, Any]
     _own: tuple[str, ...]
@@ -63,7 +80,12 @@ class _Columns:
         extra = {name: value for name, value in columns.items() if name not in own}
         return cls(**own, extra=extra)  # type: ignore[call-arg]  # the dataclasses below take these
 
-    def _check_lengths(self) -> None:
+    def _check_columns(self) -> None:
+        extra = {
+            name: object_column(column) if isinstance(column, (list, tuple)) else column
+            for name, column in self.extra.items()
+        }
+        object.__setattr__(self, "extra", extra)
         lengths = {name: len(column) for name, column in self.fields().items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"{type(self).__name__} needs columns of one length, got {lengths}")
@@ -88,7 +110,7 @@ class Instances(_Columns):
     _own = ("boxes", "labels", "crowd")
 
     def __post_init__(self) -> None:
-        self._check_lengths()
+        self._check_columns()
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
             raise ValueError(f"Instances.boxes must be (N, 4), got {self.boxes.shape}")
 
@@ -114,7 +136,8 @@ class Detections(_Columns):
         boxes: ([B,] N, 4) float32, xyxy.
         scores: ([B,] N) float32 in [0, 1].
         labels: ([B,] N) int64, contiguous from 0.
-        extra: the task's own columns; also readable as attributes.
+        extra: the task's own columns, of any shape after the first axis ((N,), (N, K), masks (N, H, W)), or a
+            list of N rows that differ in shape, kept as an array of objects; also readable as attributes.
     """
 
     boxes: Any
@@ -125,7 +148,7 @@ class Detections(_Columns):
     _own = ("boxes", "scores", "labels")
 
     def __post_init__(self) -> None:
-        self._check_lengths()
+        self._check_columns()
 
     def __len__(self) -> int:
         return len(self.scores)

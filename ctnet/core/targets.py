@@ -34,6 +34,7 @@ class _Ragged:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
+        """The same rows in page-locked memory, from where a GPU copies without waiting."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     @classmethod
@@ -125,6 +126,7 @@ class CellTargets(_Ragged):
         x, y: (M,) int64, pixel on the output grid.
         value: (M, D) float32, what the map's D channels should say there.
         weight: (M, D) float32, how much each value counts; 0 masks it.
+        images: how many images these are the targets of, with or without rows.
     """
 
     batch: Tensor
@@ -132,6 +134,7 @@ class CellTargets(_Ragged):
     y: Tensor
     value: Tensor
     weight: Tensor
+    images: int
 
     @classmethod
     def of(cls, pixels: np.ndarray, value: np.ndarray, weight: np.ndarray | None = None) -> CellTargets:
@@ -151,6 +154,7 @@ class CellTargets(_Ragged):
             y=torch.from_numpy(np.ascontiguousarray(pixels[:, 1])),
             value=torch.from_numpy(value),
             weight=torch.from_numpy(weight),
+            images=1,
         )
 
     @classmethod
@@ -200,6 +204,7 @@ class CellTargets(_Ragged):
         return maps.permute(0, 2, 3, 1).reshape(-1, depth).index_select(0, row)
 
 
+#: What ``Task.encode`` gives for a head.
 Target = Peaks | CellTargets
 
 

@@ -18,12 +18,14 @@ from ctnet.core.categories import Categories
 from ctnet.core.declarations import Layout, Scenes, Suppression
 from ctnet.core.evaluator import Evaluator, GroundTruth, MetricFactory
 from ctnet.core.fields import Field
-from ctnet.core.geometry import Affine
+from ctnet.core.geometry import View
 from ctnet.core.heads import Head
+from ctnet.core.losses import Loss
 from ctnet.core.options import NoOptions, parse_options
 from ctnet.core.recipe import SMALL, Recipe
 from ctnet.core.records import Detections, ImageInfo, Instances, Sample
 from ctnet.core.targets import Grid, Target
+from ctnet.ops.boxes import box_iou
 
 GROUP = "ctnet.tasks"
 
@@ -99,20 +101,22 @@ class Task(ABC):
         """
         return instances
 
-    def reframe(self, instances: Instances, change: Affine) -> Instances:
-        """Instances of an image that augmentation shifts, zooms or turns; called before they are moved.
-
-        Override it where that makes a value untrue which no declaration names, or is not allowed.
-
-        Args:
-            instances: in image pixels.
-            change: from where the plain view shows a pixel to where the augmented one does, input pixels.
-        """
-        return instances
-
     @abstractmethod
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         """Instances of one image on the output grid -> each head's targets. No cap on their number."""
+
+    def losses(self, predicted: Mapping[str, Tensor], targets: Mapping[str, Target]) -> dict[str, Loss]:
+        """Totals and counts of a batch by name; each head's own unless overridden.
+
+        Override it where a loss reads several heads, or where what counts as a positive depends on what was
+        predicted. A loss with a head's name is multiplied by the head's weight, any other by 1. Names are the
+        same for all batches, and counts depend on the targets alone.
+
+        Args:
+            predicted: by head, as ``Head.loss`` reads it.
+            targets: by head, joined over the batch.
+        """
+        return {name: head.loss(predicted[name], targets[name]) for name, head in self.heads.items()}
 
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
         """(N, 2) int64: the cell (x, y) of each object's peak; (-1, -1) where the grid shows none of it.
@@ -147,9 +151,28 @@ class Task(ABC):
         It is exported with the network: tensor operations only, no branching on values.
         """
 
-    def lift(self, detections: Detections, info: ImageInfo) -> Detections:
-        """Detections of one image in image pixels -> with what needs more than pixels (a camera, say)."""
+    def lift(self, detections: Detections, view: View) -> Detections:
+        """Detections of one image in image pixels -> with what needs more than pixels (a camera, say).
+
+        Args:
+            detections: the best that are above the score, best first; their points are in image pixels.
+            view: the image (``view.info``), and the map from the output grid to its pixels (``view.affine``).
+
+        Returns:
+            As many rows.
+        """
         return detections
+
+    def overlap(self, a: Detections, b: Detections) -> np.ndarray:
+        """How much each of some detections overlaps each of others: (N, M) in [0, 1], 1 for equal ones.
+
+        It decides for non-maximum suppression, for the merging of scales and for the error breakdown. Unless
+        overridden: the IoU of the upright boxes. Override it where an object is not its upright box.
+
+        Args:
+            a, b: N and M rows of one image, lifted, in image pixels.
+        """
+        return box_iou(_solid(a.boxes), _solid(b.boxes))
 
     @abstractmethod
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
@@ -257,3 +280,10 @@ def load_task_class(name: str) -> type[Task]:
             "opened again; its author must make the two names equal"
         )
     return cls
+
+
+def _solid(boxes: np.ndarray) -> np.ndarray:
+    """Boxes in float64; one that ends before it begins (early in training) is empty."""
+    boxes = np.array(boxes, np.float64).reshape(-1, 4)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])
+    return boxes

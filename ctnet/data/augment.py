@@ -21,12 +21,12 @@ _GREY = np.array([0.299, 0.587, 0.114])
 _BORDER = 128
 
 
-class View(NamedTuple):
-    """What part of an image the network sees, and whether mirrored."""
+class Crop(NamedTuple):
+    """What part of an image a training step sees, and whether mirrored."""
 
     affine: Affine  #: image pixels -> input pixels, mirroring included
     mirrored: bool
-    #: from where the plain view shows a pixel to where this one does (mirroring apart); None: the same
+    #: from where the letterbox shows a pixel to where this crop does (mirroring apart); None: the same
     change: Affine | None = None
 
 
@@ -47,13 +47,13 @@ def _plain_side(image_size: tuple[int, int], input_size: tuple[int, int], fit: F
     return width if fit == "width" else max(width, height * input_width / input_height)
 
 
-def random_view(
+def random_crop(
     rng: np.random.Generator,
     image_size: tuple[int, int],
     input_size: tuple[int, int],
     augmentation: Augmentation,
     fit: Fit = "inside",
-) -> View:
+) -> Crop:
     """A random flip, scale, crop and turn.
 
     Args:
@@ -84,7 +84,7 @@ def random_view(
     mirrored = bool(rng.random() < augmentation.flip)
     if mirrored:
         affine = affine.after(Affine.mirror(width))
-    return View(affine, mirrored, change)
+    return Crop(affine, mirrored, change)
 
 
 def _crop_centre(rng: np.random.Generator, extent: int) -> int:
@@ -94,22 +94,19 @@ def _crop_centre(rng: np.random.Generator, extent: int) -> int:
     return int(rng.integers(margin, extent - margin)) if extent > 2 * margin else extent // 2
 
 
-def view_instances(instances: Instances, view: View, task: Task, width: float) -> Instances:
-    """Instances of an image as the view shows them, in input pixels.
+def crop_instances(instances: Instances, crop: Crop, task: Task, stride: int) -> Instances:
+    """Instances of an image as a crop shows them, on the output grid.
 
     Args:
         instances: in image pixels.
-        view: what the network sees.
+        crop: what the network sees.
         task: knows left from right, and what a zoom makes untrue.
-        width: of the image, pixels.
+        stride: input pixels per output cell.
     """
-    affine = view.affine
-    if view.mirrored:
-        instances = task.mirror_instances(instances, width)
-        affine = affine.after(Affine.mirror(width))  # the view mirrors too: undo that part
-    if view.change is not None:
-        instances = task.reframe_instances(instances, view.change)
-    return move(instances, affine, task.point_fields)
+    if crop.change is not None:
+        instances = task.reframe_instances(instances, crop.change)
+    moved = move(instances, Affine.scaling(1 / stride).after(crop.affine), task.point_fields)
+    return task.swap_sides(moved) if crop.mirrored else moved
 
 
 def jitter(rng: np.random.Generator, image: np.ndarray, augmentation: Augmentation) -> np.ndarray:

@@ -18,6 +18,7 @@ from ctnet.data.columns import FAULTS
 from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem
+from ctnet.ops.boxes import box_iou
 
 STRIDE = 4
 DUPLICATE_IOU = 0.8
@@ -197,9 +198,10 @@ def _duplicates(dataset: Dataset) -> tuple[list[Problem], list[Problem]]:
     for image in dataset.rows:
         rows = coco.rows(image)
         rows = rows[~coco.crowd[rows]]
-        overlap = pairwise_iou(coco.boxes[rows]) * (
-            coco.category_ids[rows, None] == coco.category_ids[None, rows]
-        )
+        corners = coco.boxes[rows]
+        corners[:, 2:] += corners[:, :2]
+        same = coco.category_ids[rows, None] == coco.category_ids[None, rows]
+        overlap = box_iou(corners, corners) * same
         for first, second in np.argwhere(np.triu(overlap, 1) > DUPLICATE_IOU):
             pair = rows[[first, second]]
             ids = coco.annotation_ids[pair]
@@ -210,16 +212,6 @@ def _duplicates(dataset: Dataset) -> tuple[list[Problem], list[Problem]]:
             else:
                 overlapping.append(Problem(OVERLAPPING, where, f"{name}, IoU {overlap[first, second]:.2f}"))
     return repeated, overlapping
-
-
-def pairwise_iou(boxes: np.ndarray) -> np.ndarray:
-    """(N, N) intersection over union of (N, 4) xywh boxes with an area."""
-    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    sides = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
-    common = sides.clip(min=0).prod(axis=2)
-    areas = boxes[:, 2:].prod(axis=1)
-    iou: np.ndarray = common / (areas[:, None] + areas[None] - common)
-    return iou
 
 
 def _partly_outside(dataset: Dataset) -> Iterator[Problem]:
@@ -279,9 +271,9 @@ def _of_task(dataset: Dataset) -> Iterator[Problem]:
     if task is None or type(task).errors is Task.errors:
         return
     for image in dataset.rows:
-        record = coco.raw_image(image)
         rows = np.setdiff1d(coco.rows(image), dataset.unfit)
-        for row, annotation in zip(rows, coco.raw_annotations(rows), strict=True):
+        record, annotations = coco.raw_entries(image, rows)
+        for row, annotation in zip(rows, annotations, strict=True):
             if warnings := annotation_warnings(task, annotation, record):
                 yield Problem(OF_TASK, _where(dataset, row), "; ".join(warnings))
 

@@ -121,15 +121,22 @@ class CocoFile:
 
     def raw_image(self, image: int) -> dict[str, Any]:
         """The image's whole entry, parsed from the file."""
-        return next(self._parse(self._columns.image_ranges[[image]]))
+        return next(self.raw_images([image]))
 
-    def raw_annotation(self, row: int) -> dict[str, Any]:
-        """One whole annotation, parsed from the file."""
-        return next(self.raw_annotations([row]))
+    def raw_images(self, images: Sequence[int] | np.ndarray) -> Iterator[dict[str, Any]]:
+        """The images' whole entries, parsed from the file one after the other."""
+        return self._parse(self._columns.image_ranges[np.asarray(images, np.int64)])
 
     def raw_annotations(self, rows: Sequence[int] | np.ndarray) -> Iterator[dict[str, Any]]:
         """Whole annotations, parsed from the file one after the other."""
         return self._parse(self._columns.annotation_ranges[np.asarray(rows, np.int64)])
+
+    def raw_entries(self, image: int, rows: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The image's whole entry and whole annotations, parsed in one go."""
+        columns = self._columns
+        ranges = np.concatenate([columns.image_ranges[[image]], columns.annotation_ranges[rows]])
+        entry, *annotations = self._parse(ranges)
+        return entry, annotations
 
     @cached_property
     def problems(self) -> list[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -111,9 +111,10 @@ class Dataset:
         Raises:
             ImageError: when the image is missing, broken or not of the size that its entry says.
         """
-        info = self.info(index)
+        entries = self._entries(index)
+        info = self._info(index, entries)
         image = read_image(self.image_path(index), (info.width, info.height))
-        return Sample(image, self.instances(index), info)
+        return Sample(image, self._instances(entries), info)
 
     @property
     def categories(self) -> list[dict[str, Any]]:
@@ -140,18 +141,25 @@ class Dataset:
 
     def info(self, index: int) -> ImageInfo:
         """What is known of an image; its ``record`` is parsed when first looked into."""
+        return self._info(index, self._entries(index))
+
+    def _info(self, index: int, entries: _Entries) -> ImageInfo:
         image = self.rows[index]
         return ImageInfo(
             image_id=int(self.coco.image_ids[image]),
             file_name=self.coco.file_name(image),
             width=int(self.coco.widths[image]),
             height=int(self.coco.heights[image]),
-            record=ImageRecord(self.coco, int(image)),
+            record=ImageRecord(entries.image),
         )
 
     def annotations(self, index: int) -> ImageAnnotations:
         """The usable annotations of an image."""
-        return ImageAnnotations(self.coco, self._annotation_rows(self.rows[index]))
+        return ImageAnnotations(self._entries(index))
+
+    def _entries(self, index: int) -> _Entries:
+        image = int(self.rows[index])
+        return _Entries(self.coco, image, self._annotation_rows(image))
 
     def _annotation_rows(self, image: int) -> np.ndarray:
         rows = self.coco.rows(image)
@@ -159,9 +167,12 @@ class Dataset:
 
     def instances(self, index: int) -> Instances:
         """The objects of an image, in image pixels, as the task sees them."""
-        annotations = self.annotations(index)
+        return self._instances(self._entries(index))
+
+    def _instances(self, entries: _Entries) -> Instances:
+        annotations = ImageAnnotations(entries)
         if self.task is not None:
-            return instances_of(self.task, annotations, ImageRecord(self.coco, int(self.rows[index])))
+            return instances_of(self.task, annotations, ImageRecord(lambda: entries.together[0]))
         labels = np.searchsorted(self._category_ids, annotations.category_ids)
         return Instances(annotations.boxes, labels, annotations.crowd)
 
@@ -219,7 +230,8 @@ class Dataset:
         ]
         images = [_image_entry(self, index) for index in range(len(self))]
         if full:
-            images = [{**coco.raw_image(row), **image} for row, image in zip(self.rows, images, strict=True)]
+            entries = coco.raw_images(self.rows)
+            images = [{**entry, **image} for entry, image in zip(entries, images, strict=True)]
             raws = coco.raw_annotations(rows)
             annotations = [{**raw, **annotation} for raw, annotation in zip(raws, annotations, strict=True)]
         return {"info": {}, "images": images, "annotations": annotations, "categories": self.categories}
@@ -227,6 +239,27 @@ class Dataset:
     @cached_property
     def _category_ids(self) -> np.ndarray:
         return np.sort([int(category["id"]) for category in self.categories])
+
+
+class _Entries:
+    """An image's entry of the file and its usable annotations, read when first looked into.
+
+    The file is opened once for all that a task reads of an image: opening costs more than parsing an entry.
+    """
+
+    def __init__(self, coco: CocoFile, image: int, rows: np.ndarray) -> None:
+        self.coco, self.rows = coco, rows
+        self._image = image
+
+    @cached_property
+    def together(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The image's entry, and the annotations."""
+        return self.coco.raw_entries(self._image, self.rows)
+
+    def image(self) -> dict[str, Any]:
+        """The image's entry; where nobody looks at the annotations, these are not parsed."""
+        parsed = self.__dict__.get("together")
+        return parsed[0] if parsed is not None else self.coco.raw_image(self._image)
 
 
 class ImageAnnotations(Sequence[Mapping[str, Any]]):
@@ -239,9 +272,9 @@ class ImageAnnotations(Sequence[Mapping[str, Any]]):
         areas: (N,) float64, square pixels, as in the file.
     """
 
-    def __init__(self, coco: CocoFile, rows: np.ndarray) -> None:
-        self._coco = coco
-        self._rows = rows
+    def __init__(self, entries: _Entries) -> None:
+        self._entries = entries
+        coco, rows = entries.coco, entries.rows
         boxes = coco.boxes[rows]
         boxes[:, 2:] += boxes[:, :2]
         self.boxes = boxes.astype(np.float32)
@@ -250,27 +283,24 @@ class ImageAnnotations(Sequence[Mapping[str, Any]]):
         self.areas = coco.areas[rows]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._entries.rows)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return ImageAnnotations(self._coco, self._rows[index])
-        return self._coco.raw_annotation(self._rows[index])
+        return self._entries.together[1][index]
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return self._coco.raw_annotations(self._rows)
+        return iter(self._entries.together[1])
 
 
 class ImageRecord(Mapping[str, Any]):
     """One image's entry of the file, parsed when first looked into; pickled as the entry itself."""
 
-    def __init__(self, coco: CocoFile, image: int) -> None:
-        self._coco = coco
-        self._image = image
+    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+        self._read = read
 
     @cached_property
     def _entry(self) -> dict[str, Any]:
-        return self._coco.raw_image(self._image)
+        return self._read()
 
     def __getitem__(self, key: str) -> Any:
         return self._entry[key]
@@ -298,8 +328,8 @@ def _examine(coco: CocoFile, task: Task | None) -> tuple[np.ndarray, tuple[Probl
     if task is None or not is_choosy(task):
         return np.zeros(0, np.int64), ()
     rows, problems = [], []
-    for image in track(range(len(coco)), "examining annotations"):
-        record = ImageRecord(coco, image)
+    images = track(range(len(coco)), "examining annotations")
+    for image, record in zip(images, coco.raw_images(range(len(coco))), strict=True):
         of_image = coco.rows(image)
         for row, annotation in zip(of_image, coco.raw_annotations(of_image), strict=True):
             if errors := annotation_errors(task, annotation, record):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 
+#: The files that count as images, in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """What counts as an image when a folder is searched, in lower case."""
 

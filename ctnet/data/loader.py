@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.geometry import Affine, move
 from ctnet.core.recipe import Augmentation
 from ctnet.core.targets import Grid, Target, collate_targets
 from ctnet.core.task import Task
-from ctnet.data.augment import jitter, random_view, view_instances
+from ctnet.data.augment import crop_instances, jitter, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem
@@ -114,10 +113,9 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         rng = np.random.default_rng([self.seed, epoch, index])
         sample = self.dataset[index]
         height, width = sample.image.shape[:2]
-        view = random_view(rng, (width, height), self.input_size, self.augmentation, self.task.fit)
-        image = jitter(rng, view.affine.warp(sample.image, self.input_size), self.augmentation)
-        instances = view_instances(sample.instances, view, self.task, width)
-        on_grid = move(instances, Affine.scaling(1 / self.stride), self.task.point_fields)
+        crop = random_crop(rng, (width, height), self.input_size, self.augmentation, self.task.fit)
+        image = jitter(rng, crop.affine.warp(sample.image, self.input_size), self.augmentation)
+        on_grid = crop_instances(sample.instances, crop, self.task, self.stride)
         grid = Grid(self.input_size[1] // self.stride, self.input_size[0] // self.stride)
         return EncodedSample(image, self.task.encode(on_grid, grid), index)
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from ctnet.base.errors import unknown_name
 from ctnet.core.evaluator import Evaluator, metric
+from ctnet.ops.boxes import box_iou
 
+#: Pascal VOC's average precision: at eleven recalls (2007), or the whole area (from 2010).
 Metric = Literal["voc07", "voc10"]
 
 
@@ -96,7 +98,7 @@ class VocEvaluator(Evaluator):
             match = np.zeros(len(detections), np.int64)
             objects = self._objects.get(image_id)
             if objects is not None and len(detections):
-                overlap = _iou(np.asarray(detections.boxes, np.float64), objects["boxes"])
+                overlap = box_iou(np.asarray(detections.boxes, np.float64), objects["boxes"])
                 overlap[np.asarray(detections.labels)[:, None] != objects["labels"]] = 0
                 best = overlap.argmax(1)
                 number = np.where(objects["ignored"], -1, objects["number"])
@@ -140,17 +142,6 @@ def _first_times(objects: np.ndarray) -> np.ndarray:
 
 def _is_ignored(annotation: Mapping[str, Any]) -> bool:
     return any(annotation.get(field, 0) for field in ("difficult", "ignore", "iscrowd"))
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU (N, M) of boxes xyxy (N, 4) and (M, 4); 0 where neither has an area."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(2)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None] - common
-    iou: np.ndarray = common / np.maximum(union, np.finfo(float).tiny)
-    return iou
 
 
 #: Pascal VOC's mAP as of 2007 (11 recalls) and of 2010 (the whole curve).

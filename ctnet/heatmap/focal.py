@@ -8,15 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ctnet.heatmap.precision import full_precision
+
 #: The released code clamps probabilities to [1e-4, 1 - 1e-4]; the same limit on logits.
 _LOGIT_LIMIT = math.log((1 - 1e-4) / 1e-4)
 
 
-def focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float = 4.0) -> Tensor:
+def focal_loss(
+    logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float = 4.0
+) -> tuple[Tensor, Tensor]:
     """Penalty-reduced pixel-wise logistic regression with focal weights.
 
-    Computed in float32 from logits whatever their type, so it stays finite under autocast. Logits beyond
-    the clamp get no gradient, as in the released code. A cell is positive when its target is exactly 1.
+    Computed in the logits' type, in float32 for half precision, so it stays finite under autocast. Logits
+    beyond the clamp get no gradient, as in the released code. A cell is positive when its target is
+    exactly 1.
 
     Args:
         logits: (B, C, H, W), before the sigmoid.
@@ -25,12 +30,12 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float =
         beta: exponent of the penalty reduction around peaks.
 
     Returns:
-        Scalar: the sum over cells, divided by the number of positives where there are any.
+        Two scalars: the sum over cells, and the number of positives, which divides it where there are any.
 
     Source: equation 1; the clamp and the case without positives as in the released code.
     """
-    logits = logits.float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT)
-    target = target.float()
+    logits = full_precision(logits).clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT)
+    target = target.to(logits.dtype)
     positive = target == 1
     # sigmoid(-x), not 1 - sigmoid(x): the difference loses digits where p is near 1.
     cells = torch.where(
@@ -38,4 +43,4 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, beta: float =
         functional.logsigmoid(logits) * (-logits).sigmoid() ** alpha,
         functional.logsigmoid(-logits) * logits.sigmoid() ** alpha * (1 - target) ** beta,
     )
-    return -cells.sum() / positive.sum().clamp(min=1)
+    return -cells.sum(), positive.sum().to(logits.dtype)

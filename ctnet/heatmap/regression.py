@@ -1,49 +1,69 @@
-"""Losses of values read at single pixels. Each sums over (M, D) entries and divides by what counts."""
+"""Losses of values read at single pixels: sums over (M, D) entries, and the counts that divide them.
+
+All are computed in the output's type, in float32 for half precision.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional
 
-#: Keeps the division defined when nothing counts; the released code's value.
+from ctnet.heatmap.precision import full_precision
+
+#: Keeps divisions by a size defined; the released code's value.
 _EPSILON = 1e-4
 
 
-def l1_loss(output: Tensor, value: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of absolute differences; 0 when no weight counts.
+def l1_loss(output: Tensor, value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted sum of absolute differences.
 
     Args:
         output, value, weight: (M, D).
 
-    Source: equations 2 and 3; the mean over components, not objects, as in the released code.
+    Returns:
+        Two scalars: the sum, and the sum of weights.
+
+    Source: equations 2 and 3; the count is of components, not objects, as in the released code.
     """
-    return ((output - value).abs() * weight).sum() / (weight.sum() + _EPSILON)
+    output = full_precision(output)
+    value, weight = value.to(output.dtype), weight.to(output.dtype)
+    return ((output - value).abs() * weight).sum(), weight.sum()
 
 
-def smooth_l1_loss(output: Tensor, value: Tensor, weight: Tensor) -> Tensor:
-    """Smooth L1 (quadratic below 1), summed over the D components and averaged over the M rows.
+def smooth_l1_loss(output: Tensor, value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Smooth L1 (quadratic below 1), summed over components.
 
     Args:
         output, value, weight: (M, D).
+
+    Returns:
+        Two scalars: the sum, and the number of rows, each counting with the mean of its weights.
 
     Source: the released code's alternative to L1 (its divisor counts objects, not components).
     """
-    loss = functional.smooth_l1_loss(output * weight, value * weight, reduction="sum")
-    return loss * weight.shape[1] / (weight.sum() + _EPSILON * weight.shape[1])
+    output = full_precision(output)
+    value, weight = value.to(output.dtype), weight.to(output.dtype)
+    total = functional.smooth_l1_loss(output * weight, value * weight, reduction="sum")
+    return total, weight.sum() / weight.shape[1]
 
 
-def normalized_l1_loss(output: Tensor, value: Tensor, weight: Tensor) -> Tensor:
+def normalized_l1_loss(output: Tensor, value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """L1 of output / value against 1: errors relative to the size.
 
     Args:
         output, value, weight: (M, D).
 
+    Returns:
+        As ``l1_loss``.
+
     Source: the released code's option for sizes.
     """
+    output = full_precision(output)
+    value = value.to(output.dtype)
     return l1_loss(output / (value + _EPSILON), value.new_ones(()).expand_as(value), weight)
 
 
-def concentric_giou_loss(output: Tensor, value: Tensor, weight: Tensor) -> Tensor:
+def concentric_giou_loss(output: Tensor, value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """1 - GIoU of two boxes that share their centre, from their sizes alone.
 
     A negative size has no area: it is taken as 0, and its magnitude is added so that a gradient leads back.
@@ -53,16 +73,19 @@ def concentric_giou_loss(output: Tensor, value: Tensor, weight: Tensor) -> Tenso
         value: (M, D), the true sizes.
         weight: (M, D); a pair counts with the mean of its two weights.
 
+    Returns:
+        Two scalars: the weighted sum over pairs, and the sum of their weights.
+
     Source: Rezatofighi et al. 2019, generalised intersection over union.
     """
+    output = full_precision(output)
     pairs = (len(output), output.shape[1] // 2, 2)
-    size, true_size = output.reshape(pairs), value.reshape(pairs)
+    size, true_size = output.reshape(pairs), value.to(output.dtype).reshape(pairs)
     negative = (-size).clamp(min=0).sum(-1)
     size = size.clamp(min=0)
     overlap = size.minimum(true_size).prod(-1)
     union = size.prod(-1) + true_size.prod(-1) - overlap
     hull = size.maximum(true_size).prod(-1)
     giou = overlap / (union + _EPSILON) - (hull - union) / (hull + _EPSILON)
-    pair_weight = weight.reshape(pairs).mean(-1)
-    loss: Tensor = ((1 - giou + negative) * pair_weight).sum() / (pair_weight.sum() + _EPSILON)
-    return loss
+    pair_weight = weight.to(output.dtype).reshape(pairs).mean(-1)
+    return ((1 - giou + negative) * pair_weight).sum(), pair_weight.sum()

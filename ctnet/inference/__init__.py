@@ -1,8 +1,8 @@
 """From images to detections."""
 
 from ctnet.inference.detector import Detector
-from ctnet.inference.preprocessing import Placement, Prepared, Preprocessor
+from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 
-__all__ = ["DetectionSettings", "Detector", "Placement", "Prepared", "Preprocessor", "StageTimes"]
+__all__ = ["DetectionSettings", "Detector", "Prepared", "Preprocessor", "StageTimes"]

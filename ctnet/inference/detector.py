@@ -18,8 +18,7 @@ from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.records import Detections, ImageInfo
 from ctnet.core.task import Task
 from ctnet.data.images import read_image
-from ctnet.inference.decoding import decode
-from ctnet.inference.merging import merge
+from ctnet.inference.decoding import decode, merge
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor, Resize, resize_mode
 from ctnet.inference.settings import DetectionSettings
@@ -100,12 +99,13 @@ class Detector:
         size: tuple[int, int] | None = None,
         batch_size: int = 8,
         records: Sequence[Mapping[str, Any]] | None = None,
+        score: float = 0.0,
     ) -> list[Detections]:
         """Detect in one image or several, of any sizes.
 
         Args:
             images: (H, W, 3) uint8 RGB arrays or files, one or many.
-            flip, scales, nms, topk, resize, size: see ``DetectionSettings``.
+            flip, scales, nms, topk, resize, size, score: see ``DetectionSettings``.
             batch_size: images a forward pass.
             records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
                 say), for tasks that lift detections out of the picture.
@@ -120,7 +120,7 @@ class Detector:
         sources = [images] if single else list(images)  # type: ignore[arg-type]
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
-        settings = DetectionSettings(flip, tuple(scales), nms, topk, resize, size)
+        settings = DetectionSettings(flip, tuple(scales), nms, topk, resize, size, score=score)
         preprocess = self.preprocessor(resize, size)
         waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
         found: dict[int, Detections] = {}
@@ -152,7 +152,7 @@ class Detector:
         Args:
             batch: per image one input a scale, as ``Preprocessor.views`` gives them; the inputs of one scale
                 have one size.
-            settings: scales, flip, nms, topk and amp count here.
+            settings: scales, flip, nms, topk, score and amp count here.
             times: takes in how long the stages take.
             keep_maps: is given the activated maps of every scale, whose they are, and the scale.
 
@@ -165,12 +165,11 @@ class Detector:
             maps = self.maps(prepared, settings.flip, settings.amp, times)
             if keep_maps is not None:
                 keep_maps(maps, prepared, scale)
-            wanted = max(settings.topk, self.task.candidates)
-            looks.append(decode(self.task, maps, prepared, wanted, self.description.stride, times))
+            views = [one.view(self.description.stride) for one in prepared]
+            looks.append(decode(self.task, maps, views, settings, times))
         times.images += len(batch)
         with times.stage("post"):
-            method = settings.suppression(self.task)
-            return [merge(parts, method, settings.topk) for parts in zip(*looks, strict=True)]
+            return [merge(self.task, parts, settings) for parts in zip(*looks, strict=True)]
 
     @torch.inference_mode()
     def maps(

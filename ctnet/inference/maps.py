@@ -160,6 +160,11 @@ class MapFile:
             yield maps
 
     @property
+    def scales(self) -> tuple[float, ...]:
+        """The scales at which every image was looked at."""
+        return tuple(float(scale) for scale in self.attributes["scales"])
+
+    @property
     def image_ids(self) -> list[int]:
         """The images, in the order in which they were first stored."""
         return list(self._rows)

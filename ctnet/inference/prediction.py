@@ -61,13 +61,13 @@ def predict(
     draw: bool = True,
     camera: Camera | None = None,
 ) -> Prediction:
-    """Detect in all images of sources; draw those above a score; write ``results.json`` and ``images.json``.
+    """Detect in all images of sources; draw them; write ``results.json`` and ``images.json``.
 
     Args:
         detector: what detects.
         sources: see ``open_source``.
         folder: is made; gets a picture per image (a video per video) and the two JSON files.
-        score: lowest score that is drawn and written.
+        score: detections score more than this.
         flip, scales, nms, topk, resize, size, batch_size: see ``Detector.__call__``.
         draw: False writes the JSON files alone.
         camera: of all images, for tasks that need one.
@@ -79,6 +79,7 @@ def predict(
     names = _Names(sources)
     look = partial(
         detector,
+        score=score,
         flip=flip,
         scales=scales,
         nms=nms,
@@ -96,10 +97,9 @@ def predict(
                     look, frames, done, batch_size, camera or Camera()
                 ):
                     info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
-                    kept = detections.above(score)
-                    _record(done, detector, source, info, kept)
+                    _record(done, detector, source, info, detections)
                     if writer is not None:
-                        writer.write(name, detector.task.draw(image, kept, info))
+                        writer.write(name, detector.task.draw(image, detections, info))
             finally:
                 if writer is not None:
                     done.pictures += writer.close()

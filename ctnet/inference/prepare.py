@@ -16,12 +16,8 @@ from ctnet.base.device import has_bf16
 from ctnet.base.errors import CtnetError
 from ctnet.model import CenterNet
 from ctnet.ops.deform_conv import DeformConv
-from ctnet.ops.inference_winograd import WinogradConv2d
-from ctnet.ops.trainable_winograd import TrainableWinograd, winograd_kind
-
-# In narrower layers the transforms cost more than the products that they save.
-_FEWEST_INPUTS = {"3x3": 64, "up": 128}
-_FEWEST_OUTPUTS = 16
+from ctnet.ops.modules import replace_modules
+from ctnet.ops.winograd_layers import InferenceWinograd, TrainingWinograd, pays_in_inference
 
 
 def prepare_for_inference(
@@ -31,7 +27,7 @@ def prepare_for_inference(
 
     Batch norms are folded into the convolutions before them (plain, transposed, deformable), parameters are
     laid out channels-last, and images are brought into that layout and type on their way in. On a CPU, in
-    float32, wide 3x3 convolutions and up-convolutions become ``WinogradConv2d``, the heads' together with
+    float32, wide 3x3 convolutions and up-convolutions become ``InferenceWinograd``, the heads' together with
     what follows. Whatever does not fit, in backbones of others say, stays as it is.
 
     Args:
@@ -64,21 +60,11 @@ def _use_winograd(model: CenterNet) -> None:
         assert isinstance(branches, nn.ModuleDict)
         for name, branch in branches.items():
             match list(branch.children()):
-                case [nn.Conv2d() as convolution, nn.ReLU(), nn.Conv2d() as tail] if _is_wide(convolution):
-                    branches[name] = WinogradConv2d(convolution, tail)
-    done = {module.convolution for module in model.modules() if isinstance(module, WinogradConv2d)}
-    for module in list(model.modules()):
-        if _is_wide(module) and module not in done:
-            assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
-            _replace(model, module, WinogradConv2d(module))
-
-
-def _is_wide(module: Any) -> bool:
-    kind = winograd_kind(module)
-    if kind is None:
-        return False
-    wide: bool = module.in_channels >= _FEWEST_INPUTS[kind] and module.out_channels >= _FEWEST_OUTPUTS
-    return wide
+                case [nn.Conv2d() as wide, nn.ReLU(), nn.Conv2d() as tail] if pays_in_inference(wide):
+                    branches[name] = InferenceWinograd(wide, tail)
+    done = {module.convolution for module in model.modules() if isinstance(module, InferenceWinograd)}
+    left = [module for module in model.modules() if pays_in_inference(module) and module not in done]
+    replace_modules(model, {module: InferenceWinograd(module) for module in left})
 
 
 def _copied(model: CenterNet) -> CenterNet:
@@ -100,7 +86,7 @@ def _folded(model: CenterNet) -> CenterNet:
             trial = _Trial(prepared, images)
             for convolution, norm in trial.pairs():
                 _fold(convolution, norm)
-                _replace(prepared, norm, nn.Identity())
+                replace_modules(prepared, {norm: nn.Identity()})
             changed = prepared(images)
     except Exception as error:
         reason = f"a trial run at {side}x{side} failed ({type(error).__name__}: {error})"
@@ -130,7 +116,7 @@ class _Trial(TorchFunctionMode):
         hooks = [
             module.register_forward_hook(self._note)
             for module in model.modules()
-            if type(module) in (nn.Conv2d, TrainableWinograd, nn.ConvTranspose2d, DeformConv, nn.BatchNorm2d)
+            if type(module) in (nn.Conv2d, TrainingWinograd, nn.ConvTranspose2d, DeformConv, nn.BatchNorm2d)
         ]
         try:
             with self:
@@ -217,10 +203,3 @@ def _fold(convolution: Any, norm: nn.BatchNorm2d) -> None:
 
 def _wide(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().double()
-
-
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if child is old:
-                setattr(parent, name, new)

@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.geometry import Affine
+from ctnet.core.geometry import Affine, View
 from ctnet.core.records import ImageInfo
 from ctnet.data.augment import letterbox
 
@@ -29,27 +29,22 @@ def resize_mode(text: str) -> Resize:
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where an image lies in the network's input.
+class Prepared:
+    """One image as the network takes it.
 
     Attributes:
         affine: image pixels -> input pixels.
         info: identity and size of the image.
+        input: (H, W, 3) uint8, RGB; H and W divisible by the backbone's divisor.
     """
 
     affine: Affine
     info: ImageInfo
-
-
-@dataclass(frozen=True)
-class Prepared(Placement):
-    """One image as the network takes it.
-
-    Attributes:
-        input: (H, W, 3) uint8, RGB; H and W divisible by the backbone's divisor.
-    """
-
     input: np.ndarray
+
+    def view(self, stride: int) -> View:
+        """How the output grid, of this many input pixels a cell, lies over the image."""
+        return View.through(self.info, self.affine, stride)
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,14 @@ class DetectionSettings:
         nms: "none", "hard", "soft" (Gaussian) or "soft-linear" suppression per class; None: "soft" where
             several scales are merged, as in the released code, and else the task's own (``Task.nms``).
         topk: detections per image, all scales together.
+        score: detections score more than this. At 0 none but those go that are nothing: ``Task.decode`` gives
+            as many rows as it is asked for, and scores of 0 where it finds fewer.
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
         amp: type for autocast.
 
     Raises:
-        CtnetError: for scales that are no positive numbers, and unknown names.
+        CtnetError: for scales that are not positive numbers, and unknown names.
     """
 
     flip: bool = False
@@ -45,6 +47,7 @@ class DetectionSettings:
     resize: Resize = "fix"
     size: tuple[int, int] | None = None
     amp: torch.dtype | None = None
+    score: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.scales or not all(math.isfinite(scale) and scale > 0 for scale in self.scales):
@@ -55,12 +58,7 @@ class DetectionSettings:
 
     def suppression(self, task: Task) -> Nms:
         """The method that ``nms`` comes down to for a task."""
-        return suppression(self.nms, len(self.scales), task)
-
-
-def suppression(nms: Nms | None, scales: int, task: Task) -> Nms:
-    """The method of suppression for a task's detections at so many scales; see ``DetectionSettings``."""
-    return nms or ("soft" if scales > 1 else task.nms)
+        return self.nms or ("soft" if len(self.scales) > 1 else task.nms)
 
 
 def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:

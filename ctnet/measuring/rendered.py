@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet.core.geometry import Affine, move
+from ctnet.core.geometry import View, move
 from ctnet.core.records import Detections, Instances
 from ctnet.core.targets import Grid, Target
 from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
-from ctnet.inference.merging import merge
+from ctnet.inference.decoding import decode, merge
 from ctnet.inference.preprocessing import Preprocessor
-from ctnet.inference.settings import suppression
-from ctnet.ops.boxes import box_iou
+from ctnet.inference.settings import DetectionSettings
+from ctnet.ops.boxes import box_centres, box_iou, box_sizes
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,15 @@ def render(
     """
     info = dataset.info(index)
     affine, (width, height) = preprocess.geometry(info.width, info.height)
-    to_grid = Affine.scaling(1 / stride).after(affine)
+    view = View.through(info, affine, stride)
     instances = dataset.instances(index)
-    on_grid = move(instances, to_grid, task.point_fields)
+    on_grid = move(instances, view.affine.inverse(), task.point_fields)
     grid = Grid(height // stride, width // stride)
     targets = task.encode(on_grid, grid)
     maps = {name: head.render(targets[name], grid) for name, head in task.heads.items()}
-    found = task.decode(maps, max(topk, task.candidates)).per_image()[0]
-    found = task.lift(move(found[found.scores > 0], to_grid.inverse(), task.point_fields), info)
-    # Behind the suppression that a detector of this task has, unless it is asked for another.
-    return Rendered(instances, on_grid, targets, merge([found], suppression(None, 1, task), topk))
+    # After the suppression that a detector of this task has, unless it is asked for another.
+    settings = DetectionSettings(topk=topk)
+    return Rendered(instances, on_grid, targets, merge(task, decode(task, maps, [view], settings), settings))
 
 
 def explain_misses(rendered: Rendered, threshold: float) -> list[str]:
@@ -75,8 +74,8 @@ def explain_misses(rendered: Rendered, threshold: float) -> list[str]:
     overlap = box_iou(instances.boxes, found.boxes)
     overlap[instances.labels[:, None] != found.labels[None, :]] = 0
     best = _one_to_one(overlap)
-    cells = np.floor((on_grid.boxes[:, :2] + on_grid.boxes[:, 2:]) / 2).astype(int)
-    extents = on_grid.boxes[:, 2:] - on_grid.boxes[:, :2]
+    cells = np.floor(box_centres(on_grid.boxes)).astype(int)
+    extents = box_sizes(on_grid.boxes)
     causes = []
     for i in np.flatnonzero((best < threshold) & ~instances.crowd):
         others = np.arange(len(instances)) != i

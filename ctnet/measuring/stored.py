@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.geometry import View
 from ctnet.core.records import Detections, ImageInfo
 from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
-from ctnet.inference.decoding import decode
+from ctnet.inference.decoding import decode, merge
 from ctnet.inference.maps import MapFile
-from ctnet.inference.merging import merge
-from ctnet.inference.preprocessing import Placement
-from ctnet.inference.settings import suppression
+from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.measuring.run import Evaluation, measure
 from ctnet.ops.nms import Nms
@@ -45,7 +44,8 @@ def evaluate_maps(
     evaluator = task.evaluator(dataset, metric=metric, engine=engine)
     times = StageTimes()
     infos = {info.image_id: info for info in map(dataset.info, range(len(dataset)))}
-    found = _detections(maps, infos, task, topk, nms, times)
+    settings = DetectionSettings(scales=maps.scales, nms=nms, topk=topk)
+    found = _detections(maps, infos, task, settings, times)
     return measure(found, evaluator, len(maps.image_ids), "measuring", [], times)
 
 
@@ -53,8 +53,7 @@ def _detections(
     maps: MapFile,
     infos: dict[int, ImageInfo],
     task: Task,
-    topk: int,
-    nms: Nms | None,
+    settings: DetectionSettings,
     times: StageTimes,
 ) -> Iterator[tuple[int, Detections]]:
     for image_id in maps.image_ids:
@@ -65,18 +64,11 @@ def _detections(
             )
         with times.stage("load"):
             stored = maps[image_id]
-        looks = [
-            decode(
-                task,
-                one.maps,
-                [Placement(one.affine, infos[image_id])],
-                max(topk, task.candidates),
-                maps.description.stride,
-                times,
-            )[0]
-            for one in stored
-        ]
+        looks = []
+        for one in stored:
+            view = View.through(infos[image_id], one.affine, maps.description.stride)
+            looks += decode(task, one.maps, [view], settings, times)
         with times.stage("post"):
-            merged = merge(looks, suppression(nms, len(looks), task), topk)
+            merged = merge(task, looks, settings)
         times.images += 1
         yield image_id, merged

@@ -1,4 +1,7 @@
-"""Upright boxes: their centres, and how much they overlap pair by pair. Boxes are xyxy."""
+"""Upright boxes as arrays: their centres, sizes and areas, and how far they overlap pair by pair.
+
+Boxes are xyxy in the last dimension: x1, y1, x2, y2. A side that ends before it begins has no length.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,65 @@ def box_centres(boxes: np.ndarray) -> np.ndarray:
     return centres
 
 
-def box_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Intersection over union of xyxy boxes (N, 4) and (M, 4) -> (N, M); 0 where neither has an area."""
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (one, other)]
-    union = areas[0][:, None] + areas[1][None, :] - common
-    overlap: np.ndarray = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return overlap
+def box_sizes(boxes: np.ndarray) -> np.ndarray:
+    """Widths and heights (..., 2) of boxes (..., 4), in the boxes' type; negative of inverted sides."""
+    sizes: np.ndarray = boxes[..., 2:] - boxes[..., :2]
+    return sizes
+
+
+def box_areas(boxes: np.ndarray, inclusive: bool = False) -> np.ndarray:
+    """Areas (...) of boxes (..., 4), in the boxes' type; 0 where a side is inverted.
+
+    Args:
+        boxes: (..., 4) xyxy.
+        inclusive: the last pixel belongs to the box, so that a side is x2 - x1 + 1 long; False: corners are
+            points of the plane.
+    """
+    return _area(boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3], inclusive)
+
+
+def box_iou(one: np.ndarray, other: np.ndarray, inclusive: bool = False) -> np.ndarray:
+    """Intersection over union of every box with every other; 0 where neither has an area.
+
+    Args:
+        one, other: (N, 4) and (M, 4) xyxy, of one floating type.
+        inclusive: see ``box_areas``; the released code's suppression counts so.
+
+    Returns:
+        (N, M), of the boxes' type.
+    """
+    common = _common(one, other, inclusive)
+    union = box_areas(one, inclusive)[:, None] + box_areas(other, inclusive)[None, :] - common
+    return _share(common, union)
+
+
+def box_coverage(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Share of every box that each region covers: intersection over the box's own area, 0 without an area.
+
+    Args:
+        boxes, regions: (N, 4) and (M, 4) xyxy, of one floating type.
+
+    Returns:
+        (N, M), of the boxes' type.
+    """
+    return _share(_common(boxes, regions, inclusive=False), box_areas(boxes)[:, None])
+
+
+def _common(one: np.ndarray, other: np.ndarray, inclusive: bool) -> np.ndarray:
+    """(N, M) areas that boxes share, column by column: quicker than over a last dimension of two."""
+    x1, y1 = (np.maximum(one[:, None, side], other[None, :, side]) for side in (0, 1))
+    x2, y2 = (np.minimum(one[:, None, side], other[None, :, side]) for side in (2, 3))
+    return _area(x1, y1, x2, y2, inclusive)
+
+
+def _area(x1: np.ndarray, y1: np.ndarray, x2: np.ndarray, y2: np.ndarray, inclusive: bool) -> np.ndarray:
+    width, height = x2 - x1, y2 - y1
+    if inclusive:
+        width, height = width + 1, height + 1
+    area: np.ndarray = np.maximum(width, 0) * np.maximum(height, 0)
+    return area
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    share: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return share

@@ -3,21 +3,22 @@
 On the CPU each sampled value is a weighted sum of four rows of a channels-last table of pixels, which is
 what ``embedding_bag`` computes with vector instructions; one matrix product then applies the kernel. The work
 goes in blocks of output pixels, and the backward pass samples again instead of keeping the columns.
-Elsewhere torchvision's kernel does the work.
+Elsewhere, and with fast paths turned off, torchvision's kernel does the work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-Path = Literal["auto", "gather", "torchvision"]
+from ctnet.ops.fast import fast_paths_enabled
+
 Pair = tuple[int, int]
 
 # The forward pass locates this many samples at once, so that few calls do it, and gathers them in smaller
@@ -30,11 +31,6 @@ _FEWEST_ROWS = 128
 _BACKWARD_BLOCK = 2**21
 
 
-def active_path(device: torch.device) -> Literal["gather", "torchvision"]:
-    """The implementation that "auto" takes on a device."""
-    return "gather" if device.type == "cpu" else "torchvision"
-
-
 def deform_conv2d(
     x: Tensor,
     offset: Tensor,
@@ -44,7 +40,6 @@ def deform_conv2d(
     stride: int | Pair = 1,
     padding: int | Pair = 0,
     dilation: int | Pair = 1,
-    path: Path = "auto",
 ) -> Tensor:
     """Convolution whose taps sample the input bilinearly at learned positions, each scaled by a mask.
 
@@ -62,25 +57,22 @@ def deform_conv2d(
         stride: distance of neighbouring outputs in input pixels, one number or (vertical, horizontal).
         padding: zeros around the input, likewise.
         dilation: distance of neighbouring taps, likewise.
-        path: "gather" (ours), "torchvision", or "auto": ours on the CPU, torchvision's elsewhere.
 
     Returns:
         (B, O, H', W').
 
     Raises:
-        ValueError: when the shapes do not fit each other, or ``path`` is unknown.
+        ValueError: when the shapes do not fit each other.
 
     Source:
         Zhu et al., Deformable ConvNets v2, 2019, equation 1.
     """
-    if path not in ("auto", "gather", "torchvision"):
-        raise ValueError(f"path is {path!r}; choose auto, gather or torchvision")
     grid = _check(x, offset, weight, bias, mask, _pair(stride), _pair(padding), _pair(dilation))
     weight = weight.to(x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
-    if (active_path(x.device) if path == "auto" else path) == "torchvision":
-        return _torchvision(x, offset, weight, bias, mask, grid)
-    return _gather(x, offset, weight, bias, mask, grid)
+    if x.device.type == "cpu" and fast_paths_enabled():
+        return _gather(x, offset, weight, bias, mask, grid)
+    return _torchvision(x, offset, weight, bias, mask, grid)
 
 
 @dataclass(frozen=True)
@@ -369,15 +361,13 @@ class DeformConv(nn.Module):
     Args:
         in_channels: C of the input (B, C, H, W).
         out_channels: O of the output (B, O, H, W).
-        path: see ``deform_conv2d``.
 
     Source:
         Zhu et al., Deformable ConvNets v2, 2019, section 3.2.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, path: Path = "auto") -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.path: Path = path
         # Channels-last, the order in which the matrix product reads it.
         weight = torch.empty(out_channels, in_channels, 3, 3).contiguous(memory_format=torch.channels_last)
         bound = (in_channels * 9) ** -0.5
@@ -390,4 +380,4 @@ class DeformConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, O, H, W)."""
         offset, mask = self.conv_offset_mask(x).split((18, 9), dim=1)
-        return deform_conv2d(x, offset, self.weight, self.bias, mask.sigmoid(), padding=1, path=self.path)
+        return deform_conv2d(x, offset, self.weight, self.bias, mask.sigmoid(), padding=1)

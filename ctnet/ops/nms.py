@@ -1,13 +1,16 @@
-"""Non-maximum suppression of boxes: hard, and soft by a linear or a Gaussian weight."""
+"""Non-maximum suppression, of boxes or by any overlap: hard, and soft by a linear or a Gaussian weight."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, cast, get_args
 
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.ops.boxes import box_iou
 
+#: How detections that overlap are suppressed: not at all, dropped, or their scores lowered.
 Nms = Literal["none", "hard", "soft", "soft-linear"]
 
 #: What the released code takes for testing at several scales: IoU, the Gaussian's width, lowest score.
@@ -31,56 +34,60 @@ def nms_method(text: str) -> Nms:
 def suppress(
     boxes: np.ndarray, scores: np.ndarray, method: Nms = "soft", threshold: float = THRESHOLD
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Remove or weaken boxes that overlap a better one.
-
-    The best box that is left is taken, and the score of every other is multiplied by a weight of their IoU:
-    "hard" 0 from the threshold on, "soft-linear" 1 - IoU above the threshold, "soft" exp(-IoU^2 / 0.5)
-    (Gaussian). A box that is weakened below 0.001 is gone. Then the best of the rest is taken.
+    """Remove or weaken upright boxes that overlap a better one, see ``suppress_by``.
 
     Args:
         boxes: (N, 4) xyxy, pixels, first and last included: a width is x2 - x1 + 1.
+        scores, method, threshold: see ``suppress_by``.
+
+    Source: the released code, with its pixel convention; its stale rows after those that stay are not kept.
+    """
+    boxes = np.asfortranarray(boxes, np.float64)  # whole columns are read
+    return suppress_by(
+        lambda row: box_iou(boxes[row, None], boxes, inclusive=True)[0], scores, method, threshold
+    )
+
+
+def suppress_by(
+    overlap: Callable[[int], np.ndarray],
+    scores: np.ndarray,
+    method: Nms = "soft",
+    threshold: float = THRESHOLD,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Remove or weaken whatever overlaps a better one.
+
+    The best that is left is taken, and the score of every other is multiplied by a weight of their overlap o:
+    "hard" 0 from the threshold on, "soft-linear" 1 - o above the threshold, "soft" exp(-o^2 / 0.5)
+    (Gaussian). What is weakened below 0.001 is gone. Then the best of the rest is taken.
+
+    Args:
+        overlap: row -> its overlaps (N,) with all rows, in [0, 1]; asked for those that are taken alone, so
+            that no matrix is held.
         scores: (N,).
         method: see above; "none" only sorts.
-        threshold: an IoU; the Gaussian has none.
+        threshold: an overlap; the Gaussian has none.
 
     Returns:
         The rows that stay (M,) int64, best first, and their scores (M,) float64.
 
-    Source: Bodla et al. 2017 and the released code, with its pixel convention and constants; its stale rows
-    behind those that stay are not kept.
+    Source: Bodla et al. 2017 and the released code, with its constants.
     """
     scores = np.array(scores, np.float64)
     if method == "none":
         order = np.argsort(-scores, kind="stable")
         return order, scores[order]
-    columns = np.ascontiguousarray(np.asarray(boxes, np.float64).T)
     rows, taken = [], []
     while scores.size and scores[row := int(scores.argmax())] >= 0:
         rows.append(row)
         taken.append(scores[row])
         scores[row] = -1  # this and every score below 0: no longer there
-        iou = pixel_iou(columns[:, row], columns)
+        shared = overlap(row)
         if method == "hard":
-            scores[iou >= threshold] = -1
-            continue
-        scores *= np.exp(iou * iou / -SIGMA) if method == "soft" else np.where(iou > threshold, 1 - iou, 1.0)
-        scores[(scores < FLOOR) & (iou > 0)] = -1
+            scores[shared >= threshold] = -1
+        elif method == "soft":
+            scores *= np.exp(shared * shared / -SIGMA)
+        else:
+            scores *= np.where(shared > threshold, 1 - shared, 1.0)
+        if method != "hard":
+            scores[(scores < FLOOR) & (shared > 0)] = -1
     return np.array(rows, np.int64), np.array(taken)
-
-
-def pixel_iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU (N,) of one box (4,) with others (4, N): x1, y1, x2, y2 of pixels, first and last included."""
-    x1, y1, x2, y2 = boxes
-    common = _span(np.maximum(box[0], x1), np.minimum(box[2], x2))
-    common *= _span(np.maximum(box[1], y1), np.minimum(box[3], y2))
-    union = _span(x1, x2) * _span(y1, y2)
-    union += _span(box[0], box[2]) * _span(box[1], box[3]) - common
-    # A box that ends before it begins covers nothing.
-    iou: np.ndarray = common / np.maximum(union, 1e-9)
-    return iou
-
-
-def _span(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Pixels from the first to the last; 0 where they come in the wrong order."""
-    pixels: np.ndarray = np.maximum(last - first + 1, 0.0)
-    return pixels

@@ -16,10 +16,11 @@ _UNLIMITED = 10_000  # characters
 
 
 def print_metrics(metrics: Mapping[str, float], title: str | None = None, file: TextIO | None = None) -> None:
-    """Print ``metrics_table`` with no name or figure shortened, however wide that is.
+    """Print an evaluator's figures, a row for all classes and one for each, with nothing shortened.
 
     Args:
-        metrics, title: see ``metrics_table``.
+        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all.
+        title: above the table.
         file: where to; stderr when None.
     """
     console = Console(file=file or sys.stderr)

@@ -72,6 +72,7 @@ class CenterDetection(Task):
     """2D boxes (section 4): heads ``heatmap`` [C], ``size`` [2 or 2C], ``offset`` [2]."""
 
     name = "ctdet"
+    contract = 2
     Options = Options
     metrics: ClassVar[Mapping[str, MetricFactory]] = {**BOX_METRICS, **VOC_METRICS}
     scenes = Scenes(SHAPES, draw_scene)
@@ -105,7 +106,7 @@ class CenterDetection(Task):
         boxes, size, labels, crowd = (
             column[visible] for column in (boxes, size, instances.labels, instances.crowd)
         )
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        centre = box_centres(boxes)
         pixel = centre.astype(np.int64)
         radius = box_radius(size, self.options.radius)
         is_object = _share_shown(instances.boxes[visible], grid) >= self.options.min_visible
@@ -167,6 +168,5 @@ class CenterDetection(Task):
 def _share_shown(boxes: np.ndarray, grid: Grid) -> np.ndarray:
     """Which part of each box's area lies on the grid: (N,), for boxes that have an area."""
     inside = np.clip(boxes, 0, np.array([grid.width, grid.height] * 2, boxes.dtype))
-    part, whole = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (inside, boxes))
-    share: np.ndarray = part / whole
+    share: np.ndarray = box_areas(inside) / box_areas(boxes)
     return share

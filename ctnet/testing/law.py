@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctnet.core.geometry import Affine, move
+from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections
+from ctnet.inference.decoding import decode
+from ctnet.inference.settings import DetectionSettings
 from ctnet.testing.check import require
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
@@ -26,8 +28,8 @@ def the_law_holds(probe: Probe) -> None:
         kept_of_all += len(instances)
         truth = task.truth(instances, scene.info)
         maps = probe.render(task.encode(probe.on_grid(instances), probe.grid), probe.grid)
-        found = task.decode(maps, _TOPK).per_image()[0]
-        found = task.lift(move(found, Affine.scaling(STRIDE), task.point_fields), scene.info)
+        view = View(scene.info, Affine.scaling(STRIDE))
+        (found,) = decode(task, maps, [view], DetectionSettings(topk=_TOPK))
         _compare(probe, truth, found, f"in scene {seed} ")
     require(
         2 * kept_of_all >= of_all,

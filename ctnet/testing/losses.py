@@ -1,101 +1,150 @@
-"""Checks of ``Head.loss``."""
+"""Checks of ``Head.loss`` and ``Task.losses``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ctnet.core.heads import Head
+from ctnet.core.losses import Loss
 from ctnet.core.targets import CellTargets, Target, collate_targets
 from ctnet.testing.check import require
 from ctnet.testing.probe import Probe, task_check
+from ctnet.training.losses import add_counts, counts_of, mean_losses, weighted_sum
 
 _BATCH = 3
+#: How far the gradients of parts may be from those of the whole in float64, relative to the largest.
+_SAME = 1e-9
+
+_SIZES: dict[str, Callable[[Tensor], Tensor]] = {
+    "of ordinary size": lambda raw: raw,
+    "20 times as large": lambda raw: 20 * raw,
+    "of bfloat16": lambda raw: raw.bfloat16(),
+}
 
 
-@task_check("Head.loss")
+@task_check("Task.losses, Head.loss")
 def loss_is_finite_and_differentiable(probe: Probe) -> None:
-    """A loss is a finite scalar with a finite gradient, for small, large and half-precision raw maps."""
-    for name, head, target in _batch(probe):
-        kinds: dict[str, Callable[[Tensor], Tensor]] = {
-            "of ordinary size": lambda raw: raw,
-            "20 times as large": lambda raw: 20 * raw,
-            "of bfloat16": lambda raw: raw.bfloat16(),
+    """Losses are finite scalars with a finite gradient, for small, large and half-precision predictions."""
+    targets = probe.batch_targets(range(_BATCH))
+    for kind, change in _SIZES.items():
+        predicted = {
+            name: change(values).detach().requires_grad_()
+            for name, values in _read(_noise(probe), targets).items()
         }
-        for kind, change in kinds.items():
-            raw = change(_noise(probe, head)).detach().requires_grad_()
-            loss = head.loss(raw, target)
-            where = f"head {name!r}, raw maps {kind}: "
-            require(loss.shape == (), f"{where}the loss has shape {tuple(loss.shape)}")
-            require(loss.isfinite(), f"{where}the loss is {loss.item()}")
-            require(loss.requires_grad, f"{where}the loss does not depend on the map")
-            loss.backward()  # type: ignore[no-untyped-call]
-            require(raw.grad is not None and raw.grad.isfinite().all(), f"{where}the gradient is not finite")
-            require(raw.grad is not None and raw.grad.any(), f"{where}the gradient is zero everywhere")
+        losses = probe.task.losses(predicted, targets)
+        for name, loss in losses.items():
+            where = f"loss {name!r}, predictions {kind}: "
+            require(isinstance(loss, Loss), f"{where}it is a {type(loss).__name__}, not a Loss")
+            shapes = (tuple(loss.total.shape), tuple(loss.count.shape))
+            require(shapes == ((), ()), f"{where}total and count have the shapes {shapes[0]} and {shapes[1]}")
+            require(loss.total.isfinite(), f"{where}the total is {loss.total.item()}")
+        total = torch.stack([loss.total for loss in losses.values()]).sum()
+        require(total.requires_grad, f"predictions {kind}: no loss depends on them")
+        total.backward()  # type: ignore[no-untyped-call]
+        for name, values in predicted.items():
+            where = f"head {name!r}, predictions {kind}: "
+            require(values.grad is not None, f"{where}no loss depends on them")
+            require(values.grad is not None and values.grad.isfinite().all(), f"{where}gradient not finite")
+            require(values.grad is not None and values.grad.any(), f"{where}the gradient is zero everywhere")
 
 
-@task_check("Head.loss")
+@task_check("Task.losses, Head.loss")
 def loss_takes_an_empty_image(probe: Probe) -> None:
-    """The loss of an image without objects is finite, and so is its gradient."""
-    nothing = probe.task.encode(probe.on_grid(probe.scenes(1)[0].instances[:0]), probe.grid)
-    for name, head in probe.task.heads.items():
-        raw = _noise(probe, head)[:1].detach().requires_grad_()
-        loss = head.loss(raw, nothing[name])
-        require(loss.isfinite(), f"head {name!r}: the loss is {loss.item()}")
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
-            require(raw.grad is not None and raw.grad.isfinite().all(), f"head {name!r}: no finite gradient")
+    """An image without objects has the same losses by name; they are finite, and so is their gradient."""
+    targets = _empty(probe)
+    predicted = {name: values.requires_grad_() for name, values in _read(_noise(probe, 1), targets).items()}
+    losses = probe.task.losses(predicted, targets)
+    names = [*_counts(probe, probe.targets(0))]
+    require([*losses] == names, f"losses are {', '.join(losses)}, not {', '.join(names)}")
+    for name, loss in losses.items():
+        for part, value in vars(loss).items():
+            require(value.isfinite(), f"the {part} of {name!r} is {value.item()}")
+    totals = [loss.total for loss in losses.values() if loss.total.requires_grad]
+    torch.stack(totals).sum().backward()  # type: ignore[no-untyped-call]
+    for name, values in predicted.items():
+        finite = values.grad is None or values.grad.isfinite().all()
+        require(finite, f"head {name!r}: the gradient is not finite")
 
 
-@task_check("Head.loss, CellTargets")
-def loss_touches_samples_only(probe: Probe) -> None:
-    """A loss of CellTargets reads the map at their cells alone, and only the channels that count there."""
-    empty = probe.task.encode(probe.on_grid(probe.scenes(1)[0].instances[:0]), probe.grid)
-    for name, head, target in _batch(probe):
-        if not isinstance(target, CellTargets):
-            continue
-        joined = collate_targets([probe.targets(0)[name], empty[name], probe.targets(1)[name]])
-        assert isinstance(joined, CellTargets)
-        raw = _noise(probe, head).detach().requires_grad_()
-        loss = head.loss(raw, joined)
-        loss.backward()  # type: ignore[no-untyped-call]
-        bare = torch.zeros_like(raw)
-        bare[joined.batch, :, joined.y, joined.x] = raw.detach()[joined.batch, :, joined.y, joined.x]
-        alone = head.loss(bare, joined)
-        require(
-            torch.allclose(alone, loss, rtol=1e-5, atol=0),
-            f"head {name!r}: the loss is {loss.item():.6g}, but {alone.item():.6g} where other cells are 0; "
-            "training computes no others",
-        )
-        touched = torch.zeros_like(raw, dtype=torch.bool)
-        rows, channels = (joined.weight > 0).nonzero(as_tuple=True)
-        touched[joined.batch[rows], channels, joined.y[rows], joined.x[rows]] = True
-        require(raw.grad is not None, f"head {name!r} has no gradient at all")
-        outside = (raw.grad != 0) & ~touched
-        if outside.any():
-            image, channel, y, x = outside.nonzero()[0].tolist()
+@task_check("Task.losses, Head.loss")
+def counts_depend_on_targets_alone(probe: Probe) -> None:
+    """Counts are not negative, carry no gradient, and are the same whatever was predicted."""
+    targets = probe.batch_targets(range(_BATCH))
+    counts = _counts(probe, targets, _BATCH)
+    for kind, change in _SIZES.items():
+        noise = {name: change(values).requires_grad_() for name, values in _noise(probe).items()}
+        for name, loss in probe.task.losses(_read(noise, targets), targets).items():
+            require(loss.count >= 0, f"that of {name!r} is {loss.count.item():g}")
+            require(not loss.count.requires_grad, f"that of {name!r} has a gradient")
             require(
-                False, f"head {name!r} has a gradient at image {image}, channel {channel}, cell ({x}, {y})"
+                loss.count == counts[name],
+                f"that of {name!r} is {counts[name].item():g} for zeros and {loss.count.item():g} for "
+                f"noise {kind}",
             )
 
 
-@task_check("Head.loss, Head.render")
+@task_check("Task.losses, Head.loss")
+def parts_give_the_gradients_of_the_whole(probe: Probe) -> None:
+    """Batches of 3 images, 1, and 1 without objects make in float64 the gradients of all in one batch."""
+    scenes = [*(probe.targets(scene) for scene in range(4)), _empty(probe)]
+    raw = {name: values.double().requires_grad_() for name, values in _noise(probe, len(scenes)).items()}
+    whole = _gradients(probe, raw, scenes, [slice(0, 5)])
+    parts = _gradients(probe, raw, scenes, [slice(0, 3), slice(3, 4), slice(4, 5)])
+    for name, wanted in whole.items():
+        error = (parts[name] - wanted).abs().max().item()
+        largest = wanted.abs().max().item()
+        require(
+            error <= _SAME * largest,
+            f"head {name!r}: gradients of up to {largest:.4g} differ by {error:.4g}; a loss is a sum, its "
+            "count is what divides it, and both are computed in float64 where predictions are",
+        )
+
+
+@task_check("Task.losses, CellTargets")
+def loss_reads_only_what_counts(probe: Probe) -> None:
+    """An entry of weight 0 changes no loss and gets no gradient."""
+    targets = {name: _masked(target) for name, target in probe.batch_targets(range(_BATCH)).items()}
+    predicted = {name: values.requires_grad_() for name, values in _read(_noise(probe), targets).items()}
+    masks = {name: target.weight == 0 for name, target in targets.items() if isinstance(target, CellTargets)}
+    losses = probe.task.losses(predicted, targets)
+    torch.stack([loss.total for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+    others = _read(_noise(probe, seed=1), targets)
+    for name, mask in masks.items():
+        gradient = predicted[name].grad
+        pulled = gradient is not None and (gradient[mask] != 0).any()
+        require(not pulled, f"head {name!r} has a gradient at entries of weight 0")
+        changed = {**predicted, name: torch.where(mask, others[name], predicted[name].detach())}
+        for term, loss in probe.task.losses(changed, targets).items():
+            before, after = losses[term].total.item(), loss.total.item()
+            require(
+                abs(after - before) <= 1e-5 * abs(before),
+                f"loss {term!r} is {before:.6g}, but {after:.6g} when entries of weight 0 of head {name!r} "
+                "change",
+            )
+
+
+@task_check("Task.losses, Head.loss, Head.render")
 def loss_is_lower_for_rendered_maps(probe: Probe) -> None:
-    """The loss of the rendered maps is lower than that of noise."""
+    """Rendered maps cost less than the same with noise in the place of one head's map, or added to it."""
     targets = probe.batch_targets(range(_BATCH))
     rendered = probe.render(targets, probe.grid._replace(batch=_BATCH))
-    for name, head in probe.task.heads.items():
+    perfect = {name: _raw_of(head, rendered[name]) for name, head in probe.task.heads.items()}
+    perfect = _read(perfect, targets)
+    best = _cost(probe, perfect, targets)
+    for name in probe.task.heads:
         if not len(targets[name]):
             continue
-        raw = _raw_of(head, rendered[name])
-        best = head.loss(raw, targets[name]).item()
         for seed in range(3):
-            noise = _noise(probe, head, seed)
-            for kind, other in (("noise", noise), ("rendered maps with noise", raw + noise)):
-                worse = head.loss(other, targets[name]).item()
-                require(best < worse, f"head {name!r}: rendered maps cost {best:.4g}, {kind} {worse:.4g}")
+            noise = _read(_noise(probe, seed=seed), targets)[name]
+            for kind, other in (("noise", noise), ("the rendered map with noise", perfect[name] + noise)):
+                worse = _cost(probe, {**perfect, name: other}, targets)
+                require(
+                    best < worse, f"head {name!r}: rendered maps cost {best:.6g}, with {kind} {worse:.6g}"
+                )
 
 
 def _raw_of(head: Head, activated: Tensor, steps: int = 200) -> Tensor:
@@ -112,13 +161,74 @@ def _raw_of(head: Head, activated: Tensor, steps: int = 200) -> Tensor:
     return raw.detach()
 
 
-def _noise(probe: Probe, head: Head, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(_BATCH, head.channels, probe.grid.height, probe.grid.width, generator=generator)
-
-
-def _batch(probe: Probe) -> Iterator[tuple[str, Head, Target]]:
-    """Every head with its targets of three scenes."""
-    targets: Mapping[str, Target] = probe.batch_targets(range(_BATCH))
+def _noise(probe: Probe, batch: int = _BATCH, seed: int = 0) -> dict[str, Tensor]:
+    """Raw maps of every head."""
+    height, width, _ = probe.grid
+    maps = {}
     for name, head in probe.task.heads.items():
-        yield name, head, targets[name]
+        generator = torch.Generator().manual_seed(seed)
+        maps[name] = torch.randn(batch, head.channels, height, width, generator=generator)
+    return maps
+
+
+def _read(maps: Mapping[str, Tensor], targets: Mapping[str, Target]) -> dict[str, Tensor]:
+    """Raw maps as the targets read them."""
+    read = {}
+    for name, target in targets.items():
+        read[name] = target.gather(maps[name]) if isinstance(target, CellTargets) else maps[name]
+    return read
+
+
+def _empty(probe: Probe) -> dict[str, Target]:
+    """What an image without objects is encoded to."""
+    return probe.task.encode(probe.on_grid(probe.scenes(1)[0].instances[:0]), probe.grid)
+
+
+def _masked(target: Target) -> Target:
+    """The first image's values count nothing."""
+    if not isinstance(target, CellTargets):
+        return target
+    return dataclasses.replace(target, weight=target.weight * (target.batch > 0)[:, None])
+
+
+def _counts(
+    probe: Probe, targets: Mapping[str, Target], batch: int = 1, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    return counts_of(probe.task, targets, probe.grid._replace(batch=batch), dtype)
+
+
+def _cost(probe: Probe, predicted: Mapping[str, Tensor], targets: Mapping[str, Target]) -> float:
+    losses = probe.task.losses(predicted, targets)
+    terms = mean_losses(losses, {name: loss.count for name, loss in losses.items()})
+    return weighted_sum(terms, probe.task.heads).item()
+
+
+def _gradients(
+    probe: Probe, raw: Mapping[str, Tensor], scenes: Sequence[Mapping[str, Target]], parts: Sequence[slice]
+) -> dict[str, Tensor]:
+    """Gradients of raw maps, added up over the parts of a step.
+
+    Args:
+        probe: the task.
+        raw: maps of all scenes by head.
+        scenes: targets of each.
+        parts: which scenes make a batch.
+    """
+    task = probe.task
+    batches = [
+        {name: collate_targets([scene[name] for scene in scenes[part]]) for name in task.heads}
+        for part in parts
+    ]
+    sizes = [len(scenes[part]) for part in parts]
+    each = [_counts(probe, batch, size, torch.float64) for batch, size in zip(batches, sizes, strict=True)]
+    counts = add_counts(each)
+    for values in raw.values():
+        values.grad = None
+    for part, batch in zip(parts, batches, strict=True):
+        predicted = _read({name: values[part] for name, values in raw.items()}, batch)
+        terms = mean_losses(task.losses(predicted, batch), counts)
+        weighted_sum(terms, task.heads).backward()  # type: ignore[no-untyped-call]
+    return {
+        name: torch.zeros_like(values) if values.grad is None else values.grad.clone()
+        for name, values in raw.items()
+    }

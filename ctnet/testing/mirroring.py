@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.core.geometry import Affine, move
 from ctnet.core.records import Instances
 from ctnet.core.targets import CellTargets, Grid
+from ctnet.core.task import Task
 from ctnet.testing.check import require
 from ctnet.testing.probe import Probe, task_check
 
@@ -16,24 +18,29 @@ _FEW = 12
 _RASTER = 4
 
 
-@task_check("Task.mirror_instances")
+def mirror_image(task: Task, instances: Instances, width: float) -> Instances:
+    """Instances as the mirrored image shows them, in a frame ``width`` pixels (or cells) wide."""
+    return task.swap_sides(move(instances, Affine.mirror(width), task.point_fields))
+
+
+@task_check("Task.swap_sides")
 def mirror_of_mirror_is_the_identity(probe: Probe) -> None:
     """Instances mirrored twice are as they were."""
     width = probe.size[0]
     for seed, scene in enumerate(probe.scenes(_FEW)):
-        once = probe.task.mirror_instances(scene.instances, width)
-        twice = probe.task.mirror_instances(once, width)
+        once = mirror_image(probe.task, scene.instances, width)
+        twice = mirror_image(probe.task, once, width)
         for name, column in scene.instances.fields().items():
             same = np.allclose(twice.fields()[name], column, atol=1e-3, equal_nan=column.dtype.kind == "f")
             require(same, f"scene {seed}: {name} {column.tolist()} became {twice.fields()[name].tolist()}")
 
 
-@task_check("Task.mirror_instances")
+@task_check("Task.swap_sides")
 def mirror_moves_every_point(probe: Probe) -> None:
     """The mirror takes x to width - 1 - x for every point of an instance, and keeps y."""
     width = probe.size[0]
     for seed, scene in enumerate(probe.scenes(_FEW)):
-        mirrored = probe.task.mirror_instances(scene.instances, width)
+        mirrored = mirror_image(probe.task, scene.instances, width)
         for name in probe.task.point_fields:
             before, after = (_points(record.fields()[name]) for record in (scene.instances, mirrored))
             expected = np.stack([width - 1 - before[..., 0], before[..., 1]], axis=-1)
@@ -74,7 +81,7 @@ def head_mirror_of_mirror_is_the_identity(probe: Probe) -> None:
         require(twice is not None and torch.allclose(twice, maps, atol=1e-6), f"head {name!r} does not")
 
 
-@task_check("Head.mirror, Task.mirror_maps, Task.mirror_instances")
+@task_check("Head.mirror, Task.mirror_maps, Task.swap_sides")
 def encode_commutes_with_mirroring(probe: Probe) -> None:
     """The targets of a mirrored scene are the mirrored maps of the scene, for every head with a mirror."""
     width, height = (-(-side // _RASTER) * _RASTER + 1 for side in probe.size)
@@ -82,7 +89,7 @@ def encode_commutes_with_mirroring(probe: Probe) -> None:
     for seed, scene in enumerate(probe.scenes(_FEW)):
         instances = _on_raster(scene.instances, probe.task.point_fields)
         plain = probe.render(probe.task.encode(instances, grid), grid)
-        mirrored = probe.task.encode(probe.task.mirror_instances(instances, grid.width), grid)
+        mirrored = probe.task.encode(mirror_image(probe.task, instances, grid.width), grid)
         for name, expected in probe.task.mirror_maps(plain).items():
             if expected is None:
                 continue
@@ -95,7 +102,7 @@ def encode_commutes_with_mirroring(probe: Probe) -> None:
             require(
                 got.numel() == 0 or difference.max() <= 1e-3,
                 f"head {name!r} differs by {difference.max() if got.numel() else 0:.3g} in scene {seed}: "
-                "encode(mirror_instances(x)) is not mirror(render(encode(x)))",
+                "encode(mirrored x) is not mirror(render(encode(x)))",
             )
 
 

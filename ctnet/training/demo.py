@@ -75,7 +75,7 @@ def compare(
 
 
 def demonstrate(
-    task_name: str = "ctdet",
+    task_name: str,
     output: Path | None = None,
     epochs: int | None = None,
     device: str = "auto",

@@ -82,10 +82,10 @@ class Display:
                 return
             yield batch
 
-    def step(self, images: int, terms: Mapping[str, float], rate: float) -> None:
-        """A batch is done."""
-        self._batch += 1
-        self._done_batches += 1
+    def step(self, batches: int, images: int, terms: Mapping[str, float], rate: float) -> None:
+        """A step of so many batches is done."""
+        self._batch += batches
+        self._done_batches += batches
         self._images += images
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + value * images
@@ -126,7 +126,7 @@ class Display:
 class Quiet(Display):
     """A display that shows nothing but what has to be said."""
 
-    def step(self, images: int, terms: Mapping[str, float], rate: float) -> None:
+    def step(self, batches: int, images: int, terms: Mapping[str, float], rate: float) -> None:
         pass
 
     def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], improved: bool) -> None:

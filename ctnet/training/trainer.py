@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from types import FrameType
 from typing import Any
 
@@ -21,6 +22,7 @@ from ctnet.base.device import autocast, choose_amp, normalise
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
+from ctnet.core.targets import Grid
 from ctnet.core.task import Task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet, default_workers
@@ -28,9 +30,10 @@ from ctnet.data.problems import Problem, refuse
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.model import create_model
-from ctnet.ops.trainable_winograd import use_winograd
+from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.config import TrainingConfig
 from ctnet.training.display import Display
+from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum
 from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
@@ -152,44 +155,70 @@ class Trainer:
         position = self.position
         self.display.begin_epoch(position.epoch, self.config.recipe.epochs, len(self.loader), position.batch)
         self.model.train()
-        for batch in self.display.timed(self.loader.epoch(position.epoch, position.batch)):
-            self._report(batch.problems)
-            terms = self._losses_and_gradients(batch) if len(batch) else {}
-            position.batch += 1
-            if position.batch % self.config.accumulate == 0 or position.batch == len(self.loader):
-                self._step()
-                if self._stop:
-                    return False
-                if time.monotonic() - self._saved > self.config.save_every:
-                    self._save()
-            self.display.step(len(batch), terms, self._rate())
+        batches = self.display.timed(self.loader.epoch(position.epoch, position.batch))
+        while step := list(islice(batches, self.config.accumulate)):  # fewer at the epoch's end
+            for batch in step:
+                self._report(batch.problems)
+            images, terms = self._losses_and_gradients(step)
+            position.batch += len(step)
+            self._step()
+            if self._stop:
+                return False
+            if time.monotonic() - self._saved > self.config.save_every:
+                self._save()
+            self.display.step(len(step), images, terms, self._rate())
         self._finish_epoch()
         return not self._stop or position.epoch == self.config.recipe.epochs
 
-    def _losses_and_gradients(self, batch: Batch) -> dict[str, float]:
-        on_device = batch.to(self.device)
-        images = normalise(on_device.images, self.description.mean, self.description.std)
-        with autocast(self.device, self.amp):
-            losses = self.model.losses(images, on_device.targets)
-        total = torch.stack([losses[name] * head.weight for name, head in self.model.heads.items()]).sum()
-        # The one wait for the device in a step: every term and the total in a single copy.
-        values = torch.stack([total, *losses.values()]).detach().tolist()
-        if not all(math.isfinite(value) for value in values):
-            raise self._not_finite(batch, dict(zip(["total", *losses], values, strict=True)))
-        self.scaler.scale(total / self._batches_in_step()).backward()  # type: ignore[no-untyped-call]
-        self._has_gradients = True
-        terms = dict(zip(["loss", *(f"{name}_loss" for name in losses)], values, strict=True))
+    def _losses_and_gradients(self, step: Sequence[Batch]) -> tuple[int, dict[str, float]]:
+        """Add up the gradients of a step's batches.
+
+        Returns:
+            The number of images in them, and the losses of the step.
+        """
+        numbers = [number for number, batch in enumerate(step) if len(batch)]
+        if not numbers:  # none of the step's images could be read
+            return 0, {}
+        batches = [step[number].to(self.device) for number in numbers]
+        counts = add_counts([self._counts(batch) for batch in batches]) if len(batches) > 1 else None
+        shares = [self._backward(batch, counts) for batch in batches]
+        # The one wait for the device in a step: every term of every batch in a single copy.
+        rows = torch.stack([torch.stack([*share.values()]) for share in shares]).tolist()
+        for number, row in zip(numbers, rows, strict=True):
+            if not all(math.isfinite(value) for value in row):
+                raise self._not_finite(number, step[number], dict(zip(shares[0], row, strict=True)))
+        images = sum(len(batch) for batch in batches)
+        columns = [sum(column) for column in zip(*rows, strict=True)]
+        names = ["loss", *(f"{name}_loss" for name in [*shares[0]][1:])]
+        terms = dict(zip(names, columns, strict=True))
         sums = self.position.sums
         for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value * len(batch)
-        sums["images"] = sums.get("images", 0.0) + len(batch)
-        return terms
+            sums[name] = sums.get(name, 0.0) + value * images
+        sums["images"] = sums.get("images", 0.0) + images
+        return images, terms
 
-    def _batches_in_step(self) -> int:
-        """Batches that share the present step: fewer in the last step of an epoch."""
-        size, count = self.config.accumulate, len(self.loader)
-        first = self.position.batch // size * size
-        return min(size, count - first)
+    def _counts(self, batch: Batch) -> dict[str, Tensor]:
+        height, width = (side // self.model.backbone.stride for side in batch.images.shape[1:3])
+        return counts_of(self.task, batch.targets, Grid(height, width, len(batch)))
+
+    def _backward(self, batch: Batch, counts: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Add a batch's gradients to the others of its step.
+
+        Args:
+            batch: on the device.
+            counts: of the whole step; the batch's own when None.
+
+        Returns:
+            The batch's share of the total and of every loss.
+        """
+        images = normalise(batch.images, self.description.mean, self.description.std)
+        with autocast(self.device, self.amp):
+            losses = losses_of_stacks(self.task, self.model(images, batch.targets), batch.targets)
+        terms = mean_losses(losses, counts or {name: loss.count for name, loss in losses.items()})
+        total = weighted_sum(terms, self.model.heads)
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        self._has_gradients = True
+        return {name: value.detach() for name, value in {"total": total, **terms}.items()}
 
     def _step(self) -> None:
         set_rate(self.optimizer, self._rate())
@@ -305,14 +334,15 @@ class Trainer:
         self.position = Position(**json.loads(training["position"]))
         self.run.write_metrics(self.position.rows)
 
-    def _not_finite(self, batch: Batch, values: Mapping[str, float]) -> CtnetError:
+    def _not_finite(self, number: int, batch: Batch, values: Mapping[str, float]) -> CtnetError:
         dataset = self.loader.samples.dataset
         names = ", ".join(dataset.info(index).file_name for index in batch.indices)
         terms = ", ".join(f"{name} {value}" for name, value in values.items())
         kept = f"; {self.run.last} holds the last good weights" if self.run.last.is_file() else ""
         return CtnetError(
-            f"the loss is not finite in epoch {self.position.epoch + 1}, batch {self.position.batch + 1} "
-            f"({terms}); its images: {names}{kept}; lower --lr, or check these images with `ctnet data check`"
+            f"the loss is not finite in epoch {self.position.epoch + 1}, "
+            f"batch {self.position.batch + number + 1} ({terms}); its images: {names}{kept}; lower --lr, "
+            "or check these images with `ctnet data check`"
         )
 
 

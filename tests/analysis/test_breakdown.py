@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctnet.analysis.breakdown import TYPES, average_precision, break_down
+from ctnet.analysis.breakdown import TYPES, Compared, average_precision, break_down
 from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections, Instances
+from ctnet.core.task import create_task
 from ctnet.evaluation import CocoBoxEvaluator
 
 ANT, BEE, CAT = range(3)
+TASK = create_task("ctdet", [{"id": number, "name": name} for number, name in enumerate("abcd")])
 OBJECT = [0, 0, 100, 100]
 
 
@@ -22,6 +24,10 @@ def found(*rows):
     """Detections of (box, score, label)."""
     boxes, scores, labels = zip(*rows, strict=True) if rows else ([], [], [])
     return Detections(boxes_of(*boxes), np.array(scores, np.float32), np.array(labels, np.int64))
+
+
+def compared(truth, detections):
+    return Compared(truth, detections, TASK.overlap(detections, TASK.truth(truth, None)))
 
 
 def counts(breakdown):
@@ -37,7 +43,7 @@ def cost(breakdown, name):
 
 def one(*detections, truth=None, iou=0.5):
     truth = truth or Instances.of([OBJECT], [ANT])
-    return break_down([(truth, found(*detections))], iou)
+    return break_down([compared(truth, found(*detections))], iou)
 
 
 def test_nothing_wrong():
@@ -87,7 +93,7 @@ def test_missed():
 
 
 def test_an_image_without_detection_misses_all():
-    done = break_down([(Instances.of([OBJECT], [ANT]), found()), (Instances.of([OBJECT], [BEE]), found())])
+    done = break_down([compared(Instances.of([OBJECT], [label]), found()) for label in (ANT, BEE)])
     assert counts(done) == {"missed": 2}
     assert done.ap == 0
 
@@ -143,7 +149,7 @@ def test_boxes_without_area_are_background():
 
 def test_mistakes():
     with pytest.raises(CtnetError, match=r"no object to be found.*split with annotations"):
-        break_down([(Instances.of([OBJECT], [ANT], [True]), found((OBJECT, 1.0, ANT)))])
+        break_down([compared(Instances.of([OBJECT], [ANT], [True]), found((OBJECT, 1.0, ANT)))])
     with pytest.raises(CtnetError, match="no object to be found"):
         break_down([])
     for iou in (0.05, 1.2, float("nan")):
@@ -278,7 +284,7 @@ def coco_ap(scenes, iou):
 @pytest.mark.parametrize("iou", [0.5, 0.75])
 def test_equals_an_independent_computation(seed, iou):
     scenes = random_scenes(seed)
-    done = break_down(scenes, iou)
+    done = break_down([compared(*scene) for scene in scenes], iou)
     assert done.ap == pytest.approx(coco_ap(scenes, iou), abs=1e-9)
     sorted_scenes = [sort_by_loops(truth, detections, iou) for truth, detections in scenes]
     kinds = [kind for scene in sorted_scenes for kind in scene[0].values()]

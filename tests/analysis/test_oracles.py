@@ -8,7 +8,7 @@ import pytest
 from ctnet.analysis import oracle
 from ctnet.analysis.oracles import Oracle, OracleRow, combinations, oracle_of_maps, render_heads
 from ctnet.base.errors import CtnetError
-from ctnet.core.geometry import Affine, move
+from ctnet.core.geometry import Affine, View, move
 from ctnet.core.heads import Heatmap, Regression
 from ctnet.core.records import Instances
 from ctnet.core.targets import Grid
@@ -17,7 +17,6 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.images import read_image
 from ctnet.data.synthetic import write_dataset
 from ctnet.inference.maps import MapFile, write_maps
-from ctnet.inference.preprocessing import Placement
 from ctnet.measuring.run import Settings, evaluate
 
 CTDET = [
@@ -124,8 +123,8 @@ def test_setbacks_are_named():
 def test_regression_maps_carry_the_nearest_objects_values():
     task = create_task("ctdet", [{"id": 1, "name": "a"}])
     instances = Instances.of([[8, 8, 24, 40], [80, 40, 120, 56]], [0, 0])
-    placement = Placement(Affine.identity(), None)  # type: ignore[arg-type]
-    rendered = render_heads(task, ["size"], [instances], [placement], Grid(16, 32, 1))["size"]
+    view = View(None, Affine.scaling(4))  # type: ignore[arg-type]
+    rendered = render_heads(task, ["size"], [instances], [view], Grid(16, 32, 1))["size"]
     assert rendered.shape == (1, 2, 16, 32)
     assert rendered[0, :, 0, 0].tolist() == [4, 8]
     assert rendered[0, :, 15, 31].tolist() == [10, 4]

@@ -103,7 +103,8 @@ def written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakePo
     return write
 
 
-CTDET = "from ctnet.tasks.ctdet import CenterDetection\n"
+CTDET = "from ctnet.tasks.ctdet import CenterDetection"
+MINE = f"{CTDET}\nclass Mine(CenterDetection):\n    name = 'mine'\n    contract"
 
 
 @pytest.mark.parametrize(
@@ -129,12 +130,28 @@ CTDET = "from ctnet.tasks.ctdet import CenterDetection\n"
             r"was written for another version of ctnet \(ModuleNotFoundError: .*\); update acme",
         ),
         (
-            f"{CTDET}class Mine(CenterDetection):\n    name, contract = 'mine', 0",
-            "was written for contract 0 of ctnet, and ctnet .* keeps contract 1; update acme",
+            "from ctnet.plugin import Tusk",
+            r"was written for another version of ctnet \(ImportError: .* name 'Tusk' .*\); update acme",
         ),
         (
-            f"{CTDET}class Mine(CenterDetection):\n    name, contract = 'mine', 99",
-            "was written for contract 99 of ctnet, and ctnet .* keeps contract 1; update ctnet-toolkit",
+            f"{MINE} = 1",
+            r"was written for version 1 of ctnet's contract, and ctnet [\d.]+ keeps version 2; update acme",
+        ),
+        (
+            f"{MINE} = (0, 1)",
+            "was written for versions 0 to 1 of ctnet's contract, and ctnet .* keeps version 2; update acme",
+        ),
+        (
+            f"{MINE} = 3",
+            r"was written for version 3 of ctnet's contract, .* keeps version 2; update ctnet-toolkit",
+        ),
+        (
+            f"{MINE} = 'two'",
+            r"states the contract 'two', which is neither a whole number nor \(oldest, newest\); update acme",
+        ),
+        (
+            f"{MINE} = (1, 2, 3)",
+            r"states the contract \(1, 2, 3\), which is neither .*; update acme",
         ),
     ],
 )
@@ -147,11 +164,33 @@ def test_every_way_not_to_load_is_named(installed, written, text: str, message: 
     assert load_task_class("ctdet").name == "ctdet"
 
 
-def test_the_contract_that_is_kept(installed, written) -> None:
-    installed(
-        written(f"{CTDET}class Mine(CenterDetection):\n    name, contract = 'mine', {plugins.CONTRACT}")
-    )
+@pytest.mark.parametrize("stated", [2, (2, 2), (1, 2), (2, 3), (1, 9)])
+def test_a_plugin_of_a_contract_that_is_kept_loads(installed, written, stated: object) -> None:
+    installed(written(f"{MINE} = {stated}"))
     assert load_task_class("mine").name == "mine"
+
+
+@pytest.mark.parametrize(("stated", "loads"), [(2, False), (3, True), ((1, 2), False), (5, True), (6, False)])
+def test_a_range_of_contracts_may_be_kept(
+    installed, written, monkeypatch, stated: object, loads: bool
+) -> None:
+    monkeypatch.setattr(plugins, "CONTRACTS", (3, 5))
+    installed(written(f"{MINE} = {stated}"))
+    if loads:
+        assert load_task_class("mine").name == "mine"
+    else:
+        with pytest.raises(CtnetError, match=r"keeps versions 3 to 5; update (acme|ctnet-toolkit)$"):
+            load_task_class("mine")
+
+
+def test_a_plugin_that_states_no_contract_loads(installed) -> None:
+    installed(FakePoint("plain", "json:loads", "acme"))
+    assert load_plugin(GROUP, "plain", "task").__name__ == "loads"
+
+
+@pytest.mark.parametrize("name", list_tasks())
+def test_a_task_states_the_contract_in_words_of_its_own(name: str) -> None:
+    assert vars(load_task_class(name))["contract"] == plugins.CONTRACTS[1]
 
 
 def test_a_task_without_a_name(installed, written) -> None:
@@ -171,6 +210,12 @@ def test_two_plugins_of_one_name(installed) -> None:
     assert load_plugin(GROUP, "ctdet", "task").name == "ctdet"
     twin = discover(GROUP)["twin"]
     assert (twin.distribution, twin.version) == ("acme, zeta", "1.2, 1.2")
+
+
+def test_who_takes_a_name_of_ours_is_to_go(installed) -> None:
+    installed(BUILTIN, FakePoint("ctdet", "json:loads", "acme"))
+    with pytest.raises(CtnetError, match=r"of ctnet-toolkit 1.2 and acme 1.2\); uninstall acme$"):
+        load_task_class("ctdet")
 
 
 def test_one_plugin_seen_twice_is_one(installed) -> None:

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
+import re
 
 import pytest
 
 from ctnet import doctor
 from ctnet.doctor import TORCHVISION_TRAP, Finding, examine
+from ctnet.ops import deform_conv, winograd_layers
 
 
-def findings(monkeypatch: pytest.MonkeyPatch | None = None) -> dict[str, Finding]:
+def findings() -> dict[str, Finding]:
     return {finding.name: finding for finding in examine()}
 
 
@@ -21,22 +24,47 @@ def test_everything_is_well_here(ctnet) -> None:
     assert {"python", "torch", "torchvision", "cpu", "ctnet.tasks ctdet"} <= set(rows)
 
 
-def test_the_active_deformable_convolution_agrees_with_the_other() -> None:
-    finding = findings()["deformable convolution (cpu)"]
+FAST_PATHS = ("deformable convolution", "Winograd in inference", "Winograd in training")
+
+
+@pytest.mark.parametrize("path", FAST_PATHS)
+def test_every_fast_path_is_held_against_the_plain_one(path: str) -> None:
+    finding = findings()[f"fast path: {path}"]
     assert finding.good
-    assert finding.text.startswith("gather path; differs from the torchvision path by ")
-
-
-def test_a_wrong_deformable_convolution_is_noticed(monkeypatch) -> None:
-    from ctnet.ops import deform_conv
-
-    right = deform_conv.deform_conv2d
-    monkeypatch.setattr(
-        deform_conv,
-        "deform_conv2d",
-        lambda *a, path="auto", **k: right(*a, path=path, **k) + (path == "auto"),
+    found = re.fullmatch(
+        r"differs from the plain path by (\S+) of the largest value \(bound 1e-04\)", finding.text
     )
-    assert not findings()["deformable convolution (cpu)"].good
+    assert found
+    assert 0 < float(found[1]) < 1e-5  # not 0: the two are not the same code
+
+
+@pytest.mark.parametrize(
+    ("path", "module", "function"),
+    [
+        ("deformable convolution", deform_conv, "_bilinear"),
+        ("Winograd in inference", winograd_layers, "transform_kernel"),
+        ("Winograd in training", winograd_layers, "kernel_gradient"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [0.999, math.nan])
+def test_a_wrong_fast_path_is_noticed(monkeypatch, path: str, module, function: str, wrong: float) -> None:
+    right = getattr(module, function)
+    monkeypatch.setattr(module, function, lambda *a, **k: right(*a, **k) * wrong)
+    assert not findings()[f"fast path: {path}"].good
+
+
+def test_fast_paths_that_are_turned_off_are_still_checked(monkeypatch) -> None:
+    monkeypatch.setenv("CTNET_FAST", "0")
+    for path in FAST_PATHS:
+        finding = findings()[f"fast path: {path}"]
+        assert finding.good
+        assert finding.text.endswith("(bound 1e-04); turned off by CTNET_FAST=0")
+
+
+def test_a_switch_that_says_neither_is_named(monkeypatch) -> None:
+    monkeypatch.setenv("CTNET_FAST", "no")
+    finding = findings()["fast path: deformable convolution"]
+    assert (finding.good, finding.text[:23]) == (False, "CTNET_FAST is 'no'; set")
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,19 @@ def test_version(ctnet) -> None:
     assert ctnet("--version").out == f"ctnet {__version__}\n"
 
 
+@pytest.mark.parametrize(
+    ("option", "shown"), [("--version", "ctnet {version}\n"), ("--help", "Usage: python -m ctnet ")]
+)
+def test_the_package_is_the_command(option: str, shown: str) -> None:
+    """``python -m ctnet`` where no script is on the path."""
+    from ctnet.base.version import __version__
+
+    command = [sys.executable, "-m", "ctnet", option]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shown.format(version=__version__) in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [[], ["tasks"], ["data"], ["convert"]])
 def test_a_group_without_a_command_shows_its_help(ctnet, arguments: list[str]) -> None:
     done = ctnet(*arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -117,6 +118,32 @@ def test_one_that_does_not_load_is_named_when_it_is_called(ctnet, install) -> No
     message = ctnet("measure", "results").message
     assert "'measure' of acme-tools 0.7" in message
     assert "no_such_module_of_mine" in message
+
+
+TASK = "from ctnet.tasks.ctdet import CenterDetection\nclass Mine(CenterDetection):\n    name = {!r}\n"
+
+
+def test_tasks_that_do_not_load_are_named_in_one_line_each_and_harm_no_other(ctnet, install) -> None:
+    modules = {
+        "acme_older": ("older", TASK.format("older") + "    contract = 1", "update acme-older"),
+        "acme_newer": ("newer", TASK.format("newer") + "    contract = (998, 999)", "update ctnet-toolkit"),
+        "acme_needy": ("needy", "import no_such_dependency", "install what acme-needy depends on, or uninst"),
+        "acme_broken": ("broken", "raise ValueError('no\\nway')", "update or uninstall acme-broken"),
+        "acme_first": ("twin", TASK.format("twin"), "uninstall one of them"),
+        "acme_second": ("twin", TASK.format("twin"), "uninstall one of them"),
+        "acme_well": ("well", TASK.format("well") + "    contract = 2", ""),
+    }
+    for module, (name, text, _) in modules.items():
+        install("[ctnet.tasks]", f"{name} = {module}:Mine", name=module, module=text)
+    rows = {row["name"]: row for row in json.loads(ctnet("tasks", "list", "--json").out)}
+    assert {"ctdet", "well"} <= {name for name, row in rows.items() if not row["error"]}
+    for name, _, fix in modules.values():
+        if fix:
+            message = ctnet("tasks", "show", name).message
+            assert f"'{name}'" in message
+            assert fix in message
+            assert rows[name]["error"] == message
+    assert ctnet("tasks", "show", "well").code == 0
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def test_heatmap_renders_what_its_loss_wants():
     rendered = head.render(peaks, Grid(6, 8))
     assert rendered[0, 1, 2, 3] == 1
     good = torch.logit(rendered.clamp(1e-3, 1 - 1e-3))
-    assert head.loss(good, peaks) < 0.1 * head.loss(torch.zeros_like(good), peaks)
+    assert head.loss(good, peaks).total < 0.1 * head.loss(torch.zeros_like(good), peaks).total
+    assert head.loss(good, peaks).count == 1
 
 
 def test_mirror_turns_maps_around_and_leaves_offsets_out():

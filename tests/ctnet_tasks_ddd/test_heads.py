@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.core.losses import Loss
 from ctnet.core.targets import CellTargets
 from ctnet_tasks_ddd.camera import wrap
 from ctnet_tasks_ddd.heads import (
@@ -18,7 +20,7 @@ from ctnet_tasks_ddd.heads import (
     Rotation,
     Values,
     angle_of,
-    released_rotation_loss,
+    released_rotation_losses,
     rotation_loss,
     rotation_values,
 )
@@ -74,6 +76,11 @@ def test_distances_change_sides_in_the_mirror() -> None:
     assert Distances(4).mirror(maps)[0, :, 0, 0].tolist() == [2, 1, 0, 3]
 
 
+def mean(*losses: Loss) -> float:
+    """Their means, added."""
+    return sum((loss.total / loss.count.clamp(min=1)).item() for loss in losses)
+
+
 def slow_rotation_loss(output: np.ndarray, angles: np.ndarray, norm: str) -> tuple[float, list[list[float]]]:
     """Cross entropies summed over objects, and the errors of sine and cosine by bin."""
     entropy, errors = 0.0, [[], []]
@@ -96,32 +103,40 @@ def slow_rotation_loss(output: np.ndarray, angles: np.ndarray, norm: str) -> tup
 def test_the_rotation_losses_equal_the_obvious_ones() -> None:
     angles = np.random.default_rng(1).uniform(-math.pi, math.pi, 9)
     output = torch.randn(9, 8, generator=torch.Generator().manual_seed(2)) * 2
-    value, weight = (torch.from_numpy(column) for column in rotation_values(angles))
+    target = targets(angles)
     entropy, errors = slow_rotation_loss(output.numpy(), angles, "l1")
     expected = (entropy + sum(map(sum, errors))) / 9
-    assert rotation_loss(output, value, weight).item() == pytest.approx(expected, rel=1e-5)
+    assert mean(rotation_loss(output, target)) == pytest.approx(expected, rel=1e-5)
     entropy, errors = slow_rotation_loss(output.numpy(), angles, "smooth")
     expected = (entropy + 2 * (20 - 9) * math.log(2)) / 20 + sum(2 * np.mean(part) for part in errors)
-    assert released_rotation_loss(output, value, weight, 20).item() == pytest.approx(expected, rel=1e-5)
+    released = released_rotation_losses(output, target, 20)
+    assert [*released] == ["rotation_bins", "rotation_first", "rotation_second"]
+    assert mean(*released.values()) == pytest.approx(expected, rel=1e-5)
+    twice = released_rotation_losses(output, dataclasses.replace(target, images=2), 20)
+    assert (twice["rotation_bins"].count, released["rotation_bins"].count) == (40, 20)
 
 
-@pytest.mark.parametrize("slots", [0, 50])
-@pytest.mark.parametrize("kind", [Values, Depth, Rotation])
-def test_losses_without_objects_are_finite_and_have_no_gradient(kind, slots: int) -> None:
-    head = kind(8, slots=slots)
-    raw = torch.randn(2, 8, 5, 7).requires_grad_()
-    loss = head.loss(raw, targets(np.zeros(0)))
-    loss.backward()
-    assert math.isfinite(loss.item())
+@pytest.mark.parametrize("head", [Values(8), Values(8, slots=50), Depth(8), Depth(8, slots=50), Rotation(8)])
+def test_losses_without_objects_are_finite_and_have_no_gradient(head) -> None:
+    raw, target = torch.randn(2, 8, 5, 7).requires_grad_(), targets(np.zeros(0))
+    loss = head.loss(target.gather(raw), target)
+    loss.total.backward()
+    assert math.isfinite(mean(loss))
     assert not raw.grad.any()
 
 
+def test_in_the_release_every_empty_slot_costs() -> None:
+    losses = released_rotation_losses(torch.zeros(0, 8), targets(np.zeros(0)), 50)
+    assert mean(*losses.values()) == pytest.approx(2 * math.log(2))
+
+
 def test_the_paper_divides_by_what_counts_the_release_by_slots() -> None:
-    raw = torch.zeros(2, 3, 5, 7)
     value = np.array([[2.0, 4, 6], [10, 10, 10]])
-    samples = CellTargets.of([[1, 1], [2, 2]], value, np.array([[1.0, 1, 1], [0, 0, 0]]))
-    assert Values(3).loss(raw, samples).item() == pytest.approx(4, rel=1e-3)
-    assert Values(3, slots=50).loss(raw, samples).item() == pytest.approx(12 / (2 * 50 * 3))
+    one = CellTargets.of([[1, 1], [2, 2]], value, np.array([[1.0, 1, 1], [0, 0, 0]]))
+    samples = CellTargets.collate([one, CellTargets.of(np.zeros((0, 2)), np.zeros((0, 3)))])
+    predicted = torch.zeros(2, 3)
+    assert mean(Values(3).loss(predicted, samples)) == pytest.approx(4)
+    assert mean(Values(3, slots=50).loss(predicted, samples)) == pytest.approx(12 / (2 * 50 * 3))
 
 
 def test_depth_is_finite_and_learnt_from_any_raw_value() -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import logging
 import math
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
-from ctnet.core.geometry import Affine, move
+from ctnet.core.geometry import Affine, View, move
 from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid
-from ctnet.data.augment import random_view, view_instances
+from ctnet.data.augment import crop_instances, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.inference.decoding import decode
-from ctnet.inference.preprocessing import Placement, Preprocessor
+from ctnet.inference.preprocessing import Preprocessor
+from ctnet.inference.settings import DetectionSettings
 from ctnet.measuring.rendered import render
+from ctnet.testing.mirroring import mirror_image
 from ctnet_tasks_ddd import task as task_module
 from ctnet_tasks_ddd.camera import box_corners, middle, project, wrap
 from ctnet_tasks_ddd.kitti import convert_kitti
@@ -69,7 +74,7 @@ def rendered_scene(task: Boxes3d, seed: int, size=(384, 128)):
     targets = task.encode(on_grid[kept], grid)
     maps = {name: head.render(targets[name], grid) for name, head in task.heads.items()}
     found = task.decode(maps, int(kept.sum())).per_image()[0]
-    found = task.lift(move(found, Affine.scaling(4), task.point_fields), scene.info)
+    found = task.lift(move(found, Affine.scaling(4), task.point_fields), View(scene.info, Affine.scaling(4)))
     return task.truth(instances[kept], scene.info), found
 
 
@@ -129,7 +134,7 @@ def test_an_object_cut_by_the_border_keeps_its_place_with_projected_centres() ->
     assert targets["offset"].x.tolist() == [0]
     maps = {name: head.render(targets[name], Grid(96, 320)) for name, head in task.heads.items()}
     found = task.decode(maps, 1).per_image()[0]
-    found = task.lift(move(found, to_grid.inverse(), task.point_fields), info())
+    found = task.lift(move(found, to_grid.inverse(), task.point_fields), View(info(), to_grid.inverse()))
     np.testing.assert_allclose(found.location, [entry["location"]], atol=1e-3)
     np.testing.assert_allclose(found.boxes, instances.boxes, atol=1e-2)
 
@@ -172,7 +177,7 @@ def test_annotations_become_instances_and_come_back() -> None:
 def test_the_mirror_is_the_world_before_the_mirrored_camera() -> None:
     task = Boxes3d(CATEGORIES)
     instances = task.parse(_Annotations([annotation(), annotation((-4.0, 1.6, 12.0), -2.9, 3)]), IMAGE)
-    mirrored = task.mirror_instances(instances, 1242)
+    mirrored = mirror_image(task, instances, 1242)
     camera = np.array(CAMERA)
     camera[0] = 1241 * camera[2] - camera[0]  # x becomes 1241 - x ...
     camera[0, 0] *= -1  # ... of points whose own x changes its sign
@@ -188,9 +193,9 @@ def test_zoomed_and_shifted_images_train_neither_depth_nor_dimensions() -> None:
     instances = task.parse(_Annotations([annotation()]), IMAGE)
     for scale, trained in ((None, True), ((1.4, 1.4), False)):
         augmentation = Augmentation(flip=1.0, scale=scale, shift=0.0)
-        view = random_view(np.random.default_rng(0), (1242, 375), (1280, 384), augmentation, task.fit)
-        seen = view_instances(instances, view, task, 1242)
-        targets = task.encode(move(seen, Affine.scaling(0.25), task.point_fields), Grid(96, 320))
+        crop = random_crop(np.random.default_rng(0), (1242, 375), (1280, 384), augmentation, task.fit)
+        seen = crop_instances(instances, crop, task, 4)
+        targets = task.encode(seen, Grid(96, 320))
         for head in ("depth", "dimensions"):
             assert bool((targets[head].weight > 0).all()) is trained
             assert bool((targets[head].weight > 0).any()) is trained
@@ -237,14 +242,12 @@ def test_a_camera_of_another_focal_length_sees_the_same_object_farther_away() ->
     )
     plain = np.array([[0.581 * 1000, 0, 500, 0], [0, 0.581 * 1000, 200, 0], [0, 0, 1, 0.0]])
     tele = plain * [[2.0, 1, 1, 1], [1, 2, 1, 1], [1, 1, 1, 1]]
-    depths = [
-        float(task.lift(found, ImageInfo(1, "", 1000, 400, {"calib": camera.tolist()})).depth[0])
-        for camera in (plain, tele)
-    ]
+    infos = [ImageInfo(1, "", 1000, 400, {"calib": camera.tolist()}) for camera in (plain, tele)]
+    depths = [float(task.lift(found, View(about, Affine.identity())).depth[0]) for about in infos]
     assert depths == pytest.approx([10, 20])
     # An image of half the size by the same camera shows the same.
     half = plain * [[0.5], [0.5], [1]]
-    lifted = task.lift(found, ImageInfo(1, "", 500, 200, {"calib": half.tolist()}))
+    lifted = task.lift(found, View(ImageInfo(1, "", 500, 200, {"calib": half.tolist()}), Affine.identity()))
     assert float(lifted.depth[0]) == pytest.approx(10)
 
 
@@ -255,16 +258,16 @@ def test_a_batch_of_mixed_cameras_is_lifted_as_each_alone() -> None:
         name: head.activate(torch.randn(3, head.channels, 12, 40, generator=generator))
         for name, head in task.heads.items()
     }
-    placements = []
+    views = []
     for number, width in enumerate((160, 155, 150)):
         camera = np.array(CAMERA) * width / 1242
         camera[2], camera[0, 3] = [0, 0, 1, 0.001 * number], number
         affine = Affine.centred((width / 2, 24), width, (160, 48))
-        placements.append(Placement(affine, ImageInfo(number, "", width, 48, {"calib": camera.tolist()})))
-    together = decode(task, maps, placements, 15)
-    for number, placement in enumerate(placements):
+        views.append(View.through(ImageInfo(number, "", width, 48, {"calib": camera.tolist()}), affine, 4))
+    together = decode(task, maps, views, DetectionSettings(topk=15))
+    for number, view in enumerate(views):
         own = {name: values[number : number + 1] for name, values in maps.items()}
-        (alone,) = decode(task, own, [placement], 15)
+        (alone,) = decode(task, own, [view], DetectionSettings(topk=15))
         for name, column in alone.fields().items():
             np.testing.assert_allclose(together[number].fields()[name], column, rtol=1e-5, atol=1e-5)
     assert not np.allclose(together[0].location, together[1].location, atol=1e-2)
@@ -279,7 +282,7 @@ def test_without_a_camera_objects_have_no_place_and_one_line_says_so(caplog) -> 
     )
     with caplog.at_level(logging.WARNING, "ctnet"):
         for _ in range(2):
-            lifted = task.lift(bare, ImageInfo(1, "1.png", 384, 128))
+            lifted = task.lift(bare, View(ImageInfo(1, "1.png", 384, 128), Affine.identity()))
     assert "location" not in lifted.fields()
     assert [record.message.count("calib") for record in caplog.records] == [1]
     drawn = task.draw(np.zeros((128, 384, 3), np.uint8), lifted)
@@ -289,7 +292,25 @@ def test_without_a_camera_objects_have_no_place_and_one_line_says_so(caplog) -> 
 def test_a_broken_camera_is_named() -> None:
     task = Boxes3d(CATEGORIES)
     with pytest.raises(CtnetError, match=r"image 1 \(1.png\): calib is no 3x4 matrix"):
-        task.lift(Detections.empty(), info(calib=[[1.0]]))
+        task.lift(Detections.empty(), View(info(calib=[[1.0]]), Affine.identity()))
+
+
+@pytest.mark.parametrize("objects", [1, 30])
+def test_a_sample_opens_the_annotation_file_once(objects: int, tmp_path, monkeypatch) -> None:
+    dataset = dataset_of(tmp_path, [annotation() for _ in range(objects)], Boxes3d(CATEGORIES))
+    cv2.imwrite(str(dataset.folders[0] / "1.png"), np.zeros((375, 1242, 3), np.uint8))
+    opened = []
+    plain = builtins.open
+
+    def counting(file, *args, **kwargs):
+        opened.append(Path(file))
+        return plain(file, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", counting)
+    sample = dataset[0]
+    assert sample.instances.measured.sum() == objects
+    assert sample.info.record["calib"] == CAMERA
+    assert opened.count(dataset.coco.path) == 1
 
 
 # --- faults
@@ -362,11 +383,11 @@ def test_the_paper_s_recipe_leaves_images_as_they_are() -> None:
     paper = recipes["paper"]
     assert next(iter(recipes)) == "paper"
     assert (paper.epochs, paper.drops, paper.size, paper.batch_size) == (70, (45, 60), (1280, 384), 16)
-    plain = random_view(np.random.default_rng(0), (1242, 375), (1280, 384), paper.augmentation, "width")
+    plain = random_crop(np.random.default_rng(0), (1242, 375), (1280, 384), paper.augmentation, "width")
     assert plain.change is None
     assert not plain.mirrored
     changed = [
-        random_view(
+        random_crop(
             np.random.default_rng(seed), (1242, 375), (1280, 384), recipes["augmented"].augmentation, "width"
         ).change
         for seed in range(40)

@@ -1,4 +1,4 @@
-"""Augmentation moves joints with the image: each stays on its own spot, whatever the view."""
+"""Augmentation moves joints with the image: each stays on its own spot, whatever the crop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Instances
 from ctnet.core.task import create_task
-from ctnet.data.augment import random_view, view_instances
+from ctnet.data.augment import crop_instances, random_crop
 
 BIRD = [
     {"id": 2, "name": "bird", "keypoints": ["beak", "left_wing", "right_wing", "left_foot", "right_foot"]}
@@ -34,11 +34,11 @@ def test_joints_lie_on_their_spots_and_a_mirrored_left_is_the_right_of_before(fl
         [[20, 20, 100, 110]], [0], keypoints=POINTS[None], visibility=np.array([[2, 2, 1, 2, 2]])
     )
     augmentation = Augmentation(flip=flip, scale=(0.8, 1.2), shift=0.1, rotate=30, colour=0, lighting=0)
-    view = random_view(np.random.default_rng(seed), (120, 120), (128, 128), augmentation)
-    seen = view.affine.warp(spots(), (128, 128))
-    moved = view_instances(bird, view, task, 120)
+    crop = random_crop(np.random.default_rng(seed), (120, 120), (128, 128), augmentation)
+    seen = crop.affine.warp(spots(), (128, 128))
+    moved = crop_instances(bird, crop, task, 1)
     order = [0, 2, 1, 4, 3] if flip else [0, 1, 2, 3, 4]
-    assert view.mirrored == bool(flip)
+    assert crop.mirrored == bool(flip)
     np.testing.assert_array_equal(moved.visibility, bird.visibility[:, order])
     for (x, y), colour in zip(np.round(moved.keypoints[0]).astype(int), COLOURS[order], strict=True):
         if 0 <= x < 128 and 0 <= y < 128:

@@ -15,6 +15,7 @@ from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
+from ctnet.testing.mirroring import mirror_image
 from ctnet_tasks_pose.figures import FIGURES
 
 FIVE = [
@@ -47,7 +48,7 @@ poses = st.integers(0, 2**32 - 1).map(
 @settings(max_examples=20, deadline=None)
 def test_mirror_of_mirror_is_the_identity_for_every_field(instances):
     task = create_task("pose", FIVE)
-    twice = task.mirror_instances(task.mirror_instances(instances, 64), 64)
+    twice = mirror_image(task, mirror_image(task, instances, 64), 64)
     for name, column in instances.fields().items():
         np.testing.assert_allclose(twice.fields()[name], column, atol=1e-4)
 
@@ -56,7 +57,7 @@ def test_a_left_wing_is_never_a_right_wing():
     """What the mirror shows as the left wing is the right wing, with its visibility."""
     task = create_task("pose", FIVE)
     points = np.array([[[10, 1], [20, 2], [30, 3], [40, 4], [50, 5]]])
-    mirrored = task.mirror_instances(birds(points, [[2, 1, 2, 0, 2]]), 64)
+    mirrored = mirror_image(task, birds(points, [[2, 1, 2, 0, 2]]), 64)
     named = dict(zip(FIVE[0]["keypoints"], mirrored.keypoints[0].tolist(), strict=True))
     assert named == {
         "beak": [53, 1],
@@ -74,7 +75,7 @@ def test_maps_mirror_as_instances_do():
     grid = Grid(40, 65)
     instances = birds([[[10, 8], [20, 12], [32, 20], [44, 28], [52, 32]]], [[2, 1, 2, 0, 2]])
     targets, mirrored = (
-        task.encode(one, grid) for one in (instances, task.mirror_instances(instances, grid.width))
+        task.encode(one, grid) for one in (instances, mirror_image(task, instances, grid.width))
     )
     head = task.heads["joint_heatmap"]
     torch.testing.assert_close(

@@ -5,16 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.core.geometry import Affine
 from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Instances
 from ctnet.core.task import create_task
 from ctnet.data.augment import (
     _EIGENVALUES,
     _EIGENVECTORS,
+    crop_instances,
     jitter,
     letterbox,
-    random_view,
-    view_instances,
+    random_crop,
 )
 from ctnet.tasks.ctdet import CenterDetection
 
@@ -35,7 +36,7 @@ def test_letterbox_shows_the_whole_image_as_large_as_it_fits(width, height, size
 @given(st.integers(0, 10_000), st.integers(30, 700), st.integers(30, 700))
 @settings(max_examples=80, deadline=None)
 def test_views_keep_the_crop_centre_inside_and_the_scale_in_range(seed, width, height):
-    view = random_view(np.random.default_rng(seed), (width, height), (128, 128), Augmentation())
+    view = random_crop(np.random.default_rng(seed), (width, height), (128, 128), Augmentation())
     scale = abs(np.linalg.det(view.affine.matrix[:, :2])) ** 0.5
     assert 128 / (max(width, height) * 1.3) - 1e-9 <= scale <= 128 / (max(width, height) * 0.6) + 1e-9
     centre = view.affine.inverse().points(np.array([64.0, 64.0]))
@@ -45,7 +46,7 @@ def test_views_keep_the_crop_centre_inside_and_the_scale_in_range(seed, width, h
 
 
 def test_without_augmentation_the_view_is_the_letterbox():
-    view = random_view(np.random.default_rng(0), (70, 50), (64, 64), STILL)
+    view = random_crop(np.random.default_rng(0), (70, 50), (64, 64), STILL)
     np.testing.assert_allclose(view.affine.matrix, letterbox((70, 50), (64, 64)).matrix)
     assert not view.mirrored
 
@@ -53,7 +54,7 @@ def test_without_augmentation_the_view_is_the_letterbox():
 @given(st.integers(0, 10_000), st.integers(30, 700), st.integers(30, 700))
 @settings(max_examples=40, deadline=None)
 def test_a_shift_moves_the_centre_by_that_part_at_most(seed, width, height):
-    view = random_view(
+    view = random_crop(
         np.random.default_rng(seed), (width, height), (128, 128), Augmentation(shift=0.1, flip=0)
     )
     moved = view.affine.inverse().points(np.array([64.0, 64.0])) - [width / 2, height / 2]
@@ -65,7 +66,7 @@ def test_fit_to_the_width_cuts_or_pads_top_and_bottom_alike():
         corners = letterbox(image_size, (1280, 384), "width").points(np.array([[0.0, 0], image_size]))
         np.testing.assert_allclose(corners[:, 0], [0, 1280], atol=1e-9)
         np.testing.assert_allclose(corners[0, 1] + corners[1, 1], 384)
-    view = random_view(np.random.default_rng(0), (1242, 375), (1280, 384), STILL, "width")
+    view = random_crop(np.random.default_rng(0), (1242, 375), (1280, 384), STILL, "width")
     np.testing.assert_allclose(view.affine.matrix, letterbox((1242, 375), (1280, 384), "width").matrix)
 
 
@@ -73,7 +74,7 @@ def test_turns_stay_within_their_limit_and_keep_the_scale():
     angles = []
     for seed in range(60):
         augmentation = Augmentation(flip=0, scale=None, shift=0, rotate=20)
-        matrix = random_view(np.random.default_rng(seed), (90, 60), (64, 64), augmentation).affine.matrix
+        matrix = random_crop(np.random.default_rng(seed), (90, 60), (64, 64), augmentation).affine.matrix
         angles.append(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
         assert np.linalg.det(matrix[:, :2]) == pytest.approx((64 / 90) ** 2)
     assert min(angles) < -15
@@ -83,7 +84,7 @@ def test_turns_stay_within_their_limit_and_keep_the_scale():
 
 def test_a_share_of_the_images_shows_the_plain_view():
     augmentation = Augmentation(flip=0, scale=(0.7, 0.7), shift=0, geometric=0.5)
-    views = [random_view(np.random.default_rng(seed), (90, 60), (64, 64), augmentation) for seed in range(60)]
+    views = [random_crop(np.random.default_rng(seed), (90, 60), (64, 64), augmentation) for seed in range(60)]
     assert 15 < sum(view.change is None for view in views) < 45
 
 
@@ -97,19 +98,43 @@ def test_a_task_hears_of_a_view_that_is_not_the_plain_one():
     task = Listening([{"id": 1, "name": "a"}])
     instances = Instances.of([[10, 20, 50, 40]], [0])
     for augmentation in (STILL, Augmentation(flip=1, scale=None, shift=0)):
-        view = random_view(np.random.default_rng(0), (90, 60), (64, 64), augmentation)
-        view_instances(instances, view, task, 90)
-    assert heard == []  # a mirror image is told by mirror_instances
-    view = random_view(np.random.default_rng(0), (90, 60), (64, 64), Augmentation(flip=1, scale=(1.2, 1.2)))
-    seen = view_instances(instances, view, task, 90)
-    mirrored = letterbox((90, 60), (64, 64)).boxes(task.mirror_instances(instances, 90).boxes)
+        view = random_crop(np.random.default_rng(0), (90, 60), (64, 64), augmentation)
+        crop_instances(instances, view, task, 1)
+    assert heard == []  # a mirror image is told by swap_sides
+    view = random_crop(np.random.default_rng(0), (90, 60), (64, 64), Augmentation(flip=1, scale=(1.2, 1.2)))
+    seen = crop_instances(instances, view, task, 1)
+    mirrored = letterbox((90, 60), (64, 64)).boxes(Affine.mirror(90).boxes(instances.boxes))
     np.testing.assert_allclose(heard[0].boxes(mirrored), seen.boxes, rtol=1e-5)
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+def test_instances_are_moved_once_and_then_told_of_the_mirror(flip, monkeypatch):
+    class Sided(CenterDetection):
+        point_fields = ("boxes", "hands")
+
+        def swap_sides(self, instances):
+            told.append(instances)
+            return instances.replace(hands=instances.hands[:, ::-1])
+
+    told, moves = [], []
+    points = Affine.points
+    monkeypatch.setattr(Affine, "points", lambda self, p: moves.append(p.shape) or points(self, p))
+    task = Sided([{"id": 1, "name": "a"}])
+    hands = np.array([[[12, 30], [48, 30]]], np.float32)
+    instances = Instances.of([[10, 20, 50, 40]], [0], hands=hands)
+    crop = random_crop(np.random.default_rng(0), (90, 60), (64, 64), Augmentation(flip=flip, rotate=30))
+    seen = crop_instances(instances, crop, task, 4)
+    assert moves == [(1, 4, 2), (1, 2, 2)]  # corners of the box; hands
+    whole = Affine.scaling(1 / 4).after(crop.affine)
+    np.testing.assert_array_equal(seen.boxes, whole.boxes(instances.boxes))
+    np.testing.assert_array_equal(seen.hands, points(whole, hands)[:, :: -1 if flip else 1])
+    assert len(told) == flip
 
 
 def test_scales_are_the_released_steps():
     seen = set()
     for seed in range(200):
-        view = random_view(np.random.default_rng(seed), (100, 100), (100, 100), Augmentation(flip=0))
+        view = random_crop(np.random.default_rng(seed), (100, 100), (100, 100), Augmentation(flip=0))
         seen.add(round(1 / view.affine.matrix[0, 0], 3))
     assert seen == {0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3}
 
@@ -120,9 +145,9 @@ def test_pixels_and_boxes_move_together(seed):
     image = np.zeros((120, 160, 3), np.uint8)
     image[40:70, 50:90] = 255
     rng = np.random.default_rng(seed)
-    view = random_view(rng, (160, 120), (128, 128), Augmentation(scale=(0.8, 1.2)))
+    view = random_crop(rng, (160, 120), (128, 128), Augmentation(scale=(0.8, 1.2)))
     seen = view.affine.warp(image, (128, 128))[:, :, 0] > 127
-    instances = view_instances(Instances.of([[49.5, 39.5, 89.5, 69.5]], [0]), view, TASK, 160)
+    instances = crop_instances(Instances.of([[49.5, 39.5, 89.5, 69.5]], [0]), view, TASK, 1)
     x1, y1, x2, y2 = instances.boxes[0]
     rows, columns = np.nonzero(seen)
     assert len(rows)

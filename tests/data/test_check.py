@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ctnet.data import check
-from ctnet.data.check import check_dataset, pairwise_iou
+from ctnet.data.check import check_dataset
 from ctnet.data.dataset import UNFIT
 from ctnet.tasks.ctdet import CenterDetection
 
@@ -110,16 +109,6 @@ def test_file_names_twice_in_a_split_and_in_two_splits(make_data: Make, document
     assert found(directory, check.REPEATED_FILE, split="val") == ["image 5"]
     assert found(directory, check.SHARED, split="val") == []
     assert len(found(directory, check.SHARED)) == 6
-
-
-def test_pairwise_iou_equals_counting_pixels() -> None:
-    boxes = np.random.default_rng(0).integers(1, 12, (12, 4)).astype(float)
-    masks = np.zeros((len(boxes), 30, 30), bool)
-    for mask, (x, y, width, height) in zip(masks, boxes.astype(int), strict=True):
-        mask[y : y + height, x : x + width] = True
-    common = (masks[:, None] & masks[None]).sum(axis=(2, 3))
-    union = (masks[:, None] | masks[None]).sum(axis=(2, 3))
-    np.testing.assert_allclose(pairwise_iou(boxes), common / union)
 
 
 @pytest.mark.real

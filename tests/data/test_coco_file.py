@@ -52,7 +52,7 @@ def test_columns(write: Any, document: dict[str, Any]) -> None:
     assert file.crowd.tolist() == [False, True, False]
     assert file.categories == document["categories"]
     assert file.raw_image(0) == document["images"][0]
-    assert file.raw_annotation(2) == document["annotations"][2]
+    assert next(file.raw_annotations([2])) == document["annotations"][2]
     assert file.usable.all()
     assert file.problems == []
 
@@ -469,11 +469,11 @@ def test_file_that_changes_while_open(write: Any, document: dict[str, Any]) -> N
     file = CocoFile.open(path)
     data = pickle.dumps(file)
     os.utime(path, (1, 1))  # touched, but the same
-    assert file.raw_annotation(0) == document["annotations"][1]
+    assert next(file.raw_annotations([0])) == document["annotations"][1]
     changed = copy.deepcopy(document)
     changed["images"][0]["file_name"] = "longer.jpg"
     write(changed)
     with pytest.raises(CtnetError, match="has changed since it was opened"):
-        file.raw_annotation(0)
+        next(file.raw_annotations([0]))
     with pytest.raises(CtnetError, match="has changed since it was opened"):
         pickle.loads(data)

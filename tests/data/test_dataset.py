@@ -262,7 +262,7 @@ def test_real_data(shared_data: Path, name: str, split: str) -> None:
     expected = {entry["id"]: entry for entry in document["annotations"]}
     assert len(truth["annotations"]) == len(expected) - len(dataset.problems)
     for row in np.flatnonzero(dataset.coco.usable):
-        assert dataset.coco.raw_annotation(row) == expected[dataset.coco.annotation_ids[row]]
+        assert next(dataset.coco.raw_annotations([row])) == expected[dataset.coco.annotation_ids[row]]
     for index in range(0, len(dataset), 10):
         info = dataset.info(index)
         assert dataset[index].image.shape == (info.height, info.width, 3)

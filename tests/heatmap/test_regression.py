@@ -17,6 +17,11 @@ CASES = {
 }
 
 
+def mean(loss, *arguments) -> torch.Tensor:
+    total, count = loss(*arguments)
+    return total / count.clamp(min=1)
+
+
 def samples_of(data, prefix: str, width: int) -> CellTargets:
     """The reference's padded slots as ragged rows: only slots that its mask counts."""
     mask, ind, target = (data[f"{prefix}_{name}"] for name in ("mask", "ind", "target"))
@@ -24,7 +29,7 @@ def samples_of(data, prefix: str, width: int) -> CellTargets:
     batch, slot = np.nonzero(mask.any(axis=2))
     cell = ind[batch, slot]
     one = CellTargets.of(np.stack([cell % width, cell // width], 1), target[batch, slot], mask[batch, slot])
-    return CellTargets(torch.from_numpy(batch), one.x, one.y, one.value, one.weight)
+    return CellTargets(torch.from_numpy(batch), one.x, one.y, one.value, one.weight, len(ind))
 
 
 @pytest.mark.golden
@@ -34,7 +39,7 @@ def test_loss_and_gradient_equal_the_reference(golden, prefix):
         data = np.load(file)
         output = torch.from_numpy(data[f"{prefix}_output"]).requires_grad_()
         samples = samples_of(data, prefix, output.shape[3])
-        loss = CASES[prefix](samples.gather(output), samples.value, samples.weight)
+        loss = mean(CASES[prefix], samples.gather(output), samples.value, samples.weight)
         loss.backward()
         assert loss.item() == pytest.approx(float(data[f"{prefix}_loss"]), rel=1e-5)
         np.testing.assert_allclose(output.grad, data[f"{prefix}_grad"], rtol=1e-5, atol=1e-7)
@@ -44,16 +49,16 @@ def test_loss_and_gradient_equal_the_reference(golden, prefix):
 def test_no_object_gives_zero_with_a_gradient(loss):
     output = torch.rand(1, 4, 5, 6, requires_grad=True)
     samples = CellTargets.of(np.zeros((0, 2)), np.zeros((0, 4)))
-    value = loss(samples.gather(output), samples.value, samples.weight)
-    value.backward()
-    assert value.item() == 0
+    total, count = loss(samples.gather(output), samples.value, samples.weight)
+    total.backward()
+    assert total.item() == count.item() == 0
     assert not output.grad.any()
 
 
 def test_masked_entries_get_no_gradient():
     output = torch.rand(1, 2, 4, 4, requires_grad=True)
     samples = CellTargets.of(np.array([[1, 2]]), np.ones((1, 2)), np.array([[1.0, 0.0]]))
-    l1_loss(samples.gather(output), samples.value, samples.weight).backward()
+    mean(l1_loss, samples.gather(output), samples.value, samples.weight).backward()
     assert output.grad[0, 0, 2, 1] != 0
     assert output.grad[0, 1].abs().sum() == 0
 
@@ -67,11 +72,23 @@ def test_giou_equals_torchvision_on_boxes_with_one_centre():
     wanted = generalized_box_iou_loss(
         torch.cat([-size / 2, size / 2], 1), torch.cat([-true / 2, true / 2], 1), reduction="mean"
     )
-    ours = concentric_giou_loss(size, true, torch.ones(50, 2))
+    ours = mean(concentric_giou_loss, size, true, torch.ones(50, 2))
     assert ours.item() == pytest.approx(wanted.item(), rel=1e-3)
 
 
 def test_giou_leads_a_negative_size_back():
     size = torch.tensor([[-3.0, 5.0]], requires_grad=True)
-    concentric_giou_loss(size, torch.tensor([[4.0, 5.0]]), torch.ones(1, 2)).backward()
+    mean(concentric_giou_loss, size, torch.tensor([[4.0, 5.0]]), torch.ones(1, 2)).backward()
     assert size.grad[0, 0] < 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "count"),
+    [(l1_loss, 5), (normalized_l1_loss, 5), (smooth_l1_loss, 2.5), (concentric_giou_loss, 2.5)],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_counts_depend_on_weights_and_precision_on_the_output(loss, count, dtype):
+    value, weight = torch.rand(3, 2) + 1, torch.tensor([[1.0, 1], [1, 1], [0, 1]])
+    total, found = loss(torch.rand(3, 2, dtype=dtype), value, weight)
+    assert found.item() == count
+    assert total.dtype == found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)

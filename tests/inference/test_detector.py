@@ -12,14 +12,13 @@ import torch
 from ctnet.base.device import normalise
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description
-from ctnet.core.geometry import Affine
+from ctnet.core.geometry import Affine, View
 from ctnet.core.heads import Heatmap
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.task import list_tasks, load_task_class
 from ctnet.inference import Detector
-from ctnet.inference.decoding import decode
+from ctnet.inference.decoding import decode, merge
 from ctnet.inference.detector import checkpoint_of
-from ctnet.inference.merging import merge
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
@@ -159,10 +158,12 @@ def test_a_task_may_lift_detections_by_what_is_known_of_the_image(
     detector, random_image, monkeypatch
 ) -> None:
     seen: list[ImageInfo] = []
+    middles = [(20, 15), (25, 10)]
 
-    def lift(detections: Detections, about: ImageInfo) -> Detections:
-        seen.append(about)
-        return detections.replace(depth=np.full(len(detections), about.height))
+    def lift(detections: Detections, view: View) -> Detections:
+        seen.append(view.info)
+        np.testing.assert_allclose(view.affine.points(np.array([8, 8.0])), middles[len(seen) - 1])
+        return detections.replace(depth=np.full(len(detections), view.info.height))
 
     monkeypatch.setattr(detector.task, "lift", lift)
     found = detector([random_image(40, 30), random_image(50, 20)])
@@ -172,7 +173,7 @@ def test_a_task_may_lift_detections_by_what_is_known_of_the_image(
 
 def test_records_of_images_reach_the_task(detector, random_image, monkeypatch) -> None:
     monkeypatch.setattr(
-        detector.task, "lift", lambda found, about: found.replace(f=np.full(len(found), about.record["f"]))
+        detector.task, "lift", lambda found, view: found.replace(f=np.full(len(found), view.info.record["f"]))
     )
     images = [random_image(40, 30), random_image(60, 20), random_image(40, 30, 1)]
     found = detector(images, resize="keep", batch_size=2, records=[{"f": 7}, {"f": 8}, {"f": 9}])
@@ -269,11 +270,11 @@ def test_scales_are_merged_per_class(detector, random_image, nms) -> None:
     image, scales = random_image(70, 50), (0.5, 1.0, 1.5)
     (merged,) = detector(image, resize="keep", scales=scales, nms=nms, topk=30)
     preprocess = detector.preprocessor("keep")
-    parts = []
+    settings, parts = DetectionSettings(nms=nms, scales=scales, topk=30), []
     for scale in scales:
         prepared = preprocess(image, info(image), scale)
-        parts += decode(detector.task, detector.maps([prepared]), [prepared], 30)
-    expected = merge(parts, nms or "soft", 30)
+        parts += decode(detector.task, detector.maps([prepared]), [prepared.view(4)], settings)
+    expected = merge(detector.task, parts, settings)
     for name, column in expected.fields().items():
         np.testing.assert_allclose(merged.fields()[name], column, rtol=1e-5, atol=1e-4)
 

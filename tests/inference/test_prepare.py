@@ -19,7 +19,7 @@ from ctnet.inference import prepare
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.model import CenterNet, create_model
 from ctnet.ops.deform_conv import DeformConv
-from ctnet.ops.inference_winograd import WinogradConv2d
+from ctnet.ops.winograd_layers import InferenceWinograd
 
 HEADS = {"heatmap": Heatmap(3), "size": Regression(2)}
 SMALL = {"resnet18", "resdcn18", "resfpn18", "dla34", "hourglass104"}
@@ -107,9 +107,9 @@ def test_original_is_untouched() -> None:
 
 def test_works_on_larger_images_than_the_trial(resdcn: CenterNet) -> None:
     prepared = prepare_for_inference(resdcn)
-    assert count(prepared, WinogradConv2d) > 0
+    assert count(prepared, InferenceWinograd) > 0
     assert_same_maps(resdcn, prepared, pictures(224, batch=2))
-    used = [m for m in prepared.modules() if isinstance(m, WinogradConv2d) and m._constants is not None]
+    used = [m for m in prepared.modules() if isinstance(m, InferenceWinograd) and m._constants is not None]
     assert {m.kind for m in used} == {"3x3", "up"}
     assert any(m.tail is not None for m in used)
     assert_same_maps(resdcn, copy.deepcopy(prepared), pictures(160))
@@ -123,7 +123,7 @@ def test_wide_layers_keep_their_weights_in_sight() -> None:
         layers=layers,
     )
     prepared = prepare_for_inference(model)
-    assert isinstance(prepared.backbone.layers[2], WinogradConv2d)  # type: ignore[index]
+    assert isinstance(prepared.backbone.layers[2], InferenceWinograd)  # type: ignore[index]
     assert_same_maps(model, prepared, pictures(64), 1e-5)
 
 
@@ -262,7 +262,7 @@ def test_cuda(resdcn: CenterNet, dtype: torch.dtype) -> None:
         pytest.skip("no CUDA device")
     prepared = prepare_for_inference(copy.deepcopy(resdcn).cuda(), dtype=dtype)
     assert count(prepared, nn.BatchNorm2d) == 0
-    assert count(prepared, WinogradConv2d) == 0
+    assert count(prepared, InferenceWinograd) == 0
     with torch.inference_mode():
         maps, expected = prepared(pictures(64).cuda())[-1], resdcn(pictures(64))[-1]
     tolerance = 1e-2 if dtype == torch.float32 else 5e-2  # TF32 may be on

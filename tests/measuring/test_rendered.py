@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from ctnet.convert.voc import convert_voc
@@ -10,10 +9,10 @@ from ctnet.core.records import Detections
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Preprocessor
-from ctnet.inference.merging import merge
+from ctnet.inference.settings import DetectionSettings
 from ctnet.measuring.rendered import explain_misses, render
-from ctnet.ops.boxes import box_iou
 
 ORIGINAL_RESOLUTION = Preprocessor("keep", (512, 512), 32)
 
@@ -50,17 +49,6 @@ def test_the_law_on_bccd(shared_data, tmp_path):
         assert "unexplained" not in causes
 
 
-def test_box_iou_equals_a_plain_loop():
-    generator = np.random.default_rng(0)
-    one, other = (np.sort(generator.random((n, 2, 2)) * 10, axis=1).reshape(n, 4) for n in (5, 7))
-    for i, a in enumerate(one):
-        for j, b in enumerate(other):
-            width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
-            height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
-            union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-            assert box_iou(one, other)[i, j] == pytest.approx(width * height / union)
-
-
 def test_the_suppression_of_the_task_itself_follows(tmp_path):
     """A task that finds every object twice and suppresses comes out as one that finds it once."""
     task = create_task("ctdet", SHAPES)
@@ -81,6 +69,6 @@ def test_the_suppression_of_the_task_itself_follows(tmp_path):
             render(painter, dataset, index, ORIGINAL_RESOLUTION, topk=20).detections
             for painter in (task, Twice(task.categories))
         )
-        once = merge([once], "hard", 20)
+        once = merge(task, [once], DetectionSettings(nms="hard", topk=20))
         assert len(once)
         assert sorted(twice.boxes.tolist()) == sorted(once.boxes.tolist())  # scores of 1 are in any order

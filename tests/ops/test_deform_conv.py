@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ctnet.ops import deform_conv
 from ctnet.ops.deform_conv import DeformConv, deform_conv2d
+from ctnet.ops.fast import fast_paths
 
 
 def slow_deform_conv2d(
@@ -92,9 +93,10 @@ def make_inputs(
     return tensors, {"stride": stride, "padding": padding, "dilation": dilation}
 
 
-def gradients(tensors: list[Tensor], keywords: dict[str, int], path: Any) -> list[Tensor]:
+def gradients(tensors: list[Tensor], keywords: dict[str, int], path: str) -> list[Tensor]:
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
-    out = deform_conv2d(*leaves, **keywords, path=path)
+    with fast_paths(path == "gather"):
+        out = deform_conv2d(*leaves, **keywords)
     cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     return [out.detach(), *torch.autograd.grad(out, leaves, cotangent.to(out.dtype))]
 
@@ -206,7 +208,7 @@ def test_memory_layout_does_not_matter(layout: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["gather", "torchvision"])
-def test_empty_batch(path: Any) -> None:
+def test_empty_batch(path: str) -> None:
     tensors, keywords = make_inputs(batch=0)
     out, grad_x, grad_offset, grad_weight, *_ = gradients(tensors, keywords, path)
     assert out.shape == (0, 3, 7, 6)
@@ -216,7 +218,7 @@ def test_empty_batch(path: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["gather", "torchvision"])
-def test_bfloat16(path: Any) -> None:
+def test_bfloat16(path: str) -> None:
     tensors, keywords = make_inputs(channels=16, dtype=torch.bfloat16)
     exact = gradients([tensor.double() for tensor in tensors], keywords, "gather")
     for mine, reference in zip(gradients(tensors, keywords, path), exact, strict=True):
@@ -268,7 +270,6 @@ def test_the_same_values_twice() -> None:
             {"dilation": 5},
             r"kernel \(3, 3\) with dilation \(5, 5\), padding \(1, 1\) does not fit on \(7, 6\)",
         ),
-        ({"path": "fast"}, "path is 'fast'; choose auto, gather or torchvision"),
     ],
 )
 def test_error_messages(change: dict[str, Any], message: str) -> None:
@@ -349,12 +350,13 @@ def test_memory_stays_bounded(side: int, mode: str, most: float) -> None:
 
 
 @pytest.mark.parametrize("path", ["gather", "torchvision"])
-def test_bfloat16_gradients(path: Any) -> None:
+def test_bfloat16_gradients(path: str) -> None:
     tensors, keywords = make_inputs(channels=16, size=(9, 10), dtype=torch.float32)
     expected = gradients(tensors, keywords, "torchvision")
     x, *rest = tensors
     leaves = [x.bfloat16().requires_grad_(), *(tensor.clone().requires_grad_() for tensor in rest)]
-    out = deform_conv2d(*leaves, **keywords, path=path)
+    with fast_paths(path == "gather"):
+        out = deform_conv2d(*leaves, **keywords)
     cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     found = torch.autograd.grad(out, leaves, cotangent.to(out.dtype))
     for mine, exact, leaf in zip(found, expected[1:], leaves, strict=True):
@@ -364,13 +366,12 @@ def test_bfloat16_gradients(path: Any) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("path", ["torchvision", "gather"])
-def test_cuda_equals_cpu(path: Any, dtype: torch.dtype) -> None:
+def test_cuda_equals_cpu(dtype: torch.dtype) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     tensors, keywords = make_inputs(channels=16, size=(20, 24), dtype=dtype)
     expected = deform_conv2d(*[tensor.float() for tensor in tensors], **keywords)
-    out = deform_conv2d(*[tensor.cuda() for tensor in tensors], **keywords, path=path)
+    out = deform_conv2d(*[tensor.cuda() for tensor in tensors], **keywords)
     assert out.is_cuda
     assert out.dtype == dtype
     torch.testing.assert_close(
@@ -385,9 +386,8 @@ def test_gradients_on_cuda_equal_those_on_the_cpu() -> None:
     tensors, keywords = make_inputs(channels=8, size=(9, 10))
     expected = gradients(tensors, keywords, "gather")
     leaves = [tensor.cuda().requires_grad_() for tensor in tensors]
-    for path in ("torchvision", "gather"):
-        out = deform_conv2d(*leaves, **keywords, path=path)  # type: ignore[arg-type]
-        cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-        found = torch.autograd.grad(out, leaves, cotangent.cuda())
-        for mine, exact in zip((out.detach(), *found), expected, strict=True):
-            torch.testing.assert_close(mine.cpu(), exact, rtol=1e-8, atol=1e-8)
+    out = deform_conv2d(*leaves, **keywords)
+    cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    found = torch.autograd.grad(out, leaves, cotangent.cuda())
+    for mine, exact in zip((out.detach(), *found), expected, strict=True):
+        torch.testing.assert_close(mine.cpu(), exact, rtol=1e-8, atol=1e-8)

@@ -14,6 +14,7 @@ from ctnet.core.records import Instances
 from ctnet.core.targets import CellTargets, Grid, Peaks
 from ctnet.core.task import create_task
 from ctnet.heatmap import draw_gaussians
+from ctnet.testing.mirroring import mirror_image
 
 COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 THREE = [{"id": i, "name": name} for i, name in enumerate("abc", start=1)]
@@ -163,9 +164,9 @@ def test_many_objects_are_all_kept():
 def test_mirror_of_mirror_is_the_identity():
     task = create_task("ctdet", THREE)
     instances = Instances.of([[2, 3, 9, 8]], [1])
-    once = task.mirror_instances(instances, 32)
+    once = mirror_image(task, instances, 32)
     np.testing.assert_allclose(once.boxes, [[22, 3, 29, 8]])
-    np.testing.assert_allclose(task.mirror_instances(once, 32).boxes, instances.boxes)
+    np.testing.assert_allclose(mirror_image(task, once, 32).boxes, instances.boxes)
 
 
 def test_annotate_is_the_inverse_of_parse():

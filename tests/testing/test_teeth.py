@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ctnet.backbones import Backbone
 from ctnet.core.geometry import Affine, move
 from ctnet.core.heads import Heatmap, Regression
+from ctnet.core.losses import Loss
 from ctnet.core.options import option
 from ctnet.core.records import Detections
 from ctnet.core.targets import CellTargets, Peaks
@@ -85,9 +86,8 @@ class Hands(CenterDetection):
         hands = gather(maps["hand_offsets"], peaks).reshape(len(found), -1, 2, 2) + cell
         return Detections(found.boxes, found.scores, found.labels, {"hands": hands})
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        moved = super().mirror_instances(instances, width)
-        return moved.replace(hands=moved.hands[:, ::-1])
+    def swap_sides(self, instances: Any) -> Any:
+        return instances.replace(hands=instances.hands[:, ::-1])
 
     def parse(self, annotations: Any, image: Any) -> Any:
         hands = np.array([entry["hands"] for entry in annotations], np.float32).reshape(-1, 2, 2)
@@ -246,8 +246,8 @@ class MissingMirrorOfHeatmap(WithHead):
 class WrongSwap(Hands):
     """the mirror does not take the left hand for the right one"""
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        return CenterDetection.mirror_instances(self, instances, width)
+    def swap_sides(self, instances: Any) -> Any:
+        return instances
 
 
 @caught_by("encode_commutes_with_mirroring")
@@ -276,27 +276,28 @@ class MirrorLosesAHead(Hands):
 
 @caught_by("mirror_moves_every_point")
 class UnmovedInstances(Hands):
-    """mirror_instances forgets to move the hands"""
+    """the engine is not told to move the hands with the boxes, so swap_sides mirrors them in the box"""
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        return move(instances, Affine.mirror(width), ("boxes",))
+    def swap_sides(self, instances: Any) -> Any:
+        hands = instances.hands.copy()
+        hands[..., 0] = instances.boxes[:, None, [0, 2]].sum(axis=2) - hands[..., 0]
+        return instances.replace(hands=hands)
 
 
 @caught_by("mirror_moves_every_point")
 class MirrorOffByOne(Hands):
-    """mirror_instances takes x to width - x"""
+    """swap_sides moves what is moved already, by one"""
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        return super().mirror_instances(instances, width + 1)
+    def swap_sides(self, instances: Any) -> Any:
+        return super().swap_sides(instances.replace(boxes=instances.boxes + np.float32([1, 0, 1, 0])))
 
 
 @caught_by("mirror_of_mirror_is_the_identity")
 class MirrorForgets(Hands):
-    """mirror_instances puts the right hand where the left one was, and leaves the left one"""
+    """swap_sides puts the right hand where the left one was, and leaves the left one"""
 
-    def mirror_instances(self, instances: Any, width: float) -> Any:
-        moved = super().mirror_instances(instances, width)
-        return moved.replace(hands=moved.hands[:, [0, 0]])
+    def swap_sides(self, instances: Any) -> Any:
+        return instances.replace(hands=instances.hands[:, [0, 0]])
 
 
 @caught_by("head_mirror_of_mirror_is_the_identity")
@@ -361,12 +362,62 @@ class InPlace(Hands):
 # losses
 
 
-def _nan_without_objects(self: Any, raw: Tensor, target: Any) -> Tensor:
-    return ((target.gather(raw) - target.value).abs() * target.weight).sum() / target.weight.sum()
+def _plain(predicted: Tensor, target: Any) -> Loss:
+    return Regression(2).loss(predicted, target)
 
 
-def _pulls_everywhere(self: Any, raw: Tensor, target: Any) -> Tensor:
-    return Regression(2).loss(raw, target) + 0.01 * raw.square().mean()
+def _mean(self: Any, predicted: Tensor, target: Any) -> Loss:
+    loss = _plain(predicted, target)
+    return Loss(loss.total / loss.count.clamp(min=1), torch.ones_like(loss.count))
+
+
+def _nan_without_objects(self: Any, predicted: Tensor, target: Any) -> Loss:
+    loss = _plain(predicted, target)
+    return Loss(loss.total / loss.count * loss.count, loss.count)
+
+
+def _pulls_everywhere(self: Any, predicted: Tensor, target: Any) -> Loss:
+    loss = _plain(predicted, target)
+    return Loss(loss.total + 0.01 * predicted.square().sum(), loss.count)
+
+
+def _looks_everywhere(self: Any, predicted: Tensor, target: Any) -> Loss:
+    loss = _plain(predicted, target)
+    return Loss(loss.total / (1 + predicted.detach().square().mean()), loss.count)
+
+
+def _negative(self: Any, predicted: Tensor, target: Any) -> Loss:
+    loss = _plain(predicted, target)
+    return Loss(-loss.total, loss.count)
+
+
+def _counts_errors(self: Any, predicted: Tensor, target: Any) -> Loss:
+    wrong = (predicted - target.value).abs() > 0.5
+    return Loss(_plain(predicted, target).total, wrong.sum())
+
+
+@caught_by("parts_give_the_gradients_of_the_whole")
+class MeanOfABatch(WithHead):
+    """a loss is the mean over what its batch happens to hold"""
+
+    changed = ("size", head(loss=_mean))
+
+
+@caught_by("parts_give_the_gradients_of_the_whole")
+class ScaledByTheBatch(Hands):
+    """losses of a task grow with the number of images"""
+
+    def losses(self, predicted: Any, targets: Any) -> dict[str, Loss]:
+        images = len(predicted["heatmap"])
+        losses = super().losses(predicted, targets)
+        return {name: Loss(images * loss.total, loss.count) for name, loss in losses.items()}
+
+
+@caught_by("counts_depend_on_targets_alone")
+class CountsErrors(WithHead):
+    """a loss is divided by the number of values that are off"""
+
+    changed = ("offset", head(loss=_counts_errors))
 
 
 @caught_by("loss_takes_an_empty_image")
@@ -376,20 +427,25 @@ class NaNOnEmptyImages(WithHead):
     changed = ("offset", head(loss=_nan_without_objects))
 
 
-@caught_by("loss_touches_samples_only")
+@caught_by("loss_takes_an_empty_image")
+class NoLossOnEmptyImages(Hands):
+    """a loss is left out where there is nothing to learn"""
+
+    def losses(self, predicted: Any, targets: Any) -> dict[str, Loss]:
+        losses = super().losses(predicted, targets)
+        return {name: loss for name, loss in losses.items() if len(targets[name])}
+
+
+@caught_by("loss_reads_only_what_counts")
 class PullsEverywhere(WithHead):
-    """a loss has a gradient where there is no object"""
+    """a loss has a gradient where nothing counts"""
 
     changed = ("offset", head(loss=_pulls_everywhere))
 
 
-def _looks_everywhere(self: Any, raw: Tensor, target: Any) -> Tensor:
-    return Regression(2).loss(raw, target) / (1 + raw.detach().square().mean())
-
-
-@caught_by("loss_touches_samples_only")
+@caught_by("loss_reads_only_what_counts")
 class LooksEverywhere(WithHead):
-    """a loss depends on the map where there is no object, though it has no gradient there"""
+    """a loss depends on values that do not count, though it has no gradient there"""
 
     changed = ("offset", head(loss=_looks_everywhere))
 
@@ -398,7 +454,7 @@ class LooksEverywhere(WithHead):
 class WrongWay(WithHead):
     """a loss rewards errors"""
 
-    changed = ("size", head(loss=lambda self, raw, target: -Regression(2).loss(raw, target)))
+    changed = ("size", head(loss=_negative))
 
 
 @caught_by("loss_is_lower_for_rendered_maps")
@@ -412,7 +468,14 @@ class WrongActivation(WithHead):
 class Detached(WithHead):
     """a loss cuts the graph"""
 
-    changed = ("size", head(loss=lambda self, raw, target: Regression(2).loss(raw.detach(), target)))
+    changed = ("size", head(loss=lambda self, predicted, target: _plain(predicted.detach(), target)))
+
+
+@caught_by("loss_is_finite_and_differentiable")
+class PlainNumber(WithHead):
+    """a loss is a total without a count"""
+
+    changed = ("size", head(loss=lambda self, predicted, target: _plain(predicted, target).total))
 
 
 # decode

@@ -13,11 +13,15 @@ import torch
 
 from ctnet import checkpoint
 from ctnet.base.errors import CtnetError
-from ctnet.ops.trainable_winograd import TrainableWinograd
+from ctnet.data.loader import collate
+from ctnet.data.problems import Problem
+from ctnet.ops.winograd_layers import TrainingWinograd
 from ctnet.training import Run, latest_run
 from ctnet.training.display import Quiet
 from ctnet.training.session import Overrides, Session, new_session, resumed_session
 from ctnet.training.trainer import Trainer
+
+UNREADABLE = Problem("unreadable image", "000001.jpg", "it is cut short")
 
 
 class Recorder(Quiet):
@@ -114,7 +118,7 @@ def test_winograds_convolutions_resume_to_the_same_bits(scenes, tmp_path):
     """A network wide enough for them, stopped within its second epoch."""
     settings = {"backbone": "resfpn18", "overrides": {"epochs": 2}}
     whole = session(scenes, tmp_path / "whole", **settings)
-    layers = [module for module in whole.trainer.model.modules() if isinstance(module, TrainableWinograd)]
+    layers = [module for module in whole.trainer.model.modules() if isinstance(module, TrainingWinograd)]
     assert len(layers) > 10
     assert whole.fit()
     part = session(scenes, tmp_path / "part", **settings)
@@ -164,25 +168,47 @@ def test_gradients_of_accumulated_batches_make_one_step(scenes, tmp_path):
     assert "learning rate 0.001 at 8 images a step (recipe: 0.002 at 16)" in one.display.lines[1]
 
 
-def test_accumulated_gradient_is_the_mean_of_the_batches(scenes, tmp_path):
-    """Without batch statistics and dropout, two halves give the gradient of their mean."""
-    one = session(scenes, tmp_path / "run", accumulate=2)
-    trainer = one.trainer
+def test_accumulated_batches_have_the_gradient_and_losses_of_one(scenes, tmp_path):
+    """Without batch statistics and dropout, three batches (of 4, 4 and 2 images) are as good as one."""
+    whole = session(scenes, tmp_path / "whole", overrides={"batch_size": 10}).trainer
+    parts = session(scenes, tmp_path / "parts", accumulate=3).trainer
+    seen = []
+    for trainer in (whole, parts):
+        trainer.model.eval()
+        step = list(trainer.loader.epoch(0))
+        images, terms = trainer._losses_and_gradients(step)
+        assert images == 10
+        gradients = {name: p.grad for name, p in trainer.model.named_parameters()}
+        seen.append((len(step), terms, gradients, trainer.position.sums))
+    (one, terms, gradients, sums), (three, terms3, gradients3, sums3) = seen
+    assert (one, three) == (1, 3)
+    assert terms3 == pytest.approx(terms, rel=1e-5)
+    assert sums3 == pytest.approx(sums, rel=1e-5)
+    largest = max(gradient.abs().max() for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        assert (gradients3[name] - gradient).abs().max() < 1e-5 * largest
+
+
+def test_a_batch_without_a_readable_image_adds_nothing(scenes, tmp_path):
+    trainer = session(scenes, tmp_path / "run", accumulate=3).trainer
     trainer.model.eval()
-    batches = list(trainer.loader.epoch(0))[:2]
-    for batch in batches:
-        trainer._losses_and_gradients(batch)
-        trainer.position.batch += 1
-    summed = [p.grad.clone() for p in trainer.model.parameters()]
-    singles = []
-    for number, batch in enumerate(batches):
-        trainer.optimizer.zero_grad()
-        trainer.position.batch = 2 + number  # the last batch of an epoch is alone in its step
-        trainer._batches_in_step = lambda: 1
-        trainer._losses_and_gradients(batch)
-        singles.append([p.grad.clone() for p in trainer.model.parameters()])
-    for total, first, second in zip(summed, *singles, strict=True):
-        torch.testing.assert_close(total, (first + second) / 2)
+    batches = list(trainer.loader.epoch(0))
+    trainer._losses_and_gradients(batches[::2])
+    without = [p.grad.clone() for p in trainer.model.parameters()]
+    trainer.optimizer.zero_grad()
+    images, _ = trainer._losses_and_gradients([batches[0], collate([UNREADABLE]), batches[2]])
+    assert images == 6
+    assert all(torch.equal(p.grad, g) for p, g in zip(trainer.model.parameters(), without, strict=True))
+    assert trainer._losses_and_gradients([collate([UNREADABLE])]) == (0, {})
+
+
+def test_of_several_batches_the_one_whose_loss_is_not_finite_is_named(scenes, tmp_path):
+    trainer = session(scenes, tmp_path / "run", accumulate=3).trainer
+    batches = list(trainer.loader.epoch(0))
+    batches[1].targets["size"].value.fill_(float("inf"))
+    named = ", ".join(trainer.loader.samples.dataset.info(index).file_name for index in batches[1].indices)
+    with pytest.raises(CtnetError, match=rf"epoch 1, batch 2 \(total inf.*its images: {named}; lower"):
+        trainer._losses_and_gradients(batches)
 
 
 def test_the_best_checkpoint_follows_the_main_metric(scenes, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ctnet.plugin import box_centres
 from ctnet_tasks_exdet.edges import BOTTOM, LEFT, RIGHT, TOP, box_of
 
 
@@ -38,7 +39,7 @@ def make_ghosts(points: np.ndarray, classes: np.ndarray, between_cells: bool) ->
     rows = np.floor((at[:, None, TOP, 1] + at[None, :, BOTTOM, 1]) / 2)
     columns = np.floor((at[:, None, LEFT, 0] + at[None, :, RIGHT, 0]) / 2)
     boxes = box_of(points)
-    centres = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2)
+    centres = np.floor(box_centres(boxes))
     for owner, (x, y) in enumerate(centres):
         marked[owner] |= rows[owner, owner] != y or columns[owner, owner] != x
         same = np.flatnonzero(classes == classes[owner])

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, box_radius
+from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, box_centres, box_radius
 from ctnet_tasks_exdet.edges import EDGES, box_of
 
 
@@ -40,7 +40,7 @@ def encode_edges(
     positive = ~instances.crowd if ignore_crowds else np.ones(len(instances), bool)
     channel = np.zeros_like(labels) if agnostic else labels
     cells = points.astype(np.int64)
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centre = box_centres(boxes)
     targets: dict[str, Target] = {"centre": Peaks.of(centre, radii, labels, positive)}
     for edge, name in enumerate(EDGES):
         targets[name] = Peaks.of(points[:, edge], radii, channel, positive)

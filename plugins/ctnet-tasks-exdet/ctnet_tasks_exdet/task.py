@@ -13,7 +13,6 @@ from ctnet.plugin import (
     BOX_METRICS,
     DEMO,
     SMALL,
-    Affine,
     AnnotationWarning,
     Augmentation,
     CtnetError,
@@ -34,6 +33,7 @@ from ctnet.plugin import (
     box_cells,
     option,
     outline_of,
+    Layout,
 )
 from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
 from ctnet_tasks_exdet.drawing import draw_octagons
@@ -98,6 +98,7 @@ class ExtremeDetection(Task):
     scenes = Scenes(SHAPES, draw_shapes, counts={"train": 400, "val": 60}, recipe=_DEMO)
     # As in the release: points that fit several objects make many groups, of which suppression leaves some.
     suppression = Suppression("soft", candidates=1000)
+    layout = Layout(turns=False)  # a turned object has its extreme points elsewhere
     fields: Mapping[str, Field] = {
         "extreme_points": Points(json="extreme_points", needed="never", n=4, swap=MIRRORED, names=EDGES),
         "outline": Mask(),
@@ -162,14 +163,6 @@ class ExtremeDetection(Task):
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
         last = np.array([grid.width - 1, grid.height - 1], np.float32)
         return box_cells(box_of(np.clip(instances.extreme_points, 0, last)), grid.width, grid.height)
-
-    def reframe(self, instances: Instances, change: Affine) -> Instances:
-        if len(instances) and abs(change.matrix[0, 1]) > 1e-6:
-            raise CtnetError(
-                "task exdet cannot learn from turned images, since a turned object has its extreme points "
-                "elsewhere; leave --rotate out"
-            )
-        return instances
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         chosen: Options = self.options

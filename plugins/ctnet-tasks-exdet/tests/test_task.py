@@ -17,6 +17,7 @@ from ctnet.core.records import Detections, Instances
 from ctnet.core.targets import CellTargets, Grid, Peaks
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
+from ctnet.testing.mirroring import mirror_image
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
 BOX = [10, 20, 40, 30]  # xywh: to (50, 50)
@@ -112,7 +113,7 @@ def test_masks_that_are_not_of_their_box_are_remarked(tmp_path):
 
 def test_the_mirror_swaps_left_and_right():
     points = np.array([[[3, 0], [0, 4], [5, 9], [8, 6]]], np.float32)
-    mirrored = task().mirror_instances(Instances.of(box_of(points), [0], extreme_points=points), 20)
+    mirrored = mirror_image(task(), Instances.of(box_of(points), [0], extreme_points=points), 20)
     assert mirrored.boxes.tolist() == [[11, 0, 19, 9]]
     assert mirrored.extreme_points[0].tolist() == [[16, 0], [11, 6], [14, 9], [19, 4]]
     np.testing.assert_array_equal(box_of(mirrored.extreme_points), mirrored.boxes)
@@ -197,13 +198,6 @@ def test_results_of_anybody_have_the_middles_of_their_sides():
     found = task().read_results(entries)
     assert found.extreme_points.tolist() == [MIDDLES, [[9, 9]] * 4]
     assert found.labels.tolist() == [1, 0]
-
-
-def test_rows_without_score_are_no_objects():
-    found = Detections(
-        np.zeros((3, 4)), np.array([0.5, 0.1, 0]), np.zeros(3, int), {"extreme_points": np.zeros((3, 4, 2))}
-    )
-    assert len(task().lift(found, None)) == 2  # type: ignore[arg-type]
 
 
 def test_octagons_touch_the_sides_around_the_points_and_end_at_corners():

@@ -6,8 +6,7 @@ Source: Xia et al.: DOTA: A large-scale dataset for object detection in aerial i
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from ctnet.plugin import (
     CtnetError,
     ImageError,
     ImageMode,
+    ImageRecord,
     Problem,
-    SplitReport,
     box_annotation,
     check_folder,
     image_size,
@@ -32,7 +31,7 @@ from ctnet.plugin import (
     read_lines,
     refuse,
     track,
-    write_json,
+    write_split,
 )
 from ctnet_tasks_obb.boxes import misfit, rectangles
 from ctnet_tasks_obb.overlaps import polygon_area
@@ -57,16 +56,24 @@ class _Image:
     """One image on its way into COCO JSON.
 
     Attributes:
-        entry: for ``images``, without an id.
+        file_name: below the data directory.
+        size: (width, height), pixels.
         source: the image file.
+        headers: the lines above the objects, by key.
         objects: annotations with ``category`` (a name), without ids.
         replaced: how many quadrilaterals were no rectangles.
     """
 
-    entry: dict[str, Any]
+    file_name: str
+    size: tuple[int, int]
     source: Path
+    headers: dict[str, str] = field(default_factory=dict)
     objects: list[dict[str, Any]] = field(default_factory=list)
     replaced: int = 0
+
+    def record(self) -> ImageRecord:
+        """As it is written."""
+        return ImageRecord(self.file_name, *self.size, self.objects, self.source, self.headers)
 
 
 def import_dota(
@@ -89,7 +96,7 @@ def import_dota(
             each of which becomes a split.
         target: the data directory to write; images go to ``images/<split>``.
         labels: name of the folder of labels, where a split has several (``labelTxt-v1.5``).
-        images: how the images get there, see ``ctnet.convert.coco.place_image``.
+        images: how the images get there, see ``ctnet.plugin.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
@@ -109,9 +116,10 @@ def import_dota(
     reports, first = [], 1
     for split, found in splits.items():
         for image in track(found, f"placing images of {split}"):
-            place_image(image.source, target / image.entry["file_name"], images)
+            place_image(image.source, target / image.file_name, images)
         description = f"converted from DOTA's labels, {source.name}"
-        reports.append(_write_split(target, split, found, first, categories, description))
+        records = {number: image.record() for number, image in enumerate(found, start=first)}
+        reports.append(write_split(target, split, records, categories, description))
         first += len(found)
     if replaced := sum(image.replaced for found in splits.values() for image in found):
         notes.append(f"{replaced} quadrilaterals were no rectangles and became the least ones around them")
@@ -173,11 +181,11 @@ def _read_split(
 def _read_labels(
     path: Path, where: str, source: Path, name: str, size: tuple[int, int], problems: list[Problem]
 ) -> _Image:
-    image = _Image({"file_name": name, "width": size[0], "height": size[1]}, source)
+    image = _Image(name, size, source)
     for number, line in enumerate(read_lines(path), start=1):
         key, colon, value = line.partition(":")
         if colon and key.strip().lower() in HEADERS:
-            image.entry[key.strip().lower()] = value.strip()
+            image.headers[key.strip().lower()] = value.strip()
             continue
         try:
             if line.strip():
@@ -250,29 +258,3 @@ def _unit(words: Iterable[str]) -> float:
     """The last digit that any of these numbers needs: 1 for whole numbers, 0.1 for 12.5."""
     decimals = [word.lower().partition("e")[0].partition(".")[2].rstrip("0") for word in words]
     return float(10.0 ** -max(len(digits) for digits in decimals))
-
-
-def _write_split(
-    target: Path,
-    split: str,
-    images: Sequence[_Image],
-    first: int,
-    categories: Sequence[str],
-    description: str,
-) -> SplitReport:
-    ids = {name: number for number, name in enumerate(categories, start=1)}
-    annotations: list[dict[str, Any]] = []
-    for image_id, image in enumerate(images, start=first):
-        for item in image.objects:
-            rest: Mapping[str, Any] = {key: value for key, value in item.items() if key != "category"}
-            head = {"id": len(annotations) + 1, "image_id": image_id, "category_id": ids[item["category"]]}
-            annotations.append(head | dict(rest))
-    content = {
-        "info": {"description": description},
-        "images": [{"id": image_id, **image.entry} for image_id, image in enumerate(images, start=first)],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in ids.items()],
-    }
-    write_json(target / "annotations" / f"instances_{split}.json", content, indent=None)
-    counts = Counter(item["category"] for image in images for item in image.objects)
-    return SplitReport(split, len(images), {name: counts[name] for name in categories})

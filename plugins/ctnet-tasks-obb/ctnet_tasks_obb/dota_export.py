@@ -48,7 +48,7 @@ def export_dota(
     Args:
         source: the data directory.
         target: the folder to write: ``<split>/labelTxt`` and ``<split>/images``.
-        images: how the images get there, see ``ctnet.convert.coco.place_image``.
+        images: how the images get there, see ``ctnet.plugin.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:

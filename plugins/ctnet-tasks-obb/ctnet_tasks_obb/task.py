@@ -41,7 +41,7 @@ from ctnet_tasks_obb.boxes import corners_of, misfit, rectangles
 from ctnet_tasks_obb.drawing import draw_rotated
 from ctnet_tasks_obb.evaluation import RotatedEvaluator
 from ctnet_tasks_obb.heads import AngleValues, angle_of, angle_values
-from ctnet_tasks_obb.overlaps import polygon_area
+from ctnet_tasks_obb.overlaps import polygon_area, rotated_iou
 from ctnet_tasks_obb.scenes import KINDS, draw_harbour
 
 #: From above there is no up: images are turned any way round.
@@ -142,6 +142,10 @@ class Obb(Task):
         corners = corners_of(centre, size, angle_of(gather(maps["angle"], peaks)))
         boxes = torch.cat([corners.amin(dim=2), corners.amax(dim=2)], dim=2)
         return Detections(boxes, peaks.score, peaks.channel, {"corners": corners})
+
+    def overlap(self, a: Detections, b: Detections) -> np.ndarray:
+        """IoU of the rotated boxes."""
+        return rotated_iou(a.corners, b.corners)
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
         return draw_rotated(image, detections, self.categories.names)

@@ -7,10 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctnet.base.errors import CtnetError
-from ctnet.core.records import Detections
-from ctnet.inference.merging import merge
-from ctnet.ops.nms import FLOOR, Nms, nms_method, pixel_iou, suppress
+from ctnet.ops.nms import FLOOR, Nms, suppress
 
 METHODS: list[Nms] = ["none", "hard", "soft", "soft-linear"]
 
@@ -21,12 +18,6 @@ def cases(folder: Path) -> list[tuple[np.lib.npyio.NpzFile, str]]:
         data = np.load(file)
         found += [(data, name.removeprefix("boxes")) for name in data.files if name.startswith("boxes")]
     return found
-
-
-def detections(rows: np.ndarray) -> Detections:
-    """Rows of box, score and the rest as detections of one class."""
-    extra = {"rest": rows[:, 5:]} if rows.shape[1] > 5 else {}
-    return Detections(rows[:, :4], rows[:, 4], np.zeros(len(rows), np.int64), extra)
 
 
 # --- the reference's numbers
@@ -60,15 +51,6 @@ def test_soft_suppression_equals_the_reference(golden: Path, key: str, method: N
         if method == "hard":  # that of the reference's soft routine forgets what scores below the floor
             ours = ours[: (scores >= FLOOR).sum()]
         np.testing.assert_allclose(ours, data[f"{key}_{case}"][:count], atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.golden
-def test_a_tasks_own_columns_travel_along(golden: Path) -> None:
-    for data, case in cases(golden):
-        count = int(data[f"soft39_m2_nkeep_{case}"])
-        merged = merge([detections(data[f"pose{case}"])], "soft", topk=1000)
-        ours = np.concatenate([merged.boxes, merged.scores[:, None], merged.rest], 1)
-        np.testing.assert_allclose(ours, data[f"soft39_m2_{case}"][:count], atol=1e-5, rtol=1e-5)
 
 
 # --- against a slow, obvious reference
@@ -119,58 +101,5 @@ def test_equals_the_slow_reference(seed: int, count: int, method: Nms) -> None:
 def test_inside_out_boxes_overlap_nothing() -> None:
     """A size regression may come out negative early in training."""
     good, inside_out = np.array([0.0, 0, 10, 10]), np.array([8.0, 8, 2, 2])
-    assert pixel_iou(good, inside_out[:, None]).tolist() == [0]
-    assert pixel_iou(inside_out, inside_out[:, None]).tolist() == [0]
     rows, _ = suppress(np.array([good, inside_out]), np.array([0.9, 0.8]), "hard")
     assert rows.tolist() == [0, 1]
-
-
-# --- merging
-
-
-def some(seed: int, count: int = 30) -> Detections:
-    rng = np.random.default_rng(seed)
-    corner = rng.uniform(0, 50, (count, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(10, 60, (count, 2))], 1).astype(np.float32)
-    scores = np.sort(rng.uniform(0, 1, count).astype(np.float32))[::-1]
-    return Detections(boxes, scores, rng.integers(0, 3, count), {"depth": rng.random(count)})
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_classes_do_not_touch_each_other(method: Nms) -> None:
-    parts = [some(0), some(1)]
-    whole = merge(parts, method, topk=1000)
-    for label in range(3):
-        alone = merge([part[part.labels == label] for part in parts], method, topk=1000)
-        mine = whole[whole.labels == label]
-        for name, column in alone.fields().items():
-            np.testing.assert_array_equal(mine.fields()[name], column)
-    assert (np.diff(whole.scores) <= 0).all()
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_best_of_all_parts_stay(method: Nms) -> None:
-    parts = [some(0), some(1)]
-    whole, few = merge(parts, method, topk=1000), merge(parts, method, topk=7)
-    assert len(few) == 7
-    for name, column in few.fields().items():
-        np.testing.assert_array_equal(column, whole.fields()[name][:7])
-    assert few.scores.dtype == np.float32
-
-
-def test_without_suppression_one_part_stays_as_it_is() -> None:
-    part = some(3)
-    merged = merge([part], "none", topk=30)
-    for name, column in part.fields().items():
-        np.testing.assert_array_equal(merged.fields()[name], column)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_nothing_merges_to_nothing(method: Nms) -> None:
-    assert len(merge([some(0, 0), some(1, 0)], method, topk=5)) == 0
-
-
-def test_unknown_method() -> None:
-    assert [nms_method(name) for name in METHODS] == METHODS
-    with pytest.raises(CtnetError, match="nms is 'firm'; it must be none, hard, soft or soft-linear"):
-        nms_method("firm")
