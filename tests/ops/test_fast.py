@@ -115,7 +115,7 @@ def traced(layers: nn.Module, x: Tensor) -> Tensor:
     return graph(x)  # type: ignore[no-any-return]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("capture", [compiled, exported, traced])
 def test_a_captured_graph_is_the_plain_network(
     capture: Callable[[nn.Module, Tensor], Tensor], taken: list[str]
