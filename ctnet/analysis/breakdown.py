@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.documents import truth_of
 from ctnet.core.records import Detections, Instances
 from ctnet.data.dataset import Dataset
 from ctnet.ops.boxes import box_coverage
@@ -159,7 +160,7 @@ def compare(dataset: Dataset, found: Mapping[int, Detections]) -> Iterator[Compa
     for index in np.argsort(dataset.image_ids, kind="stable"):
         instances = dataset.instances(index)
         detections = found.get(int(dataset.image_ids[index]), Detections.empty())
-        truth = task.truth(instances, dataset.info(index))
+        truth = truth_of(task, instances)
         overlap = task.overlap(detections, truth) if len(detections) else np.zeros((0, len(truth)))
         yield Compared(instances, detections, overlap)
 

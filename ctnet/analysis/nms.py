@@ -10,6 +10,7 @@ from typing import Any, get_args
 from ctnet.analysis.breakdown import ErrorCost, break_down, compare
 from ctnet.base.errors import CtnetError
 from ctnet.core.evaluator import State
+from ctnet.core.task import evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
 from ctnet.inference.decoding import merge
@@ -85,7 +86,7 @@ def compare_nms(
         raise CtnetError("several scales are always merged by suppression; compare methods at one scale")
     methods = ["none", *(nms_method(method) for method in dict.fromkeys(methods) if method != "none")]
     dataset = dataset.with_task(detector.task)
-    candidates = max(settings.topk, detector.task.candidates)
+    candidates = max(settings.topk, detector.task.suppression.candidates)
     plain = evaluate(detector, dataset, dataclasses.replace(settings, nms="none", topk=candidates))
     assert plain.evaluator is not None
     found = plain.evaluator.state()
@@ -101,7 +102,7 @@ def compare_nms(
 
 
 def _measured(detector: Detector, dataset: Dataset, settings: Settings, left: State) -> dict[str, float]:
-    evaluator = detector.task.evaluator(dataset, metric=settings.metric, engine=settings.engine)
+    evaluator = evaluator_of(detector.task, dataset, settings.metric)
     for image_id, detections in left.items():
         evaluator.update(image_id, detections)
     return evaluator.compute()

@@ -14,11 +14,12 @@ from torch import Tensor
 from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.base.progress import track
 from ctnet.core.evaluator import Evaluator, State
-from ctnet.core.geometry import View, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import View
 from ctnet.core.heads import Head, Heatmap
 from ctnet.core.records import ImageInfo, Instances
 from ctnet.core.targets import Grid, Target, collate_targets
-from ctnet.core.task import Task
+from ctnet.core.task import Task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
 from ctnet.inference.decoding import decode, merge
@@ -152,7 +153,7 @@ def oracle_of_maps(
         maps: of the data set's images, at one scale.
         dataset: what they are maps of.
         heads: see ``oracle``.
-        settings: of these topk, nms, metric and engine count.
+        settings: of these topk, nms, metric count.
 
     Raises:
         CtnetError: for maps of several scales, or of an image that the data set does not have.
@@ -161,7 +162,7 @@ def oracle_of_maps(
     task = maps.description.create_task()
     dataset = dataset.with_task(task)
     study = _Study(task, maps.description.stride, dataset, settings, heads)
-    plain = evaluate_maps(maps, dataset, task, settings.topk, settings.nms, settings.metric, settings.engine)
+    plain = evaluate_maps(maps, dataset, task, settings.topk, settings.nms, settings.metric)
     for image_id in track(maps.image_ids, "replacing heads"):
         stored = maps[image_id]
         if len(stored) > 1:
@@ -211,7 +212,7 @@ def render_heads(
     """
     targets: list[dict[str, Target]] = []
     for of_image, view in zip(instances, views, strict=True):
-        on_grid = move(of_image, view.affine.inverse(), task.point_fields)
+        on_grid = move_record(of_image, view.affine.inverse(), task.fields)
         targets.append(task.encode(on_grid, Grid(grid.height, grid.width)))
     return {
         name: task.heads[name].render(collate_targets([target[name] for target in targets]), grid)
@@ -228,7 +229,7 @@ class _Study:
         self.task, self.stride, self.dataset, self.settings = task, stride, dataset, settings
         chosen = _checked(task, heads)
         self.evaluators: dict[tuple[str, ...], Evaluator] = {
-            names: task.evaluator(dataset, metric=settings.metric, engine=settings.engine) for names in chosen
+            names: evaluator_of(task, dataset, settings.metric) for names in chosen
         }
         self._replaced = [name for name in task.heads if any(name in names for names in chosen)]
         self._index_of = {int(image_id): index for index, image_id in enumerate(dataset.image_ids)}

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctnet.core.geometry import Affine, Fit, move
+from ctnet.core.fields import forget_under_zoom, mirror_record, move_record
+from ctnet.core.geometry import Affine, Fit
 from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Instances
 from ctnet.core.task import Task
@@ -100,13 +101,13 @@ def crop_instances(instances: Instances, crop: Crop, task: Task, stride: int) ->
     Args:
         instances: in image pixels.
         crop: what the network sees.
-        task: knows left from right, and what a zoom makes untrue.
+        task: its fields know left from right, and what a zoom makes untrue.
         stride: input pixels per output cell.
     """
     if crop.change is not None:
-        instances = task.reframe_instances(instances, crop.change)
-    moved = move(instances, Affine.scaling(1 / stride).after(crop.affine), task.point_fields)
-    return task.swap_sides(moved) if crop.mirrored else moved
+        instances = forget_under_zoom(instances, task.fields)
+    moved = move_record(instances, Affine.scaling(1 / stride).after(crop.affine), task.fields)
+    return mirror_record(moved, task.fields) if crop.mirrored else moved
 
 
 def jitter(rng: np.random.Generator, image: np.ndarray, augmentation: Augmentation) -> np.ndarray:

@@ -113,7 +113,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         rng = np.random.default_rng([self.seed, epoch, index])
         sample = self.dataset[index]
         height, width = sample.image.shape[:2]
-        crop = random_crop(rng, (width, height), self.input_size, self.augmentation, self.task.fit)
+        crop = random_crop(rng, (width, height), self.input_size, self.augmentation, self.task.layout.fit)
         image = jitter(rng, crop.affine.warp(sample.image, self.input_size), self.augmentation)
         on_grid = crop_instances(sample.instances, crop, self.task, self.stride)
         grid = Grid(self.input_size[1] // self.stride, self.input_size[0] // self.stride)

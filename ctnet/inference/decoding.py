@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.geometry import View, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import View
 from ctnet.core.records import Detections, object_column
 from ctnet.core.task import Task
 from ctnet.inference.settings import DetectionSettings
@@ -42,7 +43,7 @@ def decode(
         as suppression is to choose from.
     """
     times = StageTimes() if times is None else times
-    wanted = max(settings.topk, task.candidates)
+    wanted = max(settings.topk, task.suppression.candidates)
     with times.stage("decode"):
         found = task.decode(maps, wanted).per_image()
     with times.stage("post"):
@@ -50,7 +51,7 @@ def decode(
         results = []
         for view, detections in zip(views, found, strict=True):
             best = detections[detections.scores > settings.score][:kept]
-            results.append(task.lift(move(best, view.affine, task.point_fields), view))
+            results.append(task.lift(move_record(best, view.affine, task.fields), view))
         return results
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ctnet.base.device import autocast, choose_device, normalise
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description, load, load_model
+from ctnet.core.heads import mirror_maps
 from ctnet.core.records import Detections, ImageInfo
 from ctnet.core.task import Task
 from ctnet.data.images import read_image
@@ -86,7 +87,7 @@ class Detector:
         divisor = self.model.backbone.divisor
         size = size or self.description.size
         check_input_size(size, divisor, self.description.backbone)
-        return Preprocessor(resize, size, divisor, self.task.fit)
+        return Preprocessor(resize, size, divisor, self.task.layout.fit)
 
     def __call__(
         self,
@@ -212,7 +213,7 @@ class Detector:
         """Maps of inputs averaged with those of their mirror images, seen in the mirror again."""
         plain, mirrored = self._both(inputs, inputs.flip(3))
         averaged = {}
-        for name, back in self.task.mirror_maps(mirrored).items():
+        for name, back in mirror_maps(self.model.heads, mirrored).items():
             averaged[name] = plain[name] if back is None else (plain[name] + back) / 2
         return averaged
 

@@ -15,6 +15,7 @@ import numpy as np
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import write_json
 from ctnet.base.progress import track
+from ctnet.core.documents import results_of
 from ctnet.core.records import Detections, ImageInfo
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
@@ -115,7 +116,7 @@ def _record(
 ) -> None:
     names = {"file_name": info.file_name, "source": source.name}
     done.images.append({"id": info.image_id, **names, "width": info.width, "height": info.height})
-    done.results += detector.task.results(info.image_id, detections)
+    done.results += results_of(detector.task, info.image_id, detections)
 
 
 def _detected(

@@ -56,7 +56,7 @@ class Preprocessor:
             as the paper's evaluation does.
         size: (width, height) of the input for "fix", pixels.
         divisor: what the network's input sides are multiples of.
-        fit: how "fix" lays the image into the input, see ``Task.fit``.
+        fit: how "fix" lays the image into the input, see ``Layout``.
     """
 
     resize: Resize

@@ -28,7 +28,7 @@ class DetectionSettings:
         scales: sizes of the image at which to look, relative to its size without scaling; the detections of
             several are merged.
         nms: "none", "hard", "soft" (Gaussian) or "soft-linear" suppression per class; None: "soft" where
-            several scales are merged, as in the released code, and else the task's own (``Task.nms``).
+            several scales are merged, as in the released code; else the task's own (``Task.suppression``).
         topk: detections per image, all scales together.
         score: detections score more than this. At 0 none but those go that are nothing: ``Task.decode`` gives
             as many rows as it is asked for, and scores of 0 where it finds fewer.
@@ -58,7 +58,7 @@ class DetectionSettings:
 
     def suppression(self, task: Task) -> Nms:
         """The method that ``nms`` comes down to for a task."""
-        return self.nms or ("soft" if len(self.scales) > 1 else task.nms)
+        return self.nms or ("soft" if len(self.scales) > 1 else task.suppression.method)
 
 
 def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:

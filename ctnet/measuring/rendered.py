@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet.core.geometry import View, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import View
 from ctnet.core.records import Detections, Instances
 from ctnet.core.targets import Grid, Target
 from ctnet.core.task import Task
@@ -51,7 +52,7 @@ def render(
     affine, (width, height) = preprocess.geometry(info.width, info.height)
     view = View.through(info, affine, stride)
     instances = dataset.instances(index)
-    on_grid = move(instances, view.affine.inverse(), task.point_fields)
+    on_grid = move_record(instances, view.affine.inverse(), task.fields)
     grid = Grid(height // stride, width // stride)
     targets = task.encode(on_grid, grid)
     maps = {name: head.render(targets[name], grid) for name, head in task.heads.items()}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ctnet.base.errors import CtnetError
 from ctnet.core.geometry import View
 from ctnet.core.records import Detections, ImageInfo
-from ctnet.core.task import Task
+from ctnet.core.task import Task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.maps import MapFile
@@ -24,7 +24,6 @@ def evaluate_maps(
     topk: int = 100,
     nms: Nms | None = None,
     metric: str | None = None,
-    engine: str | None = None,
 ) -> Evaluation:
     """Decode the maps of a file and measure.
 
@@ -36,12 +35,12 @@ def evaluate_maps(
         dataset: the ground truth.
         task: decodes.
         topk, nms: see ``DetectionSettings``.
-        metric, engine: see ``Task.evaluator``.
+        metric: see ``evaluator_of``.
 
     Raises:
         CtnetError: for an image that the data set does not have.
     """
-    evaluator = task.evaluator(dataset, metric=metric, engine=engine)
+    evaluator = evaluator_of(task, dataset, metric)
     times = StageTimes()
     infos = {info.image_id: info for info in map(dataset.info, range(len(dataset)))}
     settings = DetectionSettings(scales=maps.scales, nms=nms, topk=topk)

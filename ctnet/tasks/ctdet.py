@@ -30,6 +30,8 @@ from ctnet.plugin import (
     Scenes,
     Target,
     Task,
+    box_areas,
+    box_centres,
     box_radius,
     clip_boxes,
     draw_boxes,

@@ -22,6 +22,7 @@ from ctnet.plugin import (
     Heatmap,
     ImageInfo,
     Instances,
+    Layout,
     Mask,
     Points,
     Recipe,
@@ -33,7 +34,6 @@ from ctnet.plugin import (
     box_cells,
     option,
     outline_of,
-    Layout,
 )
 from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
 from ctnet_tasks_exdet.drawing import draw_octagons
