@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.base.files import write_json
+from ctnet.core.documents import annotations_of
 from ctnet.data.dataset import Dataset
 from ctnet.testing.probe import Probe
 
@@ -23,10 +24,10 @@ def scenes_as_dataset(probe: Probe, count: int) -> Iterator[Dataset]:
         height, width = scene.image.shape[:2]
         record = {**scene.info.record, "id": number, "file_name": f"{number}.jpg"}
         images.append({**record, "width": width, "height": height})
-        for annotation in task.annotate(scene.instances):
+        for annotation in annotations_of(task, scene.instances):
             annotations.append({**annotation, "id": len(annotations) + 1, "image_id": number})
     content = {"images": images, "annotations": annotations, "categories": list(task.categories)}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "annotations" / f"{task.annotation_prefix}_val.json"
+        path = Path(folder) / "annotations" / f"{task.layout.prefix}_val.json"
         write_json(path, content)
         yield Dataset.from_file(path, [folder], task, "val")

@@ -16,10 +16,11 @@ from torch import Tensor
 from ctnet.backbones import Backbone
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description, load, save
+from ctnet.core.fields import Field
 from ctnet.core.heads import Head
 from ctnet.core.options import option_rows
 from ctnet.core.recipe import Recipe
-from ctnet.core.task import Task
+from ctnet.core.task import Task, scenes_of
 from ctnet.model import CenterNet
 from ctnet.testing.check import require
 from ctnet.testing.probe import STRIDE, Probe, task_check
@@ -71,35 +72,55 @@ class _TinyBackbone(Backbone):
 
 @task_check("Task")
 def names_are_declared(probe: Probe) -> None:
-    """Name, categories, metrics, point fields, release names and recipes are declared and fit together."""
+    """Name, categories, metrics, heads of the release and recipes are declared and fit together."""
     task = probe.task
     name = getattr(task, "name", None)
     require(isinstance(name, str) and name.isidentifier(), f"its name is {name!r}, no identifier")
-    require(task.metrics and len(set(task.metrics)) == len(task.metrics), f"metrics are {task.metrics!r}")
-    require("boxes" in task.point_fields, f"point_fields {task.point_fields!r} lack 'boxes'")
-    unknown = sorted(set(task.release_names) - set(task.heads))
-    require(not unknown, f"release_names has {unknown}, which are no heads")
+    require(task.metrics, "it declares no metric")
+    require(all(map(callable, task.metrics.values())), f"metrics are {task.metrics!r}, not factories")
+    released = [head.released for head in task.heads.values() if head.released]
+    require(len(set(released)) == len(released), f"two heads have one name in the release: {released}")
+    strangers = [head.twin for head in task.heads.values() if head.twin and head.twin not in task.heads]
+    require(not strangers, f"twins {strangers} are not heads")
     recipes = task.recipes("")
     require(recipes, "there is no recipe")
-    for key, recipe in {**recipes, "demo": task.demo_recipe}.items():
+    scenes = scenes_of(task)
+    for key, recipe in {**recipes, "demo": scenes.recipe}.items():
         require(isinstance(recipe, Recipe), f"recipe {key!r} is a {type(recipe).__name__}, no Recipe")
         try:
-            type(task)(task.example_categories, **recipe.options)
+            type(task)(scenes.categories, **recipe.options)
         except CtnetError as error:
-            require(False, f"example_categories or the options of recipe {key!r} are not usable: {error}")
+            require(
+                False,
+                f"the categories of its scenes or the options of recipe {key!r} are not usable: {error}",
+            )
 
 
-@task_check("Task.point_fields")
-def point_fields_exist(probe: Probe) -> None:
-    """Point fields are fields of the task's instances, "boxes" (N, 4) and others (N, ..., 2), of float32."""
-    instances = probe.scenes(1)[0].instances
-    for name in probe.task.point_fields:
-        require(name in instances.fields(), f"instances have no field {name!r}")
-        column = instances.fields()[name]
+@task_check("Task.fields")
+def fields_are_declared(probe: Probe) -> None:
+    """Every declared field is a column of the example instances, and no two share a JSON key or a column."""
+    fields, instances = probe.task.fields, probe.scenes(1)[0].instances
+    keys = [field.json for field in fields.values() if field.json]
+    twice = {key for key in keys if keys.count(key) > 1} | (set(keys) & {"bbox", "area", "iscrowd", "score"})
+    require(not twice, f"the JSON keys {sorted(twice)} are used twice, or are COCO's own")
+    for name, field in fields.items():
+        require(isinstance(field, Field), f"field {name!r} is a {type(field).__name__}, not a Field")
         require(
-            column.dtype == "float32" and column.shape[-1] == (4 if name == "boxes" else 2),
-            f"field {name!r} is {column.dtype} {column.shape}",
+            name not in ("boxes", "labels", "crowd", "scores"),
+            f"field {name!r} has the name of a column of all",
         )
+        require(name in instances.fields(), f"the scenes' instances have no column {name!r}")
+        values = field.write(name, instances.fields())
+        read = field.read(name, values)
+        for column, content in read.items():
+            got = instances.fields().get(column)
+            require(got is not None, f"field {name!r}: the instances have no column {column!r}")
+            same = got is not None and (got.shape, got.dtype.kind) == (content.shape, content.dtype.kind)
+            require(
+                same,
+                f"field {name!r}: column {column!r} is {getattr(got, 'dtype', None)} {getattr(got, 'shape', None)}, "
+                f"declared is {content.dtype} {content.shape}",
+            )
 
 
 @task_check("Task.Options, ctnet.checkpoint")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ctnet.core.geometry import Affine, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.heads import Head
 from ctnet.core.targets import CellTargets, Grid, Peaks, Target
 from ctnet.testing.check import require
@@ -25,7 +26,7 @@ def encode_stays_in_range(probe: Probe) -> None:
         check_targets(probe.task.encode(whole, grid), probe.task.heads, grid, f"scene {seed}: ")
         for share in (-0.8, -0.3, 0.4):  # of the grid: most objects lie half outside, or wholly
             shift = Affine(np.array([[1.7, 0, share * grid.width], [0, 1.7, share * grid.height]]))
-            cut = move(whole, shift, probe.task.point_fields)
+            cut = move_record(whole, shift, probe.task.fields)
             where = f"scene {seed}, enlarged 1.7 times and moved by {share} of the grid: "
             check_targets(probe.task.encode(cut, grid), probe.task.heads, grid, where)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ctnet.core.documents import truth_of
+from ctnet.core.fields import differences
 from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections
 from ctnet.inference.decoding import decode
@@ -11,7 +13,7 @@ from ctnet.inference.settings import DetectionSettings
 from ctnet.testing.check import require
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
-#: Tolerance of what a task's ``tolerances`` do not name.
+#: How far a box may be off, pixels.
 _TOLERANCE = 0.01
 _TOPK = 100
 
@@ -26,7 +28,7 @@ def the_law_holds(probe: Probe) -> None:
         of_all += len(instances)
         instances = instances[~collides]
         kept_of_all += len(instances)
-        truth = task.truth(instances, scene.info)
+        truth = truth_of(task, instances)
         maps = probe.render(task.encode(probe.on_grid(instances), probe.grid), probe.grid)
         view = View(scene.info, Affine.scaling(STRIDE))
         (found,) = decode(task, maps, [view], DetectionSettings(topk=_TOPK))
@@ -52,11 +54,12 @@ def _compare(probe: Probe, truth: Detections, found: Detections, where: str) -> 
         candidates = np.flatnonzero(left & (first.labels == truth.labels[row]))
         object_text = f"{where}object {row}, box {truth.boxes[row].round(2).tolist()},"
         require(len(candidates), f"{object_text} has no detection of its label {truth.labels[row]}")
-        differences = probe.task.differences(truth[np.full(len(candidates), row)], first[candidates])
-        allowed = {name: probe.task.tolerances.get(name, _TOLERANCE) for name in differences}
-        excess = np.max([values / allowed[name] for name, values in differences.items()], axis=0)
+        fields = probe.task.fields
+        gaps = differences(fields, truth[np.full(len(candidates), row)], first[candidates])
+        allowed = {name: fields[name].tolerance if name in fields else _TOLERANCE for name in gaps}
+        excess = np.max([values / allowed[name] for name, values in gaps.items()], axis=0)
         best = int(excess.argmin())
-        for name, values in differences.items():
+        for name, values in gaps.items():
             require(
                 values[best] <= allowed[name],
                 f"{object_text} comes back with {name} off by {values[best]:.4g}, "

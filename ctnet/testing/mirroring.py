@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.core.geometry import Affine, move
+from ctnet.core.fields import Points, differences, mirror_record, move_record
+from ctnet.core.geometry import Affine
+from ctnet.core.heads import mirror_maps
 from ctnet.core.records import Instances
 from ctnet.core.targets import CellTargets, Grid
 from ctnet.core.task import Task
@@ -20,28 +22,28 @@ _RASTER = 4
 
 def mirror_image(task: Task, instances: Instances, width: float) -> Instances:
     """Instances as the mirrored image shows them, in a frame ``width`` pixels (or cells) wide."""
-    return task.swap_sides(move(instances, Affine.mirror(width), task.point_fields))
+    return mirror_record(move_record(instances, Affine.mirror(width), task.fields), task.fields)
 
 
-@task_check("Task.swap_sides")
+@task_check("Task.fields")
 def mirror_of_mirror_is_the_identity(probe: Probe) -> None:
     """Instances mirrored twice are as they were."""
     width = probe.size[0]
     for seed, scene in enumerate(probe.scenes(_FEW)):
         once = mirror_image(probe.task, scene.instances, width)
         twice = mirror_image(probe.task, once, width)
-        for name, column in scene.instances.fields().items():
-            same = np.allclose(twice.fields()[name], column, atol=1e-3, equal_nan=column.dtype.kind == "f")
-            require(same, f"scene {seed}: {name} {column.tolist()} became {twice.fields()[name].tolist()}")
+        for name, gap in differences(probe.task.fields, scene.instances, twice).items():
+            before, after = (record.fields()[name].tolist() for record in (scene.instances, twice))
+            require((gap <= 1e-3).all(), f"scene {seed}: {name} {before} became {after}")
 
 
-@task_check("Task.swap_sides")
+@task_check("Task.fields")
 def mirror_moves_every_point(probe: Probe) -> None:
     """The mirror takes x to width - 1 - x for every point of an instance, and keeps y."""
     width = probe.size[0]
     for seed, scene in enumerate(probe.scenes(_FEW)):
         mirrored = mirror_image(probe.task, scene.instances, width)
-        for name in probe.task.point_fields:
+        for name in _point_columns(probe.task):
             before, after = (_points(record.fields()[name]) for record in (scene.instances, mirrored))
             expected = np.stack([width - 1 - before[..., 0], before[..., 1]], axis=-1)
             if name == "boxes":  # two corners, of which the left one stays the left one
@@ -49,6 +51,11 @@ def mirror_moves_every_point(probe: Probe) -> None:
             # Left and right may change places, so the points of an instance are compared as a set.
             same = np.allclose(_sorted(after), _sorted(expected), atol=1e-3)
             require(same, f"scene {seed}: {name} {before.tolist()} became {after.tolist()}, width {width}")
+
+
+def _point_columns(task: Task) -> tuple[str, ...]:
+    """Columns of an image's points: the box, and the declared ones."""
+    return ("boxes", *(name for name, field in task.fields.items() if isinstance(field, Points)))
 
 
 def _points(column: np.ndarray) -> np.ndarray:
@@ -63,17 +70,17 @@ def _sorted(points: np.ndarray) -> np.ndarray:
     return np.take_along_axis(points, order[..., None], axis=1)
 
 
-@task_check("Head.mirror, Task.mirror_maps")
+@task_check("Head.mirror, Head.twin")
 def head_mirror_of_mirror_is_the_identity(probe: Probe) -> None:
     """A map mirrored twice is as it was, and keeps its shape."""
     plain = probe.random_maps(2)
-    mirrored = probe.task.mirror_maps(plain)
+    mirrored = mirror_maps(probe.task.heads, plain)
     require(
         set(mirrored) == set(probe.task.heads),
         f"maps of {sorted(mirrored)} come out, heads are {sorted(probe.task.heads)}",
     )
     whole = {name: plain[name] if once is None else once for name, once in mirrored.items()}
-    for name, twice in probe.task.mirror_maps(whole).items():
+    for name, twice in mirror_maps(probe.task.heads, whole).items():
         maps, once = plain[name], mirrored[name]
         if once is None:
             continue
@@ -81,16 +88,16 @@ def head_mirror_of_mirror_is_the_identity(probe: Probe) -> None:
         require(twice is not None and torch.allclose(twice, maps, atol=1e-6), f"head {name!r} does not")
 
 
-@task_check("Head.mirror, Task.mirror_maps, Task.swap_sides")
+@task_check("Head.mirror, Head.twin, Task.fields")
 def encode_commutes_with_mirroring(probe: Probe) -> None:
     """The targets of a mirrored scene are the mirrored maps of the scene, for every head with a mirror."""
     width, height = (-(-side // _RASTER) * _RASTER + 1 for side in probe.size)
     grid = Grid(height, width)
     for seed, scene in enumerate(probe.scenes(_FEW)):
-        instances = _on_raster(scene.instances, probe.task.point_fields)
+        instances = _on_raster(scene.instances, _point_columns(probe.task))
         plain = probe.render(probe.task.encode(instances, grid), grid)
         mirrored = probe.task.encode(mirror_image(probe.task, instances, grid.width), grid)
-        for name, expected in probe.task.mirror_maps(plain).items():
+        for name, expected in mirror_maps(probe.task.heads, plain).items():
             if expected is None:
                 continue
             head, target = probe.task.heads[name], mirrored[name]

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.geometry import Affine, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.records import Instances, Sample
 from ctnet.core.targets import Grid, Target, collate_targets
-from ctnet.core.task import Task
+from ctnet.core.task import Task, example_of, scenes_of
 from ctnet.testing.check import Check, promise
 
 #: The checks of a task, in the order in which they run.
@@ -42,7 +43,7 @@ class Probe:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the scenes; never square, so that a swapped axis shows."""
-        width, height = self.task.example_size
+        width, height = scenes_of(self.task).size
         return (width, height) if width != height else (width, max(32, 3 * height // 4))
 
     def scenes(self, count: int = SCENES) -> list[Sample]:
@@ -53,7 +54,7 @@ class Probe:
         """
         try:
             for seed in range(len(self._scenes), count):
-                self._scenes.append(self.task.example(np.random.default_rng(seed), self.size))
+                self._scenes.append(example_of(self.task, np.random.default_rng(seed), self.size))
         except CtnetError as error:
             raise SkipTest(f"no example scenes: {error}") from error
         return self._scenes[:count]
@@ -66,7 +67,7 @@ class Probe:
 
     def on_grid(self, instances: Instances) -> Instances:
         """Instances in image pixels -> on the output grid."""
-        return move(instances, Affine.scaling(1 / STRIDE), self.task.point_fields)
+        return move_record(instances, Affine.scaling(1 / STRIDE), self.task.fields)
 
     def targets(self, scene: int) -> dict[str, Target]:
         """What a scene is encoded to."""

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from ctnet.core.documents import detections_of, results_of, truth_of
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.records import Detections
+from ctnet.core.task import evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.testing.check import require
 from ctnet.testing.dataset import scenes_as_dataset
@@ -20,12 +22,12 @@ from ctnet.testing.probe import Probe, task_check
 _IMAGES = 6
 
 
-@task_check("Task.evaluator, Task.truth")
+@task_check("Task.metrics, Task.fields")
 def evaluator_gives_truth_the_perfect_score(probe: Probe) -> None:
     """The annotated objects as detections reach 1 in the main figure of every metric."""
     with _ground_truth(probe) as (dataset, truth):
         for metric in probe.task.metrics:
-            evaluator = probe.task.evaluator(dataset, metric=metric)
+            evaluator = evaluator_of(probe.task, dataset, metric)
             for image_id, detections in truth.items():
                 evaluator.update(image_id, detections)
             reached = _main_figure(evaluator, metric)
@@ -33,13 +35,13 @@ def evaluator_gives_truth_the_perfect_score(probe: Probe) -> None:
             require(reached <= 1 + 1e-6, f"metric {metric!r} gives {evaluator.main_metric} {reached:.4g}")
 
 
-@task_check("Task.evaluator")
+@task_check("Task.metrics")
 def evaluator_takes_no_detections(probe: Probe) -> None:
     """Without any detection every figure is finite, and the main figure is 0."""
     with _ground_truth(probe) as (dataset, truth):
         for metric in probe.task.metrics:
             for way in ("no image is handed over", "every image is handed over without detections"):
-                evaluator = probe.task.evaluator(dataset, metric=metric)
+                evaluator = evaluator_of(probe.task, dataset, metric)
                 if way.startswith("every"):
                     for image_id, detections in truth.items():
                         evaluator.update(image_id, detections[:0])
@@ -53,13 +55,13 @@ def evaluators_merge(probe: Probe) -> None:
     with _ground_truth(probe) as (dataset, truth):
         worse = {image_id: _worse(found, image_id) for image_id, found in truth.items()}
         for metric in probe.task.metrics:
-            whole, *parts = (probe.task.evaluator(dataset, metric=metric) for _ in range(4))
+            whole, *parts = (evaluator_of(probe.task, dataset, metric) for _ in range(4))
             for position, (image_id, detections) in enumerate(worse.items()):
                 whole.update(image_id, detections)
                 parts[position % 3].update(image_id, detections)
                 parts[(position + 1) % 3].update(image_id, detections)
             states = [pickle.loads(pickle.dumps(part.state())) for part in reversed(parts)]
-            merged = probe.task.evaluator(dataset, metric=metric)
+            merged = evaluator_of(probe.task, dataset, metric)
             merged.merge(states)
             one, other = whole.compute(), merged.compute()
             different = [name for name in {*one, *other} if not _close(one.get(name), other.get(name))]
@@ -99,22 +101,22 @@ def _ground_truth(probe: Probe) -> Iterator[tuple[Dataset, dict[int, Detections]
         truth = {}
         for index in range(len(dataset)):
             info = dataset.info(index)
-            truth[info.image_id] = probe.task.truth(dataset.instances(index), info)
+            truth[info.image_id] = truth_of(probe.task, dataset.instances(index))
         yield dataset, truth
 
 
-@task_check("Task.results, Task.read_results")
+@task_check("Task.fields")
 def results_come_back(probe: Probe) -> None:
     """Detections written as entries of a COCO results file and read again are the same."""
     with _ground_truth(probe) as (_, truth):
         for image_id, found in truth.items():
             before = _worse(found, image_id)
-            entries = json.loads(json.dumps(probe.task.results(image_id, before), allow_nan=False))
+            entries = json.loads(json.dumps(results_of(probe.task, image_id, before), allow_nan=False))
             require(len(entries) == len(before), f"{len(before)} detections gave {len(entries)} entries")
             require(
                 all(entry["image_id"] == image_id for entry in entries), "an entry has another image's id"
             )
-            after = probe.task.read_results(entries)
+            after = detections_of(probe.task, entries)
             for name, column in before.fields().items():
                 require(name in after.fields(), f"field {name!r} is lost")
                 same = np.allclose(after.fields()[name], column, rtol=1e-3, atol=0.02)
@@ -125,7 +127,7 @@ def results_come_back(probe: Probe) -> None:
 def drawing_makes_a_new_picture(probe: Probe) -> None:
     """draw returns a new image, as high and as wide or wider, that shows the objects; no input changes."""
     for seed, scene in enumerate(probe.scenes(3)):
-        truth = probe.task.truth(scene.instances, scene.info)
+        truth = truth_of(probe.task, scene.instances)
         image, columns = scene.image.copy(), {k: np.copy(v) for k, v in truth.fields().items()}
         for detections in (truth, _worse(truth, 0), truth[:0]):
             drawn = probe.task.draw(image, detections, scene.info)

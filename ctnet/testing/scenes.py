@@ -8,7 +8,10 @@ import pickle
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.documents import annotation_errors
+from ctnet.core.fields import differences
 from ctnet.core.records import Instances, Sample
+from ctnet.core.task import example_of
 from ctnet.testing.check import require
 from ctnet.testing.dataset import scenes_as_dataset
 from ctnet.testing.probe import Probe, task_check
@@ -18,12 +21,12 @@ _FEW = 8
 _ROUNDING = 0.02
 
 
-@task_check("Task.example")
+@task_check("Task.scenes")
 def example_is_valid(probe: Probe) -> None:
     """Example scenes are RGB images of the size asked for, with objects whose boxes lie inside them."""
     task, (width, height) = probe.task, probe.size
     try:
-        task.example(np.random.default_rng(0), probe.size)
+        example_of(task, np.random.default_rng(0), probe.size)
     except CtnetError as error:
         require(False, f"none is drawn: {error}")
     for seed, scene in enumerate(probe.scenes(_FEW)):
@@ -47,13 +50,13 @@ def example_is_valid(probe: Probe) -> None:
     require(any(len(scene.instances) for scene in probe.scenes(_FEW)), "no scene shows an object")
 
 
-@task_check("Task.example")
+@task_check("Task.scenes")
 def example_is_reproducible(probe: Probe) -> None:
     """A generator state gives the same scene every time, another one another; no other randomness is used."""
     probe.scenes(1)  # skips where there are none
     state = pickle.dumps(np.random.get_state())
     one, same, other = (
-        probe.task.example(np.random.default_rng(seed), probe.size) for seed in (100, 100, 101)
+        example_of(probe.task, np.random.default_rng(seed), probe.size) for seed in (100, 100, 101)
     )
     require(_equal(one, same), "two scenes of seed 100 differ")
     require(not _equal(one, other), "the scenes of seeds 100 and 101 are the same")
@@ -67,29 +70,29 @@ def _equal(one: Sample, other: Sample) -> bool:
     )
 
 
-@task_check("Task.annotate, Task.parse, Task.faults")
+@task_check("Task.fields, Task.complete, Task.errors")
 def annotations_come_back(probe: Probe) -> None:
-    """annotate gives COCO annotations without faults that parse turns back into the instances."""
+    """Instances written as COCO annotations have no errors, and are read as they were."""
     with scenes_as_dataset(probe, _FEW) as dataset:
         require(not dataset.problems, f"ctnet leaves out {dataset.problems[0] if dataset.problems else ''}")
         for index in range(len(dataset)):
             _compare(probe, index, dataset.instances(index))
             for annotation in dataset.annotations(index):
                 json.dumps(dict(annotation), allow_nan=False)
-                faults = probe.task.faults(annotation, dataset.info(index).record)
-                require(not faults, f"scene {index}: annotation has faults: {faults}")
+                errors = annotation_errors(probe.task, annotation, dataset.info(index).record)
+                require(not errors, f"scene {index}: annotation has errors: {errors}")
 
 
 def _compare(probe: Probe, index: int, after: Instances) -> None:
-    """Compare what truth tells by the task's own differences, and the other columns as they are."""
+    """Compare declared fields by their own distance, and the other columns as they are."""
     scene, where = probe.scenes(_FEW)[index], f"scene {index}: "
     before = scene.instances
     require(len(before) == len(after), f"{where}{len(before)} instances became {len(after)}")
-    truths = [probe.task.truth(instances, scene.info) for instances in (before, after)]
-    for name, values in probe.task.differences(*truths).items():
+    gaps = differences(probe.task.fields, before, after)
+    for name, values in gaps.items():
         require((values <= _ROUNDING).all(), f"{where}{name} of the instances differ by {values.tolist()}")
     for name, column in before.fields().items():
         require(name in after.fields(), f"{where}field {name!r} is lost")
-        if name not in truths[0].fields():
-            same = np.allclose(column, after.fields()[name], atol=_ROUNDING)
+        if name not in gaps:
+            same = np.allclose(column, after.fields()[name], atol=_ROUNDING, equal_nan=True)
             require(same, f"{where}{name} {column.tolist()} became {after.fields()[name].tolist()}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ctnet.core.task import Task, load_task_class
+from ctnet.core.task import Task, load_task_class, scenes_of
 
 # Importing a module adds its checks, so the order of these lines is the order of the checks.
 # isort: off
@@ -28,7 +28,7 @@ def check_task(task: Task | type[Task] | str, **options: Any) -> list[Outcome]:
     """Put a task to every check of the contract.
 
     Args:
-        task: a task, or a task's class or name, which is bound to its ``example_categories``.
+        task: a task, or a task's class or name, which is bound to the categories of its ``scenes``.
         options: of the task, for a class or a name.
 
     Returns:
@@ -46,4 +46,4 @@ def as_task(task: Task | type[Task] | str, **options: Any) -> Task:
     """A task from what ``check_task`` takes."""
     if isinstance(task, str):
         task = load_task_class(task)
-    return task if isinstance(task, Task) else task(task.example_categories, **options)
+    return task if isinstance(task, Task) else task(scenes_of(task).categories, **options)
