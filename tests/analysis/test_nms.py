@@ -48,9 +48,8 @@ def repeating(detector, scenes, monkeypatch) -> Callable[[float], Detector]:
                 truth = truth[~truth.crowd]
                 boxes = np.concatenate([truth.boxes, truth.boxes + 1])
                 scores = 0.9 - 0.1 * np.arange(len(truth), dtype=np.float32)
-                found.append(
-                    Detections(boxes, np.concatenate([scores, scores - behind]), np.tile(truth.labels, 2))
-                )
+                again = np.maximum(scores - np.float32(behind), np.float32(0.001))  # 0 is no detection
+                found.append(Detections(boxes, np.concatenate([scores, again]), np.tile(truth.labels, 2)))
             return found
 
         monkeypatch.setattr(detector, "detect", detect)
