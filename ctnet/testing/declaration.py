@@ -103,23 +103,19 @@ def fields_are_declared(probe: Probe) -> None:
     keys = [field.json for field in fields.values() if field.json]
     twice = {key for key in keys if keys.count(key) > 1} | (set(keys) & {"bbox", "area", "iscrowd", "score"})
     require(not twice, f"the JSON keys {sorted(twice)} are used twice, or are COCO's own")
+    common = ("boxes", "labels", "crowd", "scores")
     for name, field in fields.items():
         require(isinstance(field, Field), f"field {name!r} is a {type(field).__name__}, not a Field")
-        require(
-            name not in ("boxes", "labels", "crowd", "scores"),
-            f"field {name!r} has the name of a column of all",
-        )
+        require(name not in common, f"field {name!r} has the name of a column that all have")
         require(name in instances.fields(), f"the scenes' instances have no column {name!r}")
-        values = field.write(name, instances.fields())
-        read = field.read(name, values)
-        for column, content in read.items():
+        for column, content in field.read(name, field.write(name, instances.fields())).items():
             got = instances.fields().get(column)
             require(got is not None, f"field {name!r}: the instances have no column {column!r}")
-            same = got is not None and (got.shape, got.dtype.kind) == (content.shape, content.dtype.kind)
+            assert got is not None
             require(
-                same,
-                f"field {name!r}: column {column!r} is {getattr(got, 'dtype', None)} {getattr(got, 'shape', None)}, "
-                f"declared is {content.dtype} {content.shape}",
+                (got.shape, got.dtype.kind) == (content.shape, content.dtype.kind),
+                f"field {name!r}: column {column!r} is {got.dtype} {got.shape}, declared is {content.dtype} "
+                f"{content.shape}",
             )
 
 

@@ -117,7 +117,10 @@ def results_come_back(probe: Probe) -> None:
                 all(entry["image_id"] == image_id for entry in entries), "an entry has another image's id"
             )
             after = detections_of(probe.task, entries)
+            derived = {name for name, field in probe.task.fields.items() if not field.json}
             for name, column in before.fields().items():
+                if name in derived or column.dtype == object:
+                    continue
                 require(name in after.fields(), f"field {name!r} is lost")
                 same = np.allclose(after.fields()[name], column, rtol=1e-3, atol=0.02)
                 require(same, f"{name} {np.asarray(column).tolist()} became {after.fields()[name].tolist()}")

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet.plugin import ImageInfo, Instances, Sample
+from ctnet.plugin import ImageInfo, Instances, Outline, Sample
 from ctnet_tasks_exdet.masks import extreme_points
 
 #: What is drawn, as a COCO file lists categories; label i is entry i.
@@ -43,10 +43,13 @@ def draw_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     for _, outline, _ in shapes:
         _fill(rng, np.asarray(image), outline)
     noisy = np.clip(image + rng.normal(0, 5, (height, width, 3)), 0, 255).astype(np.uint8)
+    outlines = np.empty(len(shapes), object)
+    outlines[:] = [Outline((outline.astype(np.float32),)) for _, outline, _ in shapes]
     instances = Instances.of(
         [box for _, _, box in shapes],
         [label for label, _, _ in shapes],
         extreme_points=np.stack([extreme_points([outline], box) for _, outline, box in shapes]),
+        outline=outlines,
     )
     return Sample(noisy, instances, ImageInfo(0, "scene", width, height))
 

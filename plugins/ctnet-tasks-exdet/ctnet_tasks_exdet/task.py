@@ -88,7 +88,7 @@ class ExtremeDetection(Task):
 
     Instances and detections carry ``extreme_points`` (N, 4, 2): the top, left, bottom and right one. They are
     those of the annotation (``extreme_points``, as the authors' tool writes them), or of its mask, or else
-    the middles of its box's sides.
+    the middles of its box's sides. Instances also carry the mask's ``outline``, where there is one.
     """
 
     name = "exdet"
@@ -136,8 +136,7 @@ class ExtremeDetection(Task):
             outline, box = instances.outline[row], instances.boxes[row]
             fits = outline is not None and mask_fits(outline.polygons, box)
             points[row] = extreme_points(outline.polygons, box) if fits else middles[row]
-        kept = {name: column for name, column in instances.extra.items() if name != "outline"}
-        return replace(instances, extra={**kept, "extreme_points": points})
+        return instances.replace(extreme_points=points)
 
     def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
         """A warning of a mask that is not that of its box: the middles of its sides are taken instead."""
