@@ -12,8 +12,11 @@ import numpy as np
 from ctnet.core.fields import Columns, Field
 from ctnet.core.geometry import Affine
 
+#: By how much outlines are enlarged to be compared.
+_FINE = 8.0
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Outline:
     """A region of the plane: what lies in one of the polygons and in no hole.
 
@@ -23,6 +26,14 @@ class Outline:
 
     polygons: tuple[np.ndarray, ...]
     holes: tuple[np.ndarray, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Outline):
+            return NotImplemented
+        pairs = ((self.polygons, other.polygons), (self.holes, other.holes))
+        return all(len(a) == len(b) and all(map(np.array_equal, a, b)) for a, b in pairs)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds arrays
 
     def moved(self, affine: Affine) -> Outline:
         """In the frame that ``affine`` maps to."""
@@ -79,7 +90,7 @@ class Mask(Field):
         return {name: column}
 
     def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
-        """(N,): 1 - IoU of two outlines, rasterised in a frame that holds both."""
+        """(N,): 1 - IoU of two outlines, rasterised eight times as fine as their frame."""
         pairs = zip(truth[name], found[name], strict=True)
         return np.array([0.0 if one is None else _one_minus_iou(one, other) for one, other in pairs])
 
@@ -141,7 +152,8 @@ def _one_minus_iou(one: Outline, other: Outline | None) -> float:
     if other is None:
         return 1.0
     points = np.concatenate([*one.polygons, *other.polygons])
-    shift = Affine(np.array([[1, 0, -points[:, 0].min()], [0, 1, -points[:, 1].min()]], np.float64))
-    width, height = np.ceil(np.ptp(points, axis=0)).astype(int).tolist()
+    left, top = points.min(axis=0)
+    shift = Affine(np.array([[_FINE, 0, -_FINE * left], [0, _FINE, -_FINE * top]]))
+    width, height = np.ceil(_FINE * np.ptp(points, axis=0)).astype(int).tolist()
     first, second = (outline.moved(shift).rasterise(width + 2, height + 2) for outline in (one, other))
     return 1 - float((first & second).sum() / max((first | second).sum(), 1))
