@@ -38,8 +38,8 @@ class Evaluator(ABC):
     Attributes:
         main_metric: the figure of ``compute`` that tells which of two models is better; higher is better.
         class_names: name of each label.
-        annotations: of the ground truth, those of the classes: dictionaries as in the file, with ``id`` from 1
-            on, ``area`` and ``iscrowd`` filled in.
+        annotations: of the ground truth, those of the classes: dictionaries as in the file, with ``id`` from
+            1 on, ``area`` and ``iscrowd`` filled in.
         needs_all: it reads more of the annotations than box, area and crowd.
     """
 
