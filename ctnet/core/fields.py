@@ -130,7 +130,7 @@ class Points(Field):
         return (self.n or 1, 3 if self.visible else 2)
 
     def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
-        numbers = _flat(value)
+        numbers = _flat(value) if isinstance(value, Sequence) else None
         count, width = self._shape
         if numbers is None or len(numbers) != count * width:
             third = f", {'score' if found else 'visibility'}" if self.visible else ""
@@ -359,7 +359,8 @@ class Choice(Field):
 
     def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
         column = np.asarray(columns[name])
-        return {f"{name} = {text}": column[column >= 0] == i for i, text in enumerate(self.choices)}
+        known = column[column >= 0]
+        return {f"{name} = {text}": (known == i).astype(float) for i, text in enumerate(self.choices)}
 
 
 Fields = Mapping[str, Field]
@@ -399,6 +400,8 @@ def write_fields(
                 for part in path:
                     entry = entry.setdefault(part, {})
                 entry[key] = value
+                if isinstance(field, Points) and field.visible and not found:
+                    entry[f"num_{key}"] = sum(visibility > 0 for visibility in value[2::3])  # as in COCO
 
 
 def field_errors(
@@ -475,11 +478,11 @@ def _is_exempt(field: Field, entry: Mapping[str, Any]) -> bool:
 
 
 def _look(entry: Mapping[str, Any], path: str) -> Any:
-    """The value at "a.b" of nested dictionaries; None where it is missing or null."""
+    """The value at "a.b" of nested dictionaries; None where it is missing, null or an empty list."""
     value: Any = entry
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    return None if value == [] else value
 
 
 def _flat(value: Any) -> list[Any] | None:

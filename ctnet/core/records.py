@@ -154,12 +154,6 @@ class Detections(_Columns):
         return len(self.scores)
 
     @classmethod
-    def of_truth(cls, instances: Instances) -> Detections:
-        """Annotated objects (no crowds) as detections of score 1, to be drawn or measured like them."""
-        kept = instances[~instances.crowd]
-        return cls(kept.boxes, np.ones(len(kept), np.float32), kept.labels, kept.extra)
-
-    @classmethod
     def empty(cls) -> Detections:
         """No detection at all, without task columns."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))

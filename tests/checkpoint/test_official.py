@@ -298,7 +298,7 @@ def test_a_converted_file_is_a_detector(file: Path, tmp_path: Path, state: dict[
     assert (done.description.task, done.description.backbone, done.data) == ("ctdet", "resdcn18", "COCO")
     assert (done.description.mean, done.description.std) == (MEAN, STD)
     task, network = load_model(load(tmp_path / "ours.pt"))
-    assert task.class_names[:3] == ("person", "bicycle", "car")
+    assert task.categories.names[:3] == ("person", "bicycle", "car")
     assert torch.equal(network.backbone.conv1.weight, state["conv1.weight"][:, [2, 1, 0]])
 
 

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ctnet.cli import app
+from ctnet.core.task import scenes_of
 from ctnet.data.images import read_image
 from ctnet.data.synthetic import write_dataset
 from ctnet_tasks_ddd.task import Boxes3d
@@ -21,7 +22,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture
 def streets(tmp_path: Path) -> Path:
     """A data directory of three scenes."""
-    write_dataset(Boxes3d(Boxes3d.example_categories), tmp_path / "data", {"train": 3}, (384, 128))
+    write_dataset(Boxes3d(scenes_of(Boxes3d).categories), tmp_path / "data", {"train": 3}, (384, 128))
     return tmp_path / "data"
 
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.documents import detections_of, results_of
 from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections, ImageInfo
-from ctnet.core.task import Task, create_task, list_tasks, load_task_class
+from ctnet.core.task import Task, create_task, list_tasks, load_task_class, scenes_of
 from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.settings import DetectionSettings
@@ -122,7 +123,7 @@ def look_of(task: Task, side: int, seed: int) -> Detections:
 @pytest.fixture(params=list_tasks())
 def task(request: pytest.FixtureRequest) -> Task:
     cls = load_task_class(request.param)
-    return cls(cls.example_categories)
+    return cls(scenes_of(cls).categories)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -140,7 +141,7 @@ def test_looks_of_different_widths_are_merged(task: Task, method: Nms) -> None:
     assert merged.boxes.dtype == looks[0].boxes.dtype
     changed = merged.replace(weight=np.ones(len(merged)))[::-1][:2]
     assert [mask.shape for mask in changed.mask] == sides[:-3:-1]
-    assert task.read_results(task.results(1, merged)).scores == pytest.approx(merged.scores)
+    assert detections_of(task, results_of(task, 1, merged)).scores == pytest.approx(merged.scores)
 
 
 def test_looks_of_one_width_stay_arrays(task: Task) -> None:

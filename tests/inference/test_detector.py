@@ -15,7 +15,7 @@ from ctnet.checkpoint import Description
 from ctnet.core.geometry import Affine, View
 from ctnet.core.heads import Heatmap
 from ctnet.core.records import Detections, ImageInfo, Instances
-from ctnet.core.task import list_tasks, load_task_class
+from ctnet.core.task import list_tasks, load_task_class, scenes_of
 from ctnet.inference import Detector
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.detector import checkpoint_of
@@ -214,7 +214,7 @@ def test_the_mirror_image_has_the_mirrored_detections(detector, random_image) ->
 def test_maps_are_averaged_where_the_head_can_be_mirrored(name: str, tiny: str, random_image) -> None:
     """For every installed task: the mirror image has the mirrored maps, or they are not averaged."""
     torch.manual_seed(0)
-    task = load_task_class(name)(load_task_class(name).example_categories)
+    task = load_task_class(name)(scenes_of(load_task_class(name)).categories)
     model = create_model(task, tiny)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -442,7 +442,7 @@ def test_load_takes_a_run_or_a_checkpoint(run_folder: Path, detector, random_ima
     for path in (run_folder, run_folder / "best.pt", str(run_folder)):
         loaded = Detector.load(path, "cpu")
         assert not loaded.model.training
-        assert loaded.task.class_names == ("ball", "box")
+        assert loaded.task.categories.names == ("ball", "box")
         np.testing.assert_array_equal(loaded(image)[0].boxes, expected.boxes)
     last = Detector.load(run_folder / "last.pt", "cpu")
     assert not np.array_equal(last(image)[0].boxes, expected.boxes)
