@@ -203,7 +203,7 @@ class Points(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Value(Field):
-    """A number, or ``width`` of them: a column (N,) or (N, width) float32.
+    """A number, or ``width`` of them: a column (N,) or (N, width) float64.
 
     Attributes:
         width: None for a single number.
@@ -236,7 +236,7 @@ class Value(Field):
         blank = [math.nan] * (self.width or 1)
         rows = [blank if value is None else _flat(value) for value in values]
         shape = (len(rows),) if self.width is None else (len(rows), self.width)
-        return {name: np.array(rows, np.float64 if found else np.float32).reshape(shape)}
+        return {name: np.array(rows, np.float64).reshape(shape)}
 
     def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
         column = np.asarray(columns[name], np.float64)
@@ -259,7 +259,7 @@ class Value(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Length(Value):
-    """A length in the image, (N,) or (N, width) float32: scaled by the zoom of the affine map."""
+    """A length in the image, (N,) or (N, width) float64: scaled by the zoom of the affine map."""
 
     limits: tuple[float, float] = (0.0, math.inf)
     unit: str = "px"
@@ -272,7 +272,7 @@ class Length(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class Angle(Value):
-    """An angle in radians, (N,) float32, compared the short way round.
+    """An angle in radians, (N,) float64, compared the short way round.
 
     Attributes:
         period: after which it is the same again.
@@ -385,6 +385,20 @@ def read_fields(
             values = [None if _is_exempt(field, entry) else _look(entry, field.json) for entry in entries]
             columns |= field.read(name, values, found)
     return columns
+
+
+def stated_fields(fields: Fields, entries: Sequence[Mapping[str, Any]]) -> dict[str, Field]:
+    """Fields of which some entry has a value, and those that are always needed.
+
+    Args:
+        fields: by name.
+        entries: of a results file.
+    """
+    return {
+        name: field
+        for name, field in fields.items()
+        if field.needed == "always" or any(_look(entry, field.json) is not None for entry in entries)
+    }
 
 
 def write_fields(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -114,7 +115,9 @@ def test_it_keeps_the_contract(ctnet) -> None:
 def test_it_trains_and_evaluates(ctnet, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from ctnet.core.task import load_task_class
 
-    monkeypatch.setattr(load_task_class("wall_clocks"), "demo_scenes", {"train": 6, "val": 4})
+    cls = load_task_class("wall_clocks")
+    few = dataclasses.replace(cls.scenes, counts={"train": 6, "val": 4})
+    monkeypatch.setattr(cls, "scenes", few)
     monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
     done = ctnet("demo", "wall_clocks", "--epochs", 1, "--device", "cpu", "--json")
     assert done.code == 0, done.err

@@ -85,15 +85,14 @@ def on_grid(data, key: str) -> Instances:
             rows.append(row)
             labels.append(label)
             crowd.append(category in _IGNORED)
-    boxes = boxes[rows]
+    boxes, unknown = boxes[rows], np.array(crowd)
     instances = Instances.of(
         boxes,
         labels,
         crowd,
         alpha=data[f"{key}ann_alpha"][rows],
-        depth=data[f"{key}ann_depth"][rows],
-        dimensions=data[f"{key}ann_dim"][rows],
-        measured=~np.array(crowd),
+        depth_target=np.where(unknown, np.nan, data[f"{key}ann_depth"][rows]),
+        dimensions=np.where(unknown[:, None], np.nan, data[f"{key}ann_dim"][rows]),
         centre=(boxes[:, :2] + boxes[:, 2:]) / 2,
     )
     affine = Affine.centred(

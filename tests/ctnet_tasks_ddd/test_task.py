@@ -169,7 +169,8 @@ def test_annotations_become_instances_and_come_back() -> None:
     body = np.array([entries[0]["dim"]]), np.array([entries[0]["location"]])
     np.testing.assert_allclose(instances.centre[0], project(middle(*body), np.array(CAMERA))[0], rtol=1e-5)
     np.testing.assert_allclose(instances.corners[0].min(axis=0), entries[0]["bbox"][:2], rtol=1e-5)
-    assert instances.measured.tolist() == [True, False]
+    for column in (instances.dimensions[:, 0], instances.depth_target, instances.rotation_y):
+        assert np.isnan(column).tolist() == [False, True]
     np.testing.assert_allclose(instances.centre[1], [25, 40])  # the box's
     written = annotations_of(task, instances)
     for field in ("dim", "location", "depth", "alpha", "rotation_y"):
@@ -221,12 +222,14 @@ def test_ignore_regions_make_no_positive_and_train_nothing() -> None:
         assert len(targets["size"]) == len(targets["depth"]) == 1
 
 
-def test_measures_are_of_what_is_known() -> None:
+def test_statistics_are_of_what_is_known() -> None:
     task = Boxes3d(CATEGORIES)
-    measures = task.measures(instances_of(task, _Annotations([annotation()]), IMAGE))
-    assert measures["depth (m)"] == pytest.approx([20])
-    assert measures["length (m)"] == pytest.approx([4])
-    assert measures["rotation_y (degrees)"] == pytest.approx([math.degrees(0.4)])
+    region = {"category_id": 1, "bbox": [10.0, 20, 30, 40], "iscrowd": 1}
+    columns = instances_of(task, _Annotations([annotation(), region]), IMAGE).fields()
+    figures = {k: v for n, field in task.fields.items() for k, v in field.statistics(n, columns).items()}
+    assert figures["depth (m)"] == pytest.approx([20])
+    assert figures["length (m)"] == pytest.approx([4])
+    assert figures["rotation y (degrees)"] == pytest.approx([math.degrees(0.4)])
 
 
 # --- cameras
@@ -313,42 +316,41 @@ def test_a_sample_opens_the_annotation_file_once(objects: int, tmp_path, monkeyp
 
     monkeypatch.setattr(builtins, "open", counting)
     sample = dataset[0]
-    assert sample.instances.measured.sum() == objects
+    assert np.isfinite(sample.instances.depth_target).sum() == objects
     assert sample.info.record["calib"] == CAMERA
     assert opened.count(dataset.coco.path) == 1
 
 
-# --- faults
+# --- errors
 
 
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [
-        ({"dim": [1.5, -1.6, 4.0]}, "not all positive"),
-        ({"dim": None}, "dim is None, not three finite numbers"),
-        ({"location": [1.0, 2.0]}, "location is [1.0, 2.0], not three finite numbers"),
-        ({"location": [3.0, 1.7, math.nan]}, "not three finite numbers"),
+        ({"dim": [1.5, -1.6, 4.0]}, "dim is [1.5, -1.6, 4.0], outside 1e-06 to inf"),
+        ({"dim": None}, "dim is missing"),
+        ({"location": [1.0, 2.0]}, "location is [1.0, 2.0], not 3 finite numbers (x, y, z)"),
+        ({"location": [3.0, 1.7, math.nan]}, "not 3 finite numbers"),
         ({"location": [3.0, 1.7, -20.0], "depth": -20.0}, "behind the camera"),
-        ({"alpha": "left"}, "alpha is 'left', no finite number"),
-        ({"alpha": -10}, "alpha is -10, no angle in radians"),
-        ({"rotation_y": math.inf}, "rotation_y is inf, no finite number"),
-        ({"depth": math.nan}, "depth is nan, no finite number"),
+        ({"alpha": "left"}, "alpha is 'left', not a finite number"),
+        ({"alpha": -10}, "alpha is -10, not an angle in radians"),
+        ({"rotation_y": math.inf}, "rotation_y is inf, not a finite number"),
+        ({"depth": math.nan}, "depth is nan, not a finite number"),
         ({"depth": 21.0}, "depth is 21, but the location's z is 20"),
         ({"alpha": 2.0}, "alpha is 2, but rotation_y and location make it 0.25"),
         ({"bbox": [5.0, 5, 20, 20]}, "beside its box"),
     ],
 )
-def test_faults_are_named(changes: dict, phrase: str) -> None:
-    (fault,) = annotation_errors(Boxes3d(CATEGORIES), {**annotation(), **changes}, IMAGE)
-    assert phrase in fault
+def test_errors_are_named(changes: dict, phrase: str) -> None:
+    (error,) = annotation_errors(Boxes3d(CATEGORIES), {**annotation(), **changes}, IMAGE)
+    assert phrase in error
 
 
-def test_what_is_no_fault() -> None:
+def test_what_is_not_an_error() -> None:
     task = Boxes3d(CATEGORIES)
     assert annotation_errors(task, annotation(), IMAGE) == []
-    assert (
-        annotation_errors(task, annotation(alpha=0.25 + 0.15), IMAGE) == []
-    )  # KITTI's own labels are off by 0.11
+    # KITTI's own labels are off by 0.11.
+    assert annotation_errors(task, annotation(alpha=0.25 + 0.15), IMAGE) == []
     assert annotation_errors(task, annotation(bbox=[5.0, 5, 20, 20], truncated=0.95), IMAGE) == []
     without = annotation()
     del without["depth"]
@@ -357,7 +359,7 @@ def test_what_is_no_fault() -> None:
     assert annotation_errors(task, region, {"width": 1242, "height": 375}) == []
 
 
-def test_an_image_without_a_camera_is_a_fault_of_its_objects(tmp_path) -> None:
+def test_an_image_without_a_camera_is_an_error_of_its_objects(tmp_path) -> None:
     task = Boxes3d(CATEGORIES)
     for calib, phrase in ((None, "its image has no calib"), ([[1.0]], "its image's calib is no 3x4 matrix")):
         dataset = dataset_of(tmp_path, [annotation()], task, {**IMAGE, "calib": calib})
@@ -406,14 +408,14 @@ def test_angles_differ_the_shorter_way_round() -> None:
     task = Boxes3d(CATEGORIES)
     truth, found = rendered_scene(task, 1)
     turned = truth.replace(alpha=truth.alpha + 2 * math.pi, rotation_y=truth.rotation_y - 2 * math.pi)
-    differences = differences(task.fields, truth, turned)
-    assert max(differences["alpha"].max(), differences["rotation_y"].max()) < 1e-6
-    assert set(differences) <= set(found.fields())
+    gaps = differences(task.fields, truth, turned)
+    assert max(gaps["alpha"].max(), gaps["rotation_y"].max()) < 1e-6
+    assert set(gaps) <= set(found.fields())
 
 
 def test_scenes_are_of_kitti_s_categories_alone() -> None:
     task = Boxes3d([{"id": 1, "name": "tram"}])
-    with pytest.raises(CtnetError, match="task ddd draws Pedestrian, Car, Cyclist, not tram"):
+    with pytest.raises(CtnetError, match="task ddd draws its own Pedestrian, Car, Cyclist, not tram"):
         example_of(task, np.random.default_rng(0), (384, 128))
 
 

@@ -279,7 +279,5 @@ def test_what_the_task_cannot_use_is_left_out_and_listed(make_data: Make, docume
     assert dataset.usable.sum() == 2
     assert dataset.subset([2]).usable.sum() == 1
     assert len(dataset.with_task(None).instances(2)) == 2
-    with pytest.raises(
-        CtnetError, match=r"1 bad records: 1 with annotation unfit .*have visibility 7"
-    ):
+    with pytest.raises(CtnetError, match=r"1 bad records: 1 with annotation unfit .*have visibility 7"):
         Dataset.open(make_data(), "val", task, strict=True)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.declarations import Suppression
 from ctnet.core.documents import detections_of, results_of
 from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections, ImageInfo
@@ -190,7 +191,7 @@ def test_evaluators_join_detections_with_columns_of_any_shape() -> None:
 class Recording(CenterDetection):
     """Keeps what is lifted."""
 
-    candidates = 12
+    suppression = Suppression(candidates=12)
 
     def lift(self, detections: Detections, view: View) -> Detections:
         self.lifted = detections
