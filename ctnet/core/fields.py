@@ -142,7 +142,7 @@ class Points(Field):
             x, y, *third_value = numbers[number * width : (number + 1) * width]
             if third_value and not found and third_value[0] not in (0, 1, 2):
                 errors.append(f"have visibility {third_value[0]!r} for {name}, not 0, 1 or 2")
-            elif not all(map(_is_finite, (x, y, *third_value))):
+            elif not all(map(is_finite, (x, y, *third_value))):
                 errors.append(f"have {name} at ({x!r}, {y!r}), which are not finite numbers")
         return "; ".join(errors) or None
 
@@ -222,7 +222,7 @@ class Value(Field):
     def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
         numbers = _flat(value)
         count = self.width or 1
-        if numbers is None or len(numbers) != count or not all(map(_is_finite, numbers)):
+        if numbers is None or len(numbers) != count or not all(map(is_finite, numbers)):
             named = f" ({', '.join(self.parts)})" if self.parts else ""
             return (
                 f"is {value!r}, not {'a finite number' if count == 1 else f'{count} finite numbers'}{named}"
@@ -526,5 +526,6 @@ def _counted(points: int) -> str:
     return "1 point" if points == 1 else f"{points} points"
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether a JSON value is a finite number; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
