@@ -410,7 +410,7 @@ def test_angles_differ_the_shorter_way_round() -> None:
     turned = truth.replace(alpha=truth.alpha + 2 * math.pi, rotation_y=truth.rotation_y - 2 * math.pi)
     gaps = differences(task.fields, truth, turned)
     assert max(gaps["alpha"].max(), gaps["rotation_y"].max()) < 1e-6
-    assert set(gaps) <= set(found.fields())
+    assert set(gaps) - {"centre"} <= set(found.fields())  # the centre is used up by the way into space
 
 
 def test_scenes_are_of_kitti_s_categories_alone() -> None:
