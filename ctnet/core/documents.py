@@ -101,5 +101,6 @@ def truth_of(task: Task, instances: Instances) -> Detections:
     kept = instances[~instances.crowd]
     columns: dict[str, np.ndarray] = {}
     for name, field in task.fields.items():
-        columns |= field.as_found(name, kept.fields())
+        if name in kept.fields():
+            columns |= field.as_found(name, kept.fields())
     return Detections(kept.boxes, np.ones(len(kept), np.float32), kept.labels, columns)

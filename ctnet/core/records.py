@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Annotations(Protocol):
-    """The annotations of one image as a data set gives them to ``Task.parse``.
+    """The annotations of one image as a data set gives them to ``instances_of``.
 
     A sequence of the file's own dictionaries (parsed only when asked for), with the columns that every
     task needs as arrays.
