@@ -207,7 +207,7 @@ class Value(Field):
 
     Attributes:
         width: None for a single number.
-        limits: smallest and largest allowed value.
+        limits: smallest and largest allowed value of annotations.
         mirror_sign: what each number is multiplied by in the mirror.
         under_zoom: "keep", or "unknown" where a shifted, zoomed or turned image makes it untrue.
         parts: names of the numbers, for tables and messages.
@@ -228,7 +228,8 @@ class Value(Field):
                 f"is {value!r}, not {'a finite number' if count == 1 else f'{count} finite numbers'}{named}"
             )
         low, high = self.limits
-        if not all(low <= number <= high for number in numbers):
+        # A network may find anything, early in training.
+        if not found and not all(low <= number <= high for number in numbers):
             return f"is {value!r}, outside {low:g} to {high:g}"
         return None
 
