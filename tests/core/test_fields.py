@@ -137,7 +137,10 @@ def test_results_may_lie_outside_the_limits_of_annotations():
 @pytest.mark.parametrize("value", [None, []])
 def test_null_and_an_empty_list_are_missing(value):
     fields = {name: FIELDS[name] for name in ("joints", "tip")}
-    assert field_errors(fields, {"keypoints": value, "tip": value}) == ["tip is missing"]
+    assert field_errors(fields, {"keypoints": value, "tip": value}) == [
+        "keypoints is missing",
+        "tip is missing",
+    ]
     assert read_fields(fields, [{"keypoints": value}])["visibility"].tolist() == [[0, 0, 0]]
 
 
