@@ -173,6 +173,24 @@ def encode_takes_an_empty_image(probe: Probe) -> None:
         require(rendered.isfinite().all(), f"head {name!r} renders NaN or infinities")
 
 
+@task_check("Task.encode, Task.fields")
+def encode_takes_missing_values(probe: Probe) -> None:
+    """Annotations without the fields that may be missing are encoded to usable targets."""
+    task = probe.task
+    absent = [field.json for field in task.fields.values() if field.json and field.needed == "never"]
+    for seed, scene in enumerate(probe.scenes(_FEW // 2)):
+        entries = annotations_of(task, scene.instances)
+        for entry in entries:
+            for path in absent:
+                *groups, key = path.split(".")
+                for group in groups:
+                    entry = entry.get(group, {})
+                entry.pop(key, None)
+        instances = instances_of(task, Entries(entries), image_record(scene))
+        targets = task.encode(probe.on_grid(instances), probe.grid)
+        check_targets(targets, task.heads, probe.grid, f"scene {seed} without {', '.join(absent)}: ")
+
+
 @task_check("Task.encode")
 def encode_leaves_instances_alone(probe: Probe) -> None:
     """encode changes nothing of the instances that it is given."""

@@ -199,7 +199,7 @@ def _derived(probe: Probe, seed: int, how: str, affine: Affine, kinds: tuple[typ
 @task_check("Task.fields")
 def lengths_are_declared_as_such(probe: Probe) -> None:
     """A value in pixels, or one that follows the size of the boxes from object to object, is a Length."""
-    rows = [scene.instances for scene in probe.scenes(_MANY)]
+    rows = [_uncut(probe, scene.instances) for scene in probe.scenes(_MANY)]
     boxes = np.concatenate([instances.boxes for instances in rows]).astype(np.float64)
     measures = _measures(boxes)
     for name, field in probe.task.fields.items():
@@ -217,8 +217,14 @@ def lengths_are_declared_as_such(probe: Probe) -> None:
                 require(
                     close < _CORRELATION,
                     f"{name} follows the boxes' {measure} (correlation {close:.3f}) and is a "
-                    f"{type(field).__name__}, which no zoom changes",
+                    f"{type(field).__name__}, which no zoom changes: a Length, or under_zoom='unknown'?",
                 )
+
+
+def _uncut(probe: Probe, instances: Instances) -> Instances:
+    """The objects that do not touch the border of their image."""
+    inside = (instances.boxes > 1) & (instances.boxes < np.array([*probe.size] * 2) - 2)
+    return instances[inside.all(axis=1)]
 
 
 def _measures(boxes: np.ndarray) -> Mapping[str, np.ndarray]:

@@ -446,6 +446,13 @@ class NoEmptyImages(Hands):
         return super().encode(instances, grid)
 
 
+@caught_by("encode_takes_missing_values")
+class TeachesWhatIsMissing(Hands):
+    """a value that may be missing is taught all the same"""
+
+    fields: ClassVar[Any] = changed_field("reach", needed="never")
+
+
 @caught_by("encode_leaves_instances_alone")
 class InPlace(Hands):
     """encode moves the boxes that it is given"""
@@ -1220,8 +1227,9 @@ def test_every_check_catches_something() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the one check that takes seconds."""
-    rest = [check for check in TASK_CHECKS if check.name != "decode_exports"]
+    """Leave out the checks that take long."""
+    slow = {"decode_exports", "the_law_holds", "loss_is_lower_for_rendered_maps"}
+    rest = [check for check in TASK_CHECKS if check.name not in slow]
     monkeypatch.setattr("ctnet.testing.tasks.TASK_CHECKS", rest)
 
 
@@ -1230,7 +1238,7 @@ def test_all_failures_are_named_together() -> None:
     with pytest.raises(ContractViolation) as caught:
         check_task(MirrorOffByOne)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"task hands fails 2 of {len(TASK_CHECKS) - 1} checks"
+    assert lines[0] == f"task hands fails 2 of {len(TASK_CHECKS) - 3} checks"
     assert [line.split(":")[0] for line in lines[1:]] == [
         "- mirror_moves_every_point",
         "- encode_commutes_with_mirroring",
@@ -1277,7 +1285,12 @@ def test_an_error_below_the_task_has_the_place_in_the_task() -> None:
 EXPECTED = {"overlap_is_a_share": "it is in percent, as the readers of its figures are used to"}
 
 
-@task_checks(Percent, expected_failures=EXPECTED)
+# Of all checks that one and the one before it.
+FEW = task_checks(Percent, expected_failures=EXPECTED).mark.args[1]
+FEW = [case for case in FEW if case.values[1].name in {"looks_can_be_merged", *EXPECTED}]
+
+
+@pytest.mark.parametrize(("task", "check"), FEW)
 def test_an_expected_failure_is_no_failure(task, check) -> None:
     check(task)
 
