@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,14 +33,38 @@ def annotations_are_read_by_their_keys(probe: Probe) -> None:
     task = probe.task
     for seed, scene in enumerate(probe.scenes(_FEW)):
         columns, image = scene.instances.fields(), image_record(scene)
-        entries = _entries(probe, scene.instances)
-        for name, field in task.fields.items():
-            if field.annotated:
-                _put(entries, field, _written(field, name, columns))
+        entries = _entries_of(probe, scene.instances)
         errors = [error for entry in entries for error in annotation_errors(task, entry, image)]
         require(not errors, f"scene {seed}: annotations have errors: {'; '.join(errors[:2])}")
         read = instances_of(task, Entries(entries), image)
         _same(probe, columns, read.fields(), f"scene {seed}: annotations with ", annotated=True)
+
+
+@task_check("Task.complete, Task.encode")
+def images_without_annotations_are_read(probe: Probe) -> None:
+    """An image without annotations has instances with the columns of all others, and is encoded."""
+    scene = probe.scenes(1)[0]
+    some = instances_of(probe.task, Entries(_entries_of(probe, scene.instances)), image_record(scene))
+    none = instances_of(probe.task, Entries([]), image_record(scene))
+    for name, column in some.fields().items():
+        require(name in none.fields(), f"column {name!r} is missing")
+        shapes = (none.fields()[name].shape[1:], column.shape[1:])
+        require(shapes[0] == shapes[1], f"column {name!r} has rows of shape {shapes[0]}, not {shapes[1]}")
+    probe.task.encode(probe.on_grid(none), probe.grid)
+
+
+@task_check("Task.fields")
+def unusable_values_are_refused(probe: Probe) -> None:
+    """Fields of annotations take the values that they write, and no text, no NaN and not too many numbers."""
+    scene = probe.scenes(1)[0]
+    for name, field in probe.task.fields.items():
+        if not field.json or not field.annotated or not isinstance(field, _KINDS):
+            continue
+        for value in _written(field, name, scene.instances.fields()):
+            error = None if value is None else field.error(value, image=image_record(scene))
+            require(error is None, f"field {name!r} refuses {value!r}: it {error}")
+        for value in ("nonsense", [math.nan] * 200, [0.5] * 201, {}, [[None]]):
+            require(field.error(value), f"field {name!r} takes {str(value)[:30]} as a value")
 
 
 @task_check("Task.fields")
@@ -56,9 +81,9 @@ def results_are_read_by_their_keys(probe: Probe) -> None:
         _same(probe, truth.fields(), read.fields(), f"scene {seed}: results with ", annotated=False)
 
 
-def _entries(probe: Probe, instances: Instances) -> list[dict[str, Any]]:
-    """Annotations with COCO's own keys alone."""
-    entries = []
+def _entries_of(probe: Probe, instances: Instances) -> list[dict[str, Any]]:
+    """Annotations, written by the kit."""
+    entries: list[dict[str, Any]] = []
     for box, label, crowd in zip(instances.boxes, instances.labels, instances.crowd, strict=True):
         x, y, right, bottom = box.astype(np.float64).tolist()
         bbox = [x, y, right - x, bottom - y]
@@ -66,6 +91,9 @@ def _entries(probe: Probe, instances: Instances) -> list[dict[str, Any]]:
         entries.append(
             {"category_id": identity, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": int(crowd)}
         )
+    for name, field in probe.task.fields.items():
+        if field.annotated:
+            _put(entries, field, _written(field, name, instances.fields()))
     return entries
 
 

@@ -888,6 +888,39 @@ class LengthAsAnArea(Hands):
     fields: ClassVar[Any] = changed_field("reach", RootOfZoom)
 
 
+@caught_by("images_without_annotations_are_read")
+class NeedsAnObject(Hands):
+    """complete reads the first object without asking whether there is one"""
+
+    def complete(self, instances: Any, image: Any) -> Any:
+        assert instances.reach[0] > 0
+        return instances
+
+
+class Undemanding(Length):
+    def error(self, value: Any, found: bool = False, image: Any = None) -> str | None:
+        return None
+
+
+class Strict(Length):
+    def error(self, value: Any, found: bool = False, image: Any = None) -> str | None:
+        return super().error(value) or (None if value == int(value) else f"is {value}, not whole")
+
+
+@caught_by("unusable_values_are_refused")
+class TakesAnything(Hands):
+    """a field takes every value"""
+
+    fields: ClassVar[Any] = changed_field("reach", Undemanding)
+
+
+@caught_by("unusable_values_are_refused")
+class RefusesItsOwn(Hands):
+    """a field refuses values that it writes itself"""
+
+    fields: ClassVar[Any] = changed_field("reach", Strict)
+
+
 class ReadDoubled(Length):
     def read(self, name: str, values: Any, found: bool = False) -> Any:
         return {name: 2 * super().read(name, values, found)[name]}
