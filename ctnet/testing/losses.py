@@ -158,7 +158,7 @@ def loss_is_lower_for_rendered_maps(probe: Probe) -> None:
                 )
 
 
-def _raw_of(head: Head, activated: Tensor, steps: int = 80) -> Tensor:
+def _raw_of(head: Head, activated: Tensor, steps: int = 200) -> Tensor:
     """Raw maps that activate to the given ones, found by descent: no activation states its inverse."""
     if torch.equal(head.activate(activated), activated):
         return activated
