@@ -98,7 +98,7 @@ def _entries_of(probe: Probe, instances: Instances) -> list[dict[str, Any]]:
 
 
 def _written(field: Field, name: str, columns: Columns, found: bool = False) -> list[Any]:
-    """JSON values of a column as its kind promises them, None where missing; by itself in a form of its own."""
+    """JSON values of a column as its kind promises them (as it writes them, if it refuses those)."""
     values = _promised(field, name, columns, found)
     refused = any(field.error(value, found) for value in values if value is not None)
     return field.write(name, columns, found) if refused else values
