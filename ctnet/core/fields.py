@@ -38,6 +38,7 @@ class Field(ABC):
         needed: "always"; "objects": of crowd regions it is neither asked for nor read; "never": it may be
             missing.
         annotated: False for one that only results have.
+        measured: False for one that no figure of the task's metrics depends on.
         tolerance: how far apart two values may be and still count as the same in the round trip.
         digits: decimals written to annotation files.
         unit: of the values, for tables ("m", "px").
@@ -46,6 +47,7 @@ class Field(ABC):
     json: str
     needed: Needed = "always"
     annotated: bool = True
+    measured: bool = True
     tolerance: float = 0.01
     digits: int = 2
     unit: str = ""
