@@ -1,6 +1,6 @@
 """What learning attributes costs a detector in average precision, and how well the attributes are learnt.
 
-    python benchmarks/attributes.py [--seeds 0 1 2] [--epochs 12] [--images 300] [--size 128] [--backbone resnet18]
+    python benchmarks/attributes.py [--seeds 0 1 2] [--epochs 12] [--images 300] [--backbone resnet18]
 
 Synthetic scenes of ctdet get three attributes that their pixels and boxes tell: the brightness of an object's
 middle (a number), whether another box covers a part of it (a flag), and a size class. ctdet is trained with
@@ -91,6 +91,11 @@ def train(
     return evaluate(detector, Dataset.open(data, "val", detector.task), Settings()).metrics
 
 
+def _is_shown(name: str) -> bool:
+    head = name.partition("/")[0]
+    return name in ("AP", "AP50") or (head in ("brightness", "covered", "kind") and "confusion" not in name)
+
+
 def main() -> None:
     """Train, measure, print a line each and the means."""
     parser = argparse.ArgumentParser()
@@ -108,18 +113,11 @@ def main() -> None:
             for kind, attributes in (("without", None), ("with", ATTRIBUTES)):
                 figures = train(data, Path(folder) / f"{kind}{seed}", attributes, seed, args)
                 reached[kind].append(figures["AP"])
-                shown = {
-                    k: round(v, 4)
-                    for k, v in figures.items()
-                    if k in ("AP", "AP50")
-                    or "confusion" not in k
-                    and k.split("/")[0] in ("brightness", "covered", "kind")
-                }
+                shown = {name: round(value, 4) for name, value in figures.items() if _is_shown(name)}
                 print(f"seed {seed}, {kind} attributes: {shown}", flush=True)
         for kind, values in reached.items():
-            print(
-                f"AP {kind} attributes: mean {np.mean(values):.4f}, from {min(values):.4f} to {max(values):.4f}"
-            )
+            low, high = min(values), max(values)
+            print(f"AP {kind} attributes: mean {np.mean(values):.4f}, from {low:.4f} to {high:.4f}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import torch
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
-from ctnet.core.attributes import ChoiceHead, ValueHead, declared_attributes
+from ctnet.core.attributes import ChoiceHead, ValueHead
 from ctnet.core.documents import (
     annotation_errors,
     annotations_of,
@@ -23,7 +23,7 @@ from ctnet.core.documents import (
     results_of,
     truth_of,
 )
-from ctnet.core.fields import move_record
+from ctnet.core.fields import Field, Value, move_record
 from ctnet.core.geometry import Affine, View
 from ctnet.core.options import option
 from ctnet.core.records import Detections, ImageInfo, Instances
@@ -147,7 +147,8 @@ def test_a_name_need_not_be_an_identifier() -> None:
     ("text", "message"),
     [
         ("a:float,a:bool", "task ctdet: option attributes declares attribute a twice; leave one out"),
-        ("a", "task ctdet: option attributes declares 'a', which is not NAME:float, NAME:float[LOW..HIGH], NAME:bool or NAME:ONE|TWO|...; write for instance ripeness:float"),
+        ("a", "task ctdet: option attributes declares 'a', which is not NAME:float, NAME:float[LOW..HIGH], NAME:bool or "
+         "NAME:ONE|TWO|...; write for instance ripeness:float"),
         ("a:int", "option attributes declares 'a:int', which is not"),
         ("a:one", "option attributes declares 'a:one', which is not"),
         ("a:one|one", "which is not"),
@@ -158,7 +159,8 @@ def test_a_name_need_not_be_an_identifier() -> None:
         ("a.b:float", "which is not"),
         (":float", "which is not"),
         ("1st:float", "which is not"),
-        ("boxes:float", "task ctdet has a column 'boxes' already, so no attribute can be called boxes; give it another name in declaration and annotations"),
+        ("boxes:float", "task ctdet has a column 'boxes' already, so no attribute can be called boxes; give it another name in "
+         "declaration and annotations"),
         ("cells:bool", "a column 'cells' already"),
         ("a:bool,a_scores:float", "a column 'a_scores' already, so no attribute can be called a_scores"),
         ("a_scores:float,a:bool", "a column 'a_scores' already, so no attribute can be called a"),
@@ -180,23 +182,24 @@ def test_names_of_the_task_are_taken() -> None:
 
 def test_json_keys_that_collide() -> None:
     class Own(CenterDetection):
-        fields = {"hue": declared_attributes([], "ripeness:float", "")["ripeness"]}
+        fields: ClassVar[dict[str, Field]] = {"tone": Value(json="attributes.hue", needed="never")}
 
     with pytest.raises(
         CtnetError,
-        match=r"^task ctdet: attribute ripeness and field hue share the JSON key attributes.ripeness; give the attribute another name",
+        match=r"^task ctdet: attribute hue and field tone share the JSON key attributes.hue; give",
     ):
-        Own(CATEGORIES, attributes="ripeness:float")
+        Own(CATEGORIES, attributes="hue:float")
 
 
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([["a:float"], ["a:bool"]], "task ctdet: attribute a is a:float in category 'apple', but a:bool in category 'pear'; make the two equal or leave one out"),
+        ([["a:float"], ["a:bool"]], "task ctdet: attribute a is a:float in category 'apple', but a:bool in category 'pear'; make the two "
+         "equal or leave one out"),
         ([["a:x|y"], ["a:y|x"]], "attribute a is a:x|y in category 'apple', but a:y|x in category 'pear'"),
         ([["a:bool", "a:bool"], []], "task ctdet: category 'apple' declares attribute a twice"),
-        ([["o:float[0..2]"], []], "attribute o is o:float[0..2] in category 'apple', but o:bool in option attributes"),
-        (["a:bool", []], "task ctdet: category 'apple' has attributes 'a:bool', not a list of declarations; write each as NAME:float"),
+        ([["o:float[0..2]"], []], "attribute o is o:float[0..2] in category 'apple', but o:bool in option"),
+        (["a:bool", []], "task ctdet: category 'apple' has attributes 'a:bool', not a list of declarations; write"),
         ([[7], []], "task ctdet: category 'apple' declares 7, which is not"),
         ([[{"name": "a", "input_type": "text"}], []], "which is not"),
         ([[{"input_type": "checkbox"}], []], "which is not"),
@@ -221,7 +224,7 @@ def test_a_default_that_does_not_fit_its_type() -> None:
     Counted.Options = Options
     with pytest.raises(
         CtnetError,
-        match=r"^option count of task counted has the default 'many', which is not a whole number; its author",
+        match=r"^option count of task counted has the default 'many', which is not a whole",
     ):
         Counted(CATEGORIES)
 
@@ -312,7 +315,8 @@ def test_a_data_set_lists_bad_records_and_a_width_that_the_file_contradicts(tmp_
     (problem,) = dataset.problems
     assert problem.where == "annotation 2 of image 1"
     assert problem.what == (
-        "attributes.ripeness is [1, 2], not a finite number; attributes.kind is 'huge', not small | medium | large"
+        "attributes.ripeness is [1, 2], not a finite number; "
+        "attributes.kind is 'huge', not small | medium | large"
     )
     assert len(dataset.instances(0)) == 1
     with pytest.raises(CtnetError, match=r"annotation 2 of image 1"):
