@@ -31,10 +31,25 @@ def data(benchmark: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_a_short_training_learns_attributes(ctnet, data: Path, benchmark: ModuleType) -> None:
-    train = ["train", "ctdet", "--data", data, "--backbone", "resnet18", "--overfit", 4]
-    train += ["--size", 64, "--batch-size", 4, "--epochs", 80, "--lr", 2e-3, "--device", "cpu", "-o", "run"]
-    done = ctnet(*train, "--workers", 0, "-O", f"attributes={benchmark.ATTRIBUTES}", "--evaluate-every", 80)
+def test_a_short_training_learns_attributes(ctnet, data: Path, benchmark: ModuleType, tiny: str) -> None:
+    train = ["train", "ctdet", "--data", data, "--backbone", tiny, "--overfit", 4, "--size", 64]
+    train += [
+        "--batch-size",
+        4,
+        "--epochs",
+        150,
+        "--lr",
+        1e-2,
+        "--device",
+        "cpu",
+        "--workers",
+        0,
+        "-o",
+        "run",
+    ]
+    done = ctnet(
+        *train, "-O", f"attributes={benchmark.ATTRIBUTES}", "--evaluate-every", 90, "--save-every", 600
+    )
     assert done.code == 0, done.err
     done = ctnet("eval", "run", "--data", data, "--split", "train", "--device", "cpu", "--json")
     assert done.code == 0, done.err

@@ -147,7 +147,8 @@ def test_a_name_need_not_be_an_identifier() -> None:
     ("text", "message"),
     [
         ("a:float,a:bool", "task ctdet: option attributes declares attribute a twice; leave one out"),
-        ("a", "task ctdet: option attributes declares 'a', which is not NAME:float, NAME:float[LOW..HIGH], NAME:bool or "
+        ("a", "task ctdet: option attributes declares 'a', which is not NAME:float, NAME:float[LOW..HIGH], "
+         "NAME:bool or "
          "NAME:ONE|TWO|...; write for instance ripeness:float"),
         ("a:int", "option attributes declares 'a:int', which is not"),
         ("a:one", "option attributes declares 'a:one', which is not"),
@@ -159,7 +160,8 @@ def test_a_name_need_not_be_an_identifier() -> None:
         ("a.b:float", "which is not"),
         (":float", "which is not"),
         ("1st:float", "which is not"),
-        ("boxes:float", "task ctdet has a column 'boxes' already, so no attribute can be called boxes; give it another name in "
+        ("boxes:float", "task ctdet has a column 'boxes' already, so no attribute can be called boxes; give it "
+         "another name in "
          "declaration and annotations"),
         ("cells:bool", "a column 'cells' already"),
         ("a:bool,a_scores:float", "a column 'a_scores' already, so no attribute can be called a_scores"),
@@ -194,7 +196,8 @@ def test_json_keys_that_collide() -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([["a:float"], ["a:bool"]], "task ctdet: attribute a is a:float in category 'apple', but a:bool in category 'pear'; make the two "
+        ([["a:float"], ["a:bool"]], "task ctdet: attribute a is a:float in category 'apple', but a:bool in category 'pear'; "
+         "make the two "
          "equal or leave one out"),
         ([["a:x|y"], ["a:y|x"]], "attribute a is a:x|y in category 'apple', but a:y|x in category 'pear'"),
         ([["a:bool", "a:bool"], []], "task ctdet: category 'apple' declares attribute a twice"),
