@@ -26,7 +26,8 @@ def decode_objects(maps: Mapping[str, Tensor], k: int) -> Detections:
     """
     peaks = find_peaks(maps["heatmap"], k)
     offset = gather(maps["offset"], peaks) if "offset" in maps else 0.5
-    centre = torch.stack([peaks.x, peaks.y], dim=2) + offset
+    cells = torch.stack([peaks.x, peaks.y], dim=2)
+    centre = cells + offset
     size = gather(maps["size"], peaks)
     before, behind = (size / 2, size / 2) if size.shape[2] == 2 else (size[..., :2], size[..., 2:])
     extra = {
@@ -34,6 +35,7 @@ def decode_objects(maps: Mapping[str, Tensor], k: int) -> Detections:
         "alpha": angle_of(gather(maps["rotation"], peaks)),
         "depth": gather(maps["depth"], peaks).squeeze(2),
         "dimensions": gather(maps["dimensions"], peaks),
+        "cells": cells,
     }
     return Detections(torch.cat([centre - before, centre + behind], dim=2), peaks.score, peaks.channel, extra)
 

@@ -46,7 +46,7 @@ def decode_poses(maps: Mapping[str, Tensor], k: int, snap: bool) -> Detections:
     if snap and "joint_heatmap" in maps:
         peaks = find_joint_peaks(maps["joint_heatmap"], maps.get("joint_offset"), k)
         joints, scores = snap_joints(joints, scores, boxes, peaks)
-    extra = {"keypoints": joints, "keypoint_scores": scores}
+    extra = {"keypoints": joints, "keypoint_scores": scores, "cells": cell}
     return Detections(boxes, persons.score, persons.channel, extra)
 
 

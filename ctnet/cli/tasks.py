@@ -60,6 +60,7 @@ def show(
     """
     import dataclasses
 
+    from ctnet.core.attributed import with_attributes
     from ctnet.core.options import option_rows
     from ctnet.core.task import load_task_class
 
@@ -69,7 +70,7 @@ def show(
         {"name": key, "kind": type(head).__name__, "channels": head.channels, "weight": head.weight}
         for key, head in task.heads.items()
     ]
-    options = option_rows(cls.Options)
+    options = option_rows(with_attributes(cls).Options)
     recipes = task.recipes("")
     if json:
         print_json(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.core.fields import field_errors, read_fields, stated_fields, write_fields
+from ctnet.core.fields import field_errors, found_columns, read_fields, stated_fields, write_fields
 from ctnet.core.records import Annotations, Detections, Instances
 from ctnet.core.task import AnnotationWarning, Task
 
@@ -99,8 +99,5 @@ def detections_of(task: Task, entries: Sequence[Mapping[str, Any]]) -> Detection
 def truth_of(task: Task, instances: Instances) -> Detections:
     """Annotated objects (no crowds) as detections of score 1, to be drawn or measured like them."""
     kept = instances[~instances.crowd]
-    columns: dict[str, np.ndarray] = {}
-    for name, field in task.fields.items():
-        if name in kept.fields():
-            columns |= field.as_found(name, kept.fields())
+    columns = found_columns(task.fields, kept.fields())
     return Detections(kept.boxes, np.ones(len(kept), np.float32), kept.labels, columns)

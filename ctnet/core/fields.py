@@ -353,6 +353,7 @@ class Choice(Field):
 
     def as_found(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
         certain = np.eye(len(self.choices), dtype=np.float32)[columns[name]]
+        certain[columns[name] < 0] = np.nan
         return {name: columns[name], self.scores: certain} if self.scores else {name: columns[name]}
 
     def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
@@ -440,12 +441,22 @@ def field_errors(
         if not field.json or not (found or field.annotated) or _is_exempt(field, entry):
             continue
         value = _look(entry, field.json)
-        if value is None:
+        if (error := _holder_error(entry, field.json)) is not None:
+            errors.append(error)
+        elif value is None:
             if field.needed != "never":
                 errors.append(f"{field.json} is missing")
         elif (error := field.error(value, found, image)) is not None:
             errors.append(f"{field.json} {error}")
     return errors
+
+
+def found_columns(fields: Fields, columns: Columns) -> dict[str, np.ndarray]:
+    """Columns of instances -> those that detections of the same objects would have."""
+    found: dict[str, np.ndarray] = {}
+    for name, field in fields.items():
+        found |= field.as_found(name, columns)
+    return found
 
 
 def move_record(record: Record, affine: Affine, fields: Fields) -> Record:
@@ -500,6 +511,14 @@ def _look(entry: Mapping[str, Any], path: str) -> Any:
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return None if value == [] else value
+
+
+def _holder_error(entry: Mapping[str, Any], path: str) -> str | None:
+    """What keeps "a.b" from being looked up in an entry: an a that is not a dictionary."""
+    holder = entry.get(path.partition(".")[0]) if "." in path else None
+    if holder is None or isinstance(holder, Mapping):
+        return None
+    return f"{path.partition('.')[0]} is {holder!r}, not a dictionary"
 
 
 def _flat(value: Any) -> list[Any] | None:

@@ -41,9 +41,16 @@ def parse_options(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
         owner: what has these options, for messages ("task ctdet").
 
     Raises:
-        CtnetError: for an unknown option or a value of the wrong type, naming what is allowed.
+        CtnetError: for an unknown option, a value of the wrong type, naming what is allowed, and a default of
+            the wrong type.
     """
     hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # it is a dataclass
+        if not _fits(field.default, hints[field.name]):
+            raise CtnetError(
+                f"option {field.name} of {owner} has the default {field.default!r}, which is not "
+                f"{_type_text(hints[field.name])}; its author must change the one or the other"
+            )
     parsed = {}
     for name, value in values.items():
         if name not in hints:
@@ -79,6 +86,12 @@ def _convert(value: Any, hint: Any, what: str) -> Any:
         if not isinstance(converted, float) or math.isfinite(converted):
             return converted
     raise CtnetError(f"{what} is {value!r}; it must be {_type_text(hint)}")
+
+
+def _fits(default: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return default in get_args(hint)
+    return type(default) is hint or (hint is float and type(default) is int)
 
 
 def _type_text(hint: Any) -> str:

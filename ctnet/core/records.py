@@ -130,7 +130,8 @@ class Detections(_Columns):
     """What was found, best first.
 
     ``Task.decode`` makes them for a batch: torch tensors with a leading axis B and exactly k rows per image,
-    on the output grid. Everywhere else they belong to one image: numpy arrays, in image pixels.
+    on the output grid, with the column ``cells`` (B, k, 2) int64 of their peaks. Everywhere else they belong
+    to one image: numpy arrays, in image pixels.
 
     Attributes:
         boxes: ([B,] N, 4) float32, xyxy.
@@ -206,6 +207,10 @@ class Detections(_Columns):
         scores = np.array([float(entry["score"]) for entry in entries], np.float64)
         labels = np.array([known.index(int(entry["category_id"])) for entry in entries], np.int64)
         return cls(boxes, scores, labels)
+
+    def without(self, *names: str) -> Self:
+        """A copy that lacks these columns, where it has them."""
+        return self._of({name: column for name, column in self.fields().items() if name not in names})
 
     def above(self, score: float) -> Detections:
         """Those with at least this score."""

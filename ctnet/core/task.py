@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.base.plugins import discover, load_plugin
+from ctnet.core.attributed import wants_attributes, with_attributes
+from ctnet.core.attributes import with_examples
 from ctnet.core.boxes import box_cells
 from ctnet.core.categories import Categories
 from ctnet.core.declarations import Layout, Scenes, Suppression
@@ -60,6 +62,12 @@ class Task(ABC):
     suppression: ClassVar[Suppression] = Suppression()
     fields: Mapping[str, Field] = {}
     heads: Mapping[str, Head]
+
+    def __new__(cls, categories: Any = (), **options: Any) -> Task:
+        """A task of this class, or of a subclass where option or categories declare attributes."""
+        extends = wants_attributes(categories, options) and not hasattr(cls, "plain")
+        made: Task = object.__new__(with_attributes(cls) if extends else cls)
+        return made
 
     def __init__(self, categories: Sequence[Mapping[str, Any]], **options: Any) -> None:
         """Bind the task to a data set's categories.
@@ -148,7 +156,9 @@ class Task(ABC):
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
         """Activated maps -> k detections per image on the output grid (all cells, if fewer), best first.
 
-        It is exported with the network: tensor operations only, no branching on values.
+        It is exported with the network: tensor operations only, no branching on values. The column ``cells``
+        (B, k, 2) int64, which the engine takes out again, says in which cell (x, y) each object's peak lies:
+        there the heads of attributes are read.
         """
 
     def lift(self, detections: Detections, view: View) -> Detections:
@@ -254,7 +264,8 @@ def example_of(task: Task, rng: np.random.Generator, size: tuple[int, int] | Non
         )
     sample = scenes.draw(rng, size or scenes.size)
     image = {**sample.info.record, "width": sample.info.width, "height": sample.info.height}
-    return replace(sample, instances=task.complete(sample.instances, image))
+    instances = with_examples(task.complete(sample.instances, image), task.fields, rng)
+    return replace(sample, instances=instances)
 
 
 def list_tasks() -> list[str]:

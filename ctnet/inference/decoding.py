@@ -45,7 +45,7 @@ def decode(
     times = StageTimes() if times is None else times
     wanted = max(settings.topk, task.suppression.candidates)
     with times.stage("decode"):
-        found = task.decode(maps, wanted).per_image()
+        found = task.decode(maps, wanted).without("cells").per_image()
     with times.stage("post"):
         kept = settings.topk if settings.suppression(task) == "none" else wanted
         results = []

@@ -148,9 +148,10 @@ class CenterDetection(Task):
             size = size.reshape(*size.shape[:2], -1, 2).gather(2, pair).squeeze(2)
         # Without an offset head (the ablation of section 5.1) the cell's middle is the best guess.
         offset = gather(maps["offset"], peaks) if "offset" in maps else 0.5
-        centre = torch.stack([peaks.x, peaks.y], dim=2) + offset
+        cells = torch.stack([peaks.x, peaks.y], dim=2)
+        centre = cells + offset
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=2)
-        return Detections(boxes, peaks.score, peaks.channel)
+        return Detections(boxes, peaks.score, peaks.channel, {"cells": cells})
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
 

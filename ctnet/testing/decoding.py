@@ -43,6 +43,11 @@ def decode_gives_the_best_first(probe: Probe) -> None:
         require((found.scores.diff(dim=1) <= 0).all(), "a score is higher than the one before it")
         known = (found.labels >= 0) & (found.labels < len(probe.task.categories))
         require(found.labels.dtype == torch.int64, f"labels are {found.labels.dtype}, not int64")
+        if "cells" in found.extra:
+            height, width, _ = probe.grid
+            inside = (found.cells >= 0) & (found.cells < torch.tensor([width, height]))
+            require(found.cells.dtype == torch.int64, f"cells are {found.cells.dtype}, not int64")
+            require(inside.all(), f"cells reach {found.cells.amax((0, 1)).tolist()} of {[width, height]}")
         require(known.all(), f"labels reach {found.labels.max()}, there are {len(probe.task.categories)}")
 
 

@@ -163,7 +163,7 @@ def _raw_of(head: Head, activated: Tensor, steps: int = 200) -> Tensor:
     if torch.equal(head.activate(activated), activated):
         return activated
     raw = torch.zeros_like(activated).requires_grad_()
-    optimizer = torch.optim.Adam([raw], lr=0.3)
+    optimizer = torch.optim.Adam([raw], lr=0.3, betas=(0.9, 0.9))  # no memory of the first, steep steps
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.3 * (1 - step / steps)
         optimizer.zero_grad()

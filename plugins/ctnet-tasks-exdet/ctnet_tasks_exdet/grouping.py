@@ -68,13 +68,14 @@ def group_points(maps: Mapping[str, Tensor], k: int, how: Grouping) -> Detection
     score, number = _best_groups(heat, row_of_heat, column, _Sums.of(edges, how), k)
     picked = _points_of(number, edges[TOP].score.shape[1])
     points = torch.stack([_rows(edge.at, one) for edge, one in zip(edges, picked, strict=True)], dim=2)
+    x, y = _pairs(column, picked[LEFT], picked[RIGHT]), _pairs(row, picked[TOP], picked[BOTTOM])
     if label is None:
         labels = edges[TOP].label.gather(1, picked[TOP])
     else:
-        cell = _pairs(row, picked[TOP], picked[BOTTOM]) * width + _pairs(column, picked[LEFT], picked[RIGHT])
-        labels = label.flatten(1).gather(1, cell)
+        labels = label.flatten(1).gather(1, y * width + x)
     boxes = [points[:, :, LEFT, 0], points[:, :, TOP, 1], points[:, :, RIGHT, 0], points[:, :, BOTTOM, 1]]
-    return Detections(torch.stack(boxes, dim=2), score, labels, {"extreme_points": points})
+    extra = {"extreme_points": points, "cells": torch.stack([x, y], dim=2)}
+    return Detections(torch.stack(boxes, dim=2), score, labels, extra)
 
 
 class _Points(NamedTuple):

@@ -143,7 +143,7 @@ class Obb(Task):
         size = gather(maps["size"], peaks).clamp(min=0)
         corners = corners_of(centre, size, angle_of(gather(maps["angle"], peaks)))
         boxes = torch.cat([corners.amin(dim=2), corners.amax(dim=2)], dim=2)
-        return Detections(boxes, peaks.score, peaks.channel, {"corners": corners})
+        return Detections(boxes, peaks.score, peaks.channel, {"corners": corners, "cells": cell})
 
     def overlap(self, a: Detections, b: Detections) -> np.ndarray:
         """IoU of the rotated boxes."""

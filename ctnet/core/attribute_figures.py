@@ -1,0 +1,227 @@
+"""Figures of attributes, beside those of a metric: how far off numbers are, which values are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ctnet.core.categories import Categories
+from ctnet.core.evaluator import Evaluator, GroundTruth, MetricFactory, State
+from ctnet.core.fields import Choice, Field, Value, found_columns, read_fields
+from ctnet.core.records import Detections, Instances
+from ctnet.ops.boxes import box_coverage
+
+#: Overlap from which a detection is that of an object.
+_SAME = 0.5
+
+
+class Measured(Protocol):
+    """What is asked of a task."""
+
+    categories: Categories
+    fields: Mapping[str, Field]
+
+    def complete(self, instances: Instances, image: Mapping[str, Any]) -> Instances: ...
+    def overlap(self, a: Detections, b: Detections) -> np.ndarray: ...
+
+
+def attribute_metric(
+    factory: MetricFactory,
+    task: Measured,
+    attributes: Mapping[str, Value | Choice],
+    truth: GroundTruth,
+    categories: Categories,
+) -> Evaluator:
+    """The evaluator of a metric, with the figures of attributes beside its own.
+
+    Args:
+        factory: of the metric.
+        task: whose detections are measured.
+        attributes: by column.
+        truth, categories: see ``MetricFactory``.
+    """
+    return AttributeEvaluator(factory(truth, categories), truth.as_coco(True), task, attributes)
+
+
+class AttributeEvaluator(Evaluator):
+    """Another evaluator, whose ``compute`` also gives the figures of attributes.
+
+    A detection is that of the object of its label that it overlaps most, by ``Task.overlap`` of 0.5 or more;
+    the best score chooses first, and an object is found once. Objects found this way give ``<name>/error``,
+    the mean absolute error of a number; ``<name>/accuracy``, the share of objects whose most probable value
+    is the true one; and ``<name>/confusion/<true>/<found>``, the shares of values found for each true one.
+    ``<name>/AP/<value>`` is the average precision (area under the monotone curve) of finding the objects that
+    have a value: scores are multiplied by its probability, and detections of objects whose value is not
+    known, and of crowds, are neither right nor wrong. A figure without objects is left out.
+    """
+
+    def __init__(
+        self,
+        inner: Evaluator,
+        ground_truth: Mapping[str, Any],
+        task: Measured,
+        attributes: Mapping[str, Value | Choice],
+    ) -> None:
+        """See ``attribute_metric``.
+
+        Args:
+            inner: gives the metric's own figures.
+            ground_truth: the content of a COCO annotation file.
+            task: whose detections are measured.
+            attributes: by column.
+        """
+        super().__init__(ground_truth, task.categories.ids, task.categories.names)
+        self.main_metric = inner.main_metric  # type: ignore[misc]  # that of the one that is extended
+        self._inner, self._ground_truth = inner, ground_truth
+        self._task, self._attributes = task, attributes
+
+    def update(self, image_id: int, detections: Detections) -> None:
+        self._inner.update(image_id, detections)
+
+    def state(self) -> State:
+        return self._inner.state()
+
+    def merge(self, states: Iterable[State]) -> None:
+        self._inner.merge(states)
+
+    def curves(self) -> dict[str, Any]:
+        return self._inner.curves()
+
+    def compute(self) -> dict[str, float]:
+        figures = self._inner.compute()
+        found = self._inner.state()
+        images = [
+            _compare(self._task, truth, crowds, found.get(image_id))
+            for image_id, (truth, crowds) in self._truth.items()
+        ]
+        for name, attribute in self._attributes.items():
+            if isinstance(attribute, Choice):
+                figures |= _choice_figures(name, attribute, images)
+            else:
+                figures |= _value_figures(name, images)
+        return figures
+
+    @cached_property
+    def _truth(self) -> dict[int, tuple[Detections, Instances]]:
+        """Of each image its objects as detections, and its crowds."""
+        task, rows = self._task, {image_id: [] for image_id in self._image_names}  # type: ignore[var-annotated]
+        for annotation in self._annotations:
+            rows[annotation["image_id"]].append(annotation)
+        truth = {}
+        for image in sorted(self._ground_truth["images"], key=lambda entry: int(entry["id"])):
+            entries = rows[image["id"]]
+            boxes = np.array([entry["bbox"] for entry in entries], np.float32).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            labels = task.categories.labels(np.array([entry["category_id"] for entry in entries], np.int64))
+            read = Instances.of(boxes, labels, [entry["iscrowd"] for entry in entries])
+            whole = task.complete(read.replace(**read_fields(task.fields, entries)), image)
+            kept = whole[~whole.crowd]
+            columns = found_columns(task.fields, kept.fields())
+            objects = Detections(kept.boxes, np.ones(len(kept), np.float32), kept.labels, columns)
+            truth[int(image["id"])] = objects, whole[whole.crowd]
+        return truth
+
+
+class _Image(NamedTuple):
+    """What was found in an image beside what is there.
+
+    Attributes:
+        truth: M objects.
+        found: N detections.
+        overlap: (N, M), 0 for those of different labels.
+        in_crowd: (N,) bool, detections that a crowd of their label covers for the most part.
+    """
+
+    truth: Detections
+    found: Detections
+    overlap: np.ndarray
+    in_crowd: np.ndarray
+
+
+def _compare(task: Measured, truth: Detections, crowds: Instances, found: Detections | None) -> _Image:
+    if found is None or not len(found):
+        blank = Detections.empty() if found is None else found
+        return _Image(truth, blank, np.zeros((0, len(truth))), np.zeros(0, bool))
+    labels = np.asarray(found.labels)[:, None]
+    overlap = np.zeros((len(found), len(truth)))
+    if len(truth):
+        overlap = np.where(labels == truth.labels, task.overlap(found, truth), 0)
+    covered = box_coverage(np.asarray(found.boxes, np.float64), crowds.boxes.astype(np.float64))
+    in_crowd = ((covered >= _SAME) & (labels == crowds.labels)).any(axis=1)
+    return _Image(truth, found, overlap, in_crowd)
+
+
+def _matched(overlap: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(N,): which of M objects each of N detections finds, -1 for none; the best score chooses first."""
+    match = np.full(len(scores), -1)
+    free = overlap.copy()
+    for row in np.argsort(-scores, kind="stable") if free.size else ():
+        best = int(free[row].argmax())
+        if free[row, best] >= _SAME:
+            match[row] = best
+            free[:, best] = 0
+    return match
+
+
+def _pairs(name: str, images: list[_Image]) -> tuple[np.ndarray, np.ndarray]:
+    """The true values and the found ones of a column, of all objects that were found."""
+    true, found = [np.zeros(0)], [np.zeros(0)]
+    for image in images:
+        match = _matched(image.overlap, np.asarray(image.found.scores))
+        if (match >= 0).any():
+            true.append(np.asarray(image.truth.fields()[name], np.float64)[match[match >= 0]])
+            found.append(np.asarray(image.found.fields()[name], np.float64)[match >= 0])
+    return np.concatenate(true), np.concatenate(found)
+
+
+def _value_figures(name: str, images: list[_Image]) -> dict[str, float]:
+    true, found = _pairs(name, images)
+    error = np.abs(found - true)
+    error = error[~np.isnan(error)]
+    return {f"{name}/error": float(error.mean())} if len(error) else {}
+
+
+def _choice_figures(name: str, choice: Choice, images: list[_Image]) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    true, found = (column.astype(int) for column in _pairs(name, images))
+    true, found = true[true >= 0], found[true >= 0]
+    if len(true):
+        figures[f"{name}/accuracy"] = float((true == found).mean())
+    for value, word in enumerate(choice.choices):
+        precision = _average_precision(name, choice, value, images)
+        if precision is not None:
+            figures[f"{name}/AP/{word}"] = precision
+    for value, word in enumerate(choice.choices):
+        of_value = found[true == value]
+        for other, found_word in enumerate(choice.choices if len(of_value) else ()):
+            figures[f"{name}/confusion/{word}/{found_word}"] = float((of_value == other).mean())
+    return figures
+
+
+def _average_precision(name: str, choice: Choice, value: int, images: list[_Image]) -> float | None:
+    """Of finding the objects that have a value; None where there is none."""
+    count, scores, right = 0, [np.zeros(0)], [np.zeros(0, bool)]
+    for image in images:
+        true = np.asarray(image.truth.fields()[name])
+        count += int((true == value).sum())
+        if not len(image.found):
+            continue
+        columns = image.found.fields()
+        probability = np.asarray(columns[choice.scores], np.float64)[:, value]
+        certain = np.asarray(columns[name]) == value
+        score = np.asarray(image.found.scores) * np.where(np.isnan(probability), certain, probability)
+        match = _matched(image.overlap * (true == value), score)
+        open_question = image.in_crowd | ((image.overlap >= _SAME) & (true < 0)).any(axis=1)
+        counts = (match >= 0) | ~open_question
+        scores.append(score[counts])
+        right.append(match[counts] >= 0)
+    if not count:
+        return None
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    hits = np.concatenate(right)[order]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(envelope[hits].sum() / count)

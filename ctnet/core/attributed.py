@@ -1,0 +1,139 @@
+"""A task with attributes: any task's class, with fields, heads, figures and captions added."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ctnet.base.errors import CtnetError
+from ctnet.core.attribute_figures import attribute_metric
+from ctnet.core.attributes import (
+    FLAG,
+    HEAD_PREFIX,
+    KEY,
+    attribute_columns,
+    attribute_fields,
+    attribute_head,
+    attribute_targets,
+    declared_attributes,
+)
+from ctnet.core.fields import Choice, Field, Value
+from ctnet.core.heads import Head
+from ctnet.core.options import option
+from ctnet.core.records import Detections, ImageInfo, Instances
+from ctnet.core.targets import Grid, Target
+
+_HELP = "what else to learn of objects: ripeness:float,occluded:bool,kind:small|medium|large"
+
+
+def wants_attributes(categories: Any, options: Mapping[str, Any]) -> bool:
+    """Whether a task is created with attributes: its option or its categories declare some."""
+    entries = categories if isinstance(categories, Sequence) else ()
+    return KEY in options or any(isinstance(entry, Mapping) and entry.get(KEY) for entry in entries)
+
+
+@cache
+def with_attributes(cls: Any) -> Any:
+    """A subclass of a task's class whose objects have the attributes that option and categories declare.
+
+    Args:
+        cls: a task's class.
+    """
+    name = getattr(cls, "name", cls.__name__)
+
+    class Attributed(cls):  # type: ignore[misc]  # any task
+        plain = cls  # of which this is the subclass
+        fields: Mapping[str, Field]
+        heads: Mapping[str, Head]
+        Options = dataclasses.make_dataclass(
+            "Options", [(KEY, str, option("", _HELP))], bases=(cls.Options,), frozen=True
+        )
+
+        def __init__(self, categories: Any, **options: Any) -> None:
+            super().__init__(categories, **options)
+            owner = f"task {name}"
+            self._declared = declared_attributes(self.categories, self.options.attributes, owner)
+            self.fields = attribute_fields(self._declared, self.fields, owner)
+            added = {HEAD_PREFIX + key: attribute_head(field) for key, field in self._declared.items()}
+            self.heads = {**self.heads, **added}
+            self.metrics = {
+                key: partial(attribute_metric, factory, self, self._declared)
+                for key, factory in cls.metrics.items()
+            }
+            columns = ", ".join([*added, *self.fields])
+            self.__doc__ = f"{cls.__doc__ or ''}\n\nWith attributes, heads and fields are: {columns}."
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return _remade, (cls, [*self.categories], dataclasses.asdict(self.options))
+
+        def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
+            targets = super().encode(instances, grid)
+            return {**targets, **attribute_targets(self._declared, instances, self.cells(instances, grid))}
+
+        def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
+            found: Detections = super().decode(maps, k)
+            if "cells" not in found.extra:
+                raise CtnetError(
+                    f"task {name} cannot have attributes: its decode does not say in which cell each peak "
+                    "lies; its author must add the column cells (see Task.decode)"
+                )
+            return found.replace(**attribute_columns(self._declared, maps, found))
+
+        def draw(
+            self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None
+        ) -> np.ndarray:
+            return draw_attributes(super().draw(image, detections, info), self._declared, detections)
+
+    Attributed.__name__, Attributed.__qualname__ = cls.__name__, cls.__qualname__
+    Attributed.__module__, Attributed.__doc__ = cls.__module__, cls.__doc__
+    return Attributed
+
+
+def _remade(cls: Any, categories: Any, options: Mapping[str, Any]) -> Any:
+    return cls(categories, **options)
+
+
+def draw_attributes(
+    image: np.ndarray, attributes: Mapping[str, Value | Choice], detections: Detections
+) -> np.ndarray:
+    """A picture with what is known of each object's attributes written below its box, the best on top.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        attributes: by column.
+        detections: of one image, in its pixels.
+
+    Returns:
+        A new image.
+    """
+    import cv2
+
+    canvas = np.array(image, order="C")
+    columns = detections.fields()
+    scale = float(np.clip(min(image.shape[:2]) / 1400, 0.25, 1.0))
+    for row in np.argsort(detections.scores, kind="stable"):
+        words = (_word(name, field, columns[name][row]) for name, field in attributes.items())
+        text = ", ".join(word for word in words if word).encode("ascii", "replace").decode()
+        left, bottom = (round(float(detections.boxes[row, side])) for side in (0, 3))
+        (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        left = min(max(left, 0), max(canvas.shape[1] - width, 0))
+        top = min(max(bottom, 0), canvas.shape[0] - height - below)
+        if text:
+            cv2.rectangle(canvas, (left, top), (left + width, top + height + below), (30, 30, 30), cv2.FILLED)
+            at = (left, top + height + below // 2)
+            cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (250, 250, 250), 1, cv2.LINE_AA)
+    return canvas
+
+
+def _word(name: str, attribute: Value | Choice, value: Any) -> str:
+    """What is written of a value; a flag that is not set needs no word."""
+    if isinstance(attribute, Value):
+        return "" if np.isnan(value) else f"{name} {float(value):.3g}"
+    if value < 0 or (attribute.choices == FLAG and not value):
+        return ""
+    return name if attribute.choices == FLAG else attribute.choices[int(value)]
