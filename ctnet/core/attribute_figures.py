@@ -108,7 +108,7 @@ class AttributeEvaluator(Evaluator):
     def _truth(self) -> dict[int, tuple[Detections, Instances]]:
         """Of each image its objects as detections, and its crowds."""
         task, rows = self._task, {image_id: [] for image_id in self._image_names}  # type: ignore[var-annotated]
-        for annotation in self._annotations:
+        for annotation in self.annotations:
             rows[annotation["image_id"]].append(annotation)
         truth = {}
         for image in sorted(self._ground_truth["images"], key=lambda entry: int(entry["id"])):

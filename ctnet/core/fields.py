@@ -455,7 +455,8 @@ def found_columns(fields: Fields, columns: Columns) -> dict[str, np.ndarray]:
     """Columns of instances -> those that detections of the same objects would have."""
     found: dict[str, np.ndarray] = {}
     for name, field in fields.items():
-        found |= field.as_found(name, columns)
+        if name in columns:
+            found |= field.as_found(name, columns)
     return found
 
 
