@@ -392,7 +392,7 @@ def read_fields(
 
 
 def stated_fields(fields: Fields, entries: Sequence[Mapping[str, Any]]) -> dict[str, Field]:
-    """Fields of which some entry has a value, and those that are always needed.
+    """Fields of which some entry has a value, and those that are always needed; all, of no entries.
 
     Args:
         fields: by name.
@@ -401,7 +401,9 @@ def stated_fields(fields: Fields, entries: Sequence[Mapping[str, Any]]) -> dict[
     return {
         name: field
         for name, field in fields.items()
-        if field.needed == "always" or any(_look(entry, field.json) is not None for entry in entries)
+        if not entries
+        or field.needed == "always"
+        or any(_look(entry, field.json) is not None for entry in entries)
     }
 
 
