@@ -8,7 +8,7 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 _MOST_COLUMNS = 6
@@ -19,15 +19,33 @@ def print_metrics(metrics: Mapping[str, float], title: str | None = None, file: 
     """Print an evaluator's figures, a row for all classes and one for each, with nothing shortened.
 
     Args:
-        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all.
+        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all. What
+            stands behind another word than a figure's (``<attribute>/...``) makes a table of its own.
         title: above the table.
         file: where to; stderr when None.
     """
     console = Console(file=file or sys.stderr)
-    table = metrics_table(metrics, title)
+    of_attributes = attribute_figures(metrics)
+    tables = [metrics_table({name: metrics[name] for name in metrics if name not in of_attributes}, title)]
+    if of_attributes:
+        tables.append(Table("attribute", Column("figure", justify="right")))
+        for name, value in of_attributes.items():
+            tables[-1].add_row(Text(name), f"{value:.3f}")
     unlimited = console.options.update(max_width=_UNLIMITED)
-    console.width = max(console.width, Measurement.get(console, unlimited, table).maximum)
-    console.print(table)
+    for table in tables:
+        console.width = max(console.width, Measurement.get(console, unlimited, table).maximum)
+        console.print(table)
+
+
+def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Of an evaluator's figures those of attributes.
+
+    They follow the figures of classes, whose first word is a figure of all classes, or of the first class.
+    """
+    words = {name for name in metrics if "/" not in name}
+    first = next((name.partition("/")[2] for name in metrics if "/" in name), "")
+    words |= {name.partition("/")[0] for name in metrics if name.partition("/")[2] == first}
+    return {name: value for name, value in metrics.items() if name.partition("/")[0] not in words}
 
 
 def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Table:

@@ -48,17 +48,18 @@ def test_a_short_training_learns_attributes(ctnet, data: Path, benchmark: Module
         "run",
     ]
     done = ctnet(
-        *train, "-O", f"attributes={benchmark.ATTRIBUTES}", "--evaluate-every", 90, "--save-every", 600
+        *train, "-O", f"attributes={benchmark.ATTRIBUTES}", "--evaluate-every", 120, "--save-every", 600
     )
     assert done.code == 0, done.err
     done = ctnet("eval", "run", "--data", data, "--split", "train", "--device", "cpu", "--json")
     assert done.code == 0, done.err
     figures = json.loads(done.out)["metrics"]
-    print({name: value for name, value in figures.items() if "/" in name or name == "AP50"})
-    assert figures["AP50"] > 0.5
+    assert figures["AP50"] > 0.3
     assert figures["brightness/error"] < 0.05
     assert figures["covered/accuracy"] > 0.9
     assert figures["kind/accuracy"] > 0.9
+    done = ctnet("eval", "run", "--data", data, "--split", "train", "--device", "cpu")
+    assert "kind/confusion/large/large" in done.out + done.err
     done = ctnet("predict", "run", data / "train", "-o", "out", "--score", 0.3, "--device", "cpu")
     assert done.code == 0, done.err
     entries = json.loads(Path("out/results.json").read_text())

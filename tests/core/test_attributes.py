@@ -160,7 +160,8 @@ def test_a_name_need_not_be_an_identifier() -> None:
         ("a.b:float", "which is not"),
         (":float", "which is not"),
         ("1st:float", "which is not"),
-        ("boxes:float", "task ctdet has a column 'boxes' already, so no attribute can be called boxes; give it "
+        ("boxes:float", "task ctdet has a column 'boxes' already, so no attribute can be called boxes; "
+         "give it "
          "another name in "
          "declaration and annotations"),
         ("cells:bool", "a column 'cells' already"),
@@ -196,13 +197,14 @@ def test_json_keys_that_collide() -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([["a:float"], ["a:bool"]], "task ctdet: attribute a is a:float in category 'apple', but a:bool in category 'pear'; "
+        ([["a:float"], ["a:bool"]], "task ctdet: attribute a is a:float in category 'apple', but a:bool in "
+         "category 'pear'; "
          "make the two "
          "equal or leave one out"),
         ([["a:x|y"], ["a:y|x"]], "attribute a is a:x|y in category 'apple', but a:y|x in category 'pear'"),
         ([["a:bool", "a:bool"], []], "task ctdet: category 'apple' declares attribute a twice"),
         ([["o:float[0..2]"], []], "attribute o is o:float[0..2] in category 'apple', but o:bool in option"),
-        (["a:bool", []], "task ctdet: category 'apple' has attributes 'a:bool', not a list of declarations; write"),
+        (["a:bool", []], "task ctdet: category 'apple' has attributes 'a:bool', not a list of "),
         ([[7], []], "task ctdet: category 'apple' declares 7, which is not"),
         ([[{"name": "a", "input_type": "text"}], []], "which is not"),
         ([[{"input_type": "checkbox"}], []], "which is not"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from io import StringIO
 
 from rich.console import Console
@@ -37,3 +38,14 @@ def test_wide_tables_are_printed_whole() -> None:
     text = stream.getvalue()
     assert "…" not in text
     assert all(name in text for name in (*names, "Pedestrian/moderate/R40"))
+
+
+def test_figures_of_attributes_have_a_table_of_their_own() -> None:
+    metrics = {"mAP": 0.5, "AP/ant": 0.4, "AP/bee": 0.6, "kind/accuracy": 0.75, "kind/AP/small": 0.25}
+    stream = StringIO()
+    print_metrics(metrics, file=stream)
+    first, second = stream.getvalue().split("attribute")
+    assert "kind" not in first
+    assert "bee" in first
+    assert re.search(r"kind/accuracy\s+│\s+0\.750", second)
+    assert re.search(r"kind/AP/small\s+│\s+0\.250", second)
