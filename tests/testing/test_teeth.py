@@ -1,4 +1,13 @@
-"""The kit has teeth: every way to spoil a good task is caught by the check meant for it."""
+"""The kit has teeth: every way to spoil a good task is caught by the check meant for it.
+
+``MUTATIONS`` is the list, check by check. Mistakes that people make when they write a task from the docs alone
+are among them (a length that does not follow the zoom, a target one cell off, an evaluator that counts
+duplicates), and others that nobody needs to make twice: a target of weight 0, cells said to be elsewhere,
+values of crowds learnt without the peaks, missing values taught, an image without annotations refused,
+unusable values taken, a loss of one channel alone, a length that grows with the root of the zoom, a derived
+angle that does not turn, a column that ``complete`` doubles, sizes cut at those of the scenes, overlaps of
+things far apart, rows lost in ``lift``, crowds that must be found, a field said to be unmeasured.
+"""
 
 from __future__ import annotations
 
@@ -61,12 +70,16 @@ class HandEvaluator(CocoBoxEvaluator):
 
     needs_all = True
 
+    def __init__(self, truth: Any, *rest: Any) -> None:
+        super().__init__(truth, *rest)
+        self.entries = truth["annotations"]
+
     def compute(self) -> dict[str, float]:
-        objects = [entry for entry in self._annotations if not entry["iscrowd"]]
+        objects = [entry for entry in self.entries if not entry["iscrowd"]]
         return {**super().compute(), "hands": float(np.mean([self._is_found(entry) for entry in objects]))}
 
     def _is_found(self, entry: Any) -> bool:
-        found = self._detections.get(entry["image_id"])
+        found = self.state().get(entry["image_id"])
         if found is None:
             return False
         hands = np.array(entry["hands"]).reshape(1, 2, 2)
@@ -998,7 +1011,7 @@ class ProudEvaluator(HandEvaluator):
 
 class NeedyEvaluator(HandEvaluator):
     def compute(self) -> dict[str, float]:
-        scores = np.concatenate([found.scores for found in self._detections.values()])
+        scores = np.concatenate([found.scores for found in self.state().values()])
         return {**super().compute(), "score": float(scores.mean())}
 
 
@@ -1010,7 +1023,7 @@ class CrowdedEvaluator(HandEvaluator):
 
 class HandlessEvaluator(HandEvaluator):
     def _is_found(self, entry: Any) -> bool:
-        found = self._detections.get(entry["image_id"])
+        found = self.state().get(entry["image_id"])
         return found is not None and bool((np.abs(found.reach - entry["arms"]["reach"]) < 2).any())
 
 
@@ -1025,27 +1038,28 @@ class OwnEvaluator(Evaluator):
 
     def __init__(self, truth: Any, category_ids: Any, class_names: Any, **settings: Any) -> None:
         super().__init__(truth, category_ids, class_names)
+        self.entries = truth["annotations"]
         defaults = {"twice": False, "classes": True, "ordered": True, "least": 0.5, "every": True}
         self.settings = {**defaults, **settings}
 
     def compute(self) -> dict[str, float]:
         counted = [
             entry
-            for entry in self._annotations
+            for entry in self.entries
             if not entry["iscrowd"] and (self.settings["every"] or self._some_in(entry["image_id"]))
         ]
-        rows = [row for image_id, found in self._detections.items() for row in self._matched(image_id, found)]
+        rows = [row for image_id, found in self.state().items() for row in self._matched(image_id, found)]
         rows.sort(key=lambda row: -row[0] if self.settings["ordered"] else -row[1])
         right = np.array([row[1] for row in rows], float)
         precision = right.cumsum() / np.arange(1, len(right) + 1)
         return {"AP50": float((precision * right).sum() / max(len(counted), 1))}
 
     def _some_in(self, image_id: int) -> bool:
-        found = self._detections.get(image_id)
+        found = self.state().get(image_id)
         return found is not None and len(found) > 0
 
     def _matched(self, image_id: int, found: Detections) -> list[tuple[float, bool]]:
-        entries = [e for e in self._annotations if e["image_id"] == image_id and not e["iscrowd"]]
+        entries = [e for e in self.entries if e["image_id"] == image_id and not e["iscrowd"]]
         boxes = np.array([entry["bbox"] for entry in entries], float).reshape(-1, 4)
         overlap = box_iou(np.asarray(found.boxes, float), boxes + np.pad(boxes[:, :2], ((0, 0), (2, 0))))
         if self.settings["classes"]:
