@@ -173,8 +173,14 @@ def _pairs(name: str, images: list[_Image]) -> tuple[np.ndarray, np.ndarray]:
         match = _matched(image.overlap, np.asarray(image.found.scores))
         if (match >= 0).any():
             true.append(np.asarray(image.truth.fields()[name], np.float64)[match[match >= 0]])
-            found.append(np.asarray(image.found.fields()[name], np.float64)[match >= 0])
+            found.append(_column(image.found, name)[match >= 0])
     return np.concatenate(true), np.concatenate(found)
+
+
+def _column(found: Detections, name: str) -> np.ndarray:
+    """(N,) float64: what detections say of an attribute; NaN of those that say nothing of it."""
+    column = found.fields().get(name)
+    return np.full(len(found), np.nan) if column is None else np.asarray(column, np.float64)
 
 
 def _value_figures(name: str, images: list[_Image]) -> dict[str, float]:
@@ -186,7 +192,7 @@ def _value_figures(name: str, images: list[_Image]) -> dict[str, float]:
 
 def _choice_figures(name: str, choice: Choice, images: list[_Image]) -> dict[str, float]:
     figures: dict[str, float] = {}
-    true, found = (column.astype(int) for column in _pairs(name, images))
+    true, found = (np.nan_to_num(column, nan=-1).astype(int) for column in _pairs(name, images))
     true, found = true[true >= 0], found[true >= 0]
     if len(true):
         figures[f"{name}/accuracy"] = float((true == found).mean())
@@ -209,9 +215,9 @@ def _average_precision(name: str, choice: Choice, value: int, images: list[_Imag
         count += int((true == value).sum())
         if not len(image.found):
             continue
-        columns = image.found.fields()
-        probability = np.asarray(columns[choice.scores], np.float64)[:, value]
-        certain = np.asarray(columns[name]) == value
+        certain = _column(image.found, name) == value
+        scores_of = image.found.fields().get(choice.scores)
+        probability = certain if scores_of is None else np.asarray(scores_of, np.float64)[:, value]
         score = np.asarray(image.found.scores) * np.where(np.isnan(probability), certain, probability)
         match = _matched(image.overlap * (true == value), score)
         open_question = image.in_crowd | ((image.overlap >= _SAME) & (true < 0)).any(axis=1)
