@@ -1,6 +1,6 @@
 """The kit has teeth: every way to spoil a good task is caught by the check meant for it.
 
-``MUTATIONS`` is the list, check by check. Mistakes that people make when they write a task from the docs alone
+``MUTATIONS`` is the list, check by check. Mistakes that people make when they write a task from docs alone
 are among them (a length that does not follow the zoom, a target one cell off, an evaluator that counts
 duplicates), and others that nobody needs to make twice: a target of weight 0, cells said to be elsewhere,
 values of crowds learnt without the peaks, missing values taught, an image without annotations refused,
