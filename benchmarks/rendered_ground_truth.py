@@ -9,7 +9,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from ctnet.core.task import create_task, load_task_class
+from ctnet.core.task import create_task, evaluator_of, load_task_class
 from ctnet.data.dataset import Dataset, splits
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.measuring.rendered import explain_misses, render
@@ -34,7 +34,7 @@ def main() -> None:
         dataset = Dataset.open(arguments.data, split, load_task_class(arguments.task))
         task = create_task(arguments.task, dataset.categories, **options)
         dataset = dataset.with_task(task)
-        evaluator = task.evaluator(dataset)
+        evaluator = evaluator_of(task, dataset)
         causes: Counter[str] = Counter()
         objects = 0
         for index in range(len(dataset)):

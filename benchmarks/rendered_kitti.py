@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from ctnet.core.boxes import clip_boxes
+from ctnet.core.documents import truth_of
 from ctnet.core.records import Detections
 from ctnet.core.targets import Grid
-from ctnet.core.task import create_task
+from ctnet.core.task import create_task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.measuring.rendered import Rendered, render
@@ -55,22 +56,22 @@ def measure(arguments: argparse.Namespace, split: str, center: str) -> None:
     if arguments.frames:
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, arguments.frames).astype(int))
     width, height = (int(side) for side in arguments.size.split("x"))
-    preprocess = Preprocessor("fix", (width, height), 32, task.fit)
+    preprocess = Preprocessor("fix", (width, height), 32, task.layout.fit)
     metric = "kitti" if arguments.iou == "strict" else f"kitti-{arguments.iou}"
-    evaluator = task.evaluator(dataset, metric)
-    losses = Losses(task.class_names)
+    evaluator = evaluator_of(task, dataset, metric)
+    losses = Losses(task.categories.names)
     for index in range(len(dataset)):
         info = dataset.info(index)
         rendered = render(task, dataset, index, preprocess, topk=100)
         evaluator.update(info.image_id, rendered.detections)
         shared = task.collides(rendered.on_grid, Grid(height // 4, width // 4))[~rendered.instances.crowd]
-        truth = task.truth(rendered.instances, info)
+        truth = truth_of(task, rendered.instances)
         cut = _cut(rendered, (width // 4, height // 4)), _partly_seen(truth, (info.width, info.height))
         losses.add(truth, rendered.detections, shared, *cut)
     figures = evaluator.compute()
     print(f"center={center} {split}: {len(dataset)} frames, {time.perf_counter() - started:.0f} s")
     print(f"  {'R40, percent':22s}" + "".join(f"{d:>10s}" for d in ("easy", "moderate", "hard")))
-    for name in task.class_names:
+    for name in task.categories.names:
         for prefix in ("AP2D", "AOS", "APBEV", "AP3D"):
             keys = [f"{prefix}/{name}/{d}/R40" for d in ("easy", "moderate", "hard")]
             values = "".join(

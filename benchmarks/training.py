@@ -29,9 +29,10 @@ from timing import alternate, machine
 from torch import Tensor
 
 from ctnet.base.device import autocast, has_bf16
-from ctnet.core.geometry import Affine, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.targets import CellTargets, Grid, Target, collate_targets
-from ctnet.core.task import Task, create_task, load_task_class
+from ctnet.core.task import Task, create_task, example_of, load_task_class, scenes_of
 from ctnet.model import CenterNet, create_model
 from ctnet.ops.fast import fast_paths
 from ctnet.ops.winograd_layers import use_winograd
@@ -45,8 +46,8 @@ def scenes(task: Task, count: int, side: int, stride: int) -> tuple[Tensor, dict
     """Images (B, 3, H, W) and the joined targets of the task's own scenes."""
     images, targets = [], []
     for seed in range(count):
-        sample = task.example(np.random.default_rng(seed), (side, side))
-        on_grid = move(sample.instances, Affine.scaling(1 / stride), task.point_fields)
+        sample = example_of(task, np.random.default_rng(seed), (side, side))
+        on_grid = move_record(sample.instances, Affine.scaling(1 / stride), task.fields)
         targets.append(task.encode(on_grid, Grid(side // stride, side // stride)))
         images.append(torch.from_numpy(sample.image).permute(2, 0, 1).float() / 255 - 0.5)
     joined = {name: collate_targets([target[name] for target in targets]) for name in task.heads}
@@ -139,7 +140,7 @@ def main() -> None:
         torch.set_num_threads(threads)
         print(machine(), file=table)
         for name in options.tasks:
-            task = create_task(name, load_task_class(name).example_categories)
+            task = create_task(name, scenes_of(load_task_class(name)).categories)
             for backbone in options.backbones:
                 times = measure(task, backbone, options.size, options.repeats)
                 text = "".join(

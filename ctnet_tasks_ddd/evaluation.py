@@ -93,7 +93,7 @@ class KittiEvaluator(Evaluator):
 
     def _frames(self) -> Iterator[tuple[list[Mapping[str, Any]], Detections | None]]:
         by_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in self._images}
-        for annotation in self._annotations:
+        for annotation in self.annotations:
             by_image[annotation["image_id"]].append(annotation)
         return ((entries, self._detections.get(int(key))) for key, entries in by_image.items())
 

@@ -89,10 +89,10 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     instances = Instances.of(
         boxes,
         [thing.label for thing in objects],
-        dimensions=np.array([thing.dimensions for thing in objects], np.float32),
-        location=np.array([thing.location for thing in objects], np.float32),
-        rotation_y=np.array([thing.rotation_y for thing in objects], np.float32),
-        alpha=np.array([_alpha(thing) for thing in objects], np.float32),
+        dimensions=np.array([thing.dimensions for thing in objects]),
+        location=np.array([thing.location for thing in objects]),
+        rotation_y=np.array([thing.rotation_y for thing in objects]),
+        alpha=np.array([_alpha(thing) for thing in objects]),
     )
     info = ImageInfo(0, "street", *size, {"calib": camera.tolist()})
     return Sample(np.clip(image, 0, 255).astype(np.uint8), instances, info)

@@ -157,7 +157,10 @@ class Boxes3d(Task):
             json="location", needed="objects", width=3, digits=4, unit="m", parts=("x", "y", "z"),
             mirror_sign=(-1, 1, 1), tolerance=1.0,
         ),
-        "depth": Value(json="depth", needed="never", digits=4, unit="m", under_zoom="unknown"),
+        # What is measured is the location, whose z it is.
+        "depth": Value(
+            json="depth", needed="never", measured=False, digits=4, unit="m", under_zoom="unknown"
+        ),
         "alpha": Angle(json="alpha", needed="objects"),
         "rotation_y": Angle(json="rotation_y", needed="objects", tolerance=0.1),
         "centre": Points(json=""),

@@ -54,7 +54,7 @@ class CocoKeypointEvaluator(Evaluator):
         """See ``Evaluator.update``; the detections need ``keypoints`` (N, J, 2) in image pixels."""
         shape = (len(detections), len(self.skeleton), 2)
         if len(detections):
-            points = np.asarray(detections.keypoints)
+            points = np.asarray(detections.fields().get("keypoints", ()))
             if points.shape != shape or not np.isfinite(points).all():
                 raise CtnetError(
                     f"the detections of image {image_id} have keypoints of shape {points.shape} or not all "

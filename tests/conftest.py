@@ -161,7 +161,7 @@ def measured(
     **options: Any,
 ) -> dict[str, float]:
     task = create_task("ctdet", truth["categories"])
-    evaluator = kind(truth, task.category_ids, task.class_names, **options)
+    evaluator = kind(truth, task.categories.ids, task.categories.names, **options)
     image_ids = [image["id"] for image in truth["images"]]
     for image_id, detections in (read_results(results, task, image_ids) if results else {}).items():
         evaluator.update(image_id, detections)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,8 +23,9 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.plugins import discover
 from ctnet.checkpoint.file import FORMAT, Description, load, read_tensors, save, write_tensors
 from ctnet.checkpoint.released_data import COCO, RELEASED, ReleasedData
+from ctnet.core.heads import Head
 from ctnet.core.options import parse_options
-from ctnet.core.task import GROUP, Task, load_task_class, scenes_of
+from ctnet.core.task import GROUP, Task, load_task_class
 from ctnet.model import CenterNet, create_model
 
 ChannelOrder = Literal["bgr", "keep"]
@@ -283,9 +285,17 @@ def _installed_tasks() -> Iterator[type[Task]]:
 
 def _released(task: Task | type[Task]) -> dict[str, str]:
     """Our heads -> their names in the release, of those that have one."""
-    if isinstance(task, type):
-        task = task(scenes_of(task).categories)
-    return {name: head.released for name, head in task.heads.items() if head.released}
+    heads = _example_heads(task) if isinstance(task, type) else task.heads
+    return {name: head.released for name, head in heads.items() if head.released}
+
+
+def _example_heads(cls: type[Task]) -> Mapping[str, Head]:
+    """Heads for the categories of its scenes, or of the first data set of the release that it takes."""
+    drawn = [] if cls.scenes is None else [cls.scenes.categories]
+    for categories in (*drawn, *(data.categories for data in RELEASED)):
+        with suppress(CtnetError):
+            return cls(categories).heads
+    return {}
 
 
 def _recognise_task(

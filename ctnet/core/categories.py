@@ -58,7 +58,8 @@ class Categories(Sequence[Mapping[str, Any]]):
 def _checked(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
     checked = []
     for entry in entries:
-        if not isinstance(entry.get("id"), int) or not entry.get("name"):
+        identity = entry.get("id")
+        if not isinstance(identity, int) or isinstance(identity, bool) or not entry.get("name"):
             raise CtnetError(
                 f"category {dict(entry)} needs a whole-number id and a name; fix the annotation file"
             )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.core.fields import field_errors, found_columns, read_fields, write_fields
+from ctnet.core.fields import field_errors, found_columns, read_fields, stated_fields, write_fields
 from ctnet.core.records import Annotations, Detections, Instances
 from ctnet.core.task import AnnotationWarning, Task
 
@@ -83,14 +83,17 @@ def results_of(task: Task, image_id: int, detections: Detections) -> list[dict[s
 def detections_of(task: Task, entries: Sequence[Mapping[str, Any]]) -> Detections:
     """Entries of one image in a COCO results file -> detections in image pixels: inverse of ``results_of``.
 
+    A field of which no entry has a value gives no column, unless it is always needed.
+
     Raises:
         KeyError, TypeError, ValueError: for an entry that lacks something; the caller names it.
     """
     found = Detections.from_coco(entries, task.categories.ids)
+    fields = stated_fields(task.fields, entries)
     for entry in entries:
-        if errors := field_errors(task.fields, entry, found=True):
+        if errors := field_errors(fields, entry, found=True):
             raise ValueError("; ".join(errors))
-    return found.replace(**read_fields(task.fields, entries, found=True))
+    return found.replace(**read_fields(fields, entries, found=True))
 
 
 def truth_of(task: Task, instances: Instances) -> Detections:

@@ -38,6 +38,8 @@ class Evaluator(ABC):
     Attributes:
         main_metric: the figure of ``compute`` that tells which of two models is better; higher is better.
         class_names: name of each label.
+        annotations: of the ground truth, those of the classes: dictionaries as in the file, with ``id`` from
+            1 on, ``area`` and ``iscrowd`` filled in.
         needs_all: it reads more of the annotations than box, area and crowd.
     """
 
@@ -63,7 +65,7 @@ class Evaluator(ABC):
         self.category_ids = [int(category_id) for category_id in category_ids]
         self.class_names = [str(name) for name in class_names]
         self._image_names = {int(image["id"]): image.get("file_name", "") for image in ground_truth["images"]}
-        self._annotations = self._checked_annotations(ground_truth)
+        self.annotations = self._checked_annotations(ground_truth)
         self._detections: State = {}
 
     def update(self, image_id: int, detections: Detections) -> None:
@@ -113,7 +115,7 @@ class Evaluator(ABC):
 
     def classes_without_objects(self) -> list[str]:
         """Names of the classes that the ground truth has no object of (crowds aside): they have no figure."""
-        present = {annotation["category_id"] for annotation in self._annotations if not annotation["iscrowd"]}
+        present = {annotation["category_id"] for annotation in self.annotations if not annotation["iscrowd"]}
         columns = zip(self.category_ids, self.class_names, strict=True)
         return [name for category_id, name in columns if category_id not in present]
 

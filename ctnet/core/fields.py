@@ -38,6 +38,7 @@ class Field(ABC):
         needed: "always"; "objects": of crowd regions it is neither asked for nor read; "never": it may be
             missing.
         annotated: False for one that only results have.
+        measured: False for one that no figure of the task's metrics depends on.
         tolerance: how far apart two values may be and still count as the same in the round trip.
         digits: decimals written to annotation files.
         unit: of the values, for tables ("m", "px").
@@ -46,6 +47,7 @@ class Field(ABC):
     json: str
     needed: Needed = "always"
     annotated: bool = True
+    measured: bool = True
     tolerance: float = 0.01
     digits: int = 2
     unit: str = ""
@@ -130,7 +132,7 @@ class Points(Field):
         return (self.n or 1, 3 if self.visible else 2)
 
     def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
-        numbers = _flat(value)
+        numbers = _flat(value) if isinstance(value, Sequence) else None
         count, width = self._shape
         if numbers is None or len(numbers) != count * width:
             third = f", {'score' if found else 'visibility'}" if self.visible else ""
@@ -142,7 +144,7 @@ class Points(Field):
             x, y, *third_value = numbers[number * width : (number + 1) * width]
             if third_value and not found and third_value[0] not in (0, 1, 2):
                 errors.append(f"have visibility {third_value[0]!r} for {name}, not 0, 1 or 2")
-            elif not all(map(_is_finite, (x, y, *third_value))):
+            elif not all(map(is_finite, (x, y, *third_value))):
                 errors.append(f"have {name} at ({x!r}, {y!r}), which are not finite numbers")
         return "; ".join(errors) or None
 
@@ -203,11 +205,11 @@ class Points(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Value(Field):
-    """A number, or ``width`` of them: a column (N,) or (N, width) float32.
+    """A number, or ``width`` of them: a column (N,) or (N, width) float64.
 
     Attributes:
         width: None for a single number.
-        limits: smallest and largest allowed value.
+        limits: smallest and largest allowed value of annotations.
         mirror_sign: what each number is multiplied by in the mirror.
         under_zoom: "keep", or "unknown" where a shifted, zoomed or turned image makes it untrue.
         parts: names of the numbers, for tables and messages.
@@ -222,13 +224,14 @@ class Value(Field):
     def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
         numbers = _flat(value)
         count = self.width or 1
-        if numbers is None or len(numbers) != count or not all(map(_is_finite, numbers)):
+        if numbers is None or len(numbers) != count or not all(map(is_finite, numbers)):
             named = f" ({', '.join(self.parts)})" if self.parts else ""
             return (
                 f"is {value!r}, not {'a finite number' if count == 1 else f'{count} finite numbers'}{named}"
             )
         low, high = self.limits
-        if not all(low <= number <= high for number in numbers):
+        # A network may find anything, early in training.
+        if not found and not all(low <= number <= high for number in numbers):
             return f"is {value!r}, outside {low:g} to {high:g}"
         return None
 
@@ -236,7 +239,7 @@ class Value(Field):
         blank = [math.nan] * (self.width or 1)
         rows = [blank if value is None else _flat(value) for value in values]
         shape = (len(rows),) if self.width is None else (len(rows), self.width)
-        return {name: np.array(rows, np.float64 if found else np.float32).reshape(shape)}
+        return {name: np.array(rows, np.float64).reshape(shape)}
 
     def write(self, name: str, columns: Columns, found: bool = False) -> list[Any]:
         column = np.asarray(columns[name], np.float64)
@@ -259,7 +262,7 @@ class Value(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Length(Value):
-    """A length in the image, (N,) or (N, width) float32: scaled by the zoom of the affine map."""
+    """A length in the image, (N,) or (N, width) float64: scaled by the zoom of the affine map."""
 
     limits: tuple[float, float] = (0.0, math.inf)
     unit: str = "px"
@@ -272,7 +275,7 @@ class Length(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class Angle(Value):
-    """An angle in radians, (N,) float32, compared the short way round.
+    """An angle in radians, (N,) float64, compared the short way round.
 
     Attributes:
         period: after which it is the same again.
@@ -360,7 +363,8 @@ class Choice(Field):
 
     def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
         column = np.asarray(columns[name])
-        return {f"{name} = {text}": column[column >= 0] == i for i, text in enumerate(self.choices)}
+        known = column[column >= 0]
+        return {f"{name} = {text}": (known == i).astype(float) for i, text in enumerate(self.choices)}
 
 
 Fields = Mapping[str, Field]
@@ -387,6 +391,22 @@ def read_fields(
     return columns
 
 
+def stated_fields(fields: Fields, entries: Sequence[Mapping[str, Any]]) -> dict[str, Field]:
+    """Fields of which some entry has a value, and those that are always needed; all, of no entries.
+
+    Args:
+        fields: by name.
+        entries: of a results file.
+    """
+    return {
+        name: field
+        for name, field in fields.items()
+        if not entries
+        or field.needed == "always"
+        or any(_look(entry, field.json) is not None for entry in entries)
+    }
+
+
 def write_fields(
     fields: Fields, entries: Sequence[dict[str, Any]], columns: Columns, found: bool = False
 ) -> None:
@@ -400,6 +420,8 @@ def write_fields(
                 for part in path:
                     entry = entry.setdefault(part, {})
                 entry[key] = value
+                if isinstance(field, Points) and field.visible and not found:
+                    entry[f"num_{key}"] = sum(visibility > 0 for visibility in value[2::3])  # as in COCO
 
 
 def field_errors(
@@ -435,7 +457,8 @@ def found_columns(fields: Fields, columns: Columns) -> dict[str, np.ndarray]:
     """Columns of instances -> those that detections of the same objects would have."""
     found: dict[str, np.ndarray] = {}
     for name, field in fields.items():
-        found |= field.as_found(name, columns)
+        if name in columns:
+            found |= field.as_found(name, columns)
     return found
 
 
@@ -486,11 +509,11 @@ def _is_exempt(field: Field, entry: Mapping[str, Any]) -> bool:
 
 
 def _look(entry: Mapping[str, Any], path: str) -> Any:
-    """The value at "a.b" of nested dictionaries; None where it is missing or null."""
+    """The value at "a.b" of nested dictionaries; None where it is missing, null or an empty list."""
     value: Any = entry
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    return None if value == [] else value
 
 
 def _holder_error(entry: Mapping[str, Any], path: str) -> str | None:
@@ -528,5 +551,6 @@ def _counted(points: int) -> str:
     return "1 point" if points == 1 else f"{points} points"
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether a JSON value is a finite number; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.core.fields import Columns, Field
+from ctnet.core.fields import Columns, Field, is_finite
 from ctnet.core.geometry import Affine
 
 #: By how much outlines are enlarged to be compared.
@@ -45,9 +45,13 @@ class Outline:
 
         canvas = np.zeros((height, width), np.uint8)
         shift = 8  # fractional bits of a coordinate
-        for rings, value in ((self.polygons, 1), (self.holes, 0)):
-            for ring in rings:
-                cv2.fillPoly(canvas, [np.round(ring * 2**shift).astype(np.int32)], value, shift=shift)
+        rings = [*((ring, 1) for ring in self.polygons), *((ring, 0) for ring in self.holes)]
+        # Large ones first, since a hole may have an island.
+        for ring, value in sorted(rings, key=lambda pair: -cv2.contourArea(pair[0])):
+            points = [np.round(ring * 2**shift).astype(np.int32)]
+            cv2.fillPoly(canvas, points, value, shift=shift)
+            if not value:  # a hole's edge belongs to the region
+                cv2.polylines(canvas, points, True, 1, shift=shift)
         return canvas.astype(bool)
 
 
@@ -65,10 +69,11 @@ class Mask(Field):
             return f"is {type(value).__name__}, neither polygons nor a run-length encoding"
         errors = []
         for number, polygon in enumerate(value, start=1):
-            if not isinstance(polygon, Sequence) or len(polygon) < 6 or len(polygon) % 2:
-                count = f"{len(polygon)} numbers" if isinstance(polygon, Sequence) else repr(polygon)
+            is_list = isinstance(polygon, Sequence) and not isinstance(polygon, str)
+            if not is_list or len(polygon) < 6 or len(polygon) % 2:
+                count = f"{len(polygon)} numbers" if is_list else repr(polygon)
                 errors.append(f"has as polygon {number} {count}, not x and y of three or more points")
-            elif not all(isinstance(number, (int, float)) and math.isfinite(number) for number in polygon):
+            elif not all(map(is_finite, polygon)):
                 errors.append(f"has a polygon {number} with values that are not finite numbers")
         return "; ".join(errors) or None
 
@@ -81,7 +86,7 @@ class Mask(Field):
         return [None if outline is None else self._polygons(outline) for outline in columns[name]]
 
     def _polygons(self, outline: Outline) -> list[list[float]]:
-        rings = [ring.astype(np.float64).round(self.digits) for ring in outline.polygons]
+        rings = [ring.astype(np.float64).round(self.digits) for ring in _without_holes(outline)]
         return [ring.ravel().tolist() for ring in rings]
 
     def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
@@ -93,6 +98,28 @@ class Mask(Field):
         """(N,): 1 - IoU of two outlines, rasterised eight times as fine as their frame."""
         pairs = zip(truth[name], found[name], strict=True)
         return np.array([0.0 if one is None else _one_minus_iou(one, other) for one, other in pairs])
+
+
+def _without_holes(outline: Outline) -> list[np.ndarray]:
+    """Polygons that show the same region: each hole is joined to what surrounds it by a slit."""
+    import cv2
+
+    rings = list(outline.polygons)
+    for hole in outline.holes:
+        point = tuple(hole[0].tolist())
+        rows = range(len(outline.polygons))
+        around = [n for n in rows if cv2.pointPolygonTest(outline.polygons[n], point, False) >= 0]
+        owner = min(around, key=lambda n: float(cv2.contourArea(outline.polygons[n])))
+        rings[owner] = _joined(rings[owner], hole)
+    return rings
+
+
+def _joined(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """One ring that goes around another and, over a slit between nearest points, along it."""
+    gaps = ((ring[:, None] - hole) ** 2).sum(axis=2)
+    end, start = np.unravel_index(gaps.argmin(), gaps.shape)
+    inner = np.roll(hole, -int(start), axis=0)
+    return np.concatenate([ring[: end + 1], inner, inner[:1], ring[end:]])
 
 
 def outline_of(segmentation: Any) -> Outline | None:

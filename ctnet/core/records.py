@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Annotations(Protocol):
-    """The annotations of one image as a data set gives them to ``Task.parse``.
+    """The annotations of one image as a data set gives them to ``instances_of``.
 
     A sequence of the file's own dictionaries (parsed only when asked for), with the columns that every
     task needs as arrays.
@@ -153,12 +153,6 @@ class Detections(_Columns):
 
     def __len__(self) -> int:
         return len(self.scores)
-
-    @classmethod
-    def of_truth(cls, instances: Instances) -> Detections:
-        """Annotated objects (no crowds) as detections of score 1, to be drawn or measured like them."""
-        kept = instances[~instances.crowd]
-        return cls(kept.boxes, np.ones(len(kept), np.float32), kept.labels, kept.extra)
 
     @classmethod
     def empty(cls) -> Detections:

@@ -104,7 +104,7 @@ class CocoBoxEvaluator(Evaluator):
             for image_id in sorted(self._detections)
             for entry in self._detections[image_id].to_coco(image_id, self.category_ids)
         ]
-        return coco_curves(self.engine, self._image_names, self.category_ids, self._annotations, found)
+        return coco_curves(self.engine, self._image_names, self.category_ids, self.annotations, found)
 
 
 def check_engine(engine: str) -> None:

@@ -76,7 +76,7 @@ class VocEvaluator(Evaluator):
         """Columns boxes (xyxy), labels, ignored and number (unique in the data set) for every image."""
         label_of = {category_id: label for label, category_id in enumerate(self.category_ids)}
         rows: dict[int, list[dict[str, Any]]] = {}
-        for annotation in self._annotations:
+        for annotation in self.annotations:
             rows.setdefault(annotation["image_id"], []).append(annotation)
         objects = {}
         for image_id, present in rows.items():

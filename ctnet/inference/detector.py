@@ -213,7 +213,7 @@ class Detector:
         """Maps of inputs averaged with those of their mirror images, seen in the mirror again."""
         plain, mirrored = self._both(inputs, inputs.flip(3))
         averaged = {}
-        for name, back in mirror_maps(self.model.heads, mirrored).items():
+        for name, back in mirror_maps(self.task.heads, mirrored).items():
             averaged[name] = plain[name] if back is None else (plain[name] + back) / 2
         return averaged
 

@@ -96,7 +96,7 @@ def _fault(entry: Any, images: Collection[int], categories: Collection[int]) -> 
 def _read(entries: Sequence[Mapping[str, Any]], rows: Sequence[int], task: Task, source: str) -> Detections:
     try:
         return detections_of(task, [entries[row] for row in rows])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError) as disagreement:
         for row in rows:  # which one is it?
             try:
                 detections_of(task, [entries[row]])
@@ -106,4 +106,7 @@ def _read(entries: Sequence[Mapping[str, Any]], rows: Sequence[int], task: Task,
                     f"{task.name} ({type(error).__name__}: {error}); it needs image_id, category_id, "
                     "a bbox of four numbers, a score, and what else the task writes"
                 ) from error
-        raise
+        raise CtnetError(
+            f"the entries of image {entries[rows[0]]['image_id']} in {source} do not all have the same "
+            f"fields ({disagreement}); write what is known of all its detections"
+        ) from disagreement

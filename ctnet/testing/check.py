@@ -5,10 +5,16 @@ from __future__ import annotations
 import inspect
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 from unittest import SkipTest
+
+from ctnet.base.errors import CtnetError, unknown_name
+
+#: Of no check.
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class ContractViolation(AssertionError):
@@ -44,14 +50,46 @@ class Check:
         except SkipTest:
             raise
         except ContractViolation as error:
-            raise ContractViolation(self._message(str(error))) from None
+            raise ContractViolation(self._message(f"{error}{_defined(subject, self.member)}")) from None
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{type(error).__name__} at {place.filename}:{place.lineno}: {error}"
-            raise ContractViolation(self._message(where)) from error
+            place = _own_place(error.__traceback__, subject)
+            raise ContractViolation(self._message(f"{type(error).__name__} at {place}: {error}")) from error
 
     def _message(self, where: str) -> str:
         return f"{self.name}: {self.wants} ({self.member}); but {where}"
+
+
+def _own_place(trace: TracebackType | None, subject: Any) -> str:
+    """File and line that raised: the innermost of the subject's own package, or else of all."""
+    frames = [(frame.f_globals.get("__name__", ""), frame, line) for frame, line in traceback.walk_tb(trace)]
+    own = [entry for entry in frames if _is_own(entry[0], subject)]
+    _, frame, line = (own or frames)[-1]
+    return f"{frame.f_code.co_filename}:{line}"
+
+
+def _is_own(module: str, subject: Any) -> bool:
+    """Whether a module belongs to the package of a task (or of a backbone's factory) that is checked."""
+    kinds = type(subject).__mro__ if hasattr(type(subject), "encode") else (subject,)
+    homes = {getattr(kind, "__module__", "") for kind in kinds}
+    packages = {home.partition(".")[0] for home in homes} - {"ctnet", "abc", "builtins"}
+    return module.partition(".")[0] in packages or module.startswith("ctnet.tasks.")
+
+
+def _defined(subject: Any, member: str) -> str:
+    """Where a task defines the members that make a promise: " (encode: FILE:LINE)", or else its class."""
+    kinds = [kind for kind in type(subject).__mro__ if _is_own(kind.__module__, subject)]
+    if not kinds or not hasattr(kinds[0], "encode"):
+        return ""
+    places = []
+    for name in [part.removeprefix("Task.") for part in member.split(", ") if part.startswith("Task.")]:
+        code = next((getattr(vars(k)[name], "__code__", None) for k in kinds if name in vars(k)), None)
+        places += [f"{name}: {code.co_filename}:{code.co_firstlineno}"] if code else []
+    try:
+        line = inspect.getsourcelines(kinds[0])[1]
+        whole = f"{kinds[0].__name__}: {inspect.getsourcefile(kinds[0])}:{line}"
+    except (OSError, TypeError):  # its source is not there
+        whole = kinds[0].__name__
+    return f" ({', '.join(places) or whole})"
 
 
 def promise(function: Callable[..., Any]) -> str:
@@ -76,47 +114,70 @@ class Outcome:
 
     Attributes:
         check: its name.
-        result: "passed", "failed" or "skipped".
-        reason: why it failed or was skipped; empty otherwise.
+        result: "passed", "failed", "skipped", or "expected": it failed, as its author declares.
+        reason: why it failed, was skipped or is expected to fail; empty otherwise.
         seconds: how long it took.
     """
 
     check: str
-    result: Literal["passed", "failed", "skipped"]
+    result: Literal["passed", "failed", "skipped", "expected"]
     reason: str
     seconds: float
 
 
-def outcomes(checks: Iterable[Check], subject: Any) -> Iterator[Outcome]:
-    """Run checks one after the other and say what came of each."""
+def require_known(expected_failures: Mapping[str, str], checks: Iterable[Check]) -> None:
+    """Refuse expected failures of checks that do not exist, and those without a reason.
+
+    Raises:
+        CtnetError: naming the first.
+    """
+    names = [check.name for check in checks]
+    for name, reason in expected_failures.items():
+        if name not in names:
+            raise unknown_name("check", name, names)
+        if not reason.strip():
+            raise CtnetError(f"the failure of check {name} is expected without a reason; state one")
+
+
+def outcomes(
+    checks: Iterable[Check], subject: Any, expected_failures: Mapping[str, str] = NONE
+) -> Iterator[Outcome]:
+    """Run checks one after the other and say what came of each; see ``run``."""
     for check in checks:
         started = time.perf_counter()
-        result: Literal["passed", "failed", "skipped"] = "passed"
-        reason = ""
+        result: Literal["passed", "failed", "skipped", "expected"] = "passed"
+        reason, why = "", expected_failures.get(check.name)
         try:
             check(subject)
         except SkipTest as error:
             result, reason = "skipped", str(error)
         except ContractViolation as error:
-            result, reason = "failed", str(error)
+            result, reason = ("failed", str(error)) if why is None else ("expected", why)
+        else:
+            if why is not None:
+                result = "failed"
+                reason = f"{check.name}: it passes, but is expected to fail ({why}); it no longer should be"
         yield Outcome(check.name, result, reason, time.perf_counter() - started)
 
 
-def run(checks: Iterable[Check], subject: Any, what: str) -> list[Outcome]:
+def run(
+    checks: Iterable[Check], subject: Any, what: str, expected_failures: Mapping[str, str] = NONE
+) -> list[Outcome]:
     """Run all checks.
 
     Args:
         checks: see ``Check``.
         subject: what they are called with.
         what: words for it.
+        expected_failures: name of a check -> why the subject does not pass it.
 
     Returns:
         What came of each.
 
     Raises:
-        ContractViolation: naming every check that fails.
+        ContractViolation: naming every check that fails, and those expected to fail that pass.
     """
-    done = list(outcomes(checks, subject))
+    done = list(outcomes(checks, subject, expected_failures))
     failed = [outcome.reason for outcome in done if outcome.result == "failed"]
     if failed:
         raise ContractViolation(

@@ -20,7 +20,7 @@ from ctnet.core.fields import Field
 from ctnet.core.heads import Head
 from ctnet.core.options import option_rows
 from ctnet.core.recipe import Recipe
-from ctnet.core.task import Task, scenes_of
+from ctnet.core.task import Task
 from ctnet.model import CenterNet
 from ctnet.testing.check import require
 from ctnet.testing.probe import STRIDE, Probe, task_check
@@ -84,11 +84,12 @@ def names_are_declared(probe: Probe) -> None:
     require(not strangers, f"twins {strangers} are not heads")
     recipes = task.recipes("")
     require(recipes, "there is no recipe")
-    scenes = scenes_of(task)
-    for key, recipe in {**recipes, "demo": scenes.recipe}.items():
+    demo = {"demo": task.scenes.recipe} if task.scenes else {}
+    categories = task.scenes.categories if task.scenes else task.categories
+    for key, recipe in {**recipes, **demo}.items():
         require(isinstance(recipe, Recipe), f"recipe {key!r} is a {type(recipe).__name__}, no Recipe")
         try:
-            type(task)(scenes.categories, **recipe.options)
+            type(task)(categories, **recipe.options)
         except CtnetError as error:
             require(
                 False,

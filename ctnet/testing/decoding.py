@@ -6,16 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 from unittest import SkipTest
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ctnet.core.documents import truth_of
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections
+from ctnet.core.targets import Grid
 from ctnet.core.task import Task
 from ctnet.testing.check import require
-from ctnet.testing.probe import Probe, task_check
+from ctnet.testing.probe import STRIDE, Probe, task_check
 
 _K = 20
 _BATCH = 3
+_SCENES = 6
+#: Of an overlap from what it should be.
+_CLOSE = 1e-3
 
 
 @task_check("Task.decode")
@@ -84,6 +92,53 @@ def _first_difference(one: Detections, other: Detections) -> str | None:
         if not torch.allclose(column[compared].float(), theirs[compared].float(), rtol=1e-4, atol=1e-4):
             return name
     return None
+
+
+@task_check("Task.decode, Task.lift")
+def looks_can_be_merged(probe: Probe) -> None:
+    """Looks at an image through grids of two sizes, or that find nothing, have columns that can be joined."""
+    scene, looks = probe.scenes(1)[0], []
+    view = View(scene.info, Affine.scaling(STRIDE))
+    for zoom, topk in ((1.0, _K), (1.5, _K), (1.0, 2 * _K), (1.0, 0)):
+        width, height = (round(zoom * side) for side in (probe.grid.width, probe.grid.height))
+        maps = probe.random_maps(1, grid=Grid(height, width))
+        found = probe.task.decode(maps, max(topk, 1)).per_image()[0][:topk]
+        lifted = probe.task.lift(move_record(found, view.affine, probe.task.fields), view)
+        require(len(lifted) == len(found), f"lift makes {len(lifted)} rows of {len(found)}")
+        looks.append(lifted.fields())
+    first = looks[0]
+    for look in looks[1:]:
+        rows = len(look["scores"])
+        require([*look] == [*first], f"columns are {', '.join(first)}, or with {rows} rows {', '.join(look)}")
+        for name, column in look.items():
+            kinds = [(np.asarray(one).dtype.kind, np.shape(one)[1:]) for one in (first[name], column)]
+            require(
+                kinds[0] == kinds[1] or "O" in (kinds[0][0], kinds[1][0]),
+                f"column {name!r} has rows of shape {kinds[0][1]} and type {kinds[0][0]!r}, or with {rows} "
+                f"rows {kinds[1][1]} and {kinds[1][0]!r}",
+            )
+
+
+@task_check("Task.overlap")
+def overlap_is_a_share(probe: Probe) -> None:
+    """overlap is (N, M) in [0, 1], the same both ways round, 1 for the same object, 0 for one far away."""
+    task = probe.task
+    for seed, scene in enumerate(probe.scenes(_SCENES)):
+        truth, where = truth_of(task, scene.instances), f"scene {seed}: "
+        counts = (len(truth), len(truth[:-1]))
+        one = np.asarray(task.overlap(truth, truth[:-1]))
+        require(one.shape == counts, f"{where}it has shape {one.shape} for {counts[0]} and {counts[1]} rows")
+        require(np.isfinite(one).all(), f"{where}it is NaN or infinite")
+        outside = one[(one < -_CLOSE) | (one > 1 + _CLOSE)]
+        require(not outside.size, f"{where}an overlap is {outside[:1].tolist()}, outside 0 to 1")
+        other = np.asarray(task.overlap(truth[:-1], truth)).T
+        require(np.allclose(one, other, atol=_CLOSE), f"{where}a overlaps b more than b overlaps a")
+        own = np.diagonal(np.asarray(task.overlap(truth, truth)))
+        require(np.allclose(own, 1, atol=_CLOSE), f"{where}with themselves objects overlap {own.tolist()}")
+        far = move_record(truth, Affine(np.array([[1.0, 0, 1e4], [0, 1.0, 0]])), task.fields)
+        apart = np.asarray(task.overlap(truth, far))
+        require((np.abs(apart) <= _CLOSE).all(), f"{where}objects 10000 pixels apart overlap")
+        require(task.overlap(truth[:0], truth).shape == (0, len(truth)), f"{where}none and many do not fit")
 
 
 @task_check("Task.decode")

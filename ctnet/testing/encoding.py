@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import get_args, get_type_hints
 
 import numpy as np
+import torch
 
+from ctnet.core.documents import annotations_of, instances_of
 from ctnet.core.fields import move_record
 from ctnet.core.geometry import Affine
 from ctnet.core.heads import Head
+from ctnet.core.records import Instances
 from ctnet.core.targets import CellTargets, Grid, Peaks, Target
 from ctnet.testing.check import require
+from ctnet.testing.dataset import Entries, crowd_of, image_record
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
 _FEW = 12
+#: Cells between the border and the middle of an object that the border cuts.
+_INSIDE = 1.3
 
 
 @task_check("Task.encode")
@@ -73,6 +81,87 @@ def _check_samples(target: CellTargets, head: Head, place: str) -> None:
     require((target.weight >= 0).all(), f"{place}a negative weight")
 
 
+@task_check("Task.encode, Task.cells")
+def objects_are_taught_at_their_cells(probe: Probe) -> None:
+    """Every object has a peak in its cell; so have objects half outside the grid, in what is seen of them."""
+    for seed, scene in enumerate(probe.scenes(_FEW // 2)):
+        instances = probe.on_grid(scene.instances[~scene.instances.crowd])
+        _check_cells(probe, instances, f"scene {seed}: ", whole=True)
+        for row in range(min(len(instances), 2)):
+            for where, shifted in _at_borders(probe, instances, row):
+                _check_cells(probe, shifted, f"scene {seed}, moved to the {where} border: ", whole=False)
+
+
+def _at_borders(probe: Probe, instances: Instances, row: int) -> Iterator[tuple[str, Instances]]:
+    """A scene moved so that the middle of one object's box lies just inside each border of the grid."""
+    x, y = (instances.boxes[row, :2] + instances.boxes[row, 2:]) / 2
+    last_x, last_y = probe.grid.width - 1, probe.grid.height - 1
+    yield "left", probe.moved(instances, 1, (_INSIDE - x, 0))
+    yield "right", probe.moved(instances, 1, (last_x - _INSIDE - x, 0))
+    yield "upper", probe.moved(instances, 1, (0, _INSIDE - y))
+    yield "lower", probe.moved(instances, 1, (0, last_y - _INSIDE - y))
+
+
+def _check_cells(probe: Probe, instances: Instances, where: str, whole: bool) -> None:
+    """Compare ``Task.cells`` with the heads' peaks; only a whole object must be a positive one."""
+    grid = probe.grid
+    cells = probe.task.cells(instances, grid)
+    middle = (instances.boxes[:, :2] + instances.boxes[:, 2:]) / 2
+    inside = ((middle >= 1) & (middle < [grid.width - 2, grid.height - 2])).all(axis=1)
+    taught = _cells_of_peaks(probe.task.encode(instances, grid), whole)
+    for row, cell in enumerate(map(tuple, cells.tolist())):
+        what = f"{where}object {row}, whose box is {instances.boxes[row].round(2).tolist()} on the grid, "
+        require(min(cell) >= 0 or not inside[row], f"{what}has no cell")
+        require(
+            min(cell) < 0 or any(cell in head for head in taught.values()),
+            f"{what}has the cell {cell}, and no {'positive ' if whole else ''}peak of heads "
+            f"{', '.join(taught)} lies there",
+        )
+
+
+def _cells_of_peaks(targets: Mapping[str, Target], positive: bool) -> dict[str, set[tuple[int, int]]]:
+    """The cells (x, y) of the peaks of every heatmap, by head."""
+    cells = {}
+    for name, target in targets.items():
+        if isinstance(target, Peaks):
+            counts = target.positive if positive else torch.ones_like(target.positive)
+            points = torch.stack([target.x[counts], target.y[counts]], dim=1).floor().long()
+            cells[name] = {(x, y) for x, y in points.tolist()}
+    return cells
+
+
+@task_check("Task.encode, Task.Options")
+def crowds_follow_their_option(probe: Probe) -> None:
+    """A crowd region teaches nothing, unless the task has an option ``crowd``, and that says "positive"."""
+    kind, chosen = type(probe.task), dataclasses.asdict(probe.task.options)
+    tasks = [probe.task]
+    if "ignore" in get_args(get_type_hints(kind.Options).get("crowd")):
+        tasks.append(kind(probe.task.categories, **{**chosen, "crowd": "ignore"}))
+    for task in tasks:
+        wanted = getattr(task.options, "crowd", "ignore") == "positive"
+        for seed, scene in enumerate(probe.scenes(_FEW // 2)):
+            if not len(scene.instances):
+                continue
+            entries = annotations_of(task, crowd_of(probe, scene.instances))
+            region = instances_of(task, Entries(entries), image_record(scene))
+            targets = task.encode(probe.on_grid(region), probe.grid)
+            where = f"a crowd region in scene {seed}: "
+            check_targets(targets, task.heads, probe.grid, where)
+            _check_crowd(targets, where, wanted)
+
+
+def _check_crowd(targets: Mapping[str, Target], where: str, wanted: bool) -> None:
+    heatmaps = {name: target for name, target in targets.items() if isinstance(target, Peaks)}
+    learnt = [name for name, target in heatmaps.items() if target.positive.any()]
+    if wanted:
+        require(learnt, f'{where}no head has a positive peak, though option crowd is "positive"')
+        return
+    require(not learnt, f"{where}it is a positive peak of head {', '.join(learnt)}")
+    for name, target in targets.items():
+        if isinstance(target, CellTargets):
+            require(not (target.weight > 0).any(), f"{where}head {name!r} learns values of it")
+
+
 @task_check("Task.encode")
 def encode_takes_an_empty_image(probe: Probe) -> None:
     """An image without objects is encoded to targets without rows, which render finite maps."""
@@ -82,6 +171,24 @@ def encode_takes_an_empty_image(probe: Probe) -> None:
     for name, rendered in probe.render(targets, probe.grid).items():
         require(len(targets[name]) == 0, f"head {name!r} has {len(targets[name])} rows")
         require(rendered.isfinite().all(), f"head {name!r} renders NaN or infinities")
+
+
+@task_check("Task.encode, Task.fields")
+def encode_takes_missing_values(probe: Probe) -> None:
+    """Annotations without the fields that may be missing are encoded to usable targets."""
+    task = probe.task
+    absent = [field.json for field in task.fields.values() if field.json and field.needed == "never"]
+    for seed, scene in enumerate(probe.scenes(_FEW // 2)):
+        entries = annotations_of(task, scene.instances)
+        for entry in entries:
+            for path in absent:
+                *groups, key = path.split(".")
+                for group in groups:
+                    entry = entry.get(group, {})
+                entry.pop(key, None)
+        instances = instances_of(task, Entries(entries), image_record(scene))
+        targets = task.encode(probe.on_grid(instances), probe.grid)
+        check_targets(targets, task.heads, probe.grid, f"scene {seed} without {', '.join(absent)}: ")
 
 
 @task_check("Task.encode")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from ctnet.core.documents import truth_of
-from ctnet.core.fields import differences
+from ctnet.core.fields import differences, move_record
 from ctnet.core.geometry import Affine, View
+from ctnet.core.heads import Head
 from ctnet.core.records import Detections
+from ctnet.core.targets import CellTargets, Grid, Target
 from ctnet.inference.decoding import decode
 from ctnet.inference.settings import DetectionSettings
 from ctnet.testing.check import require
@@ -16,6 +22,11 @@ from ctnet.testing.probe import STRIDE, Probe, task_check
 #: How far a box may be off, pixels.
 _TOLERANCE = 0.01
 _TOPK = 100
+_FEW = 8
+#: An enlarged image: its zoom, and where its corner lies, cells.
+_ZOOM, _SHIFT, _MARGIN = 1.6, (1.3, 0.7), 4
+#: Standard deviation of raw maps where nothing is taught.
+_LOUD = 3.0
 
 
 @task_check("Task.encode, Task.decode, Head.render")
@@ -37,6 +48,53 @@ def the_law_holds(probe: Probe) -> None:
         2 * kept_of_all >= of_all,
         f"{of_all - kept_of_all} of {of_all} objects of the example scenes are said to collide",
     )
+
+
+@task_check("Task.encode, Task.decode, CellTargets")
+def the_law_holds_at_single_cells(probe: Probe) -> None:
+    """Objects come back from maps that say nothing but noise outside the cells that targets teach."""
+    _round_trips(probe, 1, (0, 0), probe.grid, noisy=True)
+
+
+@task_check("Task.encode, Task.decode, Task.fields")
+def the_law_holds_under_zoom(probe: Probe) -> None:
+    """Objects come back from enlarged images, shifted by fractions of a cell."""
+    width, height = (math.ceil(_ZOOM * side / STRIDE) + _MARGIN for side in probe.size)
+    _round_trips(probe, _ZOOM, _SHIFT, Grid(height, width), noisy=False)
+
+
+def _round_trips(probe: Probe, zoom: float, shift: tuple[float, float], grid: Grid, noisy: bool) -> None:
+    """The law on a few scenes.
+
+    Args:
+        probe: the task.
+        zoom: of the image.
+        shift: (x, y), cells.
+        grid: with room for it.
+        noisy: cells that are not taught are.
+    """
+    task = probe.task
+    to_grid = Affine(np.array([[zoom / STRIDE, 0, shift[0]], [0, zoom / STRIDE, shift[1]]]))
+    for seed, scene in enumerate(probe.scenes(_FEW)):
+        instances = scene.instances[~scene.instances.crowd]
+        on_grid = move_record(instances, to_grid, task.fields)
+        comes_back = ~task.collides(on_grid, grid)
+        targets = task.encode(on_grid[comes_back], grid)
+        maps = probe.render(targets, grid)
+        if noisy:
+            maps = {name: _drowned(task.heads[name], targets[name], maps[name]) for name in maps}
+        (found,) = decode(task, maps, [View(scene.info, to_grid.inverse())], DetectionSettings(topk=_TOPK))
+        _compare(probe, truth_of(task, instances[comes_back]), found, f"in scene {seed} ")
+
+
+def _drowned(head: Head, target: Target, rendered: Tensor) -> Tensor:
+    """A rendered map of which only the cells that ``CellTargets`` teach are left, in noise."""
+    if not isinstance(target, CellTargets):
+        return rendered
+    noise = torch.randn(rendered.shape, generator=torch.Generator().manual_seed(0))
+    drowned = head.activate(_LOUD * noise)
+    drowned[target.batch, :, target.y, target.x] = rendered[target.batch, :, target.y, target.x]
+    return drowned
 
 
 def _compare(probe: Probe, truth: Detections, found: Detections, where: str) -> None:

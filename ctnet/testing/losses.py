@@ -50,6 +50,17 @@ def loss_is_finite_and_differentiable(probe: Probe) -> None:
             require(values.grad is not None, f"{where}no loss depends on them")
             require(values.grad is not None and values.grad.isfinite().all(), f"{where}gradient not finite")
             require(values.grad is not None and values.grad.any(), f"{where}the gradient is zero everywhere")
+            if kind == "of ordinary size":
+                _require_all_channels(values.grad, targets[name], where)
+
+
+def _require_all_channels(gradient: Tensor | None, target: Target, where: str) -> None:
+    """Every channel of which the target teaches something has a gradient."""
+    assert gradient is not None
+    pulled = (gradient != 0).any(dim=0) if gradient.dim() == 2 else (gradient != 0).any(0).flatten(1).any(1)
+    taught = (target.weight > 0).any(dim=0) if isinstance(target, CellTargets) else torch.ones_like(pulled)
+    silent = torch.nonzero(taught & ~pulled).flatten().tolist()
+    require(not silent, f"{where}channels {silent} get no gradient")
 
 
 @task_check("Task.losses, Head.loss")

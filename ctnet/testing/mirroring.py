@@ -16,6 +16,9 @@ from ctnet.testing.check import require
 from ctnet.testing.probe import Probe, task_check
 
 _FEW = 12
+_FEWER = 4
+#: (x, y), cells.
+_FRACTIONS = ((0.25, 0.5), (0.875, 0.25))
 #: Points are moved to multiples of this: the mirror then takes cells to cells, also those of means of four.
 _RASTER = 4
 
@@ -111,6 +114,44 @@ def encode_commutes_with_mirroring(probe: Probe) -> None:
                 f"head {name!r} differs by {difference.max() if got.numel() else 0:.3g} in scene {seed}: "
                 "encode(mirrored x) is not mirror(render(encode(x)))",
             )
+
+
+@task_check("Head.mirror, Head.twin")
+def mirrored_values_follow_fractions(probe: Probe) -> None:
+    """What a mirrored map says of an object is right, or off by the same, at any fraction of a cell."""
+    width, height = (-(-side // _RASTER) * _RASTER + 2 * _RASTER + 1 for side in probe.size)
+    grid = Grid(height, width)
+    for seed, scene in enumerate(probe.scenes(_FEWER)):
+        whole = _on_raster(scene.instances, _point_columns(probe.task))
+        one, other = (_excess(probe, probe.moved(whole, 1, shift), grid) for shift in _FRACTIONS)
+        for name, gap in one.items():
+            if gap.shape != other[name].shape:
+                continue
+            change = (other[name] - gap).abs().max().item() if gap.numel() else 0.0
+            require(
+                change <= 1e-3,
+                f"scene {seed}, shifted by {_FRACTIONS[0]} and by {_FRACTIONS[1]} cells: what the mirrored "
+                f"map of head {name!r} says is off by amounts that differ by {change:.3g}; is it symmetric?",
+            )
+
+
+def _excess(probe: Probe, instances: Instances, grid: Grid) -> dict[str, Tensor]:
+    """By how much the mirrored map says more than the mirrored target, where no two samples share a cell."""
+    task = probe.task
+    plain, mirrored = (
+        task.encode(some, grid) for some in (instances, mirror_image(task, instances, grid.width))
+    )
+    read = {name: target for name, target in plain.items() if isinstance(target, CellTargets)}
+    heads = {name: task.heads[name] for name in read}
+    heads = {name: head for name, head in heads.items() if (head.twin or name) in heads}
+    maps = {name: head.render(read[name], grid) for name, head in heads.items()}
+    excess = {}
+    for name, values in mirror_maps(heads, maps).items():
+        target = mirrored[name]
+        if values is not None and isinstance(target, CellTargets):
+            said, seen = _at_lone_samples(target, values)
+            excess[name] = seen - said
+    return excess
 
 
 def _on_raster(instances: Instances, point_fields: tuple[str, ...]) -> Instances:

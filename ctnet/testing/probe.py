@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from unittest import SkipTest
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.fields import move_record
+from ctnet.core.fields import Record, move_record
 from ctnet.core.geometry import Affine
 from ctnet.core.records import Instances, Sample
 from ctnet.core.targets import Grid, Target, collate_targets
-from ctnet.core.task import Task, example_of, scenes_of
+from ctnet.core.task import Task, example_of
 from ctnet.testing.check import Check, promise
 
 #: The checks of a task, in the order in which they run.
@@ -42,8 +42,14 @@ class Probe:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the scenes; never square, so that a swapped axis shows."""
-        width, height = scenes_of(self.task).size
+        """(width, height) of the scenes; never square, so that a swapped axis shows.
+
+        Raises:
+            unittest.SkipTest: for a task that draws none.
+        """
+        if self.task.scenes is None:
+            raise SkipTest(f"task {self.task.name} draws no example scenes")
+        width, height = self.task.scenes.size
         return (width, height) if width != height else (width, max(32, 3 * height // 4))
 
     def scenes(self, count: int = SCENES) -> list[Sample]:
@@ -69,6 +75,11 @@ class Probe:
         """Instances in image pixels -> on the output grid."""
         return move_record(instances, Affine.scaling(1 / STRIDE), self.task.fields)
 
+    def moved(self, record: Record, zoom: float, shift: Sequence[float] | np.ndarray) -> Record:
+        """A record zoomed about the origin, then shifted by (x, y)."""
+        x, y = shift
+        return move_record(record, Affine(np.array([[zoom, 0, x], [0, zoom, y]])), self.task.fields)
+
     def targets(self, scene: int) -> dict[str, Target]:
         """What a scene is encoded to."""
         return self.task.encode(self.on_grid(self.scenes(scene + 1)[scene].instances), self.grid)
@@ -82,10 +93,10 @@ class Probe:
         """The activated maps of a network without error."""
         return {name: head.render(targets[name], grid) for name, head in self.task.heads.items()}
 
-    def random_maps(self, batch: int, seed: int = 0) -> dict[str, Tensor]:
+    def random_maps(self, batch: int, seed: int = 0, grid: Grid | None = None) -> dict[str, Tensor]:
         """Activated maps of a network that knows nothing: no two cells are equal."""
         generator = torch.Generator().manual_seed(seed)
-        height, width, _ = self.grid
+        height, width, _ = grid or self.grid
         return {
             name: head.activate(torch.randn(batch, head.channels, height, width, generator=generator))
             for name, head in self.task.heads.items()

@@ -11,7 +11,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.core.documents import annotation_errors
 from ctnet.core.fields import differences
 from ctnet.core.records import Instances, Sample
-from ctnet.core.task import example_of
+from ctnet.core.task import example_of, scenes_of
 from ctnet.testing.check import require
 from ctnet.testing.dataset import scenes_as_dataset
 from ctnet.testing.probe import Probe, task_check
@@ -24,11 +24,13 @@ _ROUNDING = 0.02
 @task_check("Task.scenes")
 def example_is_valid(probe: Probe) -> None:
     """Example scenes are RGB images of the size asked for, with objects whose boxes lie inside them."""
-    task, (width, height) = probe.task, probe.size
+    task = probe.task
     try:
+        scenes_of(task)
         example_of(task, np.random.default_rng(0), probe.size)
     except CtnetError as error:
         require(False, f"none is drawn: {error}")
+    width, height = probe.size
     for seed, scene in enumerate(probe.scenes(_FEW)):
         where = f"the scene of seed {seed} "
         image, instances = scene.image, scene.instances

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ctnet.core.task import Task, load_task_class, scenes_of
@@ -10,36 +11,43 @@ from ctnet.core.task import Task, load_task_class, scenes_of
 # isort: off
 from ctnet.testing import declaration as _declaration  # noqa: F401
 from ctnet.testing import scenes as _scenes  # noqa: F401
+from ctnet.testing import fields as _fields  # noqa: F401
 from ctnet.testing import encoding as _encoding  # noqa: F401
 from ctnet.testing import law as _law  # noqa: F401
 from ctnet.testing import losses as _losses  # noqa: F401
 from ctnet.testing import mirroring as _mirroring  # noqa: F401
 from ctnet.testing import decoding as _decoding  # noqa: F401
+from ctnet.testing import evaluators as _evaluators  # noqa: F401
 from ctnet.testing import results as _results  # noqa: F401
 
 # isort: on
-from ctnet.testing.check import Outcome, run
+from ctnet.testing.check import NONE, Outcome, require_known, run
 from ctnet.testing.probe import TASK_CHECKS
 
 __all__ = ["TASK_CHECKS", "as_task", "check_task"]
 
 
-def check_task(task: Task | type[Task] | str, **options: Any) -> list[Outcome]:
+def check_task(
+    task: Task | type[Task] | str, expected_failures: Mapping[str, str] = NONE, **options: Any
+) -> list[Outcome]:
     """Put a task to every check of the contract.
 
     Args:
         task: a task, or a task's class or name, which is bound to the categories of its ``scenes``.
+        expected_failures: name of a check -> why the task cannot pass it; one that passes all the same fails.
         options: of the task, for a class or a name.
 
     Returns:
-        What came of each check: passed, or skipped with the reason.
+        What came of each check: passed, or skipped or expected to fail with the reason.
 
     Raises:
         ContractViolation: naming every check that fails, what the contract wants, and where it is broken.
-        CtnetError: for a name that is not installed, or options that do not fit.
+        CtnetError: for a name that is not installed, options that do not fit, and expected failures of checks
+            that do not exist or without a reason.
     """
+    require_known(expected_failures, TASK_CHECKS)
     task = as_task(task, **options)
-    return run(TASK_CHECKS, task, f"task {task.name}")
+    return run(TASK_CHECKS, task, f"task {task.name}", expected_failures)
 
 
 def as_task(task: Task | type[Task] | str, **options: Any) -> Task:

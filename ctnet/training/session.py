@@ -139,6 +139,8 @@ def new_session(
     if overfit and overrides.final_rate is None:
         recipe = dataclasses.replace(recipe, final_rate=0.0)  # here learning by heart is what is wanted
     check_input_size(recipe.size, about.divisor, backbone)
+    if recipe.augmentation.rotate and not task.layout.turns:
+        raise CtnetError(f"task {task_name} cannot be trained on turned images; leave --rotate out")
     # A step cannot hold more images than there are: the rate follows what it really holds.
     images_per_step = min(recipe.batch_size, len(train)) * accumulate
     scaled = scaled_rate(recipes[recipe_name], images_per_step)

@@ -7,6 +7,7 @@ import pytest
 
 from ctnet.analysis.breakdown import TYPES, Compared, average_precision, break_down
 from ctnet.base.errors import CtnetError
+from ctnet.core.documents import truth_of
 from ctnet.core.records import Detections, Instances
 from ctnet.core.task import create_task
 from ctnet.evaluation import CocoBoxEvaluator
@@ -27,7 +28,7 @@ def found(*rows):
 
 
 def compared(truth, detections):
-    return Compared(truth, detections, TASK.overlap(detections, TASK.truth(truth, None)))
+    return Compared(truth, detections, TASK.overlap(detections, truth_of(TASK, truth)))
 
 
 def counts(breakdown):

@@ -12,6 +12,7 @@ import torch
 from ctnet.analysis import compare_nms
 from ctnet.analysis.nms import METHODS
 from ctnet.base.errors import CtnetError
+from ctnet.core.declarations import Suppression
 from ctnet.core.records import Detections
 from ctnet.data.dataset import Dataset
 from ctnet.inference import Detector
@@ -105,7 +106,7 @@ def test_methods_choose_among_the_candidates_that_the_task_wants(detector, scene
     """Every row is what evaluation with the method gives also where decode is asked for more than is kept."""
 
     class Grouping(type(detector.task)):
-        candidates = 60
+        suppression = Suppression(candidates=60)
 
     detector.task = Grouping(detector.task.categories)
     with torch.no_grad():

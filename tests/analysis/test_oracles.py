@@ -8,11 +8,12 @@ import pytest
 from ctnet.analysis import oracle
 from ctnet.analysis.oracles import Oracle, OracleRow, combinations, oracle_of_maps, render_heads
 from ctnet.base.errors import CtnetError
-from ctnet.core.geometry import Affine, View, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine, View
 from ctnet.core.heads import Heatmap, Regression
 from ctnet.core.records import Instances
 from ctnet.core.targets import Grid
-from ctnet.core.task import create_task, list_tasks, load_task_class
+from ctnet.core.task import create_task, evaluator_of, list_tasks, load_task_class, scenes_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import read_image
 from ctnet.data.synthetic import write_dataset
@@ -28,18 +29,18 @@ CTDET = [
 def one_by_one(detector, dataset, names, resize):
     """The figures with these heads replaced, image by image, step by step."""
     task, preprocess = detector.task, detector.preprocessor(resize)
-    evaluator = task.evaluator(dataset)
+    evaluator = evaluator_of(task, dataset)
     for index in range(len(dataset)):
         info = dataset.info(index)
         prepared = preprocess(read_image(dataset.image_path(index)), info)
         maps = detector.maps([prepared])
         grid = Grid(prepared.input.shape[0] // 4, prepared.input.shape[1] // 4)
         to_grid = Affine.scaling(1 / 4).after(prepared.affine)
-        targets = task.encode(move(dataset.instances(index), to_grid, task.point_fields), grid)
+        targets = task.encode(move_record(dataset.instances(index), to_grid, task.fields), grid)
         for name in names:
             maps[name] = task.heads[name].render(targets[name], grid)
         found = task.decode(maps, 100).per_image()[0].above(1e-9)  # 0: nothing is rendered
-        evaluator.update(info.image_id, move(found, to_grid.inverse(), task.point_fields))
+        evaluator.update(info.image_id, move_record(found, to_grid.inverse(), task.fields))
     return evaluator.compute()
 
 
@@ -173,9 +174,9 @@ def test_unreadable_images_are_listed(detector, scenes, tmp_path):
 def test_all_heads_of_every_task(name, untrained, tmp_path):
     """With every head rendered, drawn scenes are found nearly perfectly, whatever the task."""
     cls = load_task_class(name)
-    task = create_task(name, cls.example_categories)
-    width, height = cls.example_size
-    write_dataset(task, tmp_path, {"val": 3}, (width, height), prefix=cls.annotation_prefix)
+    task = create_task(name, scenes_of(cls).categories)
+    width, height = scenes_of(cls).size
+    write_dataset(task, tmp_path, {"val": 3}, (width, height))
     dataset = Dataset.open(tmp_path, "val", task)
     size = (-(-width // 32) * 32, -(-height // 32) * 32)
     table = oracle(untrained(task, size), None, dataset)

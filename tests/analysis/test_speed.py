@@ -10,7 +10,7 @@ import torch
 from ctnet.analysis import measure_speed
 from ctnet.analysis.speed import hardware
 from ctnet.base.errors import CtnetError
-from ctnet.core.task import create_task, list_tasks, load_task_class
+from ctnet.core.task import create_task, list_tasks, load_task_class, scenes_of
 from ctnet.inference import DetectionSettings
 from ctnet.inference.timing import STAGES
 
@@ -46,16 +46,13 @@ def test_only_batches_after_the_warming_up_count(detector, monkeypatch):
 
 
 def test_tasks_that_draw_no_scenes_get_other_pictures(detector, monkeypatch):
-    def example(self, rng, size):
-        raise CtnetError("draws nothing")
-
-    monkeypatch.setattr(type(detector.task), "example", example)
+    monkeypatch.setattr(type(detector.task), "scenes", None)
     assert measure_speed(detector, repeats=2, warm_up=0).total.median > 0
 
 
 @pytest.mark.parametrize("name", list_tasks())
 def test_every_task(name, untrained):
-    task = create_task(name, load_task_class(name).example_categories)
+    task = create_task(name, scenes_of(load_task_class(name)).categories)
     assert measure_speed(untrained(task, (64, 64)), repeats=1, warm_up=0).task == name
 
 

@@ -82,7 +82,7 @@ def test_round_trip_is_exact(file: Path, model: CenterNet, description: Descript
 
 def test_a_checkpoint_alone_makes_the_detector_again(file: Path, model: CenterNet) -> None:
     task, again = load_model(load(file))
-    assert task.class_names == ("ball", "box")
+    assert task.categories.names == ("ball", "box")
     assert task.categories[0]["colour"] == "red"
     assert task.options.size_weight == 0.3
     assert task.options.radius == "corrected"

@@ -13,8 +13,9 @@ from ctnet.tasks.ctdet import CenterDetection
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tiny: str) -> None:
-    monkeypatch.setattr(CenterDetection, "demo_scenes", {"train": 6, "val": 4})
-    monkeypatch.setattr(CenterDetection, "demo_recipe", dataclasses.replace(DEMO, size=(64, 64)))
+    quick = dataclasses.replace(DEMO, size=(64, 64))
+    scenes = dataclasses.replace(CenterDetection.scenes, counts={"train": 6, "val": 4}, recipe=quick)
+    monkeypatch.setattr(CenterDetection, "scenes", scenes)
     monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
 
 
@@ -34,8 +35,9 @@ def test_it_trains_evaluates_draws_and_says_where(ctnet) -> None:
 
 
 def test_it_trains_with_the_options_that_the_recipe_wants(ctnet, monkeypatch) -> None:
-    recipe = dataclasses.replace(CenterDetection.demo_recipe, options={"size_weight": 0.25})
-    monkeypatch.setattr(CenterDetection, "demo_recipe", recipe)
+    scenes = CenterDetection.scenes
+    recipe = dataclasses.replace(scenes.recipe, options={"size_weight": 0.25})
+    monkeypatch.setattr(CenterDetection, "scenes", dataclasses.replace(scenes, recipe=recipe))
     assert ctnet("demo", "--epochs", 1, "--device", "cpu", "-o", "mine").code == 0
     assert json.loads(Path("mine/config.json").read_text())["options"]["size_weight"] == 0.25
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import subprocess
@@ -73,7 +74,9 @@ def test_the_literal_commands(
     wheel = pack_wheel(tmp_path / "ctnet-tasks-wall-clocks", package, f"wall_clocks = {package}:WallClocks")
     install(wheel, tmp_path / "site", monkeypatch)
     assert "wall_clocks" in {row["name"] for row in run("tasks", "list") if row["error"] is None}
-    monkeypatch.setattr(load_task_class("wall_clocks"), "demo_scenes", {"train": 6, "val": 4})
+    cls = load_task_class("wall_clocks")
+    few = dataclasses.replace(cls.scenes, counts={"train": 6, "val": 4})
+    monkeypatch.setattr(cls, "scenes", few)
     monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
     made = run("demo", "wall_clocks", "--epochs", 1, "--device", "cpu")
     assert Path(made["picture"]).is_file()

@@ -49,10 +49,10 @@ def test_training_and_evaluation_agree(ctnet, run_folder: Path) -> None:
     assert metrics["AR100"] == pytest.approx(float(row["AR100"]))
 
 
-def test_engines_agree(ctnet, run_folder: Path) -> None:
+def test_the_reference_implementation_agrees(ctnet, run_folder: Path) -> None:
     ours, theirs = (
-        json.loads(ctnet("eval", run_folder, *QUICK, "--engine", engine, "--json").out)["metrics"]
-        for engine in ("faster-coco-eval", "pycocotools")
+        json.loads(ctnet("eval", run_folder, *QUICK, "--metric", metric, "--json").out)["metrics"]
+        for metric in ("coco", "coco-reference")
     )
     assert ours == pytest.approx(theirs)
 
@@ -126,7 +126,7 @@ def test_saved_results_measure_the_same(ctnet, run_folder: Path, scenes: Path) -
     done = ctnet("eval", run_folder, *QUICK, "--save", "out/results.json", "--curves", "c.json", "--json")
     assert "detections: out/results.json" in done.err
     arguments = ["--results", "out/results.json", "--data", scenes, "--json"]
-    again = ctnet("eval", *arguments, "--engine", "pycocotools", "--curves", "again.json")
+    again = ctnet("eval", *arguments, "--metric", "coco-reference", "--curves", "again.json")
     assert figures(again) == pytest.approx(figures(done), abs=1e-6)
     printed = json.loads(again.out)
     assert (printed["results"], printed["images"]) == ("out/results.json", 4)
@@ -212,7 +212,6 @@ def test_figures_come_before_a_file_that_cannot_be_written(ctnet, run_folder: Pa
         (["--scales", "0"], "--scales is '0'; every scale must be a positive number"),
         (["--nms", "firm"], "nms is 'firm'; it must be none, hard, soft or soft-linear"),
         (["--metric", "cocoa"], "there is no metric of task ctdet called 'cocoa'; did you mean coco"),
-        (["--engine", "coco"], "there is no evaluation engine called 'coco'; did you mean"),
         (["--split", "dev"], "has no split 'dev'"),
         (["--resize", "crop"], "resize is 'crop'; it must be fix or keep"),
         (["--size", "70"], "size 70x70 does not fit tiny: .* the next size that fits is 96x96"),

@@ -185,8 +185,9 @@ def released(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick_demo(monkeypatch, tiny: str) -> None:
-    monkeypatch.setattr(CenterDetection, "demo_scenes", {"train": 6, "val": 4})
-    monkeypatch.setattr(CenterDetection, "demo_recipe", replace(DEMO, epochs=1, size=(64, 64)))
+    recipe = replace(DEMO, epochs=1, size=(64, 64))
+    scenes = replace(CenterDetection.scenes, counts={"train": 6, "val": 4}, recipe=recipe)
+    monkeypatch.setattr(CenterDetection, "scenes", scenes)
     monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,8 +54,9 @@ def test_it_is_complete(plugin: Path) -> None:
             assert token not in text, name
         if name.endswith(".py"):
             compile(text, name, "exec")
-    assert "class WallClocks(Task)" in files["ctnet_tasks_wall_clocks/task.py"].read_text()
+    assert "class WallClocks(ct.Task)" in files["ctnet_tasks_wall_clocks/task.py"].read_text()
     assert list(plugin.parent.glob(".ctnet-tasks*")) == []
+    assert len(files["ctnet_tasks_wall_clocks/task.py"].read_text().splitlines()) <= 95
 
 
 def test_the_output_says_what_comes_next(ctnet, tmp_path: Path) -> None:
@@ -114,7 +116,9 @@ def test_it_keeps_the_contract(ctnet) -> None:
 def test_it_trains_and_evaluates(ctnet, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from ctnet.core.task import load_task_class
 
-    monkeypatch.setattr(load_task_class("wall_clocks"), "demo_scenes", {"train": 6, "val": 4})
+    task = load_task_class("wall_clocks")
+    assert task.scenes is not None
+    monkeypatch.setattr(task, "scenes", replace(task.scenes, counts={"train": 6, "val": 4}))
     monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
     done = ctnet("demo", "wall_clocks", "--epochs", 1, "--device", "cpu", "--json")
     assert done.code == 0, done.err

@@ -90,7 +90,7 @@ def seen(task: Task, entries: list[dict[str, Any]] = SEEN) -> Instances:
 @pytest.mark.parametrize("name", ["ctdet", "pose", "ddd", "obb"])
 def test_the_contract_holds_with_attributes(name: str) -> None:
     done = check_task(load_task_class(name), attributes=TEXT)
-    assert {outcome.check for outcome in done if outcome.result != "passed"} <= {"decode_exports"}
+    assert {outcome.check for outcome in done if outcome.result == "failed"} == set()
 
 
 # --- declarations
@@ -268,7 +268,9 @@ def test_it_is_the_same_after_pickling_and_from_its_options() -> None:
 
 def test_annotations_are_read_as_cvat_writes_them() -> None:
     found = seen(task_of())
-    np.testing.assert_array_equal(found.ripeness, np.array([0.4, 0.9, np.nan, 1.0], np.float32))
+    np.testing.assert_array_equal(
+        found.ripeness.astype(np.float32), np.array([0.4, 0.9, np.nan, 1.0], np.float32)
+    )
     np.testing.assert_array_equal(found.age, np.array([50, np.nan, np.nan, np.nan], np.float32))
     assert found.occluded.tolist() == [0, 1, -1, -1]
     assert found.kind.tolist() == [2, -1, 0, 0]
@@ -417,7 +419,7 @@ def test_results_hold_values_and_probabilities() -> None:
     for name, column in found.fields().items():
         np.testing.assert_array_equal(again.fields()[name], column)
     bare = detections_of(task, [{key: value for key, value in entry.items() if "attribute" not in key}])
-    assert bare.kind.tolist() == [-1]
+    assert task.draw(np.zeros((20, 20, 3), np.uint8), bare).any()
     with pytest.raises(
         ValueError, match=r"attribute_scores.kind is .* not the probability of each of small, large"
     ):
@@ -520,6 +522,15 @@ def test_unknown_values_and_crowds_are_neither_right_nor_wrong() -> None:
 
     figures = measured([*FOUR[:3], unknown, crowd], more)
     assert figures["kind/AP/small"] == figures["kind/AP/large"] == 1
+
+
+def test_results_that_say_nothing_of_attributes() -> None:
+    names = ("ripeness", "age", "occluded", "occluded_scores", "kind", "kind_scores")
+    figures = measured(FOUR, lambda found: found.without(*names))
+    assert figures["AP"] == pytest.approx(1)
+    assert figures["kind/accuracy"] == 0
+    assert figures["kind/AP/small"] == 0
+    assert "ripeness/error" not in figures
 
 
 def test_without_detections() -> None:

@@ -106,6 +106,7 @@ def test_results_keep_every_digit_and_scores():
     [
         ("keypoints", [1.0] * 8, "keypoints are 8 numbers, not 9 (x, y, visibility of 3 points)"),
         ("keypoints", "left", "keypoints are 'left', not 9"),
+        ("keypoints", 7, "keypoints are 7, not 9"),
         ("keypoints", [1, 1, 3] * 3, "keypoints have visibility 3 for point 1, not 0, 1 or 2"),
         ("keypoints", [1, math.inf, 1] * 3, "keypoints have point 1 at (1, inf), which are not finite"),
         ("tip", [1, None], "tip have point 1 at (1, None), which are not finite numbers"),
@@ -123,6 +124,30 @@ def test_an_error_names_key_value_and_what_is_allowed(key, value, phrase):
     entry = {**entries_of(instances(1))[0], key: value}
     [error] = field_errors(FIELDS, entry)
     assert error.startswith(phrase)
+
+
+def test_results_may_lie_outside_the_limits_of_annotations():
+    """A network that has learnt little writes what it finds, and its file is read again."""
+    fields = {name: FIELDS[name] for name in ("reach", "ripeness")}
+    entry = {"reach": -3.0, "attributes": {"ripeness": 1.5}}
+    assert field_errors(fields, entry, found=True) == []
+    assert len(field_errors(fields, entry)) == 2
+
+
+@pytest.mark.parametrize("value", [None, []])
+def test_null_and_an_empty_list_are_missing(value):
+    fields = {name: FIELDS[name] for name in ("joints", "tip")}
+    assert field_errors(fields, {"keypoints": value, "tip": value}) == [
+        "keypoints is missing",
+        "tip is missing",
+    ]
+    assert read_fields(fields, [{"keypoints": value}])["visibility"].tolist() == [[0, 0, 0]]
+
+
+def test_labelled_points_are_counted_as_in_coco():
+    record = instances(4)
+    counts = [entry["num_keypoints"] for entry in entries_of(record)]
+    assert counts == (record.visibility > 0).sum(axis=1).tolist()
 
 
 def test_what_only_objects_need_may_lack_in_a_crowd():

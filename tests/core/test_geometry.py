@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctnet.core.boxes import clip_boxes
-from ctnet.core.geometry import Affine, move
+from ctnet.core.fields import Points, move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.records import Detections, Instances
 
 number = st.floats(-500, 500)
@@ -51,7 +52,7 @@ def test_detections_come_back_to_image_pixels_as_in_the_reference(golden):
                 affine = Affine.centred(tuple(data[f"{name}_c"][image]), side, output)
                 dets = data["ctdet_pp_dets"][image]
                 found = Detections(dets[:, :4], dets[:, 4], dets[:, 5].astype(np.int64))
-                found = move(found, affine.inverse(), ("boxes",))
+                found = move_record(found, affine.inverse(), {})
                 for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
                     rows.append([image, label + 1, *box, score])
             ours, wanted = np.array(sorted(rows)), np.array(sorted(data[f"{name}_out"].tolist()))
@@ -103,11 +104,11 @@ def test_a_flat_map_has_no_inverse():
         Affine.scaling(0.0).inverse()
 
 
-def test_move_changes_point_fields_only():
+def test_moving_a_record_changes_what_the_map_moves_and_nothing_else():
     instances = Instances.of(
         [[1, 2, 3, 4]], [0], score=np.array([2.0]), points=np.ones((1, 5, 2), np.float32)
     )
-    moved = move(instances, Affine.scaling(2), ("boxes", "points"))
+    moved = move_record(instances, Affine.scaling(2), {"points": Points(json="points", n=5)})
     np.testing.assert_allclose(moved.boxes, [[2, 4, 6, 8]])
     np.testing.assert_allclose(moved.points, np.full((1, 5, 2), 2))
     assert moved.score.tolist() == [2.0]

@@ -109,13 +109,6 @@ def test_above_keeps_the_score_itself() -> None:
     assert len(found.above(1.0)) == 0
 
 
-def test_truth_as_detections_leaves_crowds_out(instances: Instances) -> None:
-    truth = Detections.of_truth(instances)
-    assert truth.labels.tolist() == [0, 0]
-    assert truth.scores.tolist() == [1, 1]
-    np.testing.assert_array_equal(truth.keypoints, instances.keypoints[[0, 2]])
-
-
 def test_empty() -> None:
     empty = Detections.empty()
     assert len(empty) == 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from ctnet.core.task import scenes_of
 from ctnet.testing import task_checks
 from ctnet_tasks_ddd.task import Boxes3d
 
 TASKS = [
-    Boxes3d(Boxes3d.example_categories, **options)
+    Boxes3d(scenes_of(Boxes3d).categories, **options)
     for options in ({"center": "projected"}, {"loss": "released", "ignore": "rectangle"})
 ]
 #: What no option of ddd changes.

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.core.geometry import Affine, View, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import CellTargets, Grid
 from ctnet.heatmap import draw_gaussians
@@ -84,21 +85,20 @@ def on_grid(data, key: str) -> Instances:
             rows.append(row)
             labels.append(label)
             crowd.append(category in _IGNORED)
-    boxes = boxes[rows]
+    boxes, unknown = boxes[rows], np.array(crowd)
     instances = Instances.of(
         boxes,
         labels,
         crowd,
         alpha=data[f"{key}ann_alpha"][rows],
-        depth=data[f"{key}ann_depth"][rows],
-        dimensions=data[f"{key}ann_dim"][rows],
-        measured=~np.array(crowd),
+        depth_target=np.where(unknown, np.nan, data[f"{key}ann_depth"][rows]),
+        dimensions=np.where(unknown[:, None], np.nan, data[f"{key}ann_dim"][rows]),
         centre=(boxes[:, :2] + boxes[:, 2:]) / 2,
     )
     affine = Affine.centred(
         tuple(data[f"{key}meta_c"]), float(data[f"{key}meta_s"][0]), (GRID.width, GRID.height)
     )
-    return move(instances, affine, ("boxes", "centre"))
+    return move_record(instances, affine, Boxes3d.fields)
 
 
 def test_targets_equal_the_reference(golden):
@@ -180,7 +180,7 @@ def test_the_way_into_space_equals_the_reference(golden):
             back = Affine.centred(tuple(data["ddd_pp_c"][image]), frame, (width, height)).inverse()
             info = ImageInfo(1, "", int(frame), 375, {"calib": camera.tolist()})
             task = task_of(focal=camera[0, 0] / frame)
-            found = task.lift(move(found, back, task.point_fields), View(info, back))
+            found = task.lift(move_record(found, back, task.fields), View(info, back))
             found = found[np.argsort(found.labels, kind="stable")]  # the reference lists class after class
             flat = data["ddd_pp_out2d"][data["ddd_pp_out2d"][:, 0] == image]
             solid = data["ddd_pp_out3d"][data["ddd_pp_out3d"][:, 0] == image]

@@ -63,25 +63,27 @@ def test_streets_show_whole_objects_that_count() -> None:
     kinds = set()
     for seed in range(12):
         scene = street(seed)
-        kinds |= set(scene.labels.tolist())
+        found, camera = scene.instances, np.array(scene.info.record["calib"])
+        kinds |= set(found.labels.tolist())
         assert scene.image.shape == (128, 384, 3)
-        assert 1 <= len(scene.labels) <= 6
-        low, high = scene.boxes[:, :2], scene.boxes[:, 2:]
+        assert 1 <= len(found) <= 6
+        low, high = found.boxes[:, :2], found.boxes[:, 2:]
         assert (low >= 0).all()
         assert (high <= [383, 127]).all()
         assert (high - low)[:, 1].min() >= 24
-        body = scene.table[:, :3], scene.table[:, 3:6], scene.table[:, 6]
-        corners = project(box_corners(*body), scene.camera)
+        body = found.dimensions, found.location, found.rotation_y
+        corners = project(box_corners(*body), camera)
         np.testing.assert_allclose(corners.min(axis=1), low, atol=1e-3)
-        pixel = project(body[1], scene.camera)[:, 0]
-        assert np.abs(wrap(scene.table[:, 7] - observation_of(body[2], pixel, scene.camera))).max() < 0.03
+        pixel = project(body[1], camera)[:, 0]
+        assert np.abs(wrap(found.alpha - observation_of(body[2], pixel, camera))).max() < 0.03
     assert kinds == {0, 1, 2}
 
 
 def test_a_seed_gives_one_street() -> None:
     one, same, other = street(3), street(3), street(4)
     np.testing.assert_array_equal(one.image, same.image)
-    np.testing.assert_array_equal(one.table, same.table)
+    for name, column in one.instances.fields().items():
+        np.testing.assert_array_equal(column, same.instances.fields()[name])
     assert one.image.shape == other.image.shape
     assert not np.array_equal(one.image, other.image)
 

@@ -9,16 +9,18 @@ import pytest
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import read_json
+from ctnet.core.documents import detections_of, results_of, truth_of
 from ctnet.core.records import Detections
+from ctnet.core.task import evaluator_of, scenes_of
 from ctnet.data.dataset import Dataset
 from ctnet_tasks_ddd.camera import box_corners, project
-from ctnet_tasks_ddd.evaluation import KittiEvaluator, read_entries, result_entries
+from ctnet_tasks_ddd.evaluation import KittiEvaluator
 from ctnet_tasks_ddd.kitti import convert_kitti
 from ctnet_tasks_ddd.kitti_eval import evaluate
 from ctnet_tasks_ddd.kitti_export import write_results
 from ctnet_tasks_ddd.task import Boxes3d
 
-CATEGORIES = Boxes3d.example_categories
+CATEGORIES = scenes_of(Boxes3d).categories
 
 
 #: As in the calibration of ``make_kitti``.
@@ -56,7 +58,7 @@ def shaken(dataset: Dataset) -> dict[int, Detections]:
     found = {}
     for index in range(len(dataset)):
         info = dataset.info(index)
-        truth = task.truth(dataset.instances(index), info)
+        truth = truth_of(task, dataset.instances(index))
         moved = truth.location + rng.normal(0, 0.15, truth.location.shape)
         found[info.image_id] = truth.replace(
             location=moved, depth=moved[:, 2], scores=rng.random(len(truth)), alpha=truth.alpha + 0.2
@@ -66,10 +68,10 @@ def shaken(dataset: Dataset) -> dict[int, Detections]:
 
 def test_figures_are_those_of_the_same_detections_in_files(data, make_kitti, tmp_path) -> None:
     entries = []
-    evaluator = data.task.evaluator(data, "kitti-half")
+    evaluator = evaluator_of(data.task, data, "kitti-half")
     for image_id, found in shaken(data).items():
         evaluator.update(image_id, found)
-        entries += data.task.results(image_id, found)
+        entries += results_of(data.task, image_id, found)
     figures = evaluator.compute()
     (tmp_path / "results.json").write_text(json.dumps(entries))
     write_results(tmp_path / "coco", "train", tmp_path / "results.json", tmp_path / "out")
@@ -99,10 +101,10 @@ def test_figures_are_those_of_the_same_detections_in_files(data, make_kitti, tmp
 
 
 def test_truth_reaches_one_on_a_small_split_where_the_benchmark_cannot(data) -> None:
-    evaluator = data.task.evaluator(data)
+    evaluator = evaluator_of(data.task, data)
     for index in range(len(data)):
         info = data.info(index)
-        truth = data.task.truth(data.instances(index), info)
+        truth = truth_of(data.task, data.instances(index))
         scores = np.linspace(1, 0.5, len(truth)) - 0.01 * index  # all different
         evaluator.update(info.image_id, truth.replace(scores=scores))
     figures = evaluator.compute()
@@ -132,13 +134,13 @@ def test_summaries_of_many_objects_are_the_benchmark_s(golden) -> None:
 
 
 def test_without_detections_every_figure_is_zero(data) -> None:
-    figures = data.task.evaluator(data).compute()
+    figures = evaluator_of(data.task, data).compute()
     assert {figures[name] for name in ("AP", "AP2D", "AOS", "APBEV", "AP3D", "found")} == {0.0}
     assert "depth_error" not in figures
 
 
 def test_boxes_without_a_place_in_space_are_measured_as_boxes(data) -> None:
-    evaluator = data.task.evaluator(data)
+    evaluator = evaluator_of(data.task, data)
     for image_id, found in shaken(data).items():
         evaluator.update(image_id, Detections(found.boxes, found.scores, found.labels))
     figures = evaluator.compute()
@@ -165,12 +167,10 @@ def test_classes_unknown_to_the_benchmark_are_refused(data) -> None:
         KittiEvaluator(content, [2], ["bus"])
 
 
-def test_metrics_and_engines_are_checked(data) -> None:
+def test_unknown_metrics_offer_names(data) -> None:
     with pytest.raises(CtnetError, match="kitti-shipped"):
-        data.task.evaluator(data, "kitti-shippd")
-    with pytest.raises(CtnetError, match="kitti has one implementation"):
-        data.task.evaluator(data, "kitti", engine="pycocotools")
-    assert data.task.evaluator(data, "coco").main_metric == "AP"
+        evaluator_of(data.task, data, "kitti-shippd")
+    assert evaluator_of(data.task, data, "coco").main_metric == "AP"
 
 
 @pytest.mark.parametrize("lifted", [True, False])
@@ -178,15 +178,16 @@ def test_results_come_back(data, lifted: bool) -> None:
     found = next(iter(shaken(data).values()))
     if not lifted:
         found = Detections(found.boxes, found.scores, found.labels, {"alpha": found.alpha})
-    entries = json.loads(json.dumps(result_entries(found.to_coco(1, [1, 2, 3]), found)))
-    back = read_entries(Detections.from_coco(entries, [1, 2, 3]), entries)
-    assert set(back.fields()) == set(found.fields())
-    for name, column in found.fields().items():
+    entries = json.loads(json.dumps(results_of(data.task, 1, found)))
+    back = detections_of(data.task, entries)
+    kept = {name: column for name, column in found.fields().items() if name != "centre"}  # in no file
+    assert set(back.fields()) == set(kept)
+    for name, column in kept.items():
         np.testing.assert_allclose(back.fields()[name], column, atol=1e-4)
 
 
 def test_an_entry_that_lacks_what_others_have_is_refused() -> None:
     entries = [{"category_id": 1, "bbox": [0, 0, 1, 1], "score": 1, "alpha": 0.1}] * 2
     entries[1] = {k: v for k, v in entries[1].items() if k != "alpha"}
-    with pytest.raises(KeyError, match="alpha"):
-        Boxes3d(CATEGORIES).read_results(entries)
+    with pytest.raises(ValueError, match="alpha is missing"):
+        detections_of(Boxes3d(CATEGORIES), entries)

@@ -15,10 +15,13 @@ import torch
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
-from ctnet.core.geometry import Affine, View, move
+from ctnet.core.documents import annotation_errors, annotations_of, instances_of, truth_of
+from ctnet.core.fields import differences, move_record
+from ctnet.core.geometry import Affine, View
 from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid
+from ctnet.core.task import evaluator_of, example_of, scenes_of
 from ctnet.data.augment import crop_instances, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.inference.decoding import decode
@@ -31,7 +34,7 @@ from ctnet_tasks_ddd.camera import box_corners, middle, project, wrap
 from ctnet_tasks_ddd.kitti import convert_kitti
 from ctnet_tasks_ddd.task import Boxes3d
 
-CATEGORIES = Boxes3d.example_categories
+CATEGORIES = scenes_of(Boxes3d).categories
 CAMERA = [[721.5, 0.0, 609.6, 44.9], [0.0, 721.5, 172.9, 0.22], [0.0, 0.0, 1.0, 0.0027]]
 IMAGE = {"id": 1, "file_name": "1.png", "width": 1242, "height": 375, "calib": CAMERA}
 
@@ -66,16 +69,16 @@ def dataset_of(tmp_path, annotations: list[dict], task: Boxes3d, image: dict = I
 
 def rendered_scene(task: Boxes3d, seed: int, size=(384, 128)):
     """A scene, and the objects that its rendered maps decode to, in space."""
-    scene = task.example(np.random.default_rng(seed), size)
+    scene = example_of(task, np.random.default_rng(seed), size)
     instances = scene.instances
     grid = Grid(size[1] // 4 + 2, size[0] // 4 + 2)
-    on_grid = move(instances, Affine.scaling(0.25), task.point_fields)
+    on_grid = move_record(instances, Affine.scaling(0.25), task.fields)
     kept = ~task.collides(on_grid, grid)
     targets = task.encode(on_grid[kept], grid)
     maps = {name: head.render(targets[name], grid) for name, head in task.heads.items()}
     found = task.decode(maps, int(kept.sum())).per_image()[0]
-    found = task.lift(move(found, Affine.scaling(4), task.point_fields), View(scene.info, Affine.scaling(4)))
-    return task.truth(instances[kept], scene.info), found
+    found = task.lift(move_record(found, Affine.scaling(4), task.fields), View(scene.info, Affine.scaling(4)))
+    return truth_of(task, instances[kept]), found
 
 
 # --- the law
@@ -103,14 +106,14 @@ def test_with_projected_centres_everything_comes_back_exactly(loss: str) -> None
 def test_real_labels_come_back(center: str, shared_data, tmp_path) -> None:
     convert_kitti(shared_data / "kitti-mini", tmp_path, images="none")
     task = Boxes3d(CATEGORIES, center=center)
-    preprocess = Preprocessor("fix", (1280, 384), 32, task.fit)
+    preprocess = Preprocessor("fix", (1280, 384), 32, task.layout.fit)
     for split in ("train", "val"):
         dataset = Dataset.open(tmp_path, split).with_task(task)
-        evaluator = task.evaluator(dataset)
+        evaluator = evaluator_of(task, dataset)
         assert not dataset.problems
         for index in range(len(dataset)):
             rendered = render(task, dataset, index, preprocess, 100)
-            truth = task.truth(rendered.instances, dataset.info(index))
+            truth = truth_of(task, rendered.instances)
             evaluator.update(dataset.info(index).image_id, rendered.detections)
             for row in range(len(truth)):
                 error = np.abs(rendered.detections.location - truth.location[row]).max(axis=1, initial=0)
@@ -127,14 +130,14 @@ def test_an_object_cut_by_the_border_keeps_its_place_with_projected_centres() ->
     entry = annotation(location=(-7.5, 1.7, 8.0), rotation_y=1.5)
     left, top, width, height = entry["bbox"]
     entry["bbox"] = [0.0, top, left + width, height]  # what is to be seen of it
-    instances = task.parse(_Annotations([entry]), IMAGE)
+    instances = instances_of(task, _Annotations([entry]), IMAGE)
     assert instances.centre[0, 0] < 0
     to_grid = Affine.scaling(0.25)
-    targets = task.encode(move(instances, to_grid, task.point_fields), Grid(96, 320))
+    targets = task.encode(move_record(instances, to_grid, task.fields), Grid(96, 320))
     assert targets["offset"].x.tolist() == [0]
     maps = {name: head.render(targets[name], Grid(96, 320)) for name, head in task.heads.items()}
     found = task.decode(maps, 1).per_image()[0]
-    found = task.lift(move(found, to_grid.inverse(), task.point_fields), View(info(), to_grid.inverse()))
+    found = task.lift(move_record(found, to_grid.inverse(), task.fields), View(info(), to_grid.inverse()))
     np.testing.assert_allclose(found.location, [entry["location"]], atol=1e-3)
     np.testing.assert_allclose(found.boxes, instances.boxes, atol=1e-2)
 
@@ -162,13 +165,14 @@ def test_annotations_become_instances_and_come_back() -> None:
     task = Boxes3d(CATEGORIES)
     region = {"category_id": 1, "bbox": [10.0, 20, 30, 40], "iscrowd": 1, "ignore": 1}
     entries = [annotation(), region]
-    instances = task.parse(_Annotations(entries), IMAGE)
+    instances = instances_of(task, _Annotations(entries), IMAGE)
     body = np.array([entries[0]["dim"]]), np.array([entries[0]["location"]])
     np.testing.assert_allclose(instances.centre[0], project(middle(*body), np.array(CAMERA))[0], rtol=1e-5)
     np.testing.assert_allclose(instances.corners[0].min(axis=0), entries[0]["bbox"][:2], rtol=1e-5)
-    assert instances.measured.tolist() == [True, False]
+    for column in (instances.dimensions[:, 0], instances.depth_target, instances.rotation_y):
+        assert np.isnan(column).tolist() == [False, True]
     np.testing.assert_allclose(instances.centre[1], [25, 40])  # the box's
-    written = task.annotate(instances)
+    written = annotations_of(task, instances)
     for field in ("dim", "location", "depth", "alpha", "rotation_y"):
         np.testing.assert_allclose(written[0][field], entries[0][field], atol=1e-4)
         assert field not in written[1]
@@ -176,7 +180,9 @@ def test_annotations_become_instances_and_come_back() -> None:
 
 def test_the_mirror_is_the_world_before_the_mirrored_camera() -> None:
     task = Boxes3d(CATEGORIES)
-    instances = task.parse(_Annotations([annotation(), annotation((-4.0, 1.6, 12.0), -2.9, 3)]), IMAGE)
+    instances = instances_of(
+        task, _Annotations([annotation(), annotation((-4.0, 1.6, 12.0), -2.9, 3)]), IMAGE
+    )
     mirrored = mirror_image(task, instances, 1242)
     camera = np.array(CAMERA)
     camera[0] = 1241 * camera[2] - camera[0]  # x becomes 1241 - x ...
@@ -190,10 +196,10 @@ def test_the_mirror_is_the_world_before_the_mirrored_camera() -> None:
 
 def test_zoomed_and_shifted_images_train_neither_depth_nor_dimensions() -> None:
     task = Boxes3d(CATEGORIES)
-    instances = task.parse(_Annotations([annotation()]), IMAGE)
+    instances = instances_of(task, _Annotations([annotation()]), IMAGE)
     for scale, trained in ((None, True), ((1.4, 1.4), False)):
         augmentation = Augmentation(flip=1.0, scale=scale, shift=0.0)
-        crop = random_crop(np.random.default_rng(0), (1242, 375), (1280, 384), augmentation, task.fit)
+        crop = random_crop(np.random.default_rng(0), (1242, 375), (1280, 384), augmentation, task.layout.fit)
         seen = crop_instances(instances, crop, task, 4)
         targets = task.encode(seen, Grid(96, 320))
         for head in ("depth", "dimensions"):
@@ -208,20 +214,22 @@ def test_ignore_regions_make_no_positive_and_train_nothing() -> None:
     region = {"category_id": 2, "bbox": [400.0, 100, 80, 40], "iscrowd": 1, "ignore": 1}
     for ignore, cells in (("gaussian", 1), ("rectangle", 21 * 11)):
         task = Boxes3d(CATEGORIES, ignore=ignore)
-        instances = task.parse(_Annotations([annotation(), region]), IMAGE)
-        targets = task.encode(move(instances, Affine.scaling(0.25), task.point_fields), Grid(96, 320))
+        instances = instances_of(task, _Annotations([annotation(), region]), IMAGE)
+        targets = task.encode(move_record(instances, Affine.scaling(0.25), task.fields), Grid(96, 320))
         drawn = task.heads["heatmap"].render(targets["heatmap"], Grid(96, 320))[0]
         assert (drawn == 1).sum() == 1
         assert ((drawn > 0.9998) & (drawn < 1)).sum() == cells
         assert len(targets["size"]) == len(targets["depth"]) == 1
 
 
-def test_measures_are_of_what_is_known() -> None:
+def test_statistics_are_of_what_is_known() -> None:
     task = Boxes3d(CATEGORIES)
-    measures = task.measures(task.parse(_Annotations([annotation()]), IMAGE))
-    assert measures["depth (m)"] == pytest.approx([20])
-    assert measures["length (m)"] == pytest.approx([4])
-    assert measures["rotation_y (degrees)"] == pytest.approx([math.degrees(0.4)])
+    region = {"category_id": 1, "bbox": [10.0, 20, 30, 40], "iscrowd": 1}
+    columns = instances_of(task, _Annotations([annotation(), region]), IMAGE).fields()
+    figures = {k: v for n, field in task.fields.items() for k, v in field.statistics(n, columns).items()}
+    assert figures["depth (m)"] == pytest.approx([20])
+    assert figures["length (m)"] == pytest.approx([4])
+    assert figures["rotation y (degrees)"] == pytest.approx([math.degrees(0.4)])
 
 
 # --- cameras
@@ -308,49 +316,50 @@ def test_a_sample_opens_the_annotation_file_once(objects: int, tmp_path, monkeyp
 
     monkeypatch.setattr(builtins, "open", counting)
     sample = dataset[0]
-    assert sample.instances.measured.sum() == objects
+    assert np.isfinite(sample.instances.depth_target).sum() == objects
     assert sample.info.record["calib"] == CAMERA
     assert opened.count(dataset.coco.path) == 1
 
 
-# --- faults
+# --- errors
 
 
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [
-        ({"dim": [1.5, -1.6, 4.0]}, "not all positive"),
-        ({"dim": None}, "dim is None, not three finite numbers"),
-        ({"location": [1.0, 2.0]}, "location is [1.0, 2.0], not three finite numbers"),
-        ({"location": [3.0, 1.7, math.nan]}, "not three finite numbers"),
+        ({"dim": [1.5, -1.6, 4.0]}, "dim is [1.5, -1.6, 4.0], outside 1e-06 to inf"),
+        ({"dim": None}, "dim is missing"),
+        ({"location": [1.0, 2.0]}, "location is [1.0, 2.0], not 3 finite numbers (x, y, z)"),
+        ({"location": [3.0, 1.7, math.nan]}, "not 3 finite numbers"),
         ({"location": [3.0, 1.7, -20.0], "depth": -20.0}, "behind the camera"),
-        ({"alpha": "left"}, "alpha is 'left', no finite number"),
-        ({"alpha": -10}, "alpha is -10, no angle in radians"),
-        ({"rotation_y": math.inf}, "rotation_y is inf, no finite number"),
-        ({"depth": math.nan}, "depth is nan, no finite number"),
+        ({"alpha": "left"}, "alpha is 'left', not a finite number"),
+        ({"alpha": -10}, "alpha is -10, not an angle in radians"),
+        ({"rotation_y": math.inf}, "rotation_y is inf, not a finite number"),
+        ({"depth": math.nan}, "depth is nan, not a finite number"),
         ({"depth": 21.0}, "depth is 21, but the location's z is 20"),
         ({"alpha": 2.0}, "alpha is 2, but rotation_y and location make it 0.25"),
         ({"bbox": [5.0, 5, 20, 20]}, "beside its box"),
     ],
 )
-def test_faults_are_named(changes: dict, phrase: str) -> None:
-    (fault,) = Boxes3d(CATEGORIES).faults({**annotation(), **changes}, IMAGE)
-    assert phrase in fault
+def test_errors_are_named(changes: dict, phrase: str) -> None:
+    (error,) = annotation_errors(Boxes3d(CATEGORIES), {**annotation(), **changes}, IMAGE)
+    assert phrase in error
 
 
-def test_what_is_no_fault() -> None:
+def test_what_is_not_an_error() -> None:
     task = Boxes3d(CATEGORIES)
-    assert task.faults(annotation(), IMAGE) == []
-    assert task.faults(annotation(alpha=0.25 + 0.15), IMAGE) == []  # KITTI's own labels are off by 0.11
-    assert task.faults(annotation(bbox=[5.0, 5, 20, 20], truncated=0.95), IMAGE) == []
+    assert annotation_errors(task, annotation(), IMAGE) == []
+    # KITTI's own labels are off by 0.11.
+    assert annotation_errors(task, annotation(alpha=0.25 + 0.15), IMAGE) == []
+    assert annotation_errors(task, annotation(bbox=[5.0, 5, 20, 20], truncated=0.95), IMAGE) == []
     without = annotation()
     del without["depth"]
-    assert task.faults(without, IMAGE) == []
+    assert annotation_errors(task, without, IMAGE) == []
     region = {"category_id": 1, "bbox": [10.0, 20, 30, 40], "iscrowd": 1}
-    assert task.faults(region, {"width": 1242, "height": 375}) == []
+    assert annotation_errors(task, region, {"width": 1242, "height": 375}) == []
 
 
-def test_an_image_without_a_camera_is_a_fault_of_its_objects(tmp_path) -> None:
+def test_an_image_without_a_camera_is_an_error_of_its_objects(tmp_path) -> None:
     task = Boxes3d(CATEGORIES)
     for calib, phrase in ((None, "its image has no calib"), ([[1.0]], "its image's calib is no 3x4 matrix")):
         dataset = dataset_of(tmp_path, [annotation()], task, {**IMAGE, "calib": calib})
@@ -399,22 +408,22 @@ def test_angles_differ_the_shorter_way_round() -> None:
     task = Boxes3d(CATEGORIES)
     truth, found = rendered_scene(task, 1)
     turned = truth.replace(alpha=truth.alpha + 2 * math.pi, rotation_y=truth.rotation_y - 2 * math.pi)
-    differences = task.differences(truth, turned)
-    assert max(differences["alpha"].max(), differences["rotation_y"].max()) < 1e-6
-    assert set(differences) <= set(found.fields())
+    gaps = differences(task.fields, truth, turned)
+    assert max(gaps["alpha"].max(), gaps["rotation_y"].max()) < 1e-6
+    assert set(gaps) - {"centre"} <= set(found.fields())  # the centre is used up by the way into space
 
 
 def test_scenes_are_of_kitti_s_categories_alone() -> None:
     task = Boxes3d([{"id": 1, "name": "tram"}])
-    with pytest.raises(CtnetError, match="task ddd draws Pedestrian, Car, Cyclist, not tram"):
-        task.example(np.random.default_rng(0), (384, 128))
+    with pytest.raises(CtnetError, match="task ddd draws its own Pedestrian, Car, Cyclist, not tram"):
+        example_of(task, np.random.default_rng(0), (384, 128))
 
 
 def test_objects_without_a_collision_are_told_by_their_peaks() -> None:
     one, other = annotation(), annotation((3.0, 1.7, 20.5), 0.4, 1)
     grid = Grid(96, 320)
-    instances = Boxes3d(CATEGORIES).parse(_Annotations([one, other]), IMAGE)
-    instances = move(instances, Affine.scaling(0.25), Boxes3d.point_fields)
+    instances = instances_of(Boxes3d(CATEGORIES), _Annotations([one, other]), IMAGE)
+    instances = move_record(instances, Affine.scaling(0.25), Boxes3d.fields)
     apart = dataclasses.replace(instances, extra={**instances.extra, "centre": np.array([[9.0, 9], [90, 9]])})
     same = Instances(instances.boxes[[0, 0]], instances.labels, instances.crowd, apart.extra)
     assert Boxes3d(CATEGORIES).collides(same, grid).tolist() == [False, True]

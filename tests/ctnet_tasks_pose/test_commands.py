@@ -30,9 +30,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def figures(tmp_path: Path) -> Path:
     """Four scenes to train on and two to evaluate on."""
     folder = tmp_path / "figures"
-    write_dataset(
-        create_task("pose", FIGURES), folder, {"train": 4, "val": 2}, SIZE, prefix="person_keypoints"
-    )
+    write_dataset(create_task("pose", FIGURES), folder, {"train": 4, "val": 2}, SIZE)
     return folder
 
 
@@ -66,8 +64,8 @@ JOINTS = [float(value) for _ in range(17) for value in (20, 30, 2)]
     ("keypoints", "said"),
     [
         (JOINTS[:-1], "keypoints are 50 numbers, not 51"),
-        ([20, 30, 7, *JOINTS[3:]], "visibility of nose is 7"),
-        ([float("nan"), 30, 2, *JOINTS[3:]], "nose lies at (nan, 30"),
+        ([20, 30, 7, *JOINTS[3:]], "keypoints have visibility 7 for nose"),
+        ([float("nan"), 30, 2, *JOINTS[3:]], "keypoints have nose at (nan, 30"),
     ],
 )
 def test_bad_keypoints_are_listed_and_with_strict_refused(figures, tiny, keypoints, said):
@@ -100,7 +98,7 @@ def test_a_category_without_joints_ends_the_training_in_one_line(tmp_path, tiny)
 def test_figures_of_the_data_and_pictures_know_joints(figures):
     told = ctnet("data", "stats", figures, "--task", "pose")
     assert told.exit_code == 0
-    assert "labelled joints" in told.stderr
+    assert "labelled keypoints" in told.stderr
     assert ctnet("data", "show", figures, "--task", "pose", "-n", 2, "-o", "shown").exit_code == 0
     assert len(list(Path("shown").iterdir())) == 2
 

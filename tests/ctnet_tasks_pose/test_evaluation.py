@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.documents import truth_of
 from ctnet.core.records import Detections
-from ctnet.core.task import create_task
+from ctnet.core.task import create_task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.synthetic import write_dataset
 from ctnet.evaluation.coco import ENGINES
@@ -22,7 +23,7 @@ def scenes(tmp_path_factory) -> Dataset:
     """Twelve scenes of figures of many sizes."""
     folder = tmp_path_factory.mktemp("figures")
     task = create_task("pose", FIGURES)
-    write_dataset(task, folder, {"val": 12}, size=(192, 144), prefix=task.annotation_prefix)
+    write_dataset(task, folder, {"val": 12}, size=(192, 144))
     return Dataset.open(folder, "val", task)
 
 
@@ -32,7 +33,7 @@ def guesses(dataset: Dataset, noise: float, seed: int = 0) -> dict[int, Detectio
     found = {}
     for index in range(len(dataset)):
         info = dataset.info(index)
-        truth = dataset.task.truth(dataset.instances(index), info)
+        truth = truth_of(dataset.task, dataset.instances(index))
         truth = truth[np.repeat(np.arange(len(truth)), rng.integers(0, 3, len(truth)))]
         found[info.image_id] = truth.replace(
             scores=rng.random(len(truth)).astype(np.float32),
@@ -49,9 +50,13 @@ def figures(evaluator, found: dict[int, Detections]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("noise", [0.0, 2.0, 6.0])
-def test_both_engines_give_the_same_figures(scenes, noise):
+def test_the_reference_gives_the_same_figures(scenes, noise):
     found = guesses(scenes, noise)
-    one, other = (figures(scenes.task.evaluator(scenes, engine=engine), found) for engine in ENGINES)
+    evaluators = [
+        evaluator_of(scenes.task, scenes, metric) for metric in ("keypoints", "keypoints-reference")
+    ]
+    assert tuple(evaluator.engine for evaluator in evaluators) == ENGINES
+    one, other = (figures(evaluator, found) for evaluator in evaluators)
     assert set(one) == {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"}
     assert one == pytest.approx(other, abs=1e-9)
     assert 0.05 < one["AP"] < 0.95
@@ -60,12 +65,12 @@ def test_both_engines_give_the_same_figures(scenes, noise):
 def test_truth_is_perfect_and_nothing_is_zero(scenes):
     task = scenes.task
     truth = {
-        info.image_id: task.truth(scenes.instances(index), info)
+        info.image_id: truth_of(task, scenes.instances(index))
         for index, info in ((i, scenes.info(i)) for i in range(len(scenes)))
     }
     for metric in task.metrics:
-        assert figures(task.evaluator(scenes, metric=metric), truth)["AP"] == pytest.approx(1)
-        assert figures(task.evaluator(scenes, metric=metric), {})["AP"] == 0
+        assert figures(evaluator_of(task, scenes, metric=metric), truth)["AP"] == pytest.approx(1)
+        assert figures(evaluator_of(task, scenes, metric=metric), {})["AP"] == 0
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -93,8 +98,7 @@ def test_the_skeletons_own_tolerances_count(engine):
     )
     for sigma in (0.03, 0.05, 0.1, 0.3):
         category = {**truth["categories"][0], "sigmas": [sigma]}
-        skeleton = create_task("pose", [category]).skeleton
-        evaluator = CocoKeypointEvaluator(truth, [1], ["dot"], skeleton, engine=engine)
+        evaluator = CocoKeypointEvaluator({**truth, "categories": [category]}, [1], ["dot"], engine=engine)
         similarity = np.exp(-(distance**2) / (2 * (2 * sigma) ** 2 * area))
         expected = (similarity >= np.arange(50, 100, 5) / 100).mean()
         assert figures(evaluator, {1: found})["AP"] == pytest.approx(expected), sigma
@@ -111,7 +115,7 @@ def test_what_cannot_be_measured_is_refused(scenes):
     task = scenes.task
 
     def evaluator(content: dict) -> CocoKeypointEvaluator:
-        return CocoKeypointEvaluator(content, task.category_ids, task.class_names, task.skeleton)
+        return CocoKeypointEvaluator(content, task.categories.ids, task.categories.names)
 
     with pytest.raises(CtnetError, match="no person of the ground truth has a labelled joint"):
         evaluator(with_keypoints(scenes, lambda entry: entry.pop("keypoints")))
@@ -120,7 +124,7 @@ def test_what_cannot_be_measured_is_refused(scenes):
     image_id = int(scenes.image_ids[0])
     found = guesses(scenes, 0.0)
     good = next(detections for detections in found.values() if len(detections))
-    fresh = task.evaluator(scenes)
+    fresh = evaluator_of(task, scenes)
     with pytest.raises(CtnetError, match="not all finite"):
         fresh.update(image_id, good.replace(keypoints=good.keypoints * np.nan))
     with pytest.raises(CtnetError, match="another skeleton"):
@@ -133,13 +137,13 @@ def test_persons_without_labelled_joints_absorb_detections(scenes):
     found = {}
     for index in range(len(scenes)):
         info = scenes.info(index)
-        found[info.image_id] = scenes.task.truth(scenes.instances(index), info)
+        found[info.image_id] = truth_of(scenes.task, scenes.instances(index))
     lonely = next(image_id for image_id, detections in found.items() if len(detections) == 1)
     for annotation in content["annotations"]:
         if annotation["image_id"] == lonely:
             annotation["keypoints"] = [0] * len(annotation["keypoints"])
     task = scenes.task
-    evaluator = CocoKeypointEvaluator(content, task.category_ids, task.class_names, task.skeleton)
+    evaluator = CocoKeypointEvaluator(content, task.categories.ids, task.categories.names)
     assert figures(evaluator, found)["AP"] == pytest.approx(1)
     far = found[lonely].replace(keypoints=found[lonely].keypoints + 5000, scores=np.array([2.0]))
     assert figures(evaluator, {lonely: far})["AP"] < 0.99
@@ -150,11 +154,12 @@ def test_assumed_tolerances_are_said_once(scenes, caplog):
     category = {"id": 1, "name": "bird", "keypoints": ["nose", "beak", "tail"]}
     truth = {
         "images": [{"id": 1}],
+        "categories": [category],
         "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "keypoints": [1, 1, 2] * 3}],
     }
     with caplog.at_level(logging.WARNING, "ctnet"):
         for _ in range(2):
-            CocoKeypointEvaluator(truth, [1], ["bird"], create_task("pose", [category]).skeleton)
+            CocoKeypointEvaluator(truth, [1], ["bird"])
     (message,) = caplog.messages
     assert message.startswith("no OKS sigma is known for beak, tail: 0.067 is taken")
     assert scenes.task.skeleton.assumed == ()
@@ -173,6 +178,6 @@ def test_several_classes_have_figures_of_their_own(tmp_path):
     path.write_text(json.dumps({"images": [image], "annotations": annotations, "categories": categories}))
     task = create_task("pose", categories)
     dataset = Dataset.from_file(path, [tmp_path], task)
-    truth = task.truth(dataset.instances(0), dataset.info(0))
-    result = figures(task.evaluator(dataset), {1: truth[truth.labels == 0]})
+    truth = truth_of(task, dataset.instances(0))
+    result = figures(evaluator_of(task, dataset), {1: truth[truth.labels == 0]})
     assert (result["AP/x"], result["AP/y"], result["AP"]) == pytest.approx((1, 0, 0.5))

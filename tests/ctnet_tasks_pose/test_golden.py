@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.core.geometry import Affine, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.records import Detections, Instances
 from ctnet.core.targets import Grid
 from ctnet.core.task import create_task
@@ -32,7 +33,7 @@ def on_grid(data, key: str, task) -> Instances:
         visibility=keypoints[..., 2].astype(np.int64),
     )
     affine = Affine.centred(tuple(data[f"{key}meta_c"]), float(data[f"{key}meta_s"]), (128, 128))
-    return move(instances, affine, task.point_fields)
+    return move_record(instances, affine, task.fields)
 
 
 def cells(samples) -> np.ndarray:
@@ -123,6 +124,6 @@ def test_the_way_back_to_the_image_equals_the_reference(golden):
             to_grid = Affine.centred(
                 tuple(data["ctdet_pp_c"][image]), float(data["ctdet_pp_s"][image]), (width, height)
             )
-            moved = move(found, to_grid.inverse(), task.point_fields)
+            moved = move_record(found, to_grid.inverse(), task.fields)
             np.testing.assert_allclose(moved.boxes, wanted[:, :4], atol=1e-3)
             np.testing.assert_allclose(moved.keypoints.reshape(len(moved), -1), wanted[:, 5:], atol=1e-3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctnet.core.task import create_task
+from ctnet.core.task import create_task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.measuring.rendered import render
@@ -21,7 +21,7 @@ def test_the_law_on_coco(shared_data, data, split, snap):
     dataset = Dataset.open(shared_data / data, split, prefix="person_keypoints")
     task = create_task("pose", dataset.categories, snap=snap)
     dataset = dataset.with_task(task)
-    evaluator = task.evaluator(dataset)
+    evaluator = evaluator_of(task, dataset)
     moved = 0
     for index in range(len(dataset)):
         rendered = render(task, dataset, index, ORIGINAL_RESOLUTION, topk=100)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -10,10 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.geometry import Affine, move
+from ctnet.core.documents import (
+    annotation_errors,
+    annotation_warnings,
+    annotations_of,
+    detections_of,
+    results_of,
+    truth_of,
+)
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid
-from ctnet.core.task import create_task
+from ctnet.core.task import create_task, evaluator_of, example_of
 from ctnet.data.dataset import Dataset
 from ctnet.testing.mirroring import mirror_image
 from ctnet_tasks_pose.figures import FIGURES
@@ -171,10 +179,10 @@ def test_decode_of_rendered_targets_gives_lone_joints_back_exactly(seed, snap):
 # --- records in and out
 
 
-def test_annotate_is_the_inverse_of_parse(tmp_path):
+def test_annotations_read_back_as_they_were(tmp_path):
     task = create_task("pose", FIVE)
     instances = birds([[[10, 8], [20.25, 12], [32, 20], [44, 28], [52, 32]]], [[2, 1, 2, 0, 2]])
-    (annotation,) = task.annotate(instances)
+    (annotation,) = annotations_of(task, instances)
     assert annotation["keypoints"] == [10, 8, 2, 20.25, 12, 1, 32, 20, 2, 0, 0, 0, 52, 32, 2]
     assert annotation["num_keypoints"] == 4
     back = opened(tmp_path, task, [annotation]).instances(0)
@@ -204,14 +212,14 @@ def test_a_person_of_whom_only_the_box_is_known(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"keypoints": [1.0] * 14}, "keypoints are 14 numbers, not 15 (x, y, visibility of 5 joints)"),
+        ({"keypoints": [1.0] * 14}, "keypoints are 14 numbers, not 15 (x, y, visibility of 5 points)"),
         ({"keypoints": 7}, "keypoints are 7, not 15"),
-        ({5: 7}, "visibility of left_wing is 7, not 0, 1 or 2"),
-        ({5: -1}, "visibility of left_wing is -1"),
-        ({5: "seen"}, "visibility of left_wing is 'seen'"),
-        ({3: float("nan")}, "left_wing lies at (nan, 12), which are no finite numbers"),
-        ({4: float("inf")}, "left_wing lies at (20, inf)"),
-        ({3: None}, "left_wing lies at (None, 12)"),
+        ({5: 7}, "keypoints have visibility 7 for left_wing, not 0, 1 or 2"),
+        ({5: -1}, "keypoints have visibility -1 for left_wing"),
+        ({5: "seen"}, "keypoints have visibility 'seen' for left_wing"),
+        ({3: float("nan")}, "keypoints have left_wing at (nan, 12), which are not finite numbers"),
+        ({4: float("inf")}, "keypoints have left_wing at (20, inf)"),
+        ({3: None}, "keypoints have left_wing at (None, 12)"),
     ],
 )
 def test_bad_keypoints_have_one_clear_line_and_are_left_out(tmp_path, change, message):
@@ -227,9 +235,9 @@ def test_bad_keypoints_have_one_clear_line_and_are_left_out(tmp_path, change, me
             bad["keypoints"] = value
         else:
             bad["keypoints"][key] = value
-    assert task.faults(good, {"width": 64, "height": 48}) == []
-    (fault,) = task.faults(bad, {"width": 64, "height": 48})
-    assert message in fault
+    assert annotation_errors(task, good, {"width": 64, "height": 48}) == []
+    (error,) = annotation_errors(task, bad, {"width": 64, "height": 48})
+    assert message in error
     dataset = opened(tmp_path, task, [good, bad])
     assert len(dataset.instances(0)) == 1
     (problem,) = dataset.problems
@@ -237,12 +245,12 @@ def test_bad_keypoints_have_one_clear_line_and_are_left_out(tmp_path, change, me
     assert message in problem.what
 
 
-def test_joints_outside_the_image_are_remarked_but_no_fault():
+def test_joints_outside_the_image_are_worth_a_warning_but_not_an_error():
     task = create_task("pose", FIVE)
     image = {"width": 64, "height": 48}
     annotation = {"keypoints": [64, 8, 2, 20, 48, 1, 63.5, 47.5, 2, -5, -5, 0, 5, -0.5, 2]}
-    assert task.faults(annotation, image) == []
-    assert task.remarks(annotation, image) == [
+    assert annotation_errors(task, annotation, image) == []
+    assert annotation_warnings(task, annotation, image) == [
         "beak lies at (64, 8), outside the 64x48 image",
         "left_wing lies at (20, 48), outside the 64x48 image",
         "right_foot lies at (5, -0.5), outside the 64x48 image",
@@ -256,28 +264,28 @@ def test_results_and_back():
     found = Detections(
         np.array([[1, 2, 30, 40], [3, 4, 5, 6]], np.float32), np.array([0.9, 0.1]), np.array([0, 0]), extra
     )
-    entries = json.loads(json.dumps(task.results(7, found)))
+    entries = json.loads(json.dumps(results_of(task, 7, found)))
     assert entries[0]["keypoints"][:3] == pytest.approx([*points[0, 0], 0])
     assert (entries[1]["image_id"], entries[1]["category_id"]) == (7, 2)
-    back = task.read_results(entries)
+    back = detections_of(task, entries)
     for name, column in found.fields().items():
         np.testing.assert_allclose(back.fields()[name], column, atol=1e-6)
-    assert task.results(7, Detections.empty()) == []
-    with pytest.raises(ValueError, match="reshape"):
-        task.read_results([{**entries[0], "keypoints": [1, 2, 3]}])
+    assert results_of(task, 7, Detections.empty()) == []
+    with pytest.raises(ValueError, match=r"keypoints are 3 numbers, not 15 \(x, y, score of 5 points\)"):
+        detections_of(task, [{**entries[0], "keypoints": [1, 2, 3]}])
 
 
 def test_truth_scores_labelled_joints():
     task = create_task("pose", FIVE)
     instances = birds(np.full((2, 5, 2), 9.0), [[2, 1, 0, 0, 2], [2] * 5], [False, True])
-    truth = task.truth(instances, INFO)
+    truth = truth_of(task, instances)
     assert truth.keypoint_scores.tolist() == [[1, 1, 0, 0, 1]]
 
 
 def test_moving_takes_the_joints_along():
     task = create_task("pose", FIVE)
     instances = birds(np.full((1, 5, 2), 9.0), [[2] * 5])
-    moved = move(instances, Affine.scaling(0.5), task.point_fields)
+    moved = move_record(instances, Affine.scaling(0.5), task.fields)
     np.testing.assert_allclose(moved.keypoints, 4.5)
 
 
@@ -300,12 +308,10 @@ def test_loss_weights_of_the_paper():
     assert set(weights.values()) == {1.0}
 
 
-def test_unknown_metric_and_engine_and_skeletons_without_scenes(tmp_path):
+def test_unknown_metric_and_skeletons_without_scenes(tmp_path):
     task = create_task("pose", FIVE)
     dataset = opened(tmp_path, task, [{"category_id": 2, "bbox": [1, 1, 5, 5], "keypoints": [2, 2, 2] * 5}])
     with pytest.raises(CtnetError, match="no metric of task pose called 'keypoint'; did you mean keypoints"):
-        task.evaluator(dataset, metric="keypoint")
-    with pytest.raises(CtnetError, match=re.escape("no evaluation engine called 'coco'")):
-        task.evaluator(dataset, engine="coco")
+        evaluator_of(task, dataset, metric="keypoint")
     with pytest.raises(CtnetError, match="give a data set with --data DIR"):
-        task.example(np.random.default_rng(0), (64, 64))
+        example_of(task, np.random.default_rng(0), (64, 64))

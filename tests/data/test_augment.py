@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.core.fields import Points, Value
 from ctnet.core.geometry import Affine
 from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Instances
@@ -88,47 +91,44 @@ def test_a_share_of_the_images_shows_the_plain_view():
     assert 15 < sum(view.change is None for view in views) < 45
 
 
-def test_a_task_hears_of_a_view_that_is_not_the_plain_one():
-    class Listening(CenterDetection):
-        def reframe_instances(self, instances, change):
-            heard.append(change)
-            return instances
+def test_a_view_that_is_not_the_plain_one_makes_unknown_what_a_zoom_makes_untrue():
+    class Measured(CenterDetection):
+        fields: ClassVar = {"depth": Value(json="", under_zoom="unknown"), "weight": Value(json="")}
 
-    heard = []
-    task = Listening([{"id": 1, "name": "a"}])
-    instances = Instances.of([[10, 20, 50, 40]], [0])
+    task = Measured([{"id": 1, "name": "a"}])
+    columns = {"depth": np.array([7.0], np.float32), "weight": np.array([3.0], np.float32)}
+    instances = Instances.of([[10, 20, 50, 40]], [0], **columns)
     for augmentation in (STILL, Augmentation(flip=1, scale=None, shift=0)):
         view = random_crop(np.random.default_rng(0), (90, 60), (64, 64), augmentation)
-        crop_instances(instances, view, task, 1)
-    assert heard == []  # a mirror image is told by swap_sides
+        seen = crop_instances(instances, view, task, 1)
+        assert view.change is None  # a mirror image is as far away
+        assert (seen.depth.tolist(), seen.weight.tolist()) == ([7], [3])
     view = random_crop(np.random.default_rng(0), (90, 60), (64, 64), Augmentation(flip=1, scale=(1.2, 1.2)))
     seen = crop_instances(instances, view, task, 1)
+    assert np.isnan(seen.depth).all()
+    assert seen.weight.tolist() == [3]
     mirrored = letterbox((90, 60), (64, 64)).boxes(Affine.mirror(90).boxes(instances.boxes))
-    np.testing.assert_allclose(heard[0].boxes(mirrored), seen.boxes, rtol=1e-5)
+    np.testing.assert_allclose(view.change.boxes(mirrored), seen.boxes, rtol=1e-5)
 
 
 @pytest.mark.parametrize("flip", [0, 1])
-def test_instances_are_moved_once_and_then_told_of_the_mirror(flip, monkeypatch):
+def test_instances_are_moved_once_and_mirrored_after_that(flip, monkeypatch):
     class Sided(CenterDetection):
-        point_fields = ("boxes", "hands")
+        fields: ClassVar = {"hands": Points(json="", n=2, swap=(1, 0))}
 
-        def swap_sides(self, instances):
-            told.append(instances)
-            return instances.replace(hands=instances.hands[:, ::-1])
-
-    told, moves = [], []
+    moves = []
     points = Affine.points
     monkeypatch.setattr(Affine, "points", lambda self, p: moves.append(p.shape) or points(self, p))
     task = Sided([{"id": 1, "name": "a"}])
     hands = np.array([[[12, 30], [48, 30]]], np.float32)
     instances = Instances.of([[10, 20, 50, 40]], [0], hands=hands)
     crop = random_crop(np.random.default_rng(0), (90, 60), (64, 64), Augmentation(flip=flip, rotate=30))
+    assert crop.mirrored == bool(flip)
     seen = crop_instances(instances, crop, task, 4)
     assert moves == [(1, 4, 2), (1, 2, 2)]  # corners of the box; hands
     whole = Affine.scaling(1 / 4).after(crop.affine)
     np.testing.assert_array_equal(seen.boxes, whole.boxes(instances.boxes))
     np.testing.assert_array_equal(seen.hands, points(whole, hands)[:, :: -1 if flip else 1])
-    assert len(told) == flip
 
 
 def test_scales_are_the_released_steps():

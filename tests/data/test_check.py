@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ctnet.core.task import AnnotationWarning
 from ctnet.data import check
 from ctnet.data.check import check_dataset
 from ctnet.data.dataset import UNFIT
@@ -36,7 +37,7 @@ def test_every_kind_has_a_place_in_the_table(
         {"id": 105, "image_id": 12, "category_id": 7, "bbox": [60, 0, 5, 5]},
     ]
     document["images"].append({"id": 5, "file_name": "d.jpg", "width": 60, "height": 40})
-    monkeypatch.setattr(CenterDetection, "faults", lambda self, record, image: ["dull"] * (record["id"] == 9))
+    monkeypatch.setattr(CenterDetection, "errors", lambda self, record, image: ["dull"] * (record["id"] == 9))
     report = check_dataset(make_data(), task="ctdet")
     kinds = [problem.kind for problem in report.splits[0].problems]
     assert set(kinds) == set(check.PROBLEMS[:8])
@@ -118,9 +119,12 @@ def test_coco_mini_is_as_described(shared_data: Path) -> None:
     assert (report.bad, crowds) == (0, {"train2017": 8, "val2017": 5})
 
 
-def test_a_task_remarks_on_what_it_can_use_in_part(make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CenterDetection, "faults", lambda self, record, image: ["no"] * (record["id"] == 17))
-    monkeypatch.setattr(CenterDetection, "remarks", lambda self, record, image: [f"of {image['file_name']}"])
+def test_a_task_warns_of_what_it_can_use_in_part(make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def errors(self: CenterDetection, annotation: dict[str, Any], image: dict[str, Any]) -> list[str]:
+        return ["no"] * (annotation["id"] == 17) + [AnnotationWarning(f"of {image['file_name']}")]
+
+    monkeypatch.setattr(CenterDetection, "errors", errors)
+    assert found(make_data(), UNFIT, task="ctdet") == ["annotation 17 of image 40"]
     assert found(make_data(), check.OF_TASK, task="ctdet") == [
         "annotation 0 of image 12",
         "annotation 9 of image 40",

@@ -4,13 +4,15 @@ import json
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.records import Annotations, Instances
+from ctnet.core.declarations import Layout
+from ctnet.core.fields import Points
+from ctnet.core.records import Instances
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.images import ImageError
 from ctnet.tasks.ctdet import CenterDetection
@@ -19,19 +21,13 @@ Make = Callable[..., Path]
 
 
 class Joints(CenterDetection):
-    """A task that reads a field of its own, and cannot use a record whose joint it does not like."""
+    """A task that reads a field of its own, and takes every object's class from the image's entry."""
 
-    annotation_prefix = "person_keypoints"
+    layout = Layout(prefix="person_keypoints")
+    fields: ClassVar = {"joints": Points(json="keypoints", n=1, visible="visibility", needed="never")}
 
-    def parse(self, annotations: Annotations, image: Mapping[str, Any]) -> Instances:
-        joints = [record.get("keypoints", [0, 0, 0]) for record in annotations]
-        labels = np.full(len(annotations), image.get("calib", [0])[0])
-        joints = np.array(joints, np.float32).reshape(-1, 1, 3)
-        return Instances(annotations.boxes, labels, annotations.crowd, {"joints": joints})
-
-    def faults(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        visibility = annotation.get("keypoints", [0, 0, 0])[2]
-        return [f"visibility {visibility}"] if visibility > 2 else []
+    def complete(self, instances: Instances, image: Mapping[str, Any]) -> Instances:
+        return instances.replace(labels=np.full(len(instances), image.get("calib", [0])[0]))
 
 
 def test_sample(make_data: Make, picture: np.ndarray) -> None:
@@ -66,11 +62,13 @@ def test_annotations_and_records_are_the_files_own(make_data: Make, document: di
     assert pickle.loads(pickle.dumps(record)) == document["images"][0]
 
 
-def test_task_parses_its_own_fields(make_data: Make) -> None:
+def test_a_task_reads_its_own_fields_and_completes_them(make_data: Make) -> None:
     dataset = Dataset.open(make_data(), "val").with_task(
         Joints([{"id": 3, "name": "box"}, {"id": 7, "name": "ball"}])
     )  # type: ignore[arg-type]
-    assert dataset.instances(2).joints.tolist() == [[[0, 0, 0]], [[55, 35, 2]]]
+    instances = dataset.instances(2)
+    assert instances.joints.tolist() == [[[0, 0]], [[55, 35]]]
+    assert instances.visibility.tolist() == [[0], [2]]
     assert dataset.instances(0).labels.tolist() == [1]
     assert dataset.with_task(None).instances(0).labels.tolist() == [1]
 
@@ -273,12 +271,13 @@ def test_what_the_task_cannot_use_is_left_out_and_listed(make_data: Make, docume
     task = Joints(document["categories"])
     dataset = Dataset.open(make_data(), "val", task)
     assert [str(problem) for problem in dataset.problems] == [
-        "annotation 9 of image 40: annotation unfit for the task (visibility 7)"
+        "annotation 9 of image 40: annotation unfit for the task (keypoints have visibility 7 for "
+        "point 1, not 0, 1 or 2)"
     ]
     assert [len(dataset.instances(index)) for index in range(3)] == [1, 0, 1]
     assert [entry["category_id"] for entry in dataset.as_coco()["annotations"]] == [7, 3]
     assert dataset.usable.sum() == 2
     assert dataset.subset([2]).usable.sum() == 1
     assert len(dataset.with_task(None).instances(2)) == 2
-    with pytest.raises(CtnetError, match=r"1 bad records: 1 with annotation unfit .*visibility 7"):
+    with pytest.raises(CtnetError, match=r"1 bad records: 1 with annotation unfit .*have visibility 7"):
         Dataset.open(make_data(), "val", task, strict=True)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctnet.core.fields import Choice, Value
+from ctnet.core.records import Instances
 from ctnet.data.dataset import Dataset
 from ctnet.data.stats import QUANTILES, dataset_stats, split_stats
 from ctnet.tasks.ctdet import CenterDetection
@@ -50,12 +52,16 @@ def test_a_subset_counts_its_own_images_alone(make_data: Make) -> None:
     assert split_stats(dataset.subset([2])).by_category == {"ball": 1, "box": 0}
 
 
-def test_a_task_adds_figures_of_its_own(make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measures(self: CenterDetection, instances: Any) -> dict[str, np.ndarray]:
-        return {"left edge, px": instances.boxes[:, 0]}
+def test_a_task_s_fields_have_figures_too(make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def complete(self: CenterDetection, instances: Instances, image: Any) -> Instances:
+        left = instances.boxes[:, 0]
+        return instances.replace(left_edge=left, side=(left > 30).astype(np.int64))
 
-    assert dataset_stats(make_data(), task="ctdet").splits[0].measures == {}
-    monkeypatch.setattr(CenterDetection, "measures", measures)
+    assert dataset_stats(make_data(), task="ctdet").splits[0].fields == {}
+    fields = {"left_edge": Value(json="", unit="px"), "side": Choice(json="", choices=("near", "far"))}
+    monkeypatch.setattr(CenterDetection, "fields", fields)
+    monkeypatch.setattr(CenterDetection, "complete", complete)
     (split,) = dataset_stats(make_data(), task="ctdet").splits
-    np.testing.assert_allclose(split.measures["left edge, px"], np.quantile([1.5, 50], QUANTILES))
-    assert split_stats(Dataset.open(make_data(), "val")).measures == {}
+    np.testing.assert_allclose(split.fields["left edge (px)"], np.quantile([1.5, 50], QUANTILES))
+    np.testing.assert_allclose(split.fields["side = far"], np.quantile([0, 1], QUANTILES))
+    assert split_stats(Dataset.open(make_data(), "val")).fields == {}

@@ -7,12 +7,13 @@ import importlib
 import re
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ctnet.core.heads import Regression
-from ctnet.core.task import Task
+from ctnet.core.task import Task, scenes_of
 from ctnet.testing import TASK_CHECKS, ContractViolation
 
 ROOT = Path(__file__).parents[2]
@@ -67,20 +68,16 @@ def test_what_is_shown_comes_out(obb: type[Task]) -> None:
     assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(examples).failed == 0
 
 
-def without_annotate(obb: type[Task]) -> Task:
-    return _changed(obb, annotate=Task.annotate)
+def without_completion(obb: type[Task]) -> Task:
+    return _changed(obb, complete=Task.complete)
 
 
-def without_differences(obb: type[Task]) -> Task:
-    return _changed(obb, differences=Task.differences)
+def without_any_corner_first(obb: type[Task]) -> Task:
+    return _changed(obb, fields={**obb.fields, "corners": replace(obb.fields["corners"], cyclic=False)})
 
 
-def without_the_point_field(obb: type[Task]) -> Task:
-    return _changed(obb, point_fields=("boxes",))
-
-
-def without_corners_in_results(obb: type[Task]) -> Task:
-    return _changed(obb, results=Task.results, read_results=Task.read_results)
+def without_declared_corners(obb: type[Task]) -> Task:
+    return _changed(obb, fields={name: field for name, field in obb.fields.items() if name != "corners"})
 
 
 def without_a_sign_in_the_mirror(obb: type[Task]) -> Task:
@@ -90,16 +87,15 @@ def without_a_sign_in_the_mirror(obb: type[Task]) -> Task:
 
 
 def _changed(obb: type[Task], **members: object) -> Task:
-    return type("Changed", (obb,), members)(obb.example_categories)
+    return type("Changed", (obb,), members)(scenes_of(obb).categories)
 
 
 @pytest.mark.parametrize(
     ("change", "check"),
     [
-        (without_annotate, "annotations_come_back"),
-        (without_differences, "the_law_holds"),
-        (without_the_point_field, "the_law_holds"),
-        (without_corners_in_results, "results_come_back"),
+        (without_completion, "fields_are_declared"),
+        (without_any_corner_first, "the_law_holds"),
+        (without_declared_corners, "the_law_holds"),
         (without_a_sign_in_the_mirror, "encode_commutes_with_mirroring"),
     ],
 )
@@ -123,7 +119,7 @@ def _matches(said: str, told: str) -> bool:
 
 
 def test_the_finished_task_passes_these_checks(obb: type[Task]) -> None:
-    task = obb(obb.example_categories)
+    task = obb(scenes_of(obb).categories)
     names = ("annotations_come_back", "the_law_holds", "results_come_back", "encode_commutes_with_mirroring")
     for check in TASK_CHECKS:
         if check.name in names:

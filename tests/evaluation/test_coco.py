@@ -125,7 +125,7 @@ def test_curves_have_the_area_that_the_figures_say(
 
 def evaluator_of(truth: Json, results: list[Json], engine: str) -> CocoBoxEvaluator:
     task = create_task("ctdet", truth["categories"])
-    evaluator = CocoBoxEvaluator(truth, task.category_ids, task.class_names, engine)
+    evaluator = CocoBoxEvaluator(truth, task.categories.ids, task.categories.names, engine)
     for image_id, found in read_results(results, task, [image["id"] for image in truth["images"]]).items():
         evaluator.update(image_id, found)
     return evaluator

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ctnet import checkpoint
 from ctnet.checkpoint import MEAN, STD, Description
-from ctnet.core.geometry import Affine, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.records import Instances
 from ctnet.core.targets import Grid
 from ctnet.core.task import Task, create_task
@@ -79,7 +80,7 @@ class Knowing(nn.Module):
         maps: dict[str, list[Tensor]] = {name: [] for name in self.task.heads}
         for value in grey.round().int().tolist():
             to_grid = Affine.scaling(1 / 4).after(self.prepared[value].affine)
-            targets = self.task.encode(move(self.instances[value], to_grid, self.task.point_fields), grid)
+            targets = self.task.encode(move_record(self.instances[value], to_grid, self.task.fields), grid)
             for name, head in self.task.heads.items():
                 maps[name].append(head.render(targets[name], grid))
         return {name: torch.cat(parts) for name, parts in maps.items()}

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.declarations import Suppression
+from ctnet.core.documents import detections_of, results_of
 from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections, ImageInfo
-from ctnet.core.task import Task, create_task, list_tasks, load_task_class
+from ctnet.core.task import Task, create_task, list_tasks, load_task_class, scenes_of
 from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.settings import DetectionSettings
@@ -115,14 +117,14 @@ def look_of(task: Task, side: int, seed: int) -> Detections:
     count = len(found)
     assert count
     return found.replace(
-        mask=np.full((count, side, side), seed), none=np.zeros((count, 0)), outline=[np.ones(side)] * count
+        mask=np.full((count, side, side), seed), none=np.zeros((count, 0)), contour=[np.ones(side)] * count
     )
 
 
 @pytest.fixture(params=list_tasks())
 def task(request: pytest.FixtureRequest) -> Task:
     cls = load_task_class(request.param)
-    return cls(cls.example_categories)
+    return cls(scenes_of(cls).categories)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -135,12 +137,12 @@ def test_looks_of_different_widths_are_merged(task: Task, method: Nms) -> None:
     for row in range(len(merged)):
         side, seed = (8, 1) if sides[row] == (8, 8) else (12, 2)
         assert (merged.mask[row] == seed).all()
-        assert merged.outline[row].shape == (side,)
+        assert merged.contour[row].shape == (side,)
     assert merged.none.shape == (len(merged), 0)
     assert merged.boxes.dtype == looks[0].boxes.dtype
     changed = merged.replace(weight=np.ones(len(merged)))[::-1][:2]
     assert [mask.shape for mask in changed.mask] == sides[:-3:-1]
-    assert task.read_results(task.results(1, merged)).scores == pytest.approx(merged.scores)
+    assert detections_of(task, results_of(task, 1, merged)).scores == pytest.approx(merged.scores)
 
 
 def test_looks_of_one_width_stay_arrays(task: Task) -> None:
@@ -172,14 +174,14 @@ def test_evaluators_join_detections_with_columns_of_any_shape() -> None:
         "images": [{"id": number} for number in range(2)],
         "annotations": [{"image_id": n, "category_id": 0, "bbox": [0, 0, 9, 9]} for n in range(2)],
     }
-    looks = [some(number, 3).replace(outline=[np.ones(k) for k in (4, 5, 6)]) for number in range(2)]
+    looks = [some(number, 3).replace(contour=[np.ones(k) for k in (4, 5, 6)]) for number in range(2)]
     parts = []
     for number, look in enumerate(looks):
         evaluator = CocoBoxEvaluator(truth, range(3), "abc")
         evaluator.update(number, look)
         parts.append(pickle.loads(pickle.dumps(evaluator.state())))
     evaluator.merge(parts)
-    assert [len(found.outline[1]) for found in evaluator.state().values()] == [5, 5]
+    assert [len(found.contour[1]) for found in evaluator.state().values()] == [5, 5]
     assert evaluator.compute()
 
 
@@ -189,7 +191,7 @@ def test_evaluators_join_detections_with_columns_of_any_shape() -> None:
 class Recording(CenterDetection):
     """Keeps what is lifted."""
 
-    candidates = 12
+    suppression = Suppression(candidates=12)
 
     def lift(self, detections: Detections, view: View) -> Detections:
         self.lifted = detections

@@ -12,10 +12,11 @@ import torch
 from ctnet.base.device import normalise
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description
+from ctnet.core.declarations import Suppression
 from ctnet.core.geometry import Affine, View
-from ctnet.core.heads import Heatmap
+from ctnet.core.heads import Heatmap, mirror_maps
 from ctnet.core.records import Detections, ImageInfo, Instances
-from ctnet.core.task import list_tasks, load_task_class
+from ctnet.core.task import list_tasks, load_task_class, scenes_of
 from ctnet.inference import Detector
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.detector import checkpoint_of
@@ -214,7 +215,7 @@ def test_the_mirror_image_has_the_mirrored_detections(detector, random_image) ->
 def test_maps_are_averaged_where_the_head_can_be_mirrored(name: str, tiny: str, random_image) -> None:
     """For every installed task: the mirror image has the mirrored maps, or they are not averaged."""
     torch.manual_seed(0)
-    task = load_task_class(name)(load_task_class(name).example_categories)
+    task = load_task_class(name)(scenes_of(load_task_class(name)).categories)
     model = create_model(task, tiny)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -226,7 +227,7 @@ def test_maps_are_averaged_where_the_head_can_be_mirrored(name: str, tiny: str, 
     other = dataclasses.replace(one, input=np.ascontiguousarray(one.input[:, ::-1]))
     single, plain, mirrored = detector.maps([one]), detector.maps([one], True), detector.maps([other], True)
     averaged = 0
-    for name, back in task.mirror_maps(mirrored).items():
+    for name, back in mirror_maps(task.heads, mirrored).items():
         if back is None:
             torch.testing.assert_close(plain[name], single[name], atol=1e-5, rtol=1e-5)
         else:
@@ -234,7 +235,7 @@ def test_maps_are_averaged_where_the_head_can_be_mirrored(name: str, tiny: str, 
             averaged += not torch.allclose(plain[name], single[name], atol=1e-4)
     assert averaged
     heatmaps = [name for name, head in task.heads.items() if isinstance(head, Heatmap)]
-    assert all(task.mirror_maps(single)[name] is not None for name in heatmaps)
+    assert all(mirror_maps(task.heads, single)[name] is not None for name in heatmaps)
 
 
 def test_without_memory_for_both_the_two_go_one_after_the_other(detector, random_image, monkeypatch) -> None:
@@ -442,7 +443,7 @@ def test_load_takes_a_run_or_a_checkpoint(run_folder: Path, detector, random_ima
     for path in (run_folder, run_folder / "best.pt", str(run_folder)):
         loaded = Detector.load(path, "cpu")
         assert not loaded.model.training
-        assert loaded.task.class_names == ("ball", "box")
+        assert loaded.task.categories.names == ("ball", "box")
         np.testing.assert_array_equal(loaded(image)[0].boxes, expected.boxes)
     last = Detector.load(run_folder / "last.pt", "cpu")
     assert not np.array_equal(last(image)[0].boxes, expected.boxes)
@@ -467,8 +468,7 @@ def test_a_task_may_suppress_by_itself_and_ask_for_more_candidates(detector, ran
         detector.model.branches[0]["size"][2].bias.fill_(10)  # cells, so that boxes overlap
 
     class Grouping(type(detector.task)):
-        nms = "hard"
-        candidates = 30
+        suppression = Suppression("hard", candidates=30)
 
         def decode(self, maps, k):
             asked.append(k)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.documents import results_of
 from ctnet.data.images import read_image
 from ctnet.inference import prediction
 from ctnet.inference.prediction import predict
@@ -183,5 +184,5 @@ def test_drawing_knows_the_image(detector, photos: Path, tmp_path: Path, monkeyp
 def test_test_time_choices_are_the_detectors(detector, photos: Path, tmp_path: Path) -> None:
     choices = {"flip": True, "scales": (0.5, 1.0), "nms": "hard", "topk": 5}
     done = run(detector, tmp_path / "out", photos / "a.png", score=0.0, draw=False, **choices)
-    expected = detector.task.results(1, detector(photos / "a.png", **choices)[0])
+    expected = results_of(detector.task, 1, detector(photos / "a.png", **choices)[0])
     assert done.results == expected

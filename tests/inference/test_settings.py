@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ctnet.base.errors import CtnetError
+from ctnet.core.declarations import Suppression
 from ctnet.core.task import create_task
 from ctnet.inference.settings import MULTISCALE, DetectionSettings, choose_scales
 from ctnet.inference.timing import STAGES, StageTimes
@@ -35,7 +36,7 @@ def test_suppression_goes_with_the_scales_and_the_task() -> None:
     assert DetectionSettings(nms="hard").suppression(task) == "hard"
 
     class Grouping(type(task)):
-        nms = "soft-linear"
+        suppression = Suppression("soft-linear")
 
     grouping = Grouping(task.categories)
     assert DetectionSettings().suppression(grouping) == "soft-linear"

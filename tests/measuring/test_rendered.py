@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ctnet.convert.voc import convert_voc
+from ctnet.core.declarations import Suppression
 from ctnet.core.records import Detections
-from ctnet.core.task import create_task
+from ctnet.core.task import create_task, evaluator_of
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.inference.decoding import merge
@@ -22,7 +23,7 @@ def measured(folder, split: str) -> tuple[float, list[str]]:
     dataset = Dataset.open(folder, split)
     task = create_task("ctdet", dataset.categories)
     dataset = dataset.with_task(task)
-    evaluator = task.evaluator(dataset)
+    evaluator = evaluator_of(task, dataset)
     causes = []
     for index in range(len(dataset)):
         rendered = render(task, dataset, index, ORIGINAL_RESOLUTION, topk=500)
@@ -56,8 +57,7 @@ def test_the_suppression_of_the_task_itself_follows(tmp_path):
     dataset = Dataset.open(tmp_path, "val", task)
 
     class Twice(type(task)):
-        nms = "hard"
-        candidates = 100
+        suppression = Suppression("hard", candidates=100)
 
         def decode(self, maps, k):
             found = super().decode(maps, k // 2)

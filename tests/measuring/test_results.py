@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections
-from ctnet.core.task import Task, create_task
+from ctnet.core.task import Task, create_task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.evaluation import VocEvaluator
 from ctnet.inference.timing import StageTimes
@@ -61,7 +61,7 @@ def test_what_is_written_reads_back_and_measures_the_same(
 
 
 def test_results_are_exact_and_ordered(truth: Json, task: Task, dataset: Dataset) -> None:
-    evaluator = task.evaluator(dataset)
+    evaluator = evaluator_of(task, dataset)
     third = np.float32(1 / 3)
     boxes = np.array([[third, 2, 10, 20.5], [5, 5, 4, 9]], np.float32)
     evaluator.update(16, Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 0])))
@@ -93,7 +93,7 @@ def test_reading_keeps_every_number(seed: int, count: int) -> None:
     for image_id, detections in found.items():
         mine = [entry for entry in entries if entry["image_id"] == image_id]
         assert detections.scores.tolist() == [entry["score"] for entry in mine]
-        assert [task.category_ids[label] for label in detections.labels] == [e["category_id"] for e in mine]
+        assert [task.categories.ids[label] for label in detections.labels] == [e["category_id"] for e in mine]
         np.testing.assert_allclose(detections.boxes[:, :2], [entry["bbox"][:2] for entry in mine], rtol=0)
 
 

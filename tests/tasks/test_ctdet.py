@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.geometry import Affine, move
+from ctnet.core.documents import annotations_of
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.records import Instances
 from ctnet.core.targets import CellTargets, Grid, Peaks
 from ctnet.core.task import create_task
@@ -25,10 +27,10 @@ def on_grid(data, image: int, task) -> Instances:
     box = data[f"img{image}_ann_bbox_xywh"].astype(np.float32)
     box[:, 2:] += box[:, :2]
     instances = Instances.of(
-        box, task.labels(data[f"img{image}_ann_category_id"]), data[f"img{image}_ann_iscrowd"]
+        box, task.categories.labels(data[f"img{image}_ann_category_id"]), data[f"img{image}_ann_iscrowd"]
     )
     affine = Affine.centred(tuple(data[f"img{image}_meta_c"]), float(data[f"img{image}_meta_s"]), (128, 128))
-    return move(instances, affine, task.point_fields)
+    return move_record(instances, affine, task.fields)
 
 
 @pytest.mark.golden
@@ -169,10 +171,10 @@ def test_mirror_of_mirror_is_the_identity():
     np.testing.assert_allclose(mirror_image(task, once, 32).boxes, instances.boxes)
 
 
-def test_annotate_is_the_inverse_of_parse():
+def test_annotations_as_coco_has_them():
     task = create_task("ctdet", [{"id": 7, "name": "x"}, {"id": 3, "name": "y"}])
-    assert task.class_names == ("y", "x")
-    annotation = task.annotate(Instances.of([[2, 3, 9.5, 8]], [1], [True]))[0]
+    assert task.categories.names == ("y", "x")
+    annotation = annotations_of(task, Instances.of([[2, 3, 9.5, 8]], [1], [True]))[0]
     assert annotation == {"category_id": 7, "bbox": [2.0, 3.0, 7.5, 5.0], "area": 37.5, "iscrowd": 1}
 
 

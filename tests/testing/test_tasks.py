@@ -7,6 +7,7 @@ import pytest
 from ctnet.base.errors import CtnetError
 from ctnet.base.plugins import discover
 from ctnet.core.task import GROUP
+from ctnet.data.synthetic import SHAPES
 from ctnet.tasks.ctdet import CenterDetection
 from ctnet.testing import TASK_CHECKS, ContractViolation, check_task, task_checks
 
@@ -23,7 +24,7 @@ def test_contract(task, check) -> None:
     check(task)
 
 
-@task_checks(*(CenterDetection(CenterDetection.example_categories, **options) for options in OPTIONS))
+@task_checks(*(CenterDetection(SHAPES, **options) for options in OPTIONS))
 def test_contract_under_options(task, check) -> None:
     if check.name == "decode_exports" and not task.options.class_specific_size:
         pytest.skip("decodes like the default")

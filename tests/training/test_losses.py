@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, hourglass
-from ctnet.core.geometry import Affine, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.heads import Heatmap, Regression
 from ctnet.core.losses import Loss
 from ctnet.core.targets import CellTargets, Grid, Peaks, Target, collate_targets
-from ctnet.core.task import Task, create_task, list_tasks, load_task_class
+from ctnet.core.task import Task, create_task, example_of, list_tasks, load_task_class, scenes_of
 from ctnet.heatmap import full_precision
 from ctnet.model import CenterNet
 from ctnet.tasks.ctdet import CenterDetection
@@ -84,8 +85,8 @@ def test_a_task_may_combine_heads_and_change_positives(task, check) -> None:
 
 
 def test_what_was_predicted_changes_its_positives_and_not_its_counts() -> None:
-    task = Boxes(Boxes.example_categories)
-    _, scenes = scenes_of(task, (SIDE, SIDE))
+    task = Boxes(scenes_of(Boxes).categories)
+    _, scenes = drawn_scenes(task, (SIDE, SIDE))
     targets = {name: collate_targets([scene[name] for scene in scenes]) for name in task.heads}
     size, offset = targets["size"], targets["offset"]
     exact = {"heatmap": torch.zeros(5, 3, SIDE // 4, SIDE // 4), "size": size.value, "offset": offset.value}
@@ -98,15 +99,15 @@ def test_what_was_predicted_changes_its_positives_and_not_its_counts() -> None:
     assert good["box"].count == len(size)
 
 
-def scenes_of(task: Task, size: tuple[int, int]) -> tuple[Tensor, list[dict[str, Target]]]:
+def drawn_scenes(task: Task, size: tuple[int, int]) -> tuple[Tensor, list[dict[str, Target]]]:
     """Five images (5, 3, H, W) float64 with their targets; the last has no objects."""
     width, height = size
     grid = Grid(height // 4, width // 4)
     images, targets = [], []
     for seed in range(5):
-        sample = task.example(np.random.default_rng(seed), size)
+        sample = example_of(task, np.random.default_rng(seed), size)
         instances = sample.instances if seed < 4 else sample.instances[:0]
-        targets.append(task.encode(move(instances, Affine.scaling(1 / 4), task.point_fields), grid))
+        targets.append(task.encode(move_record(instances, Affine.scaling(1 / 4), task.fields), grid))
         images.append(torch.from_numpy(sample.image).permute(2, 0, 1).double() / 255 - 0.5)
     return torch.stack(images), targets
 
@@ -150,7 +151,7 @@ TASKS = [
 
 def check_split(task: Task, backbone: Backbone, size: tuple[int, int]) -> None:
     model = CenterNet(backbone, task.heads, small_heads=False).double().eval()
-    images, scenes = scenes_of(task, size)
+    images, scenes = drawn_scenes(task, size)
     whole = gradients(model, task, images, scenes, WHOLE)
     parts = gradients(model, task, images, scenes, PARTS)
     assert all(gradient.any() for gradient in whole.values())
@@ -165,18 +166,18 @@ def test_a_split_batch_has_the_gradients_of_the_whole(name: str, options: dict[s
         pytest.skip(f"the plugin of task {name} is not installed")
     torch.manual_seed(0)
     cls = load_task_class(name)
-    check_split(create_task(name, cls.example_categories, **options), TwoStacks(), cls.example_size)
+    check_split(create_task(name, scenes_of(cls).categories, **options), TwoStacks(), scenes_of(cls).size)
 
 
 def test_a_split_batch_has_the_gradients_of_the_whole_through_an_hourglass(monkeypatch) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr(hourglass, "_WIDTHS", [8] * len(hourglass._WIDTHS))
-    check_split(CenterDetection(CenterDetection.example_categories), NarrowHourglass(), (SIDE, SIDE))
+    check_split(CenterDetection(scenes_of(CenterDetection).categories), NarrowHourglass(), (SIDE, SIDE))
 
 
 def test_counts_are_known_before_anything_is_predicted() -> None:
-    task = create_task("ddd", load_task_class("ddd").example_categories, loss="released")
-    _, scenes = scenes_of(task, (384, 128))
+    task = create_task("ddd", scenes_of(load_task_class("ddd")).categories, loss="released")
+    _, scenes = drawn_scenes(task, (384, 128))
     targets = {name: collate_targets([scene[name] for scene in scenes]) for name in task.heads}
     counts = counts_of(task, targets, Grid(32, 96, 5))
     model = CenterNet(TwoStacks(), task.heads)
@@ -193,7 +194,7 @@ def test_stacks_are_averaged_and_counted_once() -> None:
 
     class Sizes(CenterDetection):
         def __init__(self) -> None:
-            super().__init__(CenterDetection.example_categories)
+            super().__init__(scenes_of(CenterDetection).categories)
             self.heads = heads
 
     stacks = [{"size": torch.zeros(2, 1)}, {"size": torch.full((2, 1), 2.0)}]

@@ -13,9 +13,11 @@ import torch
 
 from ctnet import checkpoint
 from ctnet.base.errors import CtnetError
+from ctnet.core.declarations import Layout
 from ctnet.data.loader import collate
 from ctnet.data.problems import Problem
 from ctnet.ops.winograd_layers import TrainingWinograd
+from ctnet.tasks.ctdet import CenterDetection
 from ctnet.training import Run, latest_run
 from ctnet.training.display import Quiet
 from ctnet.training.session import Overrides, Session, new_session, resumed_session
@@ -490,3 +492,11 @@ def test_a_run_starts_from_another_and_continues_without_it(scenes, tmp_path):
 def test_a_turn_is_part_of_the_recipe(scenes, tmp_path):
     turned = session(scenes, tmp_path / "run", overrides={"rotate": 15.0})
     assert turned.trainer.config.recipe.augmentation.rotate == 15
+
+
+def test_rotation_is_refused_for_a_task_that_takes_no_turned_images(scenes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(CenterDetection, "layout", Layout(turns=False))
+    with pytest.raises(CtnetError, match="cannot be trained on turned images; leave --rotate out"):
+        session(scenes, tmp_path / "run", overrides={"rotate": 15.0})
+    assert not (tmp_path / "run").exists()
+    assert session(scenes, tmp_path / "run", overrides={"rotate": 0.0}).run.path.exists()

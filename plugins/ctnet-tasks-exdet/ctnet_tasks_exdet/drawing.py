@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ctnet.plugin import Detections, Place, caption, class_colour, draw_caption, free_place, line_width
-from ctnet_tasks_exdet.edges import BOTTOM, LEFT, RIGHT, TOP
+from ctnet_tasks_exdet.edges import BOTTOM, LEFT, RIGHT, TOP, side_middles
 
 #: How much of the image shows through an octagon.
 _CLEAR = 0.75
@@ -47,7 +47,7 @@ def draw_octagons(image: np.ndarray, detections: Detections, class_names: Sequen
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        detections: of this image, in its pixels, with ``extreme_points``.
+        detections: of this image, in its pixels, with ``extreme_points``, NaN where not known.
         class_names: name of each label.
 
     Returns:
@@ -62,6 +62,7 @@ def draw_octagons(image: np.ndarray, detections: Detections, class_names: Sequen
     limit = 4 * max(image.shape)  # a wild regression must not overflow OpenCV's integers
     boxes = np.clip(detections.boxes, -limit, limit)
     points = np.clip(detections.extreme_points, -limit, limit)
+    points = np.where(np.isnan(points), side_middles(boxes), points)  # results of anybody have none
     shapes = octagons(boxes, points)
     best_first = np.argsort(-scores, kind="stable")
     places: dict[int, Place] = {}

@@ -100,7 +100,14 @@ class ExtremeDetection(Task):
     suppression = Suppression("soft", candidates=1000)
     layout = Layout(turns=False)  # a turned object has its extreme points elsewhere
     fields: Mapping[str, Field] = {
-        "extreme_points": Points(json="extreme_points", needed="never", n=4, swap=MIRRORED, names=EDGES),
+        "extreme_points": Points(
+            json="extreme_points",
+            needed="never",
+            measured=False,  # the box around them is
+            n=4,
+            swap=MIRRORED,
+            names=EDGES,
+        ),
         "outline": Mask(),
     }
 

@@ -8,7 +8,7 @@ from ctnet_tasks_exdet import ExtremeDetection
 from ctnet.core.task import create_task
 from ctnet.testing import TASK_CHECKS, task_checks
 
-SHAPES = ExtremeDetection.example_categories
+SHAPES = ExtremeDetection.scenes.categories
 AGNOSTIC = ExtremeDetection(SHAPES, agnostic=True)
 RELEASED = ExtremeDetection(SHAPES, middle="cells")
 

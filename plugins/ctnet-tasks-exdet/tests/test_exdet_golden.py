@@ -10,7 +10,8 @@ import torch
 from ctnet_tasks_exdet import ExtremeDetection
 from ctnet_tasks_exdet.edges import EDGES, box_of
 
-from ctnet.core.geometry import Affine, move
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.records import Detections, Instances
 from ctnet.core.targets import Grid
 from ctnet.heatmap import draw_gaussians
@@ -70,12 +71,12 @@ def test_grouping_equals_the_reference(golden: Path, kind: str, variant: str):
 def on_grid(data, key: str, task: ExtremeDetection) -> Instances:
     """The reference's annotations of one image, moved to its grid."""
     points = data[f"{key}ann_extreme_points_tlbr"].astype(np.float32)
-    labels = task.labels(data[f"{key}ann_category_id"])
+    labels = task.categories.labels(data[f"{key}ann_category_id"])
     instances = Instances.of(box_of(points), labels, extreme_points=points)
     height, width = (int(side) for side in data[f"{key}size_hw"])
     rows, columns = data[f"{key}hm_c"].shape[1:]
     affine = Affine.centred((width / 2, height / 2), max(width, height), (columns, rows))
-    return move(instances, affine, task.point_fields)
+    return move_record(instances, affine, task.fields)
 
 
 @pytest.mark.golden

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from ctnet_tasks_exdet import ExtremeDetection
 
+from ctnet.core.task import evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.measuring.rendered import render
@@ -13,7 +14,7 @@ from ctnet.measuring.rendered import render
 def rendered_ap(dataset: Dataset, **options) -> float:
     task = ExtremeDetection(dataset.categories, **options)
     dataset = dataset.with_task(task)
-    evaluator = task.evaluator(dataset)
+    evaluator = evaluator_of(task, dataset)
     preprocess = Preprocessor("keep", (512, 512), 32)
     for index in range(len(dataset)):
         found = render(task, dataset, index, preprocess, topk=100).detections

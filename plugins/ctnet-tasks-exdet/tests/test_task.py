@@ -12,7 +12,8 @@ from ctnet_tasks_exdet.drawing import octagons
 from ctnet_tasks_exdet.edges import EDGES, box_of, side_middles
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.geometry import Affine
+from ctnet.core.documents import annotation_warnings, detections_of
+from ctnet.core.heads import mirror_maps
 from ctnet.core.records import Detections, Instances
 from ctnet.core.targets import CellTargets, Grid, Peaks
 from ctnet.core.task import create_task
@@ -89,26 +90,27 @@ def test_broken_annotations_are_left_out_and_named(tmp_path):
     assert len(data.instances(0)) == 1
     texts = [str(problem) for problem in data.problems]
     assert len(texts) == 4
-    assert "polygon 1 is 4 numbers" in texts[0]
-    assert "extreme_points are [[1, 2], [3, 4]], not x and y of four points" in texts[1]
-    assert "None" in texts[2]
-    assert "size [100, 80], its image [80, 100]" in texts[3]
+    assert "segmentation has as polygon 1 4 numbers" in texts[0]
+    assert "extreme_points are 4 numbers, not 8 (x, y of 4 points)" in texts[1]
+    assert "extreme_points have right at (7, None), which are not finite numbers" in texts[2]
+    assert "segmentation is a run-length mask of size [100, 80], its image [80, 100]" in texts[3]
 
 
-def test_masks_that_are_not_of_their_box_are_remarked(tmp_path):
+def test_masks_that_are_not_of_their_box_are_warned_of(tmp_path):
     data = dataset(
         tmp_path,
         {"segmentation": [DIAMOND]},
         {"segmentation": square_mask()},
         {"segmentation": {"size": [80, 100], "counts": [8000]}},
     )
-    remarks = [data.task.remarks(annotation, data.info(0).record) for annotation in data.annotations(0)]
-    assert remarks[0] == []
+    record = data.info(0).record
+    warnings = [annotation_warnings(data.task, annotation, record) for annotation in data.annotations(0)]
+    assert warnings[0] == []
     assert (
         "its mask reaches from (30.5, 20.5) to (49.5, 49.5), its box from (10, 20) to (50, 50)"
-        in remarks[1][0]
+        in warnings[1][0]
     )
-    assert "its mask is empty" in remarks[2][0]
+    assert "its mask is empty" in warnings[2][0]
 
 
 def test_the_mirror_swaps_left_and_right():
@@ -124,7 +126,7 @@ def test_the_mirror_of_the_left_map_is_the_right_one():
         name: torch.rand(1, head.channels, 3, 4, generator=torch.Generator().manual_seed(number))
         for number, (name, head) in enumerate(task().heads.items())
     }
-    mirrored = task().mirror_maps(maps)
+    mirrored = mirror_maps(task().heads, maps)
     for name, other in (
         ("left", "right"),
         ("right", "left"),
@@ -152,12 +154,8 @@ def test_points_beyond_the_crop_move_to_its_border_and_what_lies_outside_is_gone
     assert agnostic["centre"].channel.tolist() == [0, 1]
 
 
-def test_turned_images_are_refused():
-    points = side_middles(np.array([[0, 0, 9, 9]], np.float32))
-    instances = Instances.of(box_of(points), [0], extreme_points=points)
-    assert task().reframe_instances(instances, Affine.scaling(2.0)) is instances
-    with pytest.raises(CtnetError, match="leave --rotate out"):
-        task().reframe_instances(instances, Affine.centred((5, 5), 10, (10, 10), degrees=5))
+def test_images_are_not_turned():
+    assert not task().layout.turns
 
 
 @pytest.mark.parametrize(
@@ -190,14 +188,18 @@ def test_recipes_are_those_of_the_release():
         assert paper.size == (512, 512)
 
 
-def test_results_of_anybody_have_the_middles_of_their_sides():
+def test_results_of_anybody_are_drawn_with_the_middles_of_their_sides():
     entries = [
         {"image_id": 1, "category_id": 7, "bbox": BOX, "score": 0.5},
         {"image_id": 1, "category_id": 3, "bbox": BOX, "score": 0.4, "extreme_points": [[9, 9]] * 4},
     ]
-    found = task().read_results(entries)
-    assert found.extreme_points.tolist() == [MIDDLES, [[9, 9]] * 4]
+    found = detections_of(task(), entries)
+    assert found.extreme_points[1].tolist() == [[9, 9]] * 4
+    assert np.isnan(found.extreme_points[0]).all()
     assert found.labels.tolist() == [1, 0]
+    image = np.zeros((80, 100, 3), np.uint8)
+    known = found.replace(extreme_points=np.array([MIDDLES, [[9, 9]] * 4]))
+    np.testing.assert_array_equal(task().draw(image, found), task().draw(image, known))
 
 
 def test_octagons_touch_the_sides_around_the_points_and_end_at_corners():

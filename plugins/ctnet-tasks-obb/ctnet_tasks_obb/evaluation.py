@@ -63,8 +63,8 @@ class RotatedEvaluator(Evaluator):
             raise unknown_name("metric of rotated boxes", metric, get_args(Points))
         self.metric = _CURVE[metric]  # type: ignore[index]  # it is one of them
         label_of = {category_id: label for label, category_id in enumerate(self.category_ids)}
-        self._labels = np.array([label_of[entry["category_id"]] for entry in self._annotations], np.int64)
-        self._ignored = np.array([_is_ignored(entry) for entry in self._annotations], bool)
+        self._labels = np.array([label_of[entry["category_id"]] for entry in self.annotations], np.int64)
+        self._ignored = np.array([_is_ignored(entry) for entry in self.annotations], bool)
         self._objects = self._objects_by_image()
 
     def update(self, image_id: int, detections: Detections) -> None:
@@ -96,10 +96,10 @@ class RotatedEvaluator(Evaluator):
 
     def _objects_by_image(self) -> dict[int, _Objects]:
         rows: dict[int, list[int]] = {}
-        for row, annotation in enumerate(self._annotations):
+        for row, annotation in enumerate(self.annotations):
             rows.setdefault(annotation["image_id"], []).append(row)
-        corners = np.array([entry["corners"] for entry in self._annotations], np.float64).reshape(-1, 4, 2)
-        number = np.where(self._ignored, -1, np.arange(1, len(self._annotations) + 1))
+        corners = np.array([entry["corners"] for entry in self.annotations], np.float64).reshape(-1, 4, 2)
+        number = np.where(self._ignored, -1, np.arange(1, len(self.annotations) + 1))
         return {
             image_id: _Objects(corners[mine], self._labels[mine], number[mine])
             for image_id, mine in rows.items()

@@ -111,10 +111,9 @@ class Obb(Task):
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
         """An object whose centre a crop cuts off has no cell; of all others the whole is learnt."""
         centre = rectangles(instances.corners).centre
-        inside: np.ndarray = np.all(
-            (centre >= 0) & (centre < [grid.width, grid.height]), axis=1, keepdims=True
-        )
-        cells: np.ndarray = np.where(inside, np.floor(centre), -1).astype(np.int64)
+        outside = ((centre < 0) | (centre >= [grid.width, grid.height])).any(axis=1)
+        cells: np.ndarray = np.floor(centre).astype(np.int64)
+        cells[outside] = -1
         return cells
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:

@@ -7,7 +7,14 @@ from ctnet_tasks_obb.boxes import rectangles
 from ctnet_tasks_obb.overlaps import rotated_iou
 from ctnet_tasks_obb.scenes import KINDS, draw_harbour
 
-SCENES = [draw_harbour(np.random.default_rng(seed), (128, 96)) for seed in range(60)]
+
+def harbour(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, corners and labels."""
+    scene = draw_harbour(np.random.default_rng(seed), (128, 96))
+    return scene.image, scene.instances.corners, scene.instances.labels
+
+
+SCENES = [harbour(seed) for seed in range(60)]
 
 
 def test_objects_lie_inside_in_every_direction_and_of_every_kind() -> None:

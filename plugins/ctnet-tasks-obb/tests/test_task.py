@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +13,13 @@ from ctnet_tasks_obb.overlaps import rotated_iou
 
 from ctnet.analysis.breakdown import break_down, compare
 from ctnet.base.files import write_json
-from ctnet.core.geometry import Affine, move
+from ctnet.core.documents import annotation_errors, annotations_of, detections_of, results_of, truth_of
+from ctnet.core.fields import differences, move_record
+from ctnet.core.geometry import Affine
 from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Detections, Instances
 from ctnet.core.targets import CellTargets, Grid, Peaks
-from ctnet.core.task import create_task
+from ctnet.core.task import create_task, example_of
 from ctnet.data.augment import crop_instances, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.inference.decoding import merge
@@ -27,7 +28,7 @@ from ctnet.ops.boxes import box_iou
 from ctnet.testing import task_checks
 from ctnet.testing.mirroring import mirror_image
 
-TASK = Obb(Obb.example_categories)
+TASK = Obb(Obb.scenes.categories)
 IMAGE = {"id": 1, "file_name": "1.jpg", "width": 128, "height": 96}
 
 
@@ -39,7 +40,7 @@ def box(x: float, y: float, length: float, breadth: float, degrees: float) -> np
 
 def instances(*corners: np.ndarray, crowd: list[bool] | None = None) -> Instances:
     joined = np.concatenate(corners)
-    return Instances.of(upright(joined), [0] * len(joined), crowd, corners=joined)
+    return TASK.complete(Instances.of(upright(joined), [0] * len(joined), crowd, corners=joined), IMAGE)
 
 
 @task_checks(Obb)
@@ -48,7 +49,7 @@ def test_contract(task, check) -> None:
 
 
 def test_it_is_installed_under_its_name() -> None:
-    assert isinstance(create_task("obb", Obb.example_categories), Obb)
+    assert isinstance(create_task("obb", Obb.scenes.categories), Obb)
 
 
 def test_targets_of_one_box() -> None:
@@ -80,9 +81,9 @@ def test_the_law_where_angles_start_again(degrees: float, breadth: float) -> Non
     before = instances(box(16.3, 15.8, 8, breadth, degrees))
     maps = {name: TASK.heads[name].render(target, grid) for name, target in TASK.encode(before, grid).items()}
     found = TASK.decode(maps, 5).per_image()[0][:1]
-    differences = TASK.differences(TASK.truth(before, None), found)  # type: ignore[arg-type]  # no camera
-    assert set(differences) == {"boxes", "corners"}
-    assert max(values.max() for values in differences.values()) < 1e-3
+    gaps = differences(TASK.fields, truth_of(TASK, before), found)
+    assert set(gaps) == {"boxes", "corners"}
+    assert max(values.max() for values in gaps.values()) < 1e-3
 
 
 def test_what_a_crop_cuts_at_the_centre_is_no_object() -> None:
@@ -103,17 +104,20 @@ def test_crowds_soften_the_penalty_and_teach_nothing() -> None:
 @pytest.mark.parametrize(
     ("corners", "complaint"),
     [
-        (None, "corners are None, not eight numbers"),
-        ([1, 2, 3, 4], "not eight numbers"),
-        ("12345678", "not all finite numbers"),
-        ([1, 2, 3, 4, 5, 6, 7, float("nan")], "not all finite numbers"),
+        (None, "corners is missing"),
+        ([1, 2, 3, 4], "corners are 4 numbers, not 8 (x, y of 4 points)"),
+        ("12345678", "corners are '12345678', not 8 (x, y of 4 points)"),
+        (
+            [1, 2, 3, 4, 5, 6, 7, float("nan")],
+            "corners have point 4 at (7, nan), which are not finite numbers",
+        ),
         ([1, 1, 5, 5, 9, 9, 5, 5], "enclose no area"),
         ([0, 0, 40, 0, 40, 10, 12, 10], "are 5.8 px from being a rectangle's"),
     ],
 )
-def test_faults(corners: object, complaint: str) -> None:
-    (fault,) = TASK.faults({"corners": corners}, IMAGE)
-    assert complaint in fault
+def test_errors(corners: object, complaint: str) -> None:
+    (error,) = annotation_errors(TASK, {"corners": corners}, IMAGE)
+    assert complaint in error
 
 
 @pytest.mark.parametrize(
@@ -124,8 +128,8 @@ def test_faults(corners: object, complaint: str) -> None:
         [3, 1, 37, 11, 34, 21, 0, 11],  # rounded to whole pixels
     ],
 )
-def test_rectangles_have_no_fault(corners: list[float]) -> None:
-    assert TASK.faults({"corners": corners}, IMAGE) == []
+def test_rectangles_have_no_error(corners: list[float]) -> None:
+    assert annotation_errors(TASK, {"corners": corners}, IMAGE) == []
 
 
 def test_augmentation_turns_boxes_with_the_image() -> None:
@@ -153,31 +157,47 @@ def test_mirrored_boxes_lean_the_other_way() -> None:
     assert rectangles(mirrored.corners).centre[0] == pytest.approx([67, 50], abs=1e-3)
 
 
-def test_measures() -> None:
-    measures = TASK.measures(instances(box(60, 50, 30, 10, 20), box(60, 50, 12, 12, 0)))
-    assert measures["length (px)"] == pytest.approx([30, 12], abs=1e-3)
-    assert measures["length / breadth"] == pytest.approx([3, 1], abs=1e-3)
-    assert measures["angle (degrees)"][0] == pytest.approx(20, abs=1e-3)
+def test_statistics_are_of_the_sides_and_the_angle() -> None:
+    columns = instances(box(60, 50, 30, 10, 20), box(60, 50, 12, 12, 0)).fields()
+    figures = {}
+    for name, field in TASK.fields.items():
+        figures |= field.statistics(name, columns)
+    assert figures["length (px)"] == pytest.approx([30, 12], abs=1e-3)
+    assert figures["breadth (px)"] == pytest.approx([10, 12], abs=1e-3)
+    assert figures["angle (degrees)"][0] == pytest.approx(20, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change", [Affine.scaling(0.25), Affine.centred((60, 50), 100, (200, 200), degrees=30)]
+)
+def test_sides_and_angle_follow_the_corners(change: Affine) -> None:
+    before = instances(box(60, 50, 30, 10, 20))
+    moved = move_record(before, change, TASK.fields)
+    for record in (moved, mirror_image(TASK, moved, 128)):
+        seen = rectangles(record.corners)
+        assert record.sides == pytest.approx(seen.size, abs=1e-3)
+        off = np.degrees(record.angle - seen.angle)
+        assert (off + 90) % 180 - 90 == pytest.approx(np.zeros(1), abs=1e-3)
 
 
 def test_corners_move_between_frames_and_into_results() -> None:
-    found = TASK.truth(instances(box(10, 8, 6, 2, 45)), None)  # type: ignore[arg-type]  # no camera
-    moved = move(found, Affine.scaling(4), TASK.point_fields)
-    (entry,) = TASK.results(7, moved)
+    found = truth_of(TASK, instances(box(10, 8, 6, 2, 45)))
+    moved = move_record(found, Affine.scaling(4), TASK.fields)
+    (entry,) = results_of(TASK, 7, moved)
     assert entry["corners"] == pytest.approx((box(10, 8, 6, 2, 45) * 4).flatten().tolist(), abs=1e-3)
-    assert TASK.read_results([entry]).corners == pytest.approx(moved.corners)
-    assert TASK.results(7, moved[:0]) == []
+    assert detections_of(TASK, [entry]).corners == pytest.approx(moved.corners)
+    assert results_of(TASK, 7, moved[:0]) == []
 
 
 def test_other_categories_have_no_example_scenes() -> None:
     from ctnet.base.errors import CtnetError
 
-    with pytest.raises(CtnetError, match="draws ship, container, raft, not plane"):
-        Obb([{"id": 1, "name": "plane"}]).example(np.random.default_rng(0), (64, 64))
+    with pytest.raises(CtnetError, match="draws its own ship, container, raft, not plane"):
+        example_of(Obb([{"id": 1, "name": "plane"}]), np.random.default_rng(0), (64, 64))
 
 
 def test_the_demo_is_a_recipe_of_its_own() -> None:
-    assert replace(Obb.demo_recipe, epochs=1).size == (128, 128)
+    assert (Obb.scenes.recipe.epochs, Obb.scenes.recipe.size) == (6, (128, 128))
     assert TASK.recipes("resfpn18")["small"].augmentation.rotate == 180
 
 
@@ -207,10 +227,10 @@ def test_ships_side_by_side_do_not_suppress_each_other() -> None:
 
 def test_errors_are_sorted_by_rotated_overlap(tmp_path) -> None:
     found = side_by_side()
-    annotations = TASK.annotate(Instances.of(found.boxes[:1], [0], corners=found.corners[:1]))
+    annotations = annotations_of(TASK, Instances.of(found.boxes[:1], [0], corners=found.corners[:1]))
     entries = [{**entry, "id": 1, "image_id": 1} for entry in annotations]
     path = tmp_path / "instances_val.json"
-    write_json(path, {"images": [IMAGE], "annotations": entries, "categories": list(Obb.example_categories)})
+    write_json(path, {"images": [IMAGE], "annotations": entries, "categories": list(Obb.scenes.categories)})
     dataset = Dataset.from_file(path, [tmp_path], TASK, "val")
     errors = break_down(compare(dataset, {1: found})).errors
     counts = {name: error.count for name, error in errors.items() if error.count}
