@@ -1,6 +1,6 @@
 """What learning attributes costs a detector in average precision, and how well the attributes are learnt.
 
-    python benchmarks/attributes.py [--seeds 0 1 2] [--epochs 12] [--images 300] [--backbone resnet18]
+    python benchmarks/attributes.py [--seeds 0 1 2] [--epochs 12] [--images 300] [--backbone resfpn18]
 
 Synthetic scenes of ctdet get three attributes that their pixels and boxes tell: the brightness of an object's
 middle (a number), whether another box covers a part of it (a flag), and a size class. ctdet is trained with
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--backbone", default="resfpn18")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"

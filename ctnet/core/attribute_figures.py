@@ -145,6 +145,9 @@ def _compare(task: Measured, truth: Detections, crowds: Instances, found: Detect
     if found is None or not len(found):
         blank = Detections.empty() if found is None else found
         return _Image(truth, blank, np.zeros((0, len(truth))), np.zeros(0, bool))
+    # Results of others may say nothing of attributes.
+    unknown = read_fields(task.fields, [{}] * len(found), found=True)
+    found = found.replace(**{**unknown, **found.fields()})
     labels = np.asarray(found.labels)[:, None]
     overlap = np.zeros((len(found), len(truth)))
     if len(truth):
@@ -221,7 +224,7 @@ def _average_precision(name: str, choice: Choice, value: int, images: list[_Imag
         score = np.asarray(image.found.scores) * np.where(np.isnan(probability), certain, probability)
         match = _matched(image.overlap * (true == value), score)
         open_question = image.in_crowd | ((image.overlap >= _SAME) & (true < 0)).any(axis=1)
-        counts = (match >= 0) | ~open_question
+        counts = ((match >= 0) | ~open_question) & (score > 0)
         scores.append(score[counts])
         right.append(match[counts] >= 0)
     if not count:

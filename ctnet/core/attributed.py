@@ -117,7 +117,8 @@ def draw_attributes(
     columns = detections.fields()
     scale = float(np.clip(min(image.shape[:2]) / 1400, 0.25, 1.0))
     for row in np.argsort(detections.scores, kind="stable"):
-        words = (_word(name, field, columns[name][row]) for name, field in attributes.items())
+        known = ((name, field) for name, field in attributes.items() if name in columns)
+        words = (_word(name, field, columns[name][row]) for name, field in known)
         text = ", ".join(word for word in words if word).encode("ascii", "replace").decode()
         left, bottom = (round(float(detections.boxes[row, side])) for side in (0, 3))
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)

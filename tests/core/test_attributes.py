@@ -419,6 +419,7 @@ def test_results_hold_values_and_probabilities() -> None:
         np.testing.assert_array_equal(again.fields()[name], column)
     bare = detections_of(task, [{key: value for key, value in entry.items() if "attribute" not in key}])
     assert bare.extra == {}
+    assert task.draw(np.zeros((20, 20, 3), np.uint8), bare).any()
     with pytest.raises(
         ValueError, match=r"attribute_scores.kind is .* not the probability of each of small, large"
     ):
@@ -521,6 +522,15 @@ def test_unknown_values_and_crowds_are_neither_right_nor_wrong() -> None:
 
     figures = measured([*FOUR[:3], unknown, crowd], more)
     assert figures["kind/AP/small"] == figures["kind/AP/large"] == 1
+
+
+def test_results_that_say_nothing_of_attributes() -> None:
+    names = ("ripeness", "age", "occluded", "occluded_scores", "kind", "kind_scores")
+    figures = measured(FOUR, lambda found: found.without(*names))
+    assert figures["AP"] == pytest.approx(1)
+    assert figures["kind/accuracy"] == 0
+    assert figures["kind/AP/small"] == 0
+    assert "ripeness/error" not in figures
 
 
 def test_without_detections() -> None:
