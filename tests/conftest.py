@@ -4,6 +4,11 @@ so), a tiny backbone, and ground truth with flawed detections of it, in which ev
 from __future__ import annotations
 
 import os
+
+# Workers share the cores; read when torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path

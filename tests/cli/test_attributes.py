@@ -31,6 +31,7 @@ def data(benchmark: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.thorough
 def test_a_short_training_learns_attributes(ctnet, data: Path, benchmark: ModuleType, tiny: str) -> None:
     train = ["train", "ctdet", "--data", data, "--backbone", tiny, "--overfit", 4, "--size", 64]
     train += [

@@ -87,6 +87,7 @@ def seen(task: Task, entries: list[dict[str, Any]] = SEEN) -> Instances:
 # --- the kit
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["ctdet", "pose", "ddd", "obb"])
 def test_the_contract_holds_with_attributes(name: str) -> None:
     done = check_task(load_task_class(name), attributes=TEXT)
