@@ -51,6 +51,7 @@ def test_listing() -> None:
     assert [family.name for family in list_families()] == ["timm"]
 
 
+@pytest.mark.thorough
 def test_listing_and_our_own_backbones_do_without_timm() -> None:
     code = (
         "import sys; from ctnet.backbones import create_backbone, list_backbones, list_families\n"

@@ -136,6 +136,7 @@ def test_every_layout_survives_the_way_there_and_back(golden: Path) -> None:
         assert equal(official_state_dict(network), used), file.name
 
 
+@pytest.mark.thorough
 @pytest.mark.golden
 def test_every_file_of_an_installed_task_survives_the_way_there_and_back(
     golden: Path, tmp_path: Path

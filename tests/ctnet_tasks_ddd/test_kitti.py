@@ -274,6 +274,7 @@ def test_labels_come_back_as_they_were(make_kitti, lines, tmp_path: Path) -> Non
         assert (tmp_path / "back" / name).read_bytes() == original
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 def test_every_line_of_the_benchmark_comes_back(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "kitti-labels"

@@ -115,6 +115,7 @@ def _load_and_be_killed(dataset: Dataset, pids) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
 def test_workers_end_with_a_killed_trainer(dataset):
     context = multiprocessing.get_context("forkserver")

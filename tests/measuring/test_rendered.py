@@ -40,6 +40,7 @@ def test_the_law_on_coco(shared_data, split):
     assert "unexplained" not in causes
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 def test_the_law_on_bccd(shared_data, tmp_path):
     convert_voc(shared_data / "bccd", tmp_path / "bccd", images="none")

@@ -340,6 +340,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("side", "mode", "most"), [(512, "infer", 100), (192, "train", 80)])
 def test_memory_stays_bounded(side: int, mode: str, most: float) -> None:
     """Megabytes added at the peak; the columns of all pixels would take 604 and 85, their indices more."""

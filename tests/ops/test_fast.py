@@ -129,6 +129,7 @@ def test_a_captured_graph_is_the_plain_network(
         torch.testing.assert_close(found, layers(x), rtol=0, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("backbone", ["resdcn18", "resfpn18"])
 def test_whole_networks_compile_without_a_graph_break(backbone: str, training: bool) -> None:

@@ -66,6 +66,7 @@ def final_state(run: Path) -> dict:
     return state
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_run_survives_kills_to_the_same_bits(tmp_path, kills):
     scenes = tmp_path / "scenes"

@@ -116,6 +116,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(scenes, finished, tmp_path, step
     assert (tmp_path / "run/metrics.csv").read_text() == (finished / "metrics.csv").read_text()
 
 
+@pytest.mark.thorough
 def test_winograds_convolutions_resume_to_the_same_bits(scenes, tmp_path):
     """A network wide enough for them, stopped within its second epoch."""
     settings = {"backbone": "resfpn18", "overrides": {"epochs": 2}}
