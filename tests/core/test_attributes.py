@@ -88,7 +88,7 @@ def seen(task: Task, entries: list[dict[str, Any]] = SEEN) -> Instances:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["ctdet", "pose", "ddd", "obb"])
+@pytest.mark.parametrize("name", ["ctdet", "pose", "ddd"])
 def test_the_contract_holds_with_attributes(name: str) -> None:
     done = check_task(load_task_class(name), attributes=TEXT)
     skipped = {"decode_exports"} | ({"evaluator_reads_labels"} if name == "pose" else set())  # one class

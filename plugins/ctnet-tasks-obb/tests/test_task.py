@@ -25,7 +25,7 @@ from ctnet.data.dataset import Dataset
 from ctnet.inference.decoding import merge
 from ctnet.inference.settings import DetectionSettings
 from ctnet.ops.boxes import box_iou
-from ctnet.testing import task_checks
+from ctnet.testing import check_task, task_checks
 from ctnet.testing.mirroring import mirror_image
 
 TASK = Obb(Obb.scenes.categories)
@@ -46,6 +46,11 @@ def instances(*corners: np.ndarray, crowd: list[bool] | None = None) -> Instance
 @task_checks(Obb)
 def test_contract(task, check) -> None:
     check(task)
+
+
+def test_the_contract_holds_with_attributes() -> None:
+    done = check_task(Obb, attributes="laden:bool,age:float[0..40],state:new|worn|wreck")
+    assert {outcome.check for outcome in done if outcome.result == "failed"} == set()
 
 
 def test_it_is_installed_under_its_name() -> None:
