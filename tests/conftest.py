@@ -41,6 +41,14 @@ def golden() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden_nms(golden: Path) -> list[tuple[Any, str]]:
+    """The reference's cases of suppression: the content of a file, and what the case's entries end with."""
+    files = [np.load(file) for file in sorted(golden.glob("nms*.npz"))]
+    names = [(data, name) for data in files for name in data.files if name.startswith("boxes")]
+    return [(data, name.removeprefix("boxes")) for data, name in names]
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data sets."""
     return shared_folder("data")

@@ -182,7 +182,8 @@ class Task(ABC):
         Args:
             a, b: N and M rows of one image, lifted, in image pixels.
         """
-        return box_iou(_solid(a.boxes), _solid(b.boxes))
+        one, other = (np.asarray(record.boxes, np.float64).reshape(-1, 4) for record in (a, b))
+        return box_iou(one, other)
 
     @abstractmethod
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
@@ -291,10 +292,3 @@ def load_task_class(name: str) -> type[Task]:
             "opened again; its author must make the two names equal"
         )
     return cls
-
-
-def _solid(boxes: np.ndarray) -> np.ndarray:
-    """Boxes in float64; one that ends before it begins (early in training) is empty."""
-    boxes = np.array(boxes, np.float64).reshape(-1, 4)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])
-    return boxes

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,14 +27,6 @@ CAMERA = [[93.0, 0, 80, 0], [0, 93.0, 80, 0], [0, 0, 1, 0]]
 METHODS: list[Nms] = ["none", "hard", "soft", "soft-linear"]
 
 
-def cases(folder: Path) -> list[tuple[np.lib.npyio.NpzFile, str]]:
-    found = []
-    for file in sorted(folder.glob("nms*.npz")):
-        data = np.load(file)
-        found += [(data, name.removeprefix("boxes")) for name in data.files if name.startswith("boxes")]
-    return found
-
-
 def detections(rows: np.ndarray) -> Detections:
     """Rows of box, score and the rest as detections of one class."""
     extra = {"rest": rows[:, 5:]} if rows.shape[1] > 5 else {}
@@ -42,8 +34,8 @@ def detections(rows: np.ndarray) -> Detections:
 
 
 @pytest.mark.golden
-def test_a_tasks_own_columns_travel_along(golden: Path) -> None:
-    for data, case in cases(golden):
+def test_a_tasks_own_columns_travel_along(golden_nms: list[tuple[Any, str]]) -> None:
+    for data, case in golden_nms:
         count = int(data[f"soft39_m2_nkeep_{case}"])
         merged = merge(TASK, [detections(data[f"pose{case}"])], DetectionSettings(nms="soft", topk=1000))
         ours = np.concatenate([merged.boxes, merged.scores[:, None], merged.rest], 1)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,20 +12,12 @@ from ctnet.ops.nms import FLOOR, Nms, suppress
 METHODS: list[Nms] = ["none", "hard", "soft", "soft-linear"]
 
 
-def cases(folder: Path) -> list[tuple[np.lib.npyio.NpzFile, str]]:
-    found = []
-    for file in sorted(folder.glob("nms*.npz")):
-        data = np.load(file)
-        found += [(data, name.removeprefix("boxes")) for name in data.files if name.startswith("boxes")]
-    return found
-
-
 # --- the reference's numbers
 
 
 @pytest.mark.golden
-def test_hard_suppression_equals_the_reference(golden: Path) -> None:
-    for data, case in cases(golden):
+def test_hard_suppression_equals_the_reference(golden_nms: list[tuple[Any, str]]) -> None:
+    for data, case in golden_nms:
         boxes = data[f"boxes{case}"]
         rows, scores = suppress(boxes[:, :4], boxes[:, 4], "hard")
         np.testing.assert_array_equal(rows, data[f"nms_keep_05_{case}"])
@@ -42,8 +34,10 @@ def test_hard_suppression_equals_the_reference(golden: Path) -> None:
         ("soft_default", "hard", 0.3),
     ],
 )
-def test_soft_suppression_equals_the_reference(golden: Path, key: str, method: Nms, threshold: float) -> None:
-    for data, case in cases(golden):
+def test_soft_suppression_equals_the_reference(
+    golden_nms: list[tuple[Any, str]], key: str, method: Nms, threshold: float
+) -> None:
+    for data, case in golden_nms:
         boxes = data[f"boxes{case}"]
         count = int(data[f"{key}_nkeep_{case}"])
         rows, scores = suppress(boxes[:, :4], boxes[:, 4], method, threshold)
