@@ -123,11 +123,15 @@ if TYPE_CHECKING:
     from ctnet.ops.boxes import box_iou as box_iou
     from ctnet.ops.boxes import box_sizes as box_sizes
     from ctnet.ops.nms import Nms as Nms
+    from ctnet.report.draw import Colour as Colour
     from ctnet.report.draw import Place as Place
+    from ctnet.report.draw import as_pixels as as_pixels
     from ctnet.report.draw import caption as caption
     from ctnet.report.draw import class_colour as class_colour
-    from ctnet.report.draw import draw_boxes as draw_boxes
     from ctnet.report.draw import draw_caption as draw_caption
+    from ctnet.report.draw import draw_detections as draw_detections
+    from ctnet.report.draw import draw_dot as draw_dot
+    from ctnet.report.draw import draw_lines as draw_lines
     from ctnet.report.draw import draw_rectangle as draw_rectangle
     from ctnet.report.draw import drawable as drawable
     from ctnet.report.draw import font_scale as font_scale
@@ -255,11 +259,15 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Drawing": {
         "ctnet.report.draw": (
+            "Colour",
             "Place",
+            "as_pixels",
             "caption",
             "class_colour",
-            "draw_boxes",
             "draw_caption",
+            "draw_detections",
+            "draw_dot",
+            "draw_lines",
             "draw_rectangle",
             "drawable",
             "font_scale",
