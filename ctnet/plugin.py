@@ -97,12 +97,15 @@ if TYPE_CHECKING:
     from ctnet.data.synthetic import draw_scene as draw_scene
     from ctnet.evaluation.coco import BOX_METRICS as BOX_METRICS
     from ctnet.evaluation.coco import CocoBoxEvaluator as CocoBoxEvaluator
-    from ctnet.evaluation.coco import check_engine as check_engine
+    from ctnet.evaluation.coco import CocoEvaluator as CocoEvaluator
     from ctnet.evaluation.coco import coco_curves as coco_curves
+    from ctnet.evaluation.matching import MatchedEvaluator as MatchedEvaluator
+    from ctnet.evaluation.matching import Metric as Metric
+    from ctnet.evaluation.matching import average_precision as average_precision
+    from ctnet.evaluation.matching import check_column as check_column
+    from ctnet.evaluation.matching import match_best_first as match_best_first
     from ctnet.evaluation.voc import VOC_METRICS as VOC_METRICS
-    from ctnet.evaluation.voc import Metric as Metric
     from ctnet.evaluation.voc import VocEvaluator as VocEvaluator
-    from ctnet.evaluation.voc import average_precision as average_precision
     from ctnet.heatmap import FoundPeaks as FoundPeaks
     from ctnet.heatmap import concentric_giou_loss as concentric_giou_loss
     from ctnet.heatmap import draw_gaussians as draw_gaussians
@@ -246,13 +249,18 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "ctnet.evaluation.coco": (
             "BOX_METRICS",
-            "check_engine",
             "coco_curves",
             "CocoBoxEvaluator",
+            "CocoEvaluator",
+        ),
+        "ctnet.evaluation.matching": (
+            "average_precision",
+            "check_column",
+            "match_best_first",
+            "MatchedEvaluator",
+            "Metric",
         ),
         "ctnet.evaluation.voc": (
-            "average_precision",
-            "Metric",
             "VOC_METRICS",
             "VocEvaluator",
         ),
