@@ -183,6 +183,6 @@ class ExtremeDetection(Task):
 
 
 def _within(instances: Instances, grid: Grid) -> Instances:
-    """Instances whose points beyond a grid are moved to its border, and boxes with them, as in the release."""
+    """Instances whose points beyond a grid are moved to its border, as in the release; boxes follow."""
     points = np.clip(instances.extreme_points, 0, np.array([grid.width - 1, grid.height - 1], np.float32))
     return instances.replace(boxes=box_of(points), extreme_points=points)
