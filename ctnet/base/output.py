@@ -7,8 +7,9 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
+
+_WARNED: set[str] = set()
 
 
 def print_json(value: Any) -> None:
@@ -31,10 +32,11 @@ def print_line(text: str = "") -> None:
     print(text, file=sys.stderr)
 
 
-@cache
 def warn_once(text: str) -> None:
     """A warning in the log of ctnet; the same words only once a process."""
-    logging.getLogger("ctnet").warning(text)
+    if text not in _WARNED:
+        _WARNED.add(text)
+        logging.getLogger("ctnet").warning(text)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -6,8 +6,8 @@ import logging
 import numpy as np
 import pytest
 
+from ctnet.base import output
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import warn_once
 from ctnet.core.documents import truth_of
 from ctnet.core.records import Detections
 from ctnet.core.task import create_task
@@ -151,7 +151,7 @@ def test_persons_without_labelled_joints_absorb_detections(scenes):
 
 
 def test_assumed_tolerances_are_said_once(scenes, caplog):
-    warn_once.cache_clear()
+    output._WARNED.clear()
     category = {"id": 1, "name": "bird", "keypoints": ["nose", "beak", "tail"]}
     truth = {
         "images": [{"id": 1}],
