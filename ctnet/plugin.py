@@ -120,9 +120,14 @@ if TYPE_CHECKING:
     from ctnet.ops.boxes import box_areas as box_areas
     from ctnet.ops.boxes import box_centres as box_centres
     from ctnet.ops.boxes import box_coverage as box_coverage
+    from ctnet.ops.boxes import box_intersections as box_intersections
     from ctnet.ops.boxes import box_iou as box_iou
     from ctnet.ops.boxes import box_sizes as box_sizes
+    from ctnet.ops.boxes import ratio as ratio
     from ctnet.ops.nms import Nms as Nms
+    from ctnet.ops.polygons import polygon_areas as polygon_areas
+    from ctnet.ops.polygons import rotated_intersections as rotated_intersections
+    from ctnet.ops.polygons import rotated_iou as rotated_iou
     from ctnet.report.draw import Place as Place
     from ctnet.report.draw import caption as caption
     from ctnet.report.draw import class_colour as class_colour
@@ -228,8 +233,15 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "box_areas",
             "box_centres",
             "box_coverage",
+            "box_intersections",
             "box_iou",
             "box_sizes",
+            "ratio",
+        ),
+        "ctnet.ops.polygons": (
+            "polygon_areas",
+            "rotated_intersections",
+            "rotated_iou",
         ),
     },
     "Evaluation": {

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.plugin import rotated_iou
+
 
 class Rectangles(NamedTuple):
     """Rectangles by their axes; the long side is always the first.
@@ -62,6 +64,14 @@ def rectangles(corners: np.ndarray) -> Rectangles:
         np.where(lying[:, None], size[:, ::-1], size),
         np.where(lying, 1j * axis, axis),
     )
+
+
+def corners_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU (N, M) of the rectangles that fit corners (N, 4, 2) and (M, 4, 2) best; 0 of those without area."""
+    one, other = (
+        np.column_stack([boxes.centre, boxes.size, boxes.angle]) for boxes in map(rectangles, (first, second))
+    )
+    return rotated_iou(one[:, None], other[None])
 
 
 def misfit(corners: np.ndarray) -> np.ndarray:

@@ -28,13 +28,13 @@ from ctnet.plugin import (
     image_size,
     place_image,
     plain,
+    polygon_areas,
     read_lines,
     refuse,
     track,
     write_split,
 )
 from ctnet_tasks_obb.boxes import misfit, rectangles
-from ctnet_tasks_obb.overlaps import polygon_area
 
 CLASSES = (
     "plane", "baseball-diamond", "bridge", "ground-track-field", "small-vehicle", "large-vehicle", "ship",
@@ -214,7 +214,7 @@ def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, 
         raise BadRecord("difficult that is not 0 or 1", difficult)
     corners = np.array([_number(word) for word in words[:8]]).reshape(4, 2)
     hull = cv2.convexHull(corners.astype(np.float32)).reshape(1, -1, 2)
-    if polygon_area(hull.astype(np.float64))[0] <= 0:
+    if polygon_areas(hull.astype(np.float64))[0] <= 0:
         raise BadRecord("box without area", " ".join(words[:8]))
     low, high = corners.min(axis=0), corners.max(axis=0)
     if (high <= 0).any() or (low >= size).any():

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from ctnet.plugin import CtnetError, Detections, Evaluator, Metric, average_precision, unknown_name
-from ctnet_tasks_obb.overlaps import rotated_iou
+from ctnet_tasks_obb.boxes import corners_iou
 
 #: The IoUs that mAP is the mean over, as COCO's.
 IOUS = tuple(hundredths / 100 for hundredths in range(50, 100, 5))
@@ -117,7 +117,7 @@ class RotatedEvaluator(Evaluator):
             number, best = np.zeros(len(found), int), np.zeros(len(found))
             objects = self._objects.get(image_id)
             if objects is not None and len(found):
-                overlap = rotated_iou(found.corners, objects.corners)
+                overlap = corners_iou(found.corners, objects.corners)
                 overlap[np.asarray(found.labels)[:, None] != objects.labels] = 0
                 number, best = objects.number[overlap.argmax(axis=1)], overlap.max(axis=1)
             columns.append((np.asarray(found.scores, float), np.asarray(found.labels, int), number, best))

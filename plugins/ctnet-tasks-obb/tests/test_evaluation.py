@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ctnet_tasks_obb.boxes import Rectangles, upright
+from ctnet_tasks_obb.boxes import Rectangles, corners_iou, upright
 from ctnet_tasks_obb.evaluation import IOUS, RotatedEvaluator
-from ctnet_tasks_obb.overlaps import rotated_iou
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections
@@ -64,7 +63,7 @@ def test_an_angle_costs_what_the_iou_says() -> None:
         measured = evaluator(ground_truth((1, 1, right, {})))
         turned = box(50, 50, 40, 8, degrees)
         measured.update(1, detections((0.9, 0, turned)))
-        iou = rotated_iou(right[None], turned[None])[0, 0]
+        iou = corners_iou(right[None], turned[None])[0, 0]
         expected = np.mean([float(iou >= threshold) for threshold in IOUS])
         assert measured.compute()["mAP"] == pytest.approx(expected)
 
@@ -105,7 +104,7 @@ def slow_average_precision(
     taken, marks = set(), []
     for _, image_id, corners in sorted(rows, key=lambda row: -row[0]):
         overlaps = [
-            (rotated_iou(corners[None], np.reshape(a["corners"], (1, 4, 2)))[0, 0], a)
+            (corners_iou(corners[None], np.reshape(a["corners"], (1, 4, 2)))[0, 0], a)
             for a in objects[image_id]
         ]
         best, match = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))

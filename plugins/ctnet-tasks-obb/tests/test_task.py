@@ -8,8 +8,7 @@ import time
 import numpy as np
 import pytest
 from ctnet_tasks_obb import Obb
-from ctnet_tasks_obb.boxes import Rectangles, rectangles, upright
-from ctnet_tasks_obb.overlaps import rotated_iou
+from ctnet_tasks_obb.boxes import Rectangles, corners_iou, rectangles, upright
 
 from ctnet.analysis.breakdown import break_down, compare
 from ctnet.base.files import write_json
@@ -250,6 +249,6 @@ def test_suppression_of_a_thousand_candidates_is_quick() -> None:
     begun = time.process_time()
     left = merge(TASK, [found], DetectionSettings(nms="hard", topk=1000))
     assert time.process_time() - begun < 10  # 0.4 s when idle
-    overlap = rotated_iou(left.corners, left.corners) - np.eye(len(left))
+    overlap = corners_iou(left.corners, left.corners) - np.eye(len(left))
     assert overlap.max() < 0.5
     assert len(left) < 1000
