@@ -135,14 +135,13 @@ def read_files(
     labels: str | Path, results: str | Path, frames: Sequence[str] | None = None
 ) -> tuple[KittiObjects, KittiObjects]:
     """Read labels and results of the same frames: arguments and errors as ``evaluate``."""
-    label_files = FrameFiles.open(labels, LABEL_FOLDERS)
-    result_files = FrameFiles.open(results, RESULT_FOLDERS)
+    label_files = FrameFiles(labels, LABEL_FOLDERS)
+    result_files = FrameFiles(results, RESULT_FOLDERS)
     frames = result_files.names if frames is None else tuple(frames)
     if len(set(frames)) < len(frames):
         raise CtnetError("the list of frames names one twice; it would count twice")
-    known = set(label_files.names)
     for name in frames:
-        if name not in known:
+        if name not in label_files:
             raise CtnetError(
                 f"frame {name} has no label file in {label_files.source}; give a list of frames (--frames)"
             )
@@ -211,10 +210,9 @@ def _thresholds(iou: str) -> tuple[tuple[float, ...], ...]:
 
 def _read(files: FrameFiles, frames: Sequence[str], columns: int, description: str) -> KittiObjects:
     types, values = [], []
-    known = set(files.names)
     for name in track(frames, description, unit="files"):
-        text = files.read(name) if name in known else ""
-        names, numbers = parse_lines(text, columns, files.where(name) if name in known else "")
+        text, where = (files.read(name), files.where(name)) if name in files else ("", "")
+        names, numbers = parse_lines(text, columns, where)
         types.append(names)
         values.append(numbers)
     return KittiObjects.of_frames(frames, types, values)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctnet.plugin import CtnetError, os_error, read_json, track, unknown_name
+from ctnet.plugin import CtnetError, read_json, track, unknown_name, write_text
 from ctnet_tasks_ddd.fields import DONT_CARE, Entry, entries_by_image, frame_name, values_of_entry
 
 
@@ -151,9 +151,4 @@ def _decimals(value: float) -> str:
 
 def _write(frames: Mapping[str, Iterable[str]], target: Path) -> None:
     for name, lines in track(frames.items(), "writing files", unit="files"):
-        path = target / f"{name}.txt"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        except OSError as error:
-            raise os_error(error, "write", path) from error
+        write_text(target / f"{name}.txt", lines)

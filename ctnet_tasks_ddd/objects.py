@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet.plugin import BadRecord, CtnetError
+from ctnet.plugin import BadRecord, CtnetError, finite_number, numbered_lines
 
 FIELDS = (
     "class", "truncation", "occlusion", "alpha", "left", "top", "right", "bottom",
@@ -117,12 +116,11 @@ def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndar
             return [sys.intern(row[0]) for row in rows], values.reshape(len(rows), columns - 1)
     except ValueError:
         pass
-    for number, line in enumerate(text.splitlines(), start=1):
+    for place, line in numbered_lines(text.splitlines(), where):
         try:
-            if line.strip():
-                check_fields(line.split(), columns)
+            check_fields(line.split(), columns)
         except BadRecord as bad:
-            raise CtnetError(str(bad.at(f"{where}:{number}"))) from None
+            raise CtnetError(str(bad.at(place))) from None
     raise AssertionError("a line was refused that has no fault")
 
 
@@ -134,11 +132,7 @@ def check_fields(fields: Sequence[str], columns: int) -> None:
             f"line of {len(fields)} columns", f"a {kind} has {columns}: {_advice(fields, columns)}"
         )
     for name, token in zip(FIELDS[1:], fields[1:], strict=False):
-        try:
-            value = float(token)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
+        if finite_number(token) is None:
             raise BadRecord(f"{name} that is no finite number", f"it is {token!r}")
 
 

@@ -16,8 +16,9 @@ from ctnet.ops.boxes import ratio
 def polygon_areas(corners: np.ndarray) -> np.ndarray:
     """Areas (...) of polygons (..., V, 2) whose corners stand in turn around them, either way round."""
     x, y = corners[..., 0], corners[..., 1]
-    twice: np.ndarray = (x * np.roll(y, -1, axis=-1) - y * np.roll(x, -1, axis=-1)).sum(axis=-1)
-    return np.abs(twice) / 2
+    twice = (x * np.roll(y, -1, axis=-1) - y * np.roll(x, -1, axis=-1)).sum(axis=-1)
+    areas: np.ndarray = np.abs(twice) / 2
+    return areas
 
 
 def rotated_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:

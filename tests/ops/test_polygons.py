@@ -31,7 +31,7 @@ def corners_of(box) -> np.ndarray:
     along = np.array([math.cos(turn), math.sin(turn)]) * length / 2
     across = np.array([-math.sin(turn), math.cos(turn)]) * width / 2
     around = np.array([-along - across, along - across, along + across, across - along])
-    return around + [x, y]
+    return around + np.array([x, y])
 
 
 def random_boxes(count: int) -> np.ndarray:
