@@ -113,12 +113,15 @@ if TYPE_CHECKING:
     from ctnet.data.synthetic import draw_scene as draw_scene
     from ctnet.evaluation.coco import BOX_METRICS as BOX_METRICS
     from ctnet.evaluation.coco import CocoBoxEvaluator as CocoBoxEvaluator
-    from ctnet.evaluation.coco import check_engine as check_engine
+    from ctnet.evaluation.coco import CocoEvaluator as CocoEvaluator
     from ctnet.evaluation.coco import coco_curves as coco_curves
+    from ctnet.evaluation.matching import MatchedEvaluator as MatchedEvaluator
+    from ctnet.evaluation.matching import Metric as Metric
+    from ctnet.evaluation.matching import average_precision as average_precision
+    from ctnet.evaluation.matching import check_column as check_column
+    from ctnet.evaluation.matching import match_best_first as match_best_first
     from ctnet.evaluation.voc import VOC_METRICS as VOC_METRICS
-    from ctnet.evaluation.voc import Metric as Metric
     from ctnet.evaluation.voc import VocEvaluator as VocEvaluator
-    from ctnet.evaluation.voc import average_precision as average_precision
     from ctnet.heatmap import FoundPeaks as FoundPeaks
     from ctnet.heatmap import concentric_giou_loss as concentric_giou_loss
     from ctnet.heatmap import draw_gaussians as draw_gaussians
@@ -144,11 +147,15 @@ if TYPE_CHECKING:
     from ctnet.ops.polygons import polygon_areas as polygon_areas
     from ctnet.ops.polygons import rotated_intersections as rotated_intersections
     from ctnet.ops.polygons import rotated_iou as rotated_iou
+    from ctnet.report.draw import Colour as Colour
     from ctnet.report.draw import Place as Place
+    from ctnet.report.draw import as_pixels as as_pixels
     from ctnet.report.draw import caption as caption
     from ctnet.report.draw import class_colour as class_colour
-    from ctnet.report.draw import draw_boxes as draw_boxes
     from ctnet.report.draw import draw_caption as draw_caption
+    from ctnet.report.draw import draw_detections as draw_detections
+    from ctnet.report.draw import draw_dot as draw_dot
+    from ctnet.report.draw import draw_lines as draw_lines
     from ctnet.report.draw import draw_rectangle as draw_rectangle
     from ctnet.report.draw import drawable as drawable
     from ctnet.report.draw import font_scale as font_scale
@@ -270,24 +277,33 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "ctnet.evaluation.coco": (
             "BOX_METRICS",
-            "check_engine",
             "coco_curves",
             "CocoBoxEvaluator",
+            "CocoEvaluator",
+        ),
+        "ctnet.evaluation.matching": (
+            "average_precision",
+            "check_column",
+            "match_best_first",
+            "MatchedEvaluator",
+            "Metric",
         ),
         "ctnet.evaluation.voc": (
-            "average_precision",
-            "Metric",
             "VOC_METRICS",
             "VocEvaluator",
         ),
     },
     "Drawing": {
         "ctnet.report.draw": (
+            "Colour",
             "Place",
+            "as_pixels",
             "caption",
             "class_colour",
-            "draw_boxes",
             "draw_caption",
+            "draw_detections",
+            "draw_dot",
+            "draw_lines",
             "draw_rectangle",
             "drawable",
             "font_scale",

@@ -5,17 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ctnet.plugin import (
-    Detections,
-    Place,
-    caption,
-    class_colour,
-    draw_boxes,
-    draw_caption,
-    font_scale,
-    free_place,
-    line_width,
-)
+from ctnet.plugin import Colour, Detections, class_colour, draw_detections, font_scale, line_width
 from ctnet_tasks_ddd.camera import box_corners, heading
 
 #: Pairs of corners that an edge joins, see ``camera.box_corners``.
@@ -42,23 +32,14 @@ def draw_objects(image: np.ndarray, detections: Detections, class_names: tuple[s
     Returns:
         A new (H, W, 3) uint8 image, wider with the view from above.
     """
-    # Annotations drawn like detections all have score 1, which tells nothing.
-    scores = None if (detections.scores == 1).all() else detections.scores
     if "location" not in detections.fields():
-        return draw_boxes(image, detections.boxes, detections.labels, scores, class_names)
-    canvas = np.array(image, order="C")
-    order = np.argsort(detections.location[:, 2], kind="stable")  # nearest first
-    places: dict[int, Place] = {}
-    texts = {
-        row: caption(int(detections.labels[row]), class_names, None if scores is None else float(scores[row]))
-        for row in order.tolist()
-    }
-    for row in order.tolist():
-        places[row] = free_place(canvas, texts[row], detections.boxes[row], list(places.values()))
-    for row in order[::-1].tolist():
-        draw_wireframe(canvas, detections.corners[row], class_colour(int(detections.labels[row])))
-    for row in order[::-1].tolist():
-        draw_caption(canvas, texts[row], places[row], class_colour(int(detections.labels[row])))
+        return draw_detections(image, detections, class_names)
+
+    def outline(canvas: np.ndarray, row: int, colour: Colour) -> None:
+        draw_wireframe(canvas, detections.corners[row], colour)
+
+    nearest_first = np.argsort(detections.location[:, 2], kind="stable").tolist()
+    canvas = draw_detections(image, detections, class_names, outline, nearest_first)
     return np.concatenate([canvas, from_above(detections, image.shape[0])], axis=1)
 
 

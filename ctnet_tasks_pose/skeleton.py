@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from ctnet.plugin import CtnetError, left_right_pairs, other_side, states_a_side
+from ctnet.plugin import CtnetError, Points, left_right_pairs, other_side, states_a_side
 
 Side = Literal["left", "middle", "right"]
 
@@ -65,6 +65,21 @@ class Skeleton:
         for left, right in self.pairs:
             sides[left], sides[right] = "left", "right"
         return tuple(sides)
+
+    @cached_property
+    def field(self) -> Points:
+        """The column ``keypoints``, in which poses stand in records and files."""
+        return Points(
+            json="keypoints",
+            needed="never",  # of some persons only the box is known
+            n=len(self),
+            visible="visibility",
+            scores="keypoint_scores",
+            swap=tuple(self.mirrored),
+            names=self.joints,
+            # All joints share one offset map: where two lie in one cell, a peak may be off within it.
+            tolerance=4.0,
+        )
 
     @classmethod
     def of_categories(cls, categories: Sequence[Mapping[str, Any]]) -> Skeleton:

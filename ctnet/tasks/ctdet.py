@@ -34,7 +34,7 @@ from ctnet.plugin import (
     box_centres,
     box_radius,
     clip_boxes,
-    draw_boxes,
+    draw_detections,
     draw_scene,
     find_peaks,
     gather,
@@ -154,10 +154,7 @@ class CenterDetection(Task):
         return Detections(boxes, peaks.score, peaks.channel, {"cells": cells})
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
-
-        # Annotations drawn like detections all have score 1, which tells nothing.
-        scores = None if (detections.scores == 1).all() else detections.scores
-        return draw_boxes(image, detections.boxes, detections.labels, scores, self.categories.names)
+        return draw_detections(image, detections, self.categories.names)
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
         """``paper`` and ``paper-2x`` (appendix), ``voc`` (section 5.1's Pascal runs), ``small`` (ours)."""

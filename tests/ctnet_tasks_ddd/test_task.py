@@ -21,9 +21,10 @@ from ctnet.core.geometry import Affine, View
 from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid
-from ctnet.core.task import evaluator_of, example_of, scenes_of
+from ctnet.core.task import example_of, scenes_of
 from ctnet.data.augment import crop_instances, random_crop
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import decode
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.inference.settings import DetectionSettings

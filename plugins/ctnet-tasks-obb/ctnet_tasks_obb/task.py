@@ -72,8 +72,8 @@ class Obb(Task):
     contract = 2
     Options = Options
     metrics: ClassVar[Mapping[str, MetricFactory]] = {
-        "rotated": metric(RotatedEvaluator, metric="rotated"),
-        "rotated07": metric(RotatedEvaluator, metric="rotated07"),
+        "rotated": metric(RotatedEvaluator),
+        "rotated07": metric(RotatedEvaluator, metric="voc07"),
     }
     scenes = Scenes(KINDS, draw_harbour, recipe=replace(DEMO, epochs=6))
     fields: Mapping[str, Field] = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ctnet_tasks_obb.boxes import Rectangles, corners_iou, upright
-from ctnet_tasks_obb.evaluation import IOUS, RotatedEvaluator
+from ctnet_tasks_obb.evaluation import RotatedEvaluator
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections
+from ctnet.evaluation.matching import IOUS
 
 
 def box(x: float, y: float, length: float = 20, breadth: float = 8, degrees: float = 30) -> np.ndarray:
@@ -35,7 +36,7 @@ def detections(*found: tuple[float, int, np.ndarray]) -> Detections:
     return Detections(upright(corners), scores, labels, {"corners": corners})
 
 
-def evaluator(truth: dict, metric: str = "rotated") -> RotatedEvaluator:
+def evaluator(truth: dict, metric: str = "voc10") -> RotatedEvaluator:
     return RotatedEvaluator(truth, [1, 5], ["ship", "plane"], metric)
 
 
@@ -52,7 +53,7 @@ def test_figures_counted_by_hand() -> None:
 
 def test_eleven_points() -> None:
     truth = ground_truth((1, 1, box(20, 20), {}), (2, 1, box(50, 50), {}))
-    measured = evaluator(truth, "rotated07")
+    measured = evaluator(truth, "voc07")
     measured.update(1, detections((0.9, 0, box(20, 20))))
     assert measured.compute()["mAP50"] == pytest.approx(6 / 11)
 
@@ -178,8 +179,9 @@ def test_what_cannot_be_measured_is_named() -> None:
     with pytest.raises(CtnetError, match="image id 9 is not in the ground truth"):
         evaluator(truth).update(9, detections())
     with pytest.raises(CtnetError, match=r"image 1 have corners .* not all finite"):
-        evaluator(truth).update(1, detections((0.5, 0, box(20, 20) * np.nan)))
+        found = detections((0.5, 0, box(20, 20)))
+        evaluator(truth).update(1, found.replace(corners=found.corners * np.nan))
     with pytest.raises(CtnetError, match=r"corners of shape \(0, 4, 2\)"):
         evaluator(truth).update(1, Detections(np.zeros((1, 4)), np.ones(1), np.zeros(1, int)))
-    with pytest.raises(CtnetError, match="no metric of rotated boxes called 'coco'"):
+    with pytest.raises(CtnetError, match="no average precision called 'coco'"):
         evaluator(truth, "coco")
