@@ -109,6 +109,11 @@ if TYPE_CHECKING:
     from ctnet.data.problems import Problem as Problem
     from ctnet.data.problems import refuse as refuse
     from ctnet.data.problems import summarize as summarize
+    from ctnet.data.scenes import blend as blend
+    from ctnet.data.scenes import contrasting as contrasting
+    from ctnet.data.scenes import coverage as coverage
+    from ctnet.data.scenes import fine_points as fine_points
+    from ctnet.data.scenes import scene_of as scene_of
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
     from ctnet.evaluation.coco import BOX_METRICS as BOX_METRICS
@@ -333,6 +338,15 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Problem",
             "refuse",
             "summarize",
+        ),
+    },
+    "Synthetic scenes": {
+        "ctnet.data.scenes": (
+            "blend",
+            "contrasting",
+            "coverage",
+            "fine_points",
+            "scene_of",
         ),
         "ctnet.data.synthetic": (
             "SHAPES",

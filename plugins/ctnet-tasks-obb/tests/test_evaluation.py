@@ -178,8 +178,8 @@ def test_what_cannot_be_measured_is_named() -> None:
     truth = ground_truth((1, 1, box(20, 20), {}))
     with pytest.raises(CtnetError, match="image id 9 is not in the ground truth"):
         evaluator(truth).update(9, detections())
+    found = detections((0.5, 0, box(20, 20)))
     with pytest.raises(CtnetError, match=r"image 1 have corners .* not all finite"):
-        found = detections((0.5, 0, box(20, 20)))
         evaluator(truth).update(1, found.replace(corners=found.corners * np.nan))
     with pytest.raises(CtnetError, match=r"corners of shape \(0, 4, 2\)"):
         evaluator(truth).update(1, Detections(np.zeros((1, 4)), np.ones(1), np.zeros(1, int)))
