@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import ImageInfo, Instances, Sample
+from ctnet.plugin import Instances, Sample, fine_points, scene_of
 from ctnet_tasks_ddd.camera import box_corners, project, wrap
 from ctnet_tasks_ddd.fields import CATEGORIES
 
@@ -137,23 +137,19 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     canvas = _ground(rng, camera, size)
     for thing in objects:
         _draw(canvas, thing, rng, camera)
-    image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA).astype(np.float64)
-    image += rng.normal(0, rng.uniform(1, 4), image.shape)
     corners = project(np.stack([thing.corners for thing in objects]), camera)
-    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    location, rotation_y = (
-        np.array([getattr(t, name) for t in objects]) for name in ("location", "rotation_y")
-    )
+    location = np.array([thing.location for thing in objects])
+    rotation_y = np.array([thing.rotation_y for thing in objects])
     instances = Instances.of(
-        boxes,
+        np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1),
         [thing.label for thing in objects],
         dimensions=np.array([thing.dimensions for thing in objects]),
         location=location,
         rotation_y=rotation_y,
         alpha=wrap(rotation_y - np.arctan2(location[:, 0], location[:, 2])),
     )
-    info = ImageInfo(0, "street", *size, {"calib": camera.tolist()})
-    return Sample(np.clip(image, 0, 255).astype(np.uint8), instances, info)
+    image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
+    return scene_of(rng, image, rng.uniform(1, 4), instances, {"calib": camera.tolist()})
 
 
 def camera_for(size: tuple[int, int]) -> np.ndarray:
@@ -237,9 +233,8 @@ def _render(
 
 
 def _fill(canvas: np.ndarray, points: np.ndarray, colour: np.ndarray) -> None:
-    """Fill a convex polygon of image pixels on the fine canvas; OpenCV takes sixteenths of a pixel."""
-    at = ((points + 0.5) * _SUPERSAMPLING - 0.5) * 16
-    hull = cv2.convexHull(np.round(at).astype(np.int32))
+    """Fill a convex polygon of image pixels on the fine canvas."""
+    hull = cv2.convexHull(fine_points(points, _SUPERSAMPLING))
     cv2.fillConvexPoly(canvas, hull, colour.tolist(), cv2.LINE_AA, 4)
 
 
@@ -248,10 +243,10 @@ def _ground(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int])
     width, height = (side * _SUPERSAMPLING for side in size)
     horizon = int(camera[1, 2] * _SUPERSAMPLING)
     canvas = np.empty((height, width, 3), np.uint8)
-    sky = np.linspace(0, 1, max(horizon, 1))[:, None] * 40 + rng.uniform((130, 160, 190), (180, 200, 225))
+    sky = np.linspace(0, 40, max(horizon, 1))[:, None] + rng.uniform((130, 160, 190), (180, 200, 225))
     canvas[:horizon] = np.clip(sky, 0, 255)[:horizon, None]
-    asphalt = np.linspace(0, 25, height - horizon)[:, None] + rng.uniform(80, 115, 3).mean()
-    canvas[horizon:] = np.clip(asphalt, 0, 255)[:, None]
+    asphalt = np.linspace(0, 25, height - horizon) + rng.uniform(80, 115, 3).mean()
+    canvas[horizon:] = np.clip(asphalt, 0, 255)[:, None, None]
     x = 0
     while x < width:
         step, top = int(rng.uniform(0.03, 0.12) * width) + 1, int(rng.uniform(0.2, 0.95) * horizon)
