@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ctnet.convert.report import ConvertReport as ConvertReport
     from ctnet.convert.report import SplitReport as SplitReport
     from ctnet.convert.sources import check_folder as check_folder
+    from ctnet.convert.sources import checked_number as checked_number
     from ctnet.convert.sources import finite_number as finite_number
     from ctnet.convert.sources import image_files as image_files
     from ctnet.convert.sources import listed_names as listed_names
@@ -147,6 +148,7 @@ if TYPE_CHECKING:
     from ctnet.ops.boxes import box_intersections as box_intersections
     from ctnet.ops.boxes import box_iou as box_iou
     from ctnet.ops.boxes import box_sizes as box_sizes
+    from ctnet.ops.boxes import boxes_around as boxes_around
     from ctnet.ops.boxes import ratio as ratio
     from ctnet.ops.nms import Nms as Nms
     from ctnet.ops.polygons import polygon_areas as polygon_areas
@@ -264,6 +266,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "box_intersections",
             "box_iou",
             "box_sizes",
+            "boxes_around",
             "ratio",
         ),
         "ctnet.ops.polygons": (
@@ -364,6 +367,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "ctnet.convert.sources": (
             "check_folder",
+            "checked_number",
             "finite_number",
             "image_files",
             "listed_names",

@@ -73,8 +73,7 @@ def check_size(matrix: Matrix, size: tuple[int, int]) -> None:
     """
     shown = f"the image has {size[0]}x{size[1]}"
     expected = known_size(matrix)
-    if expected not in (None, size):
-        assert expected is not None
+    if expected is not None and expected != size:
         raise BadRecord(
             "calibration of another frame", f"it is of {expected[0]}x{expected[1]} images, {shown}"
         )

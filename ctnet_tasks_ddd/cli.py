@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -160,15 +159,11 @@ def _print_figures(result: KittiResult) -> None:
         if metric not in result.figures.get(name, {})
     ]
     print_line(f"\n{result.frames} frames; average precision in percent over 40 and over 11 recall positions")
-    if few := "; ".join(_few_objects(result)):
-        print_line(f"R40 of fewer than {_ENOUGH} objects cannot reach 100, by the benchmark's rule: {few}")
+    few = {
+        name: [f"{count} {kind}" for kind, count in result.objects[name].items() if count < _ENOUGH]
+        for name in result.figures
+    }
+    if shown := "; ".join(f"{name} {', '.join(counts)}" for name, counts in few.items() if counts):
+        print_line(f"R40 of fewer than {_ENOUGH} objects cannot reach 100, by the benchmark's rule: {shown}")
     if missing:
         print_line(f"not evaluated, for the results have no part for it: {', '.join(missing)}")
-
-
-def _few_objects(result: KittiResult) -> Iterator[str]:
-    """Classes with how many objects they have, where these are fewer than R40 has recall positions."""
-    for name, metrics in result.figures.items():
-        counts = {d: figure.objects for d, figure in metrics["detection"].items() if figure.objects < _ENOUGH}
-        if counts:
-            yield f"{name} {', '.join(f'{count} {difficulty}' for difficulty, count in counts.items())}"

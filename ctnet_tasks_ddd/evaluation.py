@@ -10,7 +10,7 @@ import numpy as np
 from ctnet.plugin import CtnetError, Detections, Evaluator
 from ctnet_tasks_ddd.deviations import deviations
 from ctnet_tasks_ddd.fields import DONT_CARE, frame_name, is_region, labels_of
-from ctnet_tasks_ddd.kitti_eval import CLASSES, DIFFICULTIES, Figure, KittiResult, evaluate_objects
+from ctnet_tasks_ddd.kitti_eval import CLASSES, Figure, evaluate_objects
 from ctnet_tasks_ddd.objects import NO_ALPHA, NO_LOCATION, KittiObjects
 
 #: Name of a figure -> its metric in ``kitti_eval``.
@@ -75,9 +75,9 @@ class KittiEvaluator(Evaluator):
                 levels = result.figures.get(key, {}).get(metric, {})
                 if key in CLASSES and result.objects[key]["moderate"]:
                     reached[f"{prefix}/{name}"] = _average(levels["moderate"]) if levels else 0.0
-                for difficulty in DIFFICULTIES:
-                    if difficulty in levels and levels[difficulty].objects:
-                        figure, start = levels[difficulty], f"{prefix}/{name}/{difficulty}"
+                for difficulty, figure in levels.items():
+                    if figure.objects:
+                        start = f"{prefix}/{name}/{difficulty}"
                         figures |= {f"{start}/R11": figure.R11 / 100, f"{start}/R40": figure.R40 / 100}
             summary[prefix] = float(np.mean(list(reached.values()))) if reached else 0.0
             of_class |= reached
@@ -94,14 +94,13 @@ class KittiEvaluator(Evaluator):
 
     def curves(self) -> dict[str, Any]:
         """Class -> metric -> difficulty -> 41 values, see ``kitti_eval.Figure``."""
-        result: KittiResult = evaluate_objects(self._labels, self._results(), self.iou)
-        return result.as_dict(curves=True)
+        return evaluate_objects(self._labels, self._results(), self.iou).as_dict(curves=True)
 
     def _results(self) -> KittiObjects:
         found = [self._detections.get(int(image["id"])) for image in self._images]
         types = [[] if f is None else [self.class_names[label] for label in f.labels] for f in found]
         names = [frame_name(image) for image in self._images]
-        return KittiObjects.of_frames(names, types, map(_table, found))
+        return KittiObjects.of_frames(names, types, [_table(each) for each in found])
 
 
 def _typed(entry: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,7 +31,7 @@ from ctnet.plugin import (
 from ctnet_tasks_ddd.calibration import Calibrations, check_size, known_size
 from ctnet_tasks_ddd.fields import CATEGORIES, DONT_CARE, IGNORED, entry_of_fields
 from ctnet_tasks_ddd.frame_files import FrameFiles
-from ctnet_tasks_ddd.objects import FIELDS, LABEL_COLUMNS, check_fields
+from ctnet_tasks_ddd.objects import LABEL_COLUMNS, check_fields
 
 #: Classes of objects, and with those of ignore regions, by the categories that they count for.
 _OBJECTS: dict[str, tuple[str, ...]] = {name.lower(): (name,) for name in CATEGORIES}
@@ -199,10 +199,8 @@ def _entry(number: int, fields: Sequence[str], size: tuple[int, int]) -> dict[st
     if x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0:
         raise BadRecord("box outside the image", f"{corners}; the image has {size[0]}x{size[1]}")
     if "dim" in entry and min(entry["dim"]) <= 0:
-        named = zip(FIELDS[8:11], fields[8:11], strict=True)
-        raise BadRecord(
-            "dimensions that are not positive", ", ".join(f"{name} {value}" for name, value in named)
-        )
+        shown = "height {}, width {}, length {}".format(*fields[8:11])
+        raise BadRecord("dimensions that are not positive", shown)
     return entry
 
 

@@ -203,6 +203,7 @@ def _thresholds(iou: str) -> tuple[tuple[float, ...], ...]:
 def _read(files: FrameFiles, frames: Sequence[str], columns: int, description: str) -> KittiObjects:
     types, values = [], []
     for name in track(frames, description, unit="files"):
+        # A frame without a file has no objects.
         text, where = (files.read(name), files.where(name)) if name in files else ("", "")
         names, numbers = parse_lines(text, columns, where)
         types.append(names)
@@ -286,14 +287,13 @@ class _Scene:
 
     def counts(self, number: int, level: int) -> np.ndarray:
         """(N,) bool: the labels of a class that count at a difficulty."""
-        counts: np.ndarray = (
+        return np.asarray(
             (self.label_class == number)
             & ~self.neighbour
             & (self.label_height >= _MIN_HEIGHT[level])
             & (self.labels.occlusion <= _MAX_OCCLUSION[level])
             & (self.labels.truncation <= _MAX_TRUNCATION[level])
         )
-        return counts
 
     def _figure(self, number: int, metric: str, level: int) -> tuple[Figure, Figure]:
         """Precision and orientation of one class and difficulty."""

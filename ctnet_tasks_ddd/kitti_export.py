@@ -96,14 +96,11 @@ def result_lines(content: Entry, detections: Sequence[Entry], where: str = "resu
 
 def label_line(entry: Entry) -> str:
     """The line of a label file for an entry (see ``fields``), without line end."""
-    values = values_of_entry(entry)
-    if entry["type"].lower() == DONT_CARE.lower():
-        # The benchmark prints what a region has no value for as whole numbers.
-        texts = [f"{value:g}" for value in values]
-        texts[3:7] = map(_decimals, values[3:7])
-    else:
-        texts = [_decimals(value) for value in values]
-        texts[1] = f"{values[1]:g}"
+    is_region = entry["type"].lower() == DONT_CARE.lower()
+    # The benchmark prints what a region has no value for as whole numbers: all but its box.
+    whole = {*range(3), *range(7, 14)} if is_region else {1}
+    values = enumerate(values_of_entry(entry))
+    texts = [f"{value:g}" if column in whole else _decimals(value) for column, value in values]
     return " ".join([entry["type"], *texts])
 
 

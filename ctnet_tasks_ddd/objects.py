@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet.plugin import BadRecord, CtnetError, finite_number, numbered_lines
+from ctnet.plugin import BadRecord, CtnetError, checked_number, numbered_lines
 
 FIELDS = (
     "class", "truncation", "occlusion", "alpha", "left", "top", "right", "bottom",
@@ -58,7 +58,7 @@ class KittiObjects:
 
     @classmethod
     def of_frames(
-        cls, names: Sequence[str], types: Iterable[Sequence[str]], values: Iterable[np.ndarray]
+        cls, names: Sequence[str], types: Iterable[Sequence[str]], values: Sequence[np.ndarray]
     ) -> KittiObjects:
         """Join the objects of frames.
 
@@ -68,9 +68,10 @@ class KittiObjects:
             values: (n, 14) or (n, 15) float64 for each frame: ``FIELDS`` without the class, with or without
                 the score.
         """
-        parts = [np.zeros((0, RESULT_COLUMNS - 1)), *(_with_score(part) for part in values)]
-        counts = [len(part) for part in parts[1:]]
-        table = np.concatenate(parts)
+        counts = [len(part) for part in values]
+        table = np.full((sum(counts), RESULT_COLUMNS - 1), np.nan)
+        for part, end in zip(values, np.cumsum(counts), strict=True):
+            table[end - len(part) : end, : part.shape[1]] = part
         return cls(
             frame_names=tuple(names),
             frame=np.repeat(np.arange(len(counts)), counts),
@@ -89,12 +90,6 @@ class KittiObjects:
     def boxes_3d(self) -> np.ndarray:
         """(N, 7) float64: x, y, z, height, width, length, rotation_y."""
         return np.concatenate([self.location, self.dimensions, self.rotation_y[:, None]], axis=1)
-
-
-def _with_score(values: np.ndarray) -> np.ndarray:
-    if values.shape[1] == RESULT_COLUMNS - 1:
-        return values
-    return np.column_stack([values, np.full(len(values), np.nan)])
 
 
 def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndarray]:
@@ -132,8 +127,7 @@ def check_fields(fields: Sequence[str], columns: int) -> None:
             f"line of {len(fields)} columns", f"a {kind} has {columns}: {_advice(fields, columns)}"
         )
     for name, token in zip(FIELDS[1:], fields[1:], strict=False):
-        if finite_number(token) is None:
-            raise BadRecord(f"{name} that is no finite number", f"it is {token!r}")
+        checked_number(token, f"{name} that is no finite number", f"it is {token!r}")
 
 
 def _advice(fields: Sequence[str], columns: int) -> str:

@@ -87,5 +87,4 @@ def _common_height(first: Shapes, second: Shapes) -> np.ndarray:
     """Common extent in y, metres; 0 for boxes of negative height."""
     bottoms = first.boxes_3d[:, 1], second.boxes_3d[:, 1]
     tops = first.boxes_3d[:, 1] - first.boxes_3d[:, 3], second.boxes_3d[:, 1] - second.boxes_3d[:, 3]
-    height: np.ndarray = np.maximum(np.minimum(*bottoms) - np.maximum(*tops), 0)
-    return height
+    return np.asarray(np.maximum(np.minimum(*bottoms) - np.maximum(*tops), 0))

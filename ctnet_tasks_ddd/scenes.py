@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, fine_points, scene_of
+from ctnet.plugin import Instances, Sample, boxes_around, fine_points, scene_of
 from ctnet_tasks_ddd.camera import box_corners, project, wrap
 from ctnet_tasks_ddd.fields import CATEGORIES
 
@@ -83,21 +83,8 @@ class _Object:
     @property
     def corners(self) -> np.ndarray:
         """(8, 3)."""
-        corners: np.ndarray = box_corners(
-            self.dimensions[None], self.location[None], np.array([self.rotation_y])
-        )[0]
-        return corners
-
-    @property
-    def away(self) -> float:
-        """How far away it is, as a block: what lies higher counts as nearer."""
-        x, y, z = self.corners.mean(axis=0)
-        return float(np.hypot(x, z) + 0.5 * y)
-
-    @property
-    def reach(self) -> float:
-        """How far its corners are from its middle, seen from above, m."""
-        return float(np.hypot(*self.dimensions[1:])) / 2
+        body = self.dimensions[None], self.location[None], np.array([self.rotation_y])
+        return np.asarray(box_corners(*body)[0])
 
     @property
     def turn(self) -> np.ndarray:
@@ -141,7 +128,7 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     location = np.array([thing.location for thing in objects])
     rotation_y = np.array([thing.rotation_y for thing in objects])
     instances = Instances.of(
-        np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1),
+        boxes_around(corners),
         [thing.label for thing in objects],
         dimensions=np.array([thing.dimensions for thing in objects]),
         location=location,
@@ -178,8 +165,10 @@ def _fits(candidate: _Object, others: list[_Object], camera: np.ndarray, size: t
     points = project(candidate.corners, camera)
     if candidate.corners[:, 2].min() < 1 or (points < 0).any() or (points > np.array(size) - 1).any():
         return False
+    length = np.hypot(*candidate.dimensions[1:])
     return all(
-        np.hypot(*(candidate.location - other.location)[[0, 2]]) > candidate.reach + other.reach
+        np.hypot(*(candidate.location - other.location)[[0, 2]])
+        > (length + np.hypot(*other.dimensions[1:])) / 2
         for other in others
     )
 
@@ -204,9 +193,10 @@ def _draw(canvas: np.ndarray, thing: _Object, rng: np.random.Generator, camera: 
     _fill(canvas, project(floor + 0.12 * (floor - floor.mean(axis=0)), camera), np.array([45.0, 45, 48]))
     colours = _colours(rng)
     parts = [(thing.part(block), block) for block in _BLOCKS[CATEGORIES[thing.label]]]
-    for part, block in sorted(parts, key=lambda pair: -pair[0].away):
-        ends = (colours[block.front or block.colour], colours[block.colour])
-        _render(canvas, part, *ends, camera)
+    x, y, z = np.array([part.corners.mean(axis=0) for part, _ in parts]).T
+    for row in np.argsort(-(np.hypot(x, z) + 0.5 * y), kind="stable"):
+        part, block = parts[row]
+        _render(canvas, part, colours[block.front or block.colour], colours[block.colour], camera)
 
 
 def _colours(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -259,5 +249,4 @@ def _ground(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int])
             _fill(canvas, project(line + np.array([middle_line + lane, 0, 0]), camera), white)
     grain = rng.normal(0, 5, (height // 2 + 1, width // 2 + 1))
     grown = cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)
-    ground: np.ndarray = np.clip(canvas + grown[..., None], 0, 255).astype(np.uint8)
-    return ground
+    return np.asarray(np.clip(canvas + grown[..., None], 0, 255), np.uint8)

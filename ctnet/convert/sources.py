@@ -112,3 +112,19 @@ def finite_number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def checked_number(text: str, kind: str, what: str | None = None) -> float:
+    """The finite number that a text says.
+
+    Args:
+        text: a word of a record.
+        kind, what: of the BadRecord when it says none; ``what`` is the text unless given.
+
+    Raises:
+        BadRecord: see ``kind``.
+    """
+    value = finite_number(text)
+    if value is None:
+        raise BadRecord(kind, repr(text) if what is None else what)
+    return value

@@ -23,7 +23,7 @@ from ctnet.convert.coco import (
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.sources import (
     check_folder,
-    finite_number,
+    checked_number,
     image_files,
     listed_names,
     read_each,
@@ -219,10 +219,7 @@ def _read_object(element: ElementTree.Element, width: int, height: int) -> dict[
 
 def _coordinate(element: ElementTree.Element, name: str) -> float:
     text = (element.findtext(f"bndbox/{name}") or "").strip()
-    value = finite_number(text)
-    if value is None:
-        raise BadRecord("box that is no four numbers", f"{name} is {text!r}")
-    return value
+    return checked_number(text, "box that is no four numbers", f"{name} is {text!r}")
 
 
 def _flag(element: ElementTree.Element, name: str) -> int | None:

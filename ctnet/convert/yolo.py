@@ -23,6 +23,7 @@ from ctnet.convert.data_yaml import DataYaml
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.sources import (
     check_folder,
+    checked_number,
     finite_number,
     image_files,
     numbered_lines,
@@ -293,9 +294,7 @@ def _class_name(text: str, names: Sequence[str]) -> str:
 
 
 def _share(text: str) -> float:
-    value = finite_number(text)
-    if value is None:
-        raise BadRecord("coordinate that is no number", repr(text))
+    value = checked_number(text, "coordinate that is no number")
     if not -_ROUNDING <= value <= 1 + _ROUNDING:
         raise BadRecord("coordinate beyond 0 to 1", text)
     return value

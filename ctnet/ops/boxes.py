@@ -31,6 +31,11 @@ def box_areas(boxes: np.ndarray, inclusive: bool = False) -> np.ndarray:
     return _area(boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3], inclusive)
 
 
+def boxes_around(points: np.ndarray) -> np.ndarray:
+    """The least boxes (..., 4) around points (..., P, 2), in the points' type."""
+    return np.concatenate([points.min(axis=-2), points.max(axis=-2)], axis=-1)
+
+
 def box_iou(one: np.ndarray, other: np.ndarray, inclusive: bool = False) -> np.ndarray:
     """Intersection over union of every box with every other; 0 where neither has an area.
 

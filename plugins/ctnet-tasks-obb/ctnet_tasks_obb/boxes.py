@@ -29,8 +29,7 @@ class Rectangles(NamedTuple):
     @property
     def angle(self) -> np.ndarray:
         """(N,) of the long side, rad in (-pi/2, pi/2], from the x axis towards the y axis."""
-        angle: np.ndarray = np.angle(self.axis**2) / 2
-        return angle
+        return np.asarray(np.angle(self.axis**2) / 2)
 
     @property
     def corners(self) -> np.ndarray:
@@ -78,13 +77,7 @@ def misfit(corners: np.ndarray) -> np.ndarray:
     """(N,): how far the corner that lies farthest off lies from the best rectangle, in the corners' unit."""
     fitted = rectangles(corners).corners
     gaps = np.linalg.norm(corners[:, :, None] - fitted[:, None], axis=3)
-    distance: np.ndarray = gaps.min(axis=2).max(axis=1, initial=0)
-    return distance
-
-
-def upright(corners: np.ndarray) -> np.ndarray:
-    """(N, 4) xyxy: the upright boxes around (N, 4, 2) corners."""
-    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    return np.asarray(gaps.min(axis=2).max(axis=1, initial=0))
 
 
 def corners_of(centre: Tensor, size: Tensor, angle: Tensor) -> Tensor:

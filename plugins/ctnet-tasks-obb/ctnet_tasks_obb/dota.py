@@ -23,7 +23,7 @@ from ctnet.plugin import (
     Problem,
     box_annotation,
     check_folder,
-    finite_number,
+    checked_number,
     image_files,
     numbered,
     numbered_lines,
@@ -190,7 +190,8 @@ def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, 
     difficult = words[9] if len(words) == 10 else "0"
     if difficult not in ("0", "1"):
         raise BadRecord("difficult that is not 0 or 1", difficult)
-    corners = np.array([_number(word) for word in words[:8]]).reshape(4, 2)
+    numbers = [checked_number(word, "coordinate that is no number") for word in words[:8]]
+    corners = np.array(numbers).reshape(4, 2)
     hull = cv2.convexHull(corners.astype(np.float32)).reshape(1, -1, 2)
     if polygon_areas(hull.astype(np.float64))[0] <= 0:
         raise BadRecord("box without area", " ".join(words[:8]))
@@ -220,13 +221,6 @@ def least_rectangle(corners: np.ndarray) -> np.ndarray:
     found = cv2.boxPoints(cv2.minAreaRect((corners - middle).astype(np.float32))).astype(np.float64) + middle
     first = int(np.linalg.norm(found - corners[0], axis=1).argmin())
     return np.asarray(np.roll(found, -first, axis=0).round(_DIGITS))
-
-
-def _number(word: str) -> float:
-    value = finite_number(word)
-    if value is None:
-        raise BadRecord("coordinate that is no number", repr(word))
-    return value
 
 
 def _unit(words: Iterable[str]) -> float:

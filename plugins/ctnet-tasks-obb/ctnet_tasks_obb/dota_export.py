@@ -61,7 +61,9 @@ def export_dota(
     splits = {
         dataset.split: [
             _label(dataset, image, names[dataset.split])
-            for image in exported_images(dataset, _plain_name, problems, images != "none")
+            for image in exported_images(
+                dataset, lambda path: PurePosixPath(PurePosixPath(path).name), problems, images != "none"
+            )
         ]
         for dataset in datasets
     }
@@ -88,10 +90,6 @@ def _names(dataset: Dataset) -> dict[int, str]:
                 f"category {name!r} has a space in it, which ends a word in DOTA's labels; rename it"
             )
     return names
-
-
-def _plain_name(file_name: str) -> PurePosixPath:
-    return PurePosixPath(PurePosixPath(file_name).name)
 
 
 def _label(dataset: Dataset, image: ExportedImage, names: Mapping[int, str]) -> _Label:

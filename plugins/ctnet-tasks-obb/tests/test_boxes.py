@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from ctnet_tasks_obb.boxes import Rectangles, corners_iou, corners_of, misfit, rectangles, upright
+from ctnet_tasks_obb.boxes import Rectangles, corners_iou, corners_of, misfit, rectangles
+
+from ctnet.ops.boxes import boxes_around
 
 RNG = np.random.default_rng(0)
 COUNT = 200
@@ -33,7 +35,7 @@ def test_tensors_give_the_same_corners() -> None:
         *(torch.from_numpy(np.array(column)) for column in (BOXES.centre, BOXES.size, BOXES.angle))
     )
     assert misfit(made.numpy()).max() < 1e-9
-    np.testing.assert_allclose(upright(made.numpy()), upright(BOXES.corners), atol=1e-9)
+    np.testing.assert_allclose(boxes_around(made.numpy()), boxes_around(BOXES.corners), atol=1e-9)
 
 
 def test_the_angle_is_of_the_long_side() -> None:
@@ -78,7 +80,7 @@ def test_rounded_rectangles_fit_within_a_unit_and_a_half() -> None:
 def test_nothing_is_nothing() -> None:
     empty = rectangles(np.zeros((0, 4, 2)))
     assert empty.corners.shape == (0, 4, 2)
-    assert upright(np.zeros((0, 4, 2))).shape == (0, 4)
+    assert boxes_around(np.zeros((0, 4, 2))).shape == (0, 4)
 
 
 def test_overlaps_of_corners_in_any_order() -> None:
