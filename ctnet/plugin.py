@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ctnet.base.output import print_json as print_json
     from ctnet.base.output import print_line as print_line
     from ctnet.base.output import print_table as print_table
+    from ctnet.base.output import warn_once as warn_once
     from ctnet.base.progress import track as track
     from ctnet.convert.coco import ImageMode as ImageMode
     from ctnet.convert.coco import ImageRecord as ImageRecord
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from ctnet.core.boxes import box_cells as box_cells
     from ctnet.core.boxes import box_radius as box_radius
     from ctnet.core.boxes import clip_boxes as clip_boxes
+    from ctnet.core.boxes import cut_to_grid as cut_to_grid
     from ctnet.core.categories import Categories as Categories
     from ctnet.core.declarations import Layout as Layout
     from ctnet.core.declarations import Scenes as Scenes
@@ -137,6 +139,7 @@ if TYPE_CHECKING:
     from ctnet.heatmap import gather as gather
     from ctnet.heatmap import gaussian_radius as gaussian_radius
     from ctnet.heatmap import l1_loss as l1_loss
+    from ctnet.heatmap import locate as locate
     from ctnet.heatmap import normalized_l1_loss as normalized_l1_loss
     from ctnet.heatmap import smooth_l1_loss as smooth_l1_loss
     from ctnet.heatmap import suppress_non_peaks as suppress_non_peaks
@@ -239,6 +242,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "box_cells",
             "box_radius",
             "clip_boxes",
+            "cut_to_grid",
             "RadiusFormula",
         ),
     },
@@ -253,6 +257,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "gather",
             "gaussian_radius",
             "l1_loss",
+            "locate",
             "normalized_l1_loss",
             "smooth_l1_loss",
             "suppress_non_peaks",
@@ -421,6 +426,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "print_json",
             "print_line",
             "print_table",
+            "warn_once",
         ),
         "ctnet.base.progress": ("track",),
         "ctnet.report.tables": ("print_metrics",),

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from ctnet.plugin import CocoEvaluator, CtnetError, Detections, check_column, write_fields
+from ctnet.plugin import CocoEvaluator, CtnetError, Detections, check_column, warn_once, write_fields
 from ctnet_tasks_pose.skeleton import DEFAULT_SIGMA, Skeleton
-
-_log = logging.getLogger("ctnet")
 
 
 class CocoKeypointEvaluator(CocoEvaluator):
@@ -45,7 +41,11 @@ class CocoKeypointEvaluator(CocoEvaluator):
                 "no person of the ground truth has a labelled joint, so there is nothing to measure; give a "
                 "split that has keypoints"
             )
-        _say_assumed(self.skeleton.assumed)
+        if self.skeleton.assumed:
+            warn_once(
+                f"no OKS sigma is known for {', '.join(self.skeleton.assumed)}: {DEFAULT_SIGMA:g} is taken; "
+                "add 'sigmas' to the category to state them"
+            )
 
     def update(self, image_id: int, detections: Detections) -> None:
         """See ``Evaluator.update``; the detections need ``keypoints`` (N, J, 2) in image pixels."""
@@ -88,14 +88,3 @@ def _counted(annotation: Mapping[str, Any], joints: int) -> dict[str, Any]:
         )
     labelled = sum(visibility > 0 for visibility in values[2::3])
     return {**annotation, "keypoints": values, "num_keypoints": labelled}
-
-
-@cache
-def _say_assumed(joints: tuple[str, ...]) -> None:
-    """Tell once which joints are measured by a tolerance that nobody stated."""
-    if joints:
-        _log.warning(
-            "no OKS sigma is known for %s: %g is taken; add 'sigmas' to the category to state them",
-            ", ".join(joints),
-            DEFAULT_SIGMA,
-        )

@@ -53,18 +53,15 @@ class Skeleton:
     @cached_property
     def mirrored(self) -> list[int]:
         """For each joint the one that takes its place in the mirror; applied twice it is the identity."""
-        order = list(range(len(self)))
-        for left, right in self.pairs:
-            order[left], order[right] = right, left
-        return order
+        partners = dict([*self.pairs, *((right, left) for left, right in self.pairs)])
+        return [partners.get(joint, joint) for joint in range(len(self))]
 
     @cached_property
     def sides(self) -> tuple[Side, ...]:
         """The side of each joint; "middle" where it has no counterpart."""
-        sides: list[Side] = ["middle"] * len(self)
-        for left, right in self.pairs:
-            sides[left], sides[right] = "left", "right"
-        return tuple(sides)
+        ends: tuple[Side, Side] = ("left", "right")
+        stated = {joint: side for pair in self.pairs for joint, side in zip(pair, ends, strict=True)}
+        return tuple(stated.get(joint, "middle") for joint in range(len(self)))
 
     @cached_property
     def field(self) -> Points:

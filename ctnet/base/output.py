@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 
@@ -27,6 +29,12 @@ def _finite(value: Any) -> Any:
 def print_line(text: str = "") -> None:
     """A line for people."""
     print(text, file=sys.stderr)
+
+
+@cache
+def warn_once(text: str) -> None:
+    """A warning in the log of ctnet; the same words only once a process."""
+    logging.getLogger("ctnet").warning(text)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

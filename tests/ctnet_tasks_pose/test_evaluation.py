@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.output import warn_once
 from ctnet.core.documents import truth_of
 from ctnet.core.records import Detections
 from ctnet.core.task import create_task
@@ -14,7 +15,6 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.synthetic import write_dataset
 from ctnet.evaluation.coco import ENGINES
 from ctnet.evaluation.evaluators import evaluator_of
-from ctnet_tasks_pose import evaluation
 from ctnet_tasks_pose.evaluation import CocoKeypointEvaluator
 from ctnet_tasks_pose.figures import FIGURES
 
@@ -151,7 +151,7 @@ def test_persons_without_labelled_joints_absorb_detections(scenes):
 
 
 def test_assumed_tolerances_are_said_once(scenes, caplog):
-    evaluation._say_assumed.cache_clear()
+    warn_once.cache_clear()
     category = {"id": 1, "name": "bird", "keypoints": ["nose", "beak", "tail"]}
     truth = {
         "images": [{"id": 1}],

@@ -13,6 +13,15 @@ from ctnet_tasks_exdet.edges import BOTTOM, LEFT, RIGHT, TOP, side_middles
 #: How much of the image shows through an octagon.
 _CLEAR = 0.75
 
+#: The corners of an octagon, anticlockwise as seen: along the top to the left, then down, to the right, up.
+#: Of each: on which edge it lies, along which axis it lies beside the extreme point, and on which side.
+_AROUND = (
+    *((TOP, 0, 1), (TOP, 0, -1)),
+    *((LEFT, 1, -1), (LEFT, 1, 1)),
+    *((BOTTOM, 0, -1), (BOTTOM, 0, 1)),
+    *((RIGHT, 1, 1), (RIGHT, 1, -1)),
+)
+
 
 def octagons(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Octagons that touch each side of a box in a segment around its extreme point.
@@ -30,15 +39,11 @@ def octagons(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
     """
     low, high = boxes[:, :2], boxes[:, 2:]
     reach = (high - low) / 8
-    corners = []
-    # Anticlockwise as seen: along the top to the left, then down, to the right, and up.
-    for edge, axis, sign in ((TOP, 0, 1), (LEFT, 1, -1), (BOTTOM, 0, -1), (RIGHT, 1, 1)):
-        for end in (sign, -sign):
-            corner = points[:, edge].copy()
-            moved = corner[:, axis] + end * reach[:, axis]
-            corner[:, axis] = np.clip(moved, low[:, axis], np.maximum(low, high)[:, axis])
-            corners.append(corner)
-    return np.stack(corners, axis=1)
+    edge, axis, sign = np.array(_AROUND).T
+    corners = points[:, edge]
+    ends = corners[:, range(8), axis] + sign * reach[:, axis]
+    corners[:, range(8), axis] = np.clip(ends, low[:, axis], np.maximum(low, high)[:, axis])
+    return np.asarray(corners)
 
 
 def draw_octagons(image: np.ndarray, detections: Detections, class_names: Sequence[str]) -> np.ndarray:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ctnet.plugin import Instances, Outline, Sample, blend, contrasting, coverage, scene_of
-from ctnet_tasks_exdet.masks import extreme_points
+from ctnet_tasks_exdet.masks import extreme_points, reach_of
 
 #: What is drawn, as a COCO file lists categories; label i is entry i.
 SHAPES: tuple[dict[str, Any], ...] = (
@@ -36,7 +36,7 @@ def draw_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
         for _ in range(_TRIES):
             label = int(rng.integers(len(SHAPES)))
             outline = _place(rng, _outline(rng, label), size)
-            box = np.concatenate([outline.min(axis=0), outline.max(axis=0)])
+            box = reach_of([outline])
             if not any(_meet(box, other) for _, _, other in shapes):
                 shapes.append((label, outline, box))
                 break
