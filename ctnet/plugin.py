@@ -28,14 +28,31 @@ if TYPE_CHECKING:
     from ctnet.convert.coco import ImageMode as ImageMode
     from ctnet.convert.coco import ImageRecord as ImageRecord
     from ctnet.convert.coco import box_annotation as box_annotation
-    from ctnet.convert.coco import check_folder as check_folder
+    from ctnet.convert.coco import numbered as numbered
     from ctnet.convert.coco import place_image as place_image
     from ctnet.convert.coco import plain as plain
-    from ctnet.convert.coco import read_lines as read_lines
-    from ctnet.convert.coco import write_split as write_split
+    from ctnet.convert.coco import write_splits as write_splits
+    from ctnet.convert.command import Images as Images
+    from ctnet.convert.command import ImagesOption as ImagesOption
+    from ctnet.convert.command import JsonOption as JsonOption
+    from ctnet.convert.command import OutputOption as OutputOption
+    from ctnet.convert.command import StrictOption as StrictOption
+    from ctnet.convert.command import print_report as print_report
+    from ctnet.convert.exports import ExportedImage as ExportedImage
+    from ctnet.convert.exports import exported_images as exported_images
+    from ctnet.convert.exports import write_text as write_text
     from ctnet.convert.report import BadRecord as BadRecord
     from ctnet.convert.report import ConvertReport as ConvertReport
     from ctnet.convert.report import SplitReport as SplitReport
+    from ctnet.convert.sources import check_folder as check_folder
+    from ctnet.convert.sources import checked_number as checked_number
+    from ctnet.convert.sources import finite_number as finite_number
+    from ctnet.convert.sources import image_files as image_files
+    from ctnet.convert.sources import listed_names as listed_names
+    from ctnet.convert.sources import numbered_lines as numbered_lines
+    from ctnet.convert.sources import read_each as read_each
+    from ctnet.convert.sources import read_lines as read_lines
+    from ctnet.convert.sources import readable_size as readable_size
     from ctnet.core.boxes import RadiusFormula as RadiusFormula
     from ctnet.core.boxes import box_cells as box_cells
     from ctnet.core.boxes import box_radius as box_radius
@@ -131,9 +148,15 @@ if TYPE_CHECKING:
     from ctnet.ops.boxes import box_areas as box_areas
     from ctnet.ops.boxes import box_centres as box_centres
     from ctnet.ops.boxes import box_coverage as box_coverage
+    from ctnet.ops.boxes import box_intersections as box_intersections
     from ctnet.ops.boxes import box_iou as box_iou
     from ctnet.ops.boxes import box_sizes as box_sizes
+    from ctnet.ops.boxes import boxes_around as boxes_around
+    from ctnet.ops.boxes import ratio as ratio
     from ctnet.ops.nms import Nms as Nms
+    from ctnet.ops.polygons import polygon_areas as polygon_areas
+    from ctnet.ops.polygons import rotated_intersections as rotated_intersections
+    from ctnet.ops.polygons import rotated_iou as rotated_iou
     from ctnet.report.draw import Colour as Colour
     from ctnet.report.draw import Place as Place
     from ctnet.report.draw import as_pixels as as_pixels
@@ -245,8 +268,16 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "box_areas",
             "box_centres",
             "box_coverage",
+            "box_intersections",
             "box_iou",
             "box_sizes",
+            "boxes_around",
+            "ratio",
+        ),
+        "ctnet.ops.polygons": (
+            "polygon_areas",
+            "rotated_intersections",
+            "rotated_iou",
         ),
     },
     "Evaluation": {
@@ -331,15 +362,38 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "Converters": {
+        "ctnet.convert.command": (
+            "Images",
+            "ImagesOption",
+            "JsonOption",
+            "OutputOption",
+            "print_report",
+            "StrictOption",
+        ),
+        "ctnet.convert.sources": (
+            "check_folder",
+            "checked_number",
+            "finite_number",
+            "image_files",
+            "listed_names",
+            "numbered_lines",
+            "read_each",
+            "read_lines",
+            "readable_size",
+        ),
         "ctnet.convert.coco": (
+            "box_annotation",
             "ImageMode",
             "ImageRecord",
-            "box_annotation",
-            "check_folder",
+            "numbered",
             "place_image",
             "plain",
-            "read_lines",
-            "write_split",
+            "write_splits",
+        ),
+        "ctnet.convert.exports": (
+            "ExportedImage",
+            "exported_images",
+            "write_text",
         ),
         "ctnet.convert.report": (
             "BadRecord",

@@ -56,8 +56,7 @@ def peaks_of(instances: Instances, boxes: np.ndarray, projected: bool) -> np.nda
     """
     if not projected:
         return box_centres(boxes)
-    inside: np.ndarray = np.clip(instances.centre, boxes[:, :2], boxes[:, 2:])
-    return inside
+    return np.asarray(np.clip(instances.centre, boxes[:, :2], boxes[:, 2:]))
 
 
 def _heatmap(instances: Instances, boxes: np.ndarray, projected: bool, rectangles: bool) -> Peaks:

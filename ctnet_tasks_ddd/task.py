@@ -212,9 +212,8 @@ class Boxes3d(Task):
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
         boxes = clip_boxes(instances.boxes, grid.width, grid.height)
         peaks = np.floor(peaks_of(instances, boxes, self.options.center == "projected"))
-        visible: np.ndarray = np.all(boxes[:, 2:] > boxes[:, :2], axis=1, keepdims=True)
-        cells: np.ndarray = np.where(visible, peaks, -1).astype(np.int64)
-        return cells
+        visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1, keepdims=True)
+        return np.where(visible, peaks, -1).astype(np.int64)
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         chosen: Options = self.options

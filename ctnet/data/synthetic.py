@@ -17,6 +17,7 @@ from ctnet.core.documents import annotations_of
 from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.core.task import Task, example_of
 from ctnet.data.scenes import contrasting, coverage
+from ctnet.ops.boxes import boxes_around
 
 #: The categories of ``draw_scene`` as a COCO file lists them; label i is entry i.
 SHAPES: tuple[dict[str, Any], ...] = tuple(
@@ -192,7 +193,7 @@ def _place(
     center = rng.uniform(0.08, 0.92, 2) * size
     scale = longer_side / (high - low).max()
     contours = [(contour - (low + high) / 2) * scale + center for contour in contours]
-    box = np.concatenate([contours[0].min(0), contours[0].max(0)])
+    box = boxes_around(contours[0])
     x, y = np.floor(box[:2]).astype(int)
     columns, rows = np.ceil(box[2:]).astype(int) - (x, y)
     # Outlines and boxes have whole numbers at the edges of pixels, not at their centres.

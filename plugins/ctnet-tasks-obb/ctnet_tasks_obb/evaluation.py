@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctnet.plugin import MatchedEvaluator
-from ctnet_tasks_obb.overlaps import rotated_iou
+from ctnet_tasks_obb.boxes import corners_iou
 
 
 class RotatedEvaluator(MatchedEvaluator):
@@ -15,4 +15,4 @@ class RotatedEvaluator(MatchedEvaluator):
     shape = (4, 2)
 
     def overlap(self, found: np.ndarray, objects: np.ndarray) -> np.ndarray:
-        return rotated_iou(found, objects)
+        return corners_iou(found, objects)

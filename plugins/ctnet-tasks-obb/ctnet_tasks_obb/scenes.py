@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, blend, scene_of
-from ctnet_tasks_obb.boxes import Rectangles, upright
+from ctnet.plugin import Instances, Sample, blend, boxes_around, scene_of
+from ctnet_tasks_obb.boxes import Rectangles
 
 #: The categories of ``draw_harbour``; label i is entry i.
 KINDS: tuple[dict[str, Any], ...] = tuple(
@@ -72,7 +72,7 @@ def draw_harbour(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
             _render(rng, canvas, thing)
             things.append(thing)
     corners = np.array([thing.box.corners[0] for thing in things], np.float32).reshape(-1, 4, 2)
-    instances = Instances.of(upright(corners), [thing.label for thing in things], corners=corners)
+    instances = Instances.of(boxes_around(corners), [thing.label for thing in things], corners=corners)
     return scene_of(rng, canvas, rng.uniform(2, 8), instances)
 
 

@@ -37,12 +37,12 @@ from ctnet.plugin import (
     locate,
     metric,
     option,
+    polygon_areas,
 )
-from ctnet_tasks_obb.boxes import corners_of, misfit, rectangles
+from ctnet_tasks_obb.boxes import corners_iou, corners_of, misfit, rectangles
 from ctnet_tasks_obb.drawing import draw_rotated
 from ctnet_tasks_obb.evaluation import RotatedEvaluator
 from ctnet_tasks_obb.heads import AngleValues, angle_of, angle_values
-from ctnet_tasks_obb.overlaps import polygon_area, rotated_iou
 from ctnet_tasks_obb.scenes import KINDS, draw_harbour
 
 #: From above there is no up: images are turned any way round.
@@ -102,7 +102,7 @@ class Obb(Task):
         """Corners that enclose no area, or are not those of a rectangle."""
         values = annotation["corners"]
         corners = np.array(values, np.float64).reshape(1, 4, 2)
-        if polygon_area(corners)[0] <= 0:
+        if polygon_areas(corners)[0] <= 0:
             return [f"corners {list(values)} enclose no area"]
         off = float(misfit(corners)[0])
         if off > max(_MOST_MISFIT, _MOST_MISFIT_SHARE * float(rectangles(corners).size[0, 0])):
@@ -143,7 +143,7 @@ class Obb(Task):
 
     def overlap(self, a: Detections, b: Detections) -> np.ndarray:
         """IoU of the rotated boxes."""
-        return rotated_iou(a.corners, b.corners)
+        return corners_iou(a.corners, b.corners)
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
         return draw_rotated(image, detections, self.categories.names)
