@@ -116,6 +116,7 @@ if TYPE_CHECKING:
     from ctnet.data.scenes import contrasting as contrasting
     from ctnet.data.scenes import coverage as coverage
     from ctnet.data.scenes import fine_points as fine_points
+    from ctnet.data.scenes import in_sight as in_sight
     from ctnet.data.scenes import scene_of as scene_of
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
@@ -354,6 +355,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "contrasting",
             "coverage",
             "fine_points",
+            "in_sight",
             "scene_of",
         ),
         "ctnet.data.synthetic": (
