@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from ctnet.core.fields import Length as Length
     from ctnet.core.fields import Points as Points
     from ctnet.core.fields import Value as Value
+    from ctnet.core.fields import is_finite as is_finite
     from ctnet.core.fields import write_fields as write_fields
     from ctnet.core.geometry import Affine as Affine
     from ctnet.core.geometry import Fit as Fit
@@ -218,6 +219,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Length",
             "Points",
             "Value",
+            "is_finite",
             "write_fields",
         ),
         "ctnet.core.masks": (

@@ -106,9 +106,8 @@ class CenterDetection(Task):
         size, centre = box_sizes(shown.boxes), box_centres(shown.boxes)
         pixel = centre.astype(np.int64)
         radius = box_radius(size, self.options.radius)
-        is_object = shown.share >= self.options.min_visible
-        if self.options.crowd == "ignore":
-            is_object &= ~shown.crowd
+        ignored = shown.crowd & (self.options.crowd == "ignore")
+        is_object = (shown.share >= self.options.min_visible) & ~ignored
         size_value, size_weight = self._size_entries(size, shown.labels)
         offset = (centre - pixel)[is_object]
         entries = (size_value[is_object], size_weight[is_object])
