@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from ctnet.core.fields import Length as Length
     from ctnet.core.fields import Points as Points
     from ctnet.core.fields import Value as Value
+    from ctnet.core.fields import is_finite as is_finite
     from ctnet.core.fields import write_fields as write_fields
     from ctnet.core.geometry import Affine as Affine
     from ctnet.core.geometry import Fit as Fit
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from ctnet.data.scenes import contrasting as contrasting
     from ctnet.data.scenes import coverage as coverage
     from ctnet.data.scenes import fine_points as fine_points
+    from ctnet.data.scenes import in_sight as in_sight
     from ctnet.data.scenes import scene_of as scene_of
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
@@ -217,6 +219,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Length",
             "Points",
             "Value",
+            "is_finite",
             "write_fields",
         ),
         "ctnet.core.masks": (
@@ -354,6 +357,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "contrasting",
             "coverage",
             "fine_points",
+            "in_sight",
             "scene_of",
         ),
         "ctnet.data.synthetic": (
