@@ -6,7 +6,10 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from ctnet.plugin import CtnetError, os_error
+from ctnet.plugin import CtnetError, os_error, read_text, require_regular
+
+#: Bytes of a frame's file; a zip of a few kilobytes can hold terabytes.
+_LARGEST = 1 << 26
 
 
 class FrameFiles:
@@ -40,6 +43,7 @@ class FrameFiles:
         try:
             if source.is_dir():
                 return cls(source, _in_folder(source, folders), None)
+            require_regular(source)
             archive = zipfile.ZipFile(source)
         except OSError as error:
             raise os_error(error, "read", source) from error
@@ -62,10 +66,11 @@ class FrameFiles:
         """
         member = self._members[name]
         try:
-            content = (
-                (self.source / member).read_bytes() if self._archive is None else self._archive.read(member)
-            )
-            return content.decode("utf-8-sig")
+            if self._archive is None:
+                return read_text(self.source / member)
+            if self._archive.getinfo(member).file_size > _LARGEST:
+                raise CtnetError(f"{self.where(name)} has more than {_LARGEST} bytes: not a frame's file")
+            return self._archive.read(member).decode("utf-8-sig")
         except OSError as error:
             raise os_error(error, "read", self.where(name)) from error
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # damaged, or encrypted

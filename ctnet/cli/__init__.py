@@ -8,6 +8,7 @@ import sys
 import typer
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.output import printable
 from ctnet.cli import analyze, convert, data
 from ctnet.cli.checks import backbones_app
 from ctnet.cli.demo import demo
@@ -61,5 +62,5 @@ def main() -> None:
 
 def fail(message: str) -> None:
     """Print an error line and exit with code 2."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(2)

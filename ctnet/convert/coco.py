@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import atomic_write, write_json
+from ctnet.base.files import atomic_write, read_text, write_json
 from ctnet.convert.report import SplitReport
 
 #: How an image gets into a data directory, see ``place_image``.
@@ -122,6 +122,8 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_symlink():  # what it leads to is somebody's picture
+            target.unlink()
     except OSError as error:
         raise os_error(error, "place an image at", target) from error
     if mode == "link" and _hard_link(source, target):
@@ -151,12 +153,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         CtnetError: when it cannot be read or is not UTF-8.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise os_error(error, "read", path) from error
-    except UnicodeDecodeError as error:
-        raise CtnetError(f"{path} is not a text file in UTF-8 ({error}); save it as UTF-8") from error
+    return read_text(path).split("\n")  # a name may hold what splitlines takes for a line's end
 
 
 def check_folder(source: Path) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_bytes
 from ctnet.base.progress import track
 from ctnet.convert.coco import (
     ImageMode,
@@ -184,10 +185,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise os_error(error, "read", path) from error
+    content = read_bytes(path)
     try:
         return ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: unknown encoding

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import atomic_write
+from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.data.columns import FAULTS, Columns, read_columns
 from ctnet.data.json_reader import CHUNK
 from ctnet.data.problems import Problem
@@ -83,6 +83,7 @@ class CocoFile:
                 lacks what every entry needs. Bad annotations raise nothing: see ``problems``.
         """
         path = Path(path)
+        require_regular(path)
         try:
             stamp, digest = _stamp(path.stat()), _digest(path)
             kept = _index_path(digest) if cache and stamp[0] >= _SMALL else None
@@ -228,6 +229,8 @@ def _cache_folder() -> Path:
 def _load(path: Path) -> Columns | None:
     """The columns of an index; None where there is none or it is damaged (the archive has check sums)."""
     try:
+        if not is_plain_archive(path):
+            raise ValueError("it holds more than it has room for")
         with np.load(path, allow_pickle=False) as archive:
             return Columns(**{field.name: archive[field.name] for field in dataclasses.fields(Columns)})
     except (FileNotFoundError, NotADirectoryError, PermissionError):

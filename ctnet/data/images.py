@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError, is_shortage
+from ctnet.base.files import read_bytes
 
 #: The files that count as images, in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -20,6 +21,10 @@ _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in scan data: neither a stuffed byte nor a restart
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+#: Bytes of an image file.
+IMAGE_LIMIT = 1 << 32
 
 
 class ImageError(CtnetError):
@@ -72,9 +77,11 @@ def _size(image: np.ndarray) -> tuple[int, int]:
 
 def _read_bytes(path: str | Path) -> bytes:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(str(os_error(error, "read", path))) from error
+        return read_bytes(path, IMAGE_LIMIT)
+    except CtnetError as error:
+        if isinstance(error.__cause__, OSError) and is_shortage(error.__cause__):
+            raise  # the image is not to blame
+        raise ImageError(str(error)) from error
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
@@ -84,7 +91,12 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
     try:
         with _quiet():
             return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # a header that promises absurd sizes
+    except cv2.error as error:  # a header that promises absurd sizes
+        if error.code == cv2.Error.STS_NO_MEM:
+            raise CtnetError(
+                f"there is not enough memory to decode an image of {len(data)} bytes; end other programs, or "
+                "use fewer --workers"
+            ) from error
         return None
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_text
 
 #: The line of a KITTI calibration file that belongs to the left colour camera.
 _KITTI_LINE = "P2:"
@@ -60,10 +61,7 @@ def read_projection(path: str | Path) -> list[list[float]]:
         CtnetError: when the file cannot be read or holds something else.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise os_error(error, "read", path) from error
+    text = read_text(path, errors="replace")
     lines = [line.split(":", 1)[1] for line in text.splitlines() if line.startswith(_KITTI_LINE)]
     try:
         values = [float(word) for word in (lines[0] if lines else text).replace(",", " ").split()]
