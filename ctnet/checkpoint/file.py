@@ -157,10 +157,11 @@ def read_tensors(path: str | Path) -> Any:
     try:
         with stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that the error below is about
-            if zipfile.is_zipfile(stream):
-                # torch itself looks neither at sizes nor at check sums; what it writes is not compressed
-                if not is_plain_archive(stream) or zipfile.ZipFile(stream).testzip():
-                    raise zipfile.BadZipFile
+            # torch itself looks neither at sizes nor at check sums; what it writes is not compressed
+            if zipfile.is_zipfile(stream) and (
+                not is_plain_archive(stream) or zipfile.ZipFile(stream).testzip()
+            ):
+                raise zipfile.BadZipFile
             stream.seek(0)
             return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -227,8 +227,8 @@ def _measured_run(
     ranks: Ranks,
 ) -> _Report:
     from ctnet.base.device import choose_amp
-    from ctnet.data.loader import default_workers
     from ctnet.data.problems import refuse
+    from ctnet.data.workers import default_workers
     from ctnet.inference import Detector
     from ctnet.inference.detector import checkpoint_of
     from ctnet.inference.maps import write_maps

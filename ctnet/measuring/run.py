@@ -20,8 +20,9 @@ from ctnet.core.records import Detections
 from ctnet.core.task import Task, evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
-from ctnet.data.loader import Failure, prepare_worker
+from ctnet.data.loader import Failure
 from ctnet.data.problems import Problem
+from ctnet.data.workers import load, prepare_worker
 from ctnet.inference.detector import Detector
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings
@@ -129,6 +130,8 @@ def measure(
     if ranks.is_first:
         evaluator.merge(state for state, _, _ in parts)
         problems = [problem for _, more, _ in parts for problem in more]
+        if total and len(problems) == total and not evaluator.state():
+            raise CtnetError(f"not one of {total} images could be read; the first: {problems[0]}")
         for _, _, other in parts[1:]:
             times.add(other)
         metrics = evaluator.compute()
@@ -160,7 +163,7 @@ def detect_all(
         num_workers=settings.workers,
         worker_init_fn=prepare_worker if settings.workers else None,
     )
-    for items in loader:
+    for items in load(loader):
         batch = []
         for item in items:
             if isinstance(item, Failure):

@@ -164,5 +164,5 @@ def test_no_image(tmp_path: Path, data: bytes, message: str, capfd: pytest.Captu
 def test_missing_image_and_folder(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"cannot read .*none.jpg: No such file"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(ImageError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(ImageError, match=r"cannot read .*: it is a folder"):
         read_image(tmp_path)
