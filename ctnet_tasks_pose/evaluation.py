@@ -20,12 +20,13 @@ class CocoKeypointEvaluator(Evaluator):
 
     ``compute`` gives ``AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL`` (M, L: persons from 32² up to 96²
     and above, pixels of area), and with several classes ``AP/<class>``, all in [0, 1]. A figure for which no
-    person exists is left out. At most 20 detections of a class count in an image. Crowd regions and
-    persons of whom no joint is labelled absorb detections without counting.
+    person exists is left out. At most ``max_dets`` detections of a class count in an image (COCO: 20).
+    Crowd regions and persons of whom no joint is labelled absorb detections without counting.
     """
 
     main_metric = "AP"
     needs_all = True
+    max_dets: int = 20
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class CocoKeypointEvaluator(Evaluator):
 
     def compute(self) -> dict[str, float]:
         """The figures; see the class."""
-        # Axes of precision: OKS threshold, recall, class, size of person, limit of detections (one: 20).
+        # Axes of precision: OKS threshold, recall, class, size of person, limit of detections (one).
         # Recall lacks the second.
         precision, recall, category_ids = self._curves()
         figures = {
@@ -96,7 +97,13 @@ class CocoKeypointEvaluator(Evaluator):
             write_fields({"keypoints": joints}, entries, detections.fields(), found=True)
             found += entries
         precision, recall, ordered = coco_curves(
-            self.engine, self._image_names, self.category_ids, self._persons, found, self.skeleton.sigmas
+            self.engine,
+            self._image_names,
+            self.category_ids,
+            self._persons,
+            found,
+            [self.max_dets],
+            self.skeleton.sigmas,
         )
         return precision[..., 0], recall[..., 0], ordered
 

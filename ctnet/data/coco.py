@@ -23,7 +23,7 @@ from ctnet.data.problems import Problem
 
 _log = logging.getLogger("ctnet")
 
-_VERSION = b"1"  # of the index; raise it when the columns or the checks change
+_VERSION = b"2"  # of the index; raise it when the columns or the checks change
 _SMALL = 8 << 20  # bytes; smaller files are read faster than an index is worth
 
 
@@ -44,7 +44,8 @@ class CocoFile:
         image_index: (M,) int32, -1 for an unknown image.
         category_ids: (M,) int64.
         boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; NaN where there is no valid box.
-        areas: (M,) float64, square pixels; width x height of the box where the file gives none.
+        areas: (M,) float64, square pixels; width x height of the box where the file gives none, or a filler.
+        odd_areas: (M,) bool: the file gives an area that cannot be that of the box's object.
         crowd: (M,) bool.
         faults: (M,) uint8, 0 for a usable annotation, else counts into ``columns.FAULTS`` from 1.
     """
@@ -66,6 +67,7 @@ class CocoFile:
         self.category_ids = columns.category_ids
         self.boxes = columns.boxes
         self.areas = columns.areas
+        self.odd_areas = columns.odd_areas
         self.crowd = columns.crowd
         self.faults = columns.faults
         self._columns = columns

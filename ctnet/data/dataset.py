@@ -135,6 +135,21 @@ class Dataset:
         return [*self.coco.problems, *self.unfit_problems]
 
     @property
+    def warnings(self) -> list[str]:
+        """What a user should know of records that are used, a line each."""
+        coco = self.coco
+        odd = np.flatnonzero(coco.odd_areas & self.usable)
+        if not len(odd):
+            return []
+        first = (
+            f"annotation {coco.annotation_ids[odd[0]]} of image {coco.image_ids[coco.image_index[odd[0]]]}"
+        )
+        return [
+            f"{len(odd)} annotations state an area that does not fit their box (first: {first}); "
+            "the area of the box is taken"
+        ]
+
+    @property
     def usable(self) -> np.ndarray:
         """(A,) bool: which annotations of ``coco`` are those of this data set's images and not left out."""
         usable = self.coco.usable & np.isin(self.coco.image_index, self.rows)

@@ -25,11 +25,13 @@ class CocoBoxEvaluator(Evaluator):
     ``compute`` gives the twelve figures ``AP, AP50, AP75, APS, APM, APL, AR1, AR10, AR100, ARS, ARM, ARL``
     (S, M, L: objects up to 32², up to 96² and above, pixels of area) and ``AP/<class>`` and ``AP50/<class>``,
     all in [0, 1]. Where COCO prints -1 because no object of that size or class exists, the figure is left
-    out, and the class plays no part in the means. At most 100 detections of a class count in an image. Crowd
-    regions absorb detections without counting as objects.
+    out, and the class plays no part in the means. At most ``max_dets`` detections of a class count in an
+    image (COCO: 100), which AR100 is named after. Crowd regions absorb detections without counting as
+    objects.
     """
 
     main_metric = "AP"
+    max_dets: int = 100
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class CocoBoxEvaluator(Evaluator):
             "APL": precision[:, :, :, 3, 2],
             "AR1": recall[:, :, 0, 0],
             "AR10": recall[:, :, 0, 1],
-            "AR100": recall[:, :, 0, 2],
+            f"AR{self.max_dets}": recall[:, :, 0, 2],
             "ARS": recall[:, :, 1, 2],
             "ARM": recall[:, :, 2, 2],
             "ARL": recall[:, :, 3, 2],
@@ -79,7 +81,7 @@ class CocoBoxEvaluator(Evaluator):
     def curves(self) -> dict[str, Any]:
         """Precision at the 101 recalls 0, 0.01 ... 1: of every class that has objects, at every IoU.
 
-        Objects of all sizes, 100 detections of a class per image, as in ``AP``.
+        Objects of all sizes, as in ``AP``.
         """
         precision, _, category_ids = self._curves()
         classes = {
@@ -104,7 +106,8 @@ class CocoBoxEvaluator(Evaluator):
             for image_id in sorted(self._detections)
             for entry in self._detections[image_id].to_coco(image_id, self.category_ids)
         ]
-        return coco_curves(self.engine, self._image_names, self.category_ids, self.annotations, found)
+        limits = [min(1, self.max_dets), min(10, self.max_dets), self.max_dets]
+        return coco_curves(self.engine, self._image_names, self.category_ids, self.annotations, found, limits)
 
 
 def check_engine(engine: str) -> None:
@@ -123,6 +126,7 @@ def coco_curves(
     category_ids: Sequence[int],
     annotations: Sequence[Mapping[str, Any]],
     found: Sequence[dict[str, Any]],
+    limits: Sequence[int],
     sigmas: Sequence[float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Match and accumulate as COCO's evaluation does.
@@ -133,6 +137,7 @@ def coco_curves(
         category_ids: that count.
         annotations: of a COCO file, with ids from 1; they are not changed.
         found: entries of a results file; they are completed in place.
+        limits: detections of a class that count in an image, ascending.
         sigmas: tolerance of each joint, to measure keypoints; None to measure boxes.
 
     Returns:
@@ -158,6 +163,7 @@ def coco_curves(
             side.createIndex()
             sides.append(side)
         evaluation = COCOeval(*sides, iouType="bbox" if sigmas is None else "keypoints")
+        evaluation.params.maxDets = list(limits)
         if sigmas is not None:
             evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()

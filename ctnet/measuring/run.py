@@ -39,12 +39,13 @@ class Settings(DetectionSettings):
     Attributes:
         batch_size: images a forward pass, where their sizes agree.
         workers: processes that read and resize; 0 reads in the calling process.
-        metric: see ``evaluator_of``.
+        metric, max_dets: see ``evaluator_of``.
     """
 
     batch_size: int = 8
     workers: int = 0
     metric: str | None = None
+    max_dets: int | None = None
 
 
 @dataclass
@@ -92,7 +93,7 @@ def evaluate(
         keep_maps: see ``Detector.detect``.
     """
     settings, ranks = settings or Settings(), ranks or Ranks()
-    evaluator = evaluator_of(detector.task, dataset, settings.metric)
+    evaluator = evaluator_of(detector.task, dataset, settings.metric, settings.max_dets)
     problems: list[Problem] = []
     times = StageTimes()
     found = detect_all(detector, dataset, settings, problems, times, ranks, keep_maps)

@@ -317,8 +317,9 @@ def _in_words(recipe: Recipe, options: Mapping[str, Any]) -> str:
 
 def _report(train: Dataset, val: Dataset | None, data: Path, display: Display) -> None:
     """Say which records are left out."""
-    problems = [*train.problems, *(val.problems if val is not None and val is not train else [])]
-    for line in summarize(problems):
+    different = [train, *([val] if val is not None and val is not train else [])]
+    problems = [problem for dataset in different for problem in dataset.problems]
+    for line in [*summarize(problems), *(line for dataset in different for line in dataset.warnings)]:
         display.say(f"warning: {line}")
     if problems:
         display.say(f"warning: see all with `ctnet data check {data}`")

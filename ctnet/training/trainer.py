@@ -125,8 +125,9 @@ class Trainer:
         self._stop = self._evaluating = False
         self._has_gradients = False
         self._saved = time.monotonic()
-        if val is not None:
-            evaluator_of(task, val)  # ground truth that cannot be measured is refused now, not after an epoch
+        # Ground truth that cannot be measured is refused now, not after an epoch.
+        if val is not None and (line := evaluator_of(task, val).beyond_limit()):
+            self.display.say(f"warning: {line}")
         if run.last.is_file():
             self._resume()
 
