@@ -23,6 +23,7 @@ from ctnet.ops.boxes import box_iou
 STRIDE = 4
 DUPLICATE_IOU = 0.8
 _PAIRS_AT_ONCE = 1 << 22
+_LISTED = 10
 
 REPEATED_IMAGE = "an id that an earlier image has"
 REPEATED_FILE = "a file name that an earlier image has"
@@ -209,8 +210,8 @@ def _bad_images(dataset: Dataset) -> Iterator[Problem]:
 def _duplicates(dataset: Dataset) -> tuple[list[Problem], list[Problem]]:
     """Boxes that an earlier one of the image and category equals, or overlaps by more than DUPLICATE_IOU.
 
-    A box is listed once of each kind, with the first such box, and boxes are compared in blocks: thousands of
-    copies of one box must not fill the memory.
+    A box is listed with the first few such boxes, and boxes are compared in blocks: thousands of copies of
+    one box must not fill the memory.
     """
     coco = dataset.coco
     names = {int(category["id"]): category["name"] for category in dataset.categories}
@@ -231,7 +232,7 @@ def _duplicates(dataset: Dataset) -> tuple[list[Problem], list[Problem]]:
 
 
 def _earlier(boxes: np.ndarray, category_ids: np.ndarray) -> Iterator[tuple[int, int, float]]:
-    """(first, second, IoU) for every box with an earlier one that equals it, and one that overlaps it.
+    """(first, second, IoU) for boxes with earlier ones that equal or overlap them, a few of each kind.
 
     Args:
         boxes: (N, 4) xywh.
@@ -248,9 +249,8 @@ def _earlier(boxes: np.ndarray, category_ids: np.ndarray) -> Iterator[tuple[int,
         for row in np.flatnonzero(alike.any(axis=1)):
             others = np.flatnonzero(alike[row])
             equal = (boxes[others] == boxes[start + row]).all(axis=1)
-            for chosen in (others[equal][:1], others[~equal][:1]):
-                for other in chosen:
-                    yield int(other), start + int(row), float(overlap[row, other])
+            for other in (*others[equal][:_LISTED], *others[~equal][:_LISTED]):
+                yield int(other), start + int(row), float(overlap[row, other])
 
 
 def _partly_outside(dataset: Dataset) -> Iterator[Problem]:
