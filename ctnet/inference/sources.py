@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import require_regular
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, read_image
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -90,7 +91,9 @@ def open_source(text: str) -> Source:
         if not files:
             raise CtnetError(f"{path} holds no image ({', '.join(IMAGE_SUFFIXES)})")
         return Source(text, False, len(files), paths=tuple((f, str(f.relative_to(path))) for f in files))
-    if not path.is_file():
+    if path.exists():
+        require_regular(path)
+    else:
         raise CtnetError(f"{path} does not exist; name an image, a folder, a video or a camera's number")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return _video(text)
@@ -115,7 +118,10 @@ def _video(text: str) -> Source:
 def _capture(text: str):  # type: ignore[no-untyped-def]
     import cv2
 
-    capture = cv2.VideoCapture(int(text) if text.isdigit() else text)
+    try:
+        capture = cv2.VideoCapture(int(text) if text.isdigit() else text)
+    except (UnicodeError, TypeError, SystemError, cv2.error) as error:
+        raise CtnetError(f"cannot play {text}: give the video a name in UTF-8") from error
     if not capture.isOpened():
         what = f"camera {text}" if text.isdigit() else text
         raise CtnetError(f"cannot play {what}; is it a whole video file, or a camera that exists?")

@@ -24,7 +24,7 @@ from ctnet.data.loader import Failure
 from ctnet.data.problems import Problem
 from ctnet.data.workers import load, prepare_worker
 from ctnet.inference.detector import Detector
-from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 
@@ -209,14 +209,20 @@ class _Reading(torch.utils.data.Dataset[_Read | Problem | Failure]):
 
 
 def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]]:
-    """Indices in batches; with "keep" only images of equal size share one."""
+    """Indices in batches; with "keep" only images of equal size share one, and large ones fewer."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index in range(len(dataset)):
         info = dataset.info(index)
         key = (info.width, info.height) if settings.resize == "keep" else (0, 0)
         groups.setdefault(key, []).append(index)
-    step = settings.batch_size
-    return [group[i : i + step] for group in groups.values() for i in range(0, len(group), step)]
+    batches = []
+    enlarged = sum(scale**2 for scale in settings.scales)
+    for (width, height), group in groups.items():
+        step = settings.batch_size
+        if width:
+            step = max(1, min(step, int(PIXELS_AT_ONCE / (width * height * enlarged))))
+        batches += [group[i : i + step] for i in range(0, len(group), step)]
+    return batches
 
 
 def _as_list(items: list[_Read | Problem | Failure]) -> list[_Read | Problem | Failure]:

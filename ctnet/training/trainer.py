@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from types import FrameType
@@ -18,6 +19,7 @@ from torch import Tensor
 from ctnet import checkpoint
 from ctnet.base.device import autocast, choose_amp, normalise
 from ctnet.base.errors import CtnetError
+from ctnet.base.memory import is_out_of_memory
 from ctnet.base.signals import on_ending
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
@@ -34,7 +36,8 @@ from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.config import TrainingConfig
 from ctnet.training.display import Display
 from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum
-from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate
+from ctnet.training.memory import insist_on_memory, out_of_memory
+from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate, single_values
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 
@@ -109,6 +112,7 @@ class Trainer:
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
         if device.type == "cpu":
             use_winograd(self.model)
+        insist_on_memory(self.model.backbone, recipe.size, device)
         self.description = Description.of(task, config.backbone, recipe.size, self.model.backbone.stride)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
@@ -164,6 +168,10 @@ class Trainer:
         """One epoch, wherever it is stopped; False when it was."""
         try:
             return self._epoch()
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(self.config, self.loader.batch_size, error) from error
+            raise
         except KeyboardInterrupt:
             if not self._evaluating:
                 raise
@@ -236,7 +244,8 @@ class Trainer:
             The batch's share of the total and of every loss.
         """
         images = normalise(batch.images, self.description.mean, self.description.std)
-        with autocast(self.device, self.amp):
+        alone = single_values(self.model) if len(batch) == 1 else nullcontext()
+        with autocast(self.device, self.amp), alone:
             losses = losses_of_stacks(self.task, self.model(images, batch.targets), batch.targets)
         terms = mean_losses(losses, counts or {name: loss.count for name, loss in losses.items()})
         total = weighted_sum(terms, self.model.heads)
