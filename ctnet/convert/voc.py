@@ -151,7 +151,7 @@ def _is_class_list(path: Path, annotations: Path) -> bool:
 
 def _listed_name(line: str, annotations: Path) -> str:
     """The name in a line of a list: some lists have the suffix of the picture, or Windows' separators."""
-    name = line.strip()
+    name = str(PurePosixPath(line.strip())) if line.strip() else ""
     path = PurePosixPath(name.replace("\\", "/"))
     shorter = path.with_suffix("") if path.suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else path
     spellings = (name, str(path), str(shorter))

@@ -33,8 +33,8 @@ def insist_on_memory(backbone: Backbone, size: tuple[int, int], device: torch.de
     backbone.train()
     if needed > free:
         raise CtnetError(
-            f"one image of {width}x{height} needs at least {gigabytes(needed)}, and {gigabytes(free)} are free; "
-            "use a smaller --size"
+            f"one image of {width}x{height} needs at least {gigabytes(needed)}, and {gigabytes(free)} are "
+            "free; use a smaller --size"
         )
 
 
@@ -42,10 +42,9 @@ def out_of_memory(config: TrainingConfig, batch_size: int, error: BaseException)
     """The line for an allocator that refused a step."""
     width, height = config.recipe.size
     said = next(iter(str(error).splitlines()), "")[:120]
-    parts = (
-        f"--batch-size {batch_size // 2} --accumulate {2 * config.accumulate}, the same step in parts, or "
-    )
+    parts = f"--batch-size {batch_size // 2} --accumulate {2 * config.accumulate}, the same step in parts"
+    fix = f"{parts}, or a smaller --size" if batch_size > 1 else "a smaller --size"
     return CtnetError(
-        f"there is not enough memory to train on {batch_size} images of {width}x{height} at once ({said}); use "
-        f"{parts if batch_size > 1 else ''}a smaller --size"
+        f"there is not enough memory to train on {batch_size} images of {width}x{height} at once ({said}); "
+        f"use {fix}"
     )

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from types import FrameType
 from typing import Any
 
 import torch
@@ -146,7 +145,7 @@ class Trainer:
             CtnetError: when a loss is not finite, an epoch had no readable image, a loading process died, or
                 a checkpoint cannot be written.
         """
-        with on_ending(self._ask_to_stop), self.display:
+        with on_ending(lambda number, frame: self._ask_to_stop()), self.display:
             while self.position.epoch < self.config.recipe.epochs:
                 if not self._epoch_or_stop():
                     if self.position.batch:  # at an epoch's end it is saved already, with its figures
@@ -154,7 +153,7 @@ class Trainer:
                     return False
         return True
 
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+    def _ask_to_stop(self) -> None:
         """The first Ctrl-C or SIGTERM asks to stop after the present step; the second one stops at once.
 
         An evaluation changes nothing that is saved, so it is left at once.

@@ -36,7 +36,7 @@ def test_a_lock_keeps_others_out_until_its_process_dies(tmp_path: Path) -> None:
     )
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(CtnetError, match="^it is busy$"):
+        with pytest.raises(CtnetError, match=r"^it is busy$"):
             lock_folder(tmp_path, "it is busy")
         os.kill(holder.pid, signal.SIGKILL)
         assert lock_folder(tmp_path, "it is busy") is not None
