@@ -332,9 +332,7 @@ def test_settings_that_changed_since_are_not_resumed_with(scenes, finished, tmp_
     file = tmp_path / "run/config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "seed": 5, "recipe": {**config["recipe"], "epochs": 4}}))
-    with pytest.raises(
-        CtnetError, match=r"recipe.epochs is 4, was 3; seed is 5, was 0\); restore it, or .*--init"
-    ):
+    with pytest.raises(CtnetError, match=r"recipe.epochs is 4, was 3; seed is 5, was 0\); .*--init"):
         resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
 
 
@@ -442,9 +440,7 @@ def test_an_allocator_that_refuses_a_step_is_one_line(scenes, tmp_path, error):
         raise error
 
     one.trainer._backward = refuse
-    with pytest.raises(
-        CtnetError, match=r"memory to train on 4 images of 64x64 .*--batch-size 2 --accumulate 2"
-    ):
+    with pytest.raises(CtnetError, match=r"to train on 4 images of 64x64 .*--batch-size 2 --accumulate 2"):
         one.fit()
 
 
