@@ -7,9 +7,12 @@ import multiprocessing
 import multiprocessing.queues
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -25,6 +28,11 @@ _SHARED_MEMORY = (
     "or use --workers 0 or a smaller --batch-size"
 )
 _HANDLES = f"the loading processes ran out of file handles{cure_of(errno.EMFILE)}"
+
+
+# What torch says of the two.
+_OF_HANDLES = ("Too many open files", "received 0 items of ancdata")
+_OF_SHARED_MEMORY = ("unable to allocate shared memory", "unable to mmap", "unable to resize file")
 
 
 class WorkerDied(CtnetError):
@@ -62,7 +70,7 @@ def load(loader: DataLoader[Any]) -> Iterator[Any]:
             batch = next(batches)
         except StopIteration:
             return
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, EOFError) as error:
             if reason := _why(error, workers):
                 raise reason from error
             raise
@@ -82,16 +90,17 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
             signal.signal(number, before)
 
 
-def _why(error: RuntimeError | OSError, workers: list[BaseProcess]) -> CtnetError | None:
+def _why(error: Exception, workers: list[BaseProcess]) -> CtnetError | None:
     """What a loader's error means for the user; None for a mistake of the program."""
+    if isinstance(error, (EOFError, ConnectionError)):  # a connection is closed before its process is gone
+        wait([worker.sentinel for worker in workers], timeout=2)
     codes = [worker.exitcode for worker in workers if not worker.is_alive()]
     if codes:
         return WorkerDied(_said_of(next((code for code in codes if code), 0)))
     text = str(error)
-    hints = ("Too many open files", "received 0 items of ancdata")
-    if getattr(error, "errno", None) == errno.EMFILE or any(hint in text for hint in hints):
+    if getattr(error, "errno", None) == errno.EMFILE or any(hint in text for hint in _OF_HANDLES):
         return CtnetError(_HANDLES)
-    return None
+    return CtnetError(_SHARED_MEMORY) if any(hint in text for hint in _OF_SHARED_MEMORY) else None
 
 
 def _said_of(code: int) -> str:
@@ -122,7 +131,17 @@ def prepare_worker(worker: int) -> None:
     if hasattr(signal, "SIGBUS"):  # the main process says what it means
         signal.signal(signal.SIGBUS, signal.SIG_DFL)
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_with_error)  # type: ignore[attr-defined]
+    sys.excepthook = _end_without_handles
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_without_handles(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """The thread that hands over file handles would print the same error for ever."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        os._exit(_NO_HANDLES)
+    sys.__excepthook__(kind, error, trace)
 
 
 def _end_with_error(error: Exception, batch: Any) -> None:
