@@ -22,7 +22,7 @@ from ctnet.ops.boxes import box_iou
 
 STRIDE = 4
 DUPLICATE_IOU = 0.8
-_PAIRS_AT_ONCE = 1 << 22
+_PAIRS_AT_ONCE = 1 << 20
 _LISTED = 10
 
 REPEATED_IMAGE = "an id that an earlier image has"

@@ -93,7 +93,10 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
 def _why(error: Exception, workers: list[BaseProcess]) -> CtnetError | None:
     """What a loader's error means for the user; None for a mistake of the program."""
     if isinstance(error, (EOFError, ConnectionError)):  # a connection is closed before its process is gone
-        wait([worker.sentinel for worker in workers], timeout=2)
+        ended = wait([worker.sentinel for worker in workers], timeout=2)
+        for worker in workers:
+            if worker.sentinel in ended:
+                worker.join(2)
     codes = [worker.exitcode for worker in workers if not worker.is_alive()]
     if codes:
         return WorkerDied(_said_of(next((code for code in codes if code), 0)))

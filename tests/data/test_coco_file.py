@@ -100,7 +100,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     parts = {
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": i, "name": f"{i}{draw(NAMES)}", "skeleton": [[1, 2]]} for i in category_ids],
+        "categories": [{"id": i, "name": f"{i} {draw(NAMES)}", "skeleton": [[1, 2]]} for i in category_ids],
         draw(NAMES): draw(st.sampled_from([{}, [], 12, -1.5e3, None, "ü", [[{"images": 1}]]])),
     }
     return {key: parts[key] for key in draw(st.permutations(list(parts)))}

@@ -498,6 +498,7 @@ def test_a_recipe_sets_the_tasks_options_that_the_user_leaves_open(scenes, tmp_p
         assert (task.options.min_visible, task.options.radius) == (taken, "corrected")
     assert one.trainer.config.options["min_visible"] == taken
     assert any("min_visible 0.75" in line for line in one.display.lines) == (not given)
+    one.run.release()
     assert resumed_session(tmp_path / "run", display=Recorder()).trainer.task.options.min_visible == taken
 
 
