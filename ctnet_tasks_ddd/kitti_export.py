@@ -109,7 +109,8 @@ def _refuse_one_frame_of_two(images: Sequence[Entry], owners: dict[str, str]) ->
         name, file_name = frame_name(image), image["file_name"]
         if name in here or owners.setdefault(name, file_name) != file_name:
             raise CtnetError(
-                f"the images {owners[name]} and {file_name} would both become frame {name}; rename one of them"
+                f"the images {owners[name]} and {file_name} would both become frame {name}; rename one of "
+                "them"
             )
         here.add(name)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOCK_NAME = ".lock"
 
 #: A killed process's children hold its lock for a moment longer.
-_PATIENCE_SECONDS = 3.0
+_PATIENCE_SECONDS = 2.0
 
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP)
 
