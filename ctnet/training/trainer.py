@@ -273,14 +273,15 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         position, recipe = self.position, self.config.recipe
-        if time.monotonic() - self._saved > _COSTLY_SECONDS:
-            self._save()  # an evaluation that fails must not cost a long epoch
         images = position.sums.get("images", 0.0)
         if not images:
             raise CtnetError(
                 f"not one image of {self.config.data} could be read in epoch {position.epoch + 1}, so "
                 "nothing was learned; see `ctnet data check`"
             )
+        # An evaluation that fails must not cost a long epoch; and no best.pt is there without a last.pt.
+        if time.monotonic() - self._saved > _COSTLY_SECONDS or not self.run.last.is_file():
+            self._save()
         row: dict[str, Any] = {"epoch": position.epoch + 1, "learning_rate": self._rate()}
         shown = [name for name in position.sums if name != "images"]
         row |= {name: position.sums[name] / images for name in shown}
