@@ -62,6 +62,22 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def name_for_opencv(path: str | Path) -> str:
+    """The name of a file that OpenCV itself opens (a video).
+
+    Raises:
+        CtnetError: for a name that is not UTF-8, at which OpenCV crashes.
+    """
+    name = str(path)
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CtnetError(
+            f"cannot open {name}: videos need a name in UTF-8; rename it, or its folder"
+        ) from error
+    return name
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """(width, height) of an image as ``read_image`` gives it; the whole file is read and checked.
 

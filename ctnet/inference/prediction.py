@@ -16,6 +16,7 @@ from ctnet.base.files import write_json
 from ctnet.base.progress import track
 from ctnet.core.documents import results_of
 from ctnet.core.records import Detections, ImageInfo
+from ctnet.data.images import name_for_opencv
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
 from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Resize
@@ -222,10 +223,7 @@ class _VideoFile:
                 raise os_error(error, "write", self.path) from error
             size = (image.shape[1], image.shape[0])
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            try:
-                self._writer = cv2.VideoWriter(str(self.path), code, self.rate, size)
-            except (UnicodeError, TypeError, SystemError, cv2.error) as error:  # the name is not UTF-8
-                raise CtnetError(f"cannot write {self.path}; give the video another name") from error
+            self._writer = cv2.VideoWriter(name_for_opencv(self.path), code, self.rate, size)
             if not self._writer.isOpened():
                 raise CtnetError(f"cannot write {self.path}; is the folder writable?")
         self._writer.write(np.ascontiguousarray(image[:, :, ::-1]))

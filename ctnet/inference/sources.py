@@ -10,7 +10,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import require_regular
-from ctnet.data.images import IMAGE_SUFFIXES, ImageError, read_image
+from ctnet.data.images import IMAGE_SUFFIXES, ImageError, name_for_opencv, read_image
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -118,10 +118,7 @@ def _video(text: str) -> Source:
 def _capture(text: str):  # type: ignore[no-untyped-def]
     import cv2
 
-    try:
-        capture = cv2.VideoCapture(int(text) if text.isdigit() else text)
-    except (UnicodeError, TypeError, SystemError, cv2.error) as error:
-        raise CtnetError(f"cannot play {text}: give the video a name in UTF-8") from error
+    capture = cv2.VideoCapture(int(text) if text.isdigit() else name_for_opencv(text))
     if not capture.isOpened():
         what = f"camera {text}" if text.isdigit() else text
         raise CtnetError(f"cannot play {what}; is it a whole video file, or a camera that exists?")

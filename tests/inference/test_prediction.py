@@ -230,5 +230,8 @@ def test_large_images_are_held_one_at_a_time(detector, photos: Path, tmp_path: P
 def test_a_video_that_cannot_be_named_is_refused(detector, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.avi")
     write_video(tmp_path / "clip.avi").rename(path)
-    with pytest.raises(CtnetError, match=r"cannot play .*give the video a name in UTF-8"):
+    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
         run(detector, tmp_path / "out", path)
+    out = tmp_path / os.fsdecode(b"out\xe9")
+    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
+        run(detector, out, write_video(tmp_path / "clip.avi"))
