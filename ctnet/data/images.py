@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,16 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
     data = _read_bytes(path)
     if _is_cut_short(data):
         raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it anew")
+    try:
+        return _sized(path, data, size)
+    except _TooManyPixels as error:
+        limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "2^30")
+        raise ImageError(
+            f"{path} has more pixels than OpenCV reads ({limit}); set OPENCV_IO_MAX_IMAGE_PIXELS to more"
+        ) from error
+
+
+def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.ndarray:
     image = _decode(data, cv2.IMREAD_COLOR)
     if image is None:
         raise ImageError(f"{path} is no image that can be read ({_complaint(data)}); replace it")
@@ -113,7 +124,13 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
                 f"there is not enough memory to decode an image of {len(data)} bytes; end other programs, or "
                 "use fewer --workers"
             ) from error
+        if "CV_IO_MAX_IMAGE" in str(error):
+            raise _TooManyPixels from error
         return None
+
+
+class _TooManyPixels(Exception):
+    """OpenCV refuses an image for its size alone."""
 
 
 @contextmanager
@@ -130,6 +147,9 @@ def _quiet() -> Iterator[None]:
 def _complaint(data: bytes) -> str:
     if not data:
         return "the file is empty"
+    raw = _decode(data, cv2.IMREAD_UNCHANGED)
+    if raw is not None:
+        return f"its samples are {raw.dtype}, and 8 and 16 bits are read"
     if data.startswith((_JPEG_START, _PNG_START)):
         return "its content is broken"
     return "unknown format"

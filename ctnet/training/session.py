@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from ctnet.backbones import describe_backbone
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.ranks import number_of_processes
 from ctnet.core.recipe import Recipe
 from ctnet.core.task import create_task, load_task_class
 from ctnet.data.dataset import Dataset
@@ -113,6 +114,7 @@ def new_session(
     Raises:
         CtnetError: for names that do not exist, data that cannot be used, an output that holds a run.
     """
+    _insist_on_one_process()
     load_task_class(task_name)  # a wrong name is the first thing to hear of
     backbone = backbone or (DEFAULT_PRETRAINED_BACKBONE if pretrained else DEFAULT_BACKBONE)
     about = describe_backbone(backbone)
@@ -217,6 +219,7 @@ def resumed_session(
         CtnetError: when there is no run, another process trains it, it is of another task, there is nothing
             to continue from, or its data has changed.
     """
+    _insist_on_one_process()
     run = Run.existing(path).locked()
     try:
         return _resumed(run, task_name, device, workers, display)
@@ -262,6 +265,11 @@ def _resumed(
     else:
         display.say(f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}")
     return Session(run, trainer, display)
+
+
+def _insist_on_one_process() -> None:
+    if number_of_processes() > 1:
+        raise CtnetError("a training runs in one process; leave out torchrun (and WORLD_SIZE)")
 
 
 def _fingerprint(train: Dataset, val: Dataset | None) -> str:

@@ -649,3 +649,12 @@ def test_rotation_is_refused_for_a_task_that_takes_no_turned_images(scenes, tmp_
         session(scenes, tmp_path / "run", overrides={"rotate": 15.0})
     assert not (tmp_path / "run").exists()
     assert session(scenes, tmp_path / "run", overrides={"rotate": 0.0}).run.path.exists()
+
+
+def test_torchrun_does_not_train_the_same_twice(scenes, finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CtnetError, match="a training runs in one process; leave out torchrun"):
+        session(scenes, tmp_path / "run")
+    with pytest.raises(CtnetError, match="a training runs in one process; leave out torchrun"):
+        resumed_session(finished)
+    assert not (tmp_path / "run").exists()
