@@ -75,6 +75,9 @@ def atomic_write(path: str | Path, mode: str = "wb", seekable: bool = False) -> 
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise os_error(error, "write", path) from error
+        if isinstance(error, UnicodeEncodeError):
+            text = ascii(error.object[max(error.start - 20, 0) : error.end])
+            raise CtnetError(f"cannot write {path}: half of a character in {text}; fix that name") from error
         raise
 
 
@@ -111,6 +114,11 @@ def _write_error(error: OSError | ValueError, path: Path) -> CtnetError:
     if isinstance(error, OSError):
         return os_error(error, "write", path)
     return CtnetError(f"cannot write {path}: this is not a name that the file system can hold ({error})")
+
+
+def is_text(text: str) -> bool:
+    """Whether a text holds whole characters alone: others cannot be written or drawn."""
+    return not _HALF_A_CHARACTER.search(text)
 
 
 def is_file(path: str | Path) -> bool:

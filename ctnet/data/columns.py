@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import is_text
 from ctnet.base.progress import track
 from ctnet.data import json_reader
 from ctnet.data.json_reader import JsonReader
@@ -138,6 +139,11 @@ def _checked_categories(categories: list[dict[str, Any]], path: Path) -> list[di
         if category_id in seen:
             raise CtnetError(
                 f"category {number} of {path} has the id {category_id} of an earlier one; renumber it"
+            )
+        if not is_text(category["name"]):
+            raise CtnetError(
+                f"category {number} of {path} (id {category_id}) is called {category['name']!a}, which "
+                "holds half of a character; rename it"
             )
         seen.add(category_id)
         if (other := names.setdefault(category["name"], category_id)) != category_id:

@@ -203,6 +203,15 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
         read_text(tmp_path / "sparse")
 
 
+def test_half_of_a_character_cannot_be_written_as_text(tmp_path: Path) -> None:
+    with (
+        pytest.raises(CtnetError, match=r"cannot write .*a.txt: half of a character in 'name: \\ud800'"),
+        atomic_write(tmp_path / "a.txt", "w") as stream,
+    ):
+        stream.write("name: \ud800")
+    assert not list(tmp_path.iterdir())
+
+
 def test_json_of_names_that_are_not_utf_8(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     write_json(tmp_path / "a.json", [name, "é", "\ud800"])
