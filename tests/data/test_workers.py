@@ -134,3 +134,24 @@ def test_a_small_shared_memory_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "found no room in shared memory (/dev/shm)" in done.stdout
     assert done.stderr == ""
+
+
+def _load_with_64_handles(answer) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        answer.send(f"{len(list(load(batches(200, workers=2))))} batches")
+    except CtnetError as error:
+        answer.send(str(error))
+
+
+def test_64_file_handles_are_enough_or_one_line(capfd) -> None:
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    process = context.Process(target=_load_with_64_handles, args=(there,))
+    process.start()
+    assert here.poll(60)
+    said = here.recv()
+    process.join(30)
+    assert said == "200 batches" or "ran out of file handles; allow more (`ulimit -n 4096`)" in said
+    assert process.exitcode == 0
+    assert "Traceback" not in capfd.readouterr().err
