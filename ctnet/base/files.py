@@ -102,7 +102,8 @@ def _open_stream(path: Path, kind: int, mode: str, seekable: bool) -> IO[Any]:
                 f"cannot write {path}: nobody reads this pipe; start its reader first"
             ) from error
         raise
-    os.set_blocking(handle, True)
+    if flags != os.O_WRONLY:
+        os.set_blocking(handle, True)
     return os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8")
 
 

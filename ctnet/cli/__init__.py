@@ -3,6 +3,7 @@ imported before a command runs."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -54,6 +55,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit code 2. SIGTERM is a Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes
     try:
         with on_ending(signal.default_int_handler, including_ctrl_c=False):
             app()

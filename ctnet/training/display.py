@@ -146,4 +146,11 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         print("TensorBoard is not installed: metrics.csv alone is written", file=sys.stderr)
         return None
-    return SummaryWriter(str(folder))
+    try:
+        return SummaryWriter(str(folder))
+    except UnicodeEncodeError:  # TensorBoard wants names in UTF-8
+        print(
+            "TensorBoard cannot write into a folder of this name: metrics.csv alone is written",
+            file=sys.stderr,
+        )
+        return None
