@@ -201,7 +201,7 @@ def _read_record(year: _Year, name: str, problems: list[Problem], need_image: bo
     path = year.annotation(name)
     where = f"{name}.xml"
     try:
-        root = _annotation(_parse(path))
+        root = _parse(path)
         image = year.image(name, _stated_name(root))
         if image is None and need_image:
             raise BadRecord("no file in JPEGImages", f"looked for {name}.jpg and the like")
@@ -229,9 +229,10 @@ class _NoDoctype(ElementTree.TreeBuilder):
 def _parse(path: Path) -> ElementTree.Element:
     content = read_bytes(path)
     try:
-        return ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
+        root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: unknown encoding
         raise BadRecord("broken XML", str(error)) from error
+    return _annotation(root)
 
 
 def _annotation(root: ElementTree.Element) -> ElementTree.Element:
