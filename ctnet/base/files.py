@@ -158,7 +158,7 @@ def read_bytes(path: str | Path, limit: int = DOCUMENT_LIMIT) -> bytes:
         limit: the most bytes that it may have.
 
     Raises:
-        CtnetError: when it is missing, no regular file, larger than ``limit``, or cannot be read.
+        CtnetError: when it is missing, not a regular file, larger than ``limit``, or cannot be read.
     """
     size = require_regular(path)
     if size > limit:
@@ -200,7 +200,7 @@ def is_plain_archive(archive: str | Path | IO[bytes]) -> bool:
         archive: the file, or a stream of it.
 
     Raises:
-        zipfile.BadZipFile: when it is no zip.
+        zipfile.BadZipFile: when it is not a zip.
     """
     with zipfile.ZipFile(archive) as opened:
         held = sum(member.file_size for member in opened.infolist())

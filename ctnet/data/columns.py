@@ -242,7 +242,7 @@ def _flag(value: Any) -> int:
 
 
 def _area(value: Any) -> float:
-    """NaN where none is stated, -1 for what is no area."""
+    """NaN where none is stated, -1 for what is not an area."""
     if value is None:
         return math.nan
     try:

@@ -72,7 +72,7 @@ class TrainingConfig:
         return dataclasses.asdict(self)
 
     def changes(self, before: Mapping[str, Any]) -> list[str]:
-        """What differs from an earlier ``to_json`` and is no matter of place, time or safety.
+        """What differs from an earlier ``to_json`` and may not change within a run.
 
         Returns:
             A phrase for each setting: "learning_rate is 0.1, was 0.2".

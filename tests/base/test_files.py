@@ -114,7 +114,7 @@ def test_missing_json_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "gone.json")
 
 
-# --- what is no plain file
+# --- what is not a plain file
 
 
 def test_a_device_stays_one(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def test_equal_category_names_are_refused(write: Any, document: dict[str, Any]) 
         CocoFile.open(write(document))
 
 
-def test_half_of_a_character_is_no_category_name(write: Any, document: dict[str, Any]) -> None:
+def test_half_of_a_character_is_not_a_category_name(write: Any, document: dict[str, Any]) -> None:
     document["categories"][1]["name"] = "a\ud800"
     with pytest.raises(CtnetError, match=r"category 2 of .* is called 'a\\ud800', which holds half"):
         CocoFile.open(write(document))

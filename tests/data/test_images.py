@@ -176,7 +176,7 @@ def test_samples_of_other_kinds_are_told_from_broken_files(tmp_path: Path) -> No
         read_image(tmp_path / "floats.tif")
 
 
-def test_an_image_beyond_opencvs_limit_is_no_broken_one(tmp_path: Path, monkeypatch) -> None:
+def test_an_image_beyond_opencvs_limit_is_not_called_broken(tmp_path: Path, monkeypatch) -> None:
     cv2.imwrite(str(tmp_path / "sound.png"), np.zeros((4, 5, 3), np.uint8))
 
     def refuse(data, flags):
@@ -187,7 +187,7 @@ def test_an_image_beyond_opencvs_limit_is_no_broken_one(tmp_path: Path, monkeypa
         read_image(tmp_path / "sound.png")
 
 
-def test_memory_and_handles_are_no_matter_of_the_image(tmp_path: Path, monkeypatch) -> None:
+def test_memory_and_handles_are_not_blamed_on_the_image(tmp_path: Path, monkeypatch) -> None:
     """An image that cannot be read today for want of memory is not skipped as broken."""
     cv2.imwrite(str(tmp_path / "sound.png"), np.zeros((4, 5, 3), np.uint8))
     path = tmp_path / "sound.png"

@@ -201,7 +201,7 @@ def test_names_of_another_encoding_cost_no_result(detector, photos: Path, tmp_pa
     assert (tmp_path / "out" / name).is_file()
 
 
-def test_what_is_no_picture_but_called_so_is_named(detector, photos: Path, tmp_path: Path) -> None:
+def test_what_is_called_like_a_picture_and_is_none_is_named(detector, photos: Path, tmp_path: Path) -> None:
     os.mkfifo(photos / "pipe.jpg")
     (photos / "folder.png").mkdir()
     done = run(detector, tmp_path / "out", photos)

@@ -470,7 +470,7 @@ def test_ground_truth_that_cannot_be_measured_is_refused_before_training(scenes,
 
 
 @pytest.mark.parametrize("amp", ["off", "fp16"])
-def test_an_epoch_without_a_readable_image_is_no_success(scenes, tmp_path, amp):
+def test_an_epoch_without_a_readable_image_is_not_a_success(scenes, tmp_path, amp):
     data = tmp_path / "data"
     shutil.copytree(scenes, data)
     for file in (data / "train").iterdir():
