@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 _REFUSALS = ("out of memory", "not enough memory", "can't allocate memory", "Cannot allocate memory")
 
@@ -18,18 +20,21 @@ _GROUPS = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator refused: Python's, NumPy's, OpenCV's, torch's on any device."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    kind = type(error)
+    if isinstance(error, MemoryError) or kind.__name__ == "OutOfMemoryError":  # torch's
         return True
-    is_plain = isinstance(error, RuntimeError) or type(error).__module__.startswith("cv2")
+    is_plain = isinstance(error, RuntimeError) or kind.__module__.startswith("cv2")
     return is_plain and any(text in str(error) for text in (*_REFUSALS, "Insufficient memory"))
 
 
-def available_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had on a device; None where nobody says."""
-    if device.type == "cuda":
+def available_memory(device: torch.device | None = None) -> int | None:
+    """Bytes that can still be had on a device, the CPU when None; None where nobody says."""
+    if device is not None and device.type == "cuda":
+        import torch
+
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type != "cpu":
+    if device is not None and device.type != "cpu":
         return None
     found = [_in_meminfo(), *(_in_group(*files) for files in _GROUPS)]
     return min((bytes_ for bytes_ in found if bytes_ is not None), default=None)
@@ -51,7 +56,6 @@ def _in_group(limit: str, usage: str) -> int | None:
         return None
 
 
-@torch.no_grad()
 def bytes_per_pixel(model: nn.Module, side: int, device: torch.device) -> float:
     """The least memory that a network needs at once for a pixel of its input, bytes.
 
@@ -62,6 +66,8 @@ def bytes_per_pixel(model: nn.Module, side: int, device: torch.device) -> float:
         side: of a small input that the network can take, pixels.
         device: where it lies.
     """
+    import torch
+
     largest = 0
 
     def look(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
@@ -71,7 +77,8 @@ def bytes_per_pixel(model: nn.Module, side: int, device: torch.device) -> float:
     hooks = [module.register_forward_hook(look) for module in model.modules() if not [*module.children()]]
     try:
         dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
-        model(torch.zeros(1, 3, side, side, device=device, dtype=dtype))
+        with torch.no_grad():
+            model(torch.zeros(1, 3, side, side, device=device, dtype=dtype))
     finally:
         for hook in hooks:
             hook.remove()
@@ -80,6 +87,8 @@ def bytes_per_pixel(model: nn.Module, side: int, device: torch.device) -> float:
 
 def _held(values: object) -> int:
     """Bytes of all tensors in nested tuples, lists and dictionaries, each storage once."""
+    from torch import Tensor
+
     storages: dict[int, int] = {}
     waiting = [values]
     while waiting:

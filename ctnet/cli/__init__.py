@@ -60,7 +60,11 @@ def main() -> None:
     try:
         with on_ending(signal.default_int_handler, including_ctrl_c=False):
             app()
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        from ctnet.base.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
         fail("there is not enough memory; end other programs, or use smaller images and batches")
     except CtnetError as error:
         fail(str(error))

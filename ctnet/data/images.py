@@ -13,10 +13,13 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, is_shortage
 from ctnet.base.files import read_bytes
+from ctnet.base.memory import available_memory, gigabytes
 
 #: The files that count as images, in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """What counts as an image when a folder is searched, in lower case."""
+
+_LARGE = 1 << 26  # pixels; nobody asks whether there is memory for fewer
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
@@ -50,6 +53,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
     data = _read_bytes(path)
     if _is_cut_short(data):
         raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it anew")
+    _insist_on_memory(path, data)
     try:
         return _sized(path, data, size)
     except _TooManyPixels as error:
@@ -127,6 +131,36 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
         if "CV_IO_MAX_IMAGE" in str(error):
             raise _TooManyPixels from error
         return None
+
+
+def _insist_on_memory(path: str | Path, data: bytes) -> None:
+    """Refuse a picture that cannot be held: a few kilobytes can say that they have a billion pixels."""
+    width, height = _png_size(data) if data.startswith(_PNG_START) else _jpeg_size(data)
+    if width * height < _LARGE:
+        return
+    needed = 6 * width * height  # decoded, and once more with its channels in another order
+    free = available_memory()
+    if free is not None and needed > free:
+        raise ImageError(
+            f"{path} has {width}x{height} pixels, which need {gigabytes(needed)}, and {gigabytes(free)} are "
+            "free; make it smaller, or cut it into parts"
+        )
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """(width, height) as the frame's header says; nothing for what is not a JPEG."""
+    position = len(_JPEG_START) if data.startswith(_JPEG_START) else len(data)
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        kind, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        position += 2 + length
+    return 0, 0
 
 
 class _TooManyPixels(Exception):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ctnet.base.errors import CtnetError
+from ctnet.data import images
 from ctnet.data.images import ImageError, image_size, read_image
 
 
@@ -210,3 +211,17 @@ def test_memory_and_handles_are_not_blamed_on_the_image(tmp_path: Path, monkeypa
     with pytest.raises(CtnetError, match="not enough memory to decode") as caught:
         read_image(path)
     assert not isinstance(caught.value, ImageError)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_memory_is_asked_for_before_a_large_picture_is_decoded(
+    tmp_path: Path, monkeypatch, suffix: str
+) -> None:
+    path = tmp_path / f"large.{suffix}"
+    cv2.imwrite(str(path), np.zeros((40, 50, 3), np.uint8))
+    monkeypatch.setattr(images, "_LARGE", 50 * 40)
+    monkeypatch.setattr(images, "available_memory", lambda: 6 * 50 * 40)
+    assert read_image(path).shape == (40, 50, 3)
+    monkeypatch.setattr(images, "available_memory", lambda: 6 * 50 * 40 - 1)
+    with pytest.raises(ImageError, match=rf"large.{suffix} has 50x40 pixels, which need .* are free"):
+        read_image(path)

@@ -101,7 +101,7 @@ def test_frames_after_a_broken_one_are_not_lost(tmp_path: Path) -> None:
         writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
     writer.release()
     data = bytearray(path.read_bytes())
-    chunk = -1
+    chunk = data.index(b"movi")
     for _ in range(4):  # the fourth frame
         chunk = data.index(b"00dc", chunk + 1)
     length = int.from_bytes(data[chunk + 4 : chunk + 8], "little")

@@ -7,7 +7,9 @@ import os
 import random
 import signal
 import time
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,10 +20,17 @@ from ctnet.data.synthetic import SHAPES, write_dataset
 EPOCHS = 3
 
 
+def conftest() -> ModuleType:
+    """The fixtures beside this file, where pytest has not loaded them."""
+    spec = spec_from_file_location("training_conftest", Path(__file__).with_name("conftest.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def start_or_resume(scenes: Path, run: Path, backbone: str) -> None:
     """What a user's shell script would do; runs in a process of its own."""
     import torch
-    from tiny_backbone import tiny
 
     from ctnet.backbones import list_backbones, register_backbone
     from ctnet.training.display import Quiet
@@ -30,7 +39,7 @@ def start_or_resume(scenes: Path, run: Path, backbone: str) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(1)
     if "tiny" not in list_backbones():
-        register_backbone(tiny)
+        register_backbone(conftest().tiny)
     if (run / "config.json").is_file():
         session = resumed_session(run, workers=0, device="cpu", display=Quiet())
     else:
