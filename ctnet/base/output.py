@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ctnet.base.files import to_json
+
+_WARNED: set[str] = set()
 
 #: Control characters, line ends of every kind, changes of direction, halves of characters.
 _NOT_TO_BE_PRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -55,6 +58,13 @@ def print_line(text: str = "") -> None:
     """A line for people; empty lines before it may be part of the text."""
     line = text.lstrip("\n")
     print("\n" * (len(text) - len(line)) + printable(line), file=sys.stderr)
+
+
+def warn_once(text: str) -> None:
+    """A warning in the log of ctnet; the same words only once a process."""
+    if text not in _WARNED:
+        _WARNED.add(text)
+        logging.getLogger("ctnet").warning(printable(text))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

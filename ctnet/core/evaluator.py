@@ -129,7 +129,7 @@ class Evaluator(ABC):
         counts = Counter(
             (annotation["image_id"], annotation["category_id"])
             for annotation in self.annotations
-            if not annotation["iscrowd"]
+            if not annotation["iscrowd"] and annotation.get("num_keypoints") != 0
         )
         images = {image_id for (image_id, _), count in counts.items() if count > self.max_dets}
         if not images:

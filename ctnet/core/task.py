@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.errors import CtnetError
 from ctnet.base.plugins import discover, load_plugin
 from ctnet.core.attributed import wants_attributes, with_attributes
 from ctnet.core.attributes import with_examples
 from ctnet.core.boxes import box_cells
 from ctnet.core.categories import Categories
 from ctnet.core.declarations import Layout, Scenes, Suppression
-from ctnet.core.evaluator import Evaluator, GroundTruth, MetricFactory
+from ctnet.core.evaluator import MetricFactory
 from ctnet.core.fields import Field
 from ctnet.core.geometry import View
 from ctnet.core.heads import Head
@@ -216,32 +216,6 @@ def create_task(name: str, categories: Sequence[Mapping[str, Any]], **options: A
         CtnetError: for an unknown task, a plugin that does not load, or options that do not fit.
     """
     return load_task_class(name)(categories, **options)
-
-
-def evaluator_of(
-    task: Task, truth: GroundTruth, metric: str | None = None, max_dets: int | None = None
-) -> Evaluator:
-    """What measures a task's detections on a data set.
-
-    Args:
-        task: declares its metrics.
-        truth: the ground truth, a data set.
-        metric: one of ``task.metrics``; the first when None.
-        max_dets: see ``Evaluator.max_dets``; the metric's own when None.
-
-    Raises:
-        CtnetError: for an unknown metric, for ground truth that cannot be measured, and for ``max_dets``
-            where the metric counts all detections.
-    """
-    name = metric or next(iter(task.metrics))
-    if name not in task.metrics:
-        raise unknown_name(f"metric of task {task.name}", name, task.metrics)
-    evaluator = task.metrics[name](truth, task.categories)
-    if max_dets is not None:
-        if evaluator.max_dets is None:
-            raise CtnetError(f"metric {name} counts all detections of an image; leave --max-dets out")
-        evaluator.max_dets = max_dets
-    return evaluator
 
 
 def scenes_of(task: Task | type[Task]) -> Scenes:
