@@ -7,8 +7,6 @@ import json
 import os
 import re
 import stat
-import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +47,8 @@ def atomic_write(path: str | Path, mode: str = "wb", seekable: bool = False) -> 
         CtnetError: when the disk is full, the folder cannot be written, a pipe has no reader, or ``path`` is
             a folder, a disk or a socket, naming the path.
     """
+    import tempfile
+
     path = Path(path)
     try:
         kind = _mode_of(path)
@@ -202,6 +202,8 @@ def is_plain_archive(archive: str | Path | IO[bytes]) -> bool:
     Raises:
         zipfile.BadZipFile: when it is not a zip.
     """
+    import zipfile
+
     with zipfile.ZipFile(archive) as opened:
         held = sum(member.file_size for member in opened.infolist())
     if isinstance(archive, (str, Path)):
