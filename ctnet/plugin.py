@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ctnet.base.errors import unknown_name as unknown_name
     from ctnet.base.files import atomic_write as atomic_write
     from ctnet.base.files import read_json as read_json
+    from ctnet.base.files import read_text as read_text
+    from ctnet.base.files import require_regular as require_regular
     from ctnet.base.files import write_json as write_json
     from ctnet.base.output import print_json as print_json
     from ctnet.base.output import print_line as print_line
@@ -424,6 +426,8 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.base.files": (
             "atomic_write",
             "read_json",
+            "read_text",
+            "require_regular",
             "write_json",
         ),
         "ctnet.base.output": (
