@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from ctnet.base.files import atomic_write as atomic_write
     from ctnet.base.files import read_json as read_json
     from ctnet.base.files import write_json as write_json
+    from ctnet.base.numbers import whole_number as whole_number
     from ctnet.base.output import print_json as print_json
     from ctnet.base.output import print_line as print_line
     from ctnet.base.output import print_table as print_table
     from ctnet.base.progress import track as track
+    from ctnet.base.schema import check_json as check_json
+    from ctnet.base.schema import shorten as shorten
     from ctnet.convert.coco import ImageMode as ImageMode
     from ctnet.convert.coco import ImageRecord as ImageRecord
     from ctnet.convert.coco import box_annotation as box_annotation
@@ -333,12 +336,17 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "read_json",
             "write_json",
         ),
+        "ctnet.base.numbers": ("whole_number",),
         "ctnet.base.output": (
             "print_json",
             "print_line",
             "print_table",
         ),
         "ctnet.base.progress": ("track",),
+        "ctnet.base.schema": (
+            "check_json",
+            "shorten",
+        ),
         "ctnet.report.tables": ("print_metrics",),
     },
 }

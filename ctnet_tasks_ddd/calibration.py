@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ctnet.plugin import BadRecord, CtnetError, read_lines
+from ctnet.plugin import BadRecord, CtnetError, read_lines, whole_number
 from ctnet_tasks_ddd.frame_files import FrameFiles
+from ctnet_tasks_ddd.objects import LARGEST
 
 Matrix = list[list[float]]
 
@@ -100,10 +100,11 @@ def _read_index(index: Path) -> dict[str, _Indexed]:
         fields = line.split()
         if not fields:
             continue
-        if len(fields) != 4 or not (fields[2].isdigit() and fields[3].isdigit()):
+        size = tuple(whole_number(field) for field in fields[2:])
+        if len(fields) != 4 or None in size:
             raise CtnetError(f"{index}:{number} is no line FRAME NAME WIDTH HEIGHT: {line.strip()[:60]!r}")
         path = index.parent / "calib" / f"{fields[1]}.txt"
-        found[fields[0]] = _Indexed(path, (int(fields[2]), int(fields[3])))
+        found[fields[0]] = _Indexed(path, (size[0] or 0, size[1] or 0))
     return found
 
 
@@ -125,7 +126,7 @@ def _matrix(tokens: list[str], where: str) -> Matrix:
         numbers = [float(token) for token in tokens]
     except ValueError:
         numbers = []
-    if len(numbers) != 12 or not all(map(math.isfinite, numbers)):
+    if len(numbers) != 12 or not all(abs(number) <= LARGEST for number in numbers):
         raise BadRecord("calibration whose P2 is no 12 finite numbers", f"{where} has {len(tokens)} values")
     if numbers[0] <= 0 or numbers[5] <= 0 or numbers[10] <= 0:
         raise BadRecord(

@@ -17,6 +17,10 @@ FIELDS = (
 )  # fmt: skip
 """The columns of a line in a result file; a label has all but the last."""
 
+#: What is larger is a slip, whose products would not be finite.
+LARGEST = 1e9
+_SHOWN = 40  # characters
+
 LABEL_COLUMNS = 15
 RESULT_COLUMNS = 16
 NO_ALPHA = -10.0  #: the observation angle of a result without orientation
@@ -112,7 +116,7 @@ def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndar
     rows = [row for row in map(str.split, text.splitlines()) if row]
     try:
         values = np.array([float(token) for row in rows for token in row[1:]])
-        if all(len(row) == columns for row in rows) and np.isfinite(values).all():
+        if all(len(row) == columns for row in rows) and (np.abs(values) <= LARGEST).all():
             # A class name is one object for all the lines that have it: results may have millions.
             return [sys.intern(row[0]) for row in rows], values.reshape(len(rows), columns - 1)
     except ValueError:
@@ -138,8 +142,8 @@ def check_fields(fields: Sequence[str], columns: int) -> None:
             value = float(token)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
-            raise BadRecord(f"{name} that is no finite number", f"it is {token!r}")
+        if not abs(value) <= LARGEST:
+            raise BadRecord(f"{name} that is no finite number", f"it is {token[:_SHOWN]!r}")
 
 
 def _advice(fields: Sequence[str], columns: int) -> str:

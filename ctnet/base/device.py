@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -23,9 +24,13 @@ def choose_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # names that torch is about to forget
+            device = torch.device(name)
+        torch.zeros(1, device=device).item()  # some devices hold no numbers ("meta")
+        if device.type == "cpu" and device.index:
+            raise RuntimeError  # torch takes any number here, and has one CPU
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise CtnetError(
             f"device {name!r} cannot be used here; use auto or cpu, and see `ctnet doctor`"
         ) from error
@@ -45,6 +50,11 @@ def choose_amp(name: str, device: torch.device) -> torch.dtype | None:
     if name not in AMP_TYPES:
         raise CtnetError(f"--amp is {name!r}; it must be auto, off, bf16 or fp16")
     return AMP_TYPES[name]
+
+
+def is_amp(name: str) -> bool:
+    """Whether a run can be trained so: "off", or a type for autocast."""
+    return name == "off" or name in AMP_TYPES
 
 
 def amp_name(dtype: torch.dtype | None) -> str:

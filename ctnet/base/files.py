@@ -69,11 +69,26 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        CtnetError: when the file is missing, unreadable or not JSON, naming the place in it.
+        CtnetError: when the file is missing, unreadable or not JSON, naming the place in it; when an object
+            in it has a key twice, of which readers would take the last in silence.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_object)
     except OSError as error:
         raise os_error(error, "read", path) from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise CtnetError(f"{path} is not valid JSON ({error}); was it cut short?") from error
+    except CtnetError as error:
+        raise CtnetError(f"{path} {error}") from error
+    except RecursionError as error:
+        raise CtnetError(f"{path} holds values nested too deeply; write it anew") from error
+    except ValueError as error:
+        reason = "a number of thousands of digits" if "digits" in str(error) else str(error)
+        raise CtnetError(f"{path} is not valid JSON ({reason}); was it cut short?") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CtnetError(f"has an object with the key {twice!r} twice; leave one of them")
+    return found

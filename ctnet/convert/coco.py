@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, write_json
-from ctnet.convert.report import SplitReport
+from ctnet.base.numbers import LARGEST_COORDINATE
+from ctnet.convert.report import BadRecord, SplitReport
 
 #: How an image gets into a data directory, see ``place_image``.
 ImageMode = Literal["link", "copy", "none"]
@@ -43,7 +44,13 @@ class ImageRecord:
 
 
 def box_annotation(category: str, xywh: Sequence[float], **extra: Any) -> dict[str, Any]:
-    """An annotation of one box, with the area and crowd flag that COCO readers expect."""
+    """An annotation of one box, with the area and crowd flag that COCO readers expect.
+
+    Raises:
+        BadRecord: when a number is beyond every picture, so that its area may not be a number.
+    """
+    if not all(abs(value) <= LARGEST_COORDINATE for value in xywh):
+        raise BadRecord("box beyond every picture", ", ".join(f"{value:g}" for value in xywh))
     area = plain(round(xywh[2] * xywh[3], 3))
     return {
         "category": category,

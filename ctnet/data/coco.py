@@ -17,13 +17,14 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write
+from ctnet.base.schema import shorten
 from ctnet.data.columns import FAULTS, Columns, read_columns
 from ctnet.data.json_reader import CHUNK
 from ctnet.data.problems import Problem
 
 _log = logging.getLogger("ctnet")
 
-_VERSION = b"1"  # of the index; raise it when the columns or the checks change
+_VERSION = b"2"  # of the index; raise it when the columns or the checks change
 _SMALL = 8 << 20  # bytes; smaller files are read faster than an index is worth
 
 
@@ -155,7 +156,7 @@ class CocoFile:
         kind = list(FAULTS)[self.faults[row] - 1]
         where = f"annotation {raw.get('id', '(without id)')} of image {raw.get('image_id', '(without id)')}"
         field = FAULTS[kind]
-        what = f"{field} {json.dumps(raw[field])[:60]}" if field in raw else f"no {field}"
+        what = f"{field} {shorten(raw[field])}" if field in raw else f"no {field}"
         if kind == "box outside its image":
             image = self.image_index[row]
             what += f", image {self.widths[image]}x{self.heights[image]}"
@@ -171,7 +172,7 @@ class CocoFile:
                     yield json.loads(stream.read(end - start))
         except OSError as error:
             raise os_error(error, "read", self.path) from error
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise CtnetError(f"{self.path} is not valid JSON at byte {start} ({error})") from error
 
     def _insist_on_the_same(self, stamp: tuple[int, int]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.base.progress import track
 from ctnet.data import json_reader
 from ctnet.data.json_reader import JsonReader
@@ -24,6 +25,7 @@ FAULTS = {
     "an id that an earlier annotation has": "id",
     "unknown category": "category_id",
     "no box of four finite numbers": "bbox",
+    "box beyond every picture": "bbox",
     "box without area": "bbox",
     "box outside its image": "bbox",
 }
@@ -252,13 +254,20 @@ def _arrange(images: _Images, annotations: _AnnotationRows, categories: list[dic
         image_index=image_index.astype(np.int32),
         category_ids=category_ids,
         boxes=boxes,
-        areas=np.where(np.isfinite(areas), areas, boxes[:, 2] * boxes[:, 3]),
+        areas=_areas(areas, boxes),
         crowd=np.array(annotations.crowd, bool)[order],
         faults=_faults(
             image_index, boxes, widths, heights, np.isin(category_ids, known), _repeats(given_ids)[order]
         ),
         annotation_ranges=np.stack([annotations.starts, annotations.ends], axis=1).astype(np.int64)[order],
     )
+
+
+def _areas(given: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Those of the file where it gives any, else those of the boxes."""
+    with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are left out
+        areas: np.ndarray = np.where(np.isfinite(given), given, boxes[:, 2] * boxes[:, 3])
+    return areas
 
 
 def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -304,6 +313,7 @@ def _faults(
             repeats,
             ~known_category,
             ~np.isfinite(boxes).all(axis=1),
+            (np.abs(boxes) > LARGEST_COORDINATE).any(axis=1),  # its area may not be a number
             (width <= 0) | (height <= 0),
             outside,
         ]

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from ctnet.backbones import describe_backbone
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.numbers import check_seed
 from ctnet.core.recipe import Recipe
 from ctnet.core.task import create_task, load_task_class
 from ctnet.data.dataset import Dataset
@@ -111,6 +112,7 @@ def new_session(
         CtnetError: for names that do not exist, data that cannot be used, an output that holds a run.
     """
     load_task_class(task_name)  # a wrong name is the first thing to hear of
+    check_seed(seed)
     backbone = backbone or (DEFAULT_PRETRAINED_BACKBONE if pretrained else DEFAULT_BACKBONE)
     about = describe_backbone(backbone)
     if about.error:
