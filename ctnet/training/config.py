@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Interval, Predicate
+from annotated_types import Ge, Gt, Interval
 
-from ctnet.base.device import is_amp
+from ctnet.base.device import Amp
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.core.recipe import Recipe
@@ -55,7 +55,7 @@ class TrainingConfig:
     learning_rate: Annotated[float, Gt(0)]
     accumulate: Annotated[int, Ge(1)] = 1
     seed: Annotated[int, Interval(ge=0, lt=2**64)] = 0
-    amp: Annotated[str, Predicate(is_amp)] = "off"
+    amp: Amp = "off"
     overfit: Annotated[int, Ge(0)] = 0
     evaluate_every: Annotated[int, Ge(1)] = 1
     save_every: Annotated[float, Ge(0)] = 600.0

@@ -118,7 +118,7 @@ def new_session(
     if about.error:
         raise CtnetError(about.error)
     chosen_device = choose_device(device)
-    amp = amp_name(choose_amp(amp, chosen_device))  # "auto" would mean something else on another machine
+    amp_kind = amp_name(choose_amp(amp, chosen_device))  # "auto" would mean something else elsewhere
     if data is None:
         data = example_data(task_name)
     train, val, task = open_data(
@@ -161,7 +161,7 @@ def new_session(
         learning_rate=rate,
         accumulate=accumulate,
         seed=seed,
-        amp=amp,
+        amp=amp_kind,
         overfit=overfit,
         evaluate_every=evaluate_every,
         save_every=save_every,
