@@ -7,13 +7,20 @@ A schema is an annotated type: a dataclass, a ``TypedDict``, ``list[...]``; limi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass, replace
 from functools import cache
 from typing import Any
 
 from ctnet.base.errors import CtnetError
 
 _SHOWN = 60  # characters of a value in an error
+
+#: Names of files that are not UTF-8 hold halves of characters, which pydantic does not take for text.
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+_PRIVATE = 0x100000  # first character of a plane for private use
+_HIDDEN = range(_PRIVATE + 0xD800, _PRIVATE + 0xE000)
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -50,10 +57,12 @@ def check_json(kind: Any, value: Any, source: object, fix: str, finite: bool = T
         CtnetError: naming the file, the first place that does not fit, its value and what it should be.
     """
     try:
-        text = json.dumps([value])
+        text = json.dumps([value], ensure_ascii=False)
     except (RecursionError, TypeError, ValueError) as error:
         raise CtnetError(f"{source} cannot be read ({type(error).__name__}); {fix}") from error
-    return _checked(kind, finite, text, [value], source, fix)
+    whole, halves = _HALF_A_CHARACTER.subn(lambda half: chr(_PRIVATE + ord(half[0])), text)
+    found = _checked(kind, finite, whole, [value], source, fix)
+    return _restored(found) if halves else found
 
 
 def check_text(kind: Any, text: str | bytes, source: object, fix: str, finite: bool = True) -> Any:
@@ -88,6 +97,19 @@ def _adapter(kind: Any, finite: bool) -> Any:
     config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=not finite, arbitrary_types_allowed=True)
     # A dataclass takes no settings of its own here, and has those of what it stands in.
     return TypeAdapter(list[kind], config=config)
+
+
+def _restored(value: Any) -> Any:
+    """With halves of characters where characters for private use stood in for them."""
+    if isinstance(value, str):
+        return "".join(chr(ord(c) - _PRIVATE) if ord(c) in _HIDDEN else c for c in value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_restored, value))
+    if isinstance(value, dict):
+        return {_restored(key): _restored(item) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{name: _restored(item) for name, item in vars(value).items()})
+    return value
 
 
 def _error(errors: Sequence[Mapping[str, Any]], value: list[Any], source: object, fix: str) -> CtnetError:

@@ -17,7 +17,6 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write
-from ctnet.base.schema import shorten
 from ctnet.data.columns import FAULTS, Columns, read_columns
 from ctnet.data.json_reader import CHUNK
 from ctnet.data.problems import Problem
@@ -25,6 +24,7 @@ from ctnet.data.problems import Problem
 _log = logging.getLogger("ctnet")
 
 _VERSION = b"2"  # of the index; raise it when the columns or the checks change
+_SHOWN = 60  # characters of a value
 _SMALL = 8 << 20  # bytes; smaller files are read faster than an index is worth
 
 
@@ -156,7 +156,7 @@ class CocoFile:
         kind = list(FAULTS)[self.faults[row] - 1]
         where = f"annotation {raw.get('id', '(without id)')} of image {raw.get('image_id', '(without id)')}"
         field = FAULTS[kind]
-        what = f"{field} {shorten(raw[field])}" if field in raw else f"no {field}"
+        what = f"{field} {_shown(raw[field])}" if field in raw else f"no {field}"
         if kind == "box outside its image":
             image = self.image_index[row]
             what += f", image {self.widths[image]}x{self.heights[image]}"
@@ -180,6 +180,14 @@ class CocoFile:
             if _digest(self.path) != self.digest:
                 raise _changed(self.path)
             self._stamp = stamp  # touched, with the same content
+
+
+def _shown(value: Any) -> str:
+    """As it stands in the file, shortened."""
+    try:
+        return json.dumps(value)[:_SHOWN]
+    except RecursionError:
+        return "values nested too deeply"
 
 
 def _reopen(path: Path, cache: bool, digest: str) -> CocoFile:

@@ -35,6 +35,7 @@ def test_every_kind_has_a_place_in_the_table(
         {"id": 103, "image_id": 1, "category_id": 7, "bbox": [0, 0, 5, 5]},
         {"id": 104, "image_id": 12, "category_id": 7, "bbox": [0, 0, 5]},
         {"id": 105, "image_id": 12, "category_id": 7, "bbox": [60, 0, 5, 5]},
+        {"id": 106, "image_id": 12, "category_id": 7, "bbox": [0, 0, 1e200, 1e200]},
     ]
     document["images"].append({"id": 5, "file_name": "d.jpg", "width": 60, "height": 40})
     monkeypatch.setattr(CenterDetection, "errors", lambda self, record, image: ["dull"] * (record["id"] == 9))
