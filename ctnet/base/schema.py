@@ -130,7 +130,7 @@ def _place(error: Mapping[str, Any], value: Any) -> tuple[list[str], str]:
         return place, ""
     for key in error["loc"]:
         try:
-            value = value[key]
+            value = value[key] if isinstance(value, (dict, list, tuple)) else {}[key]
         except (LookupError, TypeError):
             if error["type"] == "missing":
                 place.append(_shown(key))

@@ -101,3 +101,17 @@ def test_broken_json_is_named(tmp_path: Path, content: bytes, message: str) -> N
 def test_missing_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match=r"cannot read .*gone\.json: No such file"):
         read_json(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000 + "]" * 100_000, r"r\.json holds values nested too deeply; write it anew"),
+        ("[" + "9" * 5000 + "]", r"r\.json is not valid JSON \(a number of thousands of digits\)"),
+        ('[{"a": 1, "b": 2, "a": 3}]', r"r\.json has an object with the key 'a' twice; leave one of them"),
+    ],
+)
+def test_json_that_python_reads_badly_or_not_at_all(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(CtnetError, match=message):
+        read_json(tmp_path / "r.json")

@@ -53,17 +53,21 @@ class Report:
         cases: inputs tried.
         refused: inputs that ended in a CtnetError (or exit code 2).
         findings: one a place: target, what and where, with the first input's number and how often.
+        say: is told of each when it is first seen.
     """
 
     cases: int = 0
     refused: int = 0
     findings: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    say: Callable[[str], None] | None = None
 
     def add(self, target: str, number: int, outcome: str) -> None:
         self.cases += 1
         if outcome == "refused":
             self.refused += 1
         elif outcome:
+            if self.say is not None and (target, outcome) not in self.findings:
+                self.say(f"{target} {number}: {outcome}")
             first, count = self.findings.get((target, outcome), (number, 0))
             self.findings[target, outcome] = (first, count + 1)
 
@@ -108,10 +112,16 @@ def place(error: BaseException) -> str:
     return f"{Path(last.filename).name}:{last.lineno} {last.name}: {str(error)[:120]!r}"
 
 
-def run(targets: Sequence[Target], cases: int, seed: int = 0, jobs: int = 2) -> Report:
+def run(
+    targets: Sequence[Target],
+    cases: int,
+    seed: int = 0,
+    jobs: int = 2,
+    say: Callable[[str], None] | None = None,
+) -> Report:
     """Try so many inputs, shared out evenly over the targets."""
     work = [(t, n) for n in range(-(-cases // len(targets))) for t in range(len(targets))][:cases]
-    report, context = Report(), multiprocessing.get_context("fork")
+    report, context = Report(say=say), multiprocessing.get_context("fork")
     parts = [_Part(context, targets, work[job::jobs], seed, report) for job in range(jobs)]
     while alive := [part for part in parts if part.step()]:
         wait([part.inbox for part in alive], timeout=1)
@@ -203,5 +213,6 @@ def summary(title: str, report: Report, seconds: float) -> str:
     """What a run came to, in lines."""
     kinds = Counter(what.partition(":")[0] for (_, what) in report.findings)
     found = ", ".join(f"{kind} at {count} places" for kind, count in sorted(kinds.items())) or "nothing"
-    head = f"{title}: {report.cases} inputs in {seconds / 60:.1f} minutes, {report.refused} refused; found {found}"
+    tried = f"{title}: {report.cases} inputs in {seconds / 60:.1f} minutes"
+    head = f"{tried}, {report.refused} refused; found {found}"
     return "\n".join([head, *report.lines()])

@@ -33,7 +33,7 @@ def main() -> int:
             )
             if targets:
                 begun = time.monotonic()
-                report = run(targets, cases, chosen.seed, chosen.jobs)
+                report = run(targets, cases, chosen.seed, chosen.jobs, lambda line: print(line, flush=True))
                 print(summary(title, report, time.monotonic() - begun), flush=True)
                 found += len(report.findings)
     return 1 if found else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import sys
 from collections.abc import Callable
@@ -37,6 +38,9 @@ from ctnet.measuring.run import Settings, evaluate
 from ctnet.measuring.stored import evaluate_maps
 from ctnet.training.config import TrainingConfig
 from ctnet.training.session import Overrides, new_session, resumed_session
+
+Files = dict[str, Callable[[random.Random, bytes], bytes]]
+Check = Callable[[Path, str], str | None] | None
 
 TASKS = ("ctdet", "pose", "ddd")
 SIZE = (64, 64)
@@ -319,9 +323,7 @@ def readers(home: Path) -> list[Target]:
 # --- commands
 
 
-def command(
-    arguments: list[str], check: Callable[[Path, str], str | None] | None, folder: Path
-) -> str | None:
+def command(arguments: list[str], check: Check, folder: Path) -> str | None:
     """Run a command of ``ctnet`` in this process, in the folder of the input."""
     from ctnet.base.errors import CtnetError
     from ctnet.cli import main
@@ -369,42 +371,101 @@ def check_counts(folder: Path, out: str) -> str | None:
     return None if counted == len(listed) else f"{counted} of {len(listed)} annotations are counted"
 
 
+#: Name, folder of its files, what is typed, which files change, and what else must hold. FAST, DATA and RUN
+#: stand for what many have.
+_JSON = {"annotations/instances_val.json": mutated_json}
+_FOUND = {"results.json": mutated_json}
+_BEST, _MAPS = {"run/best.pt": mutated_torch}, {"maps.h5": mutated_hdf5}
+_LOOSE = {"best.pt": mutated_torch, "names.txt": mutated_text}
+_LABELS = {"training/label_2/000000.txt": mutated_text}
+COMMANDS: list[tuple[str, str, str, Files, Check]] = [
+    ("data check", "ctdet", "data check . --json", _JSON, check_counts),
+    ("data stats", "ctdet", "data stats . --json", _JSON, None),
+    ("data show", "ctdet", "data show . --split val -o out", _JSON, None),
+    ("collisions", "ctdet", "analyze collisions . --split val", _JSON, None),
+    ("anchors", "ctdet", "analyze anchors . --split val", _JSON, None),
+    ("yolo export", "ctdet", "convert yolo . --export -o out", _JSON, None),
+    ("eval results", "ctdet", "eval --results results.json --data .", _FOUND, None),
+    ("errors of results", "ctdet", "analyze errors --results results.json --data .", _FOUND, None),
+    ("eval", "run", "eval run/best.pt --data DATA --save found.json FAST", _BEST, None),
+    ("eval a run", "run", "eval run --split val FAST", {"run/config.json": mutated_json}, None),
+    ("eval maps", "run", "eval --maps maps.h5 --data DATA", _MAPS, None),
+    ("errors of maps", "run", "analyze errors --maps maps.h5 --data DATA", _MAPS, None),
+    (
+        "predict",
+        "loose",
+        "predict best.pt picture.png picture.jpg -o out --json --score 0 --device cpu",
+        {"picture.png": mutated_bytes, "best.pt": mutated_torch},
+        check_prediction,
+    ),
+    ("film", "loose", "predict RUN film.avi -o out --device cpu", {"film.avi": mutated_bytes}, None),
+    (
+        "camera",
+        "loose",
+        "predict RUN picture.png --calib camera.txt -o out --device cpu",
+        {"camera.txt": mutated_text},
+        None,
+    ),
+    (
+        "train --init",
+        "run",
+        "train ctdet --data DATA --train-split val --val-split none --backbone fuzztiny --size 64 --epochs 1 "
+        "--init run/best.pt -o new FAST",
+        _BEST,
+        None,
+    ),
+    (
+        "train --resume",
+        "run",
+        "train --resume run FAST",
+        {"run/last.pt": mutated_torch, "run/config.json": mutated_json},
+        None,
+    ),
+    (
+        "voc",
+        "voc",
+        "convert voc . -o out --json",
+        {"Annotations/one.xml": mutated_markup, "ImageSets/Main/train.txt": mutated_text},
+        check_conversion,
+    ),
+    (
+        "yolo",
+        "yolo",
+        "convert yolo . -o out --json",
+        {"data.yaml": mutated_text, "labels/train/one.txt": mutated_text},
+        check_conversion,
+    ),
+    (
+        "kitti",
+        "kitti",
+        "convert kitti . -o out --json",
+        {**_LABELS, "training/calib/000000.txt": mutated_text},
+        check_conversion,
+    ),
+    ("kitti export", "ddd", "convert kitti . --export -o out", _JSON, None),
+    ("kitti results", "ddd", "convert kitti . --export --results results.json -o out", _FOUND, None),
+    (
+        "kitti-eval",
+        "kitti",
+        "kitti-eval --labels training/label_2 --results results",
+        {**_LABELS, "results/000000.txt": mutated_text},
+        None,
+    ),
+    ("checkpoint", "loose", "convert checkpoint best.pt -o out.pth --to-official", _LOOSE, None),
+    ("released", "loose", "convert checkpoint best.pt -o out.pt --names names.txt", _LOOSE, None),
+]
+
+
 def commands(home: Path) -> list[Target]:
     """All that read files; their files are made in ``home``."""
     make_sources(home)
-    data, run = str(home / "ctdet"), str(home / "run/run")
-    fast = ["--device", "cpu", "--workers", "0"]
-    annotations = {"annotations/instances_val.json": mutated_json}
-    film = {"film.avi": mutated_bytes}
-    weights = {"run/best.pt": mutated_torch}
-    found: list[tuple[str, str, dict[str, Any], list[str], Any]] = [
-        ("data check", "ctdet", annotations, ["data", "check", ".", "--json"], check_counts),
-        ("data stats", "ctdet", annotations, ["data", "stats", ".", "--json"], None),
-        ("data show", "ctdet", annotations, ["data", "show", ".", "--split", "val", "-o", "out"], None),
-        ("collisions", "ctdet", annotations, ["analyze", "collisions", ".", "--split", "val"], None),
-        ("anchors", "ctdet", annotations, ["analyze", "anchors", ".", "--split", "val"], None),
-        ("yolo export", "ctdet", annotations, ["convert", "yolo", ".", "--export", "-o", "out"], None),
-        ("eval results", "ctdet", {"results.json": mutated_json}, ["eval", "--results", "results.json", "--data", "."], None),
-        ("errors of results", "ctdet", {"results.json": mutated_json}, ["analyze", "errors", "--results", "results.json", "--data", "."], None),
-        ("eval", "run", weights, ["eval", "run/best.pt", "--data", data, "--save", "found.json", *fast], None),
-        ("eval a run", "run", {"run/config.json": mutated_json}, ["eval", "run", "--data", data, *fast], None),
-        ("eval maps", "run", {"maps.h5": mutated_hdf5}, ["eval", "--maps", "maps.h5", "--data", data], None),
-        ("errors of maps", "run", {"maps.h5": mutated_hdf5}, ["analyze", "errors", "--maps", "maps.h5", "--data", data], None),
-        ("predict", "loose", {"picture.png": mutated_bytes, "best.pt": mutated_torch}, ["predict", "best.pt", "picture.png", "picture.jpg", "-o", "out", "--json", "--score", "0", "--device", "cpu"], check_prediction),
-        ("predict a film", "loose", film, ["predict", run, "film.avi", "-o", "out", "--device", "cpu"], None),
-        ("predict with a camera", "loose", {"camera.txt": mutated_text}, ["predict", run, "picture.png", "--calib", "camera.txt", "-o", "out", "--device", "cpu"], None),
-        ("train --init", "run", weights, ["train", "ctdet", "--data", data, "--train-split", "val", "--val-split", "none", "--backbone", "fuzztiny", "--size", "64", "--epochs", "1", "--init", "run/best.pt", "-o", "new", *fast], None),
-        ("train --resume", "run", {"run/last.pt": mutated_torch, "run/config.json": mutated_json}, ["train", "--resume", "run", *fast], None),
-        ("voc", "voc", {"Annotations/one.xml": mutated_markup, "ImageSets/Main/train.txt": mutated_text}, ["convert", "voc", ".", "-o", "out", "--json"], check_conversion),
-        ("yolo", "yolo", {"data.yaml": mutated_text, "labels/train/one.txt": mutated_text}, ["convert", "yolo", ".", "-o", "out", "--json"], check_conversion),
-        ("kitti", "kitti", {"training/label_2/000000.txt": mutated_text, "training/calib/000000.txt": mutated_text}, ["convert", "kitti", ".", "-o", "out", "--json"], check_conversion),
-        ("kitti export", "ddd", {"annotations/instances_val.json": mutated_json}, ["convert", "kitti", ".", "--export", "-o", "out"], None),
-        ("kitti results", "ddd", {"results.json": mutated_json}, ["convert", "kitti", ".", "--export", "--results", "results.json", "-o", "out"], None),
-        ("kitti-eval", "kitti", {"results/000000.txt": mutated_text, "training/label_2/000000.txt": mutated_text}, ["kitti-eval", "--labels", "training/label_2", "--results", "results"], None),
-        ("checkpoint", "loose", {"best.pt": mutated_torch, "names.txt": mutated_text}, ["convert", "checkpoint", "best.pt", "-o", "out.pth", "--to-official"], None),
-        ("released checkpoint", "loose", {"best.pt": mutated_torch, "names.txt": mutated_text}, ["convert", "checkpoint", "best.pt", "-o", "out.pt", "--names", "names.txt"], None),
-    ]  # fmt: skip
-    return [
-        Target(name, home / source, mutate, partial(command, arguments, check))
-        for name, source, mutate, arguments, check in found
-    ]
+    words = {
+        "FAST": ["--device", "cpu", "--workers", "0"],
+        "DATA": [str(home / "ctdet")],
+        "RUN": [str(home / "run/run")],
+    }
+    found = []
+    for name, source, typed, files, check in COMMANDS:
+        arguments = [part for word in typed.split() for part in words.get(word, [word])]
+        found.append(Target(name, home / source, files, partial(command, arguments, check)))
+    return found
