@@ -41,11 +41,11 @@ def test_every_kind_has_a_place_in_the_table(
     monkeypatch.setattr(CenterDetection, "errors", lambda self, record, image: ["dull"] * (record["id"] == 9))
     report = check_dataset(make_data(), task="ctdet")
     kinds = [problem.kind for problem in report.splits[0].problems]
-    assert set(kinds) == set(check.PROBLEMS[:8])
-    assert report.bad == len(kinds) == 8
+    assert set(kinds) == set(check.PROBLEMS[:9])
+    assert report.bad == len(kinds) == 9
     assert found(make_data(), UNFIT, task="ctdet") == ["annotation 9 of image 40"]
     assert found(make_data(), UNFIT) == []
-    assert (report.splits[0].images, report.splits[0].annotations) == (3, 9)
+    assert (report.splits[0].images, report.splits[0].annotations) == (3, 10)
     assert {remark.kind for remark in report.splits[0].remarks} <= set(check.REMARKS)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -337,7 +336,7 @@ def command(arguments: list[str], check: Check, folder: Path) -> str | None:
         code = int(error.code or 0)
     finally:
         sys.argv = before
-    errors = [line for line in err.getvalue().splitlines() if re.match("error", line)]
+    errors = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
     if "Traceback" in err.getvalue():
         return "a traceback was printed"
     if code == 2:
