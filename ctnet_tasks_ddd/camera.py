@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet_tasks_ddd.objects import LARGEST
+from ctnet.plugin import LARGEST_COORDINATE
 
 #: What is nearer than this, or behind the camera, is projected as if it were so far away, metres.
 NEAR = 0.1
@@ -45,7 +45,7 @@ def camera_of(record: Mapping[str, Any]) -> np.ndarray | None:
         matrix = np.array(record["calib"], np.float64)
     except (TypeError, ValueError, OverflowError):
         matrix = np.zeros(0)
-    if matrix.shape != (3, 4) or not (np.abs(matrix) <= LARGEST).all():
+    if matrix.shape != (3, 4) or not (np.abs(matrix) <= LARGEST_COORDINATE).all():
         raise ValueError("calib is no 3x4 matrix of finite numbers")
     if not (matrix[0, 0] > 0 and matrix[1, 1] > 0 and matrix[2, 2] > 0):
         raise ValueError("calib has a focal length that is not positive")
@@ -65,8 +65,7 @@ def project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
     x, y, z = np.moveaxis(np.asarray(points, np.float64), -1, 0)
     seen = np.stack([x, y, np.maximum(z, NEAR - camera[2, 3])], axis=-1)
     homogeneous = seen @ camera[:, :3].T + camera[:, 3]
-    pixels: np.ndarray = homogeneous[..., :2] / homogeneous[..., 2:]
-    return pixels
+    return np.asarray(homogeneous[..., :2] / homogeneous[..., 2:])
 
 
 def unproject(pixels: np.ndarray, depth: np.ndarray, camera: np.ndarray) -> np.ndarray:
@@ -106,8 +105,7 @@ def box_corners(dimensions: np.ndarray, location: np.ndarray, rotation_y: np.nda
     local = _CORNERS * np.stack([length, height, width], axis=1)[:, None]
     cos, sin = np.cos(rotation_y)[:, None], np.sin(rotation_y)[:, None]
     x, y, z = np.moveaxis(local, 2, 0)
-    corners: np.ndarray = location[:, None] + np.stack([cos * x + sin * z, y, cos * z - sin * x], axis=2)
-    return corners
+    return np.asarray(location[:, None] + np.stack([cos * x + sin * z, y, cos * z - sin * x], axis=2))
 
 
 def heading(dimensions: np.ndarray, location: np.ndarray, rotation_y: np.ndarray) -> np.ndarray:

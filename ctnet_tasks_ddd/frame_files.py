@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from ctnet.plugin import CtnetError, os_error
 
 
 class FrameFiles:
-    """The files ``NNNNNN.txt`` of a folder or a zip.
+    """The files ``NNNNNN.txt`` of a folder or a zip; ``frame in files`` tells whether a frame has one.
 
     Attributes:
         source: the folder or zip.
         names: the frames, in ascending order: file names without suffix.
     """
 
-    def __init__(self, source: Path, members: Mapping[str, str], archive: zipfile.ZipFile | None) -> None:
-        self.source = source
-        self.names = tuple(sorted(members))
-        self._members = members
-        self._archive = archive
-
-    @classmethod
-    def open(cls, source: str | Path, folders: Iterable[str] = ()) -> FrameFiles:
+    def __init__(self, source: str | Path, folders: Sequence[str] = ()) -> None:
         """Find the files.
 
         Args:
@@ -36,23 +29,31 @@ class FrameFiles:
             CtnetError: when there are none, or when a zip has some in several folders and in none of those
                 named.
         """
-        source, folders = Path(source), tuple(folders)
-        try:
-            if source.is_dir():
-                return cls(source, _in_folder(source, folders), None)
-            archive = zipfile.ZipFile(source)
-        except OSError as error:
-            raise os_error(error, "read", source) from error
-        except zipfile.BadZipFile as error:
-            raise CtnetError(
-                f"{source} is neither a folder nor a zip ({error}); was it cut short?"
-            ) from error
-        return cls(source, _in_archive(archive, source, folders), archive)
+        self.source = Path(source)
+        self._archive = None
+        if self.source.is_dir():
+            paths = [path for folder in (".", *folders) for path in (self.source / folder).glob("*.txt")]
+            members = [path.relative_to(self.source).as_posix() for path in paths]
+        else:
+            self._archive = _open_archive(self.source)
+            members = self._archive.namelist()
+        self._members = _of_one_folder(members, self.source, folders)
+        self.names = tuple(sorted(self._members))
+
+    @classmethod
+    def first_of(cls, places: Iterable[Path], folders: Sequence[str], otherwise: str) -> FrameFiles:
+        """The files in the first place that exists; a CtnetError that says ``otherwise`` when none does."""
+        for place in places:
+            if place.exists():
+                return cls(place, folders)
+        raise CtnetError(otherwise)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
 
     def where(self, name: str) -> str:
         """The file of a frame, for messages."""
-        member = self._members[name]
-        return f"{self.source}/{member}"
+        return f"{self.source}/{self._members[name]}"
 
     def read(self, name: str) -> str:
         """The text of a frame's file.
@@ -62,9 +63,7 @@ class FrameFiles:
         """
         member = self._members[name]
         try:
-            content = (
-                (self.source / member).read_bytes() if self._archive is None else self._archive.read(member)
-            )
+            content = self._archive.read(member) if self._archive else (self.source / member).read_bytes()
             return content.decode("utf-8-sig")
         except OSError as error:
             raise os_error(error, "read", self.where(name)) from error
@@ -74,37 +73,30 @@ class FrameFiles:
             raise CtnetError(f"{self.where(name)} is not a text file in UTF-8 ({error})") from error
 
 
-def _in_folder(source: Path, folders: tuple[str, ...]) -> dict[str, str]:
-    for folder in (".", *folders):
-        found = {
-            path.stem: path.relative_to(source).as_posix()
-            for path in (source / folder).glob("*.txt")
-            if path.stem.isdigit()
-        }
-        if found:
-            return found
-    raise _no_files(source, folders)
+def _open_archive(source: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(source)
+    except OSError as error:
+        raise os_error(error, "read", source) from error
+    except zipfile.BadZipFile as error:
+        raise CtnetError(f"{source} is neither a folder nor a zip ({error}); was it cut short?") from error
 
 
-def _in_archive(archive: zipfile.ZipFile, source: Path, folders: tuple[str, ...]) -> dict[str, str]:
+def _of_one_folder(members: Iterable[str], source: Path, folders: Sequence[str]) -> dict[str, str]:
+    """Frame -> file: of those at the top, else in the first of ``folders``, else in the only folder."""
     found: dict[str, dict[str, str]] = {}
-    for member in archive.namelist():
+    for member in members:
         path = PurePosixPath(member)
         if path.suffix == ".txt" and path.stem.isdigit():
             found.setdefault(str(path.parent), {})[path.stem] = member
-    if not found:
-        raise _no_files(source, folders)
-    if len(found) == 1:
-        return next(iter(found.values()))
     for folder in (".", *folders):
-        for parent, members in found.items():
+        for parent, files in found.items():
             if parent == folder or parent.endswith(f"/{folder}"):
-                return members
-    raise CtnetError(
-        f"{source} has frames in several folders ({', '.join(sorted(found))}); make a zip of one of them"
-    )
-
-
-def _no_files(source: Path, folders: tuple[str, ...]) -> CtnetError:
-    places = "".join(f" nor in {folder}" for folder in folders)
-    return CtnetError(f"{source} has no files NNNNNN.txt, one a frame, neither at its top{places}")
+                return files
+    if not found:
+        places = "".join(f" nor in {folder}" for folder in folders)
+        raise CtnetError(f"{source} has no files NNNNNN.txt, one a frame, neither at its top{places}")
+    if len(found) > 1:
+        several = ", ".join(sorted(found))
+        raise CtnetError(f"{source} has frames in several folders ({several}); make a zip of one of them")
+    return next(iter(found.values()))

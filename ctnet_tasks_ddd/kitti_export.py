@@ -5,9 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ctnet.plugin import CtnetError, os_error, read_json, track, unknown_name
+from annotated_types import Interval
+from typing_extensions import NotRequired, TypedDict
+
+from ctnet.plugin import (
+    LARGEST_COORDINATE,
+    CtnetError,
+    check_json,
+    read_json,
+    track,
+    unknown_name,
+    write_text,
+)
 from ctnet_tasks_ddd.fields import DONT_CARE, Entry, entries_by_image, frame_name, values_of_entry
 
 
@@ -30,7 +41,7 @@ def write_labels(data: str | Path, target: str | Path) -> int:
     files = annotation_files(data)
     frames: dict[str, list[str]] = {}
     for file in files.values():
-        content = read_json(file)
+        content = _read_content(file)
         by_image = entries_by_image(content)
         for image in content["images"]:
             frames[frame_name(image)] = [label_line(entry) for entry in by_image[image["id"]]]
@@ -58,7 +69,7 @@ def write_results(data: str | Path, split: str, results: str | Path, target: str
     files = annotation_files(data)
     if split not in files:
         raise unknown_name("split", split, files)
-    content, detections = read_json(files[split]), read_json(results)
+    content, detections = _read_content(files[split]), read_json(results)
     if not isinstance(detections, list):
         raise CtnetError(f"{results} is no COCO results file: it must be a list of detections")
     frames = result_lines(content, detections, str(results))
@@ -96,14 +107,11 @@ def result_lines(content: Entry, detections: Sequence[Entry], where: str = "resu
 
 def label_line(entry: Entry) -> str:
     """The line of a label file for an entry (see ``fields``), without line end."""
-    values = values_of_entry(entry)
-    if entry["type"].lower() == DONT_CARE.lower():
-        # The benchmark prints what a region has no value for as whole numbers.
-        texts = [f"{value:g}" for value in values]
-        texts[3:7] = map(_decimals, values[3:7])
-    else:
-        texts = [_decimals(value) for value in values]
-        texts[1] = f"{values[1]:g}"
+    is_region = entry["type"].lower() == DONT_CARE.lower()
+    # The benchmark prints what a region has no value for as whole numbers: all but its box.
+    whole = {*range(3), *range(7, 14)} if is_region else {1}
+    values = enumerate(values_of_entry(entry))
+    texts = [f"{value:g}" if column in whole else _decimals(value) for column, value in values]
     return " ".join([entry["type"], *texts])
 
 
@@ -129,6 +137,75 @@ def result_line(name: str, detection: Mapping[str, Any]) -> str:
     return " ".join([name, *texts])
 
 
+_Number = Annotated[float, Interval(ge=-LARGEST_COORDINATE, le=LARGEST_COORDINATE)]
+_OPEN = {"strict": True, "extra": "allow"}
+
+
+class _Image(TypedDict):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    id: int
+    file_name: str
+    others: NotRequired[list[_Entry]]
+
+
+class _Entry(TypedDict):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    bbox: tuple[_Number, _Number, _Number, _Number]
+    type: NotRequired[str]
+    line: NotRequired[int]
+    truncated: NotRequired[_Number]
+    occluded: NotRequired[_Number]
+    alpha: NotRequired[_Number]
+    dim: NotRequired[tuple[_Number, _Number, _Number]]
+    location: NotRequired[tuple[_Number, _Number, _Number]]
+    rotation_y: NotRequired[_Number]
+
+
+class _Annotation(_Entry):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    image_id: int
+    category_id: int
+
+
+class _Category(TypedDict):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    id: int
+    name: str
+
+
+class _Content(TypedDict):
+    """What is written of a COCO file."""
+
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def _read_content(file: Path) -> Entry:
+    """A COCO file whose numbers can be written.
+
+    Raises:
+        CtnetError: naming the first value that does not fit, or an annotation of an unknown image or category.
+    """
+    content: Entry = check_json(_Content, read_json(file), file, "correct it, see `ctnet data check`")
+    images = {image["id"] for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    for annotation in content["annotations"]:
+        for key, known in (("image_id", images), ("category_id", categories)):
+            if annotation[key] not in known:
+                raise CtnetError(
+                    f"annotation {annotation.get('id', '(without id)')} of {file} has {key} {annotation[key]}, "
+                    "which the file does not list; correct it, see `ctnet data check`"
+                )
+    return content
+
+
 def annotation_files(data: str | Path) -> dict[str, Path]:
     """Split -> annotation file of a data directory.
 
@@ -151,9 +228,4 @@ def _decimals(value: float) -> str:
 
 def _write(frames: Mapping[str, Iterable[str]], target: Path) -> None:
     for name, lines in track(frames.items(), "writing files", unit="files"):
-        path = target / f"{name}.txt"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        except OSError as error:
-            raise os_error(error, "write", path) from error
+        write_text(target / f"{name}.txt", lines)

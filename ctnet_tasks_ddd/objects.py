@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet.plugin import BadRecord, CtnetError
+from ctnet.plugin import (
+    LARGEST_COORDINATE,
+    BadRecord,
+    CtnetError,
+    checked_number,
+    numbered_lines,
+    shorten,
+)
 
 FIELDS = (
     "class", "truncation", "occlusion", "alpha", "left", "top", "right", "bottom",
     "height", "width", "length", "x", "y", "z", "rotation_y", "score",
 )  # fmt: skip
 """The columns of a line in a result file; a label has all but the last."""
-
-#: What is larger is a slip, whose products would not be finite.
-LARGEST = 1e9
-_SHOWN = 40  # characters
 
 LABEL_COLUMNS = 15
 RESULT_COLUMNS = 16
@@ -63,7 +65,7 @@ class KittiObjects:
 
     @classmethod
     def of_frames(
-        cls, names: Sequence[str], types: Iterable[Sequence[str]], values: Iterable[np.ndarray]
+        cls, names: Sequence[str], types: Iterable[Sequence[str]], values: Sequence[np.ndarray]
     ) -> KittiObjects:
         """Join the objects of frames.
 
@@ -73,9 +75,10 @@ class KittiObjects:
             values: (n, 14) or (n, 15) float64 for each frame: ``FIELDS`` without the class, with or without
                 the score.
         """
-        parts = [np.zeros((0, RESULT_COLUMNS - 1)), *(_with_score(part) for part in values)]
-        counts = [len(part) for part in parts[1:]]
-        table = np.concatenate(parts)
+        counts = [len(part) for part in values]
+        table = np.full((sum(counts), RESULT_COLUMNS - 1), np.nan)
+        for part, end in zip(values, np.cumsum(counts), strict=True):
+            table[end - len(part) : end, : part.shape[1]] = part
         return cls(
             frame_names=tuple(names),
             frame=np.repeat(np.arange(len(counts)), counts),
@@ -96,12 +99,6 @@ class KittiObjects:
         return np.concatenate([self.location, self.dimensions, self.rotation_y[:, None]], axis=1)
 
 
-def _with_score(values: np.ndarray) -> np.ndarray:
-    if values.shape[1] == RESULT_COLUMNS - 1:
-        return values
-    return np.column_stack([values, np.full(len(values), np.nan)])
-
-
 def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndarray]:
     """Class names (n) and all other columns (n, columns - 1) of a label or result file, without blank lines.
 
@@ -116,17 +113,16 @@ def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndar
     rows = [row for row in map(str.split, text.splitlines()) if row]
     try:
         values = np.array([float(token) for row in rows for token in row[1:]])
-        if all(len(row) == columns for row in rows) and (np.abs(values) <= LARGEST).all():
+        if all(len(row) == columns for row in rows) and (np.abs(values) <= LARGEST_COORDINATE).all():
             # A class name is one object for all the lines that have it: results may have millions.
             return [sys.intern(row[0]) for row in rows], values.reshape(len(rows), columns - 1)
     except ValueError:
         pass
-    for number, line in enumerate(text.splitlines(), start=1):
+    for place, line in numbered_lines(text.splitlines(), where):
         try:
-            if line.strip():
-                check_fields(line.split(), columns)
+            check_fields(line.split(), columns)
         except BadRecord as bad:
-            raise CtnetError(str(bad.at(f"{where}:{number}"))) from None
+            raise CtnetError(str(bad.at(place))) from None
     raise AssertionError("a line was refused that has no fault")
 
 
@@ -138,12 +134,7 @@ def check_fields(fields: Sequence[str], columns: int) -> None:
             f"line of {len(fields)} columns", f"a {kind} has {columns}: {_advice(fields, columns)}"
         )
     for name, token in zip(FIELDS[1:], fields[1:], strict=False):
-        try:
-            value = float(token)
-        except ValueError:
-            value = math.nan
-        if not abs(value) <= LARGEST:
-            raise BadRecord(f"{name} that is no finite number", f"it is {token[:_SHOWN]!r}")
+        checked_number(token, f"{name} that is no finite number", f"it is {shorten(token)}")
 
 
 def _advice(fields: Sequence[str], columns: int) -> str:

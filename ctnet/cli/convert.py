@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import typer
 
-from ctnet.base.output import print_json, print_line, print_table
 from ctnet.cli.convert_checkpoint import checkpoint
-
-if TYPE_CHECKING:
-    from ctnet.convert.report import ConvertReport
+from ctnet.convert.command import Images, ImagesOption, JsonOption, OutputOption, StrictOption, print_report
 
 app = typer.Typer(no_args_is_help=True, help="Convert data sets to and from COCO JSON, and checkpoints.")
 app.command()(checkpoint)
 
-_SHOWN = 20
-
-
-class Images(str, Enum):
-    """How images get into the new folder."""
-
-    link = "link"
-    copy = "copy"
-    none = "none"
-
-
-_OUTPUT = typer.Option(..., "--output", "-o", help="The folder to write.")
-_IMAGES = typer.Option(
-    Images.link, help="link: hard links, which cost no space (copies where there are none); none: leave them."
-)
-_STRICT = typer.Option(False, "--strict", help="Refuse bad records instead of listing and skipping them.")
-_JSON = typer.Option(False, "--json", help="Print the report as JSON on stdout.")
-
 
 @app.command()
 def voc(
-    source: Path = typer.Argument(
-        ..., help="A folder with Annotations, ImageSets and JPEGImages, or VOCdevkit."
-    ),
-    output: Path = _OUTPUT,
-    images: Images = _IMAGES,
-    strict: bool = _STRICT,
-    as_json: bool = _JSON,
+    source: Annotated[
+        Path, typer.Argument(help="A folder with Annotations, ImageSets and JPEGImages, or VOCdevkit.")
+    ],
+    output: OutputOption,
+    images: ImagesOption = Images.link,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Convert Pascal VOC to a COCO data directory.
 
@@ -58,22 +36,23 @@ def voc(
     """
     from ctnet.convert.voc import convert_voc
 
-    _print(convert_voc(source, output, images.value, strict), as_json)
+    print_report(convert_voc(source, output, images.value, strict), as_json)
 
 
 @app.command()
 def yolo(
-    source: Path = typer.Argument(
-        ..., help="A data.yaml or the folder with it; with --export a COCO data directory."
-    ),
-    output: Path = _OUTPUT,
+    source: Annotated[
+        Path,
+        typer.Argument(help="A data.yaml or the folder with it; with --export a COCO data directory."),
+    ],
+    output: OutputOption,
     export: bool = typer.Option(
         False, "--export", help="Write YOLO labels from COCO instead of reading them."
     ),
     names: Path | None = typer.Option(None, help="Class names, one a line, where the source states none."),
-    images: Images = _IMAGES,
-    strict: bool = _STRICT,
-    as_json: bool = _JSON,
+    images: ImagesOption = Images.link,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Convert YOLO labels to a COCO data directory, or with --export the other way.
 
@@ -95,23 +74,4 @@ def yolo(
         report = export_yolo(source, output, images.value, strict)
     else:
         report = import_yolo(source, output, names, images.value, strict)
-    _print(report, as_json)
-
-
-def _print(report: ConvertReport, as_json: bool) -> None:
-    if as_json:
-        print_json(report.as_dict())
-        return
-    rows = [[split.name, split.images, sum(split.objects.values())] for split in report.splits]
-    print_table(["split", "images", "objects"], rows)
-    categories = list(dict.fromkeys(name for split in report.splits for name in split.objects))
-    print_line(f"\n{len(categories)} categories: {', '.join(categories)}")
-    if report.problems:
-        print_line(f"\nskipped {len(report.problems)} bad records:")
-        for problem in report.problems[:_SHOWN]:
-            print_line(f"  {problem}")
-        if len(report.problems) > _SHOWN:
-            print_line(f"  ... and {len(report.problems) - _SHOWN} more; --json lists them all")
-    for note in report.notes:
-        print_line(f"note: {note}")
-    print_line(f"\nwritten to {report.target}")
+    print_report(report, as_json)
