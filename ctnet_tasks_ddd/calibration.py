@@ -93,7 +93,7 @@ def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, int]]]:
     found = {}
     for where, line in numbered_lines(read_lines(index), index):
         fields = line.split()
-        width, height = (whole_number(field) or 0 for field in (fields + ["", ""])[2:4])
+        width, height = (whole_number(field) or 0 for field in [*fields, "", ""][2:4])
         if len(fields) != 4 or not (width and height):
             raise CtnetError(f"{where} is no line FRAME NAME WIDTH HEIGHT: {line.strip()[:60]!r}")
         path = index.parent / "calib" / f"{fields[1]}.txt"

@@ -191,7 +191,8 @@ def _read_content(file: Path) -> Entry:
     """A COCO file whose numbers can be written.
 
     Raises:
-        CtnetError: naming the first value that does not fit, or an annotation of an unknown image or category.
+        CtnetError: naming the first value that does not fit, or the annotation of an unknown image or
+            category.
     """
     content: Entry = check_json(_Content, read_json(file), file, "correct it, see `ctnet data check`")
     images = {image["id"] for image in content["images"]}
@@ -199,9 +200,10 @@ def _read_content(file: Path) -> Entry:
     for annotation in content["annotations"]:
         for key, known in (("image_id", images), ("category_id", categories)):
             if annotation[key] not in known:
+                where = f"annotation {annotation.get('id', '(without id)')} of {file}"
                 raise CtnetError(
-                    f"annotation {annotation.get('id', '(without id)')} of {file} has {key} {annotation[key]}, "
-                    "which the file does not list; correct it, see `ctnet data check`"
+                    f"{where} has {key} {annotation[key]}, which the file does not list; correct it, see "
+                    "`ctnet data check`"
                 )
     return content
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_type_hints
 import numpy as np
 from torch import Tensor
 
-from ctnet.base.errors import CtnetError
+from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.base.plugins import discover, load_plugin
 from ctnet.core.attributed import wants_attributes, with_attributes
 from ctnet.core.attributes import with_examples

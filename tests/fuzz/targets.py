@@ -24,7 +24,7 @@ from ctnet.checkpoint import load, load_model
 from ctnet.convert.voc import convert_voc
 from ctnet.convert.yolo import import_yolo
 from ctnet.core.targets import Grid
-from ctnet.core.task import create_task, load_task_class
+from ctnet.core.task import create_task, list_tasks, load_task_class
 from ctnet.data.coco import CocoFile
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import read_image
@@ -41,7 +41,7 @@ from ctnet.training.session import Overrides, new_session, resumed_session
 Files = dict[str, Callable[[random.Random, bytes], bytes]]
 Check = Callable[[Path, str], str | None] | None
 
-TASKS = ("ctdet", "pose", "ddd")
+TASKS = tuple(list_tasks())
 SIZE = (64, 64)
 
 
