@@ -127,7 +127,7 @@ def _joint_names(category: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _edges(category: Mapping[str, Any], joints: int) -> tuple[tuple[int, int], ...]:
     joint = Annotated[int, Interval(ge=1, le=joints)]
-    kind: Any = list[tuple[joint, joint]] | None  # type: ignore[valid-type]
+    kind: Any = list[tuple[joint, joint]] | None
     fix = f"a limb is two joints counted from 1 to {joints}"
     where = f"'skeleton' of {_title(category)}"
     edges = check_json(kind, category.get("skeleton"), where, fix)
