@@ -15,6 +15,7 @@ from typing import Any
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_bytes
+from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.base.progress import track
 from ctnet.convert.coco import (
     ImageMode,
@@ -245,7 +246,7 @@ def _image_size(root: ElementTree.Element, image: Path | None) -> tuple[int, int
     """Width and height as the file states them, else as the image has them."""
     try:
         width, height = (int(float(root.findtext(f"size/{side}") or "")) for side in ("width", "height"))
-        if width > 0 and height > 0:
+        if 0 < width <= LARGEST_COORDINATE and 0 < height <= LARGEST_COORDINATE:
             return width, height
     except (ValueError, OverflowError):
         pass
