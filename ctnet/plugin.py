@@ -14,6 +14,8 @@ from ctnet.base.plugins import CONTRACTS
 if TYPE_CHECKING:
     from ctnet.backbones import Backbone as Backbone
     from ctnet.backbones import create_backbone as create_backbone
+    from ctnet.base.choices import ImageMode as ImageMode
+    from ctnet.base.choices import Nms as Nms
     from ctnet.base.errors import CtnetError as CtnetError
     from ctnet.base.errors import os_error as os_error
     from ctnet.base.errors import unknown_name as unknown_name
@@ -24,14 +26,13 @@ if TYPE_CHECKING:
     from ctnet.base.output import print_line as print_line
     from ctnet.base.output import print_table as print_table
     from ctnet.base.progress import track as track
-    from ctnet.convert.coco import ImageMode as ImageMode
     from ctnet.convert.coco import ImageRecord as ImageRecord
     from ctnet.convert.coco import box_annotation as box_annotation
-    from ctnet.convert.coco import check_folder as check_folder
-    from ctnet.convert.coco import place_image as place_image
     from ctnet.convert.coco import plain as plain
-    from ctnet.convert.coco import read_lines as read_lines
     from ctnet.convert.coco import write_split as write_split
+    from ctnet.convert.files import check_folder as check_folder
+    from ctnet.convert.files import place_image as place_image
+    from ctnet.convert.files import read_lines as read_lines
     from ctnet.convert.report import BadRecord as BadRecord
     from ctnet.convert.report import ConvertReport as ConvertReport
     from ctnet.convert.report import SplitReport as SplitReport
@@ -122,7 +123,6 @@ if TYPE_CHECKING:
     from ctnet.ops.boxes import box_coverage as box_coverage
     from ctnet.ops.boxes import box_iou as box_iou
     from ctnet.ops.boxes import box_sizes as box_sizes
-    from ctnet.ops.nms import Nms as Nms
     from ctnet.report.draw import Place as Place
     from ctnet.report.draw import caption as caption
     from ctnet.report.draw import class_colour as class_colour
@@ -163,7 +163,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Fit",
             "View",
         ),
-        "ctnet.ops.nms": ("Nms",),
+        "ctnet.base.choices": ("Nms",),
         "ctnet.core.declarations": (
             "Layout",
             "Scenes",
@@ -296,15 +296,17 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "Converters": {
+        "ctnet.base.choices": ("ImageMode",),
         "ctnet.convert.coco": (
-            "ImageMode",
             "ImageRecord",
             "box_annotation",
+            "plain",
+            "write_split",
+        ),
+        "ctnet.convert.files": (
             "check_folder",
             "place_image",
-            "plain",
             "read_lines",
-            "write_split",
         ),
         "ctnet.convert.report": (
             "BadRecord",

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from ctnet.base.choices import Amp, check_choice
 from ctnet.base.errors import CtnetError
 
-AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AMP_TYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -42,8 +43,7 @@ def choose_amp(name: str, device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if has_bf16(device) else None
     if name == "off":
         return None
-    if name not in AMP_TYPES:
-        raise CtnetError(f"--amp is {name!r}; it must be auto, off, bf16 or fp16")
+    check_choice("--amp", name, Amp)
     return AMP_TYPES[name]
 
 

@@ -13,17 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.progress import track
-from ctnet.convert.coco import (
-    ImageMode,
-    ImageRecord,
-    box_annotation,
-    check_folder,
-    place_image,
-    read_lines,
-    write_split,
-)
+from ctnet.convert.coco import ImageRecord, box_annotation, write_split
+from ctnet.convert.files import check_folder, place_image, read_lines
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.core.class_names import PASCAL_VOC_NAMES
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size

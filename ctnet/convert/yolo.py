@@ -10,19 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
-from ctnet.convert.coco import (
-    ImageMode,
-    ImageRecord,
-    box_annotation,
-    check_folder,
-    place_image,
-    plain,
-    read_lines,
-    write_split,
-)
+from ctnet.convert.coco import ImageRecord, box_annotation, plain, write_split
 from ctnet.convert.data_yaml import DataYaml
+from ctnet.convert.files import check_folder, place_image, read_lines
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.yolo_keypoints import YoloKeypoints
 from ctnet.data.images import IMAGE_SUFFIXES, image_size
@@ -51,7 +44,7 @@ def import_yolo(
             ``labels/<split>`` (or ``<split>/images`` and ``<split>/labels``) with ``classes.txt``.
         target: the data directory to write; images go to ``images/<split>``. It may be the source folder.
         names: a text file with one class name a line, instead of those that the source states.
-        images: how the images get there, see `ctnet.convert.coco.place_image`.
+        images: how the images get there, see ``ctnet.convert.files.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.base.choices import Resize, check_choice
 from ctnet.base.device import autocast, choose_device, normalise
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description, load, load_model
@@ -21,11 +22,10 @@ from ctnet.core.task import Task
 from ctnet.data.images import read_image
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.prepare import prepare_for_inference
-from ctnet.inference.preprocessing import Prepared, Preprocessor, Resize, resize_mode
+from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
-from ctnet.ops.nms import Nms
 
 #: One image at every scale.
 Views = Sequence[Prepared]
@@ -82,7 +82,8 @@ class Detector:
         Raises:
             CtnetError: for another mode, a size that the network cannot take, or a size for "keep".
         """
-        if resize_mode(resize) == "keep" and size is not None:
+        check_choice("resize", resize, Resize)
+        if resize == "keep" and size is not None:
             raise CtnetError(f"size {size[0]}x{size[1]} is for resize fix; with keep every image has its own")
         divisor = self.model.backbone.divisor
         size = size or self.description.size

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ctnet.base.choices import Nms
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import write_json
 from ctnet.base.progress import track
@@ -21,7 +22,6 @@ from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
 from ctnet.inference.preprocessing import Resize
 from ctnet.inference.sources import Frame, Source
-from ctnet.ops.nms import Nms
 from ctnet.report.writing import write_image
 
 

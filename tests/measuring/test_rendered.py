@@ -8,7 +8,8 @@ from ctnet.convert.voc import convert_voc
 from ctnet.core.declarations import Suppression
 from ctnet.core.records import Detections
 from ctnet.core.task import create_task, evaluator_of
-from ctnet.data.dataset import Dataset, splits
+from ctnet.data.dataset import Dataset
+from ctnet.data.directory import splits
 from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Preprocessor

@@ -1,0 +1,74 @@
+"""Files that conversions read and place: images, lists, folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ctnet.base.choices import ImageMode
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.files import atomic_write
+
+
+def place_image(source: Path, target: Path, mode: ImageMode) -> None:
+    """Make ``source`` appear at ``target``.
+
+    Args:
+        source: an image file.
+        target: where it shall be; an older file there is replaced.
+        mode: "link" makes a hard link, which costs no space, and copies where the file system has none;
+            "copy" always copies; "none" does nothing.
+
+    Raises:
+        CtnetError: when the file cannot be read or written.
+    """
+    if mode == "none":
+        return
+    try:
+        source = source.resolve(strict=True)
+        if target.exists() and target.samefile(source):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_error(error, "place an image at", target) from error
+    if mode == "link" and _hard_link(source, target):
+        return
+    try:
+        content = source.open("rb")
+    except OSError as error:
+        raise os_error(error, "read", source) from error
+    with content, atomic_write(target) as stream:
+        shutil.copyfileobj(content, stream)
+
+
+def _hard_link(source: Path, target: Path) -> bool:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+    except OSError:  # another file system, or one without hard links
+        temporary.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        CtnetError: when it cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+    except UnicodeDecodeError as error:
+        raise CtnetError(f"{path} is not a text file in UTF-8 ({error}); save it as UTF-8") from error
+
+
+def check_folder(source: Path) -> None:
+    """Raise CtnetError unless ``source`` is a folder."""
+    if not source.is_dir():
+        reason = "it is a file" if source.exists() else "it does not exist"
+        raise CtnetError(f"cannot convert {source}: a folder is needed and {reason}")
