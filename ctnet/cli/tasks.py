@@ -93,12 +93,12 @@ def show(
     )
     print_line("\nrecipes")
     print_table(
-        ("recipe", "epochs", "drops after", "rate", "at batch", "input", "optimizer", "schedule", "options"),
+        ("recipe", "epochs", "milestones", "rate", "at batch", "input", "optimizer", "schedule", "options"),
         [
             (
                 key,
                 recipe.epochs,
-                ", ".join(map(str, recipe.drops)),
+                ", ".join(map(str, recipe.milestones)),
                 recipe.learning_rate,
                 recipe.batch_size,
                 "x".join(map(str, recipe.size)),

@@ -93,21 +93,15 @@ class Detector:
     def __call__(
         self,
         images: np.ndarray | str | Path | Iterable[np.ndarray | str | Path],
-        flip: bool = False,
-        scales: Sequence[float] = (1.0,),
-        nms: Nms | None = None,
-        topk: int = 100,
-        resize: Resize = "fix",
-        size: tuple[int, int] | None = None,
+        settings: DetectionSettings | None = None,
         batch_size: int = 8,
         records: Sequence[Mapping[str, Any]] | None = None,
-        score: float = 0.0,
     ) -> list[Detections]:
         """Detect in one image or several, of any sizes.
 
         Args:
             images: (H, W, 3) uint8 RGB arrays or files, one or many.
-            flip, scales, nms, topk, resize, size, score: see ``DetectionSettings``.
+            settings: choices at test time.
             batch_size: images a forward pass.
             records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
                 say), for tasks that lift detections out of the picture.
@@ -118,22 +112,22 @@ class Detector:
         Raises:
             CtnetError: for an image that cannot be read, or settings that do not fit.
         """
+        chosen = settings or DetectionSettings()
         single = isinstance(images, (np.ndarray, str, Path))
         sources = [images] if single else list(images)  # type: ignore[arg-type]
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
-        settings = DetectionSettings(flip, tuple(scales), nms, topk, resize, size, score=score)
-        preprocess = self.preprocessor(resize, size)
+        preprocess = self.preprocessor(chosen.resize, chosen.size)
         waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
         found: dict[int, Detections] = {}
 
         def flush(shapes: tuple[Any, ...]) -> None:
             positions, batch = zip(*waiting.pop(shapes), strict=True)
-            found.update(zip(positions, self.detect(batch, settings), strict=True))
+            found.update(zip(positions, self.detect(batch, chosen), strict=True))
 
         for position, source in enumerate(sources):
             image, info = _opened(source, position, records[position] if records else {})  # type: ignore[arg-type]
-            views = preprocess.views(image, info, settings.scales)
+            views = preprocess.views(image, info, chosen.scales)
             shapes = tuple(view.input.shape for view in views)
             waiting.setdefault(shapes, []).append((position, views))
             if len(waiting[shapes]) == batch_size:

@@ -80,7 +80,7 @@ class TrainingConfig:
             if augmentation["scale"] is not None:
                 augmentation["scale"] = tuple(augmentation["scale"])
             recipe |= {
-                "drops": tuple(recipe["drops"]),
+                "milestones": tuple(recipe["milestones"]),
                 "size": tuple(recipe["size"]),
                 "augmentation": Augmentation(**augmentation),
             }

@@ -12,6 +12,8 @@ from typing import Any
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, read_json, write_json
+from ctnet.core.recipe import Recipe
+from ctnet.core.recipe_files import recipe_toml
 
 RUNS = Path("runs")
 
@@ -29,6 +31,10 @@ class Run:
     @property
     def config(self) -> Path:
         return self.path / "config.json"
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.toml"
 
     @property
     def last(self) -> Path:
@@ -82,6 +88,7 @@ class Run:
     def discard(self) -> None:
         """Undo ``create`` for a run that could not begin: remove its config, and an empty folder."""
         self.config.unlink(missing_ok=True)
+        self.recipe.unlink(missing_ok=True)
         with suppress(OSError):
             self.path.rmdir()
 
@@ -93,6 +100,11 @@ class Run:
     def read_config(self) -> dict[str, Any]:
         """The content of config.json."""
         return dict(read_json(self.config))
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.toml, for ``ctnet train --recipe``."""
+        with atomic_write(self.recipe, "w") as stream:
+            stream.write(recipe_toml(recipe))
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write metrics.csv whole: one row an epoch, a column for every name that any row has."""
