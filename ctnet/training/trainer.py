@@ -90,8 +90,8 @@ class Trainer:
         Args:
             config: resolved settings.
             run: the run folder, with its config written.
-            splits: the data, and the task made from the training data's categories; without ``val`` nothing is
-                evaluated and the last weights are the best.
+            splits: the data, and the task made from its categories; without ``val`` nothing is evaluated and
+                the last weights are the best.
             device: where to train.
             workers: loading processes; a number that suits the device when None.
             display: where progress is shown.

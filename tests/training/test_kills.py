@@ -23,24 +23,23 @@ def start_or_resume(scenes: Path, run: Path) -> None:
     import torch
 
     from ctnet.training.display import Quiet
-    from ctnet.training.session import Overrides, new_session, resumed_session
+    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.session import new_session, resumed_session
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(1)
+    machine = Machine("cpu", 0, Quiet())
     if (run / "config.json").is_file():
-        session = resumed_session(run, workers=0, device="cpu", display=Quiet())
+        session = resumed_session(run, machine=machine)
     else:
         session = new_session(
             "ctdet",
-            data=scenes,
-            backbone="resfpn18",
-            overrides=Overrides(epochs=EPOCHS, batch_size=4, size=(64, 64)),
-            amp="off",
-            save_every=0.0,
-            output=run,
-            workers=0,
-            device="cpu",
-            display=Quiet(),
+            TrainingData(scenes),
+            Network(backbone="resfpn18"),
+            RecipeChoice(fields={"epochs": EPOCHS, "batch_size": 4, "size": (64, 64)}),
+            Loop(amp="off", save_every=0.0),
+            machine,
+            run,
         )
     session.fit()
 
