@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import typer
 
 from ctnet.base.output import print_json, print_line, print_table
 from ctnet.cli.convert_checkpoint import checkpoint
+from ctnet.cli.parameters import Images
 
 if TYPE_CHECKING:
     from ctnet.convert.report import ConvertReport
@@ -19,19 +19,7 @@ app.command()(checkpoint)
 
 _SHOWN = 20
 
-
-class Images(str, Enum):
-    """How images get into the new folder."""
-
-    link = "link"
-    copy = "copy"
-    none = "none"
-
-
 _OUTPUT = typer.Option(..., "--output", "-o", help="The folder to write.")
-_IMAGES = typer.Option(
-    Images.link, help="link: hard links, which cost no space (copies where there are none); none: leave them."
-)
 _STRICT = typer.Option(False, "--strict", help="Refuse bad records instead of listing and skipping them.")
 _JSON = typer.Option(False, "--json", help="Print the report as JSON on stdout.")
 
@@ -42,7 +30,7 @@ def voc(
         ..., help="A folder with Annotations, ImageSets and JPEGImages, or VOCdevkit."
     ),
     output: Path = _OUTPUT,
-    images: Images = _IMAGES,
+    images: Images = "link",
     strict: bool = _STRICT,
     as_json: bool = _JSON,
 ) -> None:
@@ -58,7 +46,7 @@ def voc(
     """
     from ctnet.convert.voc import convert_voc
 
-    _print(convert_voc(source, output, images.value, strict), as_json)
+    _print(convert_voc(source, output, images, strict), as_json)
 
 
 @app.command()
@@ -71,7 +59,7 @@ def yolo(
         False, "--export", help="Write YOLO labels from COCO instead of reading them."
     ),
     names: Path | None = typer.Option(None, help="Class names, one a line, where the source states none."),
-    images: Images = _IMAGES,
+    images: Images = "link",
     strict: bool = _STRICT,
     as_json: bool = _JSON,
 ) -> None:
@@ -92,9 +80,9 @@ def yolo(
             "--names is for reading YOLO labels; with --export the names come from the COCO file"
         )
     if export:
-        report = export_yolo(source, output, images.value, strict)
+        report = export_yolo(source, output, images, strict)
     else:
-        report = import_yolo(source, output, names, images.value, strict)
+        report = import_yolo(source, output, names, images, strict)
     _print(report, as_json)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import atomic_write
+from ctnet.base.files import atomic_write, read_json
 
 
 def place_image(source: Path, target: Path, mode: ImageMode) -> None:
@@ -72,3 +73,26 @@ def check_folder(source: Path) -> None:
     if not source.is_dir():
         reason = "it is a file" if source.exists() else "it does not exist"
         raise CtnetError(f"cannot convert {source}: a folder is needed and {reason}")
+
+
+def read_categories(path: Path) -> list[dict[str, Any]]:
+    """Categories of a COCO annotation file (``*.json``), or of a text file with one name a line.
+
+    Raises:
+        CtnetError: when the file cannot be read or names no categories.
+    """
+    if path.suffix == ".json":
+        content = read_json(path)
+        found = content.get("categories") if isinstance(content, dict) else None
+        if not isinstance(found, list) or not found:
+            raise CtnetError(f"{path} has no categories; give a COCO annotation file")
+        return found
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+    except UnicodeDecodeError as error:
+        raise CtnetError(f"{path} is not text in UTF-8; write one name a line") from error
+    if not names:
+        raise CtnetError(f"{path} names no categories; write one name a line")
+    return [{"id": place, "name": name} for place, name in enumerate(names, start=1)]

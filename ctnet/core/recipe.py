@@ -57,8 +57,8 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: images per step.
-        learning_rate: at ``batch_size`` images per step; another batch scales it linearly.
+        batch_size: images per batch.
+        learning_rate: at ``batch_size`` images per step; more or fewer images scale it linearly.
         milestones: epochs after which the learning rate is divided by 10 (schedule "step").
         schedule: "step" or "cosine" (down to ``final_rate`` over all epochs).
         final_rate: final learning rate of a cosine schedule, as a fraction of the learning rate. The last,
@@ -75,6 +75,7 @@ class Recipe:
             fine-tuning; from scratch their hidden units then grow alike and learn little more than the mean.
         ema: decay of the moving average of weights that is evaluated and kept; 0 for none.
         size: (width, height) of the network input, pixels.
+        accumulate: batches whose gradients make one step.
         augmentation: how training images vary.
         options: options of the task that the recipe wants other than their defaults; ``-O`` goes before them.
 
@@ -96,6 +97,7 @@ class Recipe:
     small_heads: bool = True
     ema: float = 0.0
     size: tuple[int, int] = (512, 512)
+    accumulate: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -135,6 +137,7 @@ def _hints(cls: type) -> dict[str, Any]:
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, math.inf),
     "batch_size": (1, math.inf),
+    "accumulate": (1, math.inf),
     "milestones": (1, math.inf),
     "final_rate": (0, 1),
     "weight_decay": (0, math.inf),

@@ -30,7 +30,6 @@ class TrainingConfig:
         recipe_name: where ``recipe`` came from.
         recipe: schedule and hyper-parameters, with what the user changed.
         learning_rate: the rate in effect, scaled to the real batch.
-        accumulate: batches whose gradients are added up to one step.
         seed: of initialisation, shuffling and augmentation.
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
@@ -52,7 +51,6 @@ class TrainingConfig:
     recipe_name: str
     recipe: Recipe
     learning_rate: float
-    accumulate: int = 1
     seed: int = 0
     amp: str = "off"
     overfit: int = 0
@@ -63,6 +61,11 @@ class TrainingConfig:
     init: str | None = None
     versions: dict[str, str] = field(default_factory=lambda: versions())
     commit: str | None = field(default_factory=lambda: git_commit())
+
+    @property
+    def accumulate(self) -> int:
+        """Batches whose gradients make one step."""
+        return self.recipe.accumulate
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -39,7 +39,7 @@ class Plan:
 
 
 def plan_training(
-    splits: Splits, backbone: str, choice: RecipeChoice, network: Network, overfit: int, accumulate: int
+    splits: Splits, backbone: str, choice: RecipeChoice, network: Network, overfit: int
 ) -> Plan:
     """Resolve a recipe for data and network.
 
@@ -49,7 +49,6 @@ def plan_training(
         choice: what is asked for.
         network: its pretraining suggests a recipe; its options go before the recipe's.
         overfit: images that are learnt by heart; 0 for none.
-        accumulate: batches whose gradients make one step.
 
     Raises:
         CtnetError: for a recipe or field that does not exist, values that do not fit, and a rotation that the
@@ -67,8 +66,10 @@ def plan_training(
     if recipe.augmentation.rotate and not task.layout.turns:
         raise CtnetError(f"task {task.name} cannot be trained on rotated images; set -R rotate=0")
     # A step cannot hold more images than there are: the rate follows what it really holds.
-    images = min(recipe.batch_size, len(splits.train)) * accumulate
+    images = min(recipe.batch_size, len(splits.train)) * recipe.accumulate
     if choice.rate is not None:
+        if choice.rate <= 0:
+            raise CtnetError(f"--lr is {choice.rate:g}; it must be above 0")
         rate, origin = choice.rate, None
         recipe = replace(recipe, learning_rate=rate * recipe.batch_size / images)
     elif "learning_rate" in choice.fields:

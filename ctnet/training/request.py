@@ -66,14 +66,12 @@ class Loop:
     """How the loop goes about it.
 
     Attributes:
-        accumulate: batches whose gradients make one step.
         amp: mixed precision: auto, off, bf16 or fp16.
         evaluate_every: epochs between evaluations.
         save_every: seconds between checkpoints within an epoch.
         seed: of everything random.
     """
 
-    accumulate: int = 1
     amp: str = "auto"
     evaluate_every: int = 1
     save_every: float = 600.0

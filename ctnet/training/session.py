@@ -86,7 +86,7 @@ def new_session(
     device = choose_device(machine.device)
     amp = amp_name(choose_amp(loop.amp, device))  # "auto" would mean something else on another machine
     splits = open_data(task_name, data, network.options)
-    plan = plan_training(splits, backbone.name, recipe, network, data.overfit, loop.accumulate)
+    plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
     check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
     config = _config(backbone, data, network, replace(loop, amp=amp), plan)
     run = Run.create(output, f"{task_name}-{backbone.name}", config.to_json())

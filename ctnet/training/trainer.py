@@ -125,9 +125,8 @@ class Trainer:
         self._has_gradients = False
         self._saved = time.monotonic()
         if self.val is not None:
-            evaluator_of(
-                self.task, self.val
-            )  # ground truth that cannot be measured is refused now, not after an epoch
+            # Ground truth that cannot be measured is refused now, not after an epoch.
+            evaluator_of(self.task, self.val)
         if run.last.is_file():
             self._resume()
 
