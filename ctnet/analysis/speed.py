@@ -204,9 +204,9 @@ def _duration(values: np.ndarray) -> Duration:
     return Duration(float(np.median(values)), float(np.percentile(values, 95)))
 
 
-def untrained_detector(backbone: str, device: str = "auto") -> Detector:
-    """ctdet for 80 classes with this backbone and random weights: as fast as a trained one."""
-    task = create_task("ctdet", [{"id": n, "name": f"class {n}"} for n in range(1, 81)])
+def untrained_detector(task_name: str, backbone: str, device: str = "auto") -> Detector:
+    """A task for 80 classes with this backbone and random weights: as fast as a trained one."""
+    task = create_task(task_name, [{"id": n, "name": f"class {n}"} for n in range(1, 81)])
     model = create_model(task, backbone)
     return Detector(task, model, Description.of(task, backbone, (512, 512)), choose_device(device))
 

@@ -88,7 +88,7 @@ class Subject(ABC):
             run: folder or checkpoint; the latest run when None.
             results: a COCO results file, anybody's.
             maps: a file that ``ctnet eval --save-maps`` wrote.
-            task_name: whose results ``results`` are; ctdet when None.
+            task_name: whose results ``results`` are.
             ground: the ground truth.
             device: where a run's detector runs.
             options: of a run's task, instead of those that it was trained with.
@@ -98,10 +98,10 @@ class Subject(ABC):
                 ``Ground.strict`` for bad records.
         """
         ground = ground or Ground()
-        if task_name is not None and results is None:
+        if (results is None) != (task_name is None):
             raise CtnetError("--task is for --results; a detector and its maps know their task")
-        if results is not None:
-            subject: Subject = ResultsSubject.open(results, task_name or "ctdet", ground)
+        if results is not None and task_name is not None:
+            subject: Subject = ResultsSubject.open(results, task_name, ground)
         elif maps is not None:
             subject = MapsSubject.open(maps, ground)
         else:

@@ -89,6 +89,7 @@ def errors(
 
     if results is not None:
         refuse_other_settings(context, "results", _WITH_RESULTS)
+        task = task or "ctdet"
     elif maps is not None:
         refuse_other_settings(context, "maps", _WITH_MAPS)
     settings = Settings(

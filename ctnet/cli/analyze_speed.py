@@ -53,7 +53,7 @@ def speed(
         path, detector = open_detector(run, device)
         source = str(checkpoint_of(path))
     elif run is None:
-        source, detector = f"untrained {backbone}", untrained_detector(backbone, device)
+        source, detector = f"untrained {backbone}", untrained_detector("ctdet", backbone, device)
     else:
         raise CtnetError(f"{run} has a backbone of its own; leave out the run or --backbone")
     settings = DetectionSettings(flip=flip, size=parse_size(size), amp=choose_amp(amp, detector.device))

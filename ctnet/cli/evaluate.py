@@ -110,6 +110,7 @@ def evaluate(
             raise CtnetError(f"--{name} is for one process; leave out torchrun")
     if results is not None:
         refuse_other_settings(context, "results", _WITH_RESULTS)
+        task = task or "ctdet"
     elif maps is not None:
         refuse_other_settings(context, "maps", _WITH_MAPS)
     settings = Settings(
