@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
+import typer
 
 from ctnet.base.choices import Amp, AnchorVariant, ImageMode, Nms, Resize, Rounding
+from ctnet.cli import app
 
 AT_TEST_TIME = {"--nms": Nms, "--resize": Resize}
 CHOICES: list[tuple[str, str, Any]] = [
@@ -31,15 +33,20 @@ every_choice = pytest.mark.parametrize(
 
 @every_choice
 def test_completion_offers_the_choices(
-    ctnet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, command: str, option: str, names: Any
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    option: str,
+    names: Any,
 ) -> None:
     def offered(incomplete: str) -> list[str]:
         words = ["ctnet", *command.split(), option]
         monkeypatch.setenv("_CTNET_COMPLETE", "complete_bash")
         monkeypatch.setenv("COMP_WORDS", " ".join([*words, incomplete]))
         monkeypatch.setenv("COMP_CWORD", str(len(words)))
-        lines: list[str] = ctnet().out.split()
-        return lines
+        with pytest.raises(SystemExit):
+            typer.main.get_command(app)(prog_name="ctnet", args=[])
+        return capsys.readouterr().out.split()
 
     assert offered("") == list(get_args(names))
     first = get_args(names)[0]
