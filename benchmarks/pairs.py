@@ -64,20 +64,19 @@ def scatter_offsets(model: Any) -> None:
 def make_trainer(backbone: str, size: int, batch: int, folder: Path) -> Any:
     from ctnet import create_task
     from ctnet.data.synthetic import SHAPES, write_dataset
-    from ctnet.training.session import Overrides, new_session
+    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.session import new_session
 
     data = folder / f"scenes-{size}-{batch}"
     if not data.exists():
         write_dataset(create_task("ctdet", SHAPES), data, {"train": batch}, (size, size))
     session = new_session(
         "ctdet",
-        data=data,
-        backbone=backbone,
-        overrides=Overrides(size=(size, size), batch_size=batch),
-        val_split=None,
-        amp="off",
-        device="cpu",
-        workers=0,
+        TrainingData(data, val_split=None),
+        Network(backbone=backbone),
+        RecipeChoice(fields={"size": (size, size), "batch_size": batch}),
+        Loop(amp="off"),
+        Machine("cpu", 0),
         output=Path(tempfile.mkdtemp(dir=folder)) / "run",
     )
     scatter_offsets(session.trainer.model)

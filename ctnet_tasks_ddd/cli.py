@@ -10,7 +10,6 @@ import typer
 
 from ctnet.plugin import (
     CtnetError,
-    Images,
     ImagesOption,
     JsonOption,
     OutputOption,
@@ -101,7 +100,7 @@ def convert_kitti(
         None, help="With --export: write these detections (COCO results JSON) as KITTI result files instead."
     ),
     split: str = typer.Option("val", help="With --results: the split that was detected on."),
-    images: ImagesOption = Images.link,
+    images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -121,7 +120,7 @@ def convert_kitti(
     if not export:
         if results is not None:
             raise CtnetError("--results is written as KITTI files: give --export with it")
-        report = kitti.convert_kitti(source, output, split_file, images.value, strict)
+        report = kitti.convert_kitti(source, output, split_file, images, strict)
         print_report(report, as_json, by_category=True)
         return
     if split_file:

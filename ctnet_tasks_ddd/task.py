@@ -64,7 +64,7 @@ _PAPER = Recipe(
     epochs=70,
     batch_size=16,
     learning_rate=1.25e-4,
-    drops=(45, 60),
+    milestones=(45, 60),
     size=(1280, 384),
     augmentation=_AS_IT_IS,
 )

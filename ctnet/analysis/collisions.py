@@ -6,19 +6,18 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ctnet.analysis.objects import SIZES, Objects, select_objects
+from ctnet.base.choices import Rounding
 from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.base.progress import track
 from ctnet.data.dataset import Dataset
 
 CENTER = "center"
 """The name of centre collisions in ``Collisions.kinds``; those by overlap are called "iou>0.7"."""
-
-Rounding = Literal["floor", "nearest"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ctnet.cli.convert_checkpoint import checkpoint
-from ctnet.convert.command import Images, ImagesOption, JsonOption, OutputOption, StrictOption, print_report
+from ctnet.convert.command import ImagesOption, JsonOption, OutputOption, StrictOption, print_report
 
 app = typer.Typer(no_args_is_help=True, help="Convert data sets to and from COCO JSON, and checkpoints.")
 app.command()(checkpoint)
@@ -20,7 +20,7 @@ def voc(
         Path, typer.Argument(help="A folder with Annotations, ImageSets and JPEGImages, or VOCdevkit.")
     ],
     output: OutputOption,
-    images: ImagesOption = Images.link,
+    images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,7 +36,7 @@ def voc(
     """
     from ctnet.convert.voc import convert_voc
 
-    print_report(convert_voc(source, output, images.value, strict), as_json)
+    print_report(convert_voc(source, output, images, strict), as_json)
 
 
 @app.command()
@@ -50,7 +50,7 @@ def yolo(
         False, "--export", help="Write YOLO labels from COCO instead of reading them."
     ),
     names: Path | None = typer.Option(None, help="Class names, one a line, where the source states none."),
-    images: ImagesOption = Images.link,
+    images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +71,7 @@ def yolo(
             "--names is for reading YOLO labels; with --export the names come from the COCO file"
         )
     if export:
-        report = export_yolo(source, output, images.value, strict)
+        report = export_yolo(source, output, images, strict)
     else:
-        report = import_yolo(source, output, names, images.value, strict)
+        report = import_yolo(source, output, names, images, strict)
     print_report(report, as_json)

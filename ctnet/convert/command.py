@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.output import print_json, print_line, print_table
 from ctnet.convert.report import ConvertReport
 
 _SHOWN = 20
 
 
-class Images(str, Enum):
-    """How images get into the new folder."""
-
-    link = "link"
-    copy = "copy"
-    none = "none"
-
-
 #: The option --output of a converter's command, the folder to write.
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
 
-#: The option --images, how images get into the new folder; its default is ``Images.link``.
+#: The option --images, how images get into the new folder; its default is "link".
 ImagesOption = Annotated[
-    Images,
+    ImageMode,
     typer.Option(
         help="link: hard links, which cost no space (copies where there are none); none: leave them."
     ),

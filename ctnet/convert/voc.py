@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_bytes
 from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.base.progress import track
 from ctnet.convert.coco import (
-    ImageMode,
     ImageRecord,
     box_annotation,
     write_splits,

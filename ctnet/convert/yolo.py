@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file
 from ctnet.base.progress import track
 from ctnet.convert.coco import (
-    ImageMode,
     ImageRecord,
     box_annotation,
     numbered,
@@ -58,7 +58,7 @@ def import_yolo(
             ``labels/<split>`` (or ``<split>/images`` and ``<split>/labels``) with ``classes.txt``.
         target: the data directory to write; images go to ``images/<split>``. It may be the source folder.
         names: a text file with one class name a line, instead of those that the source states.
-        images: how the images get there, see `ctnet.convert.coco.place_image`.
+        images: how the images get there, see ``ctnet.convert.files.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:

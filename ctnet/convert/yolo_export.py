@@ -9,15 +9,17 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
 from ctnet.base.progress import track
-from ctnet.convert.coco import ImageMode, place_image
 from ctnet.convert.data_yaml import write_data_yaml
 from ctnet.convert.exports import ExportedImage, exported_images, write_text
+from ctnet.convert.files import place_image
 from ctnet.convert.report import ConvertReport, SplitReport
 from ctnet.convert.yolo_keypoints import description_lines, label_text, shared_names
-from ctnet.data.dataset import Dataset, splits
+from ctnet.data.dataset import Dataset
+from ctnet.data.directory import splits
 from ctnet.data.problems import Problem, refuse
 
 _SPLIT_KEYS = ("train", "val", "test")
@@ -42,7 +44,7 @@ def export_yolo(
     Args:
         source: the data directory.
         target: the folder to write: ``images/<split>``, ``labels/<split>``, and ``data.yaml`` last.
-        images: how the images get there, see `ctnet.convert.coco.place_image`.
+        images: how the images get there, see ``ctnet.convert.files.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
         prefix: which annotation files (``person_keypoints``); by default ``instances``, else the only ones.
 

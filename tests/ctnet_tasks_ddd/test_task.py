@@ -391,7 +391,7 @@ def test_the_paper_s_recipe_leaves_images_as_they_are() -> None:
     recipes = Boxes3d(CATEGORIES).recipes("dla34")
     paper = recipes["paper"]
     assert next(iter(recipes)) == "paper"
-    assert (paper.epochs, paper.drops, paper.size, paper.batch_size) == (70, (45, 60), (1280, 384), 16)
+    assert (paper.epochs, paper.milestones, paper.size, paper.batch_size) == (70, (45, 60), (1280, 384), 16)
     plain = random_crop(np.random.default_rng(0), (1242, 375), (1280, 384), paper.augmentation, "width")
     assert plain.change is None
     assert not plain.mirrored

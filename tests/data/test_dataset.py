@@ -13,7 +13,8 @@ from ctnet.base.errors import CtnetError
 from ctnet.core.declarations import Layout
 from ctnet.core.fields import Points
 from ctnet.core.records import Instances
-from ctnet.data.dataset import Dataset, splits
+from ctnet.data.dataset import Dataset
+from ctnet.data.directory import splits
 from ctnet.data.images import ImageError
 from ctnet.tasks.ctdet import CenterDetection
 
