@@ -164,6 +164,7 @@ def test_long_polygons_are_kept_in_the_file(write: Any, document: dict[str, Any]
     """Lists that the first reading skims over come out whole, wherever pieces of the file end."""
     for entry in document["annotations"]:
         entry["segmentation"] = [[float(number) for number in range(300)], [1.5] * 80]
+    document["categories"][0]["outline"] = [[float(number) for number in range(300)]]
     path = write(document)
     for chunk in (64, 500, 1 << 20):
         with pytest.MonkeyPatch.context() as patch:
@@ -333,7 +334,7 @@ def test_unusable_document(write: Any, document: dict[str, Any], change: Any, me
         ('{"images": [],}', "is not valid JSON in the document at byte"),
         ('{"images": [] "annotations": []}', "is not valid JSON in .*'\"' where , or } should be"),
         ('{"images": [{"id": 1, "file_name": oops}]}', "is not valid JSON in image 1 at byte 35"),
-        ('{"images": []} {}', "text behind the end"),
+        ('{"images": []} {}', "text after the end"),
         ('{"images": [], 3: 4}', "a key that is not a string"),
         ('{"images": [], "x": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
     ],
