@@ -15,7 +15,7 @@ from ctnet.base.progress import track
 from ctnet.convert.coco import ImageMode, place_image
 from ctnet.convert.data_yaml import write_data_yaml
 from ctnet.convert.report import ConvertReport, SplitReport
-from ctnet.convert.yolo_keypoints import description_lines, label_text, shared_names
+from ctnet.convert.yolo_keypoints import description_entries, label_text, shared_names
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem, refuse
@@ -66,7 +66,7 @@ def export_yolo(
                 place_image(item.source, target / "images" / split / item.name, images)
             _write_text(target / "labels" / split / PurePosixPath(item.name).with_suffix(".txt"), item.text)
     with atomic_write(target / "data.yaml", "w") as stream:
-        described = description_lines(joints, len(names)) if joints else ()
+        described = description_entries(joints, len(names)) if joints else {}
         stream.write(write_data_yaml(_split_keys(list(labels)), names, described))
     reports = tuple(_split_report(split, items, names) for split, items in labels.items())
     return ConvertReport(target, reports, tuple(problems), tuple(_notes(labels.values())))

@@ -45,7 +45,11 @@ def test_skimming_drops_long_lists_within_lists_alone() -> None:
 def test_what_follows_a_skimmed_list_is_read_whole(chunk: int) -> None:
     """A piece of the file that begins among the annotations may reach into the categories."""
     numbers = [[0.5] * 40, [1.5] * 40]
-    document = {"annotations": [{"polygon": numbers}] * 4, "categories": [{"skeleton": numbers}], "x": numbers}
+    document = {
+        "annotations": [{"polygon": numbers}] * 4,
+        "categories": [{"skeleton": numbers}],
+        "x": numbers,
+    }
     data = json.dumps(document).encode()
     reader = JsonReader((data[start : start + chunk] for start in range(0, len(data), chunk)), "file")
     found = {}
