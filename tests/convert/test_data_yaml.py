@@ -109,7 +109,7 @@ SPELLINGS: dict[str, str | bytes] = {
     "wrapped texts": HEAD + 'names:\n- person\n- traffic\n  light\n- no\n- "gr\\\n  öße"\n',
     "folded texts": HEAD + "names:\n- person\n- >-\n  traffic\n  light\n- |-\n  no\n- größe\n",
     "anchors": HEAD.replace("path:", "x: &x") + "path: *x\ny: &y" + FLOW[6:] + "names: *y\n",
-    "quoted keys": HEAD.replace("val:", "'val' :") + "'names': {'0': person, '1': traffic light, 2: no, 3: größe}",
+    "quoted keys": HEAD.replace("val:", "'val' :") + BLOCK.replace("names:", '"names":'),
     "numbers in another order": HEAD + "names: {3: größe, 1: traffic light, 0: person, 2: no}\n",
     "blank lines and spaces": HEAD.replace("\n", "  \n\n") + BLOCK.replace("\n", "   \n"),
     "tags": HEAD + "names: !!seq [!!str person, traffic light, !!str no, größe]\n",
