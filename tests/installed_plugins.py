@@ -35,7 +35,7 @@ TWINS = (
     r"uninstall one of them"
 )
 #: Distributions with one task that cannot be loaded: the task's name, the module, what ctnet says.
-FAULTY = {
+BROKEN = {
     "acme-older": (
         "older",
         TASK.format("older") + "    contract = 1\n",
@@ -142,9 +142,9 @@ def build_wheel(source: Path, folder: Path) -> Path:
     return wheel
 
 
-def write_faulty(folder: Path, distribution: str) -> Path:
-    """The source of one of ``FAULTY``."""
-    name, module, _ = FAULTY[distribution]
+def write_broken(folder: Path, distribution: str) -> Path:
+    """The source of one of ``BROKEN``."""
+    name, module, _ = BROKEN[distribution]
     package = distribution.replace("-", "_")
     source = folder / distribution
     (source / package).mkdir(parents=True)
@@ -158,15 +158,15 @@ def write_faulty(folder: Path, distribution: str) -> Path:
 
 
 def check_faulty(environment: Environment, well: set[str]) -> None:
-    """Every faulty plugin is named in one line, where it is asked for and in the list; the well ones work."""
+    """Every broken plugin is named in one line, where it is asked for and in the list; the others work."""
     rows = {row["name"]: row for row in json.loads(environment.ctnet("tasks", "list", "--json"))}
-    faulty = {name: line for name, _, line in FAULTY.values()}
-    if set(rows) != {*well, *faulty} or any(rows[name]["error"] for name in well):
-        raise Failure(f"beside faulty plugins, ctnet tasks list says {rows}")
-    for name, line in faulty.items():
+    broken = {name: line for name, _, line in BROKEN.values()}
+    if set(rows) != {*well, *broken} or any(rows[name]["error"] for name in well):
+        raise Failure(f"beside broken plugins, ctnet tasks list says {rows}")
+    for name, line in broken.items():
         said = environment.ctnet("tasks", "show", name, code=2)
         if not re.fullmatch(f"error: {line}\n", said):
-            raise Failure(f"of the faulty plugin {name} ctnet says\n{said}instead of\n{line}")
+            raise Failure(f"of the broken plugin {name} ctnet says\n{said}instead of\n{line}")
         if said != f"error: {rows[name]['error']}\n":
             raise Failure(
                 f"ctnet tasks list says of {name} {rows[name]['error']!r}, and ctnet tasks show {said!r}"
@@ -220,11 +220,11 @@ def check(folder: Path) -> None:
     added = {name: row["distribution"] for name, row in rows.items() if name not in own}
     if sorted(added.values()) != sorted(plugins):
         raise Failure(f"the wheels {sorted(plugins)} added the tasks {added}")
-    faulty = [build_wheel(write_faulty(folder / "faulty", name), wheels) for name in FAULTY]
-    environment.pip("install", "--no-deps", *faulty)
+    broken = [build_wheel(write_broken(folder / "broken", name), wheels) for name in BROKEN]
+    environment.pip("install", "--no-deps", *broken)
     check_faulty(environment, set(rows))
     runs = {name: live(environment, name) for name in added}
-    environment.pip("uninstall", "--yes", *FAULTY)
+    environment.pip("uninstall", "--yes", *BROKEN)
 
     gone, *rest = added
     environment.pip("uninstall", "--yes", added[gone])
@@ -235,7 +235,7 @@ def check(folder: Path) -> None:
     message = environment.ctnet("eval", runs[gone], "--device", "cpu", code=2)
     if gone not in message or "Traceback" in message:
         raise Failure(f"a run of the uninstalled {gone} is refused without its name: {message}")
-    print(f"{len(added)} plugins work from their wheels beside {len(FAULTY)} that cannot be loaded")
+    print(f"{len(added)} plugins work from their wheels beside {len(BROKEN)} that cannot be loaded")
     print(f"{gone} went, and {', '.join(rest)} did not notice")
 
 

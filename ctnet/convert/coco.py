@@ -108,7 +108,7 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
 
     Args:
         source: an image file.
-        target: where it shall be; an older file there is replaced.
+        target: where it goes; an older file there is replaced.
         mode: "link" makes a hard link, which costs no space, and copies where the file system has none;
             "copy" always copies; "none" does nothing.
 

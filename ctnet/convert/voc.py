@@ -106,7 +106,7 @@ def _year_folders(source: Path) -> list[Path]:
         if folders:
             return folders
     raise CtnetError(
-        f"{source} is no Pascal VOC data set: neither it nor a folder in it has Annotations and ImageSets"
+        f"{source} is not a Pascal VOC data set: neither it nor a folder in it has Annotations and ImageSets"
     )
 
 
@@ -240,7 +240,7 @@ def _coordinate(element: ElementTree.Element, name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadRecord("box that is no four numbers", f"{name} is {text!r}")
+        raise BadRecord("box that is not four numbers", f"{name} is {text!r}")
     return value
 
 
@@ -256,7 +256,7 @@ def _category_order(names: set[str]) -> Sequence[str]:
 def _notes(years: Sequence[_Year], splits: Mapping[str, Sequence[str]], images: ImageMode) -> Iterator[str]:
     skipped = sum(year.class_lists for year in years)
     if skipped:
-        yield f"{skipped} lists of single classes in ImageSets/Main are no splits and were not converted"
+        yield f"{skipped} lists of single classes in ImageSets/Main are not splits and were not converted"
     listed = {name for names in splits.values() for name in names}
     unlisted = sum(len(year.images.keys() - listed) for year in years)
     if unlisted:

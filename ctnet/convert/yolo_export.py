@@ -1,4 +1,4 @@
-"""A COCO data directory to YOLO labels: one text file an image, shares of its width and height."""
+"""A COCO data directory to YOLO labels: one text file per image, shares of its width and height."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def export_yolo(
 ) -> ConvertReport:
     """Write the boxes of a COCO data directory as YOLO labels, with a ``data.yaml``.
 
-    Where the categories name keypoints, these are written behind the boxes, with their visibility.
+    Where the categories name keypoints, these are written after the boxes, with their visibility.
 
     Classes are numbered from 0 in the order of the category ids. Boxes are cut at the image's border, since
     readers of YOLO labels refuse what lies beyond. Crowd regions have no counterpart: they are left out and
@@ -47,7 +47,7 @@ def export_yolo(
         prefix: which annotation files (``person_keypoints``); by default ``instances``, else the only ones.
 
     Raises:
-        CtnetError: when ``source`` is no data directory, its splits differ in their categories or these in
+        CtnetError: when ``source`` is not a data directory, its splits differ in their categories or these in
             their keypoints, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
@@ -212,7 +212,7 @@ def _split_report(split: str, items: Sequence[_Label], names: Sequence[str]) -> 
 def _notes(splits: Iterable[list[_Label]]) -> Iterator[str]:
     items = [item for split in splits for item in split]
     if crowd := sum(item.crowd for item in items):
-        yield f"{crowd} crowd regions were left out: YOLO labels cannot say them"
+        yield f"{crowd} crowd regions were left out: YOLO labels cannot express them"
     if clipped := sum(item.clipped for item in items):
         yield f"{clipped} boxes were cut at the border of their image"
     if outside := sum(item.outside for item in items):

@@ -63,7 +63,7 @@ class YoloKeypoints:
         return cls(names, dimensions)
 
     def read(self, fields: Sequence[str], width: int, height: int) -> dict[str, Any]:
-        """Fields of a label line, behind the box, as COCO's ``keypoints`` and ``num_keypoints``.
+        """Fields of a label line, after the box, as COCO's ``keypoints`` and ``num_keypoints``.
 
         Raises:
             BadRecord: when they cannot be used.
@@ -166,5 +166,5 @@ def _number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadRecord("coordinate that is no number", repr(text))
+        raise BadRecord("coordinate that is not a number", repr(text))
     return value

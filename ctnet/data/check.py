@@ -14,7 +14,7 @@ import numpy as np
 from ctnet.base.progress import track
 from ctnet.core.documents import annotation_warnings
 from ctnet.core.task import Task
-from ctnet.data.columns import FAULTS
+from ctnet.data.columns import RECORD_ERRORS
 from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem
@@ -28,7 +28,7 @@ REPEATED_FILE = "a file name that an earlier image has"
 BAD_IMAGE = "image missing, broken or of another size"
 REPEATED_BOX = "the same box and category twice"
 
-PROBLEMS = (*FAULTS, UNFIT, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
+PROBLEMS = (*RECORD_ERRORS, UNFIT, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
 """What makes a record bad, in the order of the table."""
 
 OVERLAPPING = f"two boxes of one category with IoU over {DUPLICATE_IOU}"
@@ -40,8 +40,8 @@ SHARED = "image that another split has too"
 UNUSED = "category without object"
 OF_TASK = "annotation that the task can use only in part"
 
-REMARKS = (OVERLAPPING, PARTLY_OUTSIDE, SMALL, CROWD, NO_OBJECT, SHARED, UNUSED, OF_TASK)
-"""What is worth knowing but no fault."""
+WARNINGS = (OVERLAPPING, PARTLY_OUTSIDE, SMALL, CROWD, NO_OBJECT, SHARED, UNUSED, OF_TASK)
+"""What is worth knowing but not an error."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class SplitCheck:
         split: its name.
         images, annotations: how many the file lists.
         problems: bad records; their kinds are ``PROBLEMS``.
-        remarks: what is worth knowing; their kinds are ``REMARKS``.
+        warnings: what is worth knowing; their kinds are ``WARNINGS``.
     """
 
     split: str
     images: int
     annotations: int
     problems: tuple[Problem, ...]
-    remarks: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _split_dict(check: SplitCheck) -> dict[str, Any]:
         "images": check.images,
         "annotations": check.annotations,
         "problems": _grouped(check.problems, PROBLEMS),
-        "remarks": _grouped(check.remarks, REMARKS),
+        "warnings": _grouped(check.warnings, WARNINGS),
     }
 
 
@@ -147,7 +147,7 @@ def _check_split(
     problems = [*dataset.problems, *_repeated_files(dataset), *repeated]
     if images:
         problems += _bad_images(dataset)
-    remarks = [
+    warnings = [
         *overlapping,
         *_partly_outside(dataset),
         *_small(dataset, size),
@@ -158,7 +158,7 @@ def _check_split(
         *_of_task(dataset),
     ]
     annotations = len(dataset.coco.annotation_ids)
-    return SplitCheck(dataset.split, len(dataset), annotations, tuple(problems), tuple(remarks))
+    return SplitCheck(dataset.split, len(dataset), annotations, tuple(problems), tuple(warnings))
 
 
 # --- one function for each thing that is looked for
@@ -266,7 +266,7 @@ def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
 
 
 def _of_task(dataset: Dataset) -> Iterator[Problem]:
-    """What the data set's task remarks on."""
+    """What the data set's task warns of."""
     task, coco = dataset.task, dataset.coco
     if task is None or type(task).errors is Task.errors:
         return

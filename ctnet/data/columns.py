@@ -19,7 +19,7 @@ from ctnet.data.json_reader import JsonReader
 
 _ABSENT = -(2**63)  # stands for an id that is missing or no whole number
 
-FAULTS = {
+RECORD_ERRORS = {
     "unknown image": "image_id",
     "an id that an earlier annotation has": "id",
     "unknown category": "category_id",
@@ -49,7 +49,7 @@ class Columns:
     boxes: np.ndarray
     areas: np.ndarray
     crowd: np.ndarray
-    faults: np.ndarray
+    errors: np.ndarray
     annotation_ranges: np.ndarray
 
 
@@ -254,7 +254,7 @@ def _arrange(images: _Images, annotations: _AnnotationRows, categories: list[dic
         boxes=boxes,
         areas=np.where(np.isfinite(areas), areas, boxes[:, 2] * boxes[:, 3]),
         crowd=np.array(annotations.crowd, bool)[order],
-        faults=_faults(
+        errors=_errors(
             image_index, boxes, widths, heights, np.isin(category_ids, known), _repeats(given_ids)[order]
         ),
         annotation_ranges=np.stack([annotations.starts, annotations.ends], axis=1).astype(np.int64)[order],
@@ -271,7 +271,7 @@ def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _numbered(ids: np.ndarray) -> np.ndarray:
-    """Give what has no id a running number behind the largest id."""
+    """Give what has no id the next number after the largest id."""
     absent = ids == _ABSENT
     start = max(ids.max(initial=0), 0) + 1
     return np.where(absent, start + np.cumsum(absent) - 1, ids)
@@ -284,7 +284,7 @@ def _repeats(ids: np.ndarray) -> np.ndarray:
     return repeats
 
 
-def _faults(
+def _errors(
     image_index: np.ndarray,
     boxes: np.ndarray,
     widths: np.ndarray,
@@ -292,7 +292,7 @@ def _faults(
     known_category: np.ndarray,
     repeats: np.ndarray,
 ) -> np.ndarray:
-    """(M,) uint8: 0, or which of ``FAULTS``; a box that is partly outside has none."""
+    """(M,) uint8: 0, or which of ``RECORD_ERRORS``; a box that is partly outside has none."""
     x, y, width, height = boxes.T
     known_image = image_index >= 0
     image_width = np.append(widths, 0)[image_index]
@@ -307,4 +307,4 @@ def _faults(
             (width <= 0) | (height <= 0),
             outside,
         ]
-    return np.select(conditions, range(1, len(FAULTS) + 1), 0).astype(np.uint8)
+    return np.select(conditions, range(1, len(RECORD_ERRORS) + 1), 0).astype(np.uint8)

@@ -201,7 +201,7 @@ class Dataset:
     def as_coco(self, full: bool = False) -> dict[str, Any]:
         """The data set as the COCO dictionary that evaluators take: its images, their usable annotations.
 
-        Annotations are numbered anew from 1, since evaluators take an id of 0 for "no match".
+        Annotations are renumbered from 1, since evaluators take an id of 0 for "no match".
 
         Args:
             full: keep every field of the entries (keypoints, polygons), which are then parsed from the file.
@@ -387,10 +387,10 @@ class _AnnotationFile:
 
 
 def _annotation_files(directory: Path, prefixes: Sequence[str]) -> list[_AnnotationFile]:
-    """All of them; a split's name has an underscore only behind one of ``prefixes``."""
+    """All of them; a split's name has an underscore only after one of ``prefixes``."""
     paths = sorted((directory / "annotations").glob("*.json"))
     if not paths:
-        reason = "has no JSON file in annotations/" if directory.is_dir() else "is no folder"
+        reason = "has no JSON file in annotations/" if directory.is_dir() else "is not a folder"
         raise CtnetError(
             f"{directory} {reason}; a data directory holds annotations/<prefix>_<split>.json and images "
             "(ctnet convert makes one)"

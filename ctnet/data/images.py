@@ -43,10 +43,10 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
     """
     data = _read_bytes(path)
     if _is_cut_short(data):
-        raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it anew")
+        raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it again")
     image = _decode(data, cv2.IMREAD_COLOR)
     if image is None:
-        raise ImageError(f"{path} is no image that can be read ({_complaint(data)}); replace it")
+        raise ImageError(f"{path} is not an image that can be read ({_complaint(data)}); replace it")
     if size is not None and _size(image) != size:
         shown, image = image, _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None or _size(image) != size:

@@ -28,7 +28,7 @@ Key = tuple[int, int]  #: (epoch, index of the image)
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step eats.
+    """One training batch.
 
     Attributes:
         images: (B, H, W, 3) uint8, RGB.
@@ -160,7 +160,7 @@ class Loader:
 
     Attributes:
         samples: what is loaded.
-        batch_size: images a batch (the last batch of an epoch holds what is left).
+        batch_size: images per batch (the last batch of an epoch holds what is left).
         workers: worker processes; 0 loads in the calling process.
         seed: of the shuffling.
         pin_memory: for fast copies to a GPU.
@@ -189,7 +189,7 @@ class Loader:
         )
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return len(self._order)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
@@ -215,7 +215,7 @@ def default_workers(device: torch.device) -> int:
 
 
 def prepare_worker(worker: int) -> None:
-    """Make a loading process a good child.
+    """Configure a worker process.
 
     It uses one thread (the other cores are taken), leaves Ctrl-C to the main process, and ends when the main
     process is gone: torch's own workers can hang for ever on a queue that a killed trainer no longer reads.

@@ -148,7 +148,7 @@ class MapFile:
             if error.errno:
                 raise os_error(error, "read", path) from error
             raise CtnetError(
-                f"{path} is no HDF5 file, or was cut short; make it anew with --save-maps"
+                f"{path} is not an HDF5 file, or was cut short; make it again with --save-maps"
             ) from error
         with file:
             if file.attrs.get("format") != FORMAT:
@@ -156,7 +156,7 @@ class MapFile:
             try:
                 maps = cls(path, file)
             except (KeyError, OSError, TypeError, ValueError) as error:
-                raise CtnetError(f"{path} is damaged ({error}); make it anew with --save-maps") from error
+                raise CtnetError(f"{path} is damaged ({error}); make it again with --save-maps") from error
             yield maps
 
     @property
@@ -179,7 +179,7 @@ class MapFile:
             stored = [self._read(size, row) for size, row in self._rows[image_id]]
         except OSError as error:
             raise CtnetError(
-                f"the maps of image {image_id} in {self.path} are damaged; make the file anew"
+                f"the maps of image {image_id} in {self.path} are damaged; make the file again"
             ) from error
         return sorted(stored, key=lambda one: one.scale)
 

@@ -103,7 +103,7 @@ class CenterDetection(Task):
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         boxes = clip_boxes(instances.boxes, grid.width, grid.height)
         size = boxes[:, 2:] - boxes[:, :2]
-        # A box that lies outside the crop, or shows only as a line, has no area left: it is no object here.
+        # A box that lies outside the crop, or degenerates to a line, has no area: it is not an object here.
         visible = (size > 0).all(axis=1)
         boxes, size, labels, crowd = (
             column[visible] for column in (boxes, size, instances.labels, instances.crowd)

@@ -87,12 +87,12 @@ class TrainingConfig:
             return cls(**{**values, "recipe": Recipe(**recipe)})
         except (KeyError, TypeError) as error:
             raise CtnetError(
-                f"{source} is not a run's config.json of this version ({error}); train anew"
+                f"{source} is not a run's config.json of this version ({error}); train again"
             ) from error
 
 
 def scaled_rate(recipe: Recipe, images_per_step: int) -> float:
-    """The recipe's learning rate for another number of images a step (linear scaling)."""
+    """The recipe's learning rate for another number of images per step (linear scaling)."""
     return recipe.learning_rate * images_per_step / recipe.batch_size
 
 

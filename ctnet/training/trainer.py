@@ -51,9 +51,9 @@ class Position:
 
     Attributes:
         epoch: epochs finished.
-        batch: batches done within the present epoch.
+        batch: batches done within the current epoch.
         step: optimizer steps done since the start.
-        sums: loss terms added up over the present epoch, and the images they are of.
+        sums: loss terms added up over the current epoch, and the images they are of.
         best: best main metric so far.
         rows: one record per finished epoch, as in metrics.csv.
     """
@@ -320,7 +320,7 @@ class Trainer:
             raise CtnetError(
                 f"{self.run.last} is of {saved.description.task} with {saved.description.backbone}, but "
                 f"config.json says {self.task.name} with {self.config.backbone}; the run folder is mixed up: "
-                "train anew"
+                "train again"
             )
         training = saved.training
         checkpoint.load_weights(self.model, training.get("weights", saved.weights))
@@ -348,7 +348,7 @@ class Trainer:
 
 @contextmanager
 def _interrupts(ask: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C asks to stop after the present step; the second one stops at once."""
+    """The first Ctrl-C asks to stop after the current step; the second one stops at once."""
 
     def handler(number: int, frame: FrameType | None) -> None:
         ask()

@@ -41,7 +41,7 @@ def test_an_unreadable_image_among_good_ones(ctnet, run_folder: Path, scenes: Pa
     Path("bad.jpg").write_bytes(b"no image")
     done = ctnet("predict", run_folder, "bad.jpg", scenes / "val", "-o", "out")
     assert done.code == 0
-    assert "warning: skipped: bad.jpg is no image that can be read" in done.err
+    assert "warning: skipped: bad.jpg is not an image that can be read" in done.err
     assert "in 4 images" in done.err
 
 

@@ -102,7 +102,7 @@ MISTAKES = [
     (["-O", "size_loss"], "-O 'size_loss' is no NAME=VALUE"),
     (["-O", "=l1"], "-O '=l1' is no NAME=VALUE"),
     (["-O", "size_weight=nan"], "option size_weight of task ctdet is 'nan'; it must be a number"),
-    (["--data", "nowhere"], "nowhere is no folder; a data directory holds annotations/"),
+    (["--data", "nowhere"], "nowhere is not a folder; a data directory holds annotations/"),
     (["--val-split", "dev"], "has no split 'dev'"),
     (["--train-split", "dev"], "has no split 'dev'"),
 ]  # fmt: skip
@@ -152,7 +152,7 @@ def test_bad_records_are_counted_or_refused(ctnet, training, scenes: Path) -> No
 
 def test_resume_of_nothing(ctnet) -> None:
     assert ctnet("train", "--resume", "nowhere").message == (
-        "nowhere is no run folder (it has no config.json); start one with `ctnet train`"
+        "nowhere is not a run folder (it has no config.json); start one with `ctnet train`"
     )
 
 

@@ -104,8 +104,8 @@ def test_a_polygon_line_keeps_outline_and_box() -> None:
         ("0.5 0.5 0.5 0.1 0.1", "unknown class"),
         ("cat 0.5 0.5 0.1 0.1", "unknown class"),
         ("inf 0.5 0.5 0.1 0.1", "unknown class"),
-        ("0 nan 0.5 0.1 0.1", "coordinate that is no number"),
-        ("0 0.5 x 0.1 0.1", "coordinate that is no number"),
+        ("0 nan 0.5 0.1 0.1", "coordinate that is not a number"),
+        ("0 0.5 x 0.1 0.1", "coordinate that is not a number"),
         ("0 -0.5 0.5 0.1 0.1", "coordinate beyond 0 to 1"),
         ("0 20 15 10 10", "coordinate beyond 0 to 1"),
         ("0 0.5 0.5 0 0.1", "box without area"),
@@ -175,7 +175,7 @@ def test_missing_split_is_a_problem_and_no_split_an_error(tmp_path: Path) -> Non
     assert problem.kind == "split that is not there"
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "data.yaml").write_text("val: images/val\nnames: [cat]")
-    with pytest.raises(CtnetError, match=r"no YOLO data set.*--export"):
+    with pytest.raises(CtnetError, match=r"not a YOLO data set.*--export"):
         import_yolo(tmp_path / "b", tmp_path / "out")
 
 
@@ -341,8 +341,8 @@ def test_without_visibility_a_point_at_the_origin_is_not_labelled() -> None:
         ("", "wrong number of columns"),
         ("0.5 0.1 7 0 0 0 1 1 1", "visibility that is not 0, 1 or 2"),
         ("0.5 1.1 2 0 0 0 1 1 1", "keypoint beyond 0 to 1"),
-        ("0.5 nan 2 0 0 0 1 1 1", "coordinate that is no number"),
-        ("0.5 x 2 0 0 0 1 1 1", "coordinate that is no number"),
+        ("0.5 nan 2 0 0 0 1 1 1", "coordinate that is not a number"),
+        ("0.5 x 2 0 0 0 1 1 1", "coordinate that is not a number"),
     ],
 )
 def test_bad_pose_lines(rest: str, kind: str) -> None:

@@ -1,4 +1,4 @@
-"""ddd from annotations to objects in space: its law, cameras, mirror, faults."""
+"""ddd from annotations to objects in space: its law, cameras, mirror, errors."""
 
 from __future__ import annotations
 

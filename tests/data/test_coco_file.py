@@ -135,7 +135,7 @@ def assert_equals_naive(file: CocoFile, document: dict[str, Any]) -> None:
     categories = {category["id"] for category in document["categories"]}
     assert file.categories == document["categories"]
     assert file.image_ids.tolist() == [image["id"] for image in document["images"]]
-    faults = 0
+    errors = 0
     for index, image in enumerate(document["images"]):
         assert file.raw_image(index) == image
         assert file.file_name(index) == image["file_name"]
@@ -154,10 +154,10 @@ def assert_equals_naive(file: CocoFile, document: dict[str, Any]) -> None:
             inside = x < image["width"] and y < image["height"] and x + width > 0 and y + height > 0
             good = width > 0 and height > 0 and inside and entry["category_id"] in categories
             assert file.usable[row] == good
-            faults += not good
+            errors += not good
     strangers = [entry for entry in document["annotations"] if entry["image_id"] == -1]
     assert list(file.raw_annotations(range(file.first[-1], len(file.boxes)))) == strangers
-    assert len(file.problems) == faults + len(strangers)
+    assert len(file.problems) == errors + len(strangers)
 
 
 def test_long_polygons_are_kept_in_the_file(write: Any, document: dict[str, Any]) -> None:
@@ -399,7 +399,7 @@ def test_second_opening_takes_the_index(
 def test_index_is_never_stale(
     write: Any, document: dict[str, Any], index_folder: Path, reads: list[Path]
 ) -> None:
-    """Another content of the same size and the same time is read anew."""
+    """Another content of the same size and the same time is read again."""
     path = write(document)
     status = path.stat()
     CocoFile.open(path)

@@ -101,7 +101,7 @@ def test_there_and_back(dota: Path, tmp_path: Path) -> None:
 
 
 def test_printed_digits_survive(tmp_path: Path) -> None:
-    """Random rectangles with up to six digits behind the point, in either turn, come back unchanged."""
+    """Random rectangles with up to six decimals, clockwise or not, come back unchanged."""
     rng = np.random.default_rng(0)
     lines = []
     for digits in range(7):
@@ -189,7 +189,7 @@ def test_crowds_and_old_names(dota: Path, tmp_path: Path) -> None:
     changed["annotations"][0]["iscrowd"] = 1
     path.write_text(json.dumps(changed))
     assert export_dota(tmp_path / "data", tmp_path / "back").notes == (
-        "1 crowd regions were left out: DOTA's labels cannot say them",
+        "1 crowd regions were left out: DOTA's labels cannot express them",
     )
     changed["categories"][0]["name"] = "large vehicle"
     path.write_text(json.dumps(changed))
