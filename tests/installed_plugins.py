@@ -2,8 +2,9 @@
 
     python tests/installed_plugins.py [--keep DIR]
 
-Builds wheels of ctnet, of every distribution in ``plugins/`` and of one that ``ctnet tasks new`` has just
-written, installs them where no source of the project is on the path, and runs the commands of a task's life
+Builds ctnet's source distribution and its wheel from that, and wheels of every distribution in ``plugins/``
+and of one that ``ctnet tasks new`` has just written, installs them where no source of the project is on the
+path, and runs the commands of a task's life
 on each task. Beside them lie wheels of plugins that cannot be loaded: each gets its one line, and none harms
 another. Then one plugin is uninstalled, and the rest must not notice. Needs pip and, for the builds,
 hatchling or a registry that has it. Not collected by pytest: it takes a few minutes.
@@ -19,6 +20,7 @@ import shutil
 import site
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import venv
@@ -142,6 +144,36 @@ def build_wheel(source: Path, folder: Path) -> Path:
     return wheel
 
 
+def build_sdist(source: Path, folder: Path) -> Path:
+    """ctnet's source distribution, by the backend that pyproject.toml names."""
+    with tempfile.TemporaryDirectory() as temporary:
+        backend = Path(temporary) / "backend"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(backend), "hatchling"]
+        subprocess.run(pip, check=True)
+        script = f"import hatchling.build; hatchling.build.build_sdist({str(folder)!r})"
+        variables = {**os.environ, "PYTHONPATH": str(backend)}
+        subprocess.run([sys.executable, "-c", script], cwd=source, env=variables, check=True)
+    [archive] = folder.glob("*.tar.gz")
+    return archive
+
+
+def check_sdist(archive: Path) -> None:
+    """What must be in the source distribution, so that it can be built and tested."""
+    with tarfile.open(archive) as content:
+        names = {name.partition("/")[2] for name in content.getnames()}
+    wanted = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "ctnet/py.typed",
+        "tests/conftest.py",
+        "docs/design.md",
+    }
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "ctnet" / "templates").rglob("*.template")}
+    if missing := sorted((wanted | templates) - names):
+        raise Failure(f"{archive.name} lacks {missing}")
+
+
 def write_broken(folder: Path, distribution: str) -> Path:
     """The source of one of ``BROKEN``."""
     name, module, _ = BROKEN[distribution]
@@ -157,7 +189,7 @@ def write_broken(folder: Path, distribution: str) -> Path:
     return source
 
 
-def check_faulty(environment: Environment, well: set[str]) -> None:
+def check_broken(environment: Environment, well: set[str]) -> None:
     """Every broken plugin is named in one line, where it is asked for and in the list; the others work."""
     rows = {row["name"]: row for row in json.loads(environment.ctnet("tasks", "list", "--json"))}
     broken = {name: line for name, _, line in BROKEN.values()}
@@ -200,17 +232,32 @@ def installed_tasks(environment: Environment) -> dict[str, dict[str, str]]:
     return rows
 
 
-def check(folder: Path) -> None:
-    """The whole story, in a folder of its own."""
-    wheels = folder / "wheels"
-    wheels.mkdir(parents=True)
-    core = build_wheel(ROOT, wheels)
-    plugins = {path.name: build_wheel(path, wheels) for path in sorted((ROOT / "plugins").iterdir())}
+def install_ctnet(folder: Path, wheels: Path) -> Environment:
+    """An environment with ctnet alone, from the wheel that its source distribution gives."""
+    archive = build_sdist(ROOT, wheels)
+    check_sdist(archive)
+    with tempfile.TemporaryDirectory() as temporary:
+        shutil.unpack_archive(archive, temporary, filter="data")
+        [source] = Path(temporary).iterdir()
+        core = build_wheel(source, wheels)
     environment = Environment(folder / "environment", folder / "empty")
     environment.pip("install", "--no-deps", core)
     place = environment.run(environment.python, "-c", "import ctnet; print(ctnet.__file__)")
     if not Path(place.strip()).resolve().is_relative_to(environment.folder.resolve()):
         raise Failure(f"ctnet comes from {place.strip()}, not from its wheel")
+    version = f"ctnet {archive.name.removesuffix('.tar.gz').rpartition('-')[2]}\n"
+    module = environment.run(environment.python, "-m", "ctnet", "--version")
+    if environment.ctnet("--version") != version or module != version:
+        raise Failure(f"ctnet --version is not {version!r}")
+    return environment
+
+
+def check(folder: Path) -> None:
+    """The whole story, in a folder of its own."""
+    wheels = folder / "wheels"
+    wheels.mkdir(parents=True)
+    environment = install_ctnet(folder, wheels)
+    plugins = {path.name: build_wheel(path, wheels) for path in sorted((ROOT / "plugins").iterdir())}
     own = set(installed_tasks(environment))
     environment.ctnet("tasks", "new", FRESH)
     plugins[f"ctnet-tasks-{FRESH}"] = build_wheel(environment.work / f"ctnet-tasks-{FRESH}", wheels)
@@ -222,7 +269,7 @@ def check(folder: Path) -> None:
         raise Failure(f"the wheels {sorted(plugins)} added the tasks {added}")
     broken = [build_wheel(write_broken(folder / "broken", name), wheels) for name in BROKEN]
     environment.pip("install", "--no-deps", *broken)
-    check_faulty(environment, set(rows))
+    check_broken(environment, set(rows))
     runs = {name: live(environment, name) for name in added}
     environment.pip("uninstall", "--yes", *BROKEN)
 
