@@ -54,7 +54,7 @@ PHRASES = [
     Phrase(r"\bremark(s|ed|able)?\b", "warning, note", "a list of remarks", "Markdown, marks"),
     Phrase(r"\b(splat(s|ted)?|paint(s|ed|er|ing)?)\b", "render, draw", "heatmaps are painted", "a pain"),
     Phrase(r"\beats?\b", "takes", "what a training step eats", "repeats, heat"),
-    Phrase(r"\bin parts of\b|\bin parts(?=[.,;]|$)", "as a fraction of", "in parts of the rate", "in parts that, in part"),
+    Phrase(r"\bin parts of\b|\bin parts(?=[.,;]|$)", "as a fraction of", "in parts of it", "in part"),
     Phrase(r"\bin turns\b", "alternating, interleaved", "timed in turns", "GPUs are taken in turn"),
     Phrase(r"\bin turn around\b|\bin either turn\b", "in order around", "in turn around it", "in turn"),
     Phrase(r"\bby the clock\b", "wall time", "three seconds by the clock", "clock, o'clock"),
