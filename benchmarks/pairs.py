@@ -9,7 +9,7 @@ and its 95 % interval (order statistics: it assumes nothing of the distribution)
 
 - "forward": the prepared network up to activated maps, as ``Detector`` runs it;
 - "train": one step as the trainer takes it: forward, losses, backward, optimizer;
-- "head": forward, loss and backward of one regression head of 160 channels, learnt at 32 cells an image, on
+- "head": forward, loss and backward of one regression head of 160 channels, learnt at 32 cells per image, on
   8 feature maps of 64x128x128 (whatever --size, --batch and --backbones say).
 
 Both start from the same weights and data: their results (mean of the maps, loss) must agree. BEFORE and AFTER
@@ -173,7 +173,7 @@ JOBS = {"forward": forward_job, "train": train_job, "head": head_job}
 def work(checkout: Path, threads: int) -> None:
     """Answer requests on stdin, one JSON document a line, until it closes."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever ctnet prints is no answer
+    os.dup2(2, 1)  # whatever ctnet prints is not an answer
     import torch
 
     import ctnet

@@ -111,7 +111,7 @@ def count_collisions(
 
     Args:
         dataset: the annotations; no image is read.
-        stride: image pixels a cell; images count at their own resolution.
+        stride: image pixels per cell; images count at their own resolution.
         thresholds: a pair collides when its IoU is above (not at) one of them.
         categories: names of those looked at; None: all.
         rounding: a centre c lies in cell floor(c / stride), or with "nearest" in floor(c / stride + 0.5).

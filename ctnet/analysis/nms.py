@@ -1,4 +1,4 @@
-"""What non-maximum suppression would still do behind a detector that needs none."""
+"""What non-maximum suppression would still do after a detector that does without it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHODS: tuple[Nms, ...] = get_args(Nms)
 
 @dataclass(frozen=True)
 class NmsRow:
-    """The figures behind one method.
+    """The figures after one method.
 
     Attributes:
         method: "none", "hard", "soft" or "soft-linear".

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def collisions(
     directory: Directory,
     split: Split = "train",
-    stride: float = typer.Option(4, help="Image pixels a cell of the output grid."),
+    stride: float = typer.Option(4, help="Image pixels per cell of the output grid."),
     iou: list[float] = typer.Option([0.7, 0.5], help="Count pairs with an IoU above this (repeatable)."),
     category: Category = None,
     rounding: Rounding = typer.Option(

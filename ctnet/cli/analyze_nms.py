@@ -42,7 +42,7 @@ def nms(
     amp: Amp = "off",
     as_json: Json = False,
 ) -> None:
-    """Measure a detector without non-maximum suppression and behind it, hard and soft.
+    """Measure a detector without non-maximum suppression and after it, hard and soft.
 
     `duplicates` are detections of an object that a better-scored one has found already (IoU 0.5), and `AP50
     cost` is what they cost. Soft suppression leaves them in, with lower scores.

@@ -36,7 +36,7 @@ def resolution(
 ) -> None:
     """Measure a detector at several sizes of input: AP and time per image (the paper's table 3a).
 
-    `ms` is the time per image from file to detections, by the clock; `network` is the network's part.
+    `ms` is the time per image from file to detections, wall time; `network` is the network's part.
 
     Examples:
 

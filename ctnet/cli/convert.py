@@ -49,7 +49,7 @@ def yolo(
     export: bool = typer.Option(
         False, "--export", help="Write YOLO labels from COCO instead of reading them."
     ),
-    names: Path | None = typer.Option(None, help="Class names, one a line, where the source states none."),
+    names: Path | None = typer.Option(None, help="Class names, one per line, where the source states none."),
     images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,

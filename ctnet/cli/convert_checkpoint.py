@@ -27,7 +27,7 @@ def checkpoint(
     names: Annotated[
         Path | None,
         typer.Option(
-            help="Categories, where they are not COCO's, VOC's or KITTI's: a text file with one name a line, "
+            help="Categories, where they are not COCO's, VOC's or KITTI's: a text file, one name per line, "
             "or a COCO annotation file."
         ),
     ] = None,

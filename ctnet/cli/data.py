@@ -37,7 +37,7 @@ def check(
 ) -> None:
     """Look for bad records, broken images, duplicates and more.
 
-    Bad records are those that training and evaluation leave out or trip over; remarks are worth a look.
+    Bad records are those that training and evaluation leave out or trip over; warnings are worth a look.
     Exit code: 0; with --strict 1 when there is a bad record; 2 when the data cannot be examined at all.
 
     Examples:
@@ -84,7 +84,7 @@ def stats(
 def show(
     directory: Path = _DIRECTORY,
     split: str = typer.Option("train", help="Which split."),
-    number: int = typer.Option(8, "-n", "--number", min=1, help="How many images, drawn by lot."),
+    number: int = typer.Option(8, "-n", "--number", min=1, help="How many images, drawn at random."),
     output: Path = typer.Option(Path("shown"), "--output", "-o", help="The folder for the pictures."),
     seed: int = typer.Option(0, help="Another seed draws other images."),
     image: list[int] = typer.Option([], help="The id of an image to draw instead; may be repeated."),
@@ -109,7 +109,7 @@ def show(
 
 
 def _print_check(report: CheckReport) -> None:
-    from ctnet.data.check import BAD_IMAGE, PROBLEMS, REMARKS
+    from ctnet.data.check import BAD_IMAGE, PROBLEMS, WARNINGS
 
     checks = report.splits
     kinds = [kind for kind in PROBLEMS if report.images_read or kind != BAD_IMAGE]
@@ -123,8 +123,8 @@ def _print_check(report: CheckReport) -> None:
             ["bad records", *(len(check.problems) for check in checks), ""],
             *(_kind_row(kind, [check.problems for check in checks]) for kind in kinds),
             blank,
-            ["remarks", *blank[1:]],
-            *(_kind_row(kind, [check.remarks for check in checks]) for kind in REMARKS),
+            ["warnings", *blank[1:]],
+            *(_kind_row(kind, [check.warnings for check in checks]) for kind in WARNINGS),
         ],
     )
     print_line()

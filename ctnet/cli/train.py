@@ -82,7 +82,7 @@ def train(
     """Train a detector.
 
     Without --data the task's own synthetic scenes are used. The run folder holds config.json, recipe.toml,
-    metrics.csv, last.pt and best.pt. Ctrl-C or SIGTERM ends after the present step and saves; --resume
+    metrics.csv, last.pt and best.pt. Ctrl-C or SIGTERM ends after the current step and saves; --resume
     continues exactly there.
 
     Examples:

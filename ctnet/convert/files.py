@@ -17,7 +17,7 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
 
     Args:
         source: an image file.
-        target: where it shall be; an older file there is replaced.
+        target: where it goes; an older file there is replaced.
         mode: "link" makes a hard link, which costs no space, and copies where the file system has none;
             "copy" always copies; "none" does nothing.
 
@@ -57,7 +57,7 @@ def _hard_link(source: Path, target: Path) -> bool:
 
 
 def read_categories(path: Path) -> list[dict[str, Any]]:
-    """Categories of a COCO annotation file (``*.json``), or of a text file with one name a line.
+    """Categories of a COCO annotation file (``*.json``), or of a text file with one name per line.
 
     Raises:
         CtnetError: when the file cannot be read or names no categories.
@@ -70,5 +70,5 @@ def read_categories(path: Path) -> list[dict[str, Any]]:
         return found
     names = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if not names:
-        raise CtnetError(f"{path} names no categories; write one name a line")
+        raise CtnetError(f"{path} names no categories; write one name per line")
     return [{"id": place, "name": name} for place, name in enumerate(names, start=1)]

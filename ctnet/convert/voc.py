@@ -131,7 +131,7 @@ def _year_folders(source: Path) -> list[Path]:
         if folders:
             return folders
     raise CtnetError(
-        f"{source} is no Pascal VOC data set: neither it nor a folder in it has Annotations and ImageSets"
+        f"{source} is not a Pascal VOC data set: neither it nor a folder in it has Annotations and ImageSets"
     )
 
 
@@ -279,7 +279,7 @@ def _read_object(element: ElementTree.Element, width: int, height: int) -> dict[
 
 def _coordinate(element: ElementTree.Element, name: str) -> float:
     text = (element.findtext(f"bndbox/{name}") or "").strip()
-    return checked_number(text, "box that is no four numbers", f"{name} is {text!r}")
+    return checked_number(text, "box that is not four numbers", f"{name} is {text!r}")
 
 
 def _flag(element: ElementTree.Element, name: str) -> int | None:
@@ -294,7 +294,7 @@ def _category_order(names: set[str]) -> Sequence[str]:
 def _notes(years: Sequence[_Year], splits: Mapping[str, Sequence[str]], images: ImageMode) -> Iterator[str]:
     skipped = sum(year.class_lists for year in years)
     if skipped:
-        yield f"{skipped} lists of single classes in ImageSets/Main are no splits and were not converted"
+        yield f"{skipped} lists of single classes in ImageSets/Main are not splits and were not converted"
     listed = {name for names in splits.values() for name in names}
     unlisted = sum(len(year.images.keys() - listed) for year in years)
     if unlisted:

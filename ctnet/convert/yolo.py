@@ -1,4 +1,4 @@
-"""YOLO labels (one text file an image, shares of its width and height) to a COCO data directory."""
+"""YOLO labels (one text file per image, shares of its width and height) to a COCO data directory."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class _Layout:
             folders = _usual_splits(source)
         if not folders:
             raise CtnetError(
-                f"{source} is no YOLO data set: no data.yaml that leads to images and no images/<split>; "
+                f"{source} is not a YOLO data set: no data.yaml that leads to images and no images/<split>; "
                 "to write YOLO labels from a COCO data directory, add --export"
             )
         splits = {split: _pairs(split, places, problems) for split, places in folders.items()}
@@ -168,7 +168,7 @@ def _class_names(source: Path, description: DataYaml | None, names: Path | None)
         result = description.names()
     elif found is None:
         raise CtnetError(
-            f"{source} does not say what its classes are called; give --names FILE, one name a line"
+            f"{source} does not say what its classes are called; give --names FILE, one name per line"
         )
     else:
         result = [line.strip() for line in read_lines(found)]
@@ -290,7 +290,7 @@ def read_label(
     """One label line as an annotation in pixels (with ``category`` for ``category_id``).
 
     Args:
-        line: ``class cx cy w h`` or a polygon, as shares of the image; with keypoints behind the box.
+        line: ``class cx cy w h`` or a polygon, as shares of the image; with keypoints after the box.
         width, height: of the image, pixels.
         names: the class names.
         keypoints: those that every line has.
@@ -328,7 +328,7 @@ def _class_name(text: str, names: Sequence[str]) -> str:
 
 
 def _share(text: str) -> float:
-    value = checked_number(text, "coordinate that is no number")
+    value = checked_number(text, "coordinate that is not a number")
     if not -_ROUNDING <= value <= 1 + _ROUNDING:
         raise BadRecord("coordinate beyond 0 to 1", text)
     return value

@@ -69,7 +69,7 @@ class Recipe:
         milestones: epochs after which the learning rate is divided by 10 (schedule "step").
         schedule: "step" or "cosine" (down to ``final_rate`` over all epochs).
         final_rate: final learning rate of a cosine schedule, as a fraction of the learning rate. The last,
-            small steps learn by heart what cannot be learnt otherwise, such as which objects somebody forgot
+            small steps memorise what cannot be learnt otherwise, such as which objects somebody forgot
             to mark.
         optimizer: "adam" or "adamw".
         weight_decay: of the optimizer.

@@ -14,7 +14,7 @@ import numpy as np
 from ctnet.base.progress import track
 from ctnet.core.documents import annotation_warnings
 from ctnet.core.task import Task
-from ctnet.data.columns import FAULTS
+from ctnet.data.columns import RECORD_ERRORS
 from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem
@@ -30,7 +30,7 @@ REPEATED_FILE = "a file name that an earlier image has"
 BAD_IMAGE = "image missing, broken or of another size"
 REPEATED_BOX = "the same box and category twice"
 
-PROBLEMS = (*FAULTS, UNFIT, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
+PROBLEMS = (*RECORD_ERRORS, UNFIT, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
 """What makes a record bad, in the order of the table."""
 
 OVERLAPPING = f"two boxes of one category with IoU over {DUPLICATE_IOU}"
@@ -44,7 +44,7 @@ ODD_AREA = "area that does not fit its box"
 REPEATED_ID = "an id that an earlier annotation has"
 OF_TASK = "annotation that the task can use only in part"
 
-REMARKS = (
+WARNINGS = (
     OVERLAPPING,
     PARTLY_OUTSIDE,
     SMALL,
@@ -56,7 +56,7 @@ REMARKS = (
     UNUSED,
     OF_TASK,
 )
-"""What is worth knowing but no fault."""
+"""What is worth knowing but not an error."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class SplitCheck:
         split: its name.
         images, annotations: how many the file lists.
         problems: bad records; their kinds are ``PROBLEMS``.
-        remarks: what is worth knowing; their kinds are ``REMARKS``.
+        warnings: what is worth knowing; their kinds are ``WARNINGS``.
     """
 
     split: str
     images: int
     annotations: int
     problems: tuple[Problem, ...]
-    remarks: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _split_dict(check: SplitCheck) -> dict[str, Any]:
         "images": check.images,
         "annotations": check.annotations,
         "problems": _grouped(check.problems, PROBLEMS),
-        "remarks": _grouped(check.remarks, REMARKS),
+        "warnings": _grouped(check.warnings, WARNINGS),
     }
 
 
@@ -162,7 +162,7 @@ def _check_split(
     problems = [*dataset.problems, *_repeated_files(dataset), *repeated]
     if images:
         problems += _bad_images(dataset)
-    remarks = [
+    warnings = [
         *overlapping,
         *_partly_outside(dataset),
         *_small(dataset, size),
@@ -175,7 +175,7 @@ def _check_split(
         *_of_task(dataset),
     ]
     annotations = len(dataset.coco.annotation_ids)
-    return SplitCheck(dataset.split, len(dataset), annotations, tuple(problems), tuple(remarks))
+    return SplitCheck(dataset.split, len(dataset), annotations, tuple(problems), tuple(warnings))
 
 
 # --- one function for each thing that is looked for
@@ -321,7 +321,7 @@ def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
 
 
 def _of_task(dataset: Dataset) -> Iterator[Problem]:
-    """What the data set's task remarks on."""
+    """What the data set's task warns of."""
     task, coco = dataset.task, dataset.coco
     if task is None or type(task).errors is Task.errors:
         return

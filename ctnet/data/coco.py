@@ -17,7 +17,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, is_plain_archive, require_regular
-from ctnet.data.columns import FAULTS, Columns, read_columns
+from ctnet.data.columns import RECORD_ERRORS, Columns, read_columns
 from ctnet.data.json_reader import CHUNK
 from ctnet.data.problems import Problem
 
@@ -41,14 +41,14 @@ class CocoFile:
         widths, heights: (N,) int32, pixels.
         first: (N + 1,) int64; image i has the annotations ``first[i]:first[i + 1]``. Rows from ``first[N]``
             on belong to images that the file does not list.
-        annotation_ids: (M,) int64; those without an id get running numbers behind the largest.
+        annotation_ids: (M,) int64; those without an id get consecutive numbers after the largest.
         image_index: (M,) int32, -1 for an unknown image.
         category_ids: (M,) int64.
         boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; NaN where there is no valid box.
         areas: (M,) float64, square pixels; width x height of the box where the file gives none, or a filler.
         odd_areas: (M,) bool: the file gives an area that cannot be that of the box's object.
         crowd: (M,) bool.
-        faults: (M,) uint8, 0 for a usable annotation, else counts into ``columns.FAULTS`` from 1.
+        errors: (M,) uint8, 0 for a usable annotation, else counts into ``columns.RECORD_ERRORS`` from 1.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CocoFile:
         self.areas = columns.areas
         self.odd_areas = columns.odd_areas
         self.crowd = columns.crowd
-        self.faults = columns.faults
+        self.errors = columns.errors
         self._columns = columns
 
     @classmethod
@@ -108,8 +108,8 @@ class CocoFile:
 
     @property
     def usable(self) -> np.ndarray:
-        """(M,) bool: annotations without a fault."""
-        usable: np.ndarray = self.faults == 0
+        """(M,) bool: annotations without an error."""
+        usable: np.ndarray = self.errors == 0
         return usable
 
     def file_name(self, image: int) -> str:
@@ -120,7 +120,7 @@ class CocoFile:
     def rows(self, image: int) -> np.ndarray:
         """The usable annotations of an image, as rows of the columns."""
         start, end = self.first[image : image + 2]
-        rows: np.ndarray = start + np.flatnonzero(self.faults[start:end] == 0)
+        rows: np.ndarray = start + np.flatnonzero(self.errors[start:end] == 0)
         return rows
 
     def raw_image(self, image: int) -> dict[str, Any]:
@@ -149,16 +149,16 @@ class CocoFile:
             Problem("an id that an earlier image has", f"image {image_id}", "the later entry is left out")
             for image_id in self._columns.repeated_images.tolist()
         ]
-        rows = np.flatnonzero(self.faults)
+        rows = np.flatnonzero(self.errors)
         return repeated + [
             self._problem(row, raw)
             for row, raw in zip(rows.tolist(), self.raw_annotations(rows), strict=True)
         ]
 
     def _problem(self, row: int, raw: dict[str, Any]) -> Problem:
-        kind = list(FAULTS)[self.faults[row] - 1]
+        kind = list(RECORD_ERRORS)[self.errors[row] - 1]
         where = f"annotation {raw.get('id', '(without id)')} of image {raw.get('image_id', '(without id)')}"
-        field = FAULTS[kind]
+        field = RECORD_ERRORS[kind]
         what = f"{field} {_shown(raw[field])}" if field in raw else f"no {field}"
         if kind == "box outside its image":
             image = self.image_index[row]
@@ -247,7 +247,7 @@ def _load(path: Path) -> Columns | None:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except Exception as error:  # whatever a damaged archive makes numpy and zipfile raise
-        _log.warning("the index %s is damaged (%s) and is made anew", path, error)
+        _log.warning("the index %s is damaged (%s) and is made again", path, error)
         return None
 
 

@@ -22,7 +22,7 @@ from ctnet.data.json_reader import JsonReader
 _FILLED_IN = 16.0  # square pixels; an area of 0 or 1 in a box of as many is a filler
 _ABSENT = -(2**63)  # stands for an id that is missing or no whole number
 
-FAULTS = {
+RECORD_ERRORS = {
     "unknown image": "image_id",
     "unknown category": "category_id",
     "crowd mark that is neither 0 nor 1": "iscrowd",
@@ -54,7 +54,7 @@ class Columns:
     areas: np.ndarray
     odd_areas: np.ndarray
     crowd: np.ndarray
-    faults: np.ndarray
+    errors: np.ndarray
     annotation_ranges: np.ndarray
 
 
@@ -289,7 +289,7 @@ def _arrange(images: _Images, annotations: _AnnotationRows, categories: list[dic
         areas=np.where(odd_areas | np.isnan(areas), box_areas, areas),
         odd_areas=odd_areas,
         crowd=crowd == 1,
-        faults=_faults(image_index, boxes, widths, heights, np.isin(category_ids, known), crowd < 0),
+        errors=_errors(image_index, boxes, widths, heights, np.isin(category_ids, known), crowd < 0),
         annotation_ranges=np.stack([annotations.starts, annotations.ends], axis=1).astype(np.int64)[order],
     )
 
@@ -304,7 +304,7 @@ def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _numbered(ids: np.ndarray) -> np.ndarray:
-    """Give what has no id a running number behind the largest id."""
+    """Give what has no id the next number after the largest id."""
     absent = ids == _ABSENT
     start = max(ids.max(initial=0), 0) + 1
     return np.where(absent, start + np.cumsum(absent) - 1, ids)
@@ -316,7 +316,7 @@ def _box_areas(boxes: np.ndarray) -> np.ndarray:
     return areas
 
 
-def _faults(
+def _errors(
     image_index: np.ndarray,
     boxes: np.ndarray,
     widths: np.ndarray,
@@ -324,7 +324,7 @@ def _faults(
     known_category: np.ndarray,
     bad_crowd: np.ndarray,
 ) -> np.ndarray:
-    """(M,) uint8: 0, or which of ``FAULTS``; a box that is partly outside has none."""
+    """(M,) uint8: 0, or which of ``RECORD_ERRORS``; a box that is partly outside has none."""
     x, y, width, height = boxes.T
     known_image = image_index >= 0
     image_width = np.append(widths, 0)[image_index]
@@ -340,4 +340,4 @@ def _faults(
             (width <= 0) | (height <= 0),
             outside,
         ]
-    return np.select(conditions, range(1, len(FAULTS) + 1), 0).astype(np.uint8)
+    return np.select(conditions, range(1, len(RECORD_ERRORS) + 1), 0).astype(np.uint8)

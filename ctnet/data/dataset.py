@@ -242,7 +242,7 @@ class Dataset:
     def as_coco(self, full: bool = False) -> dict[str, Any]:
         """The data set as the COCO dictionary that evaluators take: its images, their usable annotations.
 
-        Annotations are numbered anew from 1, since evaluators take an id of 0 for "no match".
+        Annotations are renumbered from 1, since evaluators take an id of 0 for "no match".
 
         Args:
             full: keep every field of the entries (keypoints, polygons), which are then parsed from the file.

@@ -21,10 +21,10 @@ class AnnotationFile:
 
 
 def annotation_files(directory: Path, prefixes: Sequence[str]) -> list[AnnotationFile]:
-    """All of them; a split's name has an underscore only behind one of ``prefixes``."""
+    """All of them; a split's name has an underscore only after one of ``prefixes``."""
     paths = sorted((directory / "annotations").glob("*.json"))
     if not paths:
-        reason = "has no JSON file in annotations/" if directory.is_dir() else "is no folder"
+        reason = "has no JSON file in annotations/" if directory.is_dir() else "is not a folder"
         raise CtnetError(
             f"{directory} {reason}; a data directory holds annotations/<prefix>_<split>.json and images "
             "(ctnet convert makes one)"

@@ -34,7 +34,7 @@ class Prepared:
     input: np.ndarray
 
     def view(self, stride: int) -> View:
-        """How the output grid, of this many input pixels a cell, lies over the image."""
+        """How the output grid, of this many input pixels per cell, lies over the image."""
         return View.through(self.info, self.affine, stride)
 
 

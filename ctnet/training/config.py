@@ -97,7 +97,7 @@ class TrainingConfig:
         Raises:
             CtnetError: for a field that is missing, unknown or out of its range, naming the file.
         """
-        fix = f"it is not a run's config.json of ctnet {__version__}: correct it, or train anew"
+        fix = f"it is not a run's config.json of ctnet {__version__}: correct it, or train again"
         read: TrainingConfig = check_json(cls, values, source, fix)
         return read
 
@@ -118,7 +118,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def scaled_rate(recipe: Recipe, images_per_step: int) -> float:
-    """The recipe's learning rate for another number of images a step (linear scaling)."""
+    """The recipe's learning rate for another number of images per step (linear scaling)."""
     return recipe.learning_rate * images_per_step / recipe.batch_size
 
 

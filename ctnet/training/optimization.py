@@ -63,7 +63,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -
     Raises:
         CtnetError: when the state is not of this network's parameters.
     """
-    fix = "it is damaged, or of another recipe: train anew"
+    fix = "it is damaged, or of another recipe: train again"
     state = check_values(_State, saved, "its optimizer's state", fix)["state"]
     own = optimizer.state_dict()
     numbers = [group["params"] for group in own["param_groups"]]

@@ -62,7 +62,7 @@ def plan_training(
         task = create_task(task.name, task.categories, **network.options, **wanted)
         splits = splits.with_task(task)
     if overfit and "final_rate" not in choice.fields:
-        recipe = replace(recipe, final_rate=0.0)  # here learning by heart is what is wanted
+        recipe = replace(recipe, final_rate=0.0)  # here memorising is what is wanted
     if recipe.augmentation.rotate and not task.layout.turns:
         raise CtnetError(f"task {task.name} cannot be trained on rotated images; set -R rotate=0")
     # A step cannot hold more images than there are: the rate follows what it really holds.

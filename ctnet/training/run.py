@@ -97,7 +97,9 @@ class Run:
         """
         run = cls(path)
         if not run.config.is_file():
-            raise CtnetError(f"{path} is no run folder (it has no config.json); start one with `ctnet train`")
+            raise CtnetError(
+                f"{path} is not a run folder (it has no config.json); start one with `ctnet train`"
+            )
         return run
 
     def locked(self) -> Run:
@@ -137,7 +139,7 @@ class Run:
             stream.write(recipe_toml(recipe))
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write metrics.csv whole: one row an epoch, a column for every name that any row has."""
+        """Write metrics.csv whole: one row per epoch, a column for every name that any row has."""
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")

@@ -176,7 +176,7 @@ def _refuse_other_data(config: TrainingConfig, splits: Splits, path: Path) -> No
         changed = f"images of {config.data} were"
     if changed:
         raise CtnetError(
-            f"{changed} changed since {path} began, so the run cannot be continued; train anew, from its "
+            f"{changed} changed since {path} began, so the run cannot be continued; train again, from its "
             f"weights with --init {path}"
         )
 
@@ -220,7 +220,7 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
     yield f"{config.task} with {backbone.name}, recipe {plan.recipe_name}: {_in_words(plan)}"
     origin = plan.origin
     source = f" (recipe: {origin.learning_rate:.3g} at {origin.batch_size})" if origin else ""
-    yield f"learning rate {plan.rate:.3g} at {plan.images_per_step} images a step{source}"
+    yield f"learning rate {plan.rate:.3g} at {plan.images_per_step} images per step{source}"
     if not config.pretrained and config.init is None and not backbone.learns_from_scratch:
         yield (
             f"warning: {backbone.name} without ImageNet weights does not take off on small data; "

@@ -54,7 +54,7 @@ from ctnet.training.start import start_from
 #: Work worth a checkpoint before an evaluation that might fail.
 _COSTLY_SECONDS = 120.0
 
-_DAMAGED = "it is damaged: train anew, or start from best.pt with --init"
+_DAMAGED = "it is damaged: train again, or start from best.pt with --init"
 
 #: Sees an image as it is: for --overfit, where the same images are evaluated.
 STILL = Augmentation(flip=0.0, scale=None, shift=0.0, colour=0.0, lighting=0.0)
@@ -69,9 +69,9 @@ class Position:
 
     Attributes:
         epoch: epochs finished.
-        batch: batches done within the present epoch.
+        batch: batches done within the current epoch.
         step: optimizer steps done since the start.
-        sums: loss terms added up over the present epoch, and the images they are of.
+        sums: loss terms added up over the current epoch, and the images they are of.
         best: best main metric so far.
         rows: one record per finished epoch, as in metrics.csv.
     """
@@ -181,7 +181,7 @@ class Trainer:
         return True
 
     def _ask_to_stop(self) -> None:
-        """The first Ctrl-C or SIGTERM asks to stop after the present step; the second one stops at once.
+        """The first Ctrl-C or SIGTERM asks to stop after the current step; the second one stops at once.
 
         An evaluation changes nothing that is saved, so it is left at once.
         """
@@ -388,7 +388,7 @@ class Trainer:
             raise CtnetError(
                 f"{self.run.last} is of {saved.description.task} with {saved.description.backbone}, but "
                 f"config.json says {self.task.name} with {self.config.backbone}; the run folder is mixed up: "
-                "train anew"
+                "train again"
             )
         try:
             self._continue(saved, saved.training)

@@ -133,10 +133,10 @@ def test_misspelt_commands_and_options(ctnet, arguments: list[str]) -> None:
 
 def test_a_mistake_is_one_line_and_exit_code_2(ctnet, monkeypatch) -> None:
     def fail(*_: object) -> None:
-        raise CtnetError("the mend")
+        raise CtnetError("the fix")
 
     monkeypatch.setattr("ctnet.backbones.list_backbones", fail)
-    assert ctnet("backbones").message == "the mend"
+    assert ctnet("backbones").message == "the fix"
 
 
 def test_what_the_operating_system_refuses_is_one_line_too(ctnet, monkeypatch) -> None:

@@ -43,7 +43,7 @@ def test_an_unreadable_image_among_good_ones(ctnet, run_folder: Path, scenes: Pa
     Path("bad.jpg").write_bytes(b"no image")
     done = ctnet("predict", run_folder, "bad.jpg", scenes / "val", "-o", "out")
     assert done.code == 0
-    assert "warning: skipped: bad.jpg is no image that can be read" in done.err
+    assert "warning: skipped: bad.jpg is not an image that can be read" in done.err
     assert "in 4 images" in done.err
 
 
@@ -113,5 +113,5 @@ def test_control_characters_in_names_are_shown_as_escapes(ctnet, run_folder: Pat
     Path("a\x1b[2J\nb.jpg").write_bytes(b"no image")
     done = ctnet("predict", run_folder, "a\x1b[2J\nb.jpg", "-o", "out")
     assert done.code == 2
-    assert r"warning: skipped: a\x1b[2J\nb.jpg is no image" in done.err
+    assert r"warning: skipped: a\x1b[2J\nb.jpg is not an image" in done.err
     assert "\x1b" not in done.err

@@ -60,7 +60,7 @@ def test_recipe_fields_arrive_and_the_rate_is_scaled_and_printed(ctnet, training
     assert (recipe["optimizer"], recipe["weight_decay"], recipe["warmup"]) == ("adamw", 0.1, 5)
     assert (recipe["ema"], config["seed"]) == (0.5, 9)
     assert config["learning_rate"] == pytest.approx(5e-4 * 3 / 128)
-    assert "learning rate 1.17e-05 at 3 images a step (recipe: 0.0005 at 128)" in done.err
+    assert "learning rate 1.17e-05 at 3 images per step (recipe: 0.0005 at 128)" in done.err
 
 
 @pytest.mark.parametrize(
@@ -115,13 +115,13 @@ def test_a_runs_recipe_repeats_it(ctnet, training) -> None:
 
 def test_a_rate_of_the_recipe_is_scaled_from_its_own_batch(ctnet, training) -> None:
     done = ctnet(*training, "-o", "run", "-R", "learning_rate=0.01", "-R", "accumulate=2")
-    assert "learning rate 0.02 at 6 images a step (recipe: 0.01 at 3)" in done.err
+    assert "learning rate 0.02 at 6 images per step (recipe: 0.01 at 3)" in done.err
 
 
 def test_a_rate_of_ones_own_is_not_scaled(ctnet, training) -> None:
     done = ctnet(*training, "-o", "run", "--lr", "0.002")
     assert json.loads(Path("run/config.json").read_text())["learning_rate"] == 0.002
-    assert "learning rate 0.002 at 3 images a step\n" in done.err
+    assert "learning rate 0.002 at 3 images per step\n" in done.err
 
 
 def test_overfit_trains_and_evaluates_on_the_first_images(ctnet, training) -> None:
@@ -166,7 +166,7 @@ MISTAKES = [
     (["-O", "size_loss"], "-O 'size_loss' is not NAME=VALUE"),
     (["-O", "=l1"], "-O '=l1' is not NAME=VALUE"),
     (["-O", "size_weight=nan"], "option size_weight of task ctdet is 'nan'; it must be a number"),
-    (["--data", "nowhere"], "nowhere is no folder; a data directory holds annotations/"),
+    (["--data", "nowhere"], "nowhere is not a folder; a data directory holds annotations/"),
     (["--val-split", "dev"], "has no split 'dev'"),
     (["--train-split", "dev"], "has no split 'dev'"),
 ]  # fmt: skip
@@ -216,7 +216,7 @@ def test_bad_records_are_counted_or_refused(ctnet, training, scenes: Path) -> No
 
 def test_resume_of_nothing(ctnet) -> None:
     assert ctnet("train", "--resume", "nowhere").message == (
-        "nowhere is no run folder (it has no config.json); start one with `ctnet train`"
+        "nowhere is not a run folder (it has no config.json); start one with `ctnet train`"
     )
 
 

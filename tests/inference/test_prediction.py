@@ -90,7 +90,7 @@ def test_unreadable_images_are_listed_and_the_rest_is_done(detector, photos: Pat
     assert [image["file_name"] for image in done.images] == ["a.png", "c.bmp", "deep/a.png"]
     assert [image["id"] for image in done.images] == [1, 2, 3]
     assert len(done.problems) == 2
-    assert "aa.png is no image" in done.problems[0]
+    assert "aa.png is not an image" in done.problems[0]
     assert "b.jpg is cut short" in done.problems[1]
 
 

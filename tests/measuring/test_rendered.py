@@ -69,8 +69,8 @@ def test_the_suppression_of_the_task_itself_follows(tmp_path):
 
     for index in range(len(dataset)):
         once, twice = (
-            render(painter, dataset, index, ORIGINAL_RESOLUTION, topk=20).detections
-            for painter in (task, Twice(task.categories))
+            render(renderer, dataset, index, ORIGINAL_RESOLUTION, topk=20).detections
+            for renderer in (task, Twice(task.categories))
         )
         once = merge(task, [once], DetectionSettings(nms="hard", topk=20))
         assert len(once)

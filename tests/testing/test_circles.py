@@ -87,7 +87,7 @@ def test_a_radius_that_cannot_be_is_left_out_and_listed(tmp_path: Path) -> None:
 
 
 def test_figures_by_hand() -> None:
-    """Two of three red ones are found, after a mistake; a crowd that is found is no mistake."""
+    """Two of three red ones are found, after a mistake; a crowd that is found is not a mistake."""
     boxes = [[10, 10, 8, 8], [30, 10, 8, 8], [50, 10, 8, 8], [70, 10, 8, 8], [10, 50, 8, 8]]
     labels, crowd = [1, 1, 1, 1, 2], [0, 0, 0, 1, 0]
     entries = [

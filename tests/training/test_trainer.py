@@ -185,8 +185,8 @@ def test_a_signal_ends_after_the_step_and_says_how_to_go_on(scenes, tmp_path, nu
 def test_gradients_of_accumulated_batches_make_one_step(scenes, tmp_path):
     one = session(scenes, tmp_path / "run", accumulate=2, fields={"epochs": 2})
     assert one.fit()
-    assert one.trainer.position.step == 4  # three batches an epoch: 2 + 1
-    assert "learning rate 0.001 at 8 images a step (recipe: 0.002 at 16)" in one.display.lines[1]
+    assert one.trainer.position.step == 4  # three batches per epoch: 2 + 1
+    assert "learning rate 0.001 at 8 images per step (recipe: 0.002 at 16)" in one.display.lines[1]
 
 
 def test_accumulated_batches_have_the_gradient_and_losses_of_one(scenes, tmp_path):
@@ -570,7 +570,7 @@ def test_a_broken_config_is_named(tmp_path, content, message):
 
 
 def test_resuming_what_is_no_run_or_of_another_task(finished, tmp_path):
-    with pytest.raises(CtnetError, match="is no run folder"):
+    with pytest.raises(CtnetError, match="is not a run folder"):
         resumed_session(tmp_path)
     with pytest.raises(CtnetError, match="is a run of task ctdet, not pose"):
         resumed_session(finished, "pose")
