@@ -30,7 +30,6 @@ from ctnet.inference.preprocessing import Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.measuring.rendered import render
 from ctnet.testing.mirroring import mirror_image
-from ctnet_tasks_ddd import task as task_module
 from ctnet_tasks_ddd.camera import box_corners, middle, project, wrap
 from ctnet_tasks_ddd.kitti import convert_kitti
 from ctnet_tasks_ddd.task import Boxes3d
@@ -282,9 +281,9 @@ def test_a_batch_of_mixed_cameras_is_lifted_as_each_alone() -> None:
     assert not np.allclose(together[0].location, together[1].location, atol=1e-2)
 
 
-def test_without_a_camera_objects_have_no_place_and_one_line_says_so(caplog) -> None:
+def test_without_a_camera_objects_have_no_place_and_one_line_says_so(caplog, monkeypatch) -> None:
     task = Boxes3d(CATEGORIES)
-    task_module._say_no_camera.cache_clear()
+    monkeypatch.setattr("ctnet.base.output._WARNED", set())
     _, found = rendered_scene(task, 0)
     bare = Detections(
         found.boxes, found.scores, found.labels, {"centre": found.boxes[:, :2], "alpha": found.alpha}
