@@ -6,7 +6,10 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from ctnet.plugin import CtnetError, os_error
+from ctnet.plugin import CtnetError, os_error, read_text, require_regular
+
+#: Bytes of a frame's file; a zip of a few kilobytes can hold terabytes.
+_LARGEST = 1 << 26
 
 
 class FrameFiles:
@@ -63,8 +66,11 @@ class FrameFiles:
         """
         member = self._members[name]
         try:
-            content = self._archive.read(member) if self._archive else (self.source / member).read_bytes()
-            return content.decode("utf-8-sig")
+            if self._archive is None:
+                return read_text(self.source / member)
+            if self._archive.getinfo(member).file_size > _LARGEST:
+                raise CtnetError(f"{self.where(name)} has more than {_LARGEST} bytes: not a frame's file")
+            return self._archive.read(member).decode("utf-8-sig")
         except OSError as error:
             raise os_error(error, "read", self.where(name)) from error
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # damaged, or encrypted
@@ -74,6 +80,7 @@ class FrameFiles:
 
 
 def _open_archive(source: Path) -> zipfile.ZipFile:
+    require_regular(source)
     try:
         return zipfile.ZipFile(source)
     except OSError as error:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import atomic_write
+from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.base.schema import check_text, check_values
 from ctnet.base.version import __version__
 from ctnet.core.task import Task, create_task
@@ -172,6 +172,7 @@ def read_tensors(path: str | Path) -> Any:
         CtnetError: when that is not possible, saying why.
     """
     path = Path(path)
+    require_regular(path)
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -179,8 +180,11 @@ def read_tensors(path: str | Path) -> Any:
     try:
         with stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that the error below is about
-            if zipfile.is_zipfile(stream) and zipfile.ZipFile(stream).testzip():
-                raise zipfile.BadZipFile  # torch itself does not look at the check sums
+            # torch itself looks neither at sizes nor at check sums; what it writes is not compressed
+            if zipfile.is_zipfile(stream) and (
+                not is_plain_archive(stream) or zipfile.ZipFile(stream).testzip()
+            ):
+                raise zipfile.BadZipFile
             stream.seek(0)
             return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import atomic_write
+from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.data.columns import FAULTS, Columns, read_columns
 from ctnet.data.json_reader import CHUNK
 from ctnet.data.problems import Problem
@@ -45,7 +45,8 @@ class CocoFile:
         image_index: (M,) int32, -1 for an unknown image.
         category_ids: (M,) int64.
         boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; NaN where there is no valid box.
-        areas: (M,) float64, square pixels; width x height of the box where the file gives none.
+        areas: (M,) float64, square pixels; width x height of the box where the file gives none, or a filler.
+        odd_areas: (M,) bool: the file gives an area that cannot be that of the box's object.
         crowd: (M,) bool.
         faults: (M,) uint8, 0 for a usable annotation, else counts into ``columns.FAULTS`` from 1.
     """
@@ -67,6 +68,7 @@ class CocoFile:
         self.category_ids = columns.category_ids
         self.boxes = columns.boxes
         self.areas = columns.areas
+        self.odd_areas = columns.odd_areas
         self.crowd = columns.crowd
         self.faults = columns.faults
         self._columns = columns
@@ -84,6 +86,7 @@ class CocoFile:
                 lacks what every entry needs. Bad annotations raise nothing: see ``problems``.
         """
         path = Path(path)
+        require_regular(path)
         try:
             stamp, digest = _stamp(path.stat()), _digest(path)
             kept = _index_path(digest) if cache and stamp[0] >= _SMALL else None
@@ -237,6 +240,8 @@ def _cache_folder() -> Path:
 def _load(path: Path) -> Columns | None:
     """The columns of an index; None where there is none or it is damaged (the archive has check sums)."""
     try:
+        if not is_plain_archive(path):
+            raise ValueError("it holds more than it has room for")
         with np.load(path, allow_pickle=False) as archive:
             return Columns(**{field.name: archive[field.name] for field in dataclasses.fields(Columns)})
     except (FileNotFoundError, NotADirectoryError, PermissionError):
