@@ -38,9 +38,10 @@ CROWD = "crowd region"
 NO_OBJECT = "image without annotation"
 SHARED = "image that another split has too"
 UNUSED = "category without object"
+GROUP = "category that only groups others, and is left out"
 OF_TASK = "annotation that the task can use only in part"
 
-REMARKS = (OVERLAPPING, PARTLY_OUTSIDE, SMALL, CROWD, NO_OBJECT, SHARED, UNUSED, OF_TASK)
+REMARKS = (OVERLAPPING, PARTLY_OUTSIDE, SMALL, CROWD, NO_OBJECT, SHARED, UNUSED, GROUP, OF_TASK)
 """What is worth knowing but no fault."""
 
 
@@ -263,6 +264,8 @@ def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
     for category in dataset.categories:
         if int(category["id"]) not in used:
             yield Problem(UNUSED, f"category {category['id']}", str(category["name"]))
+    for category in dataset.coco.groups:
+        yield Problem(GROUP, f"category {category['id']}", str(category["name"]))
 
 
 def _of_task(dataset: Dataset) -> Iterator[Problem]:

@@ -19,11 +19,12 @@ from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write
 from ctnet.data.columns import FAULTS, Columns, read_columns
 from ctnet.data.json_reader import CHUNK
+from ctnet.data.outlines import NO_BOX, outlined
 from ctnet.data.problems import Problem
 
 _log = logging.getLogger("ctnet")
 
-_VERSION = b"1"  # of the index; raise it when the columns or the checks change
+_VERSION = b"2"  # of the index; raise it when the columns or the checks change
 _SMALL = 8 << 20  # bytes; smaller files are read faster than an index is worth
 
 
@@ -35,7 +36,9 @@ class CocoFile:
 
     Attributes:
         path: the file.
-        categories: as in the file, in its order.
+        categories: as in the file, in its order, without ``groups``.
+        groups: categories that only group those that name joints: no annotation has them, they name no joints,
+            and they are the supercategory of one that does.
         image_ids: (N,) int64, unique; a later entry with an earlier one's id is left out and is a problem.
         widths, heights: (N,) int32, pixels.
         first: (N + 1,) int64; image i has the annotations ``first[i]:first[i + 1]``. Rows from ``first[N]``
@@ -43,7 +46,8 @@ class CocoFile:
         annotation_ids: (M,) int64; those without an id get running numbers behind the largest.
         image_index: (M,) int32, -1 for an unknown image.
         category_ids: (M,) int64.
-        boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; NaN where there is no valid box.
+        boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; the box around the polygons where
+            the file gives these alone; NaN where there is no valid box.
         areas: (M,) float64, square pixels; width x height of the box where the file gives none.
         crowd: (M,) bool.
         faults: (M,) uint8, 0 for a usable annotation, else counts into ``columns.FAULTS`` from 1.
@@ -56,7 +60,9 @@ class CocoFile:
         self.digest = digest
         self._stamp = stamp
         self._cache = cache
-        self.categories: list[dict[str, Any]] = json.loads(columns.category_json.tobytes())
+        self.categories, self.groups = _without_groups(
+            json.loads(columns.category_json.tobytes()), columns.category_ids
+        )
         self.image_ids = columns.image_ids
         self.widths = columns.widths
         self.heights = columns.heights
@@ -129,14 +135,22 @@ class CocoFile:
 
     def raw_annotations(self, rows: Sequence[int] | np.ndarray) -> Iterator[dict[str, Any]]:
         """Whole annotations, parsed from the file one after the other."""
-        return self._parse(self._columns.annotation_ranges[np.asarray(rows, np.int64)])
+        rows = np.asarray(rows, np.int64)
+        raws = self._parse(self._columns.annotation_ranges[rows])
+        return (self._with_box(raw, row) for raw, row in zip(raws, rows.tolist(), strict=True))
 
     def raw_entries(self, image: int, rows: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The image's whole entry and whole annotations, parsed in one go."""
         columns = self._columns
         ranges = np.concatenate([columns.image_ranges[[image]], columns.annotation_ranges[rows]])
-        entry, *annotations = self._parse(ranges)
-        return entry, annotations
+        entry, *raws = self._parse(ranges)
+        return entry, [self._with_box(raw, row) for raw, row in zip(raws, rows.tolist(), strict=True)]
+
+    def _with_box(self, raw: dict[str, Any], row: int) -> dict[str, Any]:
+        """The annotation with the box around its outline, where it has no other."""
+        if raw.get("bbox") in NO_BOX and self.faults[row] == 0:
+            raw["bbox"] = self.boxes[row].tolist()
+        return raw
 
     @cached_property
     def problems(self) -> list[Problem]:
@@ -156,6 +170,8 @@ class CocoFile:
         where = f"annotation {raw.get('id', '(without id)')} of image {raw.get('image_id', '(without id)')}"
         field = FAULTS[kind]
         what = f"{field} {json.dumps(raw[field])[:60]}" if field in raw else f"no {field}"
+        if field == "bbox" and outlined(raw):
+            what += f", and no polygon to take it from: segmentation {json.dumps(raw['segmentation'])[:60]}"
         if kind == "box outside its image":
             image = self.image_index[row]
             what += f", image {self.widths[image]}x{self.heights[image]}"
@@ -179,6 +195,19 @@ class CocoFile:
             if _digest(self.path) != self.digest:
                 raise _changed(self.path)
             self._stamp = stamp  # touched, with the same content
+
+
+def _without_groups(
+    categories: list[dict[str, Any]], used: np.ndarray
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The categories, and apart from them those that only group others (see ``CocoFile.groups``)."""
+    above = {str(category.get("supercategory")) for category in categories if category.get("keypoints")}
+    groups = [
+        category
+        for category in categories
+        if not category.get("keypoints") and category["name"] in above and int(category["id"]) not in used
+    ]
+    return [category for category in categories if category not in groups], groups
 
 
 def _reopen(path: Path, cache: bool, digest: str) -> CocoFile:

@@ -16,6 +16,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
 from ctnet.data import json_reader
 from ctnet.data.json_reader import JsonReader
+from ctnet.data.outlines import outlined, read_boxes
 
 _ABSENT = -(2**63)  # stands for an id that is missing or no whole number
 
@@ -69,6 +70,7 @@ def read_columns(path: Path, size: int) -> Columns:
         steps = track(range(math.ceil(size / chunk)), f"reading {path.name}", unit="MB")
         reader = JsonReader((stream.read(chunk) for _ in steps), path)
         images, annotations, categories = _read_document(reader, path)
+    annotations.take_boxes_of_outlines(path)
     return _arrange(images, annotations, categories)
 
 
@@ -188,6 +190,7 @@ class _AnnotationRows:
         self.boxes, self.areas = array("d"), array("d")
         self.crowd = array("b")
         self.starts, self.ends = array("q"), array("q")
+        self.outlined = array("q")  # rows whose box is the one around their outline
 
     def add(self, annotation: Mapping[str, Any], start: int, end: int) -> None:
         get = annotation.get
@@ -197,8 +200,16 @@ class _AnnotationRows:
         self.boxes.extend(_box(get("bbox")))
         self.areas.append(_number(get("area")))
         self.crowd.append(bool(get("iscrowd")))
+        if outlined(annotation):
+            self.outlined.append(len(self.starts))
         self.starts.append(start)
         self.ends.append(end)
+
+    def take_boxes_of_outlines(self, path: Path) -> None:
+        """Outlines were skipped over while the file was read; those that are needed are parsed now."""
+        ranges = [(self.starts[row], self.ends[row]) for row in self.outlined]
+        for row, box in zip(self.outlined, read_boxes(path, ranges), strict=True):
+            self.boxes[4 * row : 4 * row + 4] = array("d", box)
 
 
 def _whole(value: Any) -> int:
