@@ -37,6 +37,31 @@ _JSON = typer.Option(False, "--json", help="Print the report as JSON on stdout."
 
 
 @app.command()
+def coco(
+    source: list[Path] = typer.Argument(..., help="COCO JSON files, or folders with some and their images."),
+    output: Path = _OUTPUT,
+    split: str | None = typer.Option(None, help="Join all files into this split. Default: by their names."),
+    image_folder: Path | None = typer.Option(None, help="Where the images lie, if not near the files."),
+    images: Images = _IMAGES,
+    strict: bool = _STRICT,
+    as_json: bool = _JSON,
+) -> None:
+    """Make a data directory of COCO JSON in any other layout, as annotation tools export it.
+
+    Names of files and folders say the split: `instances_val2017.json`, `valid/_annotations.coco.json`.
+
+    Examples:
+
+    * `ctnet convert coco roboflow -o data/mine`
+    * `ctnet convert coco result.json --image-folder pictures -o data/mine`
+    * `ctnet convert coco batch1.json batch2.json --split train -o data/mine`
+    """
+    from ctnet.convert.coco_import import import_coco
+
+    _print(import_coco(source, output, images.value, strict, split, image_folder), as_json)
+
+
+@app.command()
 def voc(
     source: Path = typer.Argument(
         ..., help="A folder with Annotations, ImageSets and JPEGImages, or VOCdevkit."
@@ -64,7 +89,7 @@ def voc(
 @app.command()
 def yolo(
     source: Path = typer.Argument(
-        ..., help="A data.yaml or the folder with it; with --export a COCO data directory."
+        ..., help="A data.yaml, an obj.data or the folder with it; with --export a COCO data directory."
     ),
     output: Path = _OUTPUT,
     export: bool = typer.Option(
@@ -114,4 +139,6 @@ def _print(report: ConvertReport, as_json: bool) -> None:
             print_line(f"  ... and {len(report.problems) - _SHOWN} more; --json lists them all")
     for note in report.notes:
         print_line(f"note: {note}")
-    print_line(f"\nwritten to {report.target}")
+    counts = [(split.images, sum(split.objects.values())) for split in report.splits]
+    pictures, objects = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    print_line(f"\n{pictures} images and {objects} objects written to {report.target}")

@@ -37,8 +37,8 @@ class CocoFile:
     Attributes:
         path: the file.
         categories: as in the file, in its order, without ``groups``.
-        groups: categories that only group those that name joints: no annotation has them, they name no joints,
-            and they are the supercategory of one that does.
+        groups: categories that only group those that name joints: no annotation has them, they name no
+            joints, and they are the supercategory of one that does.
         image_ids: (N,) int64, unique; a later entry with an earlier one's id is left out and is a problem.
         widths, heights: (N,) int32, pixels.
         first: (N + 1,) int64; image i has the annotations ``first[i]:first[i + 1]``. Rows from ``first[N]``

@@ -18,6 +18,7 @@ from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.data.coco import CocoFile
 from ctnet.data.images import ImageError, read_image
+from ctnet.data.layouts import advice
 from ctnet.data.problems import Problem, refuse
 
 #: Kind of problem: the record is sound, but the task cannot use it.
@@ -390,7 +391,9 @@ def _annotation_files(directory: Path, prefixes: Sequence[str]) -> list[_Annotat
     """All of them; a split's name has an underscore only behind one of ``prefixes``."""
     paths = sorted((directory / "annotations").glob("*.json"))
     if not paths:
-        reason = "has no JSON file in annotations/" if directory.is_dir() else "is no folder"
+        if found := advice(directory):
+            raise CtnetError(f"{directory} is not a data directory; {found}")
+        reason = "has no JSON file in annotations/" if directory.is_dir() else "is not a folder"
         raise CtnetError(
             f"{directory} {reason}; a data directory holds annotations/<prefix>_<split>.json and images "
             "(ctnet convert makes one)"

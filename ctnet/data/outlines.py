@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-NO_BOX = (None, [])
+NO_BOX: tuple[object, ...] = (None, [])
 """What stands for "no box" under ``bbox``: some tools write an empty list."""
 
 
@@ -37,9 +37,9 @@ def box_around(segmentation: object) -> tuple[float, float, float, float] | None
             return None
         points.append(np.array(polygon, np.float64).reshape(-1, 2))
     corners = np.concatenate(points)
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    x, y, width, height = (*low.tolist(), *(high - low).tolist())
-    return x, y, width, height
+    left, top = corners.min(axis=0).tolist()
+    right, bottom = corners.max(axis=0).tolist()
+    return left, top, right - left, bottom - top
 
 
 def read_boxes(path: Path, ranges: Sequence[tuple[int, int]]) -> list[tuple[float, ...]]:
