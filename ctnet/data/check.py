@@ -18,6 +18,7 @@ from ctnet.data.columns import FAULTS
 from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem
+from ctnet.data.splitting import split_command
 from ctnet.ops.boxes import box_iou
 
 STRIDE = 4
@@ -71,11 +72,13 @@ class CheckReport:
         directory: the data directory.
         splits: the findings of each split.
         images_read: whether the image files were looked into.
+        notes: what else the user should know of the directory, one line each.
     """
 
     directory: Path
     splits: tuple[SplitCheck, ...]
     images_read: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def bad(self) -> int:
@@ -89,6 +92,7 @@ class CheckReport:
             "bad_records": self.bad,
             "images_read": self.images_read,
             "splits": [_split_dict(split) for split in self.splits],
+            "notes": list(self.notes),
         }
 
 
@@ -115,7 +119,14 @@ def check_dataset(
     datasets = open_splits(directory, split, task)
     owners = _owners(datasets)
     checks = tuple(_check_split(dataset, owners, size, images) for dataset in datasets)
-    return CheckReport(Path(directory), checks, images)
+    notes = tuple(_missing_splits(Path(directory), datasets)) if split is None else ()
+    return CheckReport(Path(directory), checks, images, notes)
+
+
+def _missing_splits(directory: Path, datasets: Sequence[Dataset]) -> Iterator[str]:
+    for wanted in ("train", "val"):
+        if not any(dataset.split.startswith(wanted) for dataset in datasets):
+            yield f"there is no split {wanted!r}; `{split_command(directory)}` makes one"
 
 
 def _split_dict(check: SplitCheck) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Dataset:
         )
         file = _find(directory, split, wanted, only_these=prefix is not None)
         bound = None if isinstance(task, type) else task
-        dataset = cls.from_file(file.path, _image_folders(directory, file.split), bound, file.split)
+        dataset = cls.from_file(file.path, image_folders(directory, file.split), bound, file.split)
         if strict:
             refuse(dataset.problems, file.path)
         return dataset
@@ -380,14 +380,40 @@ def open_splits(
 # --- finding files
 
 
+class MissingSplit(CtnetError):
+    """A data directory has no split of the wanted name."""
+
+
 @dataclass(frozen=True)
-class _AnnotationFile:
+class AnnotationFile:
+    """``annotations/<prefix>_<split>.json`` of a data directory."""
+
     prefix: str
     split: str
     path: Path
 
 
-def _annotation_files(directory: Path, prefixes: Sequence[str]) -> list[_AnnotationFile]:
+def annotation_files(directory: Path, split: str | None = None) -> list[AnnotationFile]:
+    """All annotation files of a split, ``instances`` first.
+
+    Args:
+        directory: the data directory.
+        split: its name; by default the only one.
+
+    Raises:
+        CtnetError: when there is no such split, or several and none is named.
+    """
+    have = splits(directory)
+    if split is None and len(have) > 1:
+        raise CtnetError(f"{directory} has the splits {', '.join(have)}; say which one with --split")
+    wanted = split or have[0]
+    first = [file for file in _annotation_files(directory, []) if file.split == wanted]
+    if not first:
+        raise MissingSplit(f"{directory} has no split {wanted!r}; it has {', '.join(have)}")
+    return sorted(first, key=lambda file: (file.prefix != "instances", file.prefix))
+
+
+def _annotation_files(directory: Path, prefixes: Sequence[str]) -> list[AnnotationFile]:
     """All of them; a split's name has an underscore only behind one of ``prefixes``."""
     paths = sorted((directory / "annotations").glob("*.json"))
     if not paths:
@@ -402,11 +428,11 @@ def _annotation_files(directory: Path, prefixes: Sequence[str]) -> list[_Annotat
     for path in paths:
         known = [name for name in (*prefixes, "instances") if name and path.stem.startswith(f"{name}_")]
         prefix = known[0] if known else path.stem.rpartition("_")[0]
-        files.append(_AnnotationFile(prefix, path.stem[len(prefix) :].removeprefix("_"), path))
+        files.append(AnnotationFile(prefix, path.stem[len(prefix) :].removeprefix("_"), path))
     return files
 
 
-def _find(directory: Path, split: str, prefixes: Sequence[str], only_these: bool) -> _AnnotationFile:
+def _find(directory: Path, split: str, prefixes: Sequence[str], only_these: bool) -> AnnotationFile:
     files = _annotation_files(directory, prefixes)
     for prefix in prefixes:
         if found := _of_split([file for file in files if file.prefix == prefix], split, directory):
@@ -421,10 +447,10 @@ def _find(directory: Path, split: str, prefixes: Sequence[str], only_these: bool
         return found[0]
     have = ", ".join(sorted({file.split for file in files if not only_these or file.prefix in prefixes}))
     of_prefix = f" with prefix {prefixes[0]!r}" if only_these else ""
-    raise CtnetError(f"{directory} has no split {split!r}{of_prefix}; it has {have or 'none'}")
+    raise MissingSplit(f"{directory} has no split {split!r}{of_prefix}; it has {have or 'none'}")
 
 
-def _of_split(files: Sequence[_AnnotationFile], split: str, directory: Path) -> list[_AnnotationFile]:
+def _of_split(files: Sequence[AnnotationFile], split: str, directory: Path) -> list[AnnotationFile]:
     """Those of exactly this split, otherwise those of its one name with a year."""
     exact = [file for file in files if file.split == split]
     if exact:
@@ -436,7 +462,8 @@ def _of_split(files: Sequence[_AnnotationFile], split: str, directory: Path) -> 
     return dated
 
 
-def _image_folders(directory: Path, split: str) -> list[Path]:
+def image_folders(directory: Path, split: str) -> list[Path]:
+    """Where the images of a split are looked for."""
     return [directory, directory / split, directory / "images" / split, directory / "images"]
 
 

@@ -148,7 +148,10 @@ def _voc(path: Path) -> str | None:
 
 def _supervisely(path: Path) -> str | None:
     if (path / "meta.json").is_file() and any(path.glob("*/ann")):
-        return "it is a Supervisely project, which is not read: export COCO from Supervisely, then ctnet convert coco"
+        return (
+            "it is a Supervisely project, which is not read: export COCO from Supervisely, then "
+            "ctnet convert coco"
+        )
     return None
 
 

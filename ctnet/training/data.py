@@ -11,8 +11,9 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.task import Task, create_task, example_of, load_task_class, scenes_of
-from ctnet.data.dataset import Dataset
+from ctnet.data.dataset import Dataset, MissingSplit
 from ctnet.data.problems import refuse
+from ctnet.data.splitting import split_command
 from ctnet.data.synthetic import write_dataset
 from ctnet.inference.detector import Detector
 from ctnet.training.config import TrainingConfig
@@ -113,16 +114,25 @@ def open_data(
             bad records.
     """
     cls = load_task_class(task_name)
-    train = Dataset.open(data, train_split, cls)
+    train = _open_or_advise(data, train_split, cls, "train on another with --train-split")
     task = create_task(task_name, train.categories, **options)
     train = train.with_task(task)
     if overfit:
         train = train.subset(range(min(overfit, len(train))))
         val: Dataset | None = train
     else:
-        val = Dataset.open(data, val_split, task) if val_split else None
+        without = "train without evaluation with --val-split none"
+        val = _open_or_advise(data, val_split, task, without) if val_split else None
     if val is not None:
         check_categories(val, task, data)
     if strict:
         refuse([*train.problems, *(val.problems if val else [])], data)
     return train, val, task
+
+
+def _open_or_advise(data: Path, split: str, task: Task | type[Task], otherwise: str) -> Dataset:
+    """Open a split; where there is none, say how to make it, or what else to do."""
+    try:
+        return Dataset.open(data, split, task)
+    except MissingSplit as error:
+        raise CtnetError(f"{error}; make splits with `{split_command(data)}`, or {otherwise}") from error
