@@ -123,6 +123,55 @@ def yolo(
     _print(report, as_json)
 
 
+@app.command()
+def labelme(
+    source: Path = typer.Argument(..., help="A folder with LabelMe's JSON files and their images."),
+    output: Path = _OUTPUT,
+    split: str | None = typer.Option(
+        None, help="The split of all files. Default: by their folders, or train."
+    ),
+    images: Images = _IMAGES,
+    strict: bool = _STRICT,
+    as_json: bool = _JSON,
+) -> None:
+    """Convert LabelMe's JSON files, one an image, to a COCO data directory.
+
+    Examples:
+
+    * `ctnet convert labelme pictures -o data/mine`
+    """
+    from ctnet.convert.labelme import import_labelme
+
+    _print(import_labelme(source, output, images.value, strict, split), as_json)
+
+
+@app.command()
+def via(
+    source: Path = typer.Argument(
+        ..., help="A project or annotations of VIA 2, JSON or CSV, or their folder."
+    ),
+    output: Path = _OUTPUT,
+    attribute: str | None = typer.Option(None, help="The attribute of regions that is the class."),
+    split: str | None = typer.Option(
+        None, help="The name of the split. Default: by file and folder, or train."
+    ),
+    image_folder: Path | None = typer.Option(None, help="Where the images lie, if not near the file."),
+    images: Images = _IMAGES,
+    strict: bool = _STRICT,
+    as_json: bool = _JSON,
+) -> None:
+    """Convert annotations of VIA (VGG Image Annotator) to a COCO data directory.
+
+    Examples:
+
+    * `ctnet convert via via_project.json -o data/mine`
+    * `ctnet convert via via_export.csv --attribute species --image-folder pictures -o data/mine`
+    """
+    from ctnet.convert.via import import_via
+
+    _print(import_via(source, output, images.value, strict, split, attribute, image_folder), as_json)
+
+
 def _print(report: ConvertReport, as_json: bool) -> None:
     if as_json:
         print_json(report.as_dict())

@@ -14,7 +14,7 @@ from ctnet.base.progress import track
 from ctnet.convert.coco import ImageMode, place_image
 from ctnet.convert.image_finder import ImageFinder
 from ctnet.convert.report import BadRecord, ConvertReport, SplitReport
-from ctnet.convert.split_names import split_of
+from ctnet.convert.split_names import one_split_a_file
 from ctnet.data.coco import CocoFile
 from ctnet.data.layouts import json_kind
 from ctnet.data.problems import Problem, refuse
@@ -100,18 +100,8 @@ def _find_files(sources: Sequence[Path], split: str | None, notes: list[str]) ->
         raise CtnetError(f"no COCO JSON file (images, annotations, categories) in {_listed(sources)}")
     if split is not None:
         return {split: files}
-    splits: dict[str, list[_File]] = {}
-    for file in files:
-        named = split_of(file.path, file.root)
-        own = "train" if len(files) == 1 else file.path.stem.replace("_", "-")
-        splits.setdefault(named or own, []).append(file)
-    for name, several in splits.items():
-        if len(several) > 1:
-            raise CtnetError(
-                f"{several[0].path} and {several[1].path} would both be the split {name!r}; name the "
-                f"files to convert, or join them with --split {name}"
-            )
-    return splits
+    splits = one_split_a_file([(file.path, file.root) for file in files])
+    return {name: [_File(*found)] for name, found in splits.items()}
 
 
 def _coco_files(folder: Path, notes: list[str]) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -55,6 +55,24 @@ class ImageFinder:
             if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
                 found.setdefault(path.name, []).append(path)
         return found
+
+
+def name_in_split(source: Path, root: Path, taken: Mapping[str, Path]) -> str:
+    """What an image is called in ``images/<split>``: its name, else its path below the root.
+
+    Args:
+        source: the image.
+        root: the folder that is converted.
+        taken: names that have been given, with their images.
+
+    Raises:
+        BadRecord: when both are taken.
+    """
+    inside = source.relative_to(root).as_posix() if source.is_relative_to(root) else source.name
+    for name in (source.name, inside):
+        if name not in taken:
+            return name
+    raise BadRecord("image that is named twice", f"{source} and {taken[source.name]}")
 
 
 def _readings(name: str) -> Iterator[str]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctnet.base.errors import CtnetError
+
 _SPLIT = re.compile(r"(train|trainval|minival|valid|validation|val|dev|test|testdev)(\d*)")
 _OTHERWISE_CALLED = {"valid": "val", "validation": "val"}
 
@@ -30,6 +32,28 @@ def split_of(path: Path, root: Path) -> str | None:
         if found := split_in(part):
             return found
     return None
+
+
+def one_split_a_file(files: Sequence[tuple[Path, Path]]) -> dict[str, tuple[Path, Path]]:
+    """Split name to the annotation file that is all of it; a single file that says no split is "train".
+
+    Args:
+        files: annotation files, each with the folder that was given to convert.
+
+    Raises:
+        CtnetError: when two files would be the same split.
+    """
+    splits: dict[str, tuple[Path, Path]] = {}
+    for path, root in files:
+        own = "train" if len(files) == 1 else path.stem.replace("_", "-")
+        name = split_of(path, root) or own
+        if name in splits:
+            raise CtnetError(
+                f"{splits[name][0]} and {path} would both be the split {name!r}; name the files to convert, "
+                f"or join them with --split {name}"
+            )
+        splits[name] = (path, root)
+    return splits
 
 
 def by_split(files: Sequence[Path], root: Path, split: str | None) -> dict[str, list[Path]]:
