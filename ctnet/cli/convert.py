@@ -64,7 +64,7 @@ def coco(
 @app.command()
 def voc(
     source: Path = typer.Argument(
-        ..., help="A folder with Annotations, ImageSets and JPEGImages, or VOCdevkit."
+        ..., help="A folder with Annotations, ImageSets and JPEGImages, VOCdevkit, or XML beside images."
     ),
     output: Path = _OUTPUT,
     images: Images = _IMAGES,
@@ -73,7 +73,7 @@ def voc(
 ) -> None:
     """Convert Pascal VOC to a COCO data directory.
 
-    Every list of images in ImageSets/Main becomes a split.
+    Every list of images in ImageSets/Main becomes a split; without lists, folders say it.
     Of a VOCdevkit with several years, lists of one name are joined.
 
     Examples:
@@ -81,9 +81,9 @@ def voc(
     * `ctnet convert voc VOCdevkit -o data/voc`
     * `ctnet convert voc bccd -o data/bccd --images copy --strict`
     """
-    from ctnet.convert.voc import convert_voc
+    from ctnet.convert.voc_folders import import_voc
 
-    _print(convert_voc(source, output, images.value, strict), as_json)
+    _print(import_voc(source, output, images.value, strict), as_json)
 
 
 @app.command()

@@ -1,0 +1,114 @@
+"""Pascal VOC XML without lists of images: beside the images (labelImg, Roboflow) or in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ctnet.base.errors import CtnetError
+from ctnet.base.progress import track
+from ctnet.convert.coco import ImageMode, ImageRecord, check_folder, place_image, write_split
+from ctnet.convert.image_finder import ImageFinder, name_in_split
+from ctnet.convert.report import BadRecord, ConvertReport
+from ctnet.convert.split_names import by_split
+from ctnet.convert.voc import _category_order, _image_size, _parse, _read_object, convert_voc
+from ctnet.data.images import IMAGE_SUFFIXES
+from ctnet.data.layouts import head
+from ctnet.data.problems import Problem, refuse
+
+
+def import_voc(
+    source: str | Path, target: str | Path, images: ImageMode = "link", strict: bool = False
+) -> ConvertReport:
+    """Convert Pascal VOC annotations to a COCO data directory, in the benchmark's layout or any other.
+
+    Where the source lists its images (``ImageSets/Main``), see ``convert_voc``. Else every XML file below it
+    is an image's: folders called ``train``, ``val`` and the like become splits, everything else is ``train``.
+    The image lies beside the file, or is found by its ``<filename>``.
+
+    Args:
+        source: a folder.
+        target: the data directory to write.
+        images: how the images get there, see ``place_image``.
+        strict: refuse the data set for its first bad record instead of skipping bad records.
+
+    Raises:
+        CtnetError: when there is no such file, or with ``strict`` when a record is bad.
+    """
+    source, target = Path(source), Path(target)
+    check_folder(source)
+    if any(source.glob("**/ImageSets/Main/*.txt")):
+        return convert_voc(source, target, images, strict)
+    files = [path for path in sorted(source.rglob("*.xml")) if "<annotation" in head(path)]
+    if not files:
+        raise CtnetError(f"{source} has no Pascal VOC annotation (XML with <annotation>) in any folder")
+    problems: list[Problem] = []
+    splits = {
+        name: _read_split(paths, source, images != "none", problems)
+        for name, paths in by_split(files, source, None).items()
+    }
+    if strict:
+        refuse(problems, source)
+    names = {item["category"] for each in splits.values() for record in each for item in record.objects}
+    reports, next_id = [], 1
+    for name, records in splits.items():
+        for record in track(records, f"placing images of {name}"):
+            if record.source is not None:
+                place_image(record.source, target / "images" / name / record.file_name, images)
+        numbered = dict(enumerate(records, start=next_id))
+        next_id += len(records)
+        described = f"converted from Pascal VOC, {source.name}"
+        reports.append(write_split(target, name, numbered, _category_order(names), described))
+    return ConvertReport(target, tuple(reports), tuple(problems))
+
+
+def _read_split(
+    paths: Sequence[Path], root: Path, need_images: bool, problems: list[Problem]
+) -> list[ImageRecord]:
+    finder = ImageFinder(root)
+    taken: dict[str, Path] = {}
+    records = []
+    for path in track(paths, "reading annotations"):
+        where = path.relative_to(root).as_posix()
+        try:
+            record = _read(path, where, finder, taken, need_images, problems)
+        except BadRecord as error:
+            problems.append(error.at(where))
+            continue
+        taken[record.file_name] = record.source or path
+        records.append(record)
+    return records
+
+
+def _read(
+    path: Path,
+    where: str,
+    finder: ImageFinder,
+    taken: dict[str, Path],
+    need_image: bool,
+    problems: list[Problem],
+) -> ImageRecord:
+    """One file.
+
+    Raises:
+        BadRecord: when it cannot be used at all.
+    """
+    root = _parse(path)
+    stated = (root.findtext("filename") or "").strip()
+    beside = [path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
+    image = next((candidate for candidate in beside if candidate.is_file()), None)
+    if image is None:
+        try:
+            image = finder.find(stated if Path(stated).suffix else f"{stated or path.stem}.jpg")
+        except BadRecord:
+            if need_image:
+                raise
+    name = name_in_split(image or path.with_suffix(Path(stated).suffix or ".jpg"), finder.root, taken)
+    width, height = _image_size(root, image)
+    objects = []
+    for index, element in enumerate(root.findall("object")):
+        try:
+            objects.append(_read_object(element, width, height))
+        except BadRecord as error:
+            problems.append(error.at(f"{where} object {index}"))
+    return ImageRecord(name, width, height, objects, image)
