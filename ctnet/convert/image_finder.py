@@ -10,6 +10,9 @@ from urllib.parse import unquote, urlsplit
 from ctnet.convert.report import BadRecord
 from ctnet.data.images import IMAGE_SUFFIXES
 
+NOT_THERE = "image that is not there"
+"""Kind of problem: no file has an image's name."""
+
 
 class ImageFinder:
     """Looks for images in likely folders first, then by their name everywhere below a root.
@@ -45,7 +48,7 @@ class ImageFinder:
             shown = " and ".join(str(path.relative_to(self.root)) for path in found[:2])
             raise BadRecord("image that could be several files", f"{name} could be {shown}")
         if not found:
-            raise BadRecord("image that is not there", f"looked for {name} in {self.root}")
+            raise BadRecord(NOT_THERE, f"looked for {name} in {self.root}")
         return found[0]
 
     @cached_property

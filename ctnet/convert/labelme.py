@@ -16,7 +16,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
 from ctnet.base.progress import track
 from ctnet.convert.coco import ImageMode, ImageRecord, place_image, write_split
-from ctnet.convert.image_finder import ImageFinder, name_in_split
+from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.shapes import Point, annotation_of, around, load_json, points_of, rectangle
 from ctnet.convert.split_names import by_split
@@ -166,14 +166,14 @@ def _image(stated: object, path: Path, finder: ImageFinder) -> Path | None:
         try:
             found = finder.find(stated)
         except BadRecord as error:
-            if error.kind != "image that is not there":
+            if error.kind != NOT_THERE:
                 raise
     return found
 
 
 def _embedded(text: object, stated: str) -> bytes:
     if not isinstance(text, str) or not text:
-        raise BadRecord("image that is not there", f"{stated}, and the file does not hold it (imageData)")
+        raise BadRecord(NOT_THERE, f"{stated}, and the file does not hold it (imageData)")
     return _decoded(text)
 
 

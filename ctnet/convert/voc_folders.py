@@ -1,4 +1,4 @@
-"""Pascal VOC XML without lists of images: beside the images (labelImg, Roboflow) or in a folder of its own."""
+"""Pascal VOC XML without lists of images: beside the images (labelImg, Roboflow) or in a folder apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
 from ctnet.convert.coco import ImageMode, ImageRecord, check_folder, place_image, write_split
-from ctnet.convert.image_finder import ImageFinder, name_in_split
+from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.split_names import by_split
 from ctnet.convert.voc import _category_order, _image_size, _parse, _read_object, convert_voc
@@ -95,14 +95,9 @@ def _read(
     """
     root = _parse(path)
     stated = (root.findtext("filename") or "").strip()
-    beside = [path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
-    image = next((candidate for candidate in beside if candidate.is_file()), None)
-    if image is None:
-        try:
-            image = finder.find(stated if Path(stated).suffix else f"{stated or path.stem}.jpg")
-        except BadRecord:
-            if need_image:
-                raise
+    image = _image(path, stated, finder)
+    if image is None and need_image:
+        raise BadRecord(NOT_THERE, f"looked for {stated or path.stem} in {finder.root}")
     name = name_in_split(image or path.with_suffix(Path(stated).suffix or ".jpg"), finder.root, taken)
     width, height = _image_size(root, image)
     objects = []
@@ -112,3 +107,19 @@ def _read(
         except BadRecord as error:
             problems.append(error.at(f"{where} object {index}"))
     return ImageRecord(name, width, height, objects, image)
+
+
+def _image(path: Path, stated: str, finder: ImageFinder) -> Path | None:
+    """The image of a file: beside it, else of the stated name, else of its own name anywhere."""
+    beside = [path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
+    if found := next((candidate for candidate in beside if candidate.is_file()), None):
+        return found
+    names = [stated] if stated else []
+    names += [f"{stem}{suffix}" for stem in (stated, path.stem) if stem for suffix in IMAGE_SUFFIXES]
+    for name in names:
+        try:
+            return finder.find(name)
+        except BadRecord as error:
+            if error.kind != NOT_THERE:
+                raise
+    return None
