@@ -38,7 +38,7 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def layout(tool: str, export: str, expected: Counts | str) -> Callable[..., Callable[[Path], None]]:
-    """Registers how a tool writes, and what it becomes: images and objects by split, or words of the error."""
+    """Registers how a tool writes, and what it becomes: counts by split, or words of the error."""
 
     def register(make: Callable[[Path], None]) -> Callable[[Path], None]:
         MAKERS[tool, export] = make, expected
