@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from ctnet.base.errors import CtnetError
+from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import write_json
 from ctnet.base.progress import track
 from ctnet.convert.coco import ImageMode, place_image
 from ctnet.convert.image_finder import ImageFinder
 from ctnet.convert.report import BadRecord, ConvertReport, SplitReport
+from ctnet.convert.shapes import load_json
 from ctnet.convert.split_names import one_split_a_file
 from ctnet.data.coco import CocoFile
+from ctnet.data.images import ImageError, image_size
+from ctnet.data.json_reader import CHUNK, JsonReader
 from ctnet.data.layouts import json_kind
 from ctnet.data.problems import Problem, refuse
 
@@ -32,7 +36,8 @@ def import_coco(
 ) -> ConvertReport:
     """Make a data directory of COCO JSON files in any layout.
 
-    Every field of images, annotations and categories is kept. A file's split is what its name or its folder
+    Every field of images, annotations and categories is kept; sizes that are not stated are read from the
+    images. A file's split is what its name or its folder
     says (``instances_val2017.json``, ``valid/_annotations.coco.json``), else ``train``. Images are looked for
     beside the file, in the usual folders, and at last by their name anywhere in the source.
 
@@ -129,12 +134,53 @@ def _read_split(
 ) -> _Split:
     split = _Split(name)
     for file in files:
-        coco = CocoFile.open(file.path)
-        if not len(coco):
-            raise CtnetError(f"{file.path} lists no images")
-        problems += [replace(problem, where=f"{file.path}: {problem.where}") for problem in coco.problems]
-        _append(split, coco, _finder(file, name, image_folder), place, problems, renumber=len(files) > 1)
+        finder = _finder(file, name, image_folder)
+        with TemporaryDirectory() as folder:
+            coco = CocoFile.open(_with_sizes(file.path, finder, Path(folder), problems), cache=False)
+            if not len(coco):
+                raise CtnetError(f"{file.path} lists no images that are there")
+            problems += [replace(problem, where=f"{file.path}: {problem.where}") for problem in coco.problems]
+            _append(split, coco, finder, place, (problems, file.path), renumber=len(files) > 1)
     return split
+
+
+def _with_sizes(path: Path, finder: ImageFinder, folder: Path, problems: list[Problem]) -> Path:
+    """The file itself; where some of its images have no size, a copy with the sizes of the images."""
+    if not any("width" not in entry or "height" not in entry for entry in _image_entries(path)):
+        return path
+    document = load_json(path)
+    sized = []
+    for entry in document["images"]:
+        where = f"{path}: image {entry.get('id')}"
+        try:
+            width, height = image_size(finder.find(str(entry.get("file_name"))))
+            sized.append({**entry, "width": width, "height": height})
+        except BadRecord as error:
+            problems.append(error.at(where))
+        except ImageError as error:
+            problems.append(Problem("unreadable file", where, str(error)))
+    copy = folder / path.name
+    write_json(copy, {**document, "images": sized}, indent=None)
+    return copy
+
+
+def _image_entries(path: Path) -> Iterator[Entry]:
+    """The images of a file; nothing where they are not listed as they should be (CocoFile says so)."""
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+    with stream:
+        reader = JsonReader(iter(lambda: stream.read(CHUNK), b""), path)
+        if reader.peek() != "{":
+            return
+        for key in reader.entries():
+            if key in ("images", "annotations") and reader.peek() == "[":
+                for value, _, _ in reader.items(key, skim=True):
+                    if key == "images" and isinstance(value, dict):
+                        yield value
+            else:
+                reader.value()
 
 
 def _finder(file: _File, split: str, image_folder: str | Path | None) -> ImageFinder:
@@ -156,16 +202,17 @@ def _append(
     coco: CocoFile,
     finder: ImageFinder,
     place: tuple[Path, ImageMode],
-    problems: list[Problem],
+    found: tuple[list[Problem], Path],
     renumber: bool,
 ) -> None:
-    """Add a file's images with their usable annotations, and its categories."""
+    """Add a file's images with their usable annotations, and its categories; ``found`` takes problems."""
+    problems, path = found
     names = {int(category["id"]): str(category["name"]) for category in coco.categories}
     known = {str(category["name"]) for category in split.categories}
     split.categories += [category for category in coco.categories if str(category["name"]) not in known]
     taken = {entry["file_name"]: source for entry, source in split.images}
     for image, raw in enumerate(coco.raw_images(range(len(coco)))):
-        where = f"{coco.path}: image {coco.image_ids[image]}"
+        where = f"{path}: image {coco.image_ids[image]}"
         try:
             file_name, source = _place_of(coco.file_name(image), finder, place, taken, split.name)
         except BadRecord as error:

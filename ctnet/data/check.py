@@ -39,7 +39,7 @@ CROWD = "crowd region"
 NO_OBJECT = "image without annotation"
 SHARED = "image that another split has too"
 UNUSED = "category without object"
-GROUP = "category that only groups others, and is left out"
+GROUP = "category that only groups others"
 OF_TASK = "annotation that the task can use only in part"
 
 REMARKS = (OVERLAPPING, PARTLY_OUTSIDE, SMALL, CROWD, NO_OBJECT, SHARED, UNUSED, GROUP, OF_TASK)

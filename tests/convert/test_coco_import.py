@@ -186,3 +186,20 @@ def test_names_that_lead_out_of_the_target_do_not(
     import_coco([file], tmp_path / "out")
     assert converted()["images"][0]["file_name"] == "a.png"
     assert (tmp_path / "out/images/train/a.png").is_file()
+
+
+def test_sizes_that_are_not_stated_are_read_from_the_images(
+    tmp_path: Path, picture: Any, document: Any, converted: Any
+) -> None:
+    picture("in/a.png")
+    content = coco(["a.png", "gone.png"])
+    for image in content["images"]:
+        del image["width"], image["height"]
+    file = document("in/train.json", content)
+    report = import_coco([file], tmp_path / "out")
+    (image,) = converted()["images"]
+    assert (image["width"], image["height"], image["date"]) == (64, 48, "now")
+    assert [(problem.kind, problem.where) for problem in report.problems] == [
+        ("image that is not there", f"{file}: image 2"),
+        ("unknown image", f"{file}: annotation 2 of image 2"),
+    ]
