@@ -15,11 +15,12 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
 from ctnet.base.progress import track
-from ctnet.convert.coco import ImageMode, ImageRecord, place_image, write_split
+from ctnet.convert.coco import ImageMode, ImageRecord
 from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.shapes import Point, annotation_of, around, load_json, points_of, rectangle
 from ctnet.convert.split_names import by_split
+from ctnet.convert.writing import category_names, write_all
 from ctnet.data.images import IMAGE_SUFFIXES, image_size
 from ctnet.data.layouts import json_kind
 from ctnet.data.problems import Problem, refuse
@@ -62,15 +63,13 @@ def import_labelme(
     }
     if strict:
         refuse(problems, source)
-    categories = sorted({item["category"] for each in splits.values() for f in each for item in f.objects})
-    reports, next_id = [], 1
     for name, files in splits.items():
-        for file in track(files, f"placing images of {name}"):
-            file.place(target / "images" / name, images)
-        records = {next_id + index: file.record() for index, file in enumerate(files)}
-        next_id += len(records)
-        reports.append(write_split(target, name, records, categories, f"converted from LabelMe, {root.name}"))
-    return ConvertReport(target, tuple(reports), tuple(problems), tuple(notes))
+        for file in files:
+            file.place_stored(target / "images" / name, images)
+    records = {name: [file.record() for file in files] for name, files in splits.items()}
+    described = f"converted from LabelMe, {root.name}"
+    reports = write_all(target, records, category_names(records), described, images)
+    return ConvertReport(target, reports, tuple(problems), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,9 @@ class _File:
         extra = {"flags": dict(self.flags)} if self.flags else {}
         return ImageRecord(self.name, *self.size, self.objects, self.image, extra)
 
-    def place(self, folder: Path, mode: ImageMode) -> None:
-        if self.image is not None:
-            place_image(self.image, folder / self.name, mode)
-        elif self.data is not None and mode != "none":
+    def place_stored(self, folder: Path, mode: ImageMode) -> None:
+        """Write an image that LabelMe alone has."""
+        if self.data is not None and mode != "none":
             with atomic_write(folder / self.name) as stream:
                 stream.write(self.data)
 

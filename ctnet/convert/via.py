@@ -12,11 +12,12 @@ from typing import Any
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
-from ctnet.convert.coco import ImageMode, ImageRecord, place_image, read_lines, write_split
+from ctnet.convert.coco import ImageMode, ImageRecord, read_lines
 from ctnet.convert.image_finder import ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.shapes import Point, annotation_of, around, ellipse, load_json, number, rectangle
 from ctnet.convert.split_names import one_split_a_file
+from ctnet.convert.writing import category_names, write_all
 from ctnet.data.images import ImageError, image_size
 from ctnet.data.layouts import is_via_csv, json_kind
 from ctnet.data.problems import Problem, refuse
@@ -68,17 +69,10 @@ def import_via(
         splits[each] = list(_records(found, finder, name, path, problems))
     if strict:
         refuse(problems, source)
-    categories = sorted({item["category"] for each in splits.values() for r in each for item in r.objects})
-    reports, next_id = [], 1
-    for each, records in splits.items():
-        for record in track(records, f"placing images of {each}"):
-            if record.source is not None:
-                place_image(record.source, target / "images" / each / record.file_name, images)
-        numbered = dict(enumerate(records, start=next_id))
-        next_id += len(records)
-        reports.append(write_split(target, each, numbered, categories, f"converted from VIA, {source.name}"))
+    described = f"converted from VIA, {source.name}"
+    reports = write_all(target, splits, category_names(splits), described, images)
     notes = [] if name else [f"no region has an attribute: all are called {_UNNAMED!r}"]
-    return ConvertReport(target, tuple(reports), tuple(problems), tuple(notes))
+    return ConvertReport(target, reports, tuple(problems), tuple(notes))
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
-from ctnet.convert.coco import ImageMode, ImageRecord, check_folder, place_image, write_split
+from ctnet.convert.coco import ImageMode, ImageRecord, check_folder
 from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.split_names import by_split
 from ctnet.convert.voc import _category_order, _image_size, _parse, _read_object, convert_voc
+from ctnet.convert.writing import category_names, write_all
 from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.data.layouts import head
 from ctnet.data.problems import Problem, refuse
@@ -49,17 +50,9 @@ def import_voc(
     }
     if strict:
         refuse(problems, source)
-    names = {item["category"] for each in splits.values() for record in each for item in record.objects}
-    reports, next_id = [], 1
-    for name, records in splits.items():
-        for record in track(records, f"placing images of {name}"):
-            if record.source is not None:
-                place_image(record.source, target / "images" / name / record.file_name, images)
-        numbered = dict(enumerate(records, start=next_id))
-        next_id += len(records)
-        described = f"converted from Pascal VOC, {source.name}"
-        reports.append(write_split(target, name, numbered, _category_order(names), described))
-    return ConvertReport(target, tuple(reports), tuple(problems))
+    categories = _category_order(set(category_names(splits)))
+    reports = write_all(target, splits, categories, f"converted from Pascal VOC, {source.name}", images)
+    return ConvertReport(target, reports, tuple(problems))
 
 
 def _read_split(
