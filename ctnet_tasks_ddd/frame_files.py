@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ctnet.plugin import CtnetError, os_error
+from ctnet_tasks_ddd.frame_names import is_frame
+
+_ENOUGH = 4096  # bytes that tell what a file is
 
 
 class FrameFiles:
-    """The files ``NNNNNN.txt`` of a folder or a zip.
+    """The files of frames in a folder or a zip: ``NNNNNN.txt``, or of other names (see ``is_frame``).
 
     Attributes:
         source: the folder or zip.
@@ -79,7 +83,7 @@ def _in_folder(source: Path, folders: tuple[str, ...]) -> dict[str, str]:
         found = {
             path.stem: path.relative_to(source).as_posix()
             for path in (source / folder).glob("*.txt")
-            if path.stem.isdigit()
+            if is_frame(path.stem, partial(_first_bytes, path))
         }
         if found:
             return found
@@ -90,7 +94,7 @@ def _in_archive(archive: zipfile.ZipFile, source: Path, folders: tuple[str, ...]
     found: dict[str, dict[str, str]] = {}
     for member in archive.namelist():
         path = PurePosixPath(member)
-        if path.suffix == ".txt" and path.stem.isdigit():
+        if path.suffix == ".txt" and is_frame(path.stem, partial(_first_bytes_of_member, archive, member)):
             found.setdefault(str(path.parent), {})[path.stem] = member
     if not found:
         raise _no_files(source, folders)
@@ -105,6 +109,26 @@ def _in_archive(archive: zipfile.ZipFile, source: Path, folders: tuple[str, ...]
     )
 
 
+def _first_bytes(path: Path) -> bytes:
+    """Nothing where it cannot be read: reading it whole says why."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_ENOUGH)
+    except OSError:
+        return b""
+
+
+def _first_bytes_of_member(archive: zipfile.ZipFile, member: str) -> bytes:
+    try:
+        with archive.open(member) as stream:
+            return stream.read(_ENOUGH)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return b""
+
+
 def _no_files(source: Path, folders: tuple[str, ...]) -> CtnetError:
     places = "".join(f" nor in {folder}" for folder in folders)
-    return CtnetError(f"{source} has no files NNNNNN.txt, one a frame, neither at its top{places}")
+    return CtnetError(
+        f"{source} has no files NNNNNN.txt (or of other names, with objects), one a frame, neither at its "
+        f"top{places}"
+    )
