@@ -12,7 +12,7 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)", re
 
 
 def is_frame(stem: str, read: Callable[[], bytes]) -> bool:
-    """Whether a text file is a frame's: it is called as the benchmark's are, or it holds objects or calibration.
+    """Whether a text file is a frame's: it is called as the benchmark's are, or holds objects or calibration.
 
     A file with nothing in it is a frame without objects. Notes, lists and the benchmark's own tables of
     figures, which lie beside results, are not.
