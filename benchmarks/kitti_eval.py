@@ -85,7 +85,7 @@ def compare(labels: Path, results: Path, names: tuple[str, ...], iou: str) -> di
     started = time.perf_counter()
     fast = evaluate(labels, results, names, iou)
     seconds = time.perf_counter() - started
-    files = FrameFiles.open(labels, ("training/label_2", "label_2")), FrameFiles.open(results)
+    files = FrameFiles(labels, ("training/label_2", "label_2")), FrameFiles(results)
     started = time.perf_counter()
     slow = load_reference().evaluate([tuple(side.read(name) for side in files) for name in names], iou)
     slow_seconds = time.perf_counter() - started
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    labels = FrameFiles.open(arguments.labels, ("training/label_2", "label_2"))
+    labels = FrameFiles(arguments.labels, ("training/label_2", "label_2"))
     with tempfile.TemporaryDirectory() as folder:
         count = make_results(labels, Path(folder), arguments.per_frame)
         before, seconds = peak_megabytes(), []

@@ -9,8 +9,9 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from ctnet.core.task import create_task, evaluator_of, load_task_class
+from ctnet.core.task import create_task, load_task_class
 from ctnet.data.dataset import Dataset, splits
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.measuring.rendered import explain_misses, render
 

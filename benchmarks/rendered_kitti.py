@@ -18,8 +18,9 @@ from ctnet.core.boxes import clip_boxes
 from ctnet.core.documents import truth_of
 from ctnet.core.records import Detections
 from ctnet.core.targets import Grid
-from ctnet.core.task import create_task, evaluator_of
+from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.measuring.rendered import Rendered, render
 from ctnet_tasks_ddd.camera import wrap

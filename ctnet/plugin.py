@@ -23,22 +23,41 @@ if TYPE_CHECKING:
     from ctnet.base.output import print_json as print_json
     from ctnet.base.output import print_line as print_line
     from ctnet.base.output import print_table as print_table
+    from ctnet.base.output import warn_once as warn_once
     from ctnet.base.progress import track as track
     from ctnet.convert.coco import ImageMode as ImageMode
     from ctnet.convert.coco import ImageRecord as ImageRecord
     from ctnet.convert.coco import box_annotation as box_annotation
-    from ctnet.convert.coco import check_folder as check_folder
+    from ctnet.convert.coco import numbered as numbered
     from ctnet.convert.coco import place_image as place_image
     from ctnet.convert.coco import plain as plain
-    from ctnet.convert.coco import read_lines as read_lines
-    from ctnet.convert.coco import write_split as write_split
+    from ctnet.convert.coco import write_splits as write_splits
+    from ctnet.convert.command import Images as Images
+    from ctnet.convert.command import ImagesOption as ImagesOption
+    from ctnet.convert.command import JsonOption as JsonOption
+    from ctnet.convert.command import OutputOption as OutputOption
+    from ctnet.convert.command import StrictOption as StrictOption
+    from ctnet.convert.command import print_report as print_report
+    from ctnet.convert.exports import ExportedImage as ExportedImage
+    from ctnet.convert.exports import exported_images as exported_images
+    from ctnet.convert.exports import write_text as write_text
     from ctnet.convert.report import BadRecord as BadRecord
     from ctnet.convert.report import ConvertReport as ConvertReport
     from ctnet.convert.report import SplitReport as SplitReport
+    from ctnet.convert.sources import check_folder as check_folder
+    from ctnet.convert.sources import checked_number as checked_number
+    from ctnet.convert.sources import finite_number as finite_number
+    from ctnet.convert.sources import image_files as image_files
+    from ctnet.convert.sources import listed_names as listed_names
+    from ctnet.convert.sources import numbered_lines as numbered_lines
+    from ctnet.convert.sources import read_each as read_each
+    from ctnet.convert.sources import read_lines as read_lines
+    from ctnet.convert.sources import readable_size as readable_size
     from ctnet.core.boxes import RadiusFormula as RadiusFormula
     from ctnet.core.boxes import box_cells as box_cells
     from ctnet.core.boxes import box_radius as box_radius
     from ctnet.core.boxes import clip_boxes as clip_boxes
+    from ctnet.core.boxes import cut_to_grid as cut_to_grid
     from ctnet.core.categories import Categories as Categories
     from ctnet.core.declarations import Layout as Layout
     from ctnet.core.declarations import Scenes as Scenes
@@ -93,16 +112,24 @@ if TYPE_CHECKING:
     from ctnet.data.problems import Problem as Problem
     from ctnet.data.problems import refuse as refuse
     from ctnet.data.problems import summarize as summarize
+    from ctnet.data.scenes import blend as blend
+    from ctnet.data.scenes import contrasting as contrasting
+    from ctnet.data.scenes import coverage as coverage
+    from ctnet.data.scenes import fine_points as fine_points
+    from ctnet.data.scenes import scene_of as scene_of
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
     from ctnet.evaluation.coco import BOX_METRICS as BOX_METRICS
     from ctnet.evaluation.coco import CocoBoxEvaluator as CocoBoxEvaluator
-    from ctnet.evaluation.coco import check_engine as check_engine
+    from ctnet.evaluation.coco import CocoEvaluator as CocoEvaluator
     from ctnet.evaluation.coco import coco_curves as coco_curves
+    from ctnet.evaluation.matching import MatchedEvaluator as MatchedEvaluator
+    from ctnet.evaluation.matching import Metric as Metric
+    from ctnet.evaluation.matching import average_precision as average_precision
+    from ctnet.evaluation.matching import check_column as check_column
+    from ctnet.evaluation.matching import match_best_first as match_best_first
     from ctnet.evaluation.voc import VOC_METRICS as VOC_METRICS
-    from ctnet.evaluation.voc import Metric as Metric
     from ctnet.evaluation.voc import VocEvaluator as VocEvaluator
-    from ctnet.evaluation.voc import average_precision as average_precision
     from ctnet.heatmap import FoundPeaks as FoundPeaks
     from ctnet.heatmap import concentric_giou_loss as concentric_giou_loss
     from ctnet.heatmap import draw_gaussians as draw_gaussians
@@ -112,6 +139,7 @@ if TYPE_CHECKING:
     from ctnet.heatmap import gather as gather
     from ctnet.heatmap import gaussian_radius as gaussian_radius
     from ctnet.heatmap import l1_loss as l1_loss
+    from ctnet.heatmap import locate as locate
     from ctnet.heatmap import normalized_l1_loss as normalized_l1_loss
     from ctnet.heatmap import smooth_l1_loss as smooth_l1_loss
     from ctnet.heatmap import suppress_non_peaks as suppress_non_peaks
@@ -120,14 +148,24 @@ if TYPE_CHECKING:
     from ctnet.ops.boxes import box_areas as box_areas
     from ctnet.ops.boxes import box_centres as box_centres
     from ctnet.ops.boxes import box_coverage as box_coverage
+    from ctnet.ops.boxes import box_intersections as box_intersections
     from ctnet.ops.boxes import box_iou as box_iou
     from ctnet.ops.boxes import box_sizes as box_sizes
+    from ctnet.ops.boxes import boxes_around as boxes_around
+    from ctnet.ops.boxes import ratio as ratio
     from ctnet.ops.nms import Nms as Nms
+    from ctnet.ops.polygons import polygon_areas as polygon_areas
+    from ctnet.ops.polygons import rotated_intersections as rotated_intersections
+    from ctnet.ops.polygons import rotated_iou as rotated_iou
+    from ctnet.report.draw import Colour as Colour
     from ctnet.report.draw import Place as Place
+    from ctnet.report.draw import as_pixels as as_pixels
     from ctnet.report.draw import caption as caption
     from ctnet.report.draw import class_colour as class_colour
-    from ctnet.report.draw import draw_boxes as draw_boxes
     from ctnet.report.draw import draw_caption as draw_caption
+    from ctnet.report.draw import draw_detections as draw_detections
+    from ctnet.report.draw import draw_dot as draw_dot
+    from ctnet.report.draw import draw_lines as draw_lines
     from ctnet.report.draw import draw_rectangle as draw_rectangle
     from ctnet.report.draw import drawable as drawable
     from ctnet.report.draw import font_scale as font_scale
@@ -204,6 +242,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "box_cells",
             "box_radius",
             "clip_boxes",
+            "cut_to_grid",
             "RadiusFormula",
         ),
     },
@@ -218,6 +257,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "gather",
             "gaussian_radius",
             "l1_loss",
+            "locate",
             "normalized_l1_loss",
             "smooth_l1_loss",
             "suppress_non_peaks",
@@ -228,8 +268,16 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "box_areas",
             "box_centres",
             "box_coverage",
+            "box_intersections",
             "box_iou",
             "box_sizes",
+            "boxes_around",
+            "ratio",
+        ),
+        "ctnet.ops.polygons": (
+            "polygon_areas",
+            "rotated_intersections",
+            "rotated_iou",
         ),
     },
     "Evaluation": {
@@ -242,24 +290,33 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "ctnet.evaluation.coco": (
             "BOX_METRICS",
-            "check_engine",
             "coco_curves",
             "CocoBoxEvaluator",
+            "CocoEvaluator",
+        ),
+        "ctnet.evaluation.matching": (
+            "average_precision",
+            "check_column",
+            "match_best_first",
+            "MatchedEvaluator",
+            "Metric",
         ),
         "ctnet.evaluation.voc": (
-            "average_precision",
-            "Metric",
             "VOC_METRICS",
             "VocEvaluator",
         ),
     },
     "Drawing": {
         "ctnet.report.draw": (
+            "Colour",
             "Place",
+            "as_pixels",
             "caption",
             "class_colour",
-            "draw_boxes",
             "draw_caption",
+            "draw_detections",
+            "draw_dot",
+            "draw_lines",
             "draw_rectangle",
             "drawable",
             "font_scale",
@@ -290,21 +347,53 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "refuse",
             "summarize",
         ),
+    },
+    "Synthetic scenes": {
+        "ctnet.data.scenes": (
+            "blend",
+            "contrasting",
+            "coverage",
+            "fine_points",
+            "scene_of",
+        ),
         "ctnet.data.synthetic": (
             "SHAPES",
             "draw_scene",
         ),
     },
     "Converters": {
+        "ctnet.convert.command": (
+            "Images",
+            "ImagesOption",
+            "JsonOption",
+            "OutputOption",
+            "print_report",
+            "StrictOption",
+        ),
+        "ctnet.convert.sources": (
+            "check_folder",
+            "checked_number",
+            "finite_number",
+            "image_files",
+            "listed_names",
+            "numbered_lines",
+            "read_each",
+            "read_lines",
+            "readable_size",
+        ),
         "ctnet.convert.coco": (
+            "box_annotation",
             "ImageMode",
             "ImageRecord",
-            "box_annotation",
-            "check_folder",
+            "numbered",
             "place_image",
             "plain",
-            "read_lines",
-            "write_split",
+            "write_splits",
+        ),
+        "ctnet.convert.exports": (
+            "ExportedImage",
+            "exported_images",
+            "write_text",
         ),
         "ctnet.convert.report": (
             "BadRecord",
@@ -337,6 +426,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "print_json",
             "print_line",
             "print_table",
+            "warn_once",
         ),
         "ctnet.base.progress": ("track",),
         "ctnet.report.tables": ("print_metrics",),

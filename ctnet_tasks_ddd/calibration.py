@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ctnet.plugin import BadRecord, CtnetError, read_lines
+from ctnet.plugin import BadRecord, CtnetError, finite_number, numbered_lines, read_lines
 from ctnet_tasks_ddd.frame_files import FrameFiles
 
 Matrix = list[list[float]]
@@ -16,14 +16,17 @@ IMAGE_SIZES = {707.0493: (1224, 370), 721.5377: (1242, 375), 718.3351: (1238, 37
 """The benchmark's cameras: focal length, pixels -> size of the rectified images, (width, height)."""
 
 
+@dataclass(frozen=True)
 class Calibrations:
-    """The calibration of every frame: a file for each, or few files and an index that tells whose they
-    are."""
+    """The calibration of every frame.
 
-    def __init__(self, files: FrameFiles | None, index: dict[str, _Indexed]) -> None:
-        self._files = files
-        self._names = set(files.names) if files else set()
-        self._index = index
+    Attributes:
+        files: a file for each; None where an index tells whose a calibration is.
+        index: frame -> file of its calibration, and (width, height) of its image.
+    """
+
+    files: FrameFiles | None
+    index: Mapping[str, tuple[Path, tuple[int, int]]]
 
     @classmethod
     def open(cls, source: Path) -> Calibrations:
@@ -35,19 +38,18 @@ class Calibrations:
         Raises:
             CtnetError: when there are none, or the index cannot be read.
         """
-        index = source / "calib_index.txt"
-        if index.is_file():
-            return cls(None, _read_index(index))
-        for place in (source / "training" / "calib", source / "calib", *sorted(source.glob("*calib*.zip"))):
-            if place.exists():
-                return cls(FrameFiles.open(place, ("training/calib",)), {})
-        raise CtnetError(
-            f"{source} has no calibration: put the benchmark's training/calib or data_object_calib.zip there"
+        if (source / "calib_index.txt").is_file():
+            return cls(None, _read_index(source / "calib_index.txt"))
+        files = FrameFiles.first_of(
+            [source / "training" / "calib", source / "calib", *sorted(source.glob("*calib*.zip"))],
+            ("training/calib",),
+            f"{source} has no calibration: put the benchmark's training/calib or data_object_calib.zip there",
         )
+        return cls(files, {})
 
     def size(self, frame: str) -> tuple[int, int] | None:
         """Width and height of the frame's image, if the index tells."""
-        return self._index[frame].size if frame in self._index else None
+        return self.index[frame][1] if frame in self.index else None
 
     def matrix(self, frame: str) -> Matrix:
         """P2, 3x4: from the camera's frame (metres) to homogeneous pixels of the left colour image.
@@ -55,17 +57,11 @@ class Calibrations:
         Raises:
             BadRecord: when it is missing or broken.
         """
-        if frame in self._index:
-            return _of_file(self._index[frame].path)
-        if self._files is None or frame not in self._names:
+        if frame in self.index:
+            return _of_file(self.index[frame][0])
+        if self.files is None or frame not in self.files:
             raise BadRecord("no calibration", f"looked for {frame}.txt")
-        return _parse(self._files.read(frame), f"calib/{frame}.txt")
-
-
-@dataclass(frozen=True)
-class _Indexed:
-    path: Path
-    size: tuple[int, int]
+        return _parse(self.files.read(frame).splitlines(), f"calib/{frame}.txt")
 
 
 def check_size(matrix: Matrix, size: tuple[int, int]) -> None:
@@ -77,8 +73,7 @@ def check_size(matrix: Matrix, size: tuple[int, int]) -> None:
     """
     shown = f"the image has {size[0]}x{size[1]}"
     expected = known_size(matrix)
-    if expected not in (None, size):
-        assert expected is not None
+    if expected is not None and expected != size:
         raise BadRecord(
             "calibration of another frame", f"it is of {expected[0]}x{expected[1]} images, {shown}"
         )
@@ -94,40 +89,31 @@ def known_size(matrix: Matrix) -> tuple[int, int] | None:
     return IMAGE_SIZES.get(round(matrix[0][0], 4))
 
 
-def _read_index(index: Path) -> dict[str, _Indexed]:
+def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, int]]]:
     found = {}
-    for number, line in enumerate(read_lines(index), start=1):
+    for where, line in numbered_lines(read_lines(index), index):
         fields = line.split()
-        if not fields:
-            continue
         if len(fields) != 4 or not (fields[2].isdigit() and fields[3].isdigit()):
-            raise CtnetError(f"{index}:{number} is no line FRAME NAME WIDTH HEIGHT: {line.strip()[:60]!r}")
+            raise CtnetError(f"{where} is no line FRAME NAME WIDTH HEIGHT: {line.strip()[:60]!r}")
         path = index.parent / "calib" / f"{fields[1]}.txt"
-        found[fields[0]] = _Indexed(path, (int(fields[2]), int(fields[3])))
+        found[fields[0]] = path, (int(fields[2]), int(fields[3]))
     return found
 
 
 @cache
 def _of_file(path: Path) -> Matrix:
-    return _parse("\n".join(read_lines(path)), f"calib/{path.name}")
+    return _parse(read_lines(path), f"calib/{path.name}")
 
 
-def _parse(text: str, where: str) -> Matrix:
-    for line in text.splitlines():
-        name, _, rest = line.partition(":")
-        if name.strip() == "P2":
-            return _matrix(rest.split(), where)
-    raise BadRecord("calibration without P2", f"{where} has no line that begins with P2:")
-
-
-def _matrix(tokens: list[str], where: str) -> Matrix:
-    try:
-        numbers = [float(token) for token in tokens]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 12 or not all(map(math.isfinite, numbers)):
+def _parse(lines: Iterable[str], where: str) -> Matrix:
+    named = (line.partition(":") for line in lines)
+    tokens = next((rest.split() for name, _, rest in named if name.strip() == "P2"), None)
+    if tokens is None:
+        raise BadRecord("calibration without P2", f"{where} has no line that begins with P2:")
+    numbers = [value for value in map(finite_number, tokens) if value is not None]
+    if len(numbers) != 12 or len(tokens) != 12:
         raise BadRecord("calibration whose P2 is no 12 finite numbers", f"{where} has {len(tokens)} values")
-    if numbers[0] <= 0 or numbers[5] <= 0 or numbers[10] <= 0:
+    if min(numbers[0], numbers[5], numbers[10]) <= 0:
         raise BadRecord(
             "calibration whose P2 is no camera", f"{where} has a focal length that is not positive"
         )

@@ -63,8 +63,7 @@ def project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
     x, y, z = np.moveaxis(np.asarray(points, np.float64), -1, 0)
     seen = np.stack([x, y, np.maximum(z, NEAR - camera[2, 3])], axis=-1)
     homogeneous = seen @ camera[:, :3].T + camera[:, 3]
-    pixels: np.ndarray = homogeneous[..., :2] / homogeneous[..., 2:]
-    return pixels
+    return np.asarray(homogeneous[..., :2] / homogeneous[..., 2:])
 
 
 def unproject(pixels: np.ndarray, depth: np.ndarray, camera: np.ndarray) -> np.ndarray:
@@ -104,8 +103,7 @@ def box_corners(dimensions: np.ndarray, location: np.ndarray, rotation_y: np.nda
     local = _CORNERS * np.stack([length, height, width], axis=1)[:, None]
     cos, sin = np.cos(rotation_y)[:, None], np.sin(rotation_y)[:, None]
     x, y, z = np.moveaxis(local, 2, 0)
-    corners: np.ndarray = location[:, None] + np.stack([cos * x + sin * z, y, cos * z - sin * x], axis=2)
-    return corners
+    return np.asarray(location[:, None] + np.stack([cos * x + sin * z, y, cos * z - sin * x], axis=2))
 
 
 def heading(dimensions: np.ndarray, location: np.ndarray, rotation_y: np.ndarray) -> np.ndarray:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctnet.plugin import ConvertReport, CtnetError, print_json, print_line, print_table, read_lines
+from ctnet.plugin import (
+    CtnetError,
+    Images,
+    ImagesOption,
+    JsonOption,
+    OutputOption,
+    StrictOption,
+    print_json,
+    print_line,
+    print_report,
+    print_table,
+    read_lines,
+)
 
 if TYPE_CHECKING:
     from ctnet_tasks_ddd.kitti_eval import KittiResult
 
-_SHOWN = 20
 _ENOUGH = 40  # objects: as many as R40 has recall positions
 
 
@@ -24,14 +34,6 @@ class Iou(str, Enum):
     strict = "strict"
     shipped = "shipped"
     half = "half"
-
-
-class Images(str, Enum):
-    """How images get into the new folder."""
-
-    link = "link"
-    copy = "copy"
-    none = "none"
 
 
 def kitti_eval_command(
@@ -69,7 +71,7 @@ def kitti_eval_command(
             raise CtnetError(f"{frames} lists no frame; write one a line, as 000012")
     result = evaluate(labels, results, names, iou.value)
     if frames is None:
-        known = len(FrameFiles.open(labels, LABEL_FOLDERS).names)
+        known = len(FrameFiles(labels, LABEL_FOLDERS).names)
         if result.frames < known:
             print_line(
                 f"evaluated the {result.frames} frames that have a result file, of {known} with labels; "
@@ -82,10 +84,13 @@ def kitti_eval_command(
 
 
 def convert_kitti(
-    source: Path = typer.Argument(
-        ..., help="A folder with training/{label_2,calib,image_2}; with --export a COCO data directory."
-    ),
-    output: Path = typer.Option(..., "--output", "-o", help="The folder to write."),
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with training/{label_2,calib,image_2}; with --export a COCO data directory."
+        ),
+    ],
+    output: OutputOption,
     split_file: list[Path] = typer.Option(
         [], help="List of frames, one a line; give one for each split. Default: the lists in ImageSets."
     ),
@@ -96,14 +101,9 @@ def convert_kitti(
         None, help="With --export: write these detections (COCO results JSON) as KITTI result files instead."
     ),
     split: str = typer.Option("val", help="With --results: the split that was detected on."),
-    images: Images = typer.Option(
-        Images.link,
-        help="link: hard links, which cost no space (copies where there are none); none: leave them.",
-    ),
-    strict: bool = typer.Option(
-        False, "--strict", help="Refuse bad records instead of listing and skipping them."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON on stdout."),
+    images: ImagesOption = Images.link,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Convert KITTI's 3D object data to a COCO data directory, or with --export the other way.
 
@@ -121,7 +121,8 @@ def convert_kitti(
     if not export:
         if results is not None:
             raise CtnetError("--results is written as KITTI files: give --export with it")
-        _print_report(kitti.convert_kitti(source, output, split_file, images.value, strict), as_json)
+        report = kitti.convert_kitti(source, output, split_file, images.value, strict)
+        print_report(report, as_json, by_category=True)
         return
     if split_file:
         raise CtnetError(
@@ -158,33 +159,11 @@ def _print_figures(result: KittiResult) -> None:
         if metric not in result.figures.get(name, {})
     ]
     print_line(f"\n{result.frames} frames; average precision in percent over 40 and over 11 recall positions")
-    if few := "; ".join(_few_objects(result)):
-        print_line(f"R40 of fewer than {_ENOUGH} objects cannot reach 100, by the benchmark's rule: {few}")
+    few = {
+        name: [f"{count} {kind}" for kind, count in result.objects[name].items() if count < _ENOUGH]
+        for name in result.figures
+    }
+    if shown := "; ".join(f"{name} {', '.join(counts)}" for name, counts in few.items() if counts):
+        print_line(f"R40 of fewer than {_ENOUGH} objects cannot reach 100, by the benchmark's rule: {shown}")
     if missing:
         print_line(f"not evaluated, for the results have no part for it: {', '.join(missing)}")
-
-
-def _few_objects(result: KittiResult) -> Iterator[str]:
-    """Classes with how many objects they have, where these are fewer than R40 has recall positions."""
-    for name, metrics in result.figures.items():
-        counts = {d: figure.objects for d, figure in metrics["detection"].items() if figure.objects < _ENOUGH}
-        if counts:
-            yield f"{name} {', '.join(f'{count} {difficulty}' for difficulty, count in counts.items())}"
-
-
-def _print_report(report: ConvertReport, as_json: bool) -> None:
-    if as_json:
-        print_json(report.as_dict())
-        return
-    categories = list(report.splits[0].objects)
-    rows = [[split.name, split.images, *split.objects.values()] for split in report.splits]
-    print_table(["split", "images", *categories], rows)
-    if report.problems:
-        print_line(f"\n{len(report.problems)} bad records, left out unless it says otherwise:")
-        for problem in report.problems[:_SHOWN]:
-            print_line(f"  {problem}")
-        if len(report.problems) > _SHOWN:
-            print_line(f"  ... and {len(report.problems) - _SHOWN} more; --json lists them all")
-    for note in report.notes:
-        print_line(f"note: {note}")
-    print_line(f"\nwritten to {report.target}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,22 +35,21 @@ def contradictions(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> l
         return [f"its image's {error}"]
     if camera is None:
         return ["its image has no calib, the camera's 3x4 matrix"]
-    return _between_numbers(annotation, camera)
-
-
-def _between_numbers(annotation: Mapping[str, Any], camera: np.ndarray) -> list[str]:
     if annotation["location"][2] <= 0:
         return [f"location is {annotation['location']!r}, behind the camera"]
     wild = [name for name in ("alpha", "rotation_y") if abs(annotation[name]) > 2 * math.pi]
-    if wild:
-        return [f"{name} is {annotation[name]!r}, not an angle in radians" for name in wild]
-    errors = []
+    return [f"{name} is {annotation[name]!r}, not an angle in radians" for name in wild] or list(
+        _between_numbers(annotation, camera)
+    )
+
+
+def _between_numbers(annotation: Mapping[str, Any], camera: np.ndarray) -> Iterator[str]:
     x, _, z = location = annotation["location"]
     if abs(annotation.get("depth", z) - z) > DEPTH_TOLERANCE:
-        errors.append(f"depth is {annotation['depth']:g}, but the location's z is {z:g}")
+        yield f"depth is {annotation['depth']:g}, but the location's z is {z:g}"
     expected = wrap(annotation["rotation_y"] - math.atan2(x, z))
     if abs(wrap(annotation["alpha"] - expected)) > ANGLE_TOLERANCE:
-        errors.append(f"alpha is {annotation['alpha']:g}, but rotation_y and location make it {expected:.2f}")
+        yield f"alpha is {annotation['alpha']:g}, but rotation_y and location make it {expected:.2f}"
     body = (np.array([value], float) for value in (annotation["dim"], location, annotation["rotation_y"]))
     corners = box_corners(*body)[0]
     left, top, width, height = annotation["bbox"]
@@ -59,5 +58,4 @@ def _between_numbers(annotation: Mapping[str, Any], camera: np.ndarray) -> list[
         low, high = points.min(axis=0), points.max(axis=0)
         if (high < [left, top]).any() or (low > [left + width, top + height]).any():
             shown = ", ".join(f"{value:.0f}" for value in (*low, *high))
-            errors.append(f"its body shows at {shown} (x1, y1, x2, y2), beside its box")
-    return errors
+            yield f"its body shows at {shown} (x1, y1, x2, y2), beside its box"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.plugin import Detections, find_peaks, gather
+from ctnet.plugin import Detections, find_peaks, gather, locate
 from ctnet_tasks_ddd.camera import box_corners, project, rotation_of, unproject
 from ctnet_tasks_ddd.heads import angle_of
 
@@ -25,9 +25,7 @@ def decode_objects(maps: Mapping[str, Tensor], k: int) -> Detections:
         Detections with ``centre`` (B, k, 2), ``alpha``, ``depth`` (B, k) and ``dimensions`` (B, k, 3).
     """
     peaks = find_peaks(maps["heatmap"], k)
-    offset = gather(maps["offset"], peaks) if "offset" in maps else 0.5
-    cells = torch.stack([peaks.x, peaks.y], dim=2)
-    centre = cells + offset
+    centre = locate(peaks, maps.get("offset"))
     size = gather(maps["size"], peaks)
     before, behind = (size / 2, size / 2) if size.shape[2] == 2 else (size[..., :2], size[..., 2:])
     extra = {
@@ -35,7 +33,7 @@ def decode_objects(maps: Mapping[str, Tensor], k: int) -> Detections:
         "alpha": angle_of(gather(maps["rotation"], peaks)),
         "depth": gather(maps["depth"], peaks).squeeze(2),
         "dimensions": gather(maps["dimensions"], peaks),
-        "cells": cells,
+        "cells": peaks.cells,
     }
     return Detections(torch.cat([centre - before, centre + behind], dim=2), peaks.score, peaks.channel, extra)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ctnet.plugin import Detections, box_iou
+from ctnet.plugin import Detections, box_iou, match_best_first
 from ctnet_tasks_ddd.camera import wrap
 from ctnet_tasks_ddd.fields import is_region
 from ctnet_tasks_ddd.kitti_eval import CLASSES, IOU
@@ -15,6 +15,8 @@ from ctnet_tasks_ddd.kitti_eval import CLASSES, IOU
 #: The overlap of image boxes that the benchmark demands; of other classes, that of most.
 _DEMANDED = dict(zip(CLASSES, IOU["strict"][0], strict=True))
 _OTHERWISE = 0.5
+
+_FIGURES = ("found", "depth_error", "orientation_error")
 
 
 def deviations(
@@ -39,53 +41,42 @@ def deviations(
         ``orientation_error``, their mean difference of the angles of observation (alpha), degrees. What
         nothing was found for is left out.
     """
-    objects = dict.fromkeys(class_names, 0)
-    errors: dict[str, list[tuple[float, float]]] = {name: [] for name in class_names}
+    parts: dict[str, list[np.ndarray]] = {name: [np.zeros((0, len(_FIGURES)))] for name in class_names}
     for entries, found in frames:
-        for category, name in zip(category_ids, class_names, strict=True):
+        for label, (category, name) in enumerate(zip(category_ids, class_names, strict=True)):
             mine = [e for e in entries if e["category_id"] == category and not is_region(e)]
-            objects[name] += len(mine)
-            if mine and found is not None:
-                of_class = found[found.labels == class_names.index(name)]
-                errors[name] += _errors(mine, of_class, _DEMANDED.get(name.lower(), _OTHERWISE))
-    pairs = [(f"/{name}", objects[name], errors[name]) for name in class_names]
-    everything = ("", sum(objects.values()), [row for rows in errors.values() for row in rows])
-    return {key: value for part in (everything, *pairs) for key, value in _means(*part)}
+            of_class = None if found is None else found[found.labels == label]
+            parts[name].append(_errors(mine, of_class, _DEMANDED.get(name.lower(), _OTHERWISE)))
+    tables = {f"/{name}": np.concatenate(rows) for name, rows in parts.items()}
+    return {
+        figure + suffix: float(np.nanmean(column))
+        for suffix, table in {"": np.concatenate(list(tables.values())), **tables}.items()
+        for figure, column in zip(_FIGURES, table.T, strict=True)
+        if np.isfinite(column).any()
+    }
 
 
-def _means(suffix: str, objects: int, errors: Sequence[tuple[float, float]]) -> Iterator[tuple[str, float]]:
-    if not objects:
-        return
-    yield f"found{suffix}", len(errors) / objects
-    table = np.array(errors, np.float64).reshape(-1, 2)
-    for column, name in enumerate(("depth_error", "orientation_error")):
-        known = table[np.isfinite(table[:, column]), column]
-        if len(known):
-            yield f"{name}{suffix}", float(known.mean())
-
-
-def _errors(
-    objects: Sequence[Mapping[str, Any]], found: Detections, demanded: float
-) -> Iterator[tuple[float, float]]:
-    """Errors of the depth and of the angle, NaN where a detection does not have it, of each match.
+def _errors(objects: Sequence[Mapping[str, Any]], found: Detections | None, demanded: float) -> np.ndarray:
+    """``_FIGURES`` (N, 3) of N objects: 1 or 0 for found or not, and errors, NaN where they are not known.
 
     Args:
         objects: of one class in one image.
         found: of that class in that image.
         demanded: the overlap to exceed.
     """
-    xywh = np.array([entry["bbox"] for entry in objects], np.float64)
-    overlap = box_iou(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), found.boxes)
-    fields = found.fields()
-    for column in np.argsort(-found.scores, kind="stable"):
-        row = int(overlap[:, column].argmax())
-        if overlap[row, column] <= demanded:
-            continue
-        overlap[row] = 0
-        entry = objects[row]
-        depth, angle = np.nan, np.nan
-        if "location" in fields and "location" in entry:
-            depth = abs(float(fields["location"][column, 2]) / entry["location"][2] - 1)
-        if "alpha" in fields and "alpha" in entry:
-            angle = float(np.degrees(abs(wrap(float(fields["alpha"][column]) - entry["alpha"]))))
-        yield depth, angle
+    errors = np.full((len(objects), len(_FIGURES)), [0, np.nan, np.nan])
+    if found is None or not objects:
+        return errors
+    boxes = np.array([entry["bbox"] for entry in objects], np.float64)
+    boxes[:, 2:] += boxes[:, :2]
+    overlap = box_iou(np.asarray(found.boxes, np.float64), boxes)
+    match = match_best_first(overlap, found.scores, np.nextafter(demanded, 1))
+    hit, columns = match[match >= 0], found[match >= 0].fields()
+    errors[hit, 0] = 1
+    if "location" in columns:
+        z = np.array([entry.get("location", (np.nan,) * 3)[2] for entry in objects])
+        errors[hit, 1] = np.abs(columns["location"][:, 2] / z[hit] - 1)
+    if "alpha" in columns:
+        alpha = np.array([entry.get("alpha", np.nan) for entry in objects])
+        errors[hit, 2] = np.degrees(np.abs(wrap(columns["alpha"] - alpha[hit])))
+    return errors

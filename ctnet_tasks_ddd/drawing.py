@@ -5,24 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ctnet.plugin import (
-    Detections,
-    Place,
-    caption,
-    class_colour,
-    draw_boxes,
-    draw_caption,
-    font_scale,
-    free_place,
-    line_width,
-)
+from ctnet.plugin import Colour, Detections, class_colour, draw_detections, draw_lines, font_scale
 from ctnet_tasks_ddd.camera import box_corners, heading
 
-#: Pairs of corners that an edge joins, see ``camera.box_corners``.
-_EDGES = tuple(
-    (first + 4 * level, (first + 1) % 4 + 4 * level) for level in (0, 1) for first in range(4)
-) + tuple((corner, corner + 4) for corner in range(4))
-_FRONT = (0, 1, 5, 4)
+#: Lines along a box's corners, see ``camera.box_corners``: floor, roof, pillars, the cross on its front.
+_WIRES = ((0, 1, 2, 3, 0), (4, 5, 6, 7, 4), (0, 4), (1, 5), (2, 6), (3, 7), (0, 5), (1, 4))
 
 _GROUND, _LINES, _INK = (28, 30, 34), (70, 74, 80), (175, 180, 186)
 _NEAREST_RANGE = 20.0  # m: what the view from above shows at least
@@ -42,27 +29,18 @@ def draw_objects(image: np.ndarray, detections: Detections, class_names: tuple[s
     Returns:
         A new (H, W, 3) uint8 image, wider with the view from above.
     """
-    # Annotations drawn like detections all have score 1, which tells nothing.
-    scores = None if (detections.scores == 1).all() else detections.scores
     if "location" not in detections.fields():
-        return draw_boxes(image, detections.boxes, detections.labels, scores, class_names)
-    canvas = np.array(image, order="C")
-    order = np.argsort(detections.location[:, 2], kind="stable")  # nearest first
-    places: dict[int, Place] = {}
-    texts = {
-        row: caption(int(detections.labels[row]), class_names, None if scores is None else float(scores[row]))
-        for row in order.tolist()
-    }
-    for row in order.tolist():
-        places[row] = free_place(canvas, texts[row], detections.boxes[row], list(places.values()))
-    for row in order[::-1].tolist():
-        draw_wireframe(canvas, detections.corners[row], class_colour(int(detections.labels[row])))
-    for row in order[::-1].tolist():
-        draw_caption(canvas, texts[row], places[row], class_colour(int(detections.labels[row])))
+        return draw_detections(image, detections, class_names)
+
+    def outline(canvas: np.ndarray, row: int, colour: Colour) -> None:
+        draw_wireframe(canvas, detections.corners[row], colour)
+
+    nearest_first = np.argsort(detections.location[:, 2], kind="stable").tolist()
+    canvas = draw_detections(image, detections, class_names, outline, nearest_first)
     return np.concatenate([canvas, from_above(detections, image.shape[0])], axis=1)
 
 
-def draw_wireframe(canvas: np.ndarray, corners: np.ndarray, colour: tuple[int, int, int]) -> None:
+def draw_wireframe(canvas: np.ndarray, corners: np.ndarray, colour: Colour) -> None:
     """Draw a box's edges and a cross on its front.
 
     Args:
@@ -70,17 +48,7 @@ def draw_wireframe(canvas: np.ndarray, corners: np.ndarray, colour: tuple[int, i
         corners: (8, 2), image pixels.
         colour: RGB.
     """
-    limit = 8 * max(canvas.shape)  # a wild regression must not overflow OpenCV's integers
-    at = np.clip(np.nan_to_num(corners), -limit, limit).round().astype(int).tolist()
-    line = line_width(canvas)
-    crossed = ((_FRONT[0], _FRONT[2]), (_FRONT[1], _FRONT[3]))
-    for width, shade in ((line + 2, tuple(channel // 4 for channel in colour)), (line, colour)):
-        if width > line and min(canvas.shape[:2]) < 200:
-            continue  # a rim would fill small pictures
-        for first, second in _EDGES:
-            cv2.line(canvas, at[first], at[second], shade, width, cv2.LINE_AA)
-    for first, second in crossed:
-        cv2.line(canvas, at[first], at[second], colour, 1, cv2.LINE_AA)
+    draw_lines(canvas, [corners[list(wire)] for wire in _WIRES], colour)
 
 
 def from_above(detections: Detections, height: int) -> np.ndarray:
@@ -95,26 +63,14 @@ def from_above(detections: Detections, height: int) -> np.ndarray:
     """
     panel = np.full((height, height, 3), _GROUND, np.uint8)
     reach = _reach(detections)
-    scale = height * 0.95 / reach
-
-    def at(points: np.ndarray) -> np.ndarray:
-        x, z = points[..., 0], points[..., 2]
-        return np.stack([height / 2 + x * scale, height - 1 - z * scale], axis=-1)
-
+    origin, scale = np.array([height / 2, height - 1]), height * 0.95 / reach
     _draw_ranges(panel, reach, scale)
-    body = tuple(
-        np.nan_to_num(np.asarray(detections.fields()[name], np.float64))
-        for name in ("dimensions", "location", "rotation_y")
-    )
-    floors, ahead = at(box_corners(*body)[:, :4]), at(heading(*body))
-    limit = 8 * height
-    line = line_width(panel)
+    columns = (detections.dimensions, detections.location, detections.rotation_y)
+    body = tuple(np.nan_to_num(np.asarray(column, np.float64)) for column in columns)
+    floors, ahead = box_corners(*body)[:, [0, 1, 2, 3, 0]], heading(*body)
     for row in np.argsort(detections.scores, kind="stable"):
-        colour = class_colour(int(detections.labels[row]))
-        outline = np.clip(floors[row], -limit, limit).round().astype(np.int32)
-        nose = np.clip(ahead[row], -limit, limit).round().astype(int).tolist()
-        cv2.polylines(panel, [outline], True, colour, line, cv2.LINE_AA)
-        cv2.line(panel, nose[0], nose[1], colour, line, cv2.LINE_AA)
+        lines = [origin + points[row][:, ::2] * [scale, -scale] for points in (floors, ahead)]
+        draw_lines(panel, lines, class_colour(int(detections.labels[row])))
     return panel
 
 

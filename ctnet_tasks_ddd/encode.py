@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, box_centres, clip_boxes, gaussian_radius
+from ctnet.plugin import (
+    CellTargets,
+    Grid,
+    Instances,
+    Peaks,
+    Target,
+    box_centres,
+    box_sizes,
+    cut_to_grid,
+    gaussian_radius,
+)
 from ctnet_tasks_ddd.heads import rotation_values
 
 
@@ -18,16 +28,13 @@ def encode_objects(instances: Instances, grid: Grid, projected: bool, rectangles
         projected: peaks are the projected middles of bodies instead of boxes' centres.
         rectangles: an ignore region softens the penalty in all its cells instead of as a Gaussian.
     """
-    boxes = clip_boxes(instances.boxes, grid.width, grid.height)
-    # A box that lies outside the crop, or shows only as a line, has no area left: it is no object here.
-    visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    boxes, instances = boxes[visible], instances[visible]
-    objects = ~instances.crowd
-    heatmap = _heatmap(instances, boxes, projected, rectangles)
-    instances, boxes = instances[objects], boxes[objects]
-    cell = np.floor(peaks_of(instances, boxes, projected)).astype(np.int64)
+    instances = cut_to_grid(instances, grid)
+    heatmap = _heatmap(instances, projected, rectangles)
+    instances = instances[~instances.crowd]
+    boxes = instances.boxes
+    cell = np.floor(peaks_of(instances, projected)).astype(np.int64)
     centre = instances.centre if projected else box_centres(boxes)
-    size = boxes[:, 2:] - boxes[:, :2]
+    size = box_sizes(boxes)
     if projected:
         size = np.concatenate([centre - boxes[:, :2], boxes[:, 2:] - centre], axis=1)
     known = np.isfinite(instances.dimensions).all(axis=1, keepdims=True)
@@ -43,31 +50,30 @@ def encode_objects(instances: Instances, grid: Grid, projected: bool, rectangles
     }
 
 
-def peaks_of(instances: Instances, boxes: np.ndarray, projected: bool) -> np.ndarray:
+def peaks_of(instances: Instances, projected: bool) -> np.ndarray:
     """(N, 2): where the peaks of objects are, on the grid.
 
     A body whose middle is projected outside its box (cut by the image's border, say) has its peak in the
     nearest cell of the box.
 
     Args:
-        instances: on the grid.
-        boxes: (N, 4) xyxy, theirs, cut to the grid.
+        instances: on the grid, with their boxes cut to it.
         projected: see ``encode_objects``.
     """
+    boxes = instances.boxes
     if not projected:
         return box_centres(boxes)
-    inside: np.ndarray = np.clip(instances.centre, boxes[:, :2], boxes[:, 2:])
-    return inside
+    return np.asarray(np.clip(instances.centre, boxes[:, :2], boxes[:, 2:]))
 
 
-def _heatmap(instances: Instances, boxes: np.ndarray, projected: bool, rectangles: bool) -> Peaks:
-    points = peaks_of(instances, boxes, projected)
-    size = torch.from_numpy(boxes[:, 2:] - boxes[:, :2])
+def _heatmap(instances: Instances, projected: bool, rectangles: bool) -> Peaks:
+    points = peaks_of(instances, projected)
+    size = torch.from_numpy(box_sizes(instances.boxes))
     # As released, sizes are not rounded up here, unlike those of ctdet.
     radius = gaussian_radius(size[:, 1], size[:, 0]).numpy().astype(np.int64).clip(min=0)
     labels, positive = instances.labels, ~instances.crowd
     if rectangles:
-        regions = [_cells(box) for box in boxes[~positive]]
+        regions = [_cells(box) for box in instances.boxes[~positive]]
         counts = [len(region) for region in regions]
         points = np.concatenate([points[positive], *regions])
         radius = np.concatenate([radius[positive], np.zeros(sum(counts), np.int64)])

@@ -9,15 +9,12 @@ import numpy as np
 
 from ctnet.plugin import CtnetError, Detections, Evaluator
 from ctnet_tasks_ddd.deviations import deviations
-from ctnet_tasks_ddd.fields import DONT_CARE, entries_by_image, frame_name, is_region, objects_of
-from ctnet_tasks_ddd.kitti_eval import CLASSES, DIFFICULTIES, Figure, KittiResult, evaluate_objects
+from ctnet_tasks_ddd.fields import DONT_CARE, frame_name, is_region, labels_of
+from ctnet_tasks_ddd.kitti_eval import CLASSES, Figure, evaluate_objects
 from ctnet_tasks_ddd.objects import NO_ALPHA, NO_LOCATION, KittiObjects
 
 #: Name of a figure -> its metric in ``kitti_eval``.
 METRICS = {"AP2D": "detection", "AOS": "orientation", "APBEV": "ground", "AP3D": "3d"}
-
-#: What counts as moderate: height of the box in pixels, occlusion, truncation.
-_MIN_HEIGHT, _MAX_OCCLUSION, _MAX_TRUNCATION = 25, 1, 0.30
 
 _POINTS = 40
 
@@ -62,10 +59,8 @@ class KittiEvaluator(Evaluator):
             )
         self.iou = iou
         self._images = [dict(image) for image in ground_truth["images"]]
-        by_image = entries_by_image(
-            {**ground_truth, "annotations": [_typed(entry) for entry in ground_truth["annotations"]]}
-        )
-        self._labels = objects_of((image, by_image[image["id"]]) for image in self._images)
+        typed = [_typed(entry) for entry in ground_truth["annotations"]]
+        self._labels = labels_of({**ground_truth, "annotations": typed})
 
     def compute(self) -> dict[str, float]:
         """The figures; see the class."""
@@ -78,11 +73,11 @@ class KittiEvaluator(Evaluator):
             reached = {}
             for key, name in names.items():
                 levels = result.figures.get(key, {}).get(metric, {})
-                if key in CLASSES and self._moderate_objects(key):
+                if key in CLASSES and result.objects[key]["moderate"]:
                     reached[f"{prefix}/{name}"] = _average(levels["moderate"]) if levels else 0.0
-                for difficulty in DIFFICULTIES:
-                    if difficulty in levels and levels[difficulty].objects:
-                        figure, start = levels[difficulty], f"{prefix}/{name}/{difficulty}"
+                for difficulty, figure in levels.items():
+                    if figure.objects:
+                        start = f"{prefix}/{name}/{difficulty}"
                         figures |= {f"{start}/R11": figure.R11 / 100, f"{start}/R40": figure.R40 / 100}
             summary[prefix] = float(np.mean(list(reached.values()))) if reached else 0.0
             of_class |= reached
@@ -99,24 +94,13 @@ class KittiEvaluator(Evaluator):
 
     def curves(self) -> dict[str, Any]:
         """Class -> metric -> difficulty -> 41 values, see ``kitti_eval.Figure``."""
-        result: KittiResult = evaluate_objects(self._labels, self._results(), self.iou)
-        return result.as_dict(curves=True)
-
-    def _moderate_objects(self, name: str) -> int:
-        labels = self._labels
-        counts = (
-            (np.array([kind.lower() for kind in labels.types]) == name)
-            & (labels.boxes[:, 3] - labels.boxes[:, 1] >= _MIN_HEIGHT)
-            & (labels.occlusion <= _MAX_OCCLUSION)
-            & (labels.truncation <= _MAX_TRUNCATION)
-        )
-        return int(counts.sum())
+        return evaluate_objects(self._labels, self._results(), self.iou).as_dict(curves=True)
 
     def _results(self) -> KittiObjects:
         found = [self._detections.get(int(image["id"])) for image in self._images]
         types = [[] if f is None else [self.class_names[label] for label in f.labels] for f in found]
         names = [frame_name(image) for image in self._images]
-        return KittiObjects.of_frames(names, types, map(_table, found))
+        return KittiObjects.of_frames(names, types, [_table(each) for each in found])
 
 
 def _typed(entry: Mapping[str, Any]) -> Mapping[str, Any]:

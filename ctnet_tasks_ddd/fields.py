@@ -8,7 +8,7 @@ and radians, the camera's frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
@@ -105,15 +105,8 @@ def labels_of(content: Entry) -> KittiObjects:
         content: of the file.
     """
     by_image = entries_by_image(content)
-    return objects_of((image, by_image[image["id"]]) for image in content["images"])
-
-
-def objects_of(frames: Iterable[tuple[Entry, Sequence[Entry]]]) -> KittiObjects:
-    """Objects in memory from images and their entries (with ``type``, and ``score`` in results)."""
-    names, types, values = [], [], []
-    for image, entries in frames:
-        names.append(frame_name(image))
-        types.append([entry["type"] for entry in entries])
-        rows = [[*values_of_entry(entry), entry.get("score", np.nan)] for entry in entries]
-        values.append(np.array(rows, np.float64).reshape(len(rows), 15))
+    names = [frame_name(image) for image in content["images"]]
+    frames = [by_image[image["id"]] for image in content["images"]]
+    types = [[entry["type"] for entry in entries] for entries in frames]
+    values = [np.array([values_of_entry(entry) for entry in entries]).reshape(-1, 14) for entries in frames]
     return KittiObjects.of_frames(names, types, values)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from ctnet.plugin import CtnetError, os_error
@@ -14,21 +13,16 @@ _ENOUGH = 4096  # bytes that tell what a file is
 
 
 class FrameFiles:
-    """The files of frames in a folder or a zip: ``NNNNNN.txt``, or of other names (see ``is_frame``).
+    """The files of frames, ``NNNNNN.txt`` or of other names (see ``is_frame``), of a folder or a zip.
+
+    ``frame in files`` tells whether a frame has one.
 
     Attributes:
         source: the folder or zip.
         names: the frames, in ascending order: file names without suffix.
     """
 
-    def __init__(self, source: Path, members: Mapping[str, str], archive: zipfile.ZipFile | None) -> None:
-        self.source = source
-        self.names = tuple(sorted(members))
-        self._members = members
-        self._archive = archive
-
-    @classmethod
-    def open(cls, source: str | Path, folders: Iterable[str] = ()) -> FrameFiles:
+    def __init__(self, source: str | Path, folders: Sequence[str] = ()) -> None:
         """Find the files.
 
         Args:
@@ -40,23 +34,43 @@ class FrameFiles:
             CtnetError: when there are none, or when a zip has some in several folders and in none of those
                 named.
         """
-        source, folders = Path(source), tuple(folders)
+        self.source = Path(source)
+        self._archive: zipfile.ZipFile | None = None
+        if self.source.is_dir():
+            paths = [path for folder in (".", *folders) for path in (self.source / folder).glob("*.txt")]
+            members = [path.relative_to(self.source).as_posix() for path in paths]
+        else:
+            self._archive = _open_archive(self.source)
+            members = self._archive.namelist()
+        frames = [member for member in members if self._is_frame(PurePosixPath(member))]
+        self._members = _of_one_folder(frames, self.source, folders)
+        self.names = tuple(sorted(self._members))
+
+    @classmethod
+    def first_of(cls, places: Iterable[Path], folders: Sequence[str], otherwise: str) -> FrameFiles:
+        """The files in the first place that exists; a CtnetError that says ``otherwise`` when none does."""
+        for place in places:
+            if place.exists():
+                return cls(place, folders)
+        raise CtnetError(otherwise)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def _is_frame(self, member: PurePosixPath) -> bool:
+        return member.suffix == ".txt" and is_frame(member.stem, lambda: self._first_bytes(str(member)))
+
+    def _first_bytes(self, member: str) -> bytes:
+        """Nothing where a file cannot be read: reading it whole says why."""
         try:
-            if source.is_dir():
-                return cls(source, _in_folder(source, folders), None)
-            archive = zipfile.ZipFile(source)
-        except OSError as error:
-            raise os_error(error, "read", source) from error
-        except zipfile.BadZipFile as error:
-            raise CtnetError(
-                f"{source} is neither a folder nor a zip ({error}); was it cut short?"
-            ) from error
-        return cls(source, _in_archive(archive, source, folders), archive)
+            with self._archive.open(member) if self._archive else (self.source / member).open("rb") as stream:
+                return stream.read(_ENOUGH)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+            return b""
 
     def where(self, name: str) -> str:
         """The file of a frame, for messages."""
-        member = self._members[name]
-        return f"{self.source}/{member}"
+        return f"{self.source}/{self._members[name]}"
 
     def read(self, name: str) -> str:
         """The text of a frame's file.
@@ -66,9 +80,7 @@ class FrameFiles:
         """
         member = self._members[name]
         try:
-            content = (
-                (self.source / member).read_bytes() if self._archive is None else self._archive.read(member)
-            )
+            content = self._archive.read(member) if self._archive else (self.source / member).read_bytes()
             return content.decode("utf-8-sig")
         except OSError as error:
             raise os_error(error, "read", self.where(name)) from error
@@ -78,57 +90,32 @@ class FrameFiles:
             raise CtnetError(f"{self.where(name)} is not a text file in UTF-8 ({error})") from error
 
 
-def _in_folder(source: Path, folders: tuple[str, ...]) -> dict[str, str]:
-    for folder in (".", *folders):
-        found = {
-            path.stem: path.relative_to(source).as_posix()
-            for path in (source / folder).glob("*.txt")
-            if is_frame(path.stem, partial(_first_bytes, path))
-        }
-        if found:
-            return found
-    raise _no_files(source, folders)
+def _open_archive(source: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(source)
+    except OSError as error:
+        raise os_error(error, "read", source) from error
+    except zipfile.BadZipFile as error:
+        raise CtnetError(f"{source} is neither a folder nor a zip ({error}); was it cut short?") from error
 
 
-def _in_archive(archive: zipfile.ZipFile, source: Path, folders: tuple[str, ...]) -> dict[str, str]:
+def _of_one_folder(members: Iterable[str], source: Path, folders: Sequence[str]) -> dict[str, str]:
+    """Frame -> file: of those at the top, else in the first of ``folders``, else in the only folder."""
     found: dict[str, dict[str, str]] = {}
-    for member in archive.namelist():
+    for member in members:
         path = PurePosixPath(member)
-        if path.suffix == ".txt" and is_frame(path.stem, partial(_first_bytes_of_member, archive, member)):
-            found.setdefault(str(path.parent), {})[path.stem] = member
-    if not found:
-        raise _no_files(source, folders)
-    if len(found) == 1:
-        return next(iter(found.values()))
+        found.setdefault(str(path.parent), {})[path.stem] = member
     for folder in (".", *folders):
-        for parent, members in found.items():
+        for parent, files in found.items():
             if parent == folder or parent.endswith(f"/{folder}"):
-                return members
-    raise CtnetError(
-        f"{source} has frames in several folders ({', '.join(sorted(found))}); make a zip of one of them"
-    )
-
-
-def _first_bytes(path: Path) -> bytes:
-    """Nothing where it cannot be read: reading it whole says why."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(_ENOUGH)
-    except OSError:
-        return b""
-
-
-def _first_bytes_of_member(archive: zipfile.ZipFile, member: str) -> bytes:
-    try:
-        with archive.open(member) as stream:
-            return stream.read(_ENOUGH)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        return b""
-
-
-def _no_files(source: Path, folders: tuple[str, ...]) -> CtnetError:
-    places = "".join(f" nor in {folder}" for folder in folders)
-    return CtnetError(
-        f"{source} has no files NNNNNN.txt (or of other names, with objects), one a frame, neither at its "
-        f"top{places}"
-    )
+                return files
+    if not found:
+        places = "".join(f" nor in {folder}" for folder in folders)
+        raise CtnetError(
+            f"{source} has no files NNNNNN.txt (or of other names, with objects), one a frame, neither at "
+            f"its top{places}"
+        )
+    if len(found) > 1:
+        several = ", ".join(sorted(found))
+        raise CtnetError(f"{source} has frames in several folders ({several}); make a zip of one of them")
+    return next(iter(found.values()))

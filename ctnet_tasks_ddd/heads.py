@@ -154,28 +154,20 @@ def released_rotation_losses(output: Tensor, target: CellTargets, slots: int) ->
     losses = {"rotation_bins": Loss(_of_bins(output, value, weight).sum() + empty * math.log(2), room)}
     of_turn = _of_turns(functional.smooth_l1_loss(output, value, reduction="none") * weight)
     members = _of_turns(weight)[..., 0].sum(dim=0)
-    for number, name in enumerate(("rotation_first", "rotation_second")):
-        losses[name] = Loss(of_turn[:, number].sum(), members[number])
-    return losses
+    return losses | {
+        name: Loss(of_turn[:, number].sum(), members[number])
+        for number, name in enumerate(("rotation_first", "rotation_second"))
+    }
 
 
 def _of_bins(output: Tensor, value: Tensor, weight: Tensor) -> Tensor:
     """(N, 2): cross entropy of each bin's logits, times its weight."""
     counts = weight[:, 1::_OF_BIN]
-    entropy = functional.cross_entropy(_bins(output), _inside(value), reduction="none")
-    return entropy.view_as(counts) * counts
+    logits = output.reshape(len(output), len(BIN_MIDDLES), _OF_BIN)[..., :2]
+    inside = value[:, 1::_OF_BIN].flatten().long()
+    return functional.cross_entropy(logits.flatten(0, 1), inside, reduction="none").view_as(counts) * counts
 
 
 def _of_turns(columns: Tensor) -> Tensor:
     """(N, 2, 2): the columns of sine and cosine of each bin."""
     return columns.reshape(len(columns), len(BIN_MIDDLES), _OF_BIN)[..., 2:]
-
-
-def _bins(output: Tensor) -> Tensor:
-    """(2 N, 2): the logits, object after object."""
-    return output.reshape(len(output), len(BIN_MIDDLES), _OF_BIN)[..., :2].flatten(0, 1)
-
-
-def _inside(value: Tensor) -> Tensor:
-    """(2 N,) int64: which logit should be high."""
-    return value[:, 1::_OF_BIN].flatten().long()

@@ -13,29 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.plugin import (
-    IMAGE_SUFFIXES,
     BadRecord,
     ConvertReport,
     CtnetError,
-    ImageError,
     ImageMode,
     ImageRecord,
     Problem,
     check_folder,
-    image_size,
-    place_image,
-    read_lines,
+    image_files,
+    listed_names,
+    read_each,
+    readable_size,
     refuse,
     track,
-    write_split,
+    write_splits,
 )
 from ctnet_tasks_ddd.calibration import Calibrations, check_size, known_size
 from ctnet_tasks_ddd.fields import CATEGORIES, DONT_CARE, IGNORED, entry_of_fields
 from ctnet_tasks_ddd.frame_files import FrameFiles
-from ctnet_tasks_ddd.objects import FIELDS, LABEL_COLUMNS, check_fields
+from ctnet_tasks_ddd.objects import LABEL_COLUMNS, check_fields
 
-_CATEGORIES = {name.lower(): name for name in CATEGORIES}
-_IGNORED = {name.lower(): category for name, category in IGNORED.items()}
+#: Classes of objects, and with those of ignore regions, by the categories that they count for.
+_OBJECTS: dict[str, tuple[str, ...]] = {name.lower(): (name,) for name in CATEGORIES}
+_PLACES = _OBJECTS | {name.lower(): (category,) for name, category in IGNORED.items()}
+_PLACES |= {DONT_CARE.lower(): CATEGORIES}
 
 #: Records that one note names.
 _NAMED = 5
@@ -75,31 +76,13 @@ def convert_kitti(
     frames = kitti.read(splits, problems)
     if strict:
         refuse(problems, source)
-    for frame in track(frames.values(), "placing images"):
-        if frame.image_file is not None:
-            place_image(frame.image_file, target / frame.image["file_name"], images)
-    reports = []
-    for split, names in splits.items():
-        records = {frames[name].image["id"]: frames[name].record() for name in names if name in frames}
-        description = f"converted from KITTI, {source.name}"
-        reports.append(write_split(target, split, records, CATEGORIES, description))
-    return ConvertReport(target, tuple(reports), tuple(problems), tuple(kitti.notes(splits, frames)))
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """One frame on its way into COCO JSON: the image's entry, and annotations without ids."""
-
-    image: Mapping[str, Any]
-    annotations: Sequence[Mapping[str, Any]]
-    image_file: Path | None
-
-    def record(self) -> ImageRecord:
-        """As it is written."""
-        own = ("id", "file_name", "width", "height")
-        extra = {key: value for key, value in self.image.items() if key not in own}
-        name, width, height = (self.image[key] for key in own[1:])
-        return ImageRecord(name, width, height, self.annotations, self.image_file, extra)
+    written = {
+        split: {kitti.ids[name]: frames[name] for name in names if name in frames}
+        for split, names in splits.items()
+    }
+    description = f"converted from KITTI, {source.name}"
+    reports = write_splits(target, written, CATEGORIES, description, images)
+    return ConvertReport(target, reports, tuple(problems), tuple(kitti.notes(splits, frames)))
 
 
 @dataclass(frozen=True)
@@ -109,21 +92,22 @@ class _Source:
     folder: Path
     labels: FrameFiles
     calibrations: Calibrations
+    ids: Mapping[str, int]  # by frame
     images: Mapping[str, Path]  # by frame
     need_images: bool
 
     @classmethod
     def open(cls, folder: Path, need_images: bool) -> _Source:
         check_folder(folder)
-        images = {
-            path.stem: path
-            for place in (folder / "training" / "image_2", folder / "image_2")
-            for path in sorted(place.glob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        }
-        return cls(
-            folder, _open_labels(folder), Calibrations.open(folder), images, need_images and bool(images)
+        labels = FrameFiles.first_of(
+            [folder / "training" / "label_2", folder / "label_2", *sorted(folder.glob("*label*.zip"))],
+            ("training/label_2", "label_2"),
+            f"{folder} is no KITTI data: it has neither training/label_2 nor a label_2.zip",
         )
+        ids = {name: number for number, name in enumerate(labels.names, start=1)}
+        places = (folder / "training" / "image_2", folder / "image_2")
+        images = {path.stem: path for place in places for path in image_files(place)}
+        return cls(folder, labels, Calibrations.open(folder), ids, images, need_images and bool(images))
 
     def splits(self, files: Sequence[Path], problems: list[Problem]) -> dict[str, list[str]]:
         """Split name to frames, in the order of the lists."""
@@ -132,67 +116,59 @@ class _Source:
             return {"train": list(self.labels.names)}
         splits: dict[str, list[str]] = {}
         for path in files:
-            names: dict[str, None] = {}
-            for number, line in enumerate(read_lines(path), start=1):
-                name = line.strip()
-                if name in names:
-                    problems.append(Problem("frame listed twice", f"{path}:{number}", name))
-                elif name:
-                    names[name] = None
+            names = listed_names(path, problems, "frame")
             if not names:
                 raise CtnetError(f"{path} lists no frame; write one a line, as 000012")
-            split = path.stem.replace(
-                "_", "-"
-            )  # the name of an annotation file is cut at its last underscore
+            # The name of an annotation file is cut at its last underscore.
+            split = path.stem.replace("_", "-")
             if split in splits:
                 raise CtnetError(f"two lists are called {split}; a split is called as its file: rename one")
             splits[split] = list(names)
         return splits
 
-    def read(self, splits: Mapping[str, Sequence[str]], problems: list[Problem]) -> dict[str, _Frame]:
-        """Frame name to frame for all that can be read; the rest goes to ``problems``."""
-        ids = {name: number for number, name in enumerate(self.labels.names, start=1)}
-        listed: dict[str, str] = {}
-        for split, names in splits.items():
-            for name in names:
-                listed.setdefault(name, f"listed in {split}")
-        for name in self.images.keys() - self.labels.names:
-            listed.setdefault(name, "it has an image")
-        frames = {}
-        for name in track(sorted(listed), "reading frames"):
-            try:
-                if name not in ids:
-                    raise BadRecord("no label file", listed[name])
-                frames[name] = self._frame(name, ids[name], problems)
-            except BadRecord as error:
-                problems.append(error.at(f"{name}.txt"))
-        return frames
+    def read(self, splits: Mapping[str, Sequence[str]], problems: list[Problem]) -> dict[str, ImageRecord]:
+        """Frame name to record for all that can be read; the rest goes to ``problems``."""
+        listed = dict.fromkeys(self.images.keys() - self.ids.keys(), "it has an image")
+        for split in reversed(list(splits)):  # the first list that names a frame is the one to tell of
+            listed |= dict.fromkeys(splits[split], f"listed in {split}")
 
-    def _frame(self, name: str, image_id: int, problems: list[Problem]) -> _Frame:
+        def read(name: str) -> tuple[str, ImageRecord]:
+            if name not in self.labels:
+                raise BadRecord("no label file", listed[name])
+            return name, self._frame(name, problems)
+
+        frames = ((f"{name}.txt", name) for name in track(sorted(listed), "reading frames"))
+        return dict(read_each(frames, read, problems))
+
+    def _frame(self, name: str, problems: list[Problem]) -> ImageRecord:
         """One frame; raises BadRecord when it cannot be used at all."""
         matrix = self.calibrations.matrix(name)
         file = self.images.get(name)
         if file is None and self.need_images:
             raise BadRecord("no file in image_2", f"looked for {name}.png")
-        size = self.calibrations.size(name) or _size(file) or known_size(matrix)
+        size = self.calibrations.size(name) or (known_size(matrix) if file is None else readable_size(file))
         if size is None:
             raise BadRecord("no image size", "there is no image, and the camera is none of the benchmark's")
         check_size(matrix, size)
-        annotations: list[dict[str, Any]] = []
-        others: list[dict[str, Any]] = []
-        for number, line in enumerate(self.labels.read(name).splitlines(), start=1):
-            try:
-                if line.strip():
-                    _place(_entry(line.split(), number, size), annotations, others, problems, name)
-            except BadRecord as error:
-                problems.append(error.at(f"{name}.txt:{number}"))
-        file_name = f"images/{file.name if file else f'{name}.png'}"
-        image = {"id": image_id, "file_name": file_name, "width": size[0], "height": size[1], "calib": matrix}
-        return _Frame(image | ({"others": others} if others else {}), annotations, file)
+        lines = enumerate(self.labels.read(name).splitlines(), start=1)
+        rows = ((f"{name}.txt:{number}", (number, line.split())) for number, line in lines if line.strip())
+        entries = []
+        for entry in read_each(rows, lambda row: _entry(*row, size), problems):
+            entries.append(entry)
+            if _is_behind(entry) and not _passes(entry):
+                what = f"z {entry['depth']:g}; kept as an ignore region"
+                problems.append(Problem("location behind the camera", f"{name}.txt:{entry['line']}", what))
+        annotations = [annotation for entry in entries for annotation in _annotations(entry)]
+        others = [entry for entry in entries if entry["type"].lower() not in _PLACES]
+        extra = {"calib": matrix} | ({"others": others} if others else {})
+        return ImageRecord(f"images/{file.name if file else f'{name}.png'}", *size, annotations, file, extra)
 
-    def notes(self, splits: Mapping[str, Sequence[str]], frames: Mapping[str, _Frame]) -> Iterator[str]:
+    def notes(self, splits: Mapping[str, Sequence[str]], frames: Mapping[str, ImageRecord]) -> Iterator[str]:
         behind = [
-            f"{name}.txt:{e['line']}" for name in frames for e in frames[name].annotations if _passes(e)
+            f"{name}.txt:{e['line']}"
+            for name, frame in frames.items()
+            for e in frame.objects
+            if _is_behind(e) and _passes(e)
         ]
         if behind:
             shown = ", ".join(behind[:_NAMED]) + (", ..." if len(behind) > _NAMED else "")
@@ -212,23 +188,7 @@ class _Source:
             yield "the images were left where they are; put them into the target's folder images yourself"
 
 
-def _open_labels(folder: Path) -> FrameFiles:
-    inside = ("training/label_2", "label_2")
-    if not any((folder / place).is_dir() for place in inside):
-        for archive in sorted(folder.glob("*label*.zip")):
-            return FrameFiles.open(archive, inside)
-        raise CtnetError(f"{folder} is no KITTI data: it has neither training/label_2 nor a label_2.zip")
-    return FrameFiles.open(folder, inside)
-
-
-def _size(image: Path | None) -> tuple[int, int] | None:
-    try:
-        return None if image is None else image_size(image)
-    except ImageError as error:
-        raise BadRecord("image that cannot be read", str(error)) from error
-
-
-def _entry(fields: Sequence[str], number: int, size: tuple[int, int]) -> dict[str, Any]:
+def _entry(number: int, fields: Sequence[str], size: tuple[int, int]) -> dict[str, Any]:
     """A label line as an entry; raises BadRecord."""
     check_fields(fields, LABEL_COLUMNS)
     entry = entry_of_fields(fields, number)
@@ -239,43 +199,28 @@ def _entry(fields: Sequence[str], number: int, size: tuple[int, int]) -> dict[st
     if x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0:
         raise BadRecord("box outside the image", f"{corners}; the image has {size[0]}x{size[1]}")
     if "dim" in entry and min(entry["dim"]) <= 0:
-        named = zip(FIELDS[8:11], fields[8:11], strict=True)
-        raise BadRecord(
-            "dimensions that are not positive", ", ".join(f"{name} {value}" for name, value in named)
-        )
+        shown = "height {}, width {}, length {}".format(*fields[8:11])
+        raise BadRecord("dimensions that are not positive", shown)
     return entry
 
 
-def _place(
-    entry: dict[str, Any],
-    annotations: list[dict[str, Any]],
-    others: list[dict[str, Any]],
-    problems: list[Problem],
-    frame: str,
-) -> None:
-    """Put an entry where it belongs: objects, ignore regions of one category or of all, or neither."""
+def _annotations(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The annotations of an entry: of an object, of an ignore region of one category or of all, or none."""
     name = entry["type"].lower()
-    region = {"iscrowd": 1, "ignore": 1}
-    if name == DONT_CARE.lower():
-        annotations.extend({"category": category, **entry, **region} for category in CATEGORIES)
-    elif name in _IGNORED:
-        annotations.append({"category": _IGNORED[name], **entry, **region})
-    elif name not in _CATEGORIES:
-        others.append(entry)
-    elif entry["depth"] > 0:
-        annotations.append({"category": _CATEGORIES[name], **entry, "iscrowd": 0, "ignore": 0})
-    else:
-        # There is no depth to learn, but the object is in sight.
-        annotations.append({"category": _CATEGORIES[name], **entry, **region})
-        if _passes(entry):
-            return
-        what = f"z {entry['depth']:g}; kept as an ignore region"
-        problems.append(Problem("location behind the camera", f"{frame}.txt:{entry['line']}", what))
+    # Where there is no depth to learn, the object is in sight all the same.
+    region = int(name not in _OBJECTS or _is_behind(entry))
+    return [
+        {"category": category, **entry, "iscrowd": region, "ignore": region}
+        for category in _PLACES.get(name, ())
+    ]
+
+
+def _is_behind(entry: Mapping[str, Any]) -> bool:
+    """Whether an object's middle is behind the camera."""
+    return entry["type"].lower() in _OBJECTS and entry["depth"] <= 0
 
 
 def _passes(entry: Mapping[str, Any]) -> bool:
     """Whether an object with its middle behind the camera is cut by the image and still reaches into it."""
-    if entry["type"].lower() not in _CATEGORIES or entry["depth"] > 0 or entry["truncated"] <= 0:
-        return False
     _, width, length = entry["dim"]
-    return bool(entry["depth"] > -math.hypot(width, length) / 2)
+    return bool(entry["truncated"] > 0 and entry["depth"] > -math.hypot(width, length) / 2)

@@ -10,10 +10,10 @@ object detection, ICCV 2019.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,11 +87,13 @@ class KittiResult:
     Attributes:
         figures: class -> metric ("detection", "orientation", "ground", "3d") -> difficulty -> figure. What
             the results have no part for (no 3D boxes, no orientation, no such class) is left out.
+        objects: class -> difficulty -> number of labels that count.
         frames: number of frames evaluated.
         iou: name of the thresholds.
     """
 
     figures: Mapping[str, Mapping[str, Mapping[str, Figure]]]
+    objects: Mapping[str, Mapping[str, int]]
     frames: int
     iou: str
 
@@ -135,14 +137,13 @@ def read_files(
     labels: str | Path, results: str | Path, frames: Sequence[str] | None = None
 ) -> tuple[KittiObjects, KittiObjects]:
     """Read labels and results of the same frames: arguments and errors as ``evaluate``."""
-    label_files = FrameFiles.open(labels, LABEL_FOLDERS)
-    result_files = FrameFiles.open(results, RESULT_FOLDERS)
+    label_files = FrameFiles(labels, LABEL_FOLDERS)
+    result_files = FrameFiles(results, RESULT_FOLDERS)
     frames = result_files.names if frames is None else tuple(frames)
     if len(set(frames)) < len(frames):
         raise CtnetError("the list of frames names one twice; it would count twice")
-    known = set(label_files.names)
     for name in frames:
-        if name not in known:
+        if name not in label_files:
             raise CtnetError(
                 f"frame {name} has no label file in {label_files.source}; give a list of frames (--frames)"
             )
@@ -163,23 +164,13 @@ def evaluate_objects(labels: KittiObjects, results: KittiObjects, iou: str = "st
     if labels.frame_names != results.frame_names:
         raise ValueError("labels and results must be of the same frames in the same order")
     scene = _Scene.of(labels, results, _thresholds(iou))
-    figures: dict[str, dict[str, dict[str, Figure]]] = {}
-    for number, name in enumerate(CLASSES):
-        found = results.location[scene.result_class == number]
-        boxes = results.boxes[scene.result_class == number]
-        # The C++ program's signs that a result has a part: see the description of the result format.
-        present = (
-            (boxes[:, 0] >= 0).any(),
-            (found[:, 0] != NO_LOCATION).any(),
-            (found[:, 1] != NO_LOCATION).any(),
-        )
-        metrics: dict[str, dict[str, Figure]] = {}
-        for metric, has_part in zip(METRICS, present, strict=True):
-            if has_part:
-                metrics |= scene.figures(number, metric)
-        if metrics:
-            figures[name] = metrics
-    return KittiResult(figures, len(labels.frame_names), iou)
+    figures = {name: scene.metrics(number) for number, name in enumerate(CLASSES)}
+    objects = {
+        name: {kind: int(scene.counts(number, level).sum()) for level, kind in enumerate(DIFFICULTIES)}
+        for number, name in enumerate(CLASSES)
+    }
+    present = {name: metrics for name, metrics in figures.items() if metrics}
+    return KittiResult(present, objects, len(labels.frame_names), iou)
 
 
 def recall_thresholds(scores: np.ndarray, objects: int) -> np.ndarray:
@@ -211,29 +202,29 @@ def _thresholds(iou: str) -> tuple[tuple[float, ...], ...]:
 
 def _read(files: FrameFiles, frames: Sequence[str], columns: int, description: str) -> KittiObjects:
     types, values = [], []
-    known = set(files.names)
     for name in track(frames, description, unit="files"):
-        text = files.read(name) if name in known else ""
-        names, numbers = parse_lines(text, columns, files.where(name) if name in known else "")
+        # A frame without a file has no objects.
+        text, where = (files.read(name), files.where(name)) if name in files else ("", "")
+        names, numbers = parse_lines(text, columns, where)
         types.append(names)
         values.append(numbers)
     return KittiObjects.of_frames(frames, types, values)
 
 
-@dataclass(frozen=True)
-class _Pairs:
+class _Pairs(NamedTuple):
     """Labels and results that overlap by more than their threshold; sorted by label, then by result."""
 
     label: np.ndarray
     result: np.ndarray
     overlap: np.ndarray
 
-    def __getitem__(self, rows: np.ndarray) -> _Pairs:
-        return _Pairs(self.label[rows], self.result[rows], self.overlap[rows])
+    def at(self, rows: np.ndarray) -> _Pairs:
+        """Some of them, or in another order."""
+        return _Pairs(*(column[rows] for column in self))
 
     def by_preference(self, keys: np.ndarray) -> _Pairs:
         """Sorted by label, then by key, highest first, then by result."""
-        return self[np.lexsort((self.result, -keys, self.label))]
+        return self.at(np.lexsort((self.result, -keys, self.label)))
 
 
 @dataclass(frozen=True)
@@ -256,9 +247,15 @@ class _Scene:
         label_class = _class_numbers([NEIGHBOURS.get(name, name) for name in names])
         result_class = _class_numbers([name.lower() for name in results.types])
         result_height = np.trunc(np.abs(results.boxes[:, 1] - results.boxes[:, 3]))
-        label_shapes, result_shapes = _shapes(labels), _shapes(results)
-        pairs = _overlapping(label_shapes, label_class, result_shapes, result_class, result_height, iou)
-        dont_care = label_shapes[np.array([name == "dontcare" for name in names], bool)]
+        small = result_height < max(_MIN_HEIGHT)
+
+        def class_of_label(label: np.ndarray, result: np.ndarray) -> np.ndarray:
+            fits = small[result] | (result_class[result] == label_class[label])
+            return np.where(fits, label_class[label], -1)
+
+        shapes, found = (Shapes(side.frame, side.boxes, side.boxes_3d) for side in (labels, results))
+        regions = shapes[np.array([name == "dontcare" for name in names], bool)]
+        inside = _overlapping(regions, found, lambda _, result: result_class[result], iou, of_second=True)
         return cls(
             labels=labels,
             results=results,
@@ -267,43 +264,52 @@ class _Scene:
             label_height=labels.boxes[:, 3] - labels.boxes[:, 1],
             result_class=result_class,
             result_height=result_height,
-            pairs=pairs,
-            forgiven=_inside(dont_care, result_shapes, result_class, iou),
+            pairs=_overlapping(shapes, found, class_of_label, iou),
+            forgiven={
+                metric: np.isin(np.arange(len(results)), each.result) for metric, each in inside.items()
+            },
         )
 
-    def figures(self, number: int, metric: str) -> dict[str, dict[str, Figure]]:
+    def metrics(self, number: int) -> dict[str, dict[str, Figure]]:
         """Metric -> difficulty -> figure of a class; orientation comes with detection, if there is one."""
-        rated = metric == "detection" and not (self.results.alpha == NO_ALPHA).any()
-        names = (metric, "orientation") if rated else (metric,)
-        found: dict[str, dict[str, Figure]] = {name: {} for name in names}
-        for level, difficulty in enumerate(DIFFICULTIES):
-            precision, orientation = self._figure(number, metric, level)
-            found[metric][difficulty] = precision
-            if rated:
-                found["orientation"][difficulty] = orientation
+        mine = self.result_class == number
+        boxes, location = self.results.boxes[mine], self.results.location[mine]
+        # The C++ program's signs that a result has a part: see the description of the result format.
+        signs = (boxes[:, 0] >= 0, location[:, 0] != NO_LOCATION, location[:, 1] != NO_LOCATION)
+        found: dict[str, dict[str, Figure]] = {}
+        for metric, sign in zip(METRICS, signs, strict=True):
+            if sign.any():
+                both = {kind: self._figure(number, metric, level) for level, kind in enumerate(DIFFICULTIES)}
+                found[metric] = {kind: precision for kind, (precision, _) in both.items()}
+                if metric == "detection" and not (self.results.alpha == NO_ALPHA).any():
+                    found["orientation"] = {kind: orientation for kind, (_, orientation) in both.items()}
         return found
 
-    def _figure(self, number: int, metric: str, level: int) -> tuple[Figure, Figure]:
-        """Precision and orientation of one class and difficulty."""
-        counts = (
+    def counts(self, number: int, level: int) -> np.ndarray:
+        """(N,) bool: the labels of a class that count at a difficulty."""
+        return np.asarray(
             (self.label_class == number)
             & ~self.neighbour
             & (self.label_height >= _MIN_HEIGHT[level])
             & (self.labels.occlusion <= _MAX_OCCLUSION[level])
             & (self.labels.truncation <= _MAX_TRUNCATION[level])
         )
+
+    def _figure(self, number: int, metric: str, level: int) -> tuple[Figure, Figure]:
+        """Precision and orientation of one class and difficulty."""
+        counts = self.counts(number, level)
         objects = int(counts.sum())
         # A detection that is too small is ignored whatever its class: it may still take a label.
         ignored = self.result_height < _MIN_HEIGHT[level]
         valid = (self.result_class == number) & ~ignored
         pairs = self.pairs[metric]
-        pairs = pairs[(self.label_class[pairs.label] == number) & (valid | ignored)[pairs.result]]
+        pairs = pairs.at((self.label_class[pairs.label] == number) & (valid | ignored)[pairs.result])
         scores = self.results.scores
 
         # First every label takes the best score: this tells which scores to look at.
         first = pairs.by_preference(scores[pairs.result])
         taken = self._serve(first, scores[first.result][:, None] > _LOWEST_SCORE)[:, 0]
-        right = first[taken & counts[first.label] & valid[first.result]]
+        right = first.at(taken & counts[first.label] & valid[first.result])
         thresholds = recall_thresholds(scores[right.result], objects)
 
         # Then, at each of them, the largest overlap; an ignored detection only where there is no valid one.
@@ -345,50 +351,28 @@ def _class_numbers(names: Sequence[str]) -> np.ndarray:
     return np.array([numbers.get(name, -1) for name in names], np.int64)
 
 
-def _shapes(objects: KittiObjects) -> Shapes:
-    return Shapes(objects.frame, objects.boxes, objects.boxes_3d)
-
-
 def _overlapping(
-    labels: Shapes,
-    label_class: np.ndarray,
-    results: Shapes,
-    result_class: np.ndarray,
-    result_height: np.ndarray,
+    first: Shapes,
+    second: Shapes,
+    class_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
     iou: tuple[tuple[float, ...], ...],
+    of_second: bool = False,
 ) -> dict[str, _Pairs]:
-    """The pairs that may match, by metric."""
-    small = result_height < max(_MIN_HEIGHT)
-    label_rows = np.flatnonzero(label_class >= 0)
-    result_rows = np.flatnonzero((result_class >= 0) | small)
-    found: dict[str, list[_Pairs]] = {metric: [] for metric in METRICS}
-    for label_index, result_index in frame_pairs(labels.frame[label_rows], results.frame[result_rows]):
-        label, result = label_rows[label_index], result_rows[result_index]
-        kept = small[result] | (result_class[result] == label_class[label])
-        label, result = label[kept], result[kept]
-        shares = overlaps(labels[label], results[result])
+    """The pairs that overlap by more than is demanded, by metric.
+
+    Args:
+        first, second: labels and results.
+        class_of: the class whose thresholds hold for pairs of rows; -1 for those that are none.
+        iou: of each metric and class.
+        of_second: see ``overlaps``.
+    """
+    none = _Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    found = {metric: [none] for metric in METRICS}
+    for label, result in frame_pairs(first.frame, second.frame):
+        kind = class_of(label, result)
+        label, result, kind = (rows[kind >= 0] for rows in (label, result, kind))
+        shares = overlaps(first[label], second[result], of_second)
         for metric, overlap, demanded in zip(METRICS, shares, iou, strict=True):
-            match = overlap > np.array(demanded)[label_class[label]]
-            found[metric].append(_Pairs(label[match], result[match], overlap[match]))
-    return {metric: _join(parts) for metric, parts in found.items()}
-
-
-def _inside(
-    regions: Shapes, results: Shapes, result_class: np.ndarray, iou: tuple[tuple[float, ...], ...]
-) -> dict[str, np.ndarray]:
-    """Which results of an evaluated class lie in a DontCare region beyond their threshold, by metric."""
-    inside = {metric: np.zeros(len(result_class), bool) for metric in METRICS}
-    rows = np.flatnonzero(result_class >= 0)
-    for region, index in frame_pairs(regions.frame, results.frame[rows]):
-        result = rows[index]
-        shares = overlaps(regions[region], results[result], of_second=True)
-        for metric, overlap, demanded in zip(METRICS, shares, iou, strict=True):
-            inside[metric][result[overlap > np.array(demanded)[result_class[result]]]] = True
-    return inside
-
-
-def _join(parts: Sequence[_Pairs]) -> _Pairs:
-    if not parts:
-        return _Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    columns = ([getattr(part, name) for part in parts] for name in ("label", "result", "overlap"))
-    return _Pairs(*(np.concatenate(column) for column in columns))
+            pairs = _Pairs(label, result, overlap)
+            found[metric].append(pairs.at(overlap > np.array(demanded)[kind]))
+    return {metric: _Pairs(*map(np.concatenate, zip(*parts, strict=True))) for metric, parts in found.items()}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctnet.plugin import CtnetError, os_error, read_json, track, unknown_name
+from ctnet.plugin import CtnetError, read_json, track, unknown_name, write_text
 from ctnet_tasks_ddd.fields import DONT_CARE, Entry, entries_by_image, frame_name, values_of_entry
 
 
@@ -96,14 +96,11 @@ def result_lines(content: Entry, detections: Sequence[Entry], where: str = "resu
 
 def label_line(entry: Entry) -> str:
     """The line of a label file for an entry (see ``fields``), without line end."""
-    values = values_of_entry(entry)
-    if entry["type"].lower() == DONT_CARE.lower():
-        # The benchmark prints what a region has no value for as whole numbers.
-        texts = [f"{value:g}" for value in values]
-        texts[3:7] = map(_decimals, values[3:7])
-    else:
-        texts = [_decimals(value) for value in values]
-        texts[1] = f"{values[1]:g}"
+    is_region = entry["type"].lower() == DONT_CARE.lower()
+    # The benchmark prints what a region has no value for as whole numbers: all but its box.
+    whole = {*range(3), *range(7, 14)} if is_region else {1}
+    values = enumerate(values_of_entry(entry))
+    texts = [f"{value:g}" if column in whole else _decimals(value) for column, value in values]
     return " ".join([entry["type"], *texts])
 
 
@@ -151,9 +148,4 @@ def _decimals(value: float) -> str:
 
 def _write(frames: Mapping[str, Iterable[str]], target: Path) -> None:
     for name, lines in track(frames.items(), "writing files", unit="files"):
-        path = target / f"{name}.txt"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        except OSError as error:
-            raise os_error(error, "write", path) from error
+        write_text(target / f"{name}.txt", lines)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet.plugin import BadRecord, CtnetError
+from ctnet.plugin import BadRecord, CtnetError, checked_number, numbered_lines
 
 FIELDS = (
     "class", "truncation", "occlusion", "alpha", "left", "top", "right", "bottom",
@@ -59,7 +58,7 @@ class KittiObjects:
 
     @classmethod
     def of_frames(
-        cls, names: Sequence[str], types: Iterable[Sequence[str]], values: Iterable[np.ndarray]
+        cls, names: Sequence[str], types: Iterable[Sequence[str]], values: Sequence[np.ndarray]
     ) -> KittiObjects:
         """Join the objects of frames.
 
@@ -69,9 +68,10 @@ class KittiObjects:
             values: (n, 14) or (n, 15) float64 for each frame: ``FIELDS`` without the class, with or without
                 the score.
         """
-        parts = [np.zeros((0, RESULT_COLUMNS - 1)), *(_with_score(part) for part in values)]
-        counts = [len(part) for part in parts[1:]]
-        table = np.concatenate(parts)
+        counts = [len(part) for part in values]
+        table = np.full((sum(counts), RESULT_COLUMNS - 1), np.nan)
+        for part, end in zip(values, np.cumsum(counts), strict=True):
+            table[end - len(part) : end, : part.shape[1]] = part
         return cls(
             frame_names=tuple(names),
             frame=np.repeat(np.arange(len(counts)), counts),
@@ -90,12 +90,6 @@ class KittiObjects:
     def boxes_3d(self) -> np.ndarray:
         """(N, 7) float64: x, y, z, height, width, length, rotation_y."""
         return np.concatenate([self.location, self.dimensions, self.rotation_y[:, None]], axis=1)
-
-
-def _with_score(values: np.ndarray) -> np.ndarray:
-    if values.shape[1] == RESULT_COLUMNS - 1:
-        return values
-    return np.column_stack([values, np.full(len(values), np.nan)])
 
 
 def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndarray]:
@@ -117,12 +111,11 @@ def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndar
             return [sys.intern(row[0]) for row in rows], values.reshape(len(rows), columns - 1)
     except ValueError:
         pass
-    for number, line in enumerate(text.splitlines(), start=1):
+    for place, line in numbered_lines(text.splitlines(), where):
         try:
-            if line.strip():
-                check_fields(line.split(), columns)
+            check_fields(line.split(), columns)
         except BadRecord as bad:
-            raise CtnetError(str(bad.at(f"{where}:{number}"))) from None
+            raise CtnetError(str(bad.at(place))) from None
     raise AssertionError("a line was refused that has no fault")
 
 
@@ -134,12 +127,7 @@ def check_fields(fields: Sequence[str], columns: int) -> None:
             f"line of {len(fields)} columns", f"a {kind} has {columns}: {_advice(fields, columns)}"
         )
     for name, token in zip(FIELDS[1:], fields[1:], strict=False):
-        try:
-            value = float(token)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise BadRecord(f"{name} that is no finite number", f"it is {token!r}")
+        checked_number(token, f"{name} that is no finite number", f"it is {token!r}")
 
 
 def _advice(fields: Sequence[str], columns: int) -> str:

@@ -1,4 +1,9 @@
-"""Pairs of labels and results that overlap, over all frames at once."""
+"""Pairs of labels and results that overlap, over all frames at once.
+
+In the camera's frame, which looks along z, x points right and y down, a box stands on its bottom face, whose
+centre is its location: it fills y - height .. y. At rotation_y = 0 its length lies along x, and it turns from
+x towards -z. Metres and radians; sizes may be negative, as in results of a regression gone astray.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet_tasks_ddd.rotated_iou import common_height, ground, intersection_area, share
+from ctnet.plugin import box_intersections, ratio, rotated_intersections
 
 METRICS = ("detection", "ground", "3d")
 """Overlap of image boxes, of rectangles seen from above, and of boxes in space."""
@@ -58,16 +63,12 @@ def overlaps(first: Shapes, second: Shapes, of_second: bool = False) -> list[np.
         first, second: N objects each.
         of_second: divide the intersection by the content of the second instead of the union.
     """
-    area = _ground_intersection(first.boxes_3d, second.boxes_3d)
-    shared = [
-        _box_intersection(first.boxes, second.boxes),
-        area,
-        area * common_height(first.boxes_3d, second.boxes_3d),
-    ]
-    if of_second:
-        return [share(part, own) for part, own in zip(shared, _contents(second), strict=True)]
-    contents = zip(shared, _contents(first), _contents(second), strict=True)
-    return [share(part, own + other - part) for part, own, other in contents]
+    area = rotated_intersections(_ground(first), _ground(second))
+    common = (box_intersections(first.boxes, second.boxes), area, area * _common_height(first, second))
+    found = []
+    for part, own, other in zip(common, _contents(first), _contents(second), strict=True):
+        found.append(ratio(part, other if of_second else own + other - part))
+    return found
 
 
 def _contents(shapes: Shapes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,17 +78,13 @@ def _contents(shapes: Shapes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (right - left) * (bottom - top), width * length, height * length * width
 
 
-def _box_intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
-    area: np.ndarray = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0)
-    return area
+def _ground(shapes: Shapes) -> np.ndarray:
+    """(N, 5) rotated boxes in the plane of x and z, where rotation_y turns from x towards -z."""
+    return shapes.boxes_3d[:, [0, 2, 5, 4, 6]] * [1, 1, 1, 1, -1]
 
 
-def _ground_intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Shared area seen from above; worked out only where the circles around the rectangles meet."""
-    first, second = ground(first), ground(second)
-    reach = (np.hypot(first[:, 2], first[:, 3]) + np.hypot(second[:, 2], second[:, 3])) / 2
-    near = np.hypot(first[:, 0] - second[:, 0], first[:, 1] - second[:, 1]) < reach
-    area = np.zeros(len(first))
-    area[near] = intersection_area(first[near], second[near])
-    return area
+def _common_height(first: Shapes, second: Shapes) -> np.ndarray:
+    """Common extent in y, metres; 0 for boxes of negative height."""
+    bottoms = first.boxes_3d[:, 1], second.boxes_3d[:, 1]
+    tops = first.boxes_3d[:, 1] - first.boxes_3d[:, 3], second.boxes_3d[:, 1] - second.boxes_3d[:, 3]
+    return np.asarray(np.maximum(np.minimum(*bottoms) - np.maximum(*tops), 0))

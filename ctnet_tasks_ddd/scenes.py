@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import ImageInfo, Instances, Sample
+from ctnet.plugin import Instances, Sample, boxes_around, fine_points, scene_of
 from ctnet_tasks_ddd.camera import box_corners, project, wrap
 from ctnet_tasks_ddd.fields import CATEGORIES
 
@@ -40,8 +40,37 @@ class _Block(NamedTuple):
     along: tuple[float, float]
     up: tuple[float, float]
     across: tuple[float, float]
-    colour: np.ndarray
-    front: np.ndarray | None = None  #: colour of its front, where that is another
+    colour: str
+    front: str = ""  #: colour of its front, where that is another
+
+
+#: What objects are made of; some colours are drawn by lot for each object, see ``_colours``.
+_BLOCKS = {
+    "Pedestrian": (
+        _Block((0, 0.5), (0, 0.5), (-0.35, -0.05), "trousers"),
+        _Block((-0.5, 0), (0, 0.5), (0.05, 0.35), "trousers"),
+        _Block((-0.25, 0.25), (0.45, 0.84), (-0.5, 0.5), "body"),
+        _Block((-0.2, 0.25), (0.85, 1), (-0.25, 0.25), "dark", "skin"),
+    ),
+    "Cyclist": (
+        _Block((-0.5, -0.15), (0, 0.38), (-0.06, 0.06), "dark"),
+        _Block((0.15, 0.5), (0, 0.38), (-0.06, 0.06), "dark"),
+        _Block((-0.15, 0.15), (0.15, 0.5), (-0.3, 0.3), "trousers"),
+        _Block((-0.2, 0.12), (0.45, 0.84), (-0.5, 0.5), "body"),
+        _Block((-0.1, 0.15), (0.85, 1), (-0.25, 0.25), "dark", "skin"),
+    ),
+    "Car": (
+        _Block((-0.5, 0.5), (0, 0.15), (-0.48, 0.48), "dark"),
+        _Block((-0.5, 0.5), (0.15, 0.6), (-0.5, 0.5), "body"),
+        _Block((-0.38, 0.2), (0.6, 0.95), (-0.44, 0.44), "window", "windscreen"),
+        _Block((-0.36, 0.15), (0.95, 1), (-0.42, 0.42), "body"),
+        _Block((0.5, 0.5), (0.35, 0.5), (-0.48, -0.22), "headlamp"),
+        _Block((0.5, 0.5), (0.35, 0.5), (0.22, 0.48), "headlamp"),
+        _Block((-0.5, -0.5), (0.35, 0.5), (-0.48, -0.22), "rear lamp"),
+        _Block((-0.5, -0.5), (0.35, 0.5), (0.22, 0.48), "rear lamp"),
+    ),
+}
+_COLOURS = {"windscreen": (150, 190, 215), "headlamp": (255, 250, 205), "rear lamp": (215, 20, 20)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +83,22 @@ class _Object:
     @property
     def corners(self) -> np.ndarray:
         """(8, 3)."""
-        return _corners(self.dimensions, self.location, self.rotation_y)
+        body = self.dimensions[None], self.location[None], np.array([self.rotation_y])
+        return np.asarray(box_corners(*body)[0])
+
+    @property
+    def turn(self) -> np.ndarray:
+        """(3, 3): from its own axes (length, up, left) to the camera's."""
+        cos, sin = np.cos(self.rotation_y), np.sin(self.rotation_y)
+        return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+
+    def part(self, block: _Block) -> _Object:
+        """A block of it."""
+        height, width, length = self.dimensions
+        sides = np.array([block.up, block.across, block.along])
+        own = np.array([length * sides[2].mean(), -height * block.up[0], width * sides[1].mean()])
+        extent = (sides[:, 1] - sides[:, 0]) * self.dimensions
+        return _Object(self.label, extent, self.location + self.turn @ own, self.rotation_y)
 
 
 def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
@@ -75,27 +119,24 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
             candidate = _place(rng, camera, size)
             if len(placed) < count and _fits(candidate, placed, camera, size):
                 placed.append(candidate)
-        placed.sort(key=lambda thing: -float(np.hypot(*thing.location[[0, 2]])))
+        placed.sort(key=lambda thing: -np.hypot(*thing.location[[0, 2]]))
         objects = _seen(placed, camera, size)
     canvas = _ground(rng, camera, size)
     for thing in objects:
-        _shadow(canvas, thing, camera)
-        for block in _by_distance(thing, _blocks(rng, thing.label)):
-            _render(canvas, thing, block, camera)
-    image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA).astype(np.float64)
-    image += rng.normal(0, rng.uniform(1, 4), image.shape)
+        _draw(canvas, thing, rng, camera)
     corners = project(np.stack([thing.corners for thing in objects]), camera)
-    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    location = np.array([thing.location for thing in objects])
+    rotation_y = np.array([thing.rotation_y for thing in objects])
     instances = Instances.of(
-        boxes,
+        boxes_around(corners),
         [thing.label for thing in objects],
         dimensions=np.array([thing.dimensions for thing in objects]),
-        location=np.array([thing.location for thing in objects]),
-        rotation_y=np.array([thing.rotation_y for thing in objects]),
-        alpha=np.array([_alpha(thing) for thing in objects]),
+        location=location,
+        rotation_y=rotation_y,
+        alpha=wrap(rotation_y - np.arctan2(location[:, 0], location[:, 2])),
     )
-    info = ImageInfo(0, "street", *size, {"calib": camera.tolist()})
-    return Sample(np.clip(image, 0, 255).astype(np.uint8), instances, info)
+    image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
+    return scene_of(rng, image, rng.uniform(1, 4), instances, {"calib": camera.tolist()})
 
 
 def camera_for(size: tuple[int, int]) -> np.ndarray:
@@ -104,11 +145,6 @@ def camera_for(size: tuple[int, int]) -> np.ndarray:
     x, y = (side * share for side, share in zip(size, _PRINCIPAL, strict=True))
     intrinsic = np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]])
     return np.concatenate([intrinsic, intrinsic @ np.array(_BESIDE)[:, None]], axis=1)
-
-
-def _alpha(thing: _Object) -> float:
-    x, _, z = thing.location
-    return float(wrap(thing.rotation_y - np.arctan2(x, z)))
 
 
 def _place(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int]) -> _Object:
@@ -129,9 +165,10 @@ def _fits(candidate: _Object, others: list[_Object], camera: np.ndarray, size: t
     points = project(candidate.corners, camera)
     if candidate.corners[:, 2].min() < 1 or (points < 0).any() or (points > np.array(size) - 1).any():
         return False
-    reach = np.hypot(*candidate.dimensions[1:]) / 2
+    length = np.hypot(*candidate.dimensions[1:])
     return all(
-        np.hypot(*(candidate.location - other.location)[[0, 2]]) > reach + np.hypot(*other.dimensions[1:]) / 2
+        np.hypot(*(candidate.location - other.location)[[0, 2]])
+        > (length + np.hypot(*other.dimensions[1:])) / 2
         for other in others
     )
 
@@ -150,83 +187,45 @@ def _seen(objects: list[_Object], camera: np.ndarray, size: tuple[int, int]) -> 
     return kept
 
 
-def _blocks(rng: np.random.Generator, label: int) -> list[_Block]:
-    """What an object is made of."""
-    render, dark = rng.uniform(40, 235, 3), rng.uniform(15, 45, 3)
-    skin, cloth = np.array([222, 178, 145]) * rng.uniform(0.5, 1.1), rng.uniform(20, 150, 3)
-    head = _Block((-0.2, 0.25), (0.85, 1), (-0.25, 0.25), dark, skin)
-    if CATEGORIES[label] == "Pedestrian":
-        return [
-            _Block((0, 0.5), (0, 0.5), (-0.35, -0.05), cloth),
-            _Block((-0.5, 0), (0, 0.5), (0.05, 0.35), cloth),
-            _Block((-0.25, 0.25), (0.45, 0.84), (-0.5, 0.5), render),
-            head,
-        ]
-    if CATEGORIES[label] == "Cyclist":
-        return [
-            _Block((-0.5, -0.15), (0, 0.38), (-0.06, 0.06), dark),
-            _Block((0.15, 0.5), (0, 0.38), (-0.06, 0.06), dark),
-            _Block((-0.15, 0.15), (0.15, 0.5), (-0.3, 0.3), cloth),
-            _Block((-0.2, 0.12), (0.45, 0.84), (-0.5, 0.5), render),
-            _Block((-0.1, 0.15), (0.85, 1), (-0.25, 0.25), dark, skin),
-        ]
-    lamps = [
-        _Block((end, end), (0.35, 0.5), side, np.array(colour))
-        for end, colour in ((0.5, (255, 250, 205)), (-0.5, (215, 20, 20)))
-        for side in ((-0.48, -0.22), (0.22, 0.48))
-    ]
-    return [
-        _Block((-0.5, 0.5), (0, 0.15), (-0.48, 0.48), dark),
-        _Block((-0.5, 0.5), (0.15, 0.6), (-0.5, 0.5), render),
-        _Block((-0.38, 0.2), (0.6, 0.95), (-0.44, 0.44), dark * 2, np.array([150, 190, 215])),
-        _Block((-0.36, 0.15), (0.95, 1), (-0.42, 0.42), render),
-        *lamps,
-    ]
+def _draw(canvas: np.ndarray, thing: _Object, rng: np.random.Generator, camera: np.ndarray) -> None:
+    """Draw an object's shadow and its blocks: farthest first, of those above each other the lower one."""
+    floor = thing.corners[:4]
+    _fill(canvas, project(floor + 0.12 * (floor - floor.mean(axis=0)), camera), np.array([45.0, 45, 48]))
+    colours = _colours(rng)
+    parts = [(thing.part(block), block) for block in _BLOCKS[CATEGORIES[thing.label]]]
+    x, y, z = np.array([part.corners.mean(axis=0) for part, _ in parts]).T
+    for row in np.argsort(-(np.hypot(x, z) + 0.5 * y), kind="stable"):
+        part, block = parts[row]
+        _render(canvas, part, colours[block.front or block.colour], colours[block.colour], camera)
 
 
-def _block_corners(thing: _Object, block: _Block) -> np.ndarray:
-    """(8, 3), in the order of ``camera.box_corners``."""
-    height, width, length = thing.dimensions
-    sides = np.array([block.up, block.across, block.along])
-    extent = (sides[:, 1] - sides[:, 0]) * thing.dimensions
-    along, across = length * sides[2].mean(), width * sides[1].mean()
-    cos, sin = np.cos(thing.rotation_y), np.sin(thing.rotation_y)
-    shift = np.array([cos * along + sin * across, -height * block.up[0], cos * across - sin * along])
-    return _corners(extent, thing.location + shift, thing.rotation_y)
+def _colours(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The colours of one object, see ``_BLOCKS``."""
+    drawn = {
+        "body": rng.uniform(40, 235, 3),
+        "dark": rng.uniform(15, 45, 3),
+        "skin": np.array([222, 178, 145]) * rng.uniform(0.5, 1.1),
+        "trousers": rng.uniform(20, 150, 3),
+    }
+    return drawn | {"window": 2 * drawn["dark"]} | {name: np.array(rgb) for name, rgb in _COLOURS.items()}
 
 
-def _by_distance(thing: _Object, blocks: list[_Block]) -> list[_Block]:
-    """Farthest first; of blocks above each other the lower one, which the upper one covers."""
-    centres = [_block_corners(thing, block).mean(axis=0) for block in blocks]
-    away = [float(np.hypot(centre[0], centre[2]) + 0.5 * centre[1]) for centre in centres]
-    return [blocks[row] for row in np.argsort([-value for value in away], kind="stable")]
-
-
-def _render(canvas: np.ndarray, thing: _Object, block: _Block, camera: np.ndarray) -> None:
+def _render(
+    canvas: np.ndarray, part: _Object, front: np.ndarray, colour: np.ndarray, camera: np.ndarray
+) -> None:
     """Fill the faces of a block that can be seen, as bright as they face the sun."""
-    corners = _block_corners(thing, block)
-    cos, sin = np.cos(thing.rotation_y), np.sin(thing.rotation_y)
-    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
     for number, (face, normal) in enumerate(zip(_FACES, _NORMALS, strict=True)):
-        outward = turn @ np.array(normal)
-        if outward @ corners[list(face)].mean(axis=0) >= 0:
-            continue
-        colour = block.front if number == 0 and block.front is not None else block.colour
-        bright = 0.6 + 0.45 * max(float(outward @ _LIGHT), 0)
-        _fill(canvas, project(corners[list(face)], camera), np.clip(colour * bright, 0, 255))
+        corners, outward = part.corners[list(face)], part.turn @ np.array(normal)
+        if outward @ corners.mean(axis=0) < 0:
+            bright = 0.6 + 0.45 * max(float(outward @ _LIGHT), 0)
+            shaded = np.clip((colour if number else front) * bright, 0, 255)
+            _fill(canvas, project(corners, camera), shaded)
 
 
 def _fill(canvas: np.ndarray, points: np.ndarray, colour: np.ndarray) -> None:
-    """Fill a convex polygon of image pixels on the fine canvas; OpenCV takes sixteenths of a pixel."""
-    at = ((points + 0.5) * _SUPERSAMPLING - 0.5) * 16
-    hull = cv2.convexHull(np.round(at).astype(np.int32))
+    """Fill a convex polygon of image pixels on the fine canvas."""
+    hull = cv2.convexHull(fine_points(points, _SUPERSAMPLING))
     cv2.fillConvexPoly(canvas, hull, colour.tolist(), cv2.LINE_AA, 4)
-
-
-def _shadow(canvas: np.ndarray, thing: _Object, camera: np.ndarray) -> None:
-    floor = thing.corners[:4]
-    wide = floor + 0.12 * (floor - floor.mean(axis=0))
-    _fill(canvas, project(wide, camera), np.array([45.0, 45, 48]))
 
 
 def _ground(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -234,26 +233,20 @@ def _ground(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int])
     width, height = (side * _SUPERSAMPLING for side in size)
     horizon = int(camera[1, 2] * _SUPERSAMPLING)
     canvas = np.empty((height, width, 3), np.uint8)
-    sky = np.linspace(0, 1, max(horizon, 1))[:, None] * 40 + rng.uniform((130, 160, 190), (180, 200, 225))
+    sky = np.linspace(0, 40, max(horizon, 1))[:, None] + rng.uniform((130, 160, 190), (180, 200, 225))
     canvas[:horizon] = np.clip(sky, 0, 255)[:horizon, None]
-    asphalt = np.linspace(0, 25, height - horizon)[:, None] + rng.uniform(80, 115, 3).mean()
-    canvas[horizon:] = np.clip(asphalt, 0, 255)[:, None]
+    asphalt = np.linspace(0, 25, height - horizon) + rng.uniform(80, 115, 3).mean()
+    canvas[horizon:] = np.clip(asphalt, 0, 255)[:, None, None]
     x = 0
     while x < width:
         step, top = int(rng.uniform(0.03, 0.12) * width) + 1, int(rng.uniform(0.2, 0.95) * horizon)
         canvas[top:horizon, x : x + step] = rng.uniform(70, 190, 3)
         x += step
-    render, middle_line = np.array([205.0, 205, 195]), rng.uniform(-2, 2)
+    white, middle_line = np.array([205.0, 205, 195]), rng.uniform(-2, 2)
     for start in np.arange(3.0, 60, 6.0):
         line = np.array([[side, _CAMERA_HEIGHT, z] for side in (-0.08, 0.08) for z in (start, start + 3)])
         for lane in (-3.5, 0.0, 3.5):
-            _fill(canvas, project(line + np.array([middle_line + lane, 0, 0]), camera), render)
+            _fill(canvas, project(line + np.array([middle_line + lane, 0, 0]), camera), white)
     grain = rng.normal(0, 5, (height // 2 + 1, width // 2 + 1))
     grown = cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)
-    ground: np.ndarray = np.clip(canvas + grown[..., None], 0, 255).astype(np.uint8)
-    return ground
-
-
-def _corners(dimensions: np.ndarray, location: np.ndarray, rotation_y: float) -> np.ndarray:
-    corners: np.ndarray = box_corners(dimensions[None], location[None], np.array([rotation_y]))[0]
-    return corners
+    return np.asarray(np.clip(canvas + grown[..., None], 0, 255), np.uint8)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -41,6 +39,7 @@ from ctnet.plugin import (
     clip_boxes,
     metric,
     option,
+    warn_once,
 )
 from ctnet_tasks_ddd.camera import (
     MIRRORED_CORNERS,
@@ -58,8 +57,6 @@ from ctnet_tasks_ddd.evaluation import KittiEvaluator
 from ctnet_tasks_ddd.fields import CATEGORIES
 from ctnet_tasks_ddd.heads import Depth, Distances, Rotation, Values, released_rotation_losses
 from ctnet_tasks_ddd.scenes import draw_street
-
-_log = logging.getLogger("ctnet")
 
 #: Images are seen as they are: cropping and scaling change what is to be measured (section 5).
 _AS_IT_IS = Augmentation(flip=0.0, scale=None, shift=0.0, colour=0.0, lighting=0.0)
@@ -211,10 +208,9 @@ class Boxes3d(Task):
 
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
         boxes = clip_boxes(instances.boxes, grid.width, grid.height)
-        peaks = np.floor(peaks_of(instances, boxes, self.options.center == "projected"))
-        visible: np.ndarray = np.all(boxes[:, 2:] > boxes[:, :2], axis=1, keepdims=True)
-        cells: np.ndarray = np.where(visible, peaks, -1).astype(np.int64)
-        return cells
+        peaks = np.floor(peaks_of(instances.replace(boxes=boxes), self.options.center == "projected"))
+        visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1, keepdims=True)
+        return np.where(visible, peaks, -1).astype(np.int64)
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         chosen: Options = self.options
@@ -239,9 +235,12 @@ class Boxes3d(Task):
         try:
             camera = camera_of(info.record)
         except ValueError as error:
-            raise CtnetError(f"image {info.image_id} ({info.file_name}): {error}; mend its entry") from error
+            raise CtnetError(f"image {info.image_id} ({info.file_name}): {error}; fix its entry") from error
         if camera is None:
-            _say_no_camera()
+            warn_once(
+                "there are images without a camera (calib, 3x4, in their entries): their objects get no "
+                "place in space, and depths as a camera of the training's focal length would have them"
+            )
             return detections
         return lift_detections(detections, camera, self._stretch(camera, info.width))
 
@@ -258,12 +257,3 @@ class Boxes3d(Task):
         """``paper`` (section 5), ``augmented`` (as the released code's --aug_ddd) and ``small`` (ours)."""
         small = dataclasses.replace(SMALL, size=(640, 192), augmentation=_JITTER)
         return {"paper": _PAPER, "augmented": _AUGMENTED, "small": small}
-
-
-@cache
-def _say_no_camera() -> None:
-    """Once a process."""
-    _log.warning(
-        "there are images without a camera (calib, 3x4, in their entries): their objects get no place in "
-        "space, and depths as a camera of the training's focal length would have them"
-    )

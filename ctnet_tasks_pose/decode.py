@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ctnet.plugin import Detections, FoundPeaks, find_peaks, gather, suppress_non_peaks
+from ctnet.plugin import Detections, FoundPeaks, find_peaks, gather, locate
 
 #: A joint's peak counts above this value.
 PEAK_THRESHOLD = 0.1
@@ -35,18 +35,17 @@ def decode_poses(maps: Mapping[str, Tensor], k: int, snap: bool) -> Detections:
     Source: section 4.2 of the paper; the thresholds are the released code's.
     """
     persons = find_peaks(maps["heatmap"], k)
-    cell = torch.stack([persons.x, persons.y], dim=2)
-    centre = cell + (gather(maps["offset"], persons) if "offset" in maps else 0.5)
+    centre = locate(persons, maps.get("offset"))
     size = gather(maps["size"], persons)
     boxes = torch.cat([centre - size / 2, centre + size / 2], dim=2)
     # From the centre's cell, not from the centre: so the offsets are trained.
     offsets = gather(maps["joints"], persons)
-    joints = offsets.reshape(*offsets.shape[:2], -1, 2) + cell.unsqueeze(2)
+    joints = offsets.reshape(*offsets.shape[:2], -1, 2) + persons.cells.unsqueeze(2)
     scores = _joint_scores(maps.get("joint_heatmap"), joints, persons)
     if snap and "joint_heatmap" in maps:
         peaks = find_joint_peaks(maps["joint_heatmap"], maps.get("joint_offset"), k)
         joints, scores = snap_joints(joints, scores, boxes, peaks)
-    extra = {"keypoints": joints, "keypoint_scores": scores, "cells": cell}
+    extra = {"keypoints": joints, "keypoint_scores": scores, "cells": persons.cells}
     return Detections(boxes, persons.score, persons.channel, extra)
 
 
@@ -66,15 +65,11 @@ def find_joint_peaks(heatmap: Tensor, offset: Tensor | None, k: int) -> JointPea
         offset: (B, 2, H, W), of a joint within its cell, one map for all joints; None: the cell's middle.
         k: peaks per joint; all cells, if fewer.
     """
-    height, width = heatmap.shape[2:]
-    score, cell = suppress_non_peaks(heatmap).flatten(2).topk(min(k, height * width), dim=2)
-    y = torch.div(cell, width, rounding_mode="floor")
-    x = cell - y * width
-    if offset is None:
-        return JointPeaks(score, x + 0.5, y + 0.5)
-    index = cell.flatten(1).unsqueeze(1).expand(-1, 2, -1)
-    within = offset.flatten(2).gather(2, index)
-    return JointPeaks(score, x + within[:, 0].view_as(x), y + within[:, 1].view_as(y))
+    batch, joints = heatmap.shape[:2]
+    by_joint = find_peaks(heatmap.flatten(0, 1).unsqueeze(1), k)
+    peaks = FoundPeaks(*(column.reshape(batch, -1) for column in by_joint))
+    at = locate(peaks, offset).reshape(batch, joints, -1, 2)
+    return JointPeaks(by_joint.score.reshape(batch, joints, -1), at[..., 0], at[..., 1])
 
 
 def snap_joints(joints: Tensor, scores: Tensor, boxes: Tensor, peaks: JointPeaks) -> tuple[Tensor, Tensor]:

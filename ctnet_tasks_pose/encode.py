@@ -6,7 +6,17 @@ from typing import Literal
 
 import numpy as np
 
-from ctnet.plugin import CellTargets, Grid, Instances, Peaks, Target, box_centres, box_radius, clip_boxes
+from ctnet.plugin import (
+    CellTargets,
+    Grid,
+    Instances,
+    Peaks,
+    Target,
+    box_centres,
+    box_radius,
+    box_sizes,
+    cut_to_grid,
+)
 
 
 def encode_poses(
@@ -24,22 +34,18 @@ def encode_poses(
         radius: formula of the Gaussian radius.
         ignored: (N,) bool, instances that only soften the penalty around them.
     """
-    boxes = clip_boxes(instances.boxes, grid.width, grid.height)
-    # A box that lies outside the crop, or shows only as a line, has no area left: it is no person here.
-    visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    boxes, instances, positive = boxes[visible], instances[visible], ~ignored[visible]
-    radii = box_radius(boxes[:, 2:] - boxes[:, :2], radius)
-    centre = box_centres(boxes)
+    shown = cut_to_grid(instances.replace(positive=~ignored), grid)
+    radii = box_radius(box_sizes(shown.boxes), radius)
     return {
-        "heatmap": Peaks.of(centre, radii, instances.labels, positive),
-        **_person_targets(instances[positive], boxes[positive], grid),
-        **_joint_targets(instances[positive], radii[positive], grid),
+        "heatmap": Peaks.of(box_centres(shown.boxes), radii, shown.labels, shown.positive),
+        **_person_targets(shown[shown.positive], grid),
+        **_joint_targets(shown[shown.positive], radii[shown.positive], grid),
     }
 
 
-def _person_targets(instances: Instances, boxes: np.ndarray, grid: Grid) -> dict[str, Target]:
+def _person_targets(instances: Instances, grid: Grid) -> dict[str, Target]:
     """What is regressed at the persons' centres."""
-    centre = box_centres(boxes)
+    centre = box_centres(instances.boxes)
     cell = centre.astype(np.int64)
     has_joints = (instances.visibility > 0).any(axis=1)
     trained = np.tile(has_joints[:, None], 2)
@@ -48,7 +54,7 @@ def _person_targets(instances: Instances, boxes: np.ndarray, grid: Grid) -> dict
     per_coordinate = labelled.repeat(2, axis=1)
     return {
         "offset": CellTargets.of(cell, centre - cell, trained),
-        "size": CellTargets.of(cell, boxes[:, 2:] - boxes[:, :2], trained),
+        "size": CellTargets.of(cell, box_sizes(instances.boxes), trained),
         "joints": CellTargets.of(cell, offsets.reshape(per_coordinate.shape), per_coordinate),
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet.plugin import ImageInfo, Instances, Sample, draw_scene
+from ctnet.plugin import Instances, Sample, draw_scene, fine_points, scene_of
 
 #: COCO's person: the names and limbs of its keypoints, for the scenes of ``draw_figures``.
 FIGURES: tuple[dict[str, Any], ...] = (
@@ -73,29 +73,26 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     Returns:
         A sample with boxes around whole figures (cut at the image's border), ``keypoints``, ``visibility``.
     """
-    width, height = size
     ground = cv2.GaussianBlur(draw_scene(rng, size).image, (0, 0), min(size) / 40)
-    fine = (width * _SUPERSAMPLING, height * _SUPERSAMPLING)
+    fine = (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING)
     canvas = cv2.resize(ground, fine, interpolation=cv2.INTER_LINEAR)
     board = _board(rng, fine) if rng.random() < 0.25 else np.zeros(fine[::-1], bool)
     figures: list[_Figure] = []
     while not figures:
         candidates = [_place(rng, size, fine) for _ in range(int(rng.choice(_FIGURES)))]
         candidates.sort(key=lambda figure: figure.height)  # who is nearer is larger, and in front
-        figures = _drop_hidden(candidates, board, size)
+        figures, visibility = _in_sight(candidates, board, size)
     for figure in figures:
         _render(rng, canvas, figure)
     canvas[board] = rng.integers(40, 216, 3)
-    image = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
-    image = np.clip(image + rng.normal(0, rng.uniform(1, 5), image.shape), 0, 255).astype(np.uint8)
-    covers = [_cover(figures, number, board) for number in range(len(figures))]
     instances = Instances.of(
         [_box(figure.mask) for figure in figures],
         np.zeros(len(figures)),
         keypoints=np.array([[figure.joints[name] for name in _NAMES] for figure in figures], np.float32),
-        visibility=np.array([_visibility(f, c, size) for f, c in zip(figures, covers, strict=True)]),
+        visibility=np.array(visibility),
     )
-    return Sample(image, instances, ImageInfo(0, "figures", width, height))
+    canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
+    return scene_of(rng, canvas, rng.uniform(1, 5), instances)
 
 
 def _place(rng: np.random.Generator, size: tuple[int, int], fine: tuple[int, int]) -> _Figure:
@@ -147,34 +144,35 @@ def _turned(x: float, y: float, angle: float) -> np.ndarray:
 _Part = tuple[str, list[np.ndarray], float]
 
 
+#: Back to front: what a part is made of, the joints at its ends or corners, its width in parts of the height.
+_BODY = (
+    ("trousers", "left_hip left_knee", _LEG_WIDTH),
+    ("trousers", "right_hip right_knee", _LEG_WIDTH),
+    ("skin", "left_knee left_ankle", _LEG_WIDTH * 0.75),
+    ("skin", "right_knee right_ankle", _LEG_WIDTH * 0.75),
+    ("skin", "chest head", 0.05),
+    ("shirt", "left_shoulder right_shoulder right_hip left_hip", _LEG_WIDTH),
+    ("shirt", "left_shoulder left_elbow", _ARM_WIDTH),
+    ("shirt", "right_shoulder right_elbow", _ARM_WIDTH),
+    ("skin", "left_elbow left_wrist", _ARM_WIDTH * 0.8),
+    ("skin", "right_elbow right_wrist", _ARM_WIDTH * 0.8),
+    ("head", "head", 2 * _HEAD),
+)
+
+
 def _parts(joints: dict[str, np.ndarray], height: float) -> list[_Part]:
     """Back to front."""
-
-    def limb(what: str, names: str, width: float) -> list[_Part]:
-        start, end = names.split()
-        return [
-            (what, [joints[f"{side}_{start}"], joints[f"{side}_{end}"]], width * height)
-            for side in ("left", "right")
-        ]
-
-    shoulders = [joints["left_shoulder"], joints["right_shoulder"]]
-    trunk = [*shoulders, joints["right_hip"], joints["left_hip"]]
-    head = (joints["left_ear"] + joints["right_ear"]) / 2
-    return [
-        *limb("trousers", "hip knee", _LEG_WIDTH),
-        *limb("skin", "knee ankle", _LEG_WIDTH * 0.75),
-        ("skin", [(shoulders[0] + shoulders[1]) / 2, head], 0.05 * height),
-        ("shirt", trunk, _LEG_WIDTH * height),
-        *limb("shirt", "shoulder elbow", _ARM_WIDTH),
-        *limb("skin", "elbow wrist", _ARM_WIDTH * 0.8),
-        ("head", [head], 2 * _HEAD * height),
-    ]
+    middles = {"chest": "shoulder", "head": "ear"}
+    at = joints | {
+        name: (joints[f"left_{side}"] + joints[f"right_{side}"]) / 2 for name, side in middles.items()
+    }
+    return [(what, [at[name] for name in names.split()], width * height) for what, names, width in _BODY]
 
 
 def _draw_part(canvas: np.ndarray, part: _Part, colour: Any) -> None:
-    """Fill a part of the body on the fine canvas; coordinates are handed over in sixteenths of a pixel."""
+    """Fill a part of the body on the fine canvas."""
     _, points, width = part
-    at = np.round(((np.array(points) + 0.5) * _SUPERSAMPLING - 0.5) * 16).astype(np.int32)
+    at = fine_points(np.array(points), _SUPERSAMPLING)
     thickness = max(1, round(width * _SUPERSAMPLING))
     if len(points) == 1:
         radius = round(width / 2 * _SUPERSAMPLING * 16)
@@ -211,33 +209,30 @@ def _board(rng: np.random.Generator, fine: tuple[int, int]) -> np.ndarray:
     return board.astype(bool)
 
 
-def _cover(figures: list[_Figure], number: int, board: np.ndarray) -> np.ndarray:
-    """What lies in front of a figure."""
-    cover: np.ndarray = np.any([board, *(figure.mask for figure in figures[number + 1 :])], axis=0)
-    return cover
+def _in_sight(
+    figures: list[_Figure], board: np.ndarray, size: tuple[int, int]
+) -> tuple[list[_Figure], list[np.ndarray]]:
+    """The figures, drawn in this order, of which enough remains to be seen, and their joints' visibility."""
+    kept: list[_Figure] = []
+    visibility: list[np.ndarray] = []
+    cover = board
+    for figure in reversed(figures):
+        seen = _visibility(figure, cover, size)
+        if (seen == 2).mean() >= _LEAST_SEEN:
+            kept.insert(0, figure)
+            visibility.insert(0, seen)
+            cover = cover | figure.mask
+    return kept, visibility
 
 
 def _visibility(figure: _Figure, cover: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(J,) int64: 0 not labelled, 1 hidden, 2 seen."""
-    seen = np.zeros(len(_NAMES), np.int64)
-    for number, name in enumerate(_NAMES):
-        point = figure.joints[name]
-        turned_away = not figure.faces_us and name.endswith(("nose", "eye"))
-        if (point < 0).any() or (point > np.array(size) - 1).any() or turned_away:
-            continue
-        column, row = ((point + 0.5) * _SUPERSAMPLING).astype(int)
-        seen[number] = 1 if cover[row, column] else 2
-    return seen
-
-
-def _drop_hidden(figures: list[_Figure], board: np.ndarray, size: tuple[int, int]) -> list[_Figure]:
-    """The figures, drawn in this order, of which enough remains to be seen."""
-    kept: list[_Figure] = []
-    for figure in reversed(figures):
-        seen = _visibility(figure, _cover([figure, *kept], 0, board), size) == 2
-        if seen.mean() >= _LEAST_SEEN:
-            kept.insert(0, figure)
-    return kept
+    """(J,) int64: 0 not labelled, 1 hidden by what is in front, 2 seen."""
+    points = np.array([figure.joints[name] for name in _NAMES])
+    last = np.array(size) - 1
+    turned_away = np.array([not figure.faces_us and name.endswith(("nose", "eye")) for name in _NAMES])
+    labelled = (points >= 0).all(axis=1) & (points <= last).all(axis=1) & ~turned_away
+    column, row = ((points.clip(0, last) + 0.5) * _SUPERSAMPLING).astype(int).T
+    return np.where(labelled, np.where(cover[row, column], 1, 2), 0)
 
 
 def _box(mask: np.ndarray) -> list[float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from ctnet.plugin import CtnetError, left_right_pairs, other_side, states_a_side
+from ctnet.plugin import CtnetError, Points, left_right_pairs, other_side, states_a_side
 
 Side = Literal["left", "middle", "right"]
 
@@ -53,18 +53,30 @@ class Skeleton:
     @cached_property
     def mirrored(self) -> list[int]:
         """For each joint the one that takes its place in the mirror; applied twice it is the identity."""
-        order = list(range(len(self)))
-        for left, right in self.pairs:
-            order[left], order[right] = right, left
-        return order
+        partners = dict([*self.pairs, *((right, left) for left, right in self.pairs)])
+        return [partners.get(joint, joint) for joint in range(len(self))]
 
     @cached_property
     def sides(self) -> tuple[Side, ...]:
         """The side of each joint; "middle" where it has no counterpart."""
-        sides: list[Side] = ["middle"] * len(self)
-        for left, right in self.pairs:
-            sides[left], sides[right] = "left", "right"
-        return tuple(sides)
+        ends: tuple[Side, Side] = ("left", "right")
+        stated = {joint: side for pair in self.pairs for joint, side in zip(pair, ends, strict=True)}
+        return tuple(stated.get(joint, "middle") for joint in range(len(self)))
+
+    @cached_property
+    def field(self) -> Points:
+        """The column ``keypoints``, in which poses stand in records and files."""
+        return Points(
+            json="keypoints",
+            needed="never",  # of some persons only the box is known
+            n=len(self),
+            visible="visibility",
+            scores="keypoint_scores",
+            swap=tuple(self.mirrored),
+            names=self.joints,
+            # All joints share one offset map: where two lie in one cell, a peak may be off within it.
+            tolerance=4.0,
+        )
 
     @classmethod
     def of_categories(cls, categories: Sequence[Mapping[str, Any]]) -> Skeleton:

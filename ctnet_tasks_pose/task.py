@@ -22,7 +22,6 @@ from ctnet.plugin import (
     Instances,
     Layout,
     MetricFactory,
-    Points,
     Recipe,
     Regression,
     Scenes,
@@ -94,19 +93,7 @@ class Pose(Task):
         super().__init__(categories, **options)
         self.skeleton = Skeleton.of_categories(self.categories)
         joints, mirrored = len(self.skeleton), tuple(self.skeleton.mirrored)
-        self.fields = {
-            "keypoints": Points(
-                json="keypoints",
-                needed="never",  # of some persons only the box is known
-                n=joints,
-                visible="visibility",
-                scores="keypoint_scores",
-                swap=mirrored,
-                names=self.skeleton.joints,
-                # All joints share one offset map: where two lie in one cell, a peak may be off within it.
-                tolerance=4.0,
-            )
-        }
+        self.fields = {"keypoints": self.skeleton.field}
         self.heads = {
             "heatmap": Heatmap(len(self.categories), released="hm"),
             "offset": PersonValues(2, released="reg"),

@@ -10,9 +10,9 @@ from typing import Any, get_args
 from ctnet.analysis.breakdown import ErrorCost, break_down, compare
 from ctnet.base.errors import CtnetError
 from ctnet.core.evaluator import State
-from ctnet.core.task import evaluator_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate

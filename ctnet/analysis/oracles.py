@@ -19,9 +19,10 @@ from ctnet.core.geometry import View
 from ctnet.core.heads import Head, Heatmap
 from ctnet.core.records import ImageInfo, Instances
 from ctnet.core.targets import Grid, Target, collate_targets
-from ctnet.core.task import Task, evaluator_of
+from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.detector import Detector
 from ctnet.inference.maps import MapFile

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+_WARNED: set[str] = set()
 
 
 def print_json(value: Any) -> None:
@@ -27,6 +30,13 @@ def _finite(value: Any) -> Any:
 def print_line(text: str = "") -> None:
     """A line for people."""
     print(text, file=sys.stderr)
+
+
+def warn_once(text: str) -> None:
+    """A warning in the log of ctnet; the same words only once a process."""
+    if text not in _WARNED:
+        _WARNED.add(text)
+        logging.getLogger("ctnet").warning(text)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import os_error
 from ctnet.base.files import atomic_write, write_json
+from ctnet.base.progress import track
 from ctnet.convert.report import SplitReport
 
 #: How an image gets into a data directory, see ``place_image``.
 ImageMode = Literal["link", "copy", "none"]
+
+#: Where the images of a split go, below the data directory, if not all splits share them.
+IMAGE_FOLDER = "images/{split}"
 
 
 @dataclass(frozen=True)
@@ -59,24 +64,63 @@ def plain(value: float) -> float:
     return int(value) if float(value).is_integer() else value
 
 
-def write_split(
+def numbered(splits: Mapping[str, Sequence[ImageRecord]]) -> dict[str, dict[int, ImageRecord]]:
+    """Splits whose images have ids that count from 1, on from one split to the next."""
+    ids = itertools.count(1)
+    return {
+        split: {number: record for record, number in zip(records, ids, strict=False)}
+        for split, records in splits.items()
+    }
+
+
+def category_names(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]:
+    """The categories of all objects, sorted."""
+    records = (record for each in splits.values() for record in each)
+    return sorted({str(item["category"]) for record in records for item in record.objects})
+
+
+def write_splits(
+    target: Path,
+    splits: Mapping[str, Mapping[int, ImageRecord]],
+    categories: Sequence[str],
+    description: str,
+    images: ImageMode,
+    keypoints: Sequence[Sequence[str]] | None = None,
+    image_folder: str = "",
+) -> tuple[SplitReport, ...]:
+    """Write ``annotations/instances_<split>.json`` of every split, and the images, each once.
+
+    Args:
+        target: the data directory.
+        splits: their names -> image id -> record.
+        categories: all names; their ids count from 1 in this order.
+        description: goes into each file's ``info``.
+        images: how the images get there, see ``place_image``.
+        keypoints: names of each category's keypoints, if it has any.
+        image_folder: where file names begin, below ``target``; "{split}" in it stands for the split's name.
+    """
+    places = {
+        target / image_folder.format(split=split) / record.file_name: record.source
+        for split, records in splits.items()
+        for record in records.values()
+    }
+    for place, source in track(places.items(), "placing images"):
+        if source is not None:
+            place_image(source, place, images)
+    return tuple(
+        _write_split(target, split, records, categories, description, keypoints)
+        for split, records in splits.items()
+    )
+
+
+def _write_split(
     directory: Path,
     split: str,
     records: Mapping[int, ImageRecord],
     categories: Sequence[str],
     description: str,
-    keypoints: Sequence[Sequence[str]] | None = None,
+    keypoints: Sequence[Sequence[str]] | None,
 ) -> SplitReport:
-    """Write ``annotations/instances_<split>.json``.
-
-    Args:
-        directory: the data directory.
-        split: its name.
-        records: image id to record.
-        categories: all names; their ids count from 1 in this order.
-        description: goes into the file's ``info``.
-        keypoints: names of each category's keypoints, if it has any.
-    """
     ids = {name: number for number, name in enumerate(categories, start=1)}
     objects = dict.fromkeys(categories, 0)
     annotations: list[dict[str, Any]] = []
@@ -143,24 +187,3 @@ def _hard_link(source: Path, target: Path) -> bool:
         temporary.unlink(missing_ok=True)
         return False
     return True
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file.
-
-    Raises:
-        CtnetError: when it cannot be read or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise os_error(error, "read", path) from error
-    except UnicodeDecodeError as error:
-        raise CtnetError(f"{path} is not a text file in UTF-8 ({error}); save it as UTF-8") from error
-
-
-def check_folder(source: Path) -> None:
-    """Raise CtnetError unless ``source`` is a folder."""
-    if not source.is_dir():
-        reason = "it is a file" if source.exists() else "it does not exist"
-        raise CtnetError(f"cannot convert {source}: a folder is needed and {reason}")

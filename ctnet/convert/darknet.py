@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ctnet.base.errors import CtnetError
-from ctnet.convert.coco import read_lines
+from ctnet.convert.sources import read_lines
 from ctnet.convert.split_names import split_in
 from ctnet.data.problems import Problem
 

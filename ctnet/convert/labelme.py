@@ -15,12 +15,11 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
 from ctnet.base.progress import track
-from ctnet.convert.coco import ImageMode, ImageRecord
+from ctnet.convert.coco import IMAGE_FOLDER, ImageMode, ImageRecord, category_names, numbered, write_splits
 from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.shapes import Point, annotation_of, around, load_json, points_of, rectangle
 from ctnet.convert.split_names import by_split
-from ctnet.convert.writing import category_names, write_all
 from ctnet.data.images import IMAGE_SUFFIXES, image_size
 from ctnet.data.layouts import json_kind
 from ctnet.data.problems import Problem, refuse
@@ -68,7 +67,9 @@ def import_labelme(
             file.place_stored(target / "images" / name, images)
     records = {name: [file.record() for file in files] for name, files in splits.items()}
     described = f"converted from LabelMe, {root.name}"
-    reports = write_all(target, records, category_names(records), described, images)
+    reports = write_splits(
+        target, numbered(records), category_names(records), described, images, image_folder=IMAGE_FOLDER
+    )
     return ConvertReport(target, reports, tuple(problems), tuple(notes))
 
 

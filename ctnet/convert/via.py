@@ -12,12 +12,12 @@ from typing import Any
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
-from ctnet.convert.coco import ImageMode, ImageRecord, read_lines
+from ctnet.convert.coco import IMAGE_FOLDER, ImageMode, ImageRecord, category_names, numbered, write_splits
 from ctnet.convert.image_finder import ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.shapes import Point, annotation_of, around, ellipse, load_json, number, rectangle
+from ctnet.convert.sources import read_lines
 from ctnet.convert.split_names import one_split_a_file
-from ctnet.convert.writing import category_names, write_all
 from ctnet.data.images import ImageError, image_size
 from ctnet.data.layouts import is_via_csv, json_kind
 from ctnet.data.problems import Problem, refuse
@@ -70,7 +70,9 @@ def import_via(
     if strict:
         refuse(problems, source)
     described = f"converted from VIA, {source.name}"
-    reports = write_all(target, splits, category_names(splits), described, images)
+    reports = write_splits(
+        target, numbered(splits), category_names(splits), described, images, image_folder=IMAGE_FOLDER
+    )
     notes = [] if name else [f"no region has an attribute: all are called {_UNNAMED!r}"]
     return ConvertReport(target, reports, tuple(problems), tuple(notes))
 

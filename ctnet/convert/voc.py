@@ -6,7 +6,6 @@ coordinates count from 1 and the maximum belongs to the box.
 
 from __future__ import annotations
 
-import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +18,19 @@ from ctnet.convert.coco import (
     ImageMode,
     ImageRecord,
     box_annotation,
-    check_folder,
-    place_image,
-    read_lines,
-    write_split,
+    write_splits,
 )
 from ctnet.convert.report import BadRecord, ConvertReport
+from ctnet.convert.sources import (
+    check_folder,
+    checked_number,
+    image_files,
+    listed_names,
+    read_each,
+    read_lines,
+)
 from ctnet.core.class_names import PASCAL_VOC_NAMES
-from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size
+from ctnet.data.images import ImageError, image_size
 from ctnet.data.problems import Problem, refuse
 
 
@@ -43,7 +47,7 @@ def convert_voc(
             folders (``VOCdevkit``): lists of one name are then joined, which for VOC2007 and VOC2012 gives
             the ``trainval`` of 16,551 images that the paper trains on.
         target: the data directory to write.
-        images: how the images get to ``target/images``, see `place_image`.
+        images: how the images get to ``target/images``, see `ctnet.convert.coco.place_image`.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
@@ -58,19 +62,12 @@ def convert_voc(
         refuse(problems, source)
     categories = _category_order({item["category"] for record in records.values() for item in record.objects})
     ids = {name: number for number, name in enumerate(records, start=1)}
-    for record in track(records.values(), "placing images"):
-        if record.source is not None:
-            place_image(record.source, target / record.file_name, images)
-    reports = tuple(
-        write_split(
-            target,
-            split,
-            {ids[name]: records[name] for name in names if name in records},
-            categories,
-            f"converted from Pascal VOC, {source.name}",
-        )
+    written = {
+        split: {ids[name]: records[name] for name in names if name in records}
         for split, names in splits.items()
-    )
+    }
+    description = f"converted from Pascal VOC, {source.name}"
+    reports = write_splits(target, written, categories, description, images)
     return ConvertReport(target, reports, tuple(problems), tuple(_notes(years, splits, images)))
 
 
@@ -91,11 +88,7 @@ class _Year:
             raise CtnetError(
                 f"{folder}/ImageSets/Main lists no split; write one image name a line into its train.txt"
             )
-        images = {
-            path.stem: path
-            for path in sorted((folder / "JPEGImages").glob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        }
+        images = {path.stem: path for path in image_files(folder / "JPEGImages")}
         return cls(folder, lists, len(found) - len(lists), images)
 
 
@@ -122,12 +115,7 @@ def _merged_splits(years: Sequence[_Year], problems: list[Problem]) -> dict[str,
     for year in years:
         for split, path in year.lists.items():
             names = splits.setdefault(split, {})
-            for number, line in enumerate(read_lines(path), start=1):
-                name = line.strip()
-                if name in names:
-                    problems.append(Problem("name listed twice", f"{path}:{number}", name))
-                elif name:
-                    names[name] = None
+            names.update(listed_names(path, problems, known=names))
     return {split: list(names) for split, names in splits.items()}
 
 
@@ -167,12 +155,8 @@ def _read_record(year: _Year, name: str, problems: list[Problem], need_image: bo
     except BadRecord as error:
         problems.append(error.at(path.name))
         return None
-    objects = []
-    for index, element in enumerate(root.findall("object")):
-        try:
-            objects.append(_read_object(element, width, height))
-        except BadRecord as error:
-            problems.append(error.at(f"{path.name} object {index}"))
+    elements = ((f"{path.name} object {index}", each) for index, each in enumerate(root.findall("object")))
+    objects = list(read_each(elements, lambda element: _read_object(element, width, height), problems))
     return ImageRecord(f"images/{image.name if image else f'{name}.jpg'}", width, height, objects, image)
 
 
@@ -235,13 +219,7 @@ def _read_object(element: ElementTree.Element, width: int, height: int) -> dict[
 
 def _coordinate(element: ElementTree.Element, name: str) -> float:
     text = (element.findtext(f"bndbox/{name}") or "").strip()
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadRecord("box that is no four numbers", f"{name} is {text!r}")
-    return value
+    return checked_number(text, "box that is no four numbers", f"{name} is {text!r}")
 
 
 def _flag(element: ElementTree.Element, name: str) -> int | None:

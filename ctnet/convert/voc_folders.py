@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
-from ctnet.convert.coco import ImageMode, ImageRecord, check_folder
+from ctnet.convert.coco import IMAGE_FOLDER, ImageMode, ImageRecord, category_names, numbered, write_splits
 from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
+from ctnet.convert.sources import check_folder
 from ctnet.convert.split_names import by_split
 from ctnet.convert.voc import _category_order, _image_size, _parse, _read_object, convert_voc
-from ctnet.convert.writing import category_names, write_all
 from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.data.layouts import head
 from ctnet.data.problems import Problem, refuse
@@ -51,7 +51,8 @@ def import_voc(
     if strict:
         refuse(problems, source)
     categories = _category_order(set(category_names(splits)))
-    reports = write_all(target, splits, categories, f"converted from Pascal VOC, {source.name}", images)
+    described = f"converted from Pascal VOC, {source.name}"
+    reports = write_splits(target, numbered(splits), categories, described, images, image_folder=IMAGE_FOLDER)
     return ConvertReport(target, reports, tuple(problems))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,18 +12,26 @@ from typing import Any
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
 from ctnet.convert.coco import (
+    IMAGE_FOLDER,
     ImageMode,
     ImageRecord,
     box_annotation,
-    check_folder,
-    place_image,
+    numbered,
     plain,
-    read_lines,
-    write_split,
+    write_splits,
 )
 from ctnet.convert.darknet import Darknet
 from ctnet.convert.data_yaml import DataYaml
 from ctnet.convert.report import BadRecord, ConvertReport
+from ctnet.convert.sources import (
+    check_folder,
+    checked_number,
+    finite_number,
+    image_files,
+    numbered_lines,
+    read_each,
+    read_lines,
+)
 from ctnet.convert.split_names import split_in
 from ctnet.convert.yolo_keypoints import YoloKeypoints
 from ctnet.data.images import IMAGE_SUFFIXES, image_size
@@ -66,17 +73,10 @@ def import_yolo(
     splits = {split: _read_split(split, pairs, layout, problems) for split, pairs in layout.splits.items()}
     if strict:
         refuse(problems, source)
-    next_id, reports = 1, []
-    for split, records in splits.items():
-        for record in track(records, f"placing images of {split}"):
-            if record.source is not None:
-                place_image(record.source, target / "images" / split / record.file_name, images)
-        numbered = dict(enumerate(records, start=next_id))
-        next_id += len(records)
-        description = f"converted from YOLO, {source.name}"
-        joints = layout.keypoints.names if layout.keypoints else None
-        reports.append(write_split(target, split, numbered, layout.names, description, joints))
-    return ConvertReport(target, tuple(reports), tuple(problems), tuple(_import_notes(splits, layout)))
+    joints = layout.keypoints.names if layout.keypoints else None
+    description = f"converted from YOLO, {source.name}"
+    reports = write_splits(target, numbered(splits), layout.names, description, images, joints, IMAGE_FOLDER)
+    return ConvertReport(target, reports, tuple(problems), tuple(_import_notes(splits, layout)))
 
 
 @dataclass(frozen=True)
@@ -229,16 +229,14 @@ def _darknet_splits(darknet: Darknet, problems: list[Problem]) -> dict[str, list
 
 
 def _folder_images(folder: Path) -> Iterator[tuple[Path, str]]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            yield path, path.relative_to(folder).as_posix()
+    for path in image_files(folder):
+        yield path, path.relative_to(folder).as_posix()
 
 
 def _listed_images(listing: Path) -> Iterator[tuple[Path, str]]:
-    for line in read_lines(listing):
-        if line.strip():
-            path = listing.parent / line.strip()
-            yield path, path.name
+    for _, line in numbered_lines(read_lines(listing), listing):
+        path = listing.parent / line.strip()
+        yield path, path.name
 
 
 def _label_path(image: Path) -> Path:
@@ -278,13 +276,14 @@ def _read_pair(pair: _Pair, layout: _Layout) -> tuple[ImageRecord | None, list[P
         lines = read_lines(pair.label) if pair.label.exists() else []
     except CtnetError as error:
         return None, [Problem("unreadable file", pair.name, str(error))]
-    objects, problems = [], []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                objects.append(read_label(line, width, height, layout.names, layout.keypoints))
-            except BadRecord as error:
-                problems.append(error.at(f"{pair.label}:{number}"))
+    problems: list[Problem] = []
+    objects = list(
+        read_each(
+            numbered_lines(lines, pair.label),
+            lambda line: read_label(line, width, height, layout.names, layout.keypoints),
+            problems,
+        )
+    )
     return ImageRecord(pair.name, width, height, objects, pair.image), problems
 
 
@@ -323,11 +322,8 @@ def read_label(
 
 
 def _class_name(text: str, names: Sequence[str]) -> str:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not number.is_integer():
+    number = finite_number(text)
+    if number is None or not number.is_integer():
         raise BadRecord("unknown class", f"{text!r} is not a whole number")
     if not 0 <= number < len(names):
         raise BadRecord("unknown class", f"{text}; the classes are 0 to {len(names) - 1}")
@@ -335,12 +331,7 @@ def _class_name(text: str, names: Sequence[str]) -> str:
 
 
 def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadRecord("coordinate that is no number", repr(text))
+    value = checked_number(text, "coordinate that is no number")
     if not -_ROUNDING <= value <= 1 + _ROUNDING:
         raise BadRecord("coordinate beyond 0 to 1", text)
     return value

@@ -9,15 +9,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
 from ctnet.base.progress import track
 from ctnet.convert.coco import ImageMode, place_image
 from ctnet.convert.data_yaml import write_data_yaml
+from ctnet.convert.exports import ExportedImage, exported_images, write_text
 from ctnet.convert.report import ConvertReport, SplitReport
 from ctnet.convert.yolo_keypoints import description_lines, label_text, shared_names
 from ctnet.data.dataset import Dataset, splits
-from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem, refuse
 
 _SPLIT_KEYS = ("train", "val", "test")
@@ -62,9 +62,10 @@ def export_yolo(
         refuse(problems, source)
     for split, items in labels.items():
         for item in track(items, f"writing {split}"):
-            if item.source is not None:
-                place_image(item.source, target / "images" / split / item.name, images)
-            _write_text(target / "labels" / split / PurePosixPath(item.name).with_suffix(".txt"), item.text)
+            if item.image.source is not None:
+                place_image(item.image.source, target / "images" / split / item.image.name, images)
+            # Not atomic: an export that was cut short is told by its missing data.yaml.
+            write_text(target / "labels" / split / item.image.name.with_suffix(".txt"), item.lines)
     with atomic_write(target / "data.yaml", "w") as stream:
         described = description_lines(joints, len(names)) if joints else ()
         stream.write(write_data_yaml(_split_keys(list(labels)), names, described))
@@ -77,8 +78,7 @@ class _Label:
     """The label file of one image.
 
     Attributes:
-        name: of the image below ``images/<split>``.
-        source: the image file, None when it is not wanted.
+        image: with its name below ``images/<split>``.
         classes: (N,) class numbers.
         boxes: (N, 4) centre, width and height as shares of the image.
         keypoints: the rest of each line.
@@ -86,8 +86,7 @@ class _Label:
         outside: how many keypoints lie outside the image.
     """
 
-    name: str
-    source: Path | None
+    image: ExportedImage
     classes: np.ndarray
     boxes: np.ndarray
     keypoints: list[str]
@@ -96,12 +95,11 @@ class _Label:
     outside: int
 
     @property
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         rows = zip(self.classes.tolist(), self.boxes.tolist(), self.keypoints, strict=True)
-        return "".join(
-            f"{number} {x:.8f} {y:.8f} {w:.8f} {h:.8f} {rest}".rstrip() + "\n"
-            for number, (x, y, w, h), rest in rows
-        )
+        return [
+            f"{number} {x:.8f} {y:.8f} {w:.8f} {h:.8f} {rest}".rstrip() for number, (x, y, w, h), rest in rows
+        ]
 
 
 def _class_names(datasets: Sequence[Dataset], source: Path) -> list[str]:
@@ -119,46 +117,31 @@ def _class_names(datasets: Sequence[Dataset], source: Path) -> list[str]:
 
 
 def _labels(dataset: Dataset, problems: list[Problem], need_images: bool, joints: int) -> Iterator[_Label]:
-    taken: set[PurePosixPath] = set()
-    for index in range(len(dataset)):
-        info = dataset.info(index)
-        name = _plain_name(info.file_name, dataset.split)
-        stem = PurePosixPath(name).with_suffix("")
-        where = f"image {info.image_id} of {dataset.split}"
-        if stem in taken:
-            problems.append(Problem("the file name of an earlier image", where, info.file_name))
-            continue
-        try:
-            source = dataset.image_path(index) if need_images else None
-        except ImageError as error:
-            problems.append(Problem("missing image", where, str(error)))
-            continue
-        taken.add(stem)
-        yield _label(dataset, index, name, source, joints, problems)
+    found = exported_images(dataset, lambda name: _plain_name(name, dataset.split), problems, need_images)
+    for image in found:
+        yield _label(dataset, image, joints, problems)
 
 
-def _plain_name(file_name: str, split: str) -> str:
+def _plain_name(file_name: str, split: str) -> PurePosixPath:
     """The name below images/<split>: readers find labels by exchanging the last ``images`` of a path."""
     *folders, name = [part for part in PurePosixPath(file_name).parts if part not in ("/", "..")]
     folders = [part for part in folders if part not in ("images", split)]
-    return str(PurePosixPath(*folders, name))
+    return PurePosixPath(*folders, name)
 
 
-def _label(
-    dataset: Dataset, index: int, name: str, source: Path | None, joints: int, problems: list[Problem]
-) -> _Label:
-    coco, image = dataset.coco, int(dataset.rows[index])
-    rows = coco.rows(image)
+def _label(dataset: Dataset, image: ExportedImage, joints: int, problems: list[Problem]) -> _Label:
+    coco, row = dataset.coco, int(dataset.rows[image.index])
+    rows = coco.rows(row)
     crowd = coco.crowd[rows]
-    rows, texts, outside = _keypoints(dataset, index, rows[~crowd], joints, problems)
+    rows, texts, outside = _keypoints(dataset, image.index, rows[~crowd], joints, problems)
     boxes = coco.boxes[rows]
-    size = np.array([coco.widths[image], coco.heights[image]], np.float64)
+    size = np.array([coco.widths[row], coco.heights[row]], np.float64)
     low = boxes[:, :2].clip(0, size)
     high = (boxes[:, :2] + boxes[:, 2:]).clip(0, size)
     clipped = (boxes[:, 2:] - (high - low) > _VISIBLE_PIXELS).any(axis=1)
     classes = np.searchsorted(np.sort([int(c["id"]) for c in dataset.categories]), coco.category_ids[rows])
     shares = np.concatenate([(low + high) / 2 / size, (high - low) / size], axis=1)
-    return _Label(name, source, classes, shares, texts, int(crowd.sum()), int(clipped.sum()), outside)
+    return _Label(image, classes, shares, texts, int(crowd.sum()), int(clipped.sum()), outside)
 
 
 def _keypoints(
@@ -183,15 +166,6 @@ def _keypoints(
         texts.append(text)
         outside += beyond
     return np.array(kept, np.int64), texts, outside
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Written plainly: an export that was cut short is told by its missing data.yaml."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise os_error(error, "write", path) from error
 
 
 def _split_keys(names: Sequence[str]) -> dict[str, str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.attribute_figures import attribute_metric
 from ctnet.core.attributes import (
     FLAG,
     HEAD_PREFIX,
@@ -57,14 +56,10 @@ def with_attributes(cls: Any) -> Any:
         def __init__(self, categories: Any, **options: Any) -> None:
             super().__init__(categories, **options)
             owner = f"task {name}"
-            self._declared = declared_attributes(self.categories, self.options.attributes, owner)
-            self.fields = attribute_fields(self._declared, self.fields, owner)
-            added = {HEAD_PREFIX + key: attribute_head(field) for key, field in self._declared.items()}
+            self.attributes = declared_attributes(self.categories, self.options.attributes, owner)
+            self.fields = attribute_fields(self.attributes, self.fields, owner)
+            added = {HEAD_PREFIX + key: attribute_head(field) for key, field in self.attributes.items()}
             self.heads = {**self.heads, **added}
-            self.metrics = {
-                key: partial(attribute_metric, factory, self, self._declared)
-                for key, factory in cls.metrics.items()
-            }
             columns = ", ".join([*added, *self.fields])
             self.__doc__ = f"{cls.__doc__ or ''}\n\nWith attributes, heads and fields are: {columns}."
 
@@ -73,7 +68,7 @@ def with_attributes(cls: Any) -> Any:
 
         def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
             targets = super().encode(instances, grid)
-            return {**targets, **attribute_targets(self._declared, instances, self.cells(instances, grid))}
+            return {**targets, **attribute_targets(self.attributes, instances, self.cells(instances, grid))}
 
         def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
             found: Detections = super().decode(maps, k)
@@ -82,16 +77,22 @@ def with_attributes(cls: Any) -> Any:
                     f"task {name} cannot have attributes: its decode does not say in which cell each peak "
                     "lies; its author must add the column cells (see Task.decode)"
                 )
-            return found.replace(**attribute_columns(self._declared, maps, found))
+            return found.replace(**attribute_columns(self.attributes, maps, found))
 
         def draw(
             self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None
         ) -> np.ndarray:
-            return draw_attributes(super().draw(image, detections, info), self._declared, detections)
+            return draw_attributes(super().draw(image, detections, info), self.attributes, detections)
 
     Attributed.__name__, Attributed.__qualname__ = cls.__name__, cls.__qualname__
     Attributed.__module__, Attributed.__doc__ = cls.__module__, cls.__doc__
     return Attributed
+
+
+def attributes_of(task: Any) -> Mapping[str, Value | Choice]:
+    """The attributes that a task was created with, by column; most have none."""
+    found: Mapping[str, Value | Choice] = task.attributes if hasattr(type(task), "plain") else {}
+    return found
 
 
 def _remade(cls: Any, categories: Any, options: Mapping[str, Any]) -> Any:

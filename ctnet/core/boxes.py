@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ctnet.core.records import Instances
+from ctnet.core.targets import Grid
 from ctnet.heatmap import gaussian_radius
 from ctnet.ops.boxes import box_centres
 
@@ -33,6 +35,15 @@ def clip_boxes(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
     limit = np.array([width - 1, height - 1, width - 1, height - 1], boxes.dtype)
     clipped: np.ndarray = np.clip(boxes, np.zeros_like(limit), limit)
     return clipped
+
+
+def cut_to_grid(instances: Instances, grid: Grid) -> Instances:
+    """The instances of which a grid shows something, with their boxes cut to it.
+
+    A box that lies outside, or shows only as a line, has no area left: it is not an object there.
+    """
+    boxes = clip_boxes(instances.boxes, grid.width, grid.height)
+    return instances.replace(boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
 
 
 def box_cells(boxes: np.ndarray, width: int, height: int) -> np.ndarray:

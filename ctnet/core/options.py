@@ -27,9 +27,9 @@ class OptionRow:
     help: str
 
 
-def option(default: Any, help: str) -> Any:
-    """A dataclass field with a default and a line of help."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def option(default: Any, help: str, limits: tuple[float, float] = (-math.inf, math.inf)) -> Any:
+    """A dataclass field with a default, a line of help, and the least and largest value of a number."""
+    return dataclasses.field(default=default, metadata={"help": help, "limits": limits})
 
 
 def parse_options(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
@@ -41,11 +41,12 @@ def parse_options(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
         owner: what has these options, for messages ("task ctdet").
 
     Raises:
-        CtnetError: for an unknown option, a value of the wrong type, naming what is allowed, and a default of
-            the wrong type.
+        CtnetError: for an unknown option, a value of the wrong type or beyond the limits, naming what is
+            allowed, and a default of the wrong type.
     """
     hints = get_type_hints(cls)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # it is a dataclass
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # it is a dataclass
+    for field in fields.values():
         if not _fits(field.default, hints[field.name]):
             raise CtnetError(
                 f"option {field.name} of {owner} has the default {field.default!r}, which is not "
@@ -56,6 +57,10 @@ def parse_options(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
         if name not in hints:
             raise unknown_name(f"option of {owner}", name, hints)
         parsed[name] = _convert(value, hints[name], f"option {name} of {owner}")
+        low, high = fields[name].metadata.get("limits", (-math.inf, math.inf))
+        if hints[name] in (int, float) and not low <= parsed[name] <= high:
+            needed = f"lie between {low} and {high}" if math.isfinite(high) else f"be at least {low}"
+            raise CtnetError(f"option {name} of {owner} is {parsed[name]:g}; it must {needed}")
     return cls(**parsed)
 
 

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.errors import CtnetError
 from ctnet.base.plugins import discover, load_plugin
 from ctnet.core.attributed import wants_attributes, with_attributes
 from ctnet.core.attributes import with_examples
 from ctnet.core.boxes import box_cells
 from ctnet.core.categories import Categories
 from ctnet.core.declarations import Layout, Scenes, Suppression
-from ctnet.core.evaluator import Evaluator, GroundTruth, MetricFactory
+from ctnet.core.evaluator import MetricFactory
 from ctnet.core.fields import Field
 from ctnet.core.geometry import View
 from ctnet.core.heads import Head
@@ -216,23 +216,6 @@ def create_task(name: str, categories: Sequence[Mapping[str, Any]], **options: A
         CtnetError: for an unknown task, a plugin that does not load, or options that do not fit.
     """
     return load_task_class(name)(categories, **options)
-
-
-def evaluator_of(task: Task, truth: GroundTruth, metric: str | None = None) -> Evaluator:
-    """What measures a task's detections on a data set.
-
-    Args:
-        task: declares its metrics.
-        truth: the ground truth, a data set.
-        metric: one of ``task.metrics``; the first when None.
-
-    Raises:
-        CtnetError: for an unknown metric, and for ground truth that cannot be measured.
-    """
-    name = metric or next(iter(task.metrics))
-    if name not in task.metrics:
-        raise unknown_name(f"metric of task {task.name}", name, task.metrics)
-    return task.metrics[name](truth, task.categories)
 
 
 def scenes_of(task: Task | type[Task]) -> Scenes:

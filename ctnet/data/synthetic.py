@@ -16,6 +16,8 @@ from ctnet.base.progress import track
 from ctnet.core.documents import annotations_of
 from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.core.task import Task, example_of
+from ctnet.data.scenes import contrasting, coverage
+from ctnet.ops.boxes import boxes_around
 
 #: The categories of ``draw_scene`` as a COCO file lists them; label i is entry i.
 SHAPES: tuple[dict[str, Any], ...] = tuple(
@@ -25,7 +27,6 @@ SHAPES: tuple[dict[str, Any], ...] = tuple(
 
 _MOST_OBJECTS = 8
 _LEAST_VISIBLE = 0.3
-_SUPERSAMPLING = 4
 
 
 def draw_scene(rng: np.random.Generator, size: tuple[int, int], classes: int = len(SHAPES)) -> Sample:
@@ -192,21 +193,12 @@ def _place(
     center = rng.uniform(0.08, 0.92, 2) * size
     scale = longer_side / (high - low).max()
     contours = [(contour - (low + high) / 2) * scale + center for contour in contours]
-    box = np.concatenate([contours[0].min(0), contours[0].max(0)])
+    box = boxes_around(contours[0])
     x, y = np.floor(box[:2]).astype(int)
     columns, rows = np.ceil(box[2:]).astype(int) - (x, y)
-    coverage = _coverage([contour - (x, y) for contour in contours], columns, rows)
-    return _Shape(label, box.astype(np.float32), int(x), int(y), coverage)
-
-
-def _coverage(contours: Sequence[np.ndarray], width: int, height: int) -> np.ndarray:
-    """The covered part of every pixel: filled at four times the resolution, then averaged."""
-    fine = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), np.uint8)
-    # OpenCV's integer coordinates are pixel centres, ours pixel edges; shift=4 counts in sixteenths.
-    points = [np.round((contour * _SUPERSAMPLING - 0.5) * 16).astype(np.int32) for contour in contours]
-    cv2.fillPoly(fine, points, 255, shift=4)
-    mean = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
-    return mean.astype(np.float32) / 255
+    # Outlines and boxes have whole numbers at the edges of pixels, not at their centres.
+    covered = coverage([contour - (x, y) - 0.5 for contour in contours], (columns, rows))
+    return _Shape(label, box.astype(np.float32), int(x), int(y), covered.astype(np.float32) / 255)
 
 
 def _drop_hidden(shapes: Sequence[_Shape], size: tuple[int, int]) -> list[_Shape]:
@@ -248,8 +240,7 @@ def _render(rng: np.random.Generator, canvas: np.ndarray, shape: _Shape) -> None
     """Render a shape onto the canvas in a colour that differs from what lies below, lightly shaded."""
     inside, part = shape.overlap(canvas.shape[1], canvas.shape[0])
     below = canvas[inside]
-    candidates = rng.uniform(10, 245, (5, 3))
-    colour = candidates[np.abs(candidates - below.mean((0, 1))).sum(1).argmax()].astype(np.float32)
+    colour = contrasting(rng, below.mean((0, 1))).astype(np.float32)
     shading = 1 + rng.uniform(-0.25, 0.25, (2, 2)).astype(np.float32)
     if SHAPES[shape.label]["name"] == "ball":
         shading = _BALL_SHADING * shading.mean()

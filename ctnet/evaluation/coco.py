@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,25 +12,27 @@ import numpy as np
 
 from ctnet.base.errors import unknown_name
 from ctnet.core.evaluator import Evaluator, metric
+from ctnet.core.records import Detections
+from ctnet.evaluation.matching import IOUS
 
 #: What computes COCO's figures; the second is the reference.
 ENGINES = ("faster-coco-eval", "pycocotools")
 
-#: The IoUs that AP is the mean over.
-IOUS = tuple(hundredths / 100 for hundredths in range(50, 100, 5))
+Figures = dict[str, np.ndarray]
 
 
-class CocoBoxEvaluator(Evaluator):
-    """Average precision and recall as the COCO challenge defines them.
+class CocoEvaluator(Evaluator):
+    """What COCO's figures for boxes and for keypoints share: the engine, and means over what is defined.
 
-    ``compute`` gives the twelve figures ``AP, AP50, AP75, APS, APM, APL, AR1, AR10, AR100, ARS, ARM, ARL``
-    (S, M, L: objects up to 32², up to 96² and above, pixels of area) and ``AP/<class>`` and ``AP50/<class>``,
-    all in [0, 1]. Where COCO prints -1 because no object of that size or class exists, the figure is left
-    out, and the class plays no part in the means. At most 100 detections of a class count in an image. Crowd
-    regions absorb detections without counting as objects.
+    All figures are in [0, 1]. Where COCO prints -1 because no object of that size or class exists, the figure
+    is left out, and the class plays no part in the means.
+
+    Attributes:
+        sigmas: tolerance of each joint, to measure keypoints; None to measure boxes.
     """
 
     main_metric = "AP"
+    sigmas: Sequence[float] | None = None
 
     def __init__(
         self,
@@ -45,16 +48,56 @@ class CocoBoxEvaluator(Evaluator):
             category_ids: category id of each label.
             class_names: name of each label.
             engine: "faster-coco-eval", or "pycocotools", which gives the same figures more slowly.
+
+        Raises:
+            CtnetError: for an engine that does not exist, and as ``Evaluator``.
         """
         super().__init__(ground_truth, category_ids, class_names)
-        check_engine(engine)
+        if engine not in ENGINES:
+            raise unknown_name("evaluation engine", engine, ENGINES)
         self.engine = engine
+
+    @abstractmethod
+    def figures(self, precision: np.ndarray, recall: np.ndarray, columns: Mapping[str, int]) -> Figures:
+        """The values, by name of the figure, that it is the mean of; those that are not defined are -1.
+
+        Args:
+            precision, recall: see ``coco_curves``.
+            columns: of each class among those of the curves, by name.
+        """
+
+    def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
+        """Detections of one image as entries of a COCO results file."""
+        return detections.to_coco(image_id, self.category_ids)
 
     def compute(self) -> dict[str, float]:
         """The figures; see the class."""
+        figures = self.figures(*self._curves())
+        defined = {name: values[values > -1] for name, values in figures.items()}
+        return {name: float(values.mean()) for name, values in defined.items() if values.size}
+
+    def _curves(self) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+        """Run the engine: precision, recall, and the column of each class."""
+        found = [entry for state in sorted(self.state().items()) for entry in self.results(*state)]
+        precision, recall, ordered = coco_curves(
+            self.engine, self._image_names, self.category_ids, self.annotations, found, self.sigmas
+        )
+        classes = zip(self.class_names, self.category_ids, strict=True)
+        return precision, recall, {name: ordered.index(category_id) for name, category_id in classes}
+
+
+class CocoBoxEvaluator(CocoEvaluator):
+    """Average precision and recall as the COCO challenge defines them.
+
+    ``compute`` gives the twelve figures ``AP, AP50, AP75, APS, APM, APL, AR1, AR10, AR100, ARS, ARM, ARL``
+    (S, M, L: objects up to 32², up to 96² and above, pixels of area) and ``AP/<class>`` and ``AP50/<class>``.
+    At most 100 detections of a class count in an image. Crowd regions absorb detections without counting as
+    objects.
+    """
+
+    def figures(self, precision: np.ndarray, recall: np.ndarray, columns: Mapping[str, int]) -> Figures:
         # Axes of precision: IoU threshold, recall, class, size of object, limit of detections.
         # Recall lacks the second.
-        precision, recall, category_ids = self._curves()
         figures = {
             "AP": precision[:, :, :, 0, 2],
             "AP50": precision[0, :, :, 0, 2],
@@ -69,26 +112,24 @@ class CocoBoxEvaluator(Evaluator):
             "ARM": recall[:, :, 2, 2],
             "ARL": recall[:, :, 3, 2],
         }
-        for category_id, name in zip(self.category_ids, self.class_names, strict=True):
-            column = category_ids.index(category_id)
+        for name, column in columns.items():
             figures[f"AP/{name}"] = precision[:, :, column, 0, 2]
             figures[f"AP50/{name}"] = precision[0, :, column, 0, 2]
-        defined = {name: values[values > -1] for name, values in figures.items()}
-        return {name: float(values.mean()) for name, values in defined.items() if values.size}
+        return figures
 
     def curves(self) -> dict[str, Any]:
         """Precision at the 101 recalls 0, 0.01 ... 1: of every class that has objects, at every IoU.
 
         Objects of all sizes, 100 detections of a class per image, as in ``AP``.
         """
-        precision, _, category_ids = self._curves()
+        precision, _, columns = self._curves()
         classes = {
             name: {
                 f"{iou:.2f}": [round(value, 6) for value in precision[row, :, column, 0, 2].tolist()]
                 for row, iou in enumerate(IOUS)
             }
-            for category_id, name in zip(self.category_ids, self.class_names, strict=True)
-            if precision[0, 0, (column := category_ids.index(category_id)), 0, 2] > -1
+            for name, column in columns.items()
+            if precision[0, 0, column, 0, 2] > -1
         }
         return {
             "metric": "coco",
@@ -96,25 +137,6 @@ class CocoBoxEvaluator(Evaluator):
             "recall": [percent / 100 for percent in range(101)],
             "precision": classes,
         }
-
-    def _curves(self) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Run the engine: precision, recall, and the category id of each class column."""
-        found = [
-            entry
-            for image_id in sorted(self._detections)
-            for entry in self._detections[image_id].to_coco(image_id, self.category_ids)
-        ]
-        return coco_curves(self.engine, self._image_names, self.category_ids, self.annotations, found)
-
-
-def check_engine(engine: str) -> None:
-    """Refuse the name of an engine that does not exist.
-
-    Raises:
-        CtnetError: naming those that do.
-    """
-    if engine not in ENGINES:
-        raise unknown_name("evaluation engine", engine, ENGINES)
 
 
 def coco_curves(

@@ -2,7 +2,7 @@
 
 from ctnet.heatmap.focal import focal_loss
 from ctnet.heatmap.gaussian import draw_gaussians, gaussian_radius
-from ctnet.heatmap.peaks import FoundPeaks, find_peaks, gather, suppress_non_peaks
+from ctnet.heatmap.peaks import FoundPeaks, find_peaks, gather, locate, suppress_non_peaks
 from ctnet.heatmap.precision import full_precision
 from ctnet.heatmap.regression import concentric_giou_loss, l1_loss, normalized_l1_loss, smooth_l1_loss
 
@@ -16,6 +16,7 @@ __all__ = [
     "gather",
     "gaussian_radius",
     "l1_loss",
+    "locate",
     "normalized_l1_loss",
     "smooth_l1_loss",
     "suppress_non_peaks",

@@ -17,6 +17,11 @@ class FoundPeaks(NamedTuple):
     x: Tensor  #: int64, pixel column
     y: Tensor  #: int64, pixel row
 
+    @property
+    def cells(self) -> Tensor:
+        """(B, k, 2) int64, (x, y)."""
+        return torch.stack([self.x, self.y], dim=2)
+
 
 def suppress_non_peaks(heatmap: Tensor) -> Tensor:
     """Keep the cells that no neighbour of their 3x3 window exceeds; set the rest to 0.
@@ -74,3 +79,13 @@ def gather(maps: Tensor, peaks: FoundPeaks) -> Tensor:
     """
     index = (peaks.y * maps.shape[3] + peaks.x).unsqueeze(1).expand(-1, maps.shape[1], -1)
     return maps.flatten(2).gather(2, index).transpose(1, 2)
+
+
+def locate(peaks: FoundPeaks, offset: Tensor | None) -> Tensor:
+    """Where on the grid the points lie that peaks are of: (B, k, 2), (x, y).
+
+    Args:
+        peaks: k peaks per image.
+        offset: (B, 2, H, W), of a point within its cell; None: each lies in the middle of its cell.
+    """
+    return peaks.cells + (0.5 if offset is None else gather(offset, peaks))

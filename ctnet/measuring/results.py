@@ -12,8 +12,9 @@ from ctnet.base.files import read_json
 from ctnet.core.documents import detections_of
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.records import Detections
-from ctnet.core.task import Task, evaluator_of
+from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.timing import StageTimes
 from ctnet.measuring.run import Evaluation, measure
 

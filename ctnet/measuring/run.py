@@ -17,11 +17,12 @@ from ctnet.base.ranks import Ranks
 from ctnet.core.documents import results_of
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.records import Detections
-from ctnet.core.task import Task, evaluator_of
+from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.loader import Failure, prepare_worker
 from ctnet.data.problems import Problem
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from ctnet.base.errors import CtnetError
 from ctnet.core.geometry import View
 from ctnet.core.records import Detections, ImageInfo
-from ctnet.core.task import Task, evaluator_of
+from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.maps import MapFile
 from ctnet.inference.settings import DetectionSettings

@@ -31,6 +31,11 @@ def box_areas(boxes: np.ndarray, inclusive: bool = False) -> np.ndarray:
     return _area(boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3], inclusive)
 
 
+def boxes_around(points: np.ndarray) -> np.ndarray:
+    """The least boxes (..., 4) around points (..., P, 2), in the points' type."""
+    return np.concatenate([points.min(axis=-2), points.max(axis=-2)], axis=-1)
+
+
 def box_iou(one: np.ndarray, other: np.ndarray, inclusive: bool = False) -> np.ndarray:
     """Intersection over union of every box with every other; 0 where neither has an area.
 
@@ -41,9 +46,9 @@ def box_iou(one: np.ndarray, other: np.ndarray, inclusive: bool = False) -> np.n
     Returns:
         (N, M), of the boxes' type.
     """
-    common = _common(one, other, inclusive)
+    common = box_intersections(one[:, None], other[None], inclusive)
     union = box_areas(one, inclusive)[:, None] + box_areas(other, inclusive)[None, :] - common
-    return _share(common, union)
+    return ratio(common, union)
 
 
 def box_coverage(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
@@ -55,14 +60,26 @@ def box_coverage(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     Returns:
         (N, M), of the boxes' type.
     """
-    return _share(_common(boxes, regions, inclusive=False), box_areas(boxes)[:, None])
+    return ratio(box_intersections(boxes[:, None], regions[None]), box_areas(boxes)[:, None])
 
 
-def _common(one: np.ndarray, other: np.ndarray, inclusive: bool) -> np.ndarray:
-    """(N, M) areas that boxes share, column by column: quicker than over a last dimension of two."""
-    x1, y1 = (np.maximum(one[:, None, side], other[None, :, side]) for side in (0, 1))
-    x2, y2 = (np.minimum(one[:, None, side], other[None, :, side]) for side in (2, 3))
+def box_intersections(one: np.ndarray, other: np.ndarray, inclusive: bool = False) -> np.ndarray:
+    """Areas (...) that boxes (..., 4) share, in the boxes' type; their shapes broadcast.
+
+    Args:
+        one, other: (..., 4) xyxy, of one floating type.
+        inclusive: see ``box_areas``.
+    """
+    # Side by side: quicker than over a last dimension of two.
+    x1, y1 = (np.maximum(one[..., side], other[..., side]) for side in (0, 1))
+    x2, y2 = (np.minimum(one[..., side], other[..., side]) for side in (2, 3))
     return _area(x1, y1, x2, y2, inclusive)
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """``part / whole``, in the type of ``part``; 0 where the whole is not positive."""
+    quotient: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return quotient
 
 
 def _area(x1: np.ndarray, y1: np.ndarray, x2: np.ndarray, y2: np.ndarray, inclusive: bool) -> np.ndarray:
@@ -71,8 +88,3 @@ def _area(x1: np.ndarray, y1: np.ndarray, x2: np.ndarray, y2: np.ndarray, inclus
         width, height = width + 1, height + 1
     area: np.ndarray = np.maximum(width, 0) * np.maximum(height, 0)
     return area
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    share: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-    return share

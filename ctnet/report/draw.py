@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
+
+from ctnet.core.records import Detections
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 21.0  # pixels of a capital letter at scale 1
@@ -15,46 +17,63 @@ _GAP = 6
 _PAPER = (250, 250, 250)
 _INK = (30, 30, 30)
 
+_RIM = (20, 20, 20)
+_SHIFT = 4  # OpenCV's points in sixteenths of a pixel
+_RIMMED = 200  # pixels: the rims of lines would fill smaller pictures
+
 #: Where a caption goes: x1, y1, x2, y2 in pixels.
 Place = tuple[int, int, int, int]
 
+#: RGB, 0 to 255.
+Colour = tuple[int, int, int]
 
-def draw_boxes(
+#: Draws one object of ``draw_detections`` onto the canvas: takes the canvas, the object's row, its colour.
+Outline = Callable[[np.ndarray, int, Colour], None]
+
+
+def draw_detections(
     image: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    scores: np.ndarray | None,
+    detections: Detections,
     class_names: Sequence[str],
+    outline: Outline | None = None,
+    nearest_first: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Draw boxes with the names of their classes; the best score ends on top.
+    """Draw objects in the colours of their classes, with names and scores; the best score ends on top.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        boxes: (N, 4) xyxy, image pixels.
-        labels: (N,) int; a class has the same colour in every picture.
-        scores: (N,) in [0, 1], written behind the name as a percentage; None for ground truth.
+        detections: of this image, in its pixels; the score is written after the name as a percentage, unless
+            all are 1, as those of annotations are.
         class_names: name of each label.
+        outline: draws one object: takes the canvas, the object's row and its colour; unless given, draws its
+            box.
+        nearest_first: the rows, the one that ends on top first; unless given, the best score first.
 
     Returns:
         A new (H, W, 3) uint8 image.
     """
     canvas = np.array(image, order="C")
-    best_first = np.arange(len(labels)) if scores is None else np.argsort(-scores, kind="stable")
-    texts = {
-        row: caption(int(labels[row]), class_names, None if scores is None else float(scores[row]))
-        for row in best_first
-    }
+    scores, boxes = np.asarray(detections.scores), np.asarray(detections.boxes)
+    order = np.argsort(-scores, kind="stable") if nearest_first is None else np.asarray(nearest_first)
+    of_truth = bool((scores == 1).all())
+    colours = [class_colour(int(label)) for label in detections.labels]
+    texts: dict[int, str] = {}
     places: dict[int, Place] = {}
-    for row in best_first:
+    for row in order.tolist():
+        score = None if of_truth else float(scores[row])
+        texts[row] = caption(int(detections.labels[row]), class_names, score)
         places[row] = free_place(canvas, texts[row], boxes[row], list(places.values()))
-    for row in best_first[::-1]:
-        draw_rectangle(canvas, boxes[row], class_colour(int(labels[row])))
-    for row in best_first[::-1]:  # after all boxes, so that no line crosses a name
-        draw_caption(canvas, texts[row], places[row], class_colour(int(labels[row])))
+    for row in order[::-1].tolist():
+        if outline is None:
+            draw_rectangle(canvas, boxes[row], colours[row])
+        else:
+            outline(canvas, row, colours[row])
+    for row in order[::-1].tolist():  # after all objects, so that no line crosses a name
+        draw_caption(canvas, texts[row], places[row], colours[row])
     return canvas
 
 
-def class_colour(label: int) -> tuple[int, int, int]:
+def class_colour(label: int) -> Colour:
     """The RGB colour of a class: bright, the same in every run, far from those of the labels beside it."""
     hue = (0.58 + label * (math.sqrt(5) - 1) / 2) % 1  # the golden section spreads any number of hues
     value = (1.0, 0.85, 0.95)[label % 3]
@@ -99,7 +118,7 @@ def font_scale(image: np.ndarray) -> float:
     return float(height / _FONT_HEIGHT)
 
 
-def draw_rectangle(canvas: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> None:
+def draw_rectangle(canvas: np.ndarray, box: np.ndarray, colour: Colour) -> None:
     """Draw a box's outline onto the canvas, with a dark rim so that it shows on any background.
 
     Args:
@@ -111,9 +130,59 @@ def draw_rectangle(canvas: np.ndarray, box: np.ndarray, colour: tuple[int, int, 
     thickness = line_width(canvas)
     x1, y1, x2, y2 = np.clip(np.round(box), 0, [width, height, width, height]).astype(int).tolist()
     corners = (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1))
-    if min(height, width) >= 200:
-        cv2.rectangle(canvas, *corners, tuple(channel // 4 for channel in colour), thickness + 2)
+    if min(height, width) >= _RIMMED:
+        cv2.rectangle(canvas, *corners, _darker(colour), thickness + 2)
     cv2.rectangle(canvas, *corners, colour, thickness)
+
+
+def draw_lines(canvas: np.ndarray, lines: Iterable[np.ndarray], colour: Colour) -> None:
+    """Draw lines between points that need not be whole, with a dark rim so that they show on any background.
+
+    Args:
+        canvas: (H, W, 3) uint8; changed.
+        lines: (P, 2) each, points (x, y) in image pixels that are joined in turn; P may differ.
+        colour: RGB.
+    """
+    width = line_width(canvas)
+    points = [as_pixels(line, canvas, _SHIFT) for line in lines]
+    if min(canvas.shape[:2]) >= _RIMMED:
+        cv2.polylines(canvas, points, False, _darker(colour), width + 2, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, points, False, colour, width, cv2.LINE_AA, _SHIFT)
+
+
+def draw_dot(canvas: np.ndarray, point: np.ndarray, radius: int, colour: Colour) -> None:
+    """Draw a disc with a dark rim.
+
+    Args:
+        canvas: (H, W, 3) uint8; changed.
+        point: (2,), (x, y) in image pixels.
+        radius: pixels, without the rim.
+        colour: RGB.
+    """
+    centre = as_pixels(point, canvas).tolist()
+    for size, ink in ((radius + 1, _RIM), (radius, colour)):
+        cv2.circle(canvas, centre, size, ink, cv2.FILLED, cv2.LINE_AA)
+
+
+def as_pixels(points: np.ndarray, image: np.ndarray, shift: int = 0) -> np.ndarray:
+    """Points as OpenCV takes them, those far outside the image nearer: a wild regression must not overflow.
+
+    Args:
+        points: (..., 2), (x, y) in image pixels; what is not known (NaN) becomes 0.
+        image: (H, W, 3).
+        shift: fractional bits: 4 for sixteenths of a pixel.
+
+    Returns:
+        (..., 2) int32.
+    """
+    limit = 4 * max(image.shape)
+    near = np.clip(np.nan_to_num(points), -limit, limit)
+    return np.asarray(np.round(near * 2**shift), np.int32)
+
+
+def _darker(colour: Colour) -> Colour:
+    red, green, blue = (channel // 4 for channel in colour)
+    return red, green, blue
 
 
 def free_place(canvas: np.ndarray, text: str, box: np.ndarray, taken: Sequence[Place]) -> Place:
@@ -137,7 +206,7 @@ def free_place(canvas: np.ndarray, text: str, box: np.ndarray, taken: Sequence[P
     return min(places, key=lambda place: sum(_common_area(place, other) for other in taken))
 
 
-def draw_caption(canvas: np.ndarray, text: str, place: Place, colour: tuple[int, int, int]) -> None:
+def draw_caption(canvas: np.ndarray, text: str, place: Place, colour: Colour) -> None:
     """Write a text on a coloured ground.
 
     Args:

@@ -11,11 +11,11 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
 from ctnet.core.documents import truth_of
-from ctnet.core.records import Sample
+from ctnet.core.records import Detections, Sample
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem
-from ctnet.report.draw import draw_boxes
+from ctnet.report.draw import draw_detections
 
 
 def draw_samples(
@@ -70,9 +70,8 @@ def _drawn(sample: Sample, dataset: Dataset) -> np.ndarray:
     names = [str(c["name"]) for c in sorted(dataset.categories, key=lambda c: int(c["id"]))]
     instances = sample.instances
     labels = instances.labels + len(names) * instances.crowd
-    return draw_boxes(
-        sample.image, instances.boxes, labels, None, names + [f"crowd of {name}" for name in names]
-    )
+    objects = Detections(instances.boxes, np.ones(len(instances)), labels)
+    return draw_detections(sample.image, objects, names + [f"crowd of {name}" for name in names])
 
 
 def _write(path: Path, image: np.ndarray) -> None:

@@ -17,7 +17,6 @@ from ctnet.plugin import (
     SMALL,
     VOC_METRICS,
     CellTargets,
-    CtnetError,
     Detections,
     Grid,
     Heatmap,
@@ -33,11 +32,13 @@ from ctnet.plugin import (
     box_areas,
     box_centres,
     box_radius,
-    clip_boxes,
-    draw_boxes,
+    box_sizes,
+    cut_to_grid,
+    draw_detections,
     draw_scene,
     find_peaks,
     gather,
+    locate,
     option,
 )
 
@@ -66,7 +67,9 @@ class Options:
         "positive", "crowd regions are objects, or only soften the penalty around them"
     )
     min_visible: float = option(
-        0.0, "objects of whose box a crop shows a smaller part only soften the penalty around them"
+        0.0,
+        "objects of whose box a crop shows a smaller part only soften the penalty around them",
+        limits=(0, 1),
     )
 
 
@@ -83,10 +86,6 @@ class CenterDetection(Task):
         super().__init__(categories, **options)
         classes = len(self.categories)
         chosen: Options = self.options
-        if not 0 <= chosen.min_visible <= 1:
-            raise CtnetError(
-                f"option min_visible of task ctdet is {chosen.min_visible:g}; it must lie between 0 and 1"
-            )
         self.heads = {
             "heatmap": Heatmap(classes, released="hm"),
             "size": Regression(
@@ -101,24 +100,18 @@ class CenterDetection(Task):
         }
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
-        boxes = clip_boxes(instances.boxes, grid.width, grid.height)
-        size = boxes[:, 2:] - boxes[:, :2]
-        # A box that lies outside the crop, or shows only as a line, has no area left: it is no object here.
-        visible = (size > 0).all(axis=1)
-        boxes, size, labels, crowd = (
-            column[visible] for column in (boxes, size, instances.labels, instances.crowd)
-        )
-        centre = box_centres(boxes)
+        shown = cut_to_grid(instances.replace(share=_share_shown(instances.boxes, grid)), grid)
+        size, centre = box_sizes(shown.boxes), box_centres(shown.boxes)
         pixel = centre.astype(np.int64)
         radius = box_radius(size, self.options.radius)
-        is_object = _share_shown(instances.boxes[visible], grid) >= self.options.min_visible
+        is_object = shown.share >= self.options.min_visible
         if self.options.crowd == "ignore":
-            is_object &= ~crowd
-        size_value, size_weight = self._size_entries(size, labels)
+            is_object &= ~shown.crowd
+        size_value, size_weight = self._size_entries(size, shown.labels)
         offset = (centre - pixel)[is_object]
         entries = (size_value[is_object], size_weight[is_object])
         return {
-            "heatmap": Peaks.of(centre, radius, labels, is_object),
+            "heatmap": Peaks.of(centre, radius, shown.labels, is_object),
             "size": CellTargets.dense(centre[is_object], radius[is_object], *entries, grid)
             if self.options.dense_size
             else CellTargets.of(pixel[is_object], *entries),
@@ -147,17 +140,12 @@ class CenterDetection(Task):
             pair = peaks.channel[..., None, None].expand(-1, -1, 1, 2)
             size = size.reshape(*size.shape[:2], -1, 2).gather(2, pair).squeeze(2)
         # Without an offset head (the ablation of section 5.1) the cell's middle is the best guess.
-        offset = gather(maps["offset"], peaks) if "offset" in maps else 0.5
-        cells = torch.stack([peaks.x, peaks.y], dim=2)
-        centre = cells + offset
+        centre = locate(peaks, maps.get("offset"))
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=2)
-        return Detections(boxes, peaks.score, peaks.channel, {"cells": cells})
+        return Detections(boxes, peaks.score, peaks.channel, {"cells": peaks.cells})
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
-
-        # Annotations drawn like detections all have score 1, which tells nothing.
-        scores = None if (detections.scores == 1).all() else detections.scores
-        return draw_boxes(image, detections.boxes, detections.labels, scores, self.categories.names)
+        return draw_detections(image, detections, self.categories.names)
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
         """``paper`` and ``paper-2x`` (appendix), ``voc`` (section 5.1's Pascal runs), ``small`` (ours)."""
@@ -169,7 +157,7 @@ class CenterDetection(Task):
 
 
 def _share_shown(boxes: np.ndarray, grid: Grid) -> np.ndarray:
-    """Which part of each box's area lies on the grid: (N,), for boxes that have an area."""
+    """Which part of each box's area lies on the grid: (N,); 0 for a box without area."""
     inside = np.clip(boxes, 0, np.array([grid.width, grid.height] * 2, boxes.dtype))
-    share: np.ndarray = box_areas(inside) / box_areas(boxes)
+    share: np.ndarray = box_areas(inside) / np.maximum(box_areas(boxes), np.finfo(np.float32).tiny)
     return share

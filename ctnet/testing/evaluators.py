@@ -13,7 +13,7 @@ from ctnet.core.evaluator import Evaluator
 from ctnet.core.fields import Angle, Choice, Field, Points, Value
 from ctnet.core.masks import Mask
 from ctnet.core.records import Detections, object_column
-from ctnet.core.task import evaluator_of
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.testing.check import require
 from ctnet.testing.dataset import truth_of_scenes
 from ctnet.testing.probe import Probe, task_check

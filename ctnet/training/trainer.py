@@ -23,10 +23,11 @@ from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
 from ctnet.core.targets import Grid
-from ctnet.core.task import Task, evaluator_of
+from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet, default_workers
 from ctnet.data.problems import Problem, refuse
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.model import create_model

@@ -13,10 +13,11 @@ from ctnet.core.geometry import Affine, View
 from ctnet.core.heads import Heatmap, Regression
 from ctnet.core.records import Instances
 from ctnet.core.targets import Grid
-from ctnet.core.task import create_task, evaluator_of, list_tasks, load_task_class, scenes_of
+from ctnet.core.task import create_task, list_tasks, load_task_class, scenes_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import read_image
 from ctnet.data.synthetic import write_dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.maps import MapFile, write_maps
 from ctnet.measuring.run import Settings, evaluate
 

@@ -28,8 +28,9 @@ from ctnet.core.geometry import Affine, View
 from ctnet.core.options import option
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import CellTargets, Grid
-from ctnet.core.task import Task, create_task, evaluator_of, load_task_class
+from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.settings import DetectionSettings
 from ctnet.tasks.ctdet import CenterDetection

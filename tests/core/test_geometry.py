@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctnet.core.boxes import clip_boxes
+from ctnet.core.boxes import clip_boxes, cut_to_grid
 from ctnet.core.fields import Points, move_record
 from ctnet.core.geometry import Affine
 from ctnet.core.records import Detections, Instances
+from ctnet.core.targets import Grid
 
 number = st.floats(-500, 500)
 
@@ -116,3 +117,10 @@ def test_moving_a_record_changes_what_the_map_moves_and_nothing_else():
 
 def test_clipping_keeps_boxes_on_the_last_pixel():
     np.testing.assert_allclose(clip_boxes(np.array([[-3.0, 2, 99, 99]]), 64, 48), [[0, 2, 63, 47]])
+
+
+def test_what_a_grid_does_not_show_is_left_out() -> None:
+    boxes = [[-3, 2, 9, 30], [40, 2, 50, 9], [5, 5, 5, 9], [30, 3, 45, 9]]
+    shown = cut_to_grid(Instances.of(boxes, [0, 1, 2, 3], note=np.arange(4)), Grid(20, 32))
+    np.testing.assert_array_equal(shown.boxes, [[0, 2, 9, 19], [30, 3, 31, 9]])
+    assert (shown.labels.tolist(), shown.note.tolist()) == ([0, 3], [0, 3])

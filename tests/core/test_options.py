@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -82,3 +83,17 @@ def test_rows_for_display() -> None:
         OptionRow("on", "true|false", False, "whether"),
         OptionRow("text", "a text", "", "what"),
     ]
+
+
+@dataclass(frozen=True)
+class Limited:
+    share: float = option(0.5, "a share", limits=(0, 1))
+    count: int = option(3, "how many", limits=(1, math.inf))
+
+
+def test_limits_are_kept() -> None:
+    assert parse_options(Limited, {"share": "1", "count": 1}, "task x") == Limited(1.0, 1)
+    with pytest.raises(CtnetError, match=r"option share of task x is 1\.5; it must lie between 0 and 1"):
+        parse_options(Limited, {"share": "1.5"}, "task x")
+    with pytest.raises(CtnetError, match="option count of task x is 0; it must be at least 1"):
+        parse_options(Limited, {"count": 0}, "task x")

@@ -97,8 +97,7 @@ def test_fronts_and_backs_of_cars_differ() -> None:
     for turn in (-np.pi / 2, np.pi / 2):
         thing = scenes._Object(1, np.array([1.5, 1.7, 4.0]), np.array([0.0, 1.65, 8]), turn)
         canvas = np.zeros((256, 768, 3), np.uint8)
-        for block in scenes._by_distance(thing, scenes._blocks(np.random.default_rng(0), 1)):
-            scenes._render(canvas, thing, block, camera)
+        scenes._draw(canvas, thing, np.random.default_rng(0), camera)
         r, g, b = np.moveaxis(canvas.astype(int), 2, 0)
         red.append(((r > 100) & (g < 30) & (b < 30)).sum())
     away, towards = red  # the heading of -90 degrees is z, away from us

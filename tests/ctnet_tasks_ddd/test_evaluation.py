@@ -11,8 +11,9 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.files import read_json
 from ctnet.core.documents import detections_of, results_of, truth_of
 from ctnet.core.records import Detections
-from ctnet.core.task import evaluator_of, scenes_of
+from ctnet.core.task import scenes_of
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet_tasks_ddd.camera import box_corners, project
 from ctnet_tasks_ddd.evaluation import KittiEvaluator
 from ctnet_tasks_ddd.kitti import convert_kitti

@@ -28,7 +28,7 @@ def test_a_folder_its_named_folder_and_zips_read_alike(tmp_path: Path) -> None:
     flat = make_zip(tmp_path / "a.zip", {"000010.txt": "ten\n", "000002.txt": "two\n"})
     several = {"x/data/000010.txt": "ten\n", "x/data/000002.txt": "two\n", "x/plot/000002.txt": "no"}
     for source in (top, tmp_path / "nested", flat, make_zip(tmp_path / "b.zip", several)):
-        files = FrameFiles.open(source, ("data",))
+        files = FrameFiles(source, ("data",))
         assert files.names == ("000002", "000010")
         assert [files.read(name) for name in files.names] == ["two\n", "ten\n"]
         assert files.where("000002").endswith("000002.txt")
@@ -36,20 +36,20 @@ def test_a_folder_its_named_folder_and_zips_read_alike(tmp_path: Path) -> None:
 
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match=r"cannot read .*nowhere: No such file"):
-        FrameFiles.open(tmp_path / "nowhere")
+        FrameFiles(tmp_path / "nowhere")
     with pytest.raises(CtnetError, match=r"has no files NNNNNN\.txt.* neither at its top nor in data"):
-        FrameFiles.open(tmp_path, ("data",))
+        FrameFiles(tmp_path, ("data",))
     (tmp_path / "text").write_text("no zip")
     with pytest.raises(CtnetError, match="neither a folder nor a zip"):
-        FrameFiles.open(tmp_path / "text")
+        FrameFiles(tmp_path / "text")
     two = make_zip(tmp_path / "two.zip", {"a/000001.txt": "", "b/000001.txt": ""})
     with pytest.raises(CtnetError, match=r"frames in several folders \(a, b\)"):
-        FrameFiles.open(two, ("data",))
+        FrameFiles(two, ("data",))
     with pytest.raises(CtnetError, match="neither at its top"):
-        FrameFiles.open(make_zip(tmp_path / "none.zip", {"readme.md": ""}))
+        FrameFiles(make_zip(tmp_path / "none.zip", {"readme.md": ""}))
     binary = make_zip(tmp_path / "binary.zip", {"000001.txt": b"\xff\xfe\x00"})
     with pytest.raises(CtnetError, match=r"binary\.zip/000001\.txt is not a text file"):
-        FrameFiles.open(binary).read("000001")
+        FrameFiles(binary).read("000001")
 
 
 def test_damaged_zip_is_named(tmp_path: Path) -> None:
@@ -57,4 +57,4 @@ def test_damaged_zip_is_named(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content.replace(b"Car 1", b"Cax 1"))
     with pytest.raises(CtnetError, match=r"cannot read .*damaged\.zip/000001\.txt: Bad CRC"):
-        FrameFiles.open(path).read("000001")
+        FrameFiles(path).read("000001")

@@ -60,10 +60,10 @@ def test_frames_in_a_zip(tmp_path: Path) -> None:
         archive.writestr("label_2/lot_b.txt", LABEL)
         archive.writestr("label_2/lot_a.txt", "")
         archive.writestr("notes.txt", "of the lot")
-    assert FrameFiles.open(tmp_path / "labels.zip").names == ("lot_a", "lot_b")
+    assert FrameFiles(tmp_path / "labels.zip").names == ("lot_a", "lot_b")
 
 
 def test_no_frames(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("of the lot")
     with pytest.raises(CtnetError, match=r"has no files NNNNNN\.txt"):
-        FrameFiles.open(tmp_path)
+        FrameFiles(tmp_path)

@@ -279,7 +279,7 @@ def test_labels_come_back_as_they_were(make_kitti, lines, tmp_path: Path) -> Non
 def test_every_line_of_the_benchmark_comes_back(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "kitti-labels"
     convert_kitti(source, tmp_path)
-    labels = FrameFiles.open(source / "label_2.zip")
+    labels = FrameFiles(source / "label_2.zip")
     compared = 0
     for file in (tmp_path / "annotations").iterdir():
         content = json.loads(file.read_text())
@@ -337,7 +337,7 @@ def test_results_have_a_file_for_every_image(make_kitti, lines, tmp_path: Path) 
     assert first == f"Car -1 -1 -1.5700 {box} {pose} 0.12345679"
     nothing = "-1.0000 -1.0000 -1.0000 -1000.0000 -1000.0000 -1000.0000 -10.0000"
     assert second == f"Car -1 -1 -10.0000 {box} {nothing} 1"
-    files = FrameFiles.open(tmp_path / "back")
+    files = FrameFiles(tmp_path / "back")
     parsed = [parse_lines(files.read(name), RESULT_COLUMNS, name) for name in files.names]
     results = KittiObjects.of_frames(files.names, [p[0] for p in parsed], [p[1] for p in parsed])
     figures = evaluate_objects(labels_of(read_split(tmp_path / "out")), results).figures

@@ -21,15 +21,15 @@ from ctnet.core.geometry import Affine, View
 from ctnet.core.recipe import Augmentation
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid
-from ctnet.core.task import evaluator_of, example_of, scenes_of
+from ctnet.core.task import example_of, scenes_of
 from ctnet.data.augment import crop_instances, random_crop
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import decode
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.measuring.rendered import render
 from ctnet.testing.mirroring import mirror_image
-from ctnet_tasks_ddd import task as task_module
 from ctnet_tasks_ddd.camera import box_corners, middle, project, wrap
 from ctnet_tasks_ddd.kitti import convert_kitti
 from ctnet_tasks_ddd.task import Boxes3d
@@ -281,9 +281,9 @@ def test_a_batch_of_mixed_cameras_is_lifted_as_each_alone() -> None:
     assert not np.allclose(together[0].location, together[1].location, atol=1e-2)
 
 
-def test_without_a_camera_objects_have_no_place_and_one_line_says_so(caplog) -> None:
+def test_without_a_camera_objects_have_no_place_and_one_line_says_so(caplog, monkeypatch) -> None:
     task = Boxes3d(CATEGORIES)
-    task_module._say_no_camera.cache_clear()
+    monkeypatch.setattr("ctnet.base.output._WARNED", set())
     _, found = rendered_scene(task, 0)
     bare = Detections(
         found.boxes, found.scores, found.labels, {"centre": found.boxes[:, :2], "alpha": found.alpha}

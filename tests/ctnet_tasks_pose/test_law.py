@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctnet.core.task import create_task, evaluator_of
+from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.measuring.rendered import render
 

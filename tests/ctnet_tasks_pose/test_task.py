@@ -21,8 +21,9 @@ from ctnet.core.fields import move_record
 from ctnet.core.geometry import Affine
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid
-from ctnet.core.task import create_task, evaluator_of, example_of
+from ctnet.core.task import create_task, example_of
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.testing.mirroring import mirror_image
 from ctnet_tasks_pose.figures import FIGURES
 

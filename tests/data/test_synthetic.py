@@ -78,16 +78,6 @@ def test_shapes_have_tight_boxes() -> None:
         np.testing.assert_allclose(reach + np.array([shape.x, shape.y] * 2), shape.box, atol=1)
 
 
-def test_coverage_is_the_area() -> None:
-    ring = [20 * outline + 24.3 for outline in synthetic._OUTLINES[3]]
-    coverage = synthetic._coverage(ring, 48, 48)
-    expected = np.pi * 20**2 * (1 - 0.55**2)
-    assert coverage.sum() == pytest.approx(expected, rel=0.04)
-    assert coverage[24, 24] == 0
-    assert 0 < (coverage[:, 4] > 0).sum() < 20
-    assert np.unique(coverage).size > 5  # edges are soft
-
-
 def test_hidden_shapes_are_dropped() -> None:
     def square(x: int, side: int) -> synthetic._Shape:
         box = np.array([x, 0, x + side, side], np.float32)

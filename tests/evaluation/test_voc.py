@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ctnet.evaluation import VocEvaluator
-from ctnet.evaluation.voc import average_precision
+from ctnet.evaluation.matching import average_precision
 
 Json = dict[str, Any]
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from ctnet.heatmap import find_peaks, gather, suppress_non_peaks
+from ctnet.heatmap import find_peaks, gather, locate, suppress_non_peaks
 
 
 def slow_peaks(heatmap: np.ndarray, k: int) -> list[tuple]:
@@ -63,3 +65,15 @@ def test_peak_filter_equals_the_reference(golden):
     for file in sorted(golden.glob("decode_ctdet*.npz")):
         data = np.load(file)
         np.testing.assert_array_equal(suppress_non_peaks(torch.from_numpy(data["hm"])), data["nms_hm"])
+
+
+def test_points_lie_in_their_cells_where_the_offset_map_says() -> None:
+    maps = torch.rand(2, 3, 6, 7)
+    offset = torch.rand(2, 2, 6, 7)
+    found = find_peaks(maps, 4)
+    assert found.cells.dtype == torch.int64
+    torch.testing.assert_close(locate(found, None), found.cells + 0.5)
+    points = locate(found, offset)
+    for image, row in itertools.product(range(2), range(4)):
+        x, y = found.cells[image, row].tolist()
+        torch.testing.assert_close(points[image, row], offset[image, :, y, x] + torch.tensor([x, y]))

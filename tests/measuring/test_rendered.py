@@ -7,9 +7,10 @@ import pytest
 from ctnet.convert.voc import convert_voc
 from ctnet.core.declarations import Suppression
 from ctnet.core.records import Detections
-from ctnet.core.task import create_task, evaluator_of
+from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset, splits
 from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Preprocessor
 from ctnet.inference.settings import DetectionSettings

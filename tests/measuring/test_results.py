@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections
-from ctnet.core.task import Task, create_task, evaluator_of
+from ctnet.core.task import Task, create_task
 from ctnet.data.dataset import Dataset
 from ctnet.evaluation import VocEvaluator
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.timing import StageTimes
 from ctnet.measuring.results import evaluate_results, images_without_results, read_results
 from ctnet.measuring.run import Evaluation

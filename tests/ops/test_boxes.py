@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctnet.ops.boxes import box_areas, box_centres, box_coverage, box_iou, box_sizes
+from ctnet.ops.boxes import box_areas, box_centres, box_coverage, box_iou, box_sizes, boxes_around
 
 sides = st.integers(0, 9)
 #: Whole numbers, inverted sides among them.
@@ -98,3 +98,9 @@ def test_memory_layout_does_not_matter() -> None:
     for other in (np.asfortranarray(boxes), strided):
         assert np.array_equal(box_iou(other, boxes), box_iou(boxes, boxes))
         assert np.array_equal(box_coverage(boxes, other), box_coverage(boxes, boxes))
+
+
+def test_boxes_around_points() -> None:
+    points = np.array([[[3.0, 1], [0, 2], [1, 5]], [[1, 1], [1, 1], [1, 1]]])
+    assert boxes_around(points).tolist() == [[0, 1, 3, 5], [1, 1, 1, 1]]
+    assert boxes_around(np.zeros((0, 4, 2))).shape == (0, 4)

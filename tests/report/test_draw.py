@@ -4,8 +4,21 @@ import cv2
 import numpy as np
 import pytest
 
+from ctnet.core.records import Detections
 from ctnet.report import draw
-from ctnet.report.draw import caption, class_colour, draw_boxes, drawable, free_place, grid, side_by_side
+from ctnet.report.draw import (
+    Colour,
+    as_pixels,
+    caption,
+    class_colour,
+    draw_detections,
+    draw_dot,
+    draw_lines,
+    drawable,
+    free_place,
+    grid,
+    side_by_side,
+)
 
 NAMES = ["disc", "square"]
 
@@ -19,7 +32,7 @@ def test_boxes_show_and_the_input_stays(shape: tuple[int, int]) -> None:
     height, width = shape
     image = plain(height, width)
     boxes = np.array([[0.3 * width, 0.4 * height, 0.8 * width, 0.9 * height]])
-    drawn = draw_boxes(image, boxes, np.array([1]), np.array([0.5]), NAMES)
+    drawn = draw_detections(image, Detections(boxes, np.array([0.5]), np.array([1])), NAMES)
     assert drawn.shape == image.shape
     assert drawn.dtype == np.uint8
     assert (image == 90).all()
@@ -30,14 +43,15 @@ def test_boxes_show_and_the_input_stays(shape: tuple[int, int]) -> None:
 
 def test_without_boxes_it_is_a_copy() -> None:
     image = plain(40, 50)
-    drawn = draw_boxes(image, np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), NAMES)
+    drawn = draw_detections(image, Detections.empty(), NAMES)
     np.testing.assert_array_equal(drawn, image)
     assert not np.shares_memory(drawn, image)
 
 
 def test_a_mirrored_view_can_be_drawn_on() -> None:
     image = plain(40, 50)[:, ::-1]
-    assert draw_boxes(image, np.array([[5, 5, 30, 30]]), np.array([0]), None, NAMES).shape == image.shape
+    found = Detections(np.array([[5, 5, 30, 30]]), np.ones(1), np.array([0]))
+    assert draw_detections(image, found, NAMES).shape == image.shape
 
 
 @pytest.mark.parametrize(
@@ -48,7 +62,7 @@ def test_captions_stay_inside_the_image(box: tuple[int, int, int, int]) -> None:
     x1, y1, x2, y2 = free_place(canvas, "square 50%", np.array(box), [])
     assert 0 <= x1 < x2 <= 100
     assert 0 <= y1 < y2 <= 80
-    draw_boxes(canvas, np.array([box]), np.array([1]), np.array([0.5]), NAMES)
+    draw_detections(canvas, Detections(np.array([box]), np.array([0.5]), np.array([1])), NAMES)
 
 
 def test_captions_of_one_place_make_room_for_each_other() -> None:
@@ -63,8 +77,46 @@ def test_captions_of_one_place_make_room_for_each_other() -> None:
 def test_the_best_score_is_on_top() -> None:
     box = np.array([[10, 30, 60, 70]] * 2)
     for scores, top in ((np.array([0.2, 0.9]), 1), (np.array([0.9, 0.2]), 0)):
-        drawn = draw_boxes(plain(100, 100), box, np.array([0, 1]), scores, NAMES)
+        drawn = draw_detections(plain(100, 100), Detections(box, scores, np.array([0, 1])), NAMES)
         np.testing.assert_array_equal(drawn[69, 40], class_colour(top))
+
+
+def test_another_outline_takes_the_place_of_boxes_and_another_order_that_of_scores() -> None:
+    box, rows = np.array([[10, 30, 60, 70]] * 3), []
+
+    def outline(canvas: np.ndarray, row: int, colour: Colour) -> None:
+        rows.append(row)
+        canvas[50, 35] = colour
+
+    found = Detections(box, np.array([0.9, 0.5, 0.2]), np.array([0, 1, 0]))
+    drawn = draw_detections(plain(100, 100), found, NAMES, outline, nearest_first=[1, 0, 2])
+    assert rows == [2, 0, 1]
+    np.testing.assert_array_equal(drawn[50, 35], class_colour(1))
+    assert (drawn[69, 40] == 90).all()  # no box
+
+
+def test_scores_are_not_written_on_annotations() -> None:
+    boxes, labels = np.array([[10, 30, 40, 70], [60, 30, 90, 70]]), np.array([0, 1])
+    truth = draw_detections(plain(100, 160), Detections(boxes, np.array([1.0, 1.0]), labels), NAMES)
+    found = draw_detections(plain(100, 160), Detections(boxes, np.array([1.0, 0.99]), labels), NAMES)
+    assert (truth != found).any()
+
+
+def test_lines_have_a_rim_on_large_pictures_alone() -> None:
+    for side, rimmed in ((100, False), (240, True)):
+        canvas = plain(side, side)
+        draw_lines(canvas, [np.array([[10.0, 50], [90, 50]])], (255, 255, 255))
+        assert (canvas[50, 50] > 230).all()
+        assert (canvas < 90).any() == rimmed
+
+
+def test_dots_and_lines_far_outside_and_of_unknown_points_harm_nothing() -> None:
+    canvas = plain(60, 80)
+    wild = np.array([[1e12, -1e12], [np.nan, 5]])
+    draw_dot(canvas, wild[0], 3, (255, 0, 0))
+    draw_lines(canvas, [wild], (255, 0, 0))
+    assert np.abs(as_pixels(wild, canvas)).max() == 320
+    np.testing.assert_array_equal(as_pixels(np.array([1.26, 7.0]), canvas, 4), [20, 112])
 
 
 def test_colours_are_fixed_and_differ() -> None:

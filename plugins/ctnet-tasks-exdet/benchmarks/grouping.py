@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import torch
 from ctnet_tasks_exdet.edges import EDGES
-from ctnet_tasks_exdet.grouping import Grouping, group_points
+from ctnet_tasks_exdet.grouping import group_points
+from ctnet_tasks_exdet.options import Options
 from torch import Tensor
 
 from ctnet.heatmap import find_peaks, gather
@@ -59,7 +60,7 @@ def all_at_once(maps: Maps, k: int, points: int) -> tuple[Tensor, Tensor]:
 
 
 def grouped(maps: Maps, k: int, points: int) -> tuple[Tensor, Tensor]:
-    found = group_points(maps, k, Grouping(points=points))
+    found = group_points(maps, k, Options(points=points))
     return found.scores, found.boxes
 
 

@@ -7,12 +7,20 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ctnet.plugin import Detections, Place, caption, class_colour, draw_caption, free_place, line_width
+from ctnet.plugin import Colour, Detections, as_pixels, draw_detections, draw_dot, line_width
 from ctnet_tasks_exdet.edges import BOTTOM, LEFT, RIGHT, TOP, side_middles
 
 #: How much of the image shows through an octagon.
 _CLEAR = 0.75
-_RIM = (20, 20, 20)
+
+#: The corners of an octagon, anticlockwise as seen: along the top to the left, then down, to the right, up.
+#: Of each: on which edge it lies, along which axis it lies beside the extreme point, and on which side.
+_AROUND = (
+    *((TOP, 0, 1), (TOP, 0, -1)),
+    *((LEFT, 1, -1), (LEFT, 1, 1)),
+    *((BOTTOM, 0, -1), (BOTTOM, 0, 1)),
+    *((RIGHT, 1, 1), (RIGHT, 1, -1)),
+)
 
 
 def octagons(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -31,15 +39,11 @@ def octagons(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
     """
     low, high = boxes[:, :2], boxes[:, 2:]
     reach = (high - low) / 8
-    corners = []
-    # Anticlockwise as seen: along the top to the left, then down, to the right, and up.
-    for edge, axis, sign in ((TOP, 0, 1), (LEFT, 1, -1), (BOTTOM, 0, -1), (RIGHT, 1, 1)):
-        for end in (sign, -sign):
-            corner = points[:, edge].copy()
-            moved = corner[:, axis] + end * reach[:, axis]
-            corner[:, axis] = np.clip(moved, low[:, axis], np.maximum(low, high)[:, axis])
-            corners.append(corner)
-    return np.stack(corners, axis=1) if corners else np.zeros((0, 8, 2), boxes.dtype)
+    edge, axis, sign = np.array(_AROUND).T
+    corners = points[:, edge]
+    ends = corners[:, range(8), axis] + sign * reach[:, axis]
+    corners[:, range(8), axis] = np.clip(ends, low[:, axis], np.maximum(low, high)[:, axis])
+    return np.asarray(corners)
 
 
 def draw_octagons(image: np.ndarray, detections: Detections, class_names: Sequence[str]) -> np.ndarray:
@@ -53,38 +57,21 @@ def draw_octagons(image: np.ndarray, detections: Detections, class_names: Sequen
     Returns:
         A new (H, W, 3) uint8 image.
     """
-    canvas = np.array(image, order="C")
-    if not len(detections):
-        return canvas
-    scores, labels = detections.scores, detections.labels
-    # Annotations drawn like detections all have score 1, which tells nothing.
-    of_truth = bool((scores == 1).all())
-    limit = 4 * max(image.shape)  # a wild regression must not overflow OpenCV's integers
-    boxes = np.clip(detections.boxes, -limit, limit)
-    points = np.clip(detections.extreme_points, -limit, limit)
-    points = np.where(np.isnan(points), side_middles(boxes), points)  # results of anybody have none
-    shapes = octagons(boxes, points)
-    best_first = np.argsort(-scores, kind="stable")
-    places: dict[int, Place] = {}
-    texts = {}
-    for row in best_first.tolist():
-        texts[row] = caption(int(labels[row]), class_names, None if of_truth else float(scores[row]))
-        places[row] = free_place(canvas, texts[row], boxes[row], list(places.values()))
-    for row in best_first[::-1].tolist():
-        _draw_octagon(canvas, shapes[row], points[row], class_colour(int(labels[row])))
-    for row in best_first[::-1].tolist():  # after all octagons, so that no line crosses a name
-        draw_caption(canvas, texts[row], places[row], class_colour(int(labels[row])))
-    return canvas
+
+    def outline(canvas: np.ndarray, row: int, colour: Colour) -> None:
+        box, points = detections.boxes[row], detections.extreme_points[row]
+        points = np.where(
+            np.isnan(points), side_middles(box[None])[0], points
+        )  # results of anybody have none
+        _draw_octagon(canvas, octagons(box[None], points[None])[0], points, colour)
+
+    return draw_detections(image, detections, class_names, outline)
 
 
-def _draw_octagon(
-    canvas: np.ndarray, octagon: np.ndarray, points: np.ndarray, colour: tuple[int, int, int]
-) -> None:
-    line = line_width(canvas)
-    outline = np.round(octagon).astype(np.int32)
-    tinted = cv2.fillPoly(canvas.copy(), [outline], colour)
+def _draw_octagon(canvas: np.ndarray, octagon: np.ndarray, points: np.ndarray, colour: Colour) -> None:
+    line, corners = line_width(canvas), as_pixels(octagon, canvas)
+    tinted = cv2.fillPoly(canvas.copy(), [corners], colour)
     cv2.addWeighted(canvas, _CLEAR, tinted, 1 - _CLEAR, 0, dst=canvas)
-    cv2.polylines(canvas, [outline], True, colour, line, cv2.LINE_AA)
-    for x, y in np.round(points).astype(int).tolist():
-        cv2.circle(canvas, (x, y), 2 * line + 1, _RIM, cv2.FILLED, cv2.LINE_AA)
-        cv2.circle(canvas, (x, y), 2 * line, colour, cv2.FILLED, cv2.LINE_AA)
+    cv2.polylines(canvas, [corners], True, colour, line, cv2.LINE_AA)
+    for point in points:
+        draw_dot(canvas, point, 2 * line, colour)

@@ -8,6 +8,8 @@ EDGES = ("top", "left", "bottom", "right")
 TOP, LEFT, BOTTOM, RIGHT = range(4)
 #: The edge that takes each one's place in the mirror.
 MIRRORED = (TOP, RIGHT, BOTTOM, LEFT)
+#: Along which axis each one lies outside, and whether towards larger coordinates (1) or smaller ones (-1).
+OUTWARD = ((1, -1), (0, -1), (1, 1), (0, 1))
 
 
 def side_middles(boxes: np.ndarray) -> np.ndarray:

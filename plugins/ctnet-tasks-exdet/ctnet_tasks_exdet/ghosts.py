@@ -38,7 +38,7 @@ def suppress_ghosts(found: Detections) -> Detections:
     enclosed = (inside * counts.unsqueeze(1)).sum(dim=2)
     scores, order = torch.where(enclosed > _TIMES * scores, scores / 2, scores).sort(1, descending=True)
     columns = {name: _in_order(column, order) for name, column in found.fields().items()}
-    return Detections(columns.pop("boxes"), scores, columns.pop("labels"), _without(columns, "scores"))
+    return found.replace(**{**columns, "scores": scores})
 
 
 def _overlaps(boxes: Tensor) -> Tensor:
@@ -53,7 +53,3 @@ def _overlaps(boxes: Tensor) -> Tensor:
 def _in_order(column: Tensor, order: Tensor) -> Tensor:
     index = order.reshape(*order.shape, *[1] * (column.dim() - 2)).expand(-1, -1, *column.shape[2:])
     return column.gather(1, index)
-
-
-def _without(columns: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key: column for key, column in columns.items() if key != name}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ctnet.plugin import Detections, find_peaks, gather
+from ctnet.plugin import Detections, find_peaks, locate
 from ctnet_tasks_exdet.aggregation import aggregate
-from ctnet_tasks_exdet.edges import BOTTOM, EDGES, LEFT, RIGHT, TOP
+from ctnet_tasks_exdet.edges import BOTTOM, EDGES, LEFT, OUTWARD, RIGHT, TOP
+from ctnet_tasks_exdet.options import Options
 
 #: Top points that are joined with all other points at a time: bounds the memory.
 _SLAB = 5
@@ -20,27 +20,7 @@ _SLAB = 5
 _REJECTED = -100.0
 
 
-@dataclass(frozen=True)
-class Grouping:
-    """How points are put together.
-
-    Attributes:
-        points: peaks of each edge, all classes together, that are considered (k: there are k^4 groups).
-        point_threshold, centre_threshold: the least value of an extreme point's peak, and of the centre.
-        agnostic: points have no class, and the group takes that of its centre.
-        between_cells: look for the centre between the points' cells, as released, and not between the points.
-        aggregation: weight of edge aggregation; 0 for none.
-    """
-
-    points: int = 40
-    point_threshold: float = 0.1
-    centre_threshold: float = 0.1
-    agnostic: bool = False
-    between_cells: bool = False
-    aggregation: float = 0.0
-
-
-def group_points(maps: Mapping[str, Tensor], k: int, how: Grouping) -> Detections:
+def group_points(maps: Mapping[str, Tensor], k: int, options: Options) -> Detections:
     """Activated maps -> k objects per image on the output grid, best first; rows of score 0 are none.
 
     Four points are an object when they are in order (none above the top one, none left of the left one, ...),
@@ -51,21 +31,21 @@ def group_points(maps: Mapping[str, Tensor], k: int, how: Grouping) -> Detection
         maps: ``top``, ``left``, ``bottom``, ``right`` (B, C or 1, H, W), ``centre`` (B, C, H, W), and
             optionally ``top_offset``, ... (B, 2, H, W); without them points lie in the middle of their cells.
         k: objects per image.
-        how: see there.
+        options: of exdet.
 
     Returns:
         Detections with ``extreme_points`` (B, k, 4, 2).
 
     Source: ExtremeNet, algorithm 1; thresholds, score and order as in the released code.
     """
-    edges = [_find(maps, name, dim, how) for name, dim in zip(EDGES, (3, 2, 3, 2), strict=True)]
+    edges = [_find(maps, name, dim, options) for name, dim in zip(EDGES, (3, 2, 3, 2), strict=True)]
     centre = maps["centre"]
     height, width = centre.shape[2:]
-    row, column = _middles(edges, 1, height, how), _middles(edges, 0, width, how)
-    heat, label = centre.max(dim=1, keepdim=True) if how.agnostic else (centre, None)
-    heat = torch.where(heat >= how.centre_threshold, 2 * heat, _REJECTED).flatten(1, 2)
-    row_of_heat = row if how.agnostic else row + height * edges[TOP].label.unsqueeze(2)
-    score, number = _best_groups(heat, row_of_heat, column, _Sums.of(edges, how), k)
+    row, column = _middles(edges, 1, height, options), _middles(edges, 0, width, options)
+    heat, label = centre.max(dim=1, keepdim=True) if options.agnostic else (centre, None)
+    heat = torch.where(heat >= options.centre_threshold, 2 * heat, _REJECTED).flatten(1, 2)
+    row_of_heat = row if options.agnostic else row + height * edges[TOP].label.unsqueeze(2)
+    score, number = _best_groups(heat, row_of_heat, column, _Sums.of(edges, options), k)
     picked = _points_of(number, edges[TOP].score.shape[1])
     points = torch.stack([_rows(edge.at, one) for edge, one in zip(edges, picked, strict=True)], dim=2)
     x, y = _pairs(column, picked[LEFT], picked[RIGHT]), _pairs(row, picked[TOP], picked[BOTTOM])
@@ -87,28 +67,26 @@ class _Points(NamedTuple):
     at: Tensor  #: (B, k, 2), the points on the grid
 
 
-def _find(maps: Mapping[str, Tensor], name: str, dim: int, how: Grouping) -> _Points:
+def _find(maps: Mapping[str, Tensor], name: str, dim: int, options: Options) -> _Points:
     heatmap = maps[name]
-    if how.aggregation > 0:
-        heatmap = aggregate(heatmap, dim, how.aggregation)
-    peaks = find_peaks(heatmap, how.points)
-    cell = torch.stack([peaks.x, peaks.y], dim=2)
-    offset = maps.get(f"{name}_offset")
-    at = cell + (0.5 if offset is None else gather(offset, peaks))
-    return _Points(peaks.score.clamp(max=1), peaks.channel, cell, at)
+    if options.aggregation > 0:
+        heatmap = aggregate(heatmap, dim, options.aggregation)
+    peaks = find_peaks(heatmap, options.points)
+    at = locate(peaks, maps.get(f"{name}_offset"))
+    return _Points(peaks.score.clamp(max=1), peaks.channel, peaks.cells, at)
 
 
-def _middles(edges: list[_Points], axis: int, size: int, how: Grouping) -> Tensor:
+def _middles(edges: list[_Points], axis: int, size: int, options: Options) -> Tensor:
     """(B, k, k) int64: the cell in the middle between every top (left) and every bottom (right) point.
 
     Args:
         edges: the points.
         axis: 1 for rows, between top and bottom; 0 for columns, between left and right.
         size: of the grid along that axis.
-        how: whether points or their cells count.
+        options: whether points or their cells count.
     """
     one, other = (edges[TOP], edges[BOTTOM]) if axis == 1 else (edges[LEFT], edges[RIGHT])
-    if how.between_cells:
+    if options.middle == "cells":
         total = one.cell[:, :, axis].unsqueeze(2) + other.cell[:, :, axis].unsqueeze(1)
         return torch.div(total, 2, rounding_mode="floor")
     middle = (one.at[:, :, axis].unsqueeze(2) + other.at[:, :, axis].unsqueeze(1)) / 2
@@ -127,45 +105,33 @@ class _Sums(NamedTuple):
     bottom_left_right: Tensor  #: (B, k, k, k)
 
     @classmethod
-    def of(cls, edges: list[_Points], how: Grouping) -> _Sums:
+    def of(cls, edges: list[_Points], options: Options) -> _Sums:
         """Work out the parts; points are in order by their cells, as released."""
-        top, left, bottom, right = edges
-        (tx, ty), (lx, ly), (bx, by), (rx, ry) = (edge.cell.unbind(2) for edge in edges)
-        first, second = _as_first, _as_second
-        top_left = (first(ty) <= second(ly)) & (second(lx) <= first(tx))
-        top_bottom = first(ty) <= second(by)
-        top_right = (first(ty) <= second(ry)) & (second(rx) >= first(tx))
-        bottom_left = (first(by) >= second(ly)) & (second(lx) <= first(bx))
-        left_right = first(lx) <= second(rx)
-        bottom_right = (first(by) >= second(ry)) & (second(rx) >= first(bx))
-        if not how.agnostic:
-            top_left &= first(top.label) == second(left.label)
-            top_bottom &= first(top.label) == second(bottom.label)
-            top_right &= first(top.label) == second(right.label)
-        of_top, of_left, of_bottom, of_right = (
-            torch.where(edge.score >= how.point_threshold, edge.score, _REJECTED) for edge in edges
-        )
-        in_order = (
-            torch.where(pair, 0.0, _REJECTED)
-            for pair in (top_left, top_bottom, top_right, bottom_left, left_right, bottom_right)
-        )
-        top_left, top_bottom, top_right, bottom_left, left_right, bottom_right = in_order
-        of_pair = (top_bottom + first(of_top) + second(of_bottom)).unsqueeze(3)
+        score = [torch.where(edge.score >= options.point_threshold, edge.score, _REJECTED) for edge in edges]
+
+        def pair(one: int, other: int) -> Tensor:
+            """(B, k, k): 0 for points of two edges that may belong together, else far below."""
+            first, second = edges[one], edges[other]
+            # No point lies further out than that of the edge itself.
+            fits = _outward(first, one).unsqueeze(2) >= _outward(second, one).unsqueeze(1)
+            fits &= _outward(second, other).unsqueeze(1) >= _outward(first, other).unsqueeze(2)
+            if one == TOP and not options.agnostic:
+                fits &= first.label.unsqueeze(2) == second.label.unsqueeze(1)
+            return torch.where(fits, 0.0, _REJECTED)
+
+        top_bottom = pair(TOP, BOTTOM) + score[TOP].unsqueeze(2) + score[BOTTOM].unsqueeze(1)
+        top_left = pair(TOP, LEFT) + score[LEFT].unsqueeze(1)
         return cls(
-            of_pair + (top_left + second(of_left)).unsqueeze(2) + bottom_left.unsqueeze(1),
-            top_right + second(of_right),
-            bottom_right.unsqueeze(2) + left_right.unsqueeze(1),
+            top_bottom.unsqueeze(3) + top_left.unsqueeze(2) + pair(BOTTOM, LEFT).unsqueeze(1),
+            pair(TOP, RIGHT) + score[RIGHT].unsqueeze(1),
+            pair(BOTTOM, RIGHT).unsqueeze(2) + pair(LEFT, RIGHT).unsqueeze(1),
         )
 
 
-def _as_first(column: Tensor) -> Tensor:
-    """(B, k) -> (B, k, 1): the first point of pairs (B, k, k)."""
-    return column.unsqueeze(2)
-
-
-def _as_second(column: Tensor) -> Tensor:
-    """(B, k) -> (B, 1, k): the second point of pairs (B, k, k)."""
-    return column.unsqueeze(1)
+def _outward(points: _Points, edge: int) -> Tensor:
+    """(B, k) int64: how far out points' cells lie, as seen from the middle towards an edge."""
+    axis, sign = OUTWARD[edge]
+    return sign * points.cell[:, :, axis]
 
 
 def _best_groups(heat: Tensor, row: Tensor, column: Tensor, sums: _Sums, k: int) -> tuple[Tensor, Tensor]:
@@ -212,13 +178,8 @@ def _points_of(number: Tensor, count: int) -> list[Tensor]:
             right.
         count: points of each edge.
     """
-    digits = []
-    for _ in EDGES:
-        above = torch.div(number, count, rounding_mode="floor")
-        digits.append(number - above * count)
-        number = above
-    right, left, bottom, top = digits
-    return [top, left, bottom, right]
+    places = (3, 1, 2, 0)  # of the digits of top, left, bottom and right
+    return [torch.div(number, count**place, rounding_mode="floor") % count for place in places]
 
 
 def _rows(points: Tensor, index: Tensor) -> Tensor:

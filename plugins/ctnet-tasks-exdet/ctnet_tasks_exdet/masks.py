@@ -12,13 +12,16 @@ _EDGE = 0.02
 _SLACK, _SLACK_PIXELS = 0.05, 2.0
 
 
+def reach_of(contours: Sequence[np.ndarray]) -> np.ndarray:
+    """The box (4,) xyxy around outlines."""
+    points = np.concatenate(contours)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
 def mask_fits(contours: Sequence[np.ndarray], box: np.ndarray) -> bool:
     """Whether outlines reach as far as their box (4,) xyxy and no further, with some slack."""
-    points = np.concatenate(contours)
-    reach = np.concatenate([points.min(axis=0), points.max(axis=0)])
-    sides = np.tile(box[2:] - box[:2], 2)
-    fits: bool = bool((np.abs(reach - box) <= np.maximum(_SLACK * sides, _SLACK_PIXELS)).all())
-    return fits
+    slack = np.maximum(_SLACK * np.tile(box[2:] - box[:2], 2), _SLACK_PIXELS)
+    return bool((np.abs(reach_of(contours) - box) <= slack).all())
 
 
 def extreme_points(contours: Sequence[np.ndarray], box: np.ndarray) -> np.ndarray:
@@ -37,8 +40,8 @@ def extreme_points(contours: Sequence[np.ndarray], box: np.ndarray) -> np.ndarra
     Source: ExtremeNet (Zhou et al. 2019), section 5.1: the middle of an edge that is less steep than 3
     degrees; 2 percent of the extent is the release's measure of it.
     """
-    points = np.concatenate(contours)
-    tolerance = _EDGE * (points.max(axis=0) - points.min(axis=0))
+    reach = reach_of(contours)
+    tolerance = _EDGE * (reach[2:] - reach[:2])
     x1, y1, x2, y2 = box
     x = [_touching(contours, axis=1, sign=sign, tolerance=tolerance[1]) for sign in (1, -1)]
     y = [_touching(contours, axis=0, sign=sign, tolerance=tolerance[0]) for sign in (1, -1)]

@@ -7,8 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet.plugin import ImageInfo, Instances, Outline, Sample
-from ctnet_tasks_exdet.masks import extreme_points
+from ctnet.plugin import Instances, Outline, Sample, blend, contrasting, coverage, scene_of
+from ctnet_tasks_exdet.masks import extreme_points, reach_of
 
 #: What is drawn, as a COCO file lists categories; label i is entry i.
 SHAPES: tuple[dict[str, Any], ...] = (
@@ -17,9 +17,11 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"id": 3, "name": "star", "supercategory": "shape"},
 )
 
+#: How far the corners of each lie from its middle, in turn.
+_RADII = ([1.0, 1.0, 1.0], [1.0, 0.55, 1.0, 0.55], [1.0, 0.5] * 5)
+
 _MOST = 5
 _TRIES = 8
-_SUPERSAMPLING = 4
 
 
 def draw_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
@@ -29,42 +31,38 @@ def draw_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
         rng: the only source of randomness; the same state gives the same scene.
         size: (width, height), pixels.
     """
-    width, height = size
     shapes: list[tuple[int, np.ndarray, np.ndarray]] = []  # label, outline, box
     for _ in range(int(rng.integers(1, _MOST + 1))):
         for _ in range(_TRIES):
             label = int(rng.integers(len(SHAPES)))
             outline = _place(rng, _outline(rng, label), size)
-            box = np.concatenate([outline.min(axis=0), outline.max(axis=0)])
+            box = reach_of([outline])
             if not any(_meet(box, other) for _, _, other in shapes):
                 shapes.append((label, outline, box))
                 break
-    image = cv2.resize(rng.uniform(60, 190, (5, 5, 3)), size, interpolation=cv2.INTER_CUBIC)
+    canvas = np.asarray(cv2.resize(rng.uniform(60, 190, (5, 5, 3)), size, interpolation=cv2.INTER_CUBIC))
     for _, outline, _ in shapes:
-        _fill(rng, np.asarray(image), outline)
-    noisy = np.clip(image + rng.normal(0, 5, (height, width, 3)), 0, 255).astype(np.uint8)
-    outlines = np.empty(len(shapes), object)
-    outlines[:] = [Outline((outline.astype(np.float32),)) for _, outline, _ in shapes]
+        cover = coverage([outline], size)
+        inside = canvas[cover > 127]
+        below = inside.mean(axis=0) if len(inside) else canvas.mean(axis=(0, 1))
+        blend(canvas, cover, contrasting(rng, below))
     instances = Instances.of(
         [box for _, _, box in shapes],
         [label for label, _, _ in shapes],
         extreme_points=np.stack([extreme_points([outline], box) for _, outline, box in shapes]),
-        outline=outlines,
+        outline=[Outline((outline.astype(np.float32),)) for _, outline, _ in shapes],
     )
-    return Sample(noisy, instances, ImageInfo(0, "scene", width, height))
+    return scene_of(rng, canvas, 5.0, instances)
 
 
 def _outline(rng: np.random.Generator, label: int) -> np.ndarray:
     """(V, 2), about as large as the unit circle, turned by any angle."""
+    radii = np.array(_RADII[label])
+    angles = np.arange(len(radii)) * 2 * np.pi / len(radii)
     if label == 0:
-        angles = np.array([0, 1, 2]) * 2 * np.pi / 3 + rng.uniform(-0.3, 0.3, 3)
-        radii = np.ones(3)
+        angles = angles + rng.uniform(-0.3, 0.3, 3)
     elif label == 1:
-        angles = np.array([0, 1, 2, 3]) * np.pi / 2
-        radii = np.array([1, 0.55, 1, 0.55]) * rng.uniform(0.85, 1.15, 4)
-    else:
-        angles = np.arange(10) * np.pi / 5
-        radii = np.tile([1, 0.5], 5)
+        radii = radii * rng.uniform(0.85, 1.15, 4)
     turn = rng.uniform(0, 2 * np.pi)
     return np.stack([radii * np.cos(angles + turn), radii * np.sin(angles + turn)], axis=1)
 
@@ -81,16 +79,3 @@ def _place(rng: np.random.Generator, outline: np.ndarray, size: tuple[int, int])
 
 def _meet(box: np.ndarray, other: np.ndarray) -> bool:
     return bool((np.maximum(box[:2], other[:2]) < np.minimum(box[2:], other[2:])).all())
-
-
-def _fill(rng: np.random.Generator, image: np.ndarray, outline: np.ndarray) -> None:
-    """Fill an outline in a colour that differs from what lies below it; pixel centres are whole."""
-    height, width = image.shape[:2]
-    fine = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), np.uint8)
-    corners = np.round(((outline + 0.5) * _SUPERSAMPLING - 0.5) * 16).astype(np.int32)
-    cv2.fillPoly(fine, [corners], 255, shift=4)
-    cover = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)[..., None] / 255
-    below = image[cover[..., 0] > 0.5].mean(axis=0) if (cover > 0.5).any() else image.mean(axis=(0, 1))
-    colours = rng.uniform(10, 245, (5, 3))
-    colour = colours[np.abs(colours - below).sum(axis=1).argmax()]
-    image += cover * (colour - image)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +15,7 @@ from ctnet.plugin import (
     SMALL,
     AnnotationWarning,
     Augmentation,
-    CtnetError,
+    CellTargets,
     Detections,
     Field,
     Grid,
@@ -24,6 +24,7 @@ from ctnet.plugin import (
     Instances,
     Layout,
     Mask,
+    Peaks,
     Points,
     Recipe,
     Regression,
@@ -32,16 +33,19 @@ from ctnet.plugin import (
     Target,
     Task,
     box_cells,
-    option,
+    box_centres,
+    box_radius,
+    box_sizes,
+    cut_to_grid,
     outline_of,
 )
 from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
 from ctnet_tasks_exdet.drawing import draw_octagons
 from ctnet_tasks_exdet.edges import EDGES, MIRRORED, box_of, side_middles
-from ctnet_tasks_exdet.encode import encode_edges
 from ctnet_tasks_exdet.ghosts import suppress_ghosts
-from ctnet_tasks_exdet.grouping import Grouping, group_points
-from ctnet_tasks_exdet.masks import extreme_points, mask_fits
+from ctnet_tasks_exdet.grouping import group_points
+from ctnet_tasks_exdet.masks import extreme_points, mask_fits, reach_of
+from ctnet_tasks_exdet.options import Options
 from ctnet_tasks_exdet.scenes import SHAPES, draw_shapes
 
 _RELEASE = Recipe(epochs=140, batch_size=64, learning_rate=2.5e-4, drops=(90, 120))
@@ -52,31 +56,6 @@ _DEMO = replace(
     batch_size=8,
     augmentation=Augmentation(scale=(0.9, 1.1), shift=0.05, colour=0.1, lighting=0),
 )
-
-#: k points of each edge make k^4 groups: more than these no machine goes through for every image.
-_MOST_POINTS = 100
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of exdet."""
-
-    agnostic: bool = option(False, "one heatmap per edge for all classes; the centre has the class")
-    points: int = option(40, "peaks of each edge that are grouped, 1 to 100; k make k^4 groups")
-    point_threshold: float = option(0.1, "least value of an extreme point's peak")
-    centre_threshold: float = option(0.1, "least value of the centre heatmap between the points")
-    middle: Literal["points", "cells"] = option(
-        "points", "look for the centre between the points, or (the release) between their cells"
-    )
-    aggregation: float = option(0.0, "weight of edge aggregation; ExtremeNet's is 0.1, the release's 0")
-    ghosts: Literal["keep", "suppress"] = option(
-        "keep", "halve the score of boxes around boxes with three times their score"
-    )
-    offset_weight: float = option(1.0, "weight of each offset head")
-    radius: Literal["official", "corrected"] = option("official", "formula of the Gaussian radius")
-    crowd: Literal["positive", "ignore"] = option(
-        "positive", "crowd regions are objects, or only soften the penalty around them"
-    )
 
 
 class ExtremeDetection(Task):
@@ -114,14 +93,6 @@ class ExtremeDetection(Task):
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)
         chosen: Options = self.options
-        if not 1 <= chosen.points <= _MOST_POINTS:
-            raise CtnetError(
-                f"option points of task exdet is {chosen.points}; it must be 1 to {_MOST_POINTS}"
-            )
-        if chosen.aggregation < 0:
-            raise CtnetError(
-                f"option aggregation of task exdet is {chosen.aggregation}; it must be 0 or more"
-            )
         classes = len(self.categories)
         agnostic = 1 if chosen.agnostic else classes
         twins = {edge: EDGES[other] for edge, other in zip(EDGES, MIRRORED, strict=True)}
@@ -157,8 +128,7 @@ class ExtremeDetection(Task):
         x, y, width, height = annotation["bbox"]
         if mask_fits(outline.polygons, np.array([x, y, x + width, y + height])):
             return []
-        joined = np.concatenate(outline.polygons)
-        (x1, y1), (x2, y2) = joined.min(axis=0), joined.max(axis=0)
+        x1, y1, x2, y2 = reach_of(outline.polygons)
         return [
             AnnotationWarning(
                 f"its mask reaches from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}), its box from ({x:g}, {y:g}) to "
@@ -167,27 +137,28 @@ class ExtremeDetection(Task):
         ]
 
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
-        last = np.array([grid.width - 1, grid.height - 1], np.float32)
-        return box_cells(box_of(np.clip(instances.extreme_points, 0, last)), grid.width, grid.height)
+        return box_cells(_within(instances, grid).boxes, grid.width, grid.height)
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
+        """As in the released code every point's Gaussian is as wide as that of the object's centre."""
         chosen: Options = self.options
-        return encode_edges(instances, grid, chosen.radius, chosen.agnostic, chosen.crowd == "ignore")
+        shown = cut_to_grid(_within(instances, grid), grid)
+        radii = box_radius(box_sizes(shown.boxes), chosen.radius)
+        positive = ~shown.crowd if chosen.crowd == "ignore" else np.ones(len(shown), bool)
+        channel = np.zeros_like(shown.labels) if chosen.agnostic else shown.labels
+        centre = Peaks.of(box_centres(shown.boxes), radii, shown.labels, positive)
+        targets: dict[str, Target] = {"centre": centre}
+        for name, at in zip(EDGES, shown.extreme_points.swapaxes(0, 1), strict=True):
+            targets[name] = Peaks.of(at, radii, channel, positive)
+            cell = at[positive].astype(np.int64)
+            targets[f"{name}_offset"] = CellTargets.of(cell, at[positive] - cell)
+        return targets
 
     # --- from maps to results
 
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
-        chosen: Options = self.options
-        how = Grouping(
-            points=chosen.points,
-            point_threshold=chosen.point_threshold,
-            centre_threshold=chosen.centre_threshold,
-            agnostic=chosen.agnostic,
-            between_cells=chosen.middle == "cells",
-            aggregation=chosen.aggregation,
-        )
-        found = group_points(maps, k, how)
-        return suppress_ghosts(found) if chosen.ghosts == "suppress" else found
+        found = group_points(maps, k, self.options)
+        return suppress_ghosts(found) if self.options.ghosts == "suppress" else found
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
         return draw_octagons(image, detections, self.categories.names)
@@ -209,3 +180,9 @@ class ExtremeDetection(Task):
         grouped = share_a_point(points) | make_ghosts(points, classes, chosen.middle == "cells")
         collides: np.ndarray = super().collides(instances, grid) | grouped
         return collides
+
+
+def _within(instances: Instances, grid: Grid) -> Instances:
+    """Instances whose points beyond a grid are moved to its border, as in the release; boxes follow."""
+    points = np.clip(instances.extreme_points, 0, np.array([grid.width - 1, grid.height - 1], np.float32))
+    return instances.replace(boxes=box_of(points), extreme_points=points)

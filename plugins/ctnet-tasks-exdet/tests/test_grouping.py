@@ -9,7 +9,8 @@ import pytest
 import torch
 from ctnet_tasks_exdet import ExtremeDetection
 from ctnet_tasks_exdet.edges import EDGES
-from ctnet_tasks_exdet.grouping import Grouping, group_points
+from ctnet_tasks_exdet.grouping import group_points
+from ctnet_tasks_exdet.options import Options
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -45,7 +46,7 @@ def slow_points(maps: dict[str, Tensor], edge: str, count: int) -> list[tuple]:
     return sorted(found, reverse=True)[:count]
 
 
-def slow_groups(maps: dict[str, Tensor], k: int, how: Grouping) -> list[tuple]:
+def slow_groups(maps: dict[str, Tensor], k: int, how: Options) -> list[tuple]:
     """(score, label, four points) of the best groups of one image: ExtremeNet's algorithm 1."""
     found = []
     points = [slow_points(maps, edge, how.points) for edge in EDGES]
@@ -59,7 +60,7 @@ def slow_groups(maps: dict[str, Tensor], k: int, how: Grouping) -> list[tuple]:
             continue
         if not how.agnostic and len({point[1] for point in four}) > 1:
             continue
-        if how.between_cells:
+        if how.middle == "cells":
             x, y = (left[2] + right[2]) // 2, (top[3] + bottom[3]) // 2
         else:
             x = min(max(int((left[4] + right[4]) / 2), 0), WIDTH - 1)
@@ -87,7 +88,13 @@ def test_grouping_equals_a_plain_loop(seed, classes, agnostic, between_cells, of
     maps = random_maps(seed, classes, agnostic)
     if not offsets:
         maps = {name: values for name, values in maps.items() if not name.endswith("_offset")}
-    how = Grouping(points, threshold, threshold, agnostic, between_cells)
+    how = Options(
+        points=points,
+        point_threshold=threshold,
+        centre_threshold=threshold,
+        agnostic=agnostic,
+        middle="cells" if between_cells else "points",
+    )
     found = group_points(maps, 30, how)
     assert found.boxes.shape == (2, 30, 4)
     for image in range(2):
@@ -108,7 +115,7 @@ def test_the_loop_above_has_something_to_compare():
     for seed in range(10):
         maps = random_maps(seed, 2, False, batch=1)
         single = {name: values[0] for name, values in maps.items()}
-        counts.append(len(slow_groups(single, 30, Grouping(points=11))))
+        counts.append(len(slow_groups(single, 30, Options(points=11))))
     assert np.mean(counts) > 5
 
 
@@ -122,16 +129,16 @@ def test_one_object_comes_out_of_four_points_around_a_centre():
     ):
         maps[edge][0, 0, y, x] = value
     maps["centre"][0, 0, 7, 8] = 0.5
-    found = group_points(maps, 3, Grouping())
+    found = group_points(maps, 3, Options())
     assert found.scores[0].tolist() == pytest.approx([(0.9 + 0.8 + 0.7 + 0.6 + 2 * 0.5) / 6, 0, 0])
     assert found.boxes[0, 0].tolist() == [3.5, 2.5, 13.5, 12.5]
     for change in ({"centre_threshold": 0.51}, {"point_threshold": 0.61}):
-        assert not group_points(maps, 3, Grouping(**change)).scores.any()
+        assert not group_points(maps, 3, Options(**change)).scores.any()
 
 
 def test_a_small_grid_has_fewer_points_and_still_k_rows():
     maps = {name: values[..., :1, :2] for name, values in random_maps(0, 1, False).items()}
-    found = group_points(maps, 50, Grouping())
+    found = group_points(maps, 50, Options())
     assert found.boxes.shape == (2, 50, 4)
     assert found.extreme_points.isfinite().all()
 
@@ -139,7 +146,7 @@ def test_a_small_grid_has_fewer_points_and_still_k_rows():
 def test_wild_offsets_do_not_leave_the_grid():
     maps = random_maps(0, 2, False)
     maps.update({f"{edge}_offset": 1000 * (maps[f"{edge}_offset"] - 0.5) for edge in EDGES})
-    assert group_points(maps, 20, Grouping()).boxes.isfinite().all()
+    assert group_points(maps, 20, Options()).boxes.isfinite().all()
 
 
 class Decode(torch.nn.Module):
@@ -198,5 +205,5 @@ def test_memory_stays_far_below_that_of_all_groups():
     maps = {name: torch.rand(1, 2, 32, 32) for name in (*EDGES, "centre")}
     maps.update({f"{edge}_offset": torch.rand(1, 2, 32, 32) for edge in EDGES})
     with torch.inference_mode(), Watch():
-        group_points(maps, 100, Grouping(points=40))
+        group_points(maps, 100, Options(points=40))
     assert 100_000 < largest < 2_000_000

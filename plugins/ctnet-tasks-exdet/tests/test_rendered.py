@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ctnet_tasks_exdet import ExtremeDetection
 
-from ctnet.core.task import evaluator_of
 from ctnet.data.dataset import Dataset
+from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.measuring.rendered import render
 

@@ -161,9 +161,9 @@ def test_images_are_not_turned():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"points": 0}, "points of task exdet is 0; it must be 1 to 100"),
-        ({"points": 101}, "it must be 1 to 100"),
-        ({"aggregation": -0.1}, "aggregation of task exdet is -0.1; it must be 0 or more"),
+        ({"points": 0}, "points of task exdet is 0; it must lie between 1 and 100"),
+        ({"points": 101}, "it must lie between 1 and 100"),
+        ({"aggregation": -0.1}, "aggregation of task exdet is -0.1; it must be at least 0"),
         ({"middle": "edges"}, "it must be points|cells"),
     ],
 )

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.plugin import rotated_iou
+
 
 class Rectangles(NamedTuple):
     """Rectangles by their axes; the long side is always the first.
@@ -27,8 +29,7 @@ class Rectangles(NamedTuple):
     @property
     def angle(self) -> np.ndarray:
         """(N,) of the long side, rad in (-pi/2, pi/2], from the x axis towards the y axis."""
-        angle: np.ndarray = np.angle(self.axis**2) / 2
-        return angle
+        return np.asarray(np.angle(self.axis**2) / 2)
 
     @property
     def corners(self) -> np.ndarray:
@@ -64,17 +65,19 @@ def rectangles(corners: np.ndarray) -> Rectangles:
     )
 
 
+def corners_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU (N, M) of the rectangles that fit corners (N, 4, 2) and (M, 4, 2) best; 0 of those without area."""
+    one, other = (
+        np.column_stack([boxes.centre, boxes.size, boxes.angle]) for boxes in map(rectangles, (first, second))
+    )
+    return rotated_iou(one[:, None], other[None])
+
+
 def misfit(corners: np.ndarray) -> np.ndarray:
     """(N,): how far the corner that lies farthest off lies from the best rectangle, in the corners' unit."""
     fitted = rectangles(corners).corners
     gaps = np.linalg.norm(corners[:, :, None] - fitted[:, None], axis=3)
-    distance: np.ndarray = gaps.min(axis=2).max(axis=1, initial=0)
-    return distance
-
-
-def upright(corners: np.ndarray) -> np.ndarray:
-    """(N, 4) xyxy: the upright boxes around (N, 4, 2) corners."""
-    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    return np.asarray(gaps.min(axis=2).max(axis=1, initial=0))
 
 
 def corners_of(centre: Tensor, size: Tensor, angle: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ Source: Xia et al.: DOTA: A large-scale dataset for object detection in aerial i
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,28 @@ import cv2
 import numpy as np
 
 from ctnet.plugin import (
-    IMAGE_SUFFIXES,
     BadRecord,
     ConvertReport,
     CtnetError,
-    ImageError,
     ImageMode,
     ImageRecord,
     Problem,
     box_annotation,
     check_folder,
-    image_size,
-    place_image,
+    checked_number,
+    image_files,
+    numbered,
+    numbered_lines,
     plain,
+    polygon_areas,
+    read_each,
     read_lines,
+    readable_size,
     refuse,
     track,
-    write_split,
+    write_splits,
 )
 from ctnet_tasks_obb.boxes import misfit, rectangles
-from ctnet_tasks_obb.overlaps import polygon_area
 
 CLASSES = (
     "plane", "baseball-diamond", "bridge", "ground-track-field", "small-vehicle", "large-vehicle", "ship",
@@ -45,35 +47,11 @@ CLASSES = (
 
 #: Lines above the objects, "key:value"; kept in the image's entry and written again by the export.
 HEADERS = ("imagesource", "gsd")
+_HEADER = re.compile(rf"\s*({'|'.join(HEADERS)})\s*:(.*)", re.IGNORECASE)
 
 #: Corners of a rectangle that were rounded lie within so many units of the last printed digit of one.
 _ROUNDED = 1.5
 _DIGITS = 3  # behind the point, of rectangles that we compute
-
-
-@dataclass
-class _Image:
-    """One image on its way into COCO JSON.
-
-    Attributes:
-        file_name: below the data directory.
-        size: (width, height), pixels.
-        source: the image file.
-        headers: the lines above the objects, by key.
-        objects: annotations with ``category`` (a name), without ids.
-        replaced: how many quadrilaterals were no rectangles.
-    """
-
-    file_name: str
-    size: tuple[int, int]
-    source: Path
-    headers: dict[str, str] = field(default_factory=dict)
-    objects: list[dict[str, Any]] = field(default_factory=list)
-    replaced: int = 0
-
-    def record(self) -> ImageRecord:
-        """As it is written."""
-        return ImageRecord(self.file_name, *self.size, self.objects, self.source, self.headers)
 
 
 def import_dota(
@@ -105,27 +83,22 @@ def import_dota(
     source, target = Path(source), Path(target)
     check_folder(source)
     folders, notes = _splits(source, labels)
-    problems: list[Problem] = []
-    splits = {
-        split: list(_read_split(split, folder, source, problems, notes)) for split, folder in folders.items()
-    }
+    reader = _Reader(source, notes=notes)
+    splits = {split: reader.split(split, folder) for split, folder in folders.items()}
     if strict:
-        refuse(problems, source)
-    names = {item["category"] for found in splits.values() for image in found for item in image.objects}
+        refuse(reader.problems, source)
+    records = [record for found in splits.values() for record in found]
+    names = {item["category"] for record in records for item in record.objects}
     categories = [name for name in CLASSES if name in names] if names <= set(CLASSES) else sorted(names)
-    reports, first = [], 1
-    for split, found in splits.items():
-        for image in track(found, f"placing images of {split}"):
-            place_image(image.source, target / image.file_name, images)
-        description = f"converted from DOTA's labels, {source.name}"
-        records = {number: image.record() for number, image in enumerate(found, start=first)}
-        reports.append(write_split(target, split, records, categories, description))
-        first += len(found)
-    if replaced := sum(image.replaced for found in splits.values() for image in found):
-        notes.append(f"{replaced} quadrilaterals were no rectangles and became the least ones around them")
+    description = f"converted from DOTA's labels, {source.name}"
+    reports = write_splits(target, numbered(splits), categories, description, images)
+    if reader.replaced:
+        notes.append(
+            f"{reader.replaced} quadrilaterals were no rectangles and became the least ones around them"
+        )
     if images == "none":
         notes.append("the images were left where they are; put them into images/<split> of the target")
-    return ConvertReport(target, tuple(reports), tuple(problems), tuple(notes))
+    return ConvertReport(target, reports, tuple(reader.problems), tuple(notes))
 
 
 def _splits(source: Path, labels: str | None) -> tuple[dict[str, Path], list[str]]:
@@ -154,47 +127,52 @@ def _splits(source: Path, labels: str | None) -> tuple[dict[str, Path], list[str
     return found, notes
 
 
-def _read_split(
-    split: str, folder: Path, source: Path, problems: list[Problem], notes: list[str]
-) -> Iterator[_Image]:
-    root = folder.parent / "images"
-    images = {path.stem: path for path in sorted(root.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES}
-    labels = sorted(folder.rglob("*.txt"))
-    for path in track(labels, f"reading {split}"):
-        where = str(path.relative_to(source))
-        file = images.get(path.stem)
-        try:
-            if file is None:
-                raise BadRecord("no image", f"looked for images/{path.stem}.png and the like")
-            size = image_size(file)
-        except (BadRecord, ImageError) as error:
-            bad = (
-                error if isinstance(error, BadRecord) else BadRecord("image that cannot be read", str(error))
-            )
-            problems.append(bad.at(where))
-            continue
-        yield _read_labels(path, where, file, f"images/{split}/{file.relative_to(root)}", size, problems)
-    if unlabelled := len(images.keys() - {path.stem for path in labels}):
-        notes.append(f"{unlabelled} images of {split} have no label file and were left out")
+@dataclass
+class _Reader:
+    """Reads label files, and keeps what is to be told of them.
 
+    Attributes:
+        source: the data set.
+        notes, problems: as in the report.
+        replaced: how many quadrilaterals were no rectangles.
+    """
 
-def _read_labels(
-    path: Path, where: str, source: Path, name: str, size: tuple[int, int], problems: list[Problem]
-) -> _Image:
-    image = _Image(name, size, source)
-    for number, line in enumerate(read_lines(path), start=1):
-        key, colon, value = line.partition(":")
-        if colon and key.strip().lower() in HEADERS:
-            image.headers[key.strip().lower()] = value.strip()
-            continue
-        try:
-            if line.strip():
-                annotation, exact = read_object(line.split(), size)
-                image.objects.append(annotation)
-                image.replaced += not exact
-        except BadRecord as error:
-            problems.append(error.at(f"{where}:{number}"))
-    return image
+    source: Path
+    notes: list[str]
+    problems: list[Problem] = field(default_factory=list)
+    replaced: int = 0
+
+    def split(self, split: str, folder: Path) -> list[ImageRecord]:
+        """The images of a split whose labels lie in a folder."""
+        root = folder.parent / "images"
+        images = {path.stem: path for path in image_files(root)}
+        labels = {str(path.relative_to(self.source)): path for path in sorted(folder.rglob("*.txt"))}
+
+        def read(where: str) -> ImageRecord:
+            stem = labels[where].stem
+            if stem not in images:
+                raise BadRecord("no image", f"looked for images/{stem}.png and the like")
+            name = f"images/{split}/{images[stem].relative_to(root)}"
+            return self._image(where, read_lines(labels[where]), images[stem], name)
+
+        places = track(labels, f"reading {split}")
+        records = list(read_each(((where, where) for where in places), read, self.problems))
+        if unlabelled := len(images.keys() - {path.stem for path in labels.values()}):
+            self.notes.append(f"{unlabelled} images of {split} have no label file and were left out")
+        return records
+
+    def _image(self, where: str, lines: Sequence[str], file: Path, name: str) -> ImageRecord:
+        size = readable_size(file)
+        headers = {found[1].lower(): found[2].strip() for found in map(_HEADER.match, lines) if found}
+
+        def read(line: str) -> dict[str, Any]:
+            annotation, exact = read_object(line.split(), size)
+            self.replaced += not exact
+            return annotation
+
+        below = (place for place in numbered_lines(lines, where) if not _HEADER.match(place[1]))
+        objects = list(read_each(below, read, self.problems))
+        return ImageRecord(name, *size, objects, file, headers)
 
 
 def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, Any], bool]:
@@ -212,9 +190,10 @@ def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, 
     difficult = words[9] if len(words) == 10 else "0"
     if difficult not in ("0", "1"):
         raise BadRecord("difficult that is not 0 or 1", difficult)
-    corners = np.array([_number(word) for word in words[:8]]).reshape(4, 2)
+    numbers = [checked_number(word, "coordinate that is no number") for word in words[:8]]
+    corners = np.array(numbers).reshape(4, 2)
     hull = cv2.convexHull(corners.astype(np.float32)).reshape(1, -1, 2)
-    if polygon_area(hull.astype(np.float64))[0] <= 0:
+    if polygon_areas(hull.astype(np.float64))[0] <= 0:
         raise BadRecord("box without area", " ".join(words[:8]))
     low, high = corners.min(axis=0), corners.max(axis=0)
     if (high <= 0).any() or (low >= size).any():
@@ -242,16 +221,6 @@ def least_rectangle(corners: np.ndarray) -> np.ndarray:
     found = cv2.boxPoints(cv2.minAreaRect((corners - middle).astype(np.float32))).astype(np.float64) + middle
     first = int(np.linalg.norm(found - corners[0], axis=1).argmin())
     return np.asarray(np.roll(found, -first, axis=0).round(_DIGITS))
-
-
-def _number(word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadRecord("coordinate that is no number", repr(word))
-    return value
 
 
 def _unit(words: Iterable[str]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,25 +12,24 @@ from ctnet.plugin import (
     ConvertReport,
     CtnetError,
     Dataset,
-    ImageError,
+    ExportedImage,
     ImageMode,
-    Problem,
     SplitReport,
-    atomic_write,
+    exported_images,
     open_splits,
     place_image,
     refuse,
     track,
+    write_text,
 )
 from ctnet_tasks_obb.dota import HEADERS
 
 
 @dataclass(frozen=True)
 class _Label:
-    """The label file of one image; ``source`` is the image, None when it is not wanted."""
+    """The label file of one image: its lines, its objects by class, and what it cannot say."""
 
-    stem: str
-    source: Path | None
+    image: ExportedImage
     lines: list[str]
     counts: Mapping[str, int]
     crowd: int
@@ -60,7 +59,12 @@ def export_dota(
     problems = [problem for dataset in datasets for problem in dataset.problems]
     names = {dataset.split: _names(dataset) for dataset in datasets}
     splits = {
-        dataset.split: list(_labels(dataset, names[dataset.split], problems, images != "none"))
+        dataset.split: [
+            _label(dataset, image, names[dataset.split])
+            for image in exported_images(
+                dataset, lambda path: PurePosixPath(PurePosixPath(path).name), problems, images != "none"
+            )
+        ]
         for dataset in datasets
     }
     if strict:
@@ -68,11 +72,9 @@ def export_dota(
     reports = []
     for split, labels in splits.items():
         for label in track(labels, f"writing {split}"):
-            if label.source is not None:
-                image = target / split / "images" / f"{label.stem}{label.source.suffix}"
-                place_image(label.source, image, images)
-            with atomic_write(target / split / "labelTxt" / f"{label.stem}.txt", "w") as stream:
-                stream.writelines(f"{line}\n" for line in label.lines)
+            if label.image.source is not None:
+                place_image(label.image.source, target / split / "images" / label.image.name, images)
+            write_text(target / split / "labelTxt" / label.image.name.with_suffix(".txt"), label.lines)
         counts = {name: sum(label.counts[name] for label in labels) for name in names[split].values()}
         reports.append(SplitReport(split, len(labels), counts))
     crowd = sum(label.crowd for labels in splits.values() for label in labels)
@@ -90,29 +92,14 @@ def _names(dataset: Dataset) -> dict[int, str]:
     return names
 
 
-def _labels(
-    dataset: Dataset, names: Mapping[int, str], problems: list[Problem], need_images: bool
-) -> Iterator[_Label]:
-    taken: set[str] = set()
-    for index in range(len(dataset)):
-        info = dataset.info(index)
-        stem = PurePosixPath(info.file_name).stem
-        where = f"image {info.image_id} of {dataset.split}"
-        if stem in taken:
-            problems.append(Problem("the file name of an earlier image", where, info.file_name))
-            continue
-        try:
-            source = dataset.image_path(index) if need_images else None
-        except ImageError as error:
-            problems.append(Problem("missing image", where, str(error)))
-            continue
-        taken.add(stem)
-        entries = list(dataset.annotations(index))
-        objects = [entry for entry in entries if not entry.get("iscrowd")]
-        lines = [f"{key}:{info.record[key]}" for key in HEADERS if key in info.record]
-        lines += [_line(entry, names[int(entry["category_id"])]) for entry in objects]
-        counts = Counter(names[int(entry["category_id"])] for entry in objects)
-        yield _Label(stem, source, lines, counts, len(entries) - len(objects))
+def _label(dataset: Dataset, image: ExportedImage, names: Mapping[int, str]) -> _Label:
+    record = dataset.info(image.index).record
+    entries = list(dataset.annotations(image.index))
+    objects = [entry for entry in entries if not entry.get("iscrowd")]
+    lines = [f"{key}:{record[key]}" for key in HEADERS if key in record]
+    lines += [_line(entry, names[int(entry["category_id"])]) for entry in objects]
+    counts = Counter(names[int(entry["category_id"])] for entry in objects)
+    return _Label(image, lines, counts, len(entries) - len(objects))
 
 
 def _line(entry: Mapping[str, Any], name: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from ctnet.plugin import ImageInfo, Instances, Sample
-from ctnet_tasks_obb.boxes import Rectangles, upright
+from ctnet.plugin import Instances, Sample, blend, boxes_around, scene_of
+from ctnet_tasks_obb.boxes import Rectangles
 
 #: The categories of ``draw_harbour``; label i is entry i.
 KINDS: tuple[dict[str, Any], ...] = tuple(
@@ -25,6 +25,15 @@ _HULL = np.array(
 )
 _HULL = np.concatenate([_HULL, [[-1, 0.75]]])
 _BOX = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
+_SHAPES = (_HULL, _BOX, _BOX)
+
+#: What lies on each kind: a deck on a ship; lines across a container and along a raft, so that the two differ
+#: even where their shapes are alike.
+_MARKS = (
+    (_HULL * 0.55,),
+    [np.array([[along, -0.9], [along, 0.9]]) for along in np.linspace(-0.75, 0.75, 4)],
+    [np.array([[-0.9, across], [0.9, across]]) for across in np.linspace(-0.75, 0.75, 3)],
+)
 
 _MOST_OBJECTS = 8
 _MOST_HIDDEN = 0.4
@@ -32,6 +41,19 @@ _TRIES = 3  # for a place, on average
 _LEAST_CONTRAST = 50.0  # of 255, in one channel at least
 _MARGIN = 1.0  # pixels that are left free at the image's border
 _SHIFT = 6  # OpenCV's points in 64ths of a pixel
+
+
+class _Thing(NamedTuple):
+    """An object in its place; of ``box`` there is one row."""
+
+    label: int
+    box: Rectangles
+    body: np.ndarray  #: (H, W) uint8, how much of each pixel it covers, up to 255
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, W) bool."""
+        return self.body > 127
 
 
 def draw_harbour(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
@@ -42,26 +64,16 @@ def draw_harbour(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
         size: (width, height), pixels.
     """
     canvas = _water(rng, size)
-    seen = np.zeros(size[::-1], np.int64)  # the number of the object seen at each pixel, 0 for water
-    areas: list[int] = []
-    corners: list[np.ndarray] = []
-    labels: list[int] = []
+    things: list[_Thing] = []
     wanted = int(rng.integers(1, _MOST_OBJECTS + 1))
     for _ in range(_TRIES * wanted):
-        label, box = _place(rng, size)
-        body = _filled(_outline(box, label), size)
-        covers = body > 127
-        if len(labels) == wanted or not _inside(box, size) or _hides_too_much(covers, seen, areas):
-            continue
-        _render(rng, canvas, box, label, body)
-        corners.append(box.corners[0])
-        labels.append(label)
-        areas.append(int(covers.sum()))
-        seen[covers] = len(areas)
-    noisy = canvas + rng.normal(0, rng.uniform(2, 8), canvas.shape)
-    found = np.array(corners, np.float32).reshape(-1, 4, 2)
-    instances = Instances.of(upright(found), labels, corners=found)
-    return Sample(np.clip(noisy, 0, 255).astype(np.uint8), instances, ImageInfo(0, "harbour", *size))
+        thing = _place(rng, size)
+        if len(things) < wanted and _inside(thing.box, size) and not _hides_too_much(thing, things):
+            _render(rng, canvas, thing)
+            things.append(thing)
+    corners = np.array([thing.box.corners[0] for thing in things], np.float32).reshape(-1, 4, 2)
+    instances = Instances.of(boxes_around(corners), [thing.label for thing in things], corners=corners)
+    return scene_of(rng, canvas, rng.uniform(2, 8), instances)
 
 
 def _inside(box: Rectangles, size: tuple[int, int]) -> bool:
@@ -69,67 +81,56 @@ def _inside(box: Rectangles, size: tuple[int, int]) -> bool:
     return bool((corners > _MARGIN).all() and (corners < np.array(size) - 1 - _MARGIN).all())
 
 
-def _hides_too_much(covers: np.ndarray, seen: np.ndarray, areas: list[int]) -> bool:
-    """Whether too little would be seen of any earlier object; ``areas`` are those of the objects, pixels."""
-    left = np.bincount(seen[~covers], minlength=len(areas) + 1)[1:]
-    return bool((left < (1 - _MOST_HIDDEN) * np.array(areas)).any())
+def _hides_too_much(thing: _Thing, earlier: list[_Thing]) -> bool:
+    """Whether too little would be seen of any earlier object."""
+    cover = thing.mask
+    for other in reversed(earlier):
+        if (other.mask & ~cover).sum() < (1 - _MOST_HIDDEN) * other.mask.sum():
+            return True
+        cover = cover | other.mask
+    return False
 
 
-def _place(rng: np.random.Generator, size: tuple[int, int]) -> tuple[int, Rectangles]:
-    """A kind, and where it lies."""
+def _place(rng: np.random.Generator, size: tuple[int, int]) -> _Thing:
+    """An object of any kind, anywhere."""
     label = int(rng.integers(len(KINDS)))
     length = rng.uniform(*_LENGTHS[label]) * min(size)
     breadth = length / rng.uniform(*_ASPECTS[label])
     centre = rng.uniform(0, 1, 2) * size
     axis = np.exp(1j * rng.uniform(0, 2 * np.pi))
-    return label, Rectangles(centre[None], np.array([[length, breadth]]), np.array([axis]))
+    box = Rectangles(centre[None], np.array([[length, breadth]]), np.array([axis]))
+    return _Thing(label, box, _drawn(box, _SHAPES[label], size))
 
 
-def _outline(box: Rectangles, label: int, shrink: float = 1.0) -> np.ndarray:
-    """(P, 2): the outline of an object in image pixels."""
-    shape = (_HULL if label == 0 else _BOX) * shrink * box.size[0] / 2
-    turned = (shape[:, 0] + 1j * shape[:, 1]) * box.axis[0]
-    points: np.ndarray = np.stack([turned.real, turned.imag], axis=1) + box.centre[0]
-    return points
+def _drawn(box: Rectangles, shape: np.ndarray, size: tuple[int, int], filled: bool = True) -> np.ndarray:
+    """(H, W) uint8: how much of each pixel a polygon covers, or a thin line, up to 255.
 
-
-def _filled(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8: how much of each pixel an outline covers, up to 255."""
+    Args:
+        box: one row.
+        shape: (P, 2), the polygon's or the line's points, along and across the box in halves of its sides.
+        size: (width, height), pixels.
+        filled: a polygon.
+    """
+    points = shape * box.size[0] / 2
+    turned = (points[:, 0] + 1j * points[:, 1]) * box.axis[0]
+    placed = np.stack([turned.real, turned.imag], axis=1) + box.centre[0]
+    at = [np.round(placed * 2**_SHIFT).astype(np.int32)]
     mask = np.zeros(size[::-1], np.uint8)
-    cv2.fillPoly(mask, [np.round(points * 2**_SHIFT).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
-    return mask
+    if filled:
+        return np.asarray(cv2.fillPoly(mask, at, 255, cv2.LINE_AA, _SHIFT))
+    return np.asarray(cv2.polylines(mask, at, False, 255, 1, cv2.LINE_AA, _SHIFT))
 
 
-def _render(
-    rng: np.random.Generator, canvas: np.ndarray, box: Rectangles, label: int, body: np.ndarray
-) -> None:
+def _render(rng: np.random.Generator, canvas: np.ndarray, thing: _Thing) -> None:
     """Render an object onto the canvas: its body, and a deck, corrugation or planks on it."""
-    size = (canvas.shape[1], canvas.shape[0])
     colour = rng.uniform(60, 255, 3)
     while np.abs(colour - canvas.mean(axis=(0, 1))).max() < _LEAST_CONTRAST:
         colour = rng.uniform(60, 255, 3)
     other = np.clip(colour + rng.choice([-1, 1]) * rng.uniform(40, 80), 0, 255)
-    layers = [(body, colour)]
-    if label == 0:
-        layers.append((_filled(_outline(box, label, 0.55), size), other))
-    else:
-        for share in np.linspace(-0.75, 0.75, 4 if label == 1 else 3):
-            # Across a container, along a raft: so the two differ even where their shapes are alike.
-            line = [[share, -0.9], [share, 0.9]] if label == 1 else [[-0.9, share], [0.9, share]]
-            layers.append((_stroke(box, np.array(line), size), other))
-    for cover, ink in layers:
-        where = cover > 0
-        canvas[where] += (ink - canvas[where]) * (cover[where, None] / 255)
-
-
-def _stroke(box: Rectangles, line: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8: a thin line between two points given in halves of the box's sides."""
-    ends = line * box.size[0] / 2
-    turned = (ends[:, 0] + 1j * ends[:, 1]) * box.axis[0]
-    points = np.stack([turned.real, turned.imag], axis=1) + box.centre[0]
-    mask = np.zeros(size[::-1], np.uint8)
-    cv2.polylines(mask, [np.round(points * 2**_SHIFT).astype(np.int32)], False, 255, 1, cv2.LINE_AA, _SHIFT)
-    return mask
+    blend(canvas, thing.body, colour)
+    for shape in _MARKS[thing.label]:
+        cover = _drawn(thing.box, shape, (canvas.shape[1], canvas.shape[0]), filled=thing.label == 0)
+        blend(canvas, cover, other)
 
 
 def _water(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

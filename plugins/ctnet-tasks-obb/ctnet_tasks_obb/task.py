@@ -34,14 +34,15 @@ from ctnet.plugin import (
     box_radius,
     find_peaks,
     gather,
+    locate,
     metric,
     option,
+    polygon_areas,
 )
-from ctnet_tasks_obb.boxes import corners_of, misfit, rectangles
+from ctnet_tasks_obb.boxes import corners_iou, corners_of, misfit, rectangles
 from ctnet_tasks_obb.drawing import draw_rotated
 from ctnet_tasks_obb.evaluation import RotatedEvaluator
 from ctnet_tasks_obb.heads import AngleValues, angle_of, angle_values
-from ctnet_tasks_obb.overlaps import polygon_area, rotated_iou
 from ctnet_tasks_obb.scenes import KINDS, draw_harbour
 
 #: From above there is no up: images are turned any way round.
@@ -72,8 +73,8 @@ class Obb(Task):
     contract = 2
     Options = Options
     metrics: ClassVar[Mapping[str, MetricFactory]] = {
-        "rotated": metric(RotatedEvaluator, metric="rotated"),
-        "rotated07": metric(RotatedEvaluator, metric="rotated07"),
+        "rotated": metric(RotatedEvaluator),
+        "rotated07": metric(RotatedEvaluator, metric="voc07"),
     }
     scenes = Scenes(KINDS, draw_harbour, recipe=replace(DEMO, epochs=6))
     fields: Mapping[str, Field] = {
@@ -101,7 +102,7 @@ class Obb(Task):
         """Corners that enclose no area, or are not those of a rectangle."""
         values = annotation["corners"]
         corners = np.array(values, np.float64).reshape(1, 4, 2)
-        if polygon_area(corners)[0] <= 0:
+        if polygon_areas(corners)[0] <= 0:
             return [f"corners {list(values)} enclose no area"]
         off = float(misfit(corners)[0])
         if off > max(_MOST_MISFIT, _MOST_MISFIT_SHARE * float(rectangles(corners).size[0, 0])):
@@ -110,19 +111,16 @@ class Obb(Task):
 
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
         """An object whose centre a crop cuts off has no cell; of all others the whole is learnt."""
-        centre = rectangles(instances.corners).centre
-        outside = ((centre < 0) | (centre >= [grid.width, grid.height])).any(axis=1)
-        cells: np.ndarray = np.floor(centre).astype(np.int64)
-        cells[outside] = -1
-        return cells
+        centre = rectangles(instances.corners).centre.astype(np.float32)
+        inside = ((centre >= 0) & (centre < [grid.width, grid.height])).all(axis=1, keepdims=True)
+        return np.where(inside, np.floor(centre), -1).astype(np.int64)
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
-        centre = rectangles(instances.corners).centre.astype(np.float32)
-        # An object whose centre a crop cuts off has no cell; of all others the whole is learnt.
-        inside = ((centre >= 0) & (centre < [grid.width, grid.height])).all(axis=1)
-        centre, instances = centre[inside], instances[inside]
-        cell = np.floor(centre).astype(np.int64)
+        cell = self.cells(instances, grid)
+        shown = (cell >= 0).all(axis=1)
+        cell, instances = cell[shown], instances[shown]
         boxes = rectangles(instances.corners)
+        centre = boxes.centre.astype(np.float32)
         angle, counts = angle_values(boxes)
         objects = ~instances.crowd
         radius = box_radius(boxes.size, "official")
@@ -137,17 +135,15 @@ class Obb(Task):
 
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
         peaks = find_peaks(maps["heatmap"], k)
-        cell = torch.stack([peaks.x, peaks.y], dim=2)
-        # A head may be missing where its part in the result is studied.
-        centre = cell + (gather(maps["offset"], peaks) if "offset" in maps else 0.5)
+        centre = locate(peaks, maps.get("offset"))  # a head may be missing where its part is studied
         size = gather(maps["size"], peaks).clamp(min=0)
         corners = corners_of(centre, size, angle_of(gather(maps["angle"], peaks)))
         boxes = torch.cat([corners.amin(dim=2), corners.amax(dim=2)], dim=2)
-        return Detections(boxes, peaks.score, peaks.channel, {"corners": corners, "cells": cell})
+        return Detections(boxes, peaks.score, peaks.channel, {"corners": corners, "cells": peaks.cells})
 
     def overlap(self, a: Detections, b: Detections) -> np.ndarray:
         """IoU of the rotated boxes."""
-        return rotated_iou(a.corners, b.corners)
+        return corners_iou(a.corners, b.corners)
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
         return draw_rotated(image, detections, self.categories.names)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ctnet_tasks_obb.boxes import Rectangles, upright
+from ctnet_tasks_obb.boxes import Rectangles
 from ctnet_tasks_obb.drawing import draw_rotated
 
 from ctnet.core.records import Detections
+from ctnet.ops.boxes import boxes_around
 from ctnet.report.draw import class_colour
 
 IMAGE = np.full((180, 240, 3), 128, np.uint8)
@@ -18,7 +19,7 @@ def one(degrees: float, score: float = 1.0) -> Detections:
     corners = Rectangles(np.array([[120.0, 90.0]]), np.array([[100.0, 40.0]]), axis).corners.astype(
         np.float32
     )
-    return Detections(upright(corners), np.array([score]), np.array([0]), {"corners": corners})
+    return Detections(boxes_around(corners), np.array([score]), np.array([0]), {"corners": corners})
 
 
 @pytest.mark.parametrize("degrees", [0, 180, 30, -30])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ctnet_tasks_obb.boxes import Rectangles, upright
-from ctnet_tasks_obb.evaluation import IOUS, RotatedEvaluator
-from ctnet_tasks_obb.overlaps import rotated_iou
+from ctnet_tasks_obb.boxes import Rectangles, corners_iou
+from ctnet_tasks_obb.evaluation import RotatedEvaluator
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections
+from ctnet.evaluation.matching import IOUS
+from ctnet.ops.boxes import boxes_around
 
 
 def box(x: float, y: float, length: float = 20, breadth: float = 8, degrees: float = 30) -> np.ndarray:
@@ -20,7 +21,7 @@ def box(x: float, y: float, length: float = 20, breadth: float = 8, degrees: flo
 def ground_truth(*objects: tuple[int, int, np.ndarray, dict[str, int]], images: int = 3) -> dict:
     annotations = []
     for number, (image_id, category_id, corners, flags) in enumerate(objects, start=1):
-        x1, y1, x2, y2 = upright(corners[None])[0].tolist()
+        x1, y1, x2, y2 = boxes_around(corners[None])[0].tolist()
         entry = {"id": number, "image_id": image_id, "category_id": category_id, "iscrowd": 0}
         entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "corners": corners.flatten().tolist(), **flags}
         annotations.append(entry)
@@ -33,10 +34,10 @@ def ground_truth(*objects: tuple[int, int, np.ndarray, dict[str, int]], images: 
 def detections(*found: tuple[float, int, np.ndarray]) -> Detections:
     corners = np.array([each[2] for each in found]).reshape(-1, 4, 2)
     scores, labels = np.array([each[0] for each in found]), np.array([each[1] for each in found], int)
-    return Detections(upright(corners), scores, labels, {"corners": corners})
+    return Detections(boxes_around(corners), scores, labels, {"corners": corners})
 
 
-def evaluator(truth: dict, metric: str = "rotated") -> RotatedEvaluator:
+def evaluator(truth: dict, metric: str = "voc10") -> RotatedEvaluator:
     return RotatedEvaluator(truth, [1, 5], ["ship", "plane"], metric)
 
 
@@ -53,7 +54,7 @@ def test_figures_counted_by_hand() -> None:
 
 def test_eleven_points() -> None:
     truth = ground_truth((1, 1, box(20, 20), {}), (2, 1, box(50, 50), {}))
-    measured = evaluator(truth, "rotated07")
+    measured = evaluator(truth, "voc07")
     measured.update(1, detections((0.9, 0, box(20, 20))))
     assert measured.compute()["mAP50"] == pytest.approx(6 / 11)
 
@@ -64,7 +65,7 @@ def test_an_angle_costs_what_the_iou_says() -> None:
         measured = evaluator(ground_truth((1, 1, right, {})))
         turned = box(50, 50, 40, 8, degrees)
         measured.update(1, detections((0.9, 0, turned)))
-        iou = rotated_iou(right[None], turned[None])[0, 0]
+        iou = corners_iou(right[None], turned[None])[0, 0]
         expected = np.mean([float(iou >= threshold) for threshold in IOUS])
         assert measured.compute()["mAP"] == pytest.approx(expected)
 
@@ -105,7 +106,7 @@ def slow_average_precision(
     taken, marks = set(), []
     for _, image_id, corners in sorted(rows, key=lambda row: -row[0]):
         overlaps = [
-            (rotated_iou(corners[None], np.reshape(a["corners"], (1, 4, 2)))[0, 0], a)
+            (corners_iou(corners[None], np.reshape(a["corners"], (1, 4, 2)))[0, 0], a)
             for a in objects[image_id]
         ]
         best, match = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))
@@ -178,9 +179,10 @@ def test_what_cannot_be_measured_is_named() -> None:
     truth = ground_truth((1, 1, box(20, 20), {}))
     with pytest.raises(CtnetError, match="image id 9 is not in the ground truth"):
         evaluator(truth).update(9, detections())
+    found = detections((0.5, 0, box(20, 20)))
     with pytest.raises(CtnetError, match=r"image 1 have corners .* not all finite"):
-        evaluator(truth).update(1, detections((0.5, 0, box(20, 20) * np.nan)))
+        evaluator(truth).update(1, found.replace(corners=found.corners * np.nan))
     with pytest.raises(CtnetError, match=r"corners of shape \(0, 4, 2\)"):
         evaluator(truth).update(1, Detections(np.zeros((1, 4)), np.ones(1), np.zeros(1, int)))
-    with pytest.raises(CtnetError, match="no metric of rotated boxes called 'coco'"):
+    with pytest.raises(CtnetError, match="no average precision called 'coco'"):
         evaluator(truth, "coco")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from ctnet_tasks_obb.boxes import rectangles
-from ctnet_tasks_obb.overlaps import rotated_iou
+from ctnet_tasks_obb.boxes import corners_iou, rectangles
 from ctnet_tasks_obb.scenes import KINDS, draw_harbour
 
 
@@ -32,7 +31,7 @@ def test_objects_lie_inside_in_every_direction_and_of_every_kind() -> None:
 
 
 def test_there_are_objects_that_hide_parts_of_others_but_never_most() -> None:
-    overlaps = [rotated_iou(corners, corners)[np.triu_indices(len(corners), 1)] for _, corners, _ in SCENES]
+    overlaps = [corners_iou(corners, corners)[np.triu_indices(len(corners), 1)] for _, corners, _ in SCENES]
     joined = np.concatenate(overlaps)
     assert (joined > 0.02).sum() > 5
     assert joined.max() < 0.6

@@ -8,8 +8,7 @@ import time
 import numpy as np
 import pytest
 from ctnet_tasks_obb import Obb
-from ctnet_tasks_obb.boxes import Rectangles, rectangles, upright
-from ctnet_tasks_obb.overlaps import rotated_iou
+from ctnet_tasks_obb.boxes import Rectangles, corners_iou, rectangles
 
 from ctnet.analysis.breakdown import break_down, compare
 from ctnet.base.files import write_json
@@ -24,7 +23,7 @@ from ctnet.data.augment import crop_instances, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.inference.decoding import merge
 from ctnet.inference.settings import DetectionSettings
-from ctnet.ops.boxes import box_iou
+from ctnet.ops.boxes import box_iou, boxes_around
 from ctnet.testing import check_task, task_checks
 from ctnet.testing.mirroring import mirror_image
 
@@ -40,7 +39,7 @@ def box(x: float, y: float, length: float, breadth: float, degrees: float) -> np
 
 def instances(*corners: np.ndarray, crowd: list[bool] | None = None) -> Instances:
     joined = np.concatenate(corners)
-    return TASK.complete(Instances.of(upright(joined), [0] * len(joined), crowd, corners=joined), IMAGE)
+    return TASK.complete(Instances.of(boxes_around(joined), [0] * len(joined), crowd, corners=joined), IMAGE)
 
 
 @task_checks(Obb)
@@ -216,7 +215,9 @@ def side_by_side(angle: float = 45) -> Detections:
     places = [(60, 50, 60), (60 + across[0], 50 + across[1], 60), (61, 50, 58)]
     boxes = [box(x, y, length, 10, angle) for x, y, length in places]
     corners = np.concatenate(boxes)
-    return Detections(upright(corners), np.array([0.9, 0.8, 0.7]), np.zeros(3, int), {"corners": corners})
+    return Detections(
+        boxes_around(corners), np.array([0.9, 0.8, 0.7]), np.zeros(3, int), {"corners": corners}
+    )
 
 
 def test_ships_side_by_side_do_not_suppress_each_other() -> None:
@@ -246,10 +247,10 @@ def test_suppression_of_a_thousand_candidates_is_quick() -> None:
     rng = np.random.default_rng(0)
     corners = np.concatenate([box(*rng.uniform(0, 400, 2), 30, 8, rng.uniform(0, 180)) for _ in range(1000)])
     scores = np.sort(rng.random(1000))[::-1]
-    found = Detections(upright(corners), scores, np.zeros(1000, int), {"corners": corners})
+    found = Detections(boxes_around(corners), scores, np.zeros(1000, int), {"corners": corners})
     begun = time.process_time()
     left = merge(TASK, [found], DetectionSettings(nms="hard", topk=1000))
     assert time.process_time() - begun < 10  # 0.4 s when idle
-    overlap = rotated_iou(left.corners, left.corners) - np.eye(len(left))
+    overlap = corners_iou(left.corners, left.corners) - np.eye(len(left))
     assert overlap.max() < 0.5
     assert len(left) < 1000

@@ -4,46 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctnet.core.categories import Categories
-from ctnet.core.evaluator import Evaluator, GroundTruth, MetricFactory, State
-from ctnet.core.fields import Choice, Field, Value, found_columns, read_fields
+from ctnet.core.documents import truth_of
+from ctnet.core.evaluator import Evaluator, State
+from ctnet.core.fields import Choice, Value, read_fields
 from ctnet.core.records import Detections, Instances
+from ctnet.core.task import Task
+from ctnet.evaluation.matching import average_precision, match_best_first
 from ctnet.ops.boxes import box_coverage
 
 #: Overlap from which a detection is that of an object.
 _SAME = 0.5
-
-
-class Measured(Protocol):
-    """What is asked of a task."""
-
-    categories: Categories
-    fields: Mapping[str, Field]
-
-    def complete(self, instances: Instances, image: Mapping[str, Any]) -> Instances: ...
-    def overlap(self, a: Detections, b: Detections) -> np.ndarray: ...
-
-
-def attribute_metric(
-    factory: MetricFactory,
-    task: Measured,
-    attributes: Mapping[str, Value | Choice],
-    truth: GroundTruth,
-    categories: Categories,
-) -> Evaluator:
-    """The evaluator of a metric, with the figures of attributes beside its own.
-
-    Args:
-        factory: of the metric.
-        task: whose detections are measured.
-        attributes: by column.
-        truth, categories: see ``MetricFactory``.
-    """
-    return AttributeEvaluator(factory(truth, categories), truth.as_coco(True), task, attributes)
 
 
 class AttributeEvaluator(Evaluator):
@@ -62,10 +36,10 @@ class AttributeEvaluator(Evaluator):
         self,
         inner: Evaluator,
         ground_truth: Mapping[str, Any],
-        task: Measured,
+        task: Task,
         attributes: Mapping[str, Value | Choice],
     ) -> None:
-        """See ``attribute_metric``.
+        """Measure attributes beside a metric.
 
         Args:
             inner: gives the metric's own figures.
@@ -118,10 +92,7 @@ class AttributeEvaluator(Evaluator):
             labels = task.categories.labels(np.array([entry["category_id"] for entry in entries], np.int64))
             read = Instances.of(boxes, labels, [entry["iscrowd"] for entry in entries])
             whole = task.complete(read.replace(**read_fields(task.fields, entries)), image)
-            kept = whole[~whole.crowd]
-            columns = found_columns(task.fields, kept.fields())
-            objects = Detections(kept.boxes, np.ones(len(kept), np.float32), kept.labels, columns)
-            truth[int(image["id"])] = objects, whole[whole.crowd]
+            truth[int(image["id"])] = truth_of(task, whole), whole[whole.crowd]
         return truth
 
 
@@ -141,7 +112,7 @@ class _Image(NamedTuple):
     in_crowd: np.ndarray
 
 
-def _compare(task: Measured, truth: Detections, crowds: Instances, found: Detections | None) -> _Image:
+def _compare(task: Task, truth: Detections, crowds: Instances, found: Detections | None) -> _Image:
     if found is None or not len(found):
         blank = Detections.empty() if found is None else found
         return _Image(truth, blank, np.zeros((0, len(truth))), np.zeros(0, bool))
@@ -157,23 +128,11 @@ def _compare(task: Measured, truth: Detections, crowds: Instances, found: Detect
     return _Image(truth, found, overlap, in_crowd)
 
 
-def _matched(overlap: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(N,): which of M objects each of N detections finds, -1 for none; the best score chooses first."""
-    match = np.full(len(scores), -1)
-    free = overlap.copy()
-    for row in np.argsort(-scores, kind="stable") if free.size else ():
-        best = int(free[row].argmax())
-        if free[row, best] >= _SAME:
-            match[row] = best
-            free[:, best] = 0
-    return match
-
-
 def _pairs(name: str, images: list[_Image]) -> tuple[np.ndarray, np.ndarray]:
     """The true values and the found ones of a column, of all objects that were found."""
     true, found = [np.zeros(0)], [np.zeros(0)]
     for image in images:
-        match = _matched(image.overlap, np.asarray(image.found.scores))
+        match = match_best_first(image.overlap, np.asarray(image.found.scores), _SAME)
         if (match >= 0).any():
             true.append(np.asarray(image.truth.fields()[name], np.float64)[match[match >= 0]])
             found.append(_column(image.found, name)[match >= 0])
@@ -222,7 +181,7 @@ def _average_precision(name: str, choice: Choice, value: int, images: list[_Imag
         scores_of = image.found.fields().get(choice.scores)
         probability = certain if scores_of is None else np.asarray(scores_of, np.float64)[:, value]
         score = np.asarray(image.found.scores) * np.where(np.isnan(probability), certain, probability)
-        match = _matched(image.overlap * (true == value), score)
+        match = match_best_first(image.overlap * (true == value), score, _SAME)
         open_question = image.in_crowd | ((image.overlap >= _SAME) & (true < 0)).any(axis=1)
         counts = ((match >= 0) | ~open_question) & (score > 0)
         scores.append(score[counts])
@@ -230,7 +189,4 @@ def _average_precision(name: str, choice: Choice, value: int, images: list[_Imag
     if not count:
         return None
     order = np.argsort(-np.concatenate(scores), kind="stable")
-    hits = np.concatenate(right)[order]
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(envelope[hits].sum() / count)
+    return average_precision(np.concatenate(right)[order], count, "voc10")

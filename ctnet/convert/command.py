@@ -1,0 +1,68 @@
+"""What the commands of converters share: their options, and how they show what was done."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctnet.base.output import print_json, print_line, print_table
+from ctnet.convert.report import ConvertReport
+
+_SHOWN = 20
+
+
+class Images(str, Enum):
+    """How images get into the new folder."""
+
+    link = "link"
+    copy = "copy"
+    none = "none"
+
+
+#: Options of every converter's command; ``ImagesOption`` has the default ``Images.link``.
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
+ImagesOption = Annotated[
+    Images,
+    typer.Option(
+        help="link: hard links, which cost no space (copies where there are none); none: leave them."
+    ),
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Refuse bad records instead of listing and skipping them.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")]
+
+
+def print_report(report: ConvertReport, as_json: bool, by_category: bool = False) -> None:
+    """Show what a conversion did: as JSON on stdout, or for people on stderr.
+
+    Args:
+        report: of the conversion.
+        as_json: which of the two.
+        by_category: for people, count the objects of each category instead of all together.
+    """
+    if as_json:
+        print_json(report.as_dict())
+        return
+    categories = list(dict.fromkeys(name for split in report.splits for name in split.objects))
+    if by_category:
+        rows = [[split.name, split.images, *split.objects.values()] for split in report.splits]
+        print_table(["split", "images", *categories], rows)
+    else:
+        rows = [[split.name, split.images, sum(split.objects.values())] for split in report.splits]
+        print_table(["split", "images", "objects"], rows)
+        print_line(f"\n{len(categories)} categories: {', '.join(categories)}")
+    if report.problems:
+        print_line(f"\n{len(report.problems)} bad records, skipped unless it says otherwise:")
+        for problem in report.problems[:_SHOWN]:
+            print_line(f"  {problem}")
+        if len(report.problems) > _SHOWN:
+            print_line(f"  ... and {len(report.problems) - _SHOWN} more; --json lists them all")
+    for note in report.notes:
+        print_line(f"note: {note}")
+    pictures = sum(split.images for split in report.splits)
+    objects = sum(sum(split.objects.values()) for split in report.splits)
+    print_line(f"\n{pictures} images and {objects} objects written to {report.target}")

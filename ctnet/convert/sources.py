@@ -1,0 +1,130 @@
+"""What the readers of other formats share: files and lines that are found, read, or listed as bad."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.convert.report import BadRecord
+from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size
+from ctnet.data.problems import Problem
+
+Item = TypeVar("Item")
+Record = TypeVar("Record")
+
+
+def check_folder(source: Path) -> None:
+    """Raise CtnetError unless ``source`` is a folder."""
+    if not source.is_dir():
+        reason = "it is a file" if source.exists() else "it does not exist"
+        raise CtnetError(f"cannot convert {source}: a folder is needed and {reason}")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images in a folder and below it, in the order of their paths; none where there is no folder."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(found)
+
+
+def readable_size(image: Path) -> tuple[int, int]:
+    """Width and height of an image file, pixels.
+
+    Raises:
+        BadRecord: when it cannot be read.
+    """
+    try:
+        return image_size(image)
+    except ImageError as error:
+        raise BadRecord("image that cannot be read", str(error)) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        CtnetError: when it cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+    except UnicodeDecodeError as error:
+        raise CtnetError(f"{path} is not a text file in UTF-8 ({error}); save it as UTF-8") from error
+
+
+def numbered_lines(lines: Iterable[str], where: object) -> Iterator[tuple[str, str]]:
+    """Place ("file:line") and text of every line that is not blank.
+
+    Args:
+        lines: of the file, from its first on.
+        where: what to call the file.
+    """
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield f"{where}:{number}", line
+
+
+def listed_names(
+    path: Path, problems: list[Problem], what: str = "name", known: Collection[str] = ()
+) -> dict[str, None]:
+    """The names of a list, one a line, in its order; those that were there before go to ``problems``.
+
+    Args:
+        path: a text file.
+        problems: is added to.
+        what: kind of name, for messages.
+        known: names of lists read before, which must not come again either.
+    """
+    names: dict[str, None] = {}
+    for where, line in numbered_lines(read_lines(path), path):
+        name = line.strip()
+        if name in names or name in known:
+            problems.append(Problem(f"{what} listed twice", where, name))
+        else:
+            names[name] = None
+    return names
+
+
+def read_each(
+    items: Iterable[tuple[str, Item]], read: Callable[[Item], Record], problems: list[Problem]
+) -> Iterator[Record]:
+    """What ``read`` makes of every item; those for which it raises BadRecord go to ``problems``.
+
+    Args:
+        items: pairs of place, for messages, and item.
+        read: the reader of one item.
+        problems: is added to.
+    """
+    for where, item in items:
+        try:
+            yield read(item)
+        except BadRecord as error:
+            problems.append(error.at(where))
+
+
+def finite_number(text: str) -> float | None:
+    """The number that a text says; None where it says none, NaN or an infinity."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def checked_number(text: str, kind: str, what: str | None = None) -> float:
+    """The finite number that a text says.
+
+    Args:
+        text: a word of a record.
+        kind, what: of the BadRecord when it says none; ``what`` is the text unless given.
+
+    Raises:
+        BadRecord: see ``kind``.
+    """
+    value = finite_number(text)
+    if value is None:
+        raise BadRecord(kind, repr(text) if what is None else what)
+    return value
