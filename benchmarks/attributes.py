@@ -104,13 +104,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--backbone", default="resfpn18")
+    parser.add_argument("--kinds", nargs="+", default=["without", "with"], help="without, with")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         write_scenes(data, {"train": args.images, "val": 100}, (args.size, args.size))
-        reached: dict[str, list[float]] = {"without": [], "with": []}
+        reached: dict[str, list[float]] = {kind: [] for kind in args.kinds}
         for seed in args.seeds:
-            for kind, attributes in (("without", None), ("with", ATTRIBUTES)):
+            for kind in args.kinds:
+                attributes = {"without": None, "with": ATTRIBUTES}[kind]
                 figures = train(data, Path(folder) / f"{kind}{seed}", attributes, seed, args)
                 reached[kind].append(figures["AP"])
                 shown = {name: round(value, 4) for name, value in figures.items() if _is_shown(name)}

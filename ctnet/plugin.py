@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ctnet.base.errors import unknown_name as unknown_name
     from ctnet.base.files import atomic_write as atomic_write
     from ctnet.base.files import read_json as read_json
+    from ctnet.base.files import read_text as read_text
+    from ctnet.base.files import require_regular as require_regular
     from ctnet.base.files import write_json as write_json
     from ctnet.base.output import print_json as print_json
     from ctnet.base.output import print_line as print_line
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from ctnet.core.fields import Length as Length
     from ctnet.core.fields import Points as Points
     from ctnet.core.fields import Value as Value
+    from ctnet.core.fields import is_finite as is_finite
     from ctnet.core.fields import write_fields as write_fields
     from ctnet.core.geometry import Affine as Affine
     from ctnet.core.geometry import Fit as Fit
@@ -116,6 +119,7 @@ if TYPE_CHECKING:
     from ctnet.data.scenes import contrasting as contrasting
     from ctnet.data.scenes import coverage as coverage
     from ctnet.data.scenes import fine_points as fine_points
+    from ctnet.data.scenes import in_sight as in_sight
     from ctnet.data.scenes import scene_of as scene_of
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
@@ -217,6 +221,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Length",
             "Points",
             "Value",
+            "is_finite",
             "write_fields",
         ),
         "ctnet.core.masks": (
@@ -354,6 +359,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "contrasting",
             "coverage",
             "fine_points",
+            "in_sight",
             "scene_of",
         ),
         "ctnet.data.synthetic": (
@@ -420,6 +426,8 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.base.files": (
             "atomic_write",
             "read_json",
+            "read_text",
+            "require_regular",
             "write_json",
         ),
         "ctnet.base.output": (

@@ -6,10 +6,12 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from ctnet.plugin import CtnetError, os_error
+from ctnet.plugin import CtnetError, os_error, read_text, require_regular
 from ctnet_tasks_ddd.frame_names import is_frame
 
 _ENOUGH = 4096  # bytes that tell what a file is
+#: Bytes of a frame's file; a zip of a few kilobytes can hold terabytes.
+_LARGEST = 1 << 26
 
 
 class FrameFiles:
@@ -62,6 +64,8 @@ class FrameFiles:
 
     def _first_bytes(self, member: str) -> bytes:
         """Nothing where a file cannot be read: reading it whole says why."""
+        if self._archive is None and not (self.source / member).is_file():  # a pipe would wait for ever
+            return b""
         try:
             with self._archive.open(member) if self._archive else (self.source / member).open("rb") as stream:
                 return stream.read(_ENOUGH)
@@ -80,8 +84,11 @@ class FrameFiles:
         """
         member = self._members[name]
         try:
-            content = self._archive.read(member) if self._archive else (self.source / member).read_bytes()
-            return content.decode("utf-8-sig")
+            if self._archive is None:
+                return read_text(self.source / member)
+            if self._archive.getinfo(member).file_size > _LARGEST:
+                raise CtnetError(f"{self.where(name)} has more than {_LARGEST} bytes: not a frame's file")
+            return self._archive.read(member).decode("utf-8-sig")
         except OSError as error:
             raise os_error(error, "read", self.where(name)) from error
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # damaged, or encrypted
@@ -91,6 +98,7 @@ class FrameFiles:
 
 
 def _open_archive(source: Path) -> zipfile.ZipFile:
+    require_regular(source)
     try:
         return zipfile.ZipFile(source)
     except OSError as error:

@@ -25,13 +25,15 @@ def write_labels(data: str | Path, target: str | Path) -> int:
         The number of files.
 
     Raises:
-        CtnetError: when ``data`` has no annotations or they cannot be read.
+        CtnetError: when ``data`` has no annotations or they cannot be read, and for two images of one frame.
     """
     files = annotation_files(data)
     frames: dict[str, list[str]] = {}
+    owners: dict[str, str] = {}
     for file in files.values():
         content = read_json(file)
         by_image = entries_by_image(content)
+        _refuse_one_frame_of_two(content["images"], owners)
         for image in content["images"]:
             frames[frame_name(image)] = [label_line(entry) for entry in by_image[image["id"]]]
     _write(frames, Path(target))
@@ -77,6 +79,7 @@ def result_lines(content: Entry, detections: Sequence[Entry], where: str = "resu
     Raises:
         CtnetError: see ``write_results``.
     """
+    _refuse_one_frame_of_two(content["images"], {})
     names = {image["id"]: frame_name(image) for image in content["images"]}
     categories = {category["id"]: category["name"] for category in content["categories"]}
     frames: dict[str, list[str]] = {name: [] for name in names.values()}
@@ -92,6 +95,24 @@ def result_lines(content: Entry, detections: Sequence[Entry], where: str = "resu
             raise CtnetError(f"detection {number} of {where} cannot be written: {reason}") from error
         frames[names[detection["image_id"]]].append(line)
     return frames
+
+
+def _refuse_one_frame_of_two(images: Sequence[Entry], owners: dict[str, str]) -> None:
+    """Refuse images whose files would replace each other; an image may be in several splits.
+
+    Args:
+        images: of a COCO file.
+        owners: frame -> file name of its image in the files before; is added to.
+    """
+    here: set[str] = set()
+    for image in images:
+        name, file_name = frame_name(image), image["file_name"]
+        if name in here or owners.setdefault(name, file_name) != file_name:
+            raise CtnetError(
+                f"the images {owners[name]} and {file_name} would both become frame {name}; rename one of "
+                "them"
+            )
+        here.add(name)
 
 
 def label_line(entry: Entry) -> str:

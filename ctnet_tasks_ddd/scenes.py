@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, boxes_around, fine_points, scene_of
+from ctnet.plugin import Instances, Sample, boxes_around, fine_points, in_sight, scene_of
 from ctnet_tasks_ddd.camera import box_corners, project, wrap
 from ctnet_tasks_ddd.fields import CATEGORIES
 
@@ -120,7 +120,8 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
             if len(placed) < count and _fits(candidate, placed, camera, size):
                 placed.append(candidate)
         placed.sort(key=lambda thing: -np.hypot(*thing.location[[0, 2]]))
-        objects = _seen(placed, camera, size)
+        seen = in_sight([_mask(thing, camera, size) for thing in placed], _LEAST_SEEN)
+        objects = [placed[number] for number in seen]
     canvas = _ground(rng, camera, size)
     for thing in objects:
         _draw(canvas, thing, rng, camera)
@@ -173,18 +174,11 @@ def _fits(candidate: _Object, others: list[_Object], camera: np.ndarray, size: t
     )
 
 
-def _seen(objects: list[_Object], camera: np.ndarray, size: tuple[int, int]) -> list[_Object]:
-    """The objects, farthest first, that those before them do not hide."""
-    kept: list[_Object] = []
-    cover = np.zeros(size[::-1], np.uint8)
-    for thing in reversed(objects):
-        mask = np.zeros(size[::-1], np.uint8)
-        hull = cv2.convexHull(project(thing.corners, camera).astype(np.float32))
-        cv2.fillConvexPoly(mask, np.round(hull).astype(np.int32), (1,))
-        if (mask & (1 - cover)).sum() >= _LEAST_SEEN * mask.sum() > 0:
-            kept.insert(0, thing)
-            cover |= mask
-    return kept
+def _mask(thing: _Object, camera: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the pixels of an object's hull."""
+    hull = cv2.convexHull(project(thing.corners, camera).astype(np.float32))
+    mask = np.zeros(size[::-1], np.uint8)
+    return cv2.fillConvexPoly(mask, np.round(hull).astype(np.int32), (1,)).astype(bool)
 
 
 def _draw(canvas: np.ndarray, thing: _Object, rng: np.random.Generator, camera: np.ndarray) -> None:

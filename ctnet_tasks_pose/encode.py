@@ -74,5 +74,4 @@ def _labelled(instances: Instances, grid: Grid) -> np.ndarray:
     """(N, J) bool, the joints that are labelled and lie on the grid."""
     points = instances.keypoints
     inside = (points >= 0).all(axis=2) & (points < [grid.width, grid.height]).all(axis=2)
-    labelled: np.ndarray = inside & (instances.visibility > 0)
-    return labelled
+    return np.asarray(inside & (instances.visibility > 0))

@@ -15,12 +15,13 @@ class CocoKeypointEvaluator(CocoEvaluator):
     """Average precision and recall of poses by object keypoint similarity, as COCO defines them.
 
     ``compute`` gives ``AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL`` (M, L: persons from 32² up to 96²
-    and above, pixels of area), and with several classes ``AP/<class>``. At most 20 detections of a class
-    count in an image. Crowd regions and persons of whom no joint is labelled absorb detections without
-    counting.
+    and above, pixels of area), and with several classes ``AP/<class>``. At most ``max_dets`` detections of a
+    class count in an image (COCO: 20). Crowd regions and persons of whom no joint is labelled absorb
+    detections without counting.
     """
 
     needs_all = True
+    max_dets: int = 20
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class CocoKeypointEvaluator(CocoEvaluator):
     def figures(
         self, precision: np.ndarray, recall: np.ndarray, columns: Mapping[str, int]
     ) -> dict[str, np.ndarray]:
-        # Axes of precision: OKS threshold, recall, class, size of person, limit of detections (one: 20).
+        # Axes of precision: OKS threshold, recall, class, size of person, limit of detections (one).
         # Recall lacks the second.
         figures = {
             "AP": precision[:, :, :, 0, 0],

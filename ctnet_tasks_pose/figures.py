@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, draw_scene, fine_points, scene_of
+from ctnet.plugin import Instances, Sample, draw_scene, fine_points, in_sight, scene_of
 
 #: COCO's person: the names and limbs of its keypoints, for the scenes of ``draw_figures``.
 FIGURES: tuple[dict[str, Any], ...] = (
@@ -81,7 +82,8 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     while not figures:
         candidates = [_place(rng, size, fine) for _ in range(int(rng.choice(_FIGURES)))]
         candidates.sort(key=lambda figure: figure.height)  # who is nearer is larger, and in front
-        figures, visibility = _in_sight(candidates, board, size)
+        seen = in_sight([figure.mask for figure in candidates], partial(_is_seen, candidates), board)
+        figures = [candidates[number] for number in seen]
     for figure in figures:
         _render(rng, canvas, figure)
     canvas[board] = rng.integers(40, 216, 3)
@@ -89,7 +91,7 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
         [_box(figure.mask) for figure in figures],
         np.zeros(len(figures)),
         keypoints=np.array([[figure.joints[name] for name in _NAMES] for figure in figures], np.float32),
-        visibility=np.array(visibility),
+        visibility=np.array([_visibility(*pair) for pair in zip(figures, seen.values(), strict=True)]),
     )
     canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
     return scene_of(rng, canvas, rng.uniform(1, 5), instances)
@@ -209,26 +211,14 @@ def _board(rng: np.random.Generator, fine: tuple[int, int]) -> np.ndarray:
     return board.astype(bool)
 
 
-def _in_sight(
-    figures: list[_Figure], board: np.ndarray, size: tuple[int, int]
-) -> tuple[list[_Figure], list[np.ndarray]]:
-    """The figures, drawn in this order, of which enough remains to be seen, and their joints' visibility."""
-    kept: list[_Figure] = []
-    visibility: list[np.ndarray] = []
-    cover = board
-    for figure in reversed(figures):
-        seen = _visibility(figure, cover, size)
-        if (seen == 2).mean() >= _LEAST_SEEN:
-            kept.insert(0, figure)
-            visibility.insert(0, seen)
-            cover = cover | figure.mask
-    return kept, visibility
+def _is_seen(figures: list[_Figure], number: int, cover: np.ndarray) -> bool:
+    return float((_visibility(figures[number], cover) == 2).mean()) >= _LEAST_SEEN
 
 
-def _visibility(figure: _Figure, cover: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(J,) int64: 0 not labelled, 1 hidden by what is in front, 2 seen."""
+def _visibility(figure: _Figure, cover: np.ndarray) -> np.ndarray:
+    """(J,) int64: 0 not labelled, 1 hidden by what is in front (H, W) on the fine canvas, 2 seen."""
     points = np.array([figure.joints[name] for name in _NAMES])
-    last = np.array(size) - 1
+    last = np.array(cover.shape[::-1]) // _SUPERSAMPLING - 1
     turned_away = np.array([not figure.faces_us and name.endswith(("nose", "eye")) for name in _NAMES])
     labelled = (points >= 0).all(axis=1) & (points <= last).all(axis=1) & ~turned_away
     column, row = ((points.clip(0, last) + 0.5) * _SUPERSAMPLING).astype(int).T
@@ -237,6 +227,5 @@ def _visibility(figure: _Figure, cover: np.ndarray, size: tuple[int, int]) -> np
 
 def _box(mask: np.ndarray) -> list[float]:
     """xyxy around what a figure covers, image pixels."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-    return [float(edge) / _SUPERSAMPLING for edge in edges]
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return [edge / _SUPERSAMPLING for edge in (x, y, x + width, y + height)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from ctnet.plugin import CtnetError, Points, left_right_pairs, other_side, states_a_side
+from ctnet.plugin import CtnetError, Points, is_finite, left_right_pairs, other_side, states_a_side
 
 Side = Literal["left", "middle", "right"]
 
@@ -154,7 +153,7 @@ def _sigmas(
     given = category.get("sigmas")
     if given is not None:
         usable = isinstance(given, Sequence) and len(given) == len(joints)
-        if not usable or not all(_is_positive(sigma) for sigma in given):
+        if not usable or not all(is_finite(sigma) and sigma > 0 for sigma in given):
             raise CtnetError(
                 f"{_title(category)} has sigmas {given!r}; it needs {len(joints)} numbers above 0, one for "
                 "each joint"
@@ -162,7 +161,3 @@ def _sigmas(
         return tuple(float(sigma) for sigma in given), ()
     assumed = tuple(name for name in joints if name not in COCO_SIGMAS)
     return tuple(COCO_SIGMAS.get(name, DEFAULT_SIGMA) for name in joints), assumed
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0

@@ -122,11 +122,8 @@ class Pose(Task):
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         chosen: Options = self.options
-        ignored = np.zeros(len(instances), bool)
-        if chosen.crowd == "ignore":
-            ignored |= instances.crowd
-        if chosen.unlabelled == "ignore":
-            ignored |= (instances.visibility == UNLABELLED).all(axis=1)
+        unlabelled = (instances.visibility == UNLABELLED).all(axis=1)
+        ignored = (chosen.crowd == "ignore") & instances.crowd | (chosen.unlabelled == "ignore") & unlabelled
         return encode_poses(instances, grid, chosen.radius, ignored)
 
     # --- from maps to results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,4 +32,21 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> CtnetError:
 def os_error(error: OSError, action: str, path: str | Path) -> CtnetError:
     """Turn an operating-system error (full disk, read-only folder, missing file) into one clear line."""
     reason = error.strerror or type(error).__name__
-    return CtnetError(f"cannot {action} {path}: {reason}")
+    return CtnetError(f"cannot {action} {path}: {reason}{cure_of(error.errno)}")
+
+
+def cure_of(number: int | None) -> str:
+    """What helps when the machine has run out of something, as the end of a sentence; else nothing."""
+    return _CURES.get(number or 0, "")
+
+
+def is_shortage(error: OSError) -> bool:
+    """Whether the machine has run out of something, so that no file is to blame."""
+    return error.errno in _CURES
+
+
+_CURES = {
+    errno.EMFILE: "; allow more (`ulimit -n 4096`), or use --workers 0",
+    errno.ENFILE: "; end other programs, or use --workers 0",
+    errno.ENOMEM: "; end other programs, or use smaller batches and fewer --workers",
+}

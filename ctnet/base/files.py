@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import tempfile
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,38 +14,176 @@ from typing import IO, Any
 
 from ctnet.base.errors import CtnetError, os_error
 
+#: Bytes of a document that is read whole (a list, a configuration, a calibration).
+DOCUMENT_LIMIT = 1 << 28
+
+#: Bytes of a JSON document that is read whole (a file of results).
+JSON_LIMIT = 1 << 36
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a disk"),
+    (stat.S_ISSOCK, "a socket"),
+)
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+
 
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(path: str | Path, mode: str = "wb", seekable: bool = False) -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path``; on success fsync it and rename it to ``path``.
 
     Readers see the old content or the new, never a part. On any failure the temporary file is removed.
+    A symbolic link stays one: the file that it leads to is written. A pipe or a character device
+    (``/dev/null``, ``/dev/stdout``) gets the content itself and stays what it is.
 
     Args:
         path: the file to appear; its folder is made when missing.
         mode: "wb" or "w" (UTF-8 text).
+        seekable: refuse pipes and devices, for formats that are not written front to back.
 
     Raises:
-        CtnetError: when the disk is full or the folder cannot be written, naming the path.
+        CtnetError: when the disk is full, the folder cannot be written, a pipe has no reader, or ``path`` is
+            a folder, a disk or a socket, naming the path.
     """
+    import tempfile
+
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise os_error(error, "write", path) from error
+        kind = _mode_of(path)
+        if kind is not None and not stat.S_ISREG(kind):
+            with _open_stream(path, kind, mode, seekable) as stream:
+                yield stream
+            return
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The file system limits the length of a name, in bytes.
+        handle, temporary = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".part"
+        )
+    except (OSError, ValueError) as error:
+        raise _write_error(error, path) from error
     try:
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         _give_usual_permissions(temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise os_error(error, "write", path) from error
+        if isinstance(error, UnicodeEncodeError):
+            text = ascii(error.object[max(error.start - 20, 0) : error.end])
+            raise CtnetError(f"cannot write {path}: half of a character in {text}; fix that name") from error
         raise
+
+
+def _mode_of(path: Path) -> int | None:
+    """What kind of file a path leads to (``st_mode``); None where there is none."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _open_stream(path: Path, kind: int, mode: str, seekable: bool) -> IO[Any]:
+    """Open a pipe or a character device for writing; without a reader a pipe would wait for ever."""
+    if seekable or not (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)):
+        raise CtnetError(f"cannot write {path}: it is {_kind_of(kind)}; name a file")
+    flags = os.O_WRONLY | (os.O_NONBLOCK if stat.S_ISFIFO(kind) else 0)
+    try:
+        handle = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise CtnetError(
+                f"cannot write {path}: nobody reads this pipe; start its reader first"
+            ) from error
+        raise
+    if flags != os.O_WRONLY:
+        os.set_blocking(handle, True)
+    return os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8")
+
+
+def _kind_of(mode: int) -> str:
+    return next((name for matches, name in _KINDS if matches(mode)), "not a regular file")
+
+
+def _write_error(error: OSError | ValueError, path: Path) -> CtnetError:
+    if isinstance(error, OSError):
+        return os_error(error, "write", path)
+    return CtnetError(f"cannot write {path}: this is not a name that the file system can hold ({error})")
+
+
+def is_text(text: str) -> bool:
+    """Whether a text holds whole characters alone: others cannot be written or drawn."""
+    return not _HALF_A_CHARACTER.search(text)
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a regular file; False also for a name that no file system can hold."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def require_regular(path: str | Path) -> int:
+    """Insist that a path leads to a regular file: a pipe or a device could be read without end.
+
+    Returns:
+        Its size, bytes.
+
+    Raises:
+        CtnetError: for a pipe, device, socket or folder, and when there is no file.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+    except ValueError as error:
+        raise CtnetError(f"cannot read {path}: no file can have this name ({error})") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise CtnetError(f"cannot read {path}: it is {_kind_of(status.st_mode)}; give a regular file")
+    return status.st_size
+
+
+def read_bytes(path: str | Path, limit: int = DOCUMENT_LIMIT) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have.
+
+    Raises:
+        CtnetError: when it is missing, not a regular file, larger than ``limit``, or cannot be read.
+    """
+    size = require_regular(path)
+    if size > limit:
+        raise CtnetError(f"cannot read {path}: it has {size} bytes, and at most {limit} are read")
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+
+
+def read_text(path: str | Path, errors: str = "strict") -> str:
+    """The content of a text file in UTF-8; a byte order mark is dropped.
+
+    Args:
+        path: the file.
+        errors: what becomes of bytes that are not UTF-8, see ``bytes.decode``.
+
+    Raises:
+        CtnetError: as ``read_bytes``, and when it is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig", errors).replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise CtnetError(f"{path} is not a text file in UTF-8 ({error}); save it as UTF-8") from error
 
 
 def _give_usual_permissions(path: str) -> None:
@@ -53,6 +193,24 @@ def _give_usual_permissions(path: str) -> None:
     os.chmod(path, 0o666 & ~mask)
 
 
+def is_plain_archive(archive: str | Path | IO[bytes]) -> bool:
+    """Whether a zip holds no more bytes than it has: a few kilobytes can stand for terabytes.
+
+    Args:
+        archive: the file, or a stream of it.
+
+    Raises:
+        zipfile.BadZipFile: when it is not a zip.
+    """
+    import zipfile
+
+    with zipfile.ZipFile(archive) as opened:
+        held = sum(member.file_size for member in opened.infolist())
+    if isinstance(archive, (str, Path)):
+        return held <= os.stat(archive).st_size
+    return held <= archive.seek(0, os.SEEK_END)
+
+
 def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
     """Write ``value`` as JSON, atomically. NaN and infinities are refused: other readers cannot read them.
 
@@ -60,9 +218,22 @@ def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
         CtnetError: when the file cannot be written.
         ValueError: when ``value`` holds NaN or an infinity.
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    text = to_json(value, indent) + "\n"
     with atomic_write(path, "w") as stream:
-        stream.write(text + "\n")
+        stream.write(text)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON text that any encoding of Unicode can hold.
+
+    File names that are not UTF-8 hold halves of characters, which are written as escapes: read back, they
+    give the same name.
+
+    Raises:
+        ValueError: when ``value`` holds NaN or an infinity.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return _HALF_A_CHARACTER.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def read_json(path: str | Path) -> Any:
@@ -72,8 +243,6 @@ def read_json(path: str | Path) -> Any:
         CtnetError: when the file is missing, unreadable or not JSON, naming the place in it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise os_error(error, "read", path) from error
-    except (ValueError, UnicodeDecodeError) as error:
+        return json.loads(read_bytes(path, JSON_LIMIT).decode("utf-8"))
+    except ValueError as error:
         raise CtnetError(f"{path} is not valid JSON ({error}); was it cut short?") from error

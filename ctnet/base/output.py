@@ -5,16 +5,43 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ctnet.base.files import to_json
+
 _WARNED: set[str] = set()
+
+#: Control characters, line ends of every kind, changes of direction, halves of characters.
+_NOT_TO_BE_PRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text as one line that does nothing to a terminal: control characters are shown as escapes.
+
+    Names in data sets and folders may hold anything, sequences that clear the screen included. A byte of a
+    file name that is not UTF-8 is shown as such (``\\xe9``).
+    """
+    return _NOT_TO_BE_PRINTED.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; NaN and infinities become null."""
-    print(json.dumps(_finite(value), indent=2, ensure_ascii=False))
+    text = to_json(_finite(value), indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), indent=2)
+    print(text)
 
 
 def _finite(value: Any) -> Any:
@@ -28,15 +55,16 @@ def _finite(value: Any) -> Any:
 
 
 def print_line(text: str = "") -> None:
-    """A line for people."""
-    print(text, file=sys.stderr)
+    """A line for people; empty lines before it may be part of the text."""
+    line = text.lstrip("\n")
+    print("\n" * (len(text) - len(line)) + printable(line), file=sys.stderr)
 
 
 def warn_once(text: str) -> None:
     """A warning in the log of ctnet; the same words only once a process."""
     if text not in _WARNED:
         _WARNED.add(text)
-        logging.getLogger("ctnet").warning(text)
+        logging.getLogger("ctnet").warning(printable(text))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -63,4 +91,4 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return str(value)
+    return printable(str(value))

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
+from ctnet.base.output import printable
+
 T = TypeVar("T")
 
 _QUIET_SECONDS = 2.0
@@ -24,6 +26,7 @@ def track(
         total: number of items; taken from ``len(items)`` where that exists.
         unit: what the rate counts.
     """
+    description = printable(description)
     if total is None:
         total = len(items) if isinstance(items, Sized) else None
     if sys.stderr.isatty():

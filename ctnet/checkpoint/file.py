@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import atomic_write
+from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.base.version import __version__
 from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
@@ -149,6 +149,7 @@ def read_tensors(path: str | Path) -> Any:
         CtnetError: when that is not possible, saying why.
     """
     path = Path(path)
+    require_regular(path)
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -156,8 +157,11 @@ def read_tensors(path: str | Path) -> Any:
     try:
         with stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that the error below is about
-            if zipfile.is_zipfile(stream) and zipfile.ZipFile(stream).testzip():
-                raise zipfile.BadZipFile  # torch itself does not look at the check sums
+            # torch itself looks neither at sizes nor at check sums; what it writes is not compressed
+            if zipfile.is_zipfile(stream) and (
+                not is_plain_archive(stream) or zipfile.ZipFile(stream).testzip()
+            ):
+                raise zipfile.BadZipFile
             stream.seek(0)
             return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

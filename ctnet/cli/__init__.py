@@ -3,11 +3,16 @@ imported before a command runs."""
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import sys
 
 import typer
 
-from ctnet.base.errors import CtnetError
+from ctnet.base.errors import CtnetError, cure_of
+from ctnet.base.output import printable
+from ctnet.base.signals import on_ending
 from ctnet.cli import analyze, convert, data
 from ctnet.cli.checks import backbones_app
 from ctnet.cli.demo import demo
@@ -49,17 +54,27 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line on stderr and exit code 2."""
+    """Run the command line: a user's mistake is one line on stderr and exit code 2. SIGTERM is a Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes
     try:
-        app()
+        with on_ending(signal.default_int_handler, including_ctrl_c=False):
+            app()
+    except (MemoryError, RuntimeError) as error:
+        from ctnet.base.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        fail("there is not enough memory; end other programs, or use smaller images and batches")
     except CtnetError as error:
         fail(str(error))
     except OSError as error:
         # A full disk or a folder without permission that no library function has named more closely.
-        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+        fail(f"{error.strerror or error}{where}{cure_of(error.errno)}")
 
 
 def fail(message: str) -> None:
     """Print an error line and exit with code 2."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(2)

@@ -479,7 +479,7 @@ def _opened(
 def _complete(settings: Settings, detector: Detector, workers: int | None, amp: str) -> Settings:
     """The settings with what depends on the device."""
     from ctnet.base.device import choose_amp
-    from ctnet.data.loader import default_workers
+    from ctnet.data.workers import default_workers
 
     return replace(
         settings,

@@ -102,8 +102,13 @@ def _print(done: list[Outcome], failed: list[Outcome], what: str) -> None:
     )
     for outcome in done:
         if outcome.reason and outcome not in failed:
-            print_line(f"\n{outcome.result}: {outcome.check}: {outcome.reason}")
+            _print_lines(f"\n{outcome.result}: {outcome.check}: {outcome.reason}")
     for outcome in failed:
-        print_line(f"\nFAILED: {outcome.reason}")
+        _print_lines(f"\nFAILED: {outcome.reason}")
     count = len(failed) or "none"
     print_line(f"\n{what}: {len(done)} checks, {count} failed")
+
+
+def _print_lines(text: str) -> None:
+    for line in text.splitlines():
+        print_line(line)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
 from ctnet.base.output import print_json, print_line
 from ctnet.cli.parsing import OPTION_HELP, parse_assignments
 
@@ -85,7 +85,7 @@ def _first_names(categories: list[dict[str, Any]]) -> str:
 
 def _categories(path: Path | None) -> list[dict[str, Any]] | None:
     """Categories of a COCO file, or of a list of names."""
-    from ctnet.base.files import read_json
+    from ctnet.base.files import read_json, read_text
 
     if path is None:
         return None
@@ -95,12 +95,7 @@ def _categories(path: Path | None) -> list[dict[str, Any]] | None:
         if not isinstance(found, list) or not found:
             raise CtnetError(f"{path} has no categories; give a COCO annotation file")
         return found
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise os_error(error, "read", path) from error
-    except UnicodeDecodeError as error:
-        raise CtnetError(f"{path} is not text in UTF-8; write one name a line") from error
+    names = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if not names:
         raise CtnetError(f"{path} names no categories; write one name a line")
     return [{"id": place, "name": name} for place, name in enumerate(names, start=1)]

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from ctnet.ops.nms import Nms
 
 #: What makes sense with --results and with --maps: no network looks at images then.
-_WITH_RESULTS = ("data", "split", "task", "metric", "strict", "curves", "json")
-_WITH_MAPS = ("data", "split", "metric", "strict", "curves", "json", "topk", "nms", "save")
+_WITH_RESULTS = ("data", "split", "task", "metric", "max_dets", "strict", "curves", "json")
+_WITH_MAPS = ("data", "split", "metric", "max_dets", "strict", "curves", "json", "topk", "nms", "save")
 
 
 def evaluate(
@@ -58,6 +58,14 @@ def evaluate(
     resize: Annotated[str, typer.Option(help=RESIZE_HELP)] = "fix",
     size: Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
     topk: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 100,
+    max_dets: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Detections of a class that count in an image; the metric's own (COCO's 100, or 20 for "
+            "poses) when left out.",
+        ),
+    ] = None,
     option: Annotated[list[str] | None, typer.Option("-O", "--option", help=OPTION_HELP)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 8,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
@@ -107,20 +115,21 @@ def evaluate(
     from ctnet.base.ranks import device_of_rank, launched_ranks, number_of_processes
     from ctnet.ops.nms import nms_method
 
+    topk = max(topk, max_dets or 0)
     method = None if nms is None else nms_method(nms)
     for name, path in (("results", results), ("maps", maps), ("save-maps", save_maps)):
         if path is not None and number_of_processes() > 1:
             raise CtnetError(f"--{name} is for one process; leave out torchrun")
     if results is not None:
         refuse_other_settings(context, "results", _WITH_RESULTS)
-        report = _measured_results(results, data, split, task or "ctdet", metric, strict)
+        report = _measured_results(results, data, split, task or "ctdet", metric, max_dets, strict)
         report.give(save=None, curves=curves, json=json)
         return
     if task is not None:
         raise CtnetError("--task is for --results; a detector and its maps know their task")
     if maps is not None:
         refuse_other_settings(context, "maps", _WITH_MAPS)
-        report = _measured_maps(maps, data, split, topk, method, metric, strict)
+        report = _measured_maps(maps, data, split, topk, method, metric, max_dets, strict)
         report.give(save=save, curves=curves, json=json)
         return
 
@@ -137,6 +146,7 @@ def evaluate(
         topk=topk,
         batch_size=batch_size,
         metric=metric,
+        max_dets=max_dets,
     )
     with launched_ranks() as ranks:
         detector_device = device_of_rank(device)
@@ -181,12 +191,14 @@ class _Report:
         from ctnet.data.problems import summarize
         from ctnet.measuring.results import images_without_results
 
-        for line in summarize(self.problems):
+        for line in [*summarize(self.problems), *self.dataset.warnings]:
             print_line(f"warning: {line}")
         assert self.done.evaluator is not None
         if nowhere := self.done.evaluator.classes_without_objects():
             names = ", ".join(nowhere[:5]) + (", ..." if len(nowhere) > 5 else "")
             print_line(f"classes without an object, hence without a figure: {len(nowhere)} ({names})")
+        if line := self.done.evaluator.beyond_limit():
+            print_line(f"warning: {line}")
         empty = images_without_results(self.done.evaluator, self.dataset)
         if self.kind != "checkpoint" and empty:
             print_line(
@@ -227,8 +239,8 @@ def _measured_run(
     ranks: Ranks,
 ) -> _Report:
     from ctnet.base.device import choose_amp
-    from ctnet.data.loader import default_workers
     from ctnet.data.problems import refuse
+    from ctnet.data.workers import default_workers
     from ctnet.inference import Detector
     from ctnet.inference.detector import checkpoint_of
     from ctnet.inference.maps import write_maps
@@ -264,6 +276,7 @@ def _measured_results(
     split: str | None,
     task_name: str,
     metric: str | None,
+    max_dets: int | None,
     strict: bool,
 ) -> _Report:
     from ctnet.core.task import create_task, load_task_class
@@ -278,7 +291,7 @@ def _measured_results(
     dataset = dataset.with_task(task)
     if strict:
         refuse(dataset.problems, dataset.coco.path)
-    done = evaluate_results(dataset, task, results, metric)
+    done = evaluate_results(dataset, task, results, metric, max_dets)
     return _Report("results", results, dataset, task, done, list(dataset.problems))
 
 
@@ -289,6 +302,7 @@ def _measured_maps(
     topk: int,
     nms: Nms | None,
     metric: str | None,
+    max_dets: int | None,
     strict: bool,
 ) -> _Report:
     from ctnet.data.dataset import Dataset
@@ -302,5 +316,5 @@ def _measured_maps(
         task = maps.description.create_task()
         dataset = Dataset.open(data, split or "val", task, strict=strict)
         check_categories(dataset, task, data)
-        done = evaluate_maps(maps, dataset, task, topk, nms, metric)
+        done = evaluate_maps(maps, dataset, task, topk, nms, metric, max_dets)
     return _Report("maps", path, dataset, task, done, list(dataset.problems))

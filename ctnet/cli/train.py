@@ -108,7 +108,8 @@ def train(
     """Train a detector.
 
     Without --data the task's own synthetic scenes are used. The run folder holds config.json, metrics.csv,
-    last.pt and best.pt. Ctrl-C ends after the present step and saves; --resume continues exactly there.
+    last.pt and best.pt. Ctrl-C or SIGTERM ends after the present step and saves; --resume continues exactly
+    there.
 
     Examples:
 

@@ -166,6 +166,8 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_symlink():  # what it leads to is somebody's picture
+            target.unlink()
     except OSError as error:
         raise os_error(error, "place an image at", target) from error
     if mode == "link" and _hard_link(source, target):

@@ -22,17 +22,23 @@ class Images(str, Enum):
     none = "none"
 
 
-#: Options of every converter's command; ``ImagesOption`` has the default ``Images.link``.
+#: The option --output of a converter's command, the folder to write.
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
+
+#: The option --images, how images get into the new folder; its default is ``Images.link``.
 ImagesOption = Annotated[
     Images,
     typer.Option(
         help="link: hard links, which cost no space (copies where there are none); none: leave them."
     ),
 ]
+
+#: The option --strict: refuse bad records.
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse bad records instead of listing and skipping them.")
 ]
+
+#: The option --json: print the report as JSON.
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")]
 
 

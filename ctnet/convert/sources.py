@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_text
 from ctnet.convert.report import BadRecord
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size
 from ctnet.data.problems import Problem
@@ -24,9 +25,9 @@ def check_folder(source: Path) -> None:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images in a folder and below it, in the order of their paths; none where there is no folder."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return sorted(found)
+    """What is called like an image in a folder and below it, by path; none where there is no folder."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in found if not path.is_dir())
 
 
 def readable_size(image: Path) -> tuple[int, int]:
@@ -47,12 +48,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         CtnetError: when it cannot be read or is not UTF-8.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise os_error(error, "read", path) from error
-    except UnicodeDecodeError as error:
-        raise CtnetError(f"{path} is not a text file in UTF-8 ({error}); save it as UTF-8") from error
+    return read_text(path).split("\n")  # a name may hold what splitlines takes for a line's end
 
 
 def numbered_lines(lines: Iterable[str], where: object) -> Iterator[tuple[str, str]]:
@@ -68,7 +64,11 @@ def numbered_lines(lines: Iterable[str], where: object) -> Iterator[tuple[str, s
 
 
 def listed_names(
-    path: Path, problems: list[Problem], what: str = "name", known: Collection[str] = ()
+    path: Path,
+    problems: list[Problem],
+    what: str = "name",
+    known: Collection[str] = (),
+    spelling: Callable[[str], str] = str.strip,
 ) -> dict[str, None]:
     """The names of a list, one a line, in its order; those that were there before go to ``problems``.
 
@@ -77,10 +77,11 @@ def listed_names(
         problems: is added to.
         what: kind of name, for messages.
         known: names of lists read before, which must not come again either.
+        spelling: the name that a line means.
     """
     names: dict[str, None] = {}
     for where, line in numbered_lines(read_lines(path), path):
-        name = line.strip()
+        name = spelling(line)
         if name in names or name in known:
             problems.append(Problem(f"{what} listed twice", where, name))
         else:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import is_file, read_bytes
 from ctnet.base.progress import track
 from ctnet.convert.coco import (
     ImageMode,
@@ -30,7 +32,7 @@ from ctnet.convert.sources import (
     read_lines,
 )
 from ctnet.core.class_names import PASCAL_VOC_NAMES
-from ctnet.data.images import ImageError, image_size
+from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size
 from ctnet.data.problems import Problem, refuse
 
 
@@ -78,18 +80,47 @@ class _Year:
     folder: Path
     lists: Mapping[str, Path]
     class_lists: int
-    images: Mapping[str, Path]  # by stem
+    images: Mapping[str, Sequence[Path]]  # by path below JPEGImages without suffix
 
     @classmethod
     def open(cls, folder: Path) -> _Year:
         found = sorted((folder / "ImageSets" / "Main").glob("*.txt"))
-        lists = {path.stem: path for path in found if not _is_class_list(path)}
+        lists = {path.stem: path for path in found if not _is_class_list(path, folder / "Annotations")}
         if not lists:
             raise CtnetError(
                 f"{folder}/ImageSets/Main lists no split; write one image name a line into its train.txt"
             )
-        images = {path.stem: path for path in image_files(folder / "JPEGImages")}
+        images: dict[str, list[Path]] = {}
+        for path in image_files(folder / "JPEGImages"):
+            images.setdefault(_below(path.with_suffix(""), folder), []).append(path)
         return cls(folder, lists, len(found) - len(lists), images)
+
+    def annotation(self, name: str) -> Path:
+        return self.folder / "Annotations" / f"{name}.xml"
+
+    def image(self, name: str, stated: str) -> Path | None:
+        """The picture of an annotation file; None where there is none.
+
+        Args:
+            name: of the annotation file, without suffix.
+            stated: what it says as ``<filename>``.
+
+        Raises:
+            BadRecord: when several pictures have the name and ``stated`` is none of them.
+        """
+        other = PurePosixPath(stated)
+        stems = [name]
+        if other.name:
+            stems += [str(PurePosixPath(name).parent / other.stem), str(other.with_suffix(""))]
+        for stem in stems:
+            found = self.images.get(stem, ())
+            exact = [path for path in found if path.name == other.name]
+            if len(found) == 1 or len(exact) == 1:
+                return (exact or found)[0]
+            if found:
+                names = " and ".join(path.name for path in found)
+                raise BadRecord("several pictures of one name", f"{names}; <filename> is {stated!r}")
+        return None
 
 
 def _year_folders(source: Path) -> list[Path]:
@@ -103,10 +134,25 @@ def _year_folders(source: Path) -> list[Path]:
     )
 
 
-def _is_class_list(path: Path) -> bool:
+def _below(path: Path, year: Path) -> str:
+    return path.relative_to(year / "JPEGImages").as_posix()
+
+
+def _is_class_list(path: Path, annotations: Path) -> bool:
     """Lists such as aeroplane_train.txt tell for every image whether it shows the class: -1, 0 or 1."""
-    rows = [line.split() for line in read_lines(path) if line.strip()]
-    return bool(rows) and all(len(row) == 2 and row[1] in ("-1", "0", "1") for row in rows)
+    lines = [line.strip() for line in read_lines(path) if line.strip()]
+    rows = [line.split() for line in lines]
+    alike = bool(rows) and all(len(row) == 2 and row[1] in ("-1", "0", "1") for row in rows)
+    return alike and not any(is_file(annotations / f"{line}.xml") for line in lines)  # "photo 1" is a name
+
+
+def _listed_name(line: str, annotations: Path) -> str:
+    """The name in a line of a list: some lists have the suffix of the picture, or Windows' separators."""
+    name = str(PurePosixPath(line.strip())) if line.strip() else ""
+    path = PurePosixPath(name.replace("\\", "/"))
+    shorter = path.with_suffix("") if path.suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else path
+    spellings = (name, str(path), str(shorter))
+    return next((text for text in spellings if is_file(annotations / f"{text}.xml")), name)
 
 
 def _merged_splits(years: Sequence[_Year], problems: list[Problem]) -> dict[str, list[str]]:
@@ -115,7 +161,8 @@ def _merged_splits(years: Sequence[_Year], problems: list[Problem]) -> dict[str,
     for year in years:
         for split, path in year.lists.items():
             names = splits.setdefault(split, {})
-            names.update(listed_names(path, problems, known=names))
+            spelling = partial(_listed_name, annotations=year.folder / "Annotations")
+            names.update(listed_names(path, problems, known=names, spelling=spelling))
     return {split: list(names) for split, names in splits.items()}
 
 
@@ -129,7 +176,7 @@ def _read_records(
             listed_in.setdefault(name, []).append(f"{split}.txt")
     records = {}
     for name in track(sorted(listed_in), "reading annotations"):
-        owners = [year for year in years if (year.folder / "Annotations" / f"{name}.xml").is_file()]
+        owners = [year for year in years if is_file(year.annotation(name))]
         lists = " and ".join(listed_in[name])
         if not owners:
             problems.append(Problem("no file in Annotations", f"{name}.xml", f"named in {lists}"))
@@ -144,20 +191,21 @@ def _read_records(
 
 
 def _read_record(year: _Year, name: str, problems: list[Problem], need_image: bool) -> ImageRecord | None:
-    path = year.folder / "Annotations" / f"{name}.xml"
-    image = year.images.get(name)
+    path = year.annotation(name)
+    where = f"{name}.xml"
     try:
         root = _parse(path)
-        image = image or year.images.get(_stated_stem(root))
+        image = year.image(name, _stated_name(root))
         if image is None and need_image:
             raise BadRecord("no file in JPEGImages", f"looked for {name}.jpg and the like")
         width, height = _image_size(root, image)
     except BadRecord as error:
-        problems.append(error.at(path.name))
+        problems.append(error.at(where))
         return None
-    elements = ((f"{path.name} object {index}", each) for index, each in enumerate(root.findall("object")))
+    elements = ((f"{where} object {index}", each) for index, each in enumerate(root.iter("object")))
     objects = list(read_each(elements, lambda element: _read_object(element, width, height), problems))
-    return ImageRecord(f"images/{image.name if image else f'{name}.jpg'}", width, height, objects, image)
+    file_name = f"images/{_below(image, year.folder) if image else f'{name}.jpg'}"
+    return ImageRecord(file_name, width, height, objects, image)
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -168,18 +216,29 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def _parse(path: Path) -> ElementTree.Element:
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise os_error(error, "read", path) from error
-    try:
-        return ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
+        root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: unknown encoding
         raise BadRecord("broken XML", str(error)) from error
+    return _annotation(root)
 
 
-def _stated_stem(root: ElementTree.Element) -> str:
-    return Path((root.findtext("filename") or "").strip().replace("\\", "/")).stem
+def _annotation(root: ElementTree.Element) -> ElementTree.Element:
+    """The element <annotation>, with names as VOC writes them: without namespaces, in lower case."""
+    for element in root.iter():
+        if isinstance(element.tag, str):
+            element.tag = element.tag.rpartition("}")[2].lower()
+    found = list(root.iter("annotation"))
+    if len(found) > 1:
+        raise BadRecord("several annotations in one file", f"{len(found)} elements <annotation>")
+    if not found and root.find("object") is None and root.find("size") is None:
+        raise BadRecord("no VOC annotation", f"its root is <{root.tag}>, and there is no <annotation> in it")
+    return found[0] if found else root
+
+
+def _stated_name(root: ElementTree.Element) -> str:
+    return (root.findtext("filename") or "").strip().replace("\\", "/")
 
 
 def _image_size(root: ElementTree.Element, image: Path | None) -> tuple[int, int]:

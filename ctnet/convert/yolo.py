@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import is_file
 from ctnet.base.progress import track
 from ctnet.convert.coco import (
     IMAGE_FOLDER,
@@ -203,15 +204,34 @@ def _class_names(source: Path, description: DataYaml | None, names: Path | None)
 
 def _pairs(split: str, places: Sequence[Path], problems: list[Problem]) -> list[_Pair]:
     """The images of a split with the place of their labels, by name."""
-    pairs: dict[str, _Pair] = {}
+    names: dict[Path, str] = {}
     for place in places:
         for image, name in _folder_images(place) if place.is_dir() else _listed_images(place):
-            if name in pairs:
+            if image in names:
                 problems.append(Problem("name listed twice", f"{split}/{name}", str(image)))
             else:
-                pairs[name] = _Pair(image, _label_path(image), name)
-        problems.extend(_labels_without_image(place, {pair.label for pair in pairs.values()}))
-    return [pairs[name] for name in sorted(pairs)]
+                names[image] = name
+    if len(set(names.values())) < len(names):  # in different folders: these become part of the names
+        root = os.path.commonpath([image.parent for image in names])
+        names = {image: image.relative_to(root).as_posix() for image in names}
+    pairs = [_Pair(image, _label_path(image), name) for image, name in names.items()]
+    for place in places:
+        problems.extend(_labels_without_image(place, {pair.label for pair in pairs}))
+    return sorted(_of_one_label(split, pairs, problems), key=lambda pair: pair.name)
+
+
+def _of_one_label(split: str, pairs: Sequence[_Pair], problems: list[Problem]) -> Iterator[_Pair]:
+    """Leave out images whose names differ in the suffix alone: whose the label is, nobody knows."""
+    owners: dict[Path, list[_Pair]] = {}
+    for pair in pairs:
+        owners.setdefault(pair.label, []).append(pair)
+    for label, sharing in owners.items():
+        if len(sharing) == 1 or not is_file(label):
+            yield from sharing
+        else:
+            all_of_them = " and ".join(pair.name for pair in sharing)
+            for pair in sharing:
+                problems.append(Problem("label of several images", f"{split}/{pair.name}", all_of_them))
 
 
 def _darknet_splits(darknet: Darknet, problems: list[Problem]) -> dict[str, list[_Pair]]:
@@ -230,29 +250,42 @@ def _darknet_splits(darknet: Darknet, problems: list[Problem]) -> dict[str, list
 
 def _folder_images(folder: Path) -> Iterator[tuple[Path, str]]:
     for path in image_files(folder):
-        yield path, path.relative_to(folder).as_posix()
+        yield Path(os.path.normpath(path)), path.relative_to(folder).as_posix()
 
 
 def _listed_images(listing: Path) -> Iterator[tuple[Path, str]]:
     for _, line in numbered_lines(read_lines(listing), listing):
         path = listing.parent / line.strip()
-        yield path, path.name
+        if "\\" in line and not is_file(path):  # written on Windows
+            path = listing.parent / line.strip().replace("\\", "/")
+        yield Path(os.path.normpath(path)), path.name
 
 
 def _label_path(image: Path) -> Path:
-    """The label file of an image: the last folder ``images`` of its path becomes ``labels``."""
-    parts = list(image.parts)
-    for position in reversed(range(len(parts) - 1)):
-        if parts[position] == "images":
-            parts[position] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+    """The label file of an image: a folder ``images`` of its path becomes ``labels``.
+
+    Of several such folders it is the last, unless the label exists where another one becomes ``labels``.
+    """
+    candidates = [path.with_suffix(".txt") for path in _labels_instead(image)]
+    return next(filter(is_file, candidates), candidates[0])
+
+
+def _labels_instead(path: Path) -> list[Path]:
+    """A path with each of its parents ``images`` in turn called ``labels``, the last first."""
+    parts = path.parts
+    found = [
+        Path(*parts[:position], "labels", *parts[position + 1 :])
+        for position in reversed(range(len(parts) - 1))
+        if parts[position] == "images"
+    ]
+    return found or [path]
 
 
 def _labels_without_image(place: Path, used: set[Path]) -> Iterator[Problem]:
-    labels = _label_path(place / "any.jpg").parent
-    if place.is_dir():
-        for path in sorted(labels.rglob("*.txt")):
+    if not place.is_dir():
+        return
+    for any_label in _labels_instead(Path(os.path.normpath(place)) / "any.txt"):
+        for path in sorted(any_label.parent.rglob("*.txt")):
             if path not in used and path.name != "classes.txt" and not path.name.startswith("README"):
                 yield Problem("label file without image", str(path), "no image of this name")
 

@@ -124,7 +124,8 @@ def _labels(dataset: Dataset, problems: list[Problem], need_images: bool, joints
 
 def _plain_name(file_name: str, split: str) -> PurePosixPath:
     """The name below images/<split>: readers find labels by exchanging the last ``images`` of a path."""
-    *folders, name = [part for part in PurePosixPath(file_name).parts if part not in ("/", "..")]
+    plain = file_name.replace("\\", "/")  # Windows' separators
+    *folders, name = [part for part in PurePosixPath(plain).parts if part not in ("/", "..")] or [file_name]
     folders = [part for part in folders if part not in ("images", split)]
     return PurePosixPath(*folders, name)
 

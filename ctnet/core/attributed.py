@@ -27,6 +27,7 @@ from ctnet.core.options import option
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid, Target
 
+_WEIGHT_HELP = "weight of the attributes' losses: at 1 they cost the boxes some accuracy"
 _HELP = "what else to learn of objects: ripeness:float,occluded:bool,kind:small|medium|large"
 
 
@@ -50,7 +51,10 @@ def with_attributes(cls: Any) -> Any:
         fields: Mapping[str, Field]
         heads: Mapping[str, Head]
         Options = dataclasses.make_dataclass(
-            "Options", [(KEY, str, option("", _HELP))], bases=(cls.Options,), frozen=True
+            "Options",
+            [(KEY, str, option("", _HELP)), ("attribute_weight", float, option(0.1, _WEIGHT_HELP))],
+            bases=(cls.Options,),
+            frozen=True,
         )
 
         def __init__(self, categories: Any, **options: Any) -> None:
@@ -58,7 +62,10 @@ def with_attributes(cls: Any) -> Any:
             owner = f"task {name}"
             self.attributes = declared_attributes(self.categories, self.options.attributes, owner)
             self.fields = attribute_fields(self.attributes, self.fields, owner)
-            added = {HEAD_PREFIX + key: attribute_head(field) for key, field in self.attributes.items()}
+            weight = self.options.attribute_weight
+            added = {
+                HEAD_PREFIX + key: attribute_head(field, weight) for key, field in self.attributes.items()
+            }
             self.heads = {**self.heads, **added}
             columns = ", ".join([*added, *self.fields])
             self.__doc__ = f"{cls.__doc__ or ''}\n\nWith attributes, heads and fields are: {columns}."

@@ -258,12 +258,13 @@ class ChoiceHead(Head):
         return fill_nearest(target, grid)
 
 
-def attribute_head(attribute: Value | Choice) -> Head:
-    """The head that an attribute is learnt by."""
+def attribute_head(attribute: Value | Choice, weight: float = 1.0) -> Head:
+    """The head that an attribute is learnt by, its loss multiplied by ``weight``."""
     if isinstance(attribute, Choice):
-        return ChoiceHead(1 if attribute.choices == FLAG else len(attribute.choices))
+        return ChoiceHead(1 if attribute.choices == FLAG else len(attribute.choices), weight=weight)
     low, high = attribute.limits
-    return ValueHead(1, low=low, span=high - low) if math.isfinite(low) else ValueHead(1)
+    span = high - low if math.isfinite(low) else 1.0
+    return ValueHead(1, weight=weight, low=low if math.isfinite(low) else 0.0, span=span)
 
 
 # --- from instances to targets, and from maps to columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -41,10 +42,12 @@ class Evaluator(ABC):
         annotations: of the ground truth, those of the classes: dictionaries as in the file, with ``id`` from
             1 on, ``area`` and ``iscrowd`` filled in.
         needs_all: it reads more of the annotations than box, area and crowd.
+        max_dets: how many detections of a class count in an image, the best; None: all.
     """
 
     main_metric: ClassVar[str]
     needs_all: ClassVar[bool] = False
+    max_dets: int | None = None
 
     def __init__(
         self,
@@ -118,6 +121,24 @@ class Evaluator(ABC):
         present = {annotation["category_id"] for annotation in self.annotations if not annotation["iscrowd"]}
         columns = zip(self.category_ids, self.class_names, strict=True)
         return [name for category_id, name in columns if category_id not in present]
+
+    def beyond_limit(self) -> str:
+        """A line about images with more objects of a class than detections count; empty where none has."""
+        if self.max_dets is None:
+            return ""
+        counts = Counter(
+            (annotation["image_id"], annotation["category_id"])
+            for annotation in self.annotations
+            if not annotation["iscrowd"] and annotation.get("num_keypoints") != 0
+        )
+        images = {image_id for (image_id, _), count in counts.items() if count > self.max_dets}
+        if not images:
+            return ""
+        return (
+            f"{len(images)} images have more than {self.max_dets} objects of a class, but at most "
+            f"{self.max_dets} detections of a class count in an image, which limits the figures; "
+            f"--max-dets {max(counts.values())} counts enough"
+        )
 
     def _checked_annotations(self, ground_truth: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Own copies of the annotations that count, with what COCO leaves optional filled in."""

@@ -23,6 +23,8 @@ from ctnet.ops.boxes import box_iou
 
 STRIDE = 4
 DUPLICATE_IOU = 0.8
+_PAIRS_AT_ONCE = 1 << 20
+_LISTED = 10
 
 REPEATED_IMAGE = "an id that an earlier image has"
 REPEATED_FILE = "a file name that an earlier image has"
@@ -39,10 +41,24 @@ CROWD = "crowd region"
 NO_OBJECT = "image without annotation"
 SHARED = "image that another split has too"
 UNUSED = "category without object"
+ODD_AREA = "area that does not fit its box"
+REPEATED_ID = "an id that an earlier annotation has"
 GROUP = "category that only groups others"
 OF_TASK = "annotation that the task can use only in part"
 
-REMARKS = (OVERLAPPING, PARTLY_OUTSIDE, SMALL, CROWD, NO_OBJECT, SHARED, UNUSED, GROUP, OF_TASK)
+REMARKS = (
+    OVERLAPPING,
+    PARTLY_OUTSIDE,
+    SMALL,
+    CROWD,
+    ODD_AREA,
+    REPEATED_ID,
+    NO_OBJECT,
+    SHARED,
+    UNUSED,
+    GROUP,
+    OF_TASK,
+)
 """What is worth knowing but no fault."""
 
 
@@ -164,6 +180,8 @@ def _check_split(
         *_partly_outside(dataset),
         *_small(dataset, size),
         *_crowd(dataset),
+        *_odd_areas(dataset),
+        *_repeated_ids(dataset),
         *_images_without_annotation(dataset),
         *_shared(dataset, owners),
         *_unused_categories(dataset),
@@ -203,18 +221,18 @@ def _bad_images(dataset: Dataset) -> Iterator[Problem]:
 
 
 def _duplicates(dataset: Dataset) -> tuple[list[Problem], list[Problem]]:
-    """Pairs of one category in one image: equal boxes, and boxes that overlap by more than DUPLICATE_IOU."""
+    """Boxes that an earlier one of the image and category equals, or overlaps by more than DUPLICATE_IOU.
+
+    A box is listed with the first few such boxes, and boxes are compared in blocks: thousands of copies of
+    one box must not fill the memory.
+    """
     coco = dataset.coco
     names = {int(category["id"]): category["name"] for category in dataset.categories}
     repeated, overlapping = [], []
     for image in dataset.rows:
         rows = coco.rows(image)
         rows = rows[~coco.crowd[rows]]
-        corners = coco.boxes[rows]
-        corners[:, 2:] += corners[:, :2]
-        same = coco.category_ids[rows, None] == coco.category_ids[None, rows]
-        overlap = box_iou(corners, corners) * same
-        for first, second in np.argwhere(np.triu(overlap, 1) > DUPLICATE_IOU):
+        for first, second, overlap in _earlier(coco.boxes[rows], coco.category_ids[rows]):
             pair = rows[[first, second]]
             ids = coco.annotation_ids[pair]
             where = f"annotations {ids[0]} and {ids[1]} of image {coco.image_ids[image]}"
@@ -222,8 +240,30 @@ def _duplicates(dataset: Dataset) -> tuple[list[Problem], list[Problem]]:
             if np.array_equal(coco.boxes[pair[0]], coco.boxes[pair[1]]):
                 repeated.append(Problem(REPEATED_BOX, where, f"{name} {coco.boxes[pair[0]].tolist()}"))
             else:
-                overlapping.append(Problem(OVERLAPPING, where, f"{name}, IoU {overlap[first, second]:.2f}"))
+                overlapping.append(Problem(OVERLAPPING, where, f"{name}, IoU {overlap:.2f}"))
     return repeated, overlapping
+
+
+def _earlier(boxes: np.ndarray, category_ids: np.ndarray) -> Iterator[tuple[int, int, float]]:
+    """(first, second, IoU) for boxes with earlier ones that equal or overlap them, a few of each kind.
+
+    Args:
+        boxes: (N, 4) xywh.
+        category_ids: (N,); boxes of different categories are not compared.
+    """
+    corners = boxes.copy()
+    corners[:, 2:] += corners[:, :2]
+    step = max(1, _PAIRS_AT_ONCE // max(len(boxes), 1))
+    for start in range(0, len(boxes), step):
+        block = slice(start, start + step)
+        same = category_ids[block, None] == category_ids[None, : start + step]
+        overlap = np.tril(box_iou(corners[block], corners[: start + step]) * same, start - 1)
+        alike = overlap > DUPLICATE_IOU
+        for row in np.flatnonzero(alike.any(axis=1)):
+            others = np.flatnonzero(alike[row])
+            equal = (boxes[others] == boxes[start + row]).all(axis=1)
+            for other in (*others[equal][:_LISTED], *others[~equal][:_LISTED]):
+                yield int(other), start + int(row), float(overlap[row, other])
 
 
 def _partly_outside(dataset: Dataset) -> Iterator[Problem]:
@@ -253,6 +293,22 @@ def _crowd(dataset: Dataset) -> Iterator[Problem]:
     coco = dataset.coco
     for row in np.flatnonzero(coco.crowd & coco.usable):
         yield Problem(CROWD, _where(dataset, row), "{:.0f} x {:.0f} px".format(*coco.boxes[row, 2:]))
+
+
+def _odd_areas(dataset: Dataset) -> Iterator[Problem]:
+    coco = dataset.coco
+    rows = np.flatnonzero(coco.odd_areas & coco.usable)
+    for row, raw in zip(rows, coco.raw_annotations(rows), strict=True):
+        what = "area {}, box {:g} x {:g} px".format(repr(raw["area"])[:40], *coco.boxes[row, 2:])
+        yield Problem(ODD_AREA, _where(dataset, row), f"{what}; the area of the box is taken")
+
+
+def _repeated_ids(dataset: Dataset) -> Iterator[Problem]:
+    ids = dataset.coco.annotation_ids
+    repeated = np.ones(len(ids), bool)
+    repeated[np.unique(ids, return_index=True)[1]] = False
+    for row in np.flatnonzero(repeated & dataset.coco.usable):
+        yield Problem(REPEATED_ID, _where(dataset, row), "ids are used for nothing but messages")
 
 
 def _images_without_annotation(dataset: Dataset) -> Iterator[Problem]:

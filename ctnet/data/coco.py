@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import atomic_write
+from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.data.columns import FAULTS, Columns, read_columns
 from ctnet.data.json_reader import CHUNK
 from ctnet.data.outlines import NO_BOX, outlined
@@ -24,7 +24,7 @@ from ctnet.data.problems import Problem
 
 _log = logging.getLogger("ctnet")
 
-_VERSION = b"2"  # of the index; raise it when the columns or the checks change
+_VERSION = b"4"  # of the index; raise it when the columns or the checks change
 _SMALL = 8 << 20  # bytes; smaller files are read faster than an index is worth
 
 
@@ -48,7 +48,8 @@ class CocoFile:
         category_ids: (M,) int64.
         boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; the box around the polygons where
             the file gives these alone; NaN where there is no valid box.
-        areas: (M,) float64, square pixels; width x height of the box where the file gives none.
+        areas: (M,) float64, square pixels; width x height of the box where the file gives none, or a filler.
+        odd_areas: (M,) bool: the file gives an area that cannot be that of the box's object.
         crowd: (M,) bool.
         faults: (M,) uint8, 0 for a usable annotation, else counts into ``columns.FAULTS`` from 1.
     """
@@ -72,6 +73,7 @@ class CocoFile:
         self.category_ids = columns.category_ids
         self.boxes = columns.boxes
         self.areas = columns.areas
+        self.odd_areas = columns.odd_areas
         self.crowd = columns.crowd
         self.faults = columns.faults
         self._columns = columns
@@ -89,6 +91,7 @@ class CocoFile:
                 lacks what every entry needs. Bad annotations raise nothing: see ``problems``.
         """
         path = Path(path)
+        require_regular(path)
         try:
             stamp, digest = _stamp(path.stat()), _digest(path)
             kept = _index_path(digest) if cache and stamp[0] >= _SMALL else None
@@ -257,6 +260,8 @@ def _cache_folder() -> Path:
 def _load(path: Path) -> Columns | None:
     """The columns of an index; None where there is none or it is damaged (the archive has check sums)."""
     try:
+        if not is_plain_archive(path):
+            raise ValueError("it holds more than it has room for")
         with np.load(path, allow_pickle=False) as archive:
             return Columns(**{field.name: archive[field.name] for field in dataclasses.fields(Columns)})
     except (FileNotFoundError, NotADirectoryError, PermissionError):

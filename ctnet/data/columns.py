@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import is_text
 from ctnet.base.progress import track
 from ctnet.data import json_reader
 from ctnet.data.json_reader import JsonReader
 from ctnet.data.outlines import outlined, read_boxes
 
+_FILLED_IN = 16.0  # square pixels; an area of 0 or 1 in a box of as many is a filler
 _ABSENT = -(2**63)  # stands for an id that is missing or no whole number
 
 FAULTS = {
     "unknown image": "image_id",
-    "an id that an earlier annotation has": "id",
     "unknown category": "category_id",
+    "crowd mark that is neither 0 nor 1": "iscrowd",
     "no box of four finite numbers": "bbox",
     "box without area": "bbox",
     "box outside its image": "bbox",
@@ -49,6 +51,7 @@ class Columns:
     category_ids: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
+    odd_areas: np.ndarray
     crowd: np.ndarray
     faults: np.ndarray
     annotation_ranges: np.ndarray
@@ -75,15 +78,18 @@ def read_columns(path: Path, size: int) -> Columns:
 
 
 def _read_document(reader: JsonReader, path: Path) -> tuple[_Images, _AnnotationRows, list[dict[str, Any]]]:
-    images = categories = None
-    annotations = _AnnotationRows()
+    images = categories = annotations = None
     if reader.peek() != "{":
         value, _, _ = reader.value()
         raise CtnetError(
             f"{path} holds {_kind(value)}, not an object with images, annotations and categories; "
             "is it a file of results?"
         )
+    seen: set[str] = set()
     for key in reader.entries():
+        if key in seen and key in ("images", "annotations", "categories"):
+            raise CtnetError(f"{path} has the key {key!r} twice; join the two lists, or take one out")
+        seen.add(key)
         if key == "images":
             images = _Images.read(_items(reader, "image", path), path)
         elif key == "annotations":
@@ -99,6 +105,7 @@ def _read_document(reader: JsonReader, path: Path) -> tuple[_Images, _Annotation
     reader.end()
     if images is None:
         raise CtnetError(f"{path} has no 'images'; a COCO file lists them beside its annotations")
+    annotations = annotations or _AnnotationRows()
     if categories is None and len(annotations.starts):
         raise CtnetError(f"{path} has annotations but no 'categories'; is it a file of captions?")
     return images, annotations, categories or []
@@ -126,6 +133,7 @@ def _kind(value: Any) -> str:
 
 def _checked_categories(categories: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     seen = set()
+    names: dict[str, int] = {}
     for number, category in enumerate(categories, start=1):
         category_id = _whole(category.get("id"))
         if category_id == _ABSENT or not isinstance(category.get("name"), str):
@@ -134,7 +142,17 @@ def _checked_categories(categories: list[dict[str, Any]], path: Path) -> list[di
             raise CtnetError(
                 f"category {number} of {path} has the id {category_id} of an earlier one; renumber it"
             )
+        if not is_text(category["name"]):
+            raise CtnetError(
+                f"category {number} of {path} (id {category_id}) is called {category['name']!a}, which "
+                "holds half of a character; rename it"
+            )
         seen.add(category_id)
+        if (other := names.setdefault(category["name"], category_id)) != category_id:
+            raise CtnetError(
+                f"categories {other} and {category_id} of {path} are both called {category['name']!r}; "
+                "rename one, or make them one category"
+            )
     return categories
 
 
@@ -198,8 +216,8 @@ class _AnnotationRows:
         self.image_ids.append(_whole(get("image_id")))
         self.category_ids.append(_whole(get("category_id")))
         self.boxes.extend(_box(get("bbox")))
-        self.areas.append(_number(get("area")))
-        self.crowd.append(bool(get("iscrowd")))
+        self.areas.append(_area(get("area")))
+        self.crowd.append(_flag(get("iscrowd")))
         if outlined(annotation):
             self.outlined.append(len(self.starts))
         self.starts.append(start)
@@ -227,11 +245,22 @@ def _box(value: Any) -> tuple[float, float, float, float]:
         return math.nan, math.nan, math.nan, math.nan
 
 
-def _number(value: Any) -> float:
-    try:
-        return value + 0.0  # type: ignore[no-any-return]
-    except (TypeError, OverflowError):
+def _flag(value: Any) -> int:
+    """0 or 1; -1 for what is neither."""
+    if value is None:
+        return 0
+    return int(value) if isinstance(value, (int, float)) and value in (0, 1) else -1
+
+
+def _area(value: Any) -> float:
+    """NaN where none is stated, -1 for what is not an area."""
+    if value is None:
         return math.nan
+    try:
+        area: float = value + 0.0
+    except (TypeError, OverflowError):
+        return -1.0
+    return area if math.isfinite(area) else -1.0
 
 
 # --- from columns in the file's order to arrays by image
@@ -247,6 +276,9 @@ def _arrange(images: _Images, annotations: _AnnotationRows, categories: list[dic
     category_ids = np.array(annotations.category_ids, np.int64)[order]
     boxes = np.array(annotations.boxes, np.float64).reshape(-1, 4)[order]
     areas = np.array(annotations.areas, np.float64)[order]
+    box_areas = _box_areas(boxes)
+    odd_areas = (areas <= 0) | ((areas <= 1) & (box_areas >= _FILLED_IN))
+    crowd = np.array(annotations.crowd, np.int8)[order]
     known = np.array([_whole(category["id"]) for category in categories], np.int64)
     known_images = image_index[image_index >= 0]
     return Columns(
@@ -263,11 +295,10 @@ def _arrange(images: _Images, annotations: _AnnotationRows, categories: list[dic
         image_index=image_index.astype(np.int32),
         category_ids=category_ids,
         boxes=boxes,
-        areas=np.where(np.isfinite(areas), areas, boxes[:, 2] * boxes[:, 3]),
-        crowd=np.array(annotations.crowd, bool)[order],
-        faults=_faults(
-            image_index, boxes, widths, heights, np.isin(category_ids, known), _repeats(given_ids)[order]
-        ),
+        areas=np.where(odd_areas | np.isnan(areas), box_areas, areas),
+        odd_areas=odd_areas,
+        crowd=crowd == 1,
+        faults=_faults(image_index, boxes, widths, heights, np.isin(category_ids, known), crowd < 0),
         annotation_ranges=np.stack([annotations.starts, annotations.ends], axis=1).astype(np.int64)[order],
     )
 
@@ -288,11 +319,10 @@ def _numbered(ids: np.ndarray) -> np.ndarray:
     return np.where(absent, start + np.cumsum(absent) - 1, ids)
 
 
-def _repeats(ids: np.ndarray) -> np.ndarray:
-    """True for each id that stands further up already."""
-    repeats: np.ndarray = ids != _ABSENT
-    repeats[np.unique(ids, return_index=True)[1]] = False
-    return repeats
+def _box_areas(boxes: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        areas: np.ndarray = boxes[:, 2] * boxes[:, 3]
+    return areas
 
 
 def _faults(
@@ -301,7 +331,7 @@ def _faults(
     widths: np.ndarray,
     heights: np.ndarray,
     known_category: np.ndarray,
-    repeats: np.ndarray,
+    bad_crowd: np.ndarray,
 ) -> np.ndarray:
     """(M,) uint8: 0, or which of ``FAULTS``; a box that is partly outside has none."""
     x, y, width, height = boxes.T
@@ -312,8 +342,8 @@ def _faults(
         outside = (x >= image_width) | (y >= image_height) | (x + width <= 0) | (y + height <= 0)
         conditions = [
             ~known_image,
-            repeats,
             ~known_category,
+            bad_crowd,
             ~np.isfinite(boxes).all(axis=1),
             (width <= 0) | (height <= 0),
             outside,

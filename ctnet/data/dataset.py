@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import is_file, read_bytes
 from ctnet.base.progress import track
 from ctnet.core.documents import annotation_errors, instances_of, is_choosy
 from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.data.coco import CocoFile
-from ctnet.data.images import ImageError, read_image
+from ctnet.data.images import IMAGE_LIMIT, ImageError, read_image
 from ctnet.data.layouts import advice
 from ctnet.data.problems import Problem, refuse
 
@@ -134,6 +136,21 @@ class Dataset:
         return [*self.coco.problems, *self.unfit_problems]
 
     @property
+    def warnings(self) -> list[str]:
+        """What a user should know of records that are used, a line each."""
+        coco = self.coco
+        odd = np.flatnonzero(coco.odd_areas & self.usable)
+        if not len(odd):
+            return []
+        first = (
+            f"annotation {coco.annotation_ids[odd[0]]} of image {coco.image_ids[coco.image_index[odd[0]]]}"
+        )
+        return [
+            f"{len(odd)} annotations state an area that does not fit their box (first: {first}); "
+            "the area of the box is taken"
+        ]
+
+    @property
     def usable(self) -> np.ndarray:
         """(A,) bool: which annotations of ``coco`` are those of this data set's images and not left out."""
         usable = self.coco.usable & np.isin(self.coco.image_index, self.rows)
@@ -184,11 +201,27 @@ class Dataset:
             ImageError: when it is in none of the folders.
         """
         name = self.coco.file_name(self.rows[index])
-        for folder in self.folders:
-            if (path := folder / name).is_file():
-                return path
+        for spelling in _spellings(name):
+            for folder in self.folders:
+                if is_file(path := folder / spelling):
+                    return path
         folders = ", ".join(str(folder) for folder in self.folders)
         raise ImageError(f"image {self.image_ids[index]} ({name}) is missing; looked in {folders}")
+
+    def fingerprint(self) -> str:
+        """Tells whether image files were exchanged: sizes of up to 10,000 files, content of up to 64."""
+        digest = hashlib.sha256()
+        count = len(self)
+        with_content = set(np.linspace(0, count - 1, min(count, 64)).astype(int).tolist())
+        for index in sorted({*np.linspace(0, count - 1, min(count, 10_000)).astype(int).tolist()}):
+            try:
+                path = self.image_path(index)
+                digest.update(f"{index} {path.stat().st_size} ".encode())
+                if index in with_content:
+                    digest.update(read_bytes(path, IMAGE_LIMIT))
+            except (CtnetError, OSError):  # it is listed where it is read
+                digest.update(f"{index} unreadable ".encode())
+        return digest.hexdigest()[:32]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         """The data set of some images alone, in the given order."""
@@ -469,4 +502,9 @@ def image_folders(directory: Path, split: str) -> list[Path]:
 
 def _found_first(folders: Sequence[Path], name: str) -> tuple[Path, ...]:
     """Look first where the first image lies: one look-up an image instead of several."""
-    return tuple(sorted(folders, key=lambda folder: not (folder / name).is_file()))
+    return tuple(sorted(folders, key=lambda folder: not any(is_file(folder / s) for s in _spellings(name))))
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """A file name as it is and, where Windows wrote the file, as other systems write it."""
+    return (name, name.replace("\\", "/")) if "\\" in name else (name,)

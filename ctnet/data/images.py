@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +11,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError, is_shortage
+from ctnet.base.files import read_bytes
+from ctnet.base.memory import available_memory, gigabytes
 
 #: The files that count as images, in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """What counts as an image when a folder is searched, in lower case."""
 
+_LARGE = 1 << 26  # pixels; nobody asks whether there is memory for fewer
+
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in scan data: neither a stuffed byte nor a restart
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+#: Bytes of an image file.
+IMAGE_LIMIT = 1 << 32
 
 
 class ImageError(CtnetError):
@@ -44,6 +53,17 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
     data = _read_bytes(path)
     if _is_cut_short(data):
         raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it anew")
+    _insist_on_memory(path, data)
+    try:
+        return _sized(path, data, size)
+    except _TooManyPixels as error:
+        limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "2^30")
+        raise ImageError(
+            f"{path} has more pixels than OpenCV reads ({limit}); set OPENCV_IO_MAX_IMAGE_PIXELS to more"
+        ) from error
+
+
+def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.ndarray:
     image = _decode(data, cv2.IMREAD_COLOR)
     if image is None:
         raise ImageError(f"{path} is no image that can be read ({_complaint(data)}); replace it")
@@ -55,6 +75,22 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
                 f"{size[0]}x{size[1]}; correct the entry"
             )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def name_for_opencv(path: str | Path) -> str:
+    """The name of a file that OpenCV itself opens (a video).
+
+    Raises:
+        CtnetError: for a name that is not UTF-8, at which OpenCV crashes.
+    """
+    name = str(path)
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CtnetError(
+            f"cannot open {name}: videos need a name in UTF-8; rename it, or its folder"
+        ) from error
+    return name
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -72,9 +108,11 @@ def _size(image: np.ndarray) -> tuple[int, int]:
 
 def _read_bytes(path: str | Path) -> bytes:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(str(os_error(error, "read", path))) from error
+        return read_bytes(path, IMAGE_LIMIT)
+    except CtnetError as error:
+        if isinstance(error.__cause__, OSError) and is_shortage(error.__cause__):
+            raise  # the image is not to blame
+        raise ImageError(str(error)) from error
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
@@ -84,8 +122,49 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
     try:
         with _quiet():
             return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # a header that promises absurd sizes
+    except cv2.error as error:  # a header that promises absurd sizes
+        if error.code == cv2.Error.STS_NO_MEM:
+            raise CtnetError(
+                f"there is not enough memory to decode an image of {len(data)} bytes; end other programs, or "
+                "use fewer --workers"
+            ) from error
+        if "CV_IO_MAX_IMAGE" in str(error):
+            raise _TooManyPixels from error
         return None
+
+
+def _insist_on_memory(path: str | Path, data: bytes) -> None:
+    """Refuse a picture that cannot be held: a few kilobytes can say that they have a billion pixels."""
+    width, height = _png_size(data) if data.startswith(_PNG_START) else _jpeg_size(data)
+    if width * height < _LARGE:
+        return
+    needed = 6 * width * height  # decoded, and once more with its channels in another order
+    free = available_memory()
+    if free is not None and needed > free:
+        raise ImageError(
+            f"{path} has {width}x{height} pixels, which need {gigabytes(needed)}, and {gigabytes(free)} are "
+            "free; make it smaller, or cut it into parts"
+        )
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """(width, height) as the frame's header says; nothing for what is not a JPEG."""
+    position = len(_JPEG_START) if data.startswith(_JPEG_START) else len(data)
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        kind, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        position += 2 + length
+    return 0, 0
+
+
+class _TooManyPixels(Exception):
+    """OpenCV refuses an image for its size alone."""
 
 
 @contextmanager
@@ -102,6 +181,9 @@ def _quiet() -> Iterator[None]:
 def _complaint(data: bytes) -> str:
     if not data:
         return "the file is empty"
+    raw = _decode(data, cv2.IMREAD_UNCHANGED)
+    if raw is not None:
+        return f"its samples are {raw.dtype}, and 8 and 16 bits are read"
     if data.startswith((_JPEG_START, _PNG_START)):
         return "its content is broken"
     return "unknown format"

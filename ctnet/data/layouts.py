@@ -40,6 +40,8 @@ def advice(path: Path) -> str | None:
 
 def head(path: Path) -> str:
     """The first 64 kB of a file as text; empty where it cannot be read."""
+    if not path.is_file():  # a pipe would wait for ever
+        return ""
     try:
         with open(path, "rb") as stream:
             return stream.read(_HEAD).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")

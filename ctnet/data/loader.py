@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +19,7 @@ from ctnet.data.augment import crop_instances, jitter, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem
+from ctnet.data.workers import load, prepare_worker
 
 Key = tuple[int, int]  #: (epoch, index of the image)
 
@@ -196,41 +194,10 @@ class Loader:
         """The batches of an epoch, from batch ``start`` on.
 
         Raises:
-            CtnetError: what a worker found wrong with a record.
+            CtnetError: what a worker found wrong with a record; when a worker died (``WorkerDied``).
         """
         self._order.epoch, self._order.start = number, start
-        for batch in self._loader:
+        for batch in load(self._loader):
             if isinstance(batch, Failure):
                 raise CtnetError(batch.text)
             yield batch
-
-
-def default_workers(device: torch.device) -> int:
-    """Worker processes that keep the device fed without taking the cores it computes on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if device.type == "cpu":
-        # On two cores both threads of every operation would wait for the one that shares its core.
-        return 1 if cores > 2 else 0
-    return max(1, min(8, cores - 1))
-
-
-def prepare_worker(worker: int) -> None:
-    """Make a loading process a good child.
-
-    It uses one thread (the other cores are taken), leaves Ctrl-C to the main process, and ends when the main
-    process is gone: torch's own workers can hang for ever on a queue that a killed trainer no longer reads.
-    """
-    import signal
-
-    import cv2
-
-    cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

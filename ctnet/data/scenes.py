@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -11,6 +11,34 @@ import numpy as np
 from ctnet.core.records import ImageInfo, Instances, Sample
 
 _SUPERSAMPLING = 4
+
+
+def in_sight(
+    masks: Sequence[np.ndarray],
+    enough: float | Callable[[int, np.ndarray], bool],
+    cover: np.ndarray | bool = False,
+) -> dict[int, np.ndarray]:
+    """Of which objects enough can be seen, when later ones hide parts of earlier ones.
+
+    Args:
+        masks: (H, W) bool, the pixels of each object, in the order in which they are drawn.
+        enough: the share of an object's pixels, or a function of its number and of what lies in front of it.
+        cover: (H, W) bool, what lies in front of all; False for nothing.
+
+    Returns:
+        Their numbers, ascending, and what lies in front of each.
+    """
+    kept: dict[int, np.ndarray] = {}
+    for number, mask in reversed([*enumerate(masks)]):
+        hidden = np.broadcast_to(cover, mask.shape)
+        if callable(enough):
+            shows = enough(number, hidden)
+        else:
+            shows = (mask & ~hidden).sum() >= enough * mask.sum() > 0
+        if shows:
+            kept[number] = hidden
+            cover = hidden | mask
+    return {number: kept[number] for number in sorted(kept)}
 
 
 def coverage(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:

@@ -49,6 +49,7 @@ class AttributeEvaluator(Evaluator):
         """
         super().__init__(ground_truth, task.categories.ids, task.categories.names)
         self.main_metric = inner.main_metric  # type: ignore[misc]  # that of the one that is extended
+        self.max_dets = inner.max_dets
         self._inner, self._ground_truth = inner, ground_truth
         self._task, self._attributes = task, attributes
 

@@ -32,6 +32,7 @@ class CocoEvaluator(Evaluator):
     """
 
     main_metric = "AP"
+    max_dets: int
     sigmas: Sequence[float] | None = None
 
     def __init__(
@@ -66,6 +67,10 @@ class CocoEvaluator(Evaluator):
             columns: of each class among those of the curves, by name.
         """
 
+    def limits(self) -> list[int]:
+        """Detections of a class that count in an image, ascending: an axis of the curves."""
+        return [self.max_dets]
+
     def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
         """Detections of one image as entries of a COCO results file."""
         return detections.to_coco(image_id, self.category_ids)
@@ -80,7 +85,13 @@ class CocoEvaluator(Evaluator):
         """Run the engine: precision, recall, and the column of each class."""
         found = [entry for state in sorted(self.state().items()) for entry in self.results(*state)]
         precision, recall, ordered = coco_curves(
-            self.engine, self._image_names, self.category_ids, self.annotations, found, self.sigmas
+            self.engine,
+            self._image_names,
+            self.category_ids,
+            self.annotations,
+            found,
+            self.limits(),
+            self.sigmas,
         )
         classes = zip(self.class_names, self.category_ids, strict=True)
         return precision, recall, {name: ordered.index(category_id) for name, category_id in classes}
@@ -91,9 +102,14 @@ class CocoBoxEvaluator(CocoEvaluator):
 
     ``compute`` gives the twelve figures ``AP, AP50, AP75, APS, APM, APL, AR1, AR10, AR100, ARS, ARM, ARL``
     (S, M, L: objects up to 32², up to 96² and above, pixels of area) and ``AP/<class>`` and ``AP50/<class>``.
-    At most 100 detections of a class count in an image. Crowd regions absorb detections without counting as
-    objects.
+    At most ``max_dets`` detections of a class count in an image (COCO: 100), which AR100 is named after.
+    Crowd regions absorb detections without counting as objects.
     """
+
+    max_dets: int = 100
+
+    def limits(self) -> list[int]:
+        return [min(1, self.max_dets), min(10, self.max_dets), self.max_dets]
 
     def figures(self, precision: np.ndarray, recall: np.ndarray, columns: Mapping[str, int]) -> Figures:
         # Axes of precision: IoU threshold, recall, class, size of object, limit of detections.
@@ -107,7 +123,7 @@ class CocoBoxEvaluator(CocoEvaluator):
             "APL": precision[:, :, :, 3, 2],
             "AR1": recall[:, :, 0, 0],
             "AR10": recall[:, :, 0, 1],
-            "AR100": recall[:, :, 0, 2],
+            f"AR{self.max_dets}": recall[:, :, 0, 2],
             "ARS": recall[:, :, 1, 2],
             "ARM": recall[:, :, 2, 2],
             "ARL": recall[:, :, 3, 2],
@@ -120,7 +136,7 @@ class CocoBoxEvaluator(CocoEvaluator):
     def curves(self) -> dict[str, Any]:
         """Precision at the 101 recalls 0, 0.01 ... 1: of every class that has objects, at every IoU.
 
-        Objects of all sizes, 100 detections of a class per image, as in ``AP``.
+        Objects of all sizes, as in ``AP``.
         """
         precision, _, columns = self._curves()
         classes = {
@@ -145,6 +161,7 @@ def coco_curves(
     category_ids: Sequence[int],
     annotations: Sequence[Mapping[str, Any]],
     found: Sequence[dict[str, Any]],
+    limits: Sequence[int],
     sigmas: Sequence[float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Match and accumulate as COCO's evaluation does.
@@ -155,6 +172,7 @@ def coco_curves(
         category_ids: that count.
         annotations: of a COCO file, with ids from 1; they are not changed.
         found: entries of a results file; they are completed in place.
+        limits: detections of a class that count in an image, ascending.
         sigmas: tolerance of each joint, to measure keypoints; None to measure boxes.
 
     Returns:
@@ -180,6 +198,7 @@ def coco_curves(
             side.createIndex()
             sides.append(side)
         evaluation = COCOeval(*sides, iouType="bbox" if sigmas is None else "keypoints")
+        evaluation.params.maxDets = list(limits)
         if sigmas is not None:
             evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import is_file, read_text
 
 #: The line of a KITTI calibration file that belongs to the left colour camera.
 _KITTI_LINE = "P2:"
@@ -18,7 +19,8 @@ class Camera:
     """What ``predict`` knows of the camera; without either, nothing.
 
     Attributes:
-        calib: a calibration file, or a folder with one ``<image name>.txt`` for every image.
+        calib: a calibration file, or a folder with one ``<image name>.txt`` for every image, in the images'
+            subfolders or without them.
         focal: focal length in pixels, the optical axis through the middle of the image.
 
     Raises:
@@ -49,8 +51,10 @@ class Camera:
             return {"calib": [*rows, [0.0, 0.0, 1.0, 0.0]]}
         if self.calib is None:
             return {}
-        of_image = self.calib / f"{Path(name).stem}.txt"
-        return {"calib": read_projection(of_image if self.calib.is_dir() else self.calib)}
+        if not self.calib.is_dir():
+            return {"calib": read_projection(self.calib)}
+        of_image = self.calib / Path(name).with_suffix(".txt")
+        return {"calib": read_projection(of_image if is_file(of_image) else self.calib / of_image.name)}
 
 
 def read_projection(path: str | Path) -> list[list[float]]:
@@ -60,10 +64,7 @@ def read_projection(path: str | Path) -> list[list[float]]:
         CtnetError: when the file cannot be read or holds something else.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise os_error(error, "read", path) from error
+    text = read_text(path, errors="replace")
     lines = [line.split(":", 1)[1] for line in text.splitlines() if line.startswith(_KITTI_LINE)]
     try:
         values = [float(word) for word in (lines[0] if lines else text).replace(",", " ").split()]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from ctnet.base.device import autocast, choose_device, normalise
 from ctnet.base.errors import CtnetError
+from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
 from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.heads import mirror_maps
 from ctnet.core.records import Detections, ImageInfo
@@ -26,6 +29,9 @@ from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
 from ctnet.ops.nms import Nms
+
+#: Pixels of an input for which nobody asks whether there is memory.
+_SMALL_INPUT = 1 << 22
 
 #: One image at every scale.
 Views = Sequence[Prepared]
@@ -172,7 +178,6 @@ class Detector:
         with times.stage("post"):
             return [merge(self.task, parts, settings) for parts in zip(*looks, strict=True)]
 
-    @torch.inference_mode()
     def maps(
         self,
         batch: Sequence[Prepared],
@@ -188,12 +193,51 @@ class Detector:
             amp: type for autocast; None for full precision.
             times: takes in how long the stages take.
 
+        Where memory does not suffice for all of them at once, they are looked at in parts.
+
         Raises:
-            CtnetError: when the network gives NaN or infinities.
+            CtnetError: when the network gives NaN or infinities, or a single image needs more memory than
+                there is.
 
         Source: section 4 and appendix, flip testing: maps are averaged before decoding.
         """
         times = StageTimes() if times is None else times
+        most = self._most_at_once(batch[0])
+        if most >= len(batch):
+            try:
+                return self._maps_at_once(batch, flip, amp, times)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Out here nothing of the failed pass is held any more.
+            most = len(batch) // 2
+        if not most:
+            raise _too_large(batch[0], "more memory than can be had")
+        parts = [self.maps(batch[i : i + most], flip, amp, times) for i in range(0, len(batch), most)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _most_at_once(self, prepared: Prepared) -> int:
+        """How many inputs of this size there is memory for; the least that they need is what counts."""
+        pixels = prepared.input.shape[0] * prepared.input.shape[1]
+        if pixels < _SMALL_INPUT:
+            return sys.maxsize
+        free = available_memory(self.device)
+        if free is None:
+            return sys.maxsize
+        needed = pixels * self._bytes_per_pixel
+        if needed > free:
+            raise _too_large(prepared, f"at least {gigabytes(needed)}, and {gigabytes(free)} are free")
+        return max(1, int(free / needed))
+
+    @cached_property
+    def _bytes_per_pixel(self) -> float:
+        backbone = self.model.backbone
+        return bytes_per_pixel(backbone, 4 * backbone.divisor, self.device)
+
+    @torch.inference_mode()
+    def _maps_at_once(
+        self, batch: Sequence[Prepared], flip: bool, amp: torch.dtype | None, times: StageTimes
+    ) -> dict[str, Tensor]:
         with times.stage("pre"):
             stacked = torch.from_numpy(np.stack([prepared.input for prepared in batch])).to(self.device)
             inputs = normalise(stacked, self.description.mean, self.description.std)
@@ -226,6 +270,15 @@ class Detector:
             return self.model.activated(one), self.model.activated(other)
         count = len(one)
         return ({name: m[:count] for name, m in maps.items()}, {name: m[count:] for name, m in maps.items()})
+
+
+def _too_large(prepared: Prepared, needs: str) -> CtnetError:
+    height, width = prepared.input.shape[:2]
+    name = prepared.info.file_name or f"image {prepared.info.image_id}"
+    return CtnetError(
+        f"{name}, {width}x{height} pixels for the network, needs {needs}; use --resize fix, a smaller --size "
+        "or smaller --scales"
+    )
 
 
 def checkpoint_of(path: str | Path) -> Path:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import atomic_write
+from ctnet.base.files import atomic_write, require_regular
 from ctnet.checkpoint import Description
 from ctnet.core.geometry import Affine
 from ctnet.inference.preprocessing import Prepared
@@ -78,7 +78,7 @@ def write_maps(
     """
     import h5py
 
-    with atomic_write(path) as stream, _Sink(stream.fileno(), "r+b", closefd=False) as sink:
+    with atomic_write(path, seekable=True) as stream, _Sink(stream.fileno(), "r+b", closefd=False) as sink:
         try:
             with h5py.File(sink, "w") as file:
                 file.attrs["format"] = FORMAT
@@ -141,8 +141,7 @@ class MapFile:
 
         path = Path(path)
         try:
-            with open(path, "rb"):
-                pass
+            require_regular(path)
             file = h5py.File(path, "r")
         except OSError as error:
             if error.errno:

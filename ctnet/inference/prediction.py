@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +16,10 @@ from ctnet.base.files import write_json
 from ctnet.base.progress import track
 from ctnet.core.documents import results_of
 from ctnet.core.records import Detections, ImageInfo
+from ctnet.data.images import name_for_opencv
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
-from ctnet.inference.preprocessing import Resize
+from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Resize
 from ctnet.inference.sources import Frame, Source
 from ctnet.ops.nms import Nms
 from ctnet.report.writing import write_image
@@ -126,14 +126,27 @@ def _detected(
     batch_size: int,
     camera: Camera,
 ) -> Iterator[tuple[np.ndarray, str, dict[str, Any], Detections]]:
-    for _, chunk in groupby(enumerate(frames), key=lambda numbered: numbered[0] // batch_size):
-        group = [frame for _, frame in chunk]
+    for group in _groups(frames, batch_size):
         done.problems += [frame.problem for frame in group if frame.image is None]
         good = [(frame.image, frame.name) for frame in group if frame.image is not None]
         records = [camera.record(name, image.shape[1], image.shape[0]) for image, name in good]
         found = look([image for image, _ in good], records=records)
         for (image, name), record, detections in zip(good, records, found, strict=True):
             yield image, name, record, detections
+
+
+def _groups(frames: Iterator[Frame], batch_size: int) -> Iterator[list[Frame]]:
+    """Frames for one batch: so many, or fewer where they are large."""
+    group: list[Frame] = []
+    pixels = 0
+    for frame in frames:
+        group.append(frame)
+        pixels += 0 if frame.image is None else frame.image.shape[0] * frame.image.shape[1]
+        if len(group) == batch_size or pixels >= PIXELS_AT_ONCE:
+            yield group
+            group, pixels = [], 0
+    if group:
+        yield group
 
 
 class _Names:
@@ -210,7 +223,7 @@ class _VideoFile:
                 raise os_error(error, "write", self.path) from error
             size = (image.shape[1], image.shape[0])
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self.path), code, self.rate, size)
+            self._writer = cv2.VideoWriter(name_for_opencv(self.path), code, self.rate, size)
             if not self._writer.isOpened():
                 raise CtnetError(f"cannot write {self.path}; is the folder writable?")
         self._writer.write(np.ascontiguousarray(image[:, :, ::-1]))

@@ -15,6 +15,9 @@ from ctnet.data.augment import letterbox
 
 Resize = Literal["fix", "keep"]
 
+#: Pixels of decoded images that are held at once to be detected in together.
+PIXELS_AT_ONCE = 1 << 25
+
 
 def resize_mode(text: str) -> Resize:
     """Check the name of a resize mode.

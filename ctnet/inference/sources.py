@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ctnet.base.errors import CtnetError
-from ctnet.data.images import IMAGE_SUFFIXES, ImageError, read_image
+from ctnet.base.files import require_regular
+from ctnet.data.images import IMAGE_SUFFIXES, ImageError, name_for_opencv, read_image
+
+#: Frames that cannot be read after which a video is taken to be at its end.
+_BROKEN_IN_A_ROW = 100
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -60,18 +64,24 @@ class Source:
     def _video_frames(self) -> Iterator[Frame]:
         capture = _capture(self.name)
         stem = Path(self.name).stem if not self.name.isdigit() else f"camera{self.name}"
-        number = 0
+        number = broken = 0  # broken: frames in a row that could not be read
         try:
             while True:
                 good, bgr = capture.read()
-                if not good:
-                    if self.length and number < self.length:
-                        yield Frame(
-                            None, self.name, f"{self.name} ends after {number} of {self.length} frames"
-                        )
-                    return
-                yield Frame(np.ascontiguousarray(bgr[:, :, ::-1]), f"{stem}_{number:06d}")
+                if good:
+                    if broken:
+                        which = f"{number - broken} to {number - 1}" if broken > 1 else f"{number - 1}"
+                        yield Frame(None, self.name, f"{self.name}: frame {which} cannot be read")
+                    yield Frame(np.ascontiguousarray(bgr[:, :, ::-1]), f"{stem}_{number:06d}")
+                    broken = 0
+                elif self.length and number < self.length and broken < _BROKEN_IN_A_ROW:
+                    broken += 1
+                else:
+                    break
                 number += 1
+            if self.length and number - broken < self.length:
+                ending = f"{self.name} ends after {number - broken} of {self.length} frames"
+                yield Frame(None, self.name, ending)
         finally:
             capture.release()
 
@@ -90,7 +100,9 @@ def open_source(text: str) -> Source:
         if not files:
             raise CtnetError(f"{path} holds no image ({', '.join(IMAGE_SUFFIXES)})")
         return Source(text, False, len(files), paths=tuple((f, str(f.relative_to(path))) for f in files))
-    if not path.is_file():
+    if path.exists():
+        require_regular(path)
+    else:
         raise CtnetError(f"{path} does not exist; name an image, a folder, a video or a camera's number")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return _video(text)
@@ -115,7 +127,7 @@ def _video(text: str) -> Source:
 def _capture(text: str):  # type: ignore[no-untyped-def]
     import cv2
 
-    capture = cv2.VideoCapture(int(text) if text.isdigit() else text)
+    capture = cv2.VideoCapture(int(text) if text.isdigit() else name_for_opencv(text))
     if not capture.isOpened():
         what = f"camera {text}" if text.isdigit() else text
         raise CtnetError(f"cannot play {what}; is it a whole video file, or a camera that exists?")

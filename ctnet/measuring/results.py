@@ -19,7 +19,9 @@ from ctnet.inference.timing import StageTimes
 from ctnet.measuring.run import Evaluation, measure
 
 
-def evaluate_results(dataset: Dataset, task: Task, path: str | Path, metric: str | None = None) -> Evaluation:
+def evaluate_results(
+    dataset: Dataset, task: Task, path: str | Path, metric: str | None = None, max_dets: int | None = None
+) -> Evaluation:
     """Measure a results file.
 
     Args:
@@ -27,13 +29,13 @@ def evaluate_results(dataset: Dataset, task: Task, path: str | Path, metric: str
         task: reads the entries by its declared fields, and declares the metrics; its categories are the
             data set's.
         path: a JSON list of entries: image_id, category_id, score and what the task needs (a bbox, xywh).
-        metric: see ``evaluator_of``.
+        metric, max_dets: see ``evaluator_of``.
 
     Raises:
         CtnetError: when the file cannot be read or is empty, and naming the entry that lacks something, holds
             NaN or infinities, or whose image or category is unknown.
     """
-    evaluator = evaluator_of(task, dataset, metric)
+    evaluator = evaluator_of(task, dataset, metric, max_dets)
     found = read_results(read_json(path), task, dataset.image_ids.tolist(), str(path))
     return measure(found.items(), evaluator, len(found), "measuring", [], StageTimes(images=len(found)))
 

@@ -20,11 +20,12 @@ from ctnet.core.records import Detections
 from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
-from ctnet.data.loader import Failure, prepare_worker
+from ctnet.data.loader import Failure
 from ctnet.data.problems import Problem
+from ctnet.data.workers import load, prepare_worker
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
-from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 
@@ -39,12 +40,13 @@ class Settings(DetectionSettings):
     Attributes:
         batch_size: images a forward pass, where their sizes agree.
         workers: processes that read and resize; 0 reads in the calling process.
-        metric: see ``evaluator_of``.
+        metric, max_dets: see ``evaluator_of``.
     """
 
     batch_size: int = 8
     workers: int = 0
     metric: str | None = None
+    max_dets: int | None = None
 
 
 @dataclass
@@ -92,7 +94,7 @@ def evaluate(
         keep_maps: see ``Detector.detect``.
     """
     settings, ranks = settings or Settings(), ranks or Ranks()
-    evaluator = evaluator_of(detector.task, dataset, settings.metric)
+    evaluator = evaluator_of(detector.task, dataset, settings.metric, settings.max_dets)
     problems: list[Problem] = []
     times = StageTimes()
     found = detect_all(detector, dataset, settings, problems, times, ranks, keep_maps)
@@ -130,6 +132,8 @@ def measure(
     if ranks.is_first:
         evaluator.merge(state for state, _, _ in parts)
         problems = [problem for _, more, _ in parts for problem in more]
+        if total and len(problems) == total and not evaluator.state():
+            raise CtnetError(f"not one of {total} images could be read; the first: {problems[0]}")
         for _, _, other in parts[1:]:
             times.add(other)
         metrics = evaluator.compute()
@@ -161,7 +165,7 @@ def detect_all(
         num_workers=settings.workers,
         worker_init_fn=prepare_worker if settings.workers else None,
     )
-    for items in loader:
+    for items in load(loader):
         batch = []
         for item in items:
             if isinstance(item, Failure):
@@ -206,14 +210,20 @@ class _Reading(torch.utils.data.Dataset[_Read | Problem | Failure]):
 
 
 def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]]:
-    """Indices in batches; with "keep" only images of equal size share one."""
+    """Indices in batches; with "keep" only images of equal size share one, and large ones fewer."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index in range(len(dataset)):
         info = dataset.info(index)
         key = (info.width, info.height) if settings.resize == "keep" else (0, 0)
         groups.setdefault(key, []).append(index)
-    step = settings.batch_size
-    return [group[i : i + step] for group in groups.values() for i in range(0, len(group), step)]
+    batches = []
+    enlarged = sum(scale**2 for scale in settings.scales)
+    for (width, height), group in groups.items():
+        step = settings.batch_size
+        if width:
+            step = max(1, min(step, int(PIXELS_AT_ONCE / (width * height * enlarged))))
+        batches += [group[i : i + step] for i in range(0, len(group), step)]
+    return batches
 
 
 def _as_list(items: list[_Read | Problem | Failure]) -> list[_Read | Problem | Failure]:

@@ -25,6 +25,7 @@ def evaluate_maps(
     topk: int = 100,
     nms: Nms | None = None,
     metric: str | None = None,
+    max_dets: int | None = None,
 ) -> Evaluation:
     """Decode the maps of a file and measure.
 
@@ -36,12 +37,12 @@ def evaluate_maps(
         dataset: the ground truth.
         task: decodes.
         topk, nms: see ``DetectionSettings``.
-        metric: see ``evaluator_of``.
+        metric, max_dets: see ``evaluator_of``.
 
     Raises:
         CtnetError: for an image that the data set does not have.
     """
-    evaluator = evaluator_of(task, dataset, metric)
+    evaluator = evaluator_of(task, dataset, metric, max_dets)
     times = StageTimes()
     infos = {info.image_id: info for info in map(dataset.info, range(len(dataset)))}
     settings = DetectionSettings(scales=maps.scales, nms=nms, topk=topk)

@@ -29,8 +29,8 @@ from ctnet.plugin import (
     Scenes,
     Target,
     Task,
-    box_areas,
     box_centres,
+    box_coverage,
     box_radius,
     box_sizes,
     cut_to_grid,
@@ -100,13 +100,14 @@ class CenterDetection(Task):
         }
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
-        shown = cut_to_grid(instances.replace(share=_share_shown(instances.boxes, grid)), grid)
+        frame = np.array([[0, 0, grid.width, grid.height]], np.float32)
+        share = box_coverage(instances.boxes, frame)[:, 0]
+        shown = cut_to_grid(instances.replace(share=share), grid)
         size, centre = box_sizes(shown.boxes), box_centres(shown.boxes)
         pixel = centre.astype(np.int64)
         radius = box_radius(size, self.options.radius)
-        is_object = shown.share >= self.options.min_visible
-        if self.options.crowd == "ignore":
-            is_object &= ~shown.crowd
+        ignored = shown.crowd & (self.options.crowd == "ignore")
+        is_object = (shown.share >= self.options.min_visible) & ~ignored
         size_value, size_weight = self._size_entries(size, shown.labels)
         offset = (centre - pixel)[is_object]
         entries = (size_value[is_object], size_weight[is_object])
@@ -154,10 +155,3 @@ class CenterDetection(Task):
         # A task that is built on this one may have options of its own instead.
         small = _SMALL if isinstance(self.options, Options) else SMALL
         return {"paper": paper, "paper-2x": twice, "voc": _PASCAL_VOC, "small": small}
-
-
-def _share_shown(boxes: np.ndarray, grid: Grid) -> np.ndarray:
-    """Which part of each box's area lies on the grid: (N,); 0 for a box without area."""
-    inside = np.clip(boxes, 0, np.array([grid.width, grid.height] * 2, boxes.dtype))
-    share: np.ndarray = box_areas(inside) / np.maximum(box_areas(boxes), np.finfo(np.float32).tiny)
-    return share

@@ -37,7 +37,9 @@ class TrainingConfig:
         evaluate_every: epochs between evaluations (the last is always evaluated).
         save_every: seconds between checkpoints within an epoch.
         strict: refuse bad records instead of skipping them.
-        annotations: digest of the training split's annotation file; a run resumes on the same data only.
+        annotations, val_annotations: digests of the splits' annotation files; a run resumes on the same data
+            only.
+        images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
         versions: of what ran it.
         commit: of the code, where it is a git checkout.
     """
@@ -60,12 +62,28 @@ class TrainingConfig:
     save_every: float = 600.0
     strict: bool = False
     annotations: str = ""
+    val_annotations: str = ""
+    images: str = ""
     init: str | None = None
     versions: dict[str, str] = field(default_factory=lambda: versions())
     commit: str | None = field(default_factory=lambda: git_commit())
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def changes(self, before: Mapping[str, Any]) -> list[str]:
+        """What differs from an earlier ``to_json`` and may not change within a run.
+
+        Returns:
+            A phrase for each setting: "learning_rate is 0.1, was 0.2".
+        """
+        now = _flat({name: value for name, value in self.to_json().items() if name not in _FREE})
+        then = _flat(before)
+        return [
+            f"{name} is {value!r}, was {then.get(name)!r}"
+            for name, value in now.items()
+            if value != then.get(name)
+        ]
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], source: Path) -> TrainingConfig:
@@ -89,6 +107,21 @@ class TrainingConfig:
             raise CtnetError(
                 f"{source} is not a run's config.json of this version ({error}); train anew"
             ) from error
+
+
+#: What may change between two parts of a run.
+_FREE = ("data", "init", "save_every", "evaluate_every", "strict", "versions", "commit")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings within settings by names with dots, as JSON has them."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return found
 
 
 def scaled_rate(recipe: Recipe, images_per_step: int) -> float:

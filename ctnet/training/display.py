@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ctnet.base.output import printable
 from ctnet.data.loader import Batch
 
 _LINE_EVERY_SECONDS = 30.0
@@ -58,7 +59,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self.console.print(line, markup=False)
+        self.console.print(printable(line), markup=False)
 
     def note(self, line: str) -> None:
         """Show a passing state, on a terminal only."""
@@ -145,4 +146,11 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         print("TensorBoard is not installed: metrics.csv alone is written", file=sys.stderr)
         return None
-    return SummaryWriter(str(folder))
+    try:
+        return SummaryWriter(str(folder))
+    except UnicodeEncodeError:  # TensorBoard wants names in UTF-8
+        print(
+            "TensorBoard cannot write into a folder of this name: metrics.csv alone is written",
+            file=sys.stderr,
+        )
+        return None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ctnet.core.recipe import Recipe
 from ctnet.ops.deform_conv import DeformConv
@@ -97,3 +99,30 @@ class MovingAverage:
         self.updates = updates
         for name, tensor in self.weights.items():
             tensor.copy_(weights[name])
+
+
+@contextmanager
+def single_values(model: nn.Module) -> Iterator[None]:
+    """Train on one image: batch norms that see a single value a channel use their running statistics.
+
+    The deepest map of a small image has one cell. Its mean is itself and its variance nothing, so there is
+    nothing to normalise by; PyTorch refuses it. As long as the context lasts such a layer behaves as in
+    evaluation, and leaves its statistics alone.
+    """
+
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            module.eval()
+
+    def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        module.train()
+
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.training:
+            hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

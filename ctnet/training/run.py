@@ -6,12 +6,17 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, read_json, write_json
+from ctnet.base.lock import LOCK_NAME, lock_folder
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 RUNS = Path("runs")
 
@@ -22,9 +27,11 @@ class Run:
 
     Attributes:
         path: the folder.
+        lock: keeps other trainings out of it; None for who only looks at it.
     """
 
     path: Path
+    lock: BaseFileLock | None = field(default=None, compare=False, repr=False)
 
     @property
     def config(self) -> Path:
@@ -44,7 +51,7 @@ class Run:
 
     @classmethod
     def create(cls, path: Path | None, stem: str, config: Mapping[str, Any]) -> Run:
-        """Make a run folder and write its config.
+        """Make a run folder, lock it and write its config.
 
         Args:
             path: where; a fresh numbered folder under ``runs`` when None.
@@ -54,18 +61,26 @@ class Run:
         Raises:
             CtnetError: when the folder holds a run already, or cannot be written.
         """
-        path = path or _fresh(stem)
-        run = cls(path)
-        if run.config.exists():
-            raise CtnetError(
-                f"{path} holds a run already; continue it with --resume {path}, or choose another --output"
-            )
+        if path is None:
+            path = _fresh(stem)
+        else:
+            _make(path, exist_ok=True)
+        cls(path)._refuse_a_second()
+        run = cls(path, _locked(path))
         try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise os_error(error, "make the folder", path) from error
-        write_json(run.config, config)
+            run._refuse_a_second()  # of two that began together, the other may have been first
+            write_json(run.config, config)
+        except BaseException:
+            run.release()
+            raise
         return run
+
+    def _refuse_a_second(self) -> None:
+        if self.config.exists():
+            raise CtnetError(
+                f"{self.path} holds a run already; continue it with --resume {self.path}, or choose another "
+                "--output"
+            )
 
     @classmethod
     def existing(cls, path: Path) -> Run:
@@ -79,9 +94,24 @@ class Run:
             raise CtnetError(f"{path} is no run folder (it has no config.json); start one with `ctnet train`")
         return run
 
+    def locked(self) -> Run:
+        """The same run, kept to this process until ``release``.
+
+        Raises:
+            CtnetError: when another process trains it.
+        """
+        return replace(self, lock=_locked(self.path))
+
+    def release(self) -> None:
+        """Let others train it."""
+        if self.lock is not None:
+            self.lock.release()
+
     def discard(self) -> None:
         """Undo ``create`` for a run that could not begin: remove its config, and an empty folder."""
         self.config.unlink(missing_ok=True)
+        (self.path / LOCK_NAME).unlink(missing_ok=True)
+        self.release()
         with suppress(OSError):
             self.path.rmdir()
 
@@ -120,7 +150,24 @@ def latest_run(folder: Path = RUNS) -> Path:
 
 
 def _fresh(stem: str) -> Path:
-    number = 1
-    while (RUNS / f"{stem}-{number}").exists():
-        number += 1
-    return RUNS / f"{stem}-{number}"
+    """Make the folder with the first number that nobody has, not even one who looks at the same time."""
+    for number in count(1):
+        with suppress(FileExistsError):
+            _make(path := RUNS / f"{stem}-{number}", exist_ok=False)
+            return path
+    raise AssertionError
+
+
+def _make(path: Path, exist_ok: bool) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except (OSError, ValueError) as error:
+        if isinstance(error, FileExistsError) and not exist_ok:
+            raise
+        if isinstance(error, OSError):
+            raise os_error(error, "make the folder", path) from error
+        raise CtnetError(f"cannot make the folder {path}: {error}; choose another --output") from error
+
+
+def _locked(path: Path) -> BaseFileLock | None:
+    return lock_folder(path, f"{path} is being trained by another process; wait for its end, or end it first")

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from ctnet.backbones import describe_backbone
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.ranks import number_of_processes
 from ctnet.core.recipe import Recipe
 from ctnet.core.task import create_task, load_task_class
 from ctnet.data.dataset import Dataset
@@ -69,7 +70,10 @@ class Session:
 
     def fit(self) -> bool:
         """Train; says where the results lie. True when finished, False when interrupted."""
-        finished = self.trainer.fit()
+        try:
+            finished = self.trainer.fit()
+        finally:
+            self.run.release()
         position = self.trainer.position
         if finished:
             best = f", best {position.best:.4f}" if position.rows and position.best > float("-inf") else ""
@@ -110,6 +114,7 @@ def new_session(
     Raises:
         CtnetError: for names that do not exist, data that cannot be used, an output that holds a run.
     """
+    _insist_on_one_process()
     load_task_class(task_name)  # a wrong name is the first thing to hear of
     backbone = backbone or (DEFAULT_PRETRAINED_BACKBONE if pretrained else DEFAULT_BACKBONE)
     about = describe_backbone(backbone)
@@ -165,6 +170,8 @@ def new_session(
         save_every=save_every,
         strict=strict,
         annotations=train.coco.digest,
+        val_annotations="" if val is None else val.coco.digest,
+        images=_fingerprint(train, val),
     )
     run = Run.create(output, f"{task_name}-{backbone}", config.to_json())
     try:
@@ -209,26 +216,47 @@ def resumed_session(
         display: where progress is shown.
 
     Raises:
-        CtnetError: when there is no run, or it is of another task.
+        CtnetError: when there is no run, another process trains it, it is of another task, there is nothing
+            to continue from, or its data has changed.
     """
-    run = Run.existing(path)
+    _insist_on_one_process()
+    run = Run.existing(path).locked()
+    try:
+        return _resumed(run, task_name, device, workers, display)
+    except BaseException:
+        run.release()
+        raise
+
+
+def _resumed(
+    run: Run, task_name: str | None, device: str, workers: int | None, display: Display | None
+) -> Session:
+    path = run.path
     run.remove_leftovers()
+    if not run.last.is_file() and (kept := [file for file in (run.best, run.metrics) if file.exists()]):
+        raise CtnetError(
+            f"{path} has no last.pt, so there is nothing to continue from; {kept[0].name} shows that it has "
+            f"trained: start another run with --init {path}, or restore last.pt"
+        )
     config = TrainingConfig.from_json(run.read_config(), run.config)
     if task_name is not None and task_name != config.task:
         raise CtnetError(f"{path} is a run of task {config.task}, not {task_name}")
+    data = Path(config.data)
+    if not data.exists():
+        raise CtnetError(
+            f"the data of {path}, {data}, is not there; if it was moved, write its new place into 'data' of "
+            f"{run.config}"
+        )
     train, val, task = open_data(
         config.task,
-        Path(config.data),
+        data,
         config.train_split,
         config.val_split,
         config.overfit,
         config.strict,
         config.options,
     )
-    if config.annotations not in ("", train.coco.digest):
-        raise CtnetError(
-            f"{train.coco.path} was changed since {path} began, so the run cannot be continued; train anew"
-        )
+    _refuse_other_data(config, train, val, path)
     display = display or Display(run.path)
     trainer = Trainer(config, run, task, train, val, choose_device(device), workers, display)
     position, epochs = trainer.position, config.recipe.epochs
@@ -237,6 +265,31 @@ def resumed_session(
     else:
         display.say(f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}")
     return Session(run, trainer, display)
+
+
+def _insist_on_one_process() -> None:
+    if number_of_processes() > 1:
+        raise CtnetError("a training runs in one process; leave out torchrun (and WORLD_SIZE)")
+
+
+def _fingerprint(train: Dataset, val: Dataset | None) -> str:
+    return train.fingerprint() if val is None else f"{train.fingerprint()} {val.fingerprint()}"
+
+
+def _refuse_other_data(config: TrainingConfig, train: Dataset, val: Dataset | None, path: Path) -> None:
+    """Continue on the very data that the run began with: its figures are compared, its batches counted."""
+    changed = None
+    if config.annotations not in ("", train.coco.digest):
+        changed = f"{train.coco.path} was"
+    elif val is not None and config.val_annotations not in ("", val.coco.digest):
+        changed = f"{val.coco.path} was"
+    elif config.images not in ("", _fingerprint(train, val)):
+        changed = f"images of {config.data} were"
+    if changed:
+        raise CtnetError(
+            f"{changed} changed since {path} began, so the run cannot be continued; train anew, from its "
+            f"weights with --init {path}"
+        )
 
 
 def _overridden(recipe: Recipe, overrides: Overrides) -> Recipe:
@@ -272,8 +325,9 @@ def _in_words(recipe: Recipe, options: Mapping[str, Any]) -> str:
 
 def _report(train: Dataset, val: Dataset | None, data: Path, display: Display) -> None:
     """Say which records are left out."""
-    problems = [*train.problems, *(val.problems if val is not None and val is not train else [])]
-    for line in summarize(problems):
+    different = [train, *([val] if val is not None and val is not train else [])]
+    problems = [problem for dataset in different for problem in dataset.problems]
+    for line in [*summarize(problems), *(line for dataset in different for line in dataset.warnings)]:
         display.say(f"warning: {line}")
     if problems:
         display.say(f"warning: see all with `ctnet data check {data}`")

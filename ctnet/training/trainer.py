@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,13 +18,16 @@ from torch import Tensor
 from ctnet import checkpoint
 from ctnet.base.device import autocast, choose_amp, normalise
 from ctnet.base.errors import CtnetError
+from ctnet.base.memory import is_out_of_memory
+from ctnet.base.signals import on_ending
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
 from ctnet.core.targets import Grid
 from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
-from ctnet.data.loader import Batch, Loader, TrainingSet, default_workers
+from ctnet.data.loader import Batch, Loader, TrainingSet
 from ctnet.data.problems import Problem, refuse
+from ctnet.data.workers import WorkerDied, default_workers
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate
@@ -35,7 +36,8 @@ from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.config import TrainingConfig
 from ctnet.training.display import Display
 from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum
-from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate
+from ctnet.training.memory import insist_on_memory, out_of_memory
+from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate, single_values
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 
@@ -110,6 +112,7 @@ class Trainer:
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
         if device.type == "cpu":
             use_winograd(self.model)
+        insist_on_memory(self.model.backbone, recipe.size, device)
         self.description = Description.of(task, config.backbone, recipe.size, self.model.backbone.stride)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
@@ -123,11 +126,12 @@ class Trainer:
         self.loader = Loader(samples, batch_size, self.workers, config.seed, pin_memory=device.type == "cuda")
         self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
         self.display = display or Display(run.path)
-        self._stop = False
+        self._stop = self._evaluating = False
         self._has_gradients = False
         self._saved = time.monotonic()
-        if val is not None:
-            evaluator_of(task, val)  # ground truth that cannot be measured is refused now, not after an epoch
+        # Ground truth that cannot be measured is refused now, not after an epoch.
+        if val is not None and (line := evaluator_of(task, val).beyond_limit()):
+            self.display.say(f"warning: {line}")
         if run.last.is_file():
             self._resume()
 
@@ -135,21 +139,48 @@ class Trainer:
         """Train to the last epoch.
 
         Returns:
-            True when finished; False when Ctrl-C ended it after a step (the checkpoint is written).
+            True when finished; False when Ctrl-C or SIGTERM ended it after a step (the checkpoint is
+            written).
 
         Raises:
-            CtnetError: when a loss is not finite, or a checkpoint cannot be written.
+            CtnetError: when a loss is not finite, an epoch had no readable image, a loading process died, or
+                a checkpoint cannot be written.
         """
-        with _interrupts(self._ask_to_stop), self.display:
+        with on_ending(lambda number, frame: self._ask_to_stop()), self.display:
             while self.position.epoch < self.config.recipe.epochs:
-                if not self._epoch():
+                if not self._epoch_or_stop():
                     if self.position.batch:  # at an epoch's end it is saved already, with its figures
                         self._save()
                     return False
         return True
 
     def _ask_to_stop(self) -> None:
+        """The first Ctrl-C or SIGTERM asks to stop after the present step; the second one stops at once.
+
+        An evaluation changes nothing that is saved, so it is left at once.
+        """
+        if self._stop or self._evaluating:
+            self._stop = True
+            raise KeyboardInterrupt
         self._stop = True
+
+    def _epoch_or_stop(self) -> bool:
+        """One epoch, wherever it is stopped; False when it was."""
+        try:
+            return self._epoch()
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(self.config, self.loader.batch_size, error) from error
+            raise
+        except KeyboardInterrupt:
+            if not self._evaluating:
+                raise
+        except WorkerDied:
+            time.sleep(0.5)  # who ends a whole job ends its loading processes at the same time
+            if not self._stop:
+                raise
+        self._evaluating = False
+        return False
 
     def _epoch(self) -> bool:
         """One epoch (or the rest of it); False when asked to stop on the way."""
@@ -213,7 +244,8 @@ class Trainer:
             The batch's share of the total and of every loss.
         """
         images = normalise(batch.images, self.description.mean, self.description.std)
-        with autocast(self.device, self.amp):
+        alone = single_values(self.model) if len(batch) == 1 else nullcontext()
+        with autocast(self.device, self.amp), alone:
             losses = losses_of_stacks(self.task, self.model(images, batch.targets), batch.targets)
         terms = mean_losses(losses, counts or {name: loss.count for name, loss in losses.items()})
         total = weighted_sum(terms, self.model.heads)
@@ -242,12 +274,18 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         position, recipe = self.position, self.config.recipe
-        if time.monotonic() - self._saved > _COSTLY_SECONDS:
-            self._save()  # an evaluation that fails must not cost a long epoch
-        images = max(position.sums.pop("images", 0.0), 1.0)
+        images = position.sums.get("images", 0.0)
+        if not images:
+            raise CtnetError(
+                f"not one image of {self.config.data} could be read in epoch {position.epoch + 1}, so "
+                "nothing was learned; see `ctnet data check`"
+            )
+        # An evaluation that fails must not cost a long epoch; and no best.pt is there without a last.pt.
+        if time.monotonic() - self._saved > _COSTLY_SECONDS or not self.run.last.is_file():
+            self._save()
         row: dict[str, Any] = {"epoch": position.epoch + 1, "learning_rate": self._rate()}
-        row |= {name: value / images for name, value in position.sums.items()}
-        shown = [*position.sums]
+        shown = [name for name in position.sums if name != "images"]
+        row |= {name: position.sums[name] / images for name in shown}
         last = position.epoch + 1 == recipe.epochs
         metrics: dict[str, float] = {}
         if self.val is not None and (last or (position.epoch + 1) % self.config.evaluate_every == 0):
@@ -273,7 +311,9 @@ class Trainer:
         model = copy.deepcopy(self.model)
         model.load_state_dict(self._weights())
         detector = Detector(self.task, model, self.description, self.device)
+        self._evaluating = True
         done = evaluate(detector, val, Settings(workers=self.workers, amp=self.amp), describe="")
+        self._evaluating = False
         self._report(done.problems)
         return done.metrics, done.main_metric
 
@@ -292,6 +332,7 @@ class Trainer:
         position = self.position
         self._check_weights()
         training: dict[str, Any] = {
+            "config": json.dumps(self.config.to_json()),
             "position": json.dumps(vars(position)),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -324,6 +365,12 @@ class Trainer:
                 "train anew"
             )
         training = saved.training
+        if changes := self.config.changes(json.loads(training["config"])):
+            raise CtnetError(
+                f"{self.run.config} was changed since {self.run.last} was written "
+                f"({'; '.join(changes[:3])}); restore it, or begin a new run from these weights with "
+                f"--init {self.run.path}"
+            )
         checkpoint.load_weights(self.model, training.get("weights", saved.weights))
         if self.average is not None:
             self.average.load(saved.weights, int(training["updates"]))
@@ -345,22 +392,3 @@ class Trainer:
             f"batch {self.position.batch + number + 1} ({terms}); its images: {names}{kept}; lower --lr, "
             "or check these images with `ctnet data check`"
         )
-
-
-@contextmanager
-def _interrupts(ask: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C asks to stop after the present step; the second one stops at once."""
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        ask()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    try:
-        previous = signal.signal(signal.SIGINT, handler)
-    except ValueError:  # not in the main thread: whoever runs us there handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

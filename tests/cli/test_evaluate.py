@@ -5,12 +5,15 @@ import json
 import os
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from ctnet.data.synthetic import SHAPES
+from ctnet.inference.detector import Detector
 
 QUICK = ["--workers", 0, "--device", "cpu"]
 
@@ -253,3 +256,95 @@ def test_a_checkpoint_of_a_task_that_is_not_installed(ctnet, run_folder: Path, s
     content["description"] = content["description"].replace('"ctdet"', '"cubes"')
     torch.save(content, "cubes.pt")
     assert "there is no task called 'cubes'" in ctnet("eval", "cubes.pt", "--data", scenes, *QUICK).message
+
+
+# --- limits, signals, pipes
+
+
+def crowded(folder: Path, count: int) -> Path:
+    """A data directory of one image with so many objects, and results that find them all."""
+    boxes = [[10 * (number % 30), 10 * (number // 30), 8, 8] for number in range(count)]
+    document = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 400, "height": 400}],
+        "annotations": [
+            {"id": number, "image_id": 1, "category_id": 1, "bbox": box} for number, box in enumerate(boxes)
+        ],
+        "categories": [{"id": 1, "name": "cell"}],
+    }
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "annotations/instances_val.json").write_text(json.dumps(document))
+    found = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9} for box in boxes]
+    (folder / "results.json").write_text(json.dumps(found))
+    return folder
+
+
+def test_more_objects_than_detections_count_are_told(ctnet) -> None:
+    folder = crowded(Path("data"), 150)
+    measure = ["eval", "--results", folder / "results.json", "--data", folder, "--json"]
+    done = ctnet(*measure)
+    assert "warning: 1 images have more than 100 objects of a class" in done.err
+    assert "--max-dets 150 counts enough" in done.err
+    assert json.loads(done.out)["metrics"]["AP"] < 0.7
+    done = ctnet(*measure, "--max-dets", 150)
+    assert done.err == ""
+    figures = json.loads(done.out)["metrics"]
+    assert figures["AP"] == pytest.approx(1)
+    assert {name for name in figures if name.startswith("AR1")} == {"AR1", "AR10", "AR150"}
+
+
+def test_a_metric_without_a_limit_takes_none(ctnet) -> None:
+    folder = crowded(Path("data"), 3)
+    measure = ["eval", "--results", folder / "results.json", "--data", folder, "--metric", "voc07"]
+    assert "metric voc07 counts all detections" in ctnet(*measure, "--max-dets", 5).message
+
+
+def test_areas_that_cannot_be_are_told(ctnet) -> None:
+    folder = crowded(Path("data"), 3)
+    file = folder / "annotations/instances_val.json"
+    document = json.loads(file.read_text())
+    for annotation in document["annotations"]:
+        annotation["area"] = 0
+    file.write_text(json.dumps(document))
+    done = ctnet("eval", "--results", folder / "results.json", "--data", folder, "--json")
+    assert "3 annotations state an area that does not fit their box" in done.err
+    assert json.loads(done.out)["metrics"]["AP"] == pytest.approx(1)
+
+
+def test_not_one_readable_image_is_an_error(ctnet, run_folder: Path, scenes: Path) -> None:
+    shutil.copytree(scenes, "data")
+    for file in Path("data/val").iterdir():
+        file.unlink()
+    done = ctnet("eval", run_folder, "--data", "data", *QUICK)
+    assert "not one of 4 images could be read" in done.message
+
+
+def test_sigterm_ends_like_ctrl_c(ctnet, run_folder: Path, monkeypatch) -> None:
+    codes = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        monkeypatch.setattr(
+            Detector, "detect", lambda *rest, number=number: os.kill(os.getpid(), number) or time.sleep(5)
+        )
+        done = ctnet("eval", run_folder, *QUICK)
+        assert "Traceback" not in done.err
+        codes.append(done.code)
+    assert codes[0] == codes[1] == 130
+
+
+def test_detections_go_into_a_pipe(ctnet, run_folder: Path) -> None:
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    done = ctnet("eval", run_folder, *QUICK, "--save", "pipe")
+    assert done.code == 0, done.err
+    assert isinstance(json.loads(os.read(reader, 1 << 20)), list)
+    os.close(reader)
+    assert Path("pipe").is_fifo()
+    assert (
+        "it is a named pipe; name a file" in ctnet("eval", run_folder, *QUICK, "--save-maps", "pipe").message
+    )
+
+
+@pytest.mark.parametrize("option", ["--results", "--maps"])
+def test_what_could_be_read_without_end_is_refused(ctnet, scenes: Path, option: str) -> None:
+    os.mkfifo("pipe")
+    for path in ("pipe", "/dev/zero"):
+        assert f"cannot read {path}: it is a" in ctnet("eval", option, path, "--data", scenes).message

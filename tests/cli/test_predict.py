@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,28 @@ def test_mistakes(ctnet, run_folder: Path, scenes: Path, arguments: list[str], m
 
 def test_a_run_that_is_none(ctnet, scenes: Path) -> None:
     assert "holds neither best.pt nor last.pt" in ctnet("predict", scenes, scenes / "val").message
+
+
+def test_sigterm_keeps_what_was_done(ctnet, run_folder: Path, scenes: Path, monkeypatch) -> None:
+    original = prediction._record
+
+    def record(done, *rest) -> None:
+        original(done, *rest)
+        if len(done.images) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(prediction, "_record", record)
+    before = signal.getsignal(signal.SIGTERM)
+    done = ctnet("predict", run_folder, scenes / "val", "-o", "out", "--no-draw", "--device", "cpu")
+    assert done.code == 130
+    assert "interrupted; what was done until then is kept" in done.err
+    assert len(json.loads(Path("out/images.json").read_text())) == 2
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_control_characters_in_names_are_shown_as_escapes(ctnet, run_folder: Path) -> None:
+    Path("a\x1b[2J\nb.jpg").write_bytes(b"no image")
+    done = ctnet("predict", run_folder, "a\x1b[2J\nb.jpg", "-o", "out")
+    assert done.code == 2
+    assert r"warning: skipped: a\x1b[2J\nb.jpg is no image" in done.err
+    assert "\x1b" not in done.err

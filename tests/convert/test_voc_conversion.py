@@ -212,3 +212,101 @@ def test_bccd_has_the_counts_of_its_description(shared_data: Path, tmp_path: Pat
         ("box without area", "BloodImage_00338.xml object 12"),
         ("box without area", "BloodImage_00343.xml object 3"),
     ]
+
+
+# --- names are paths, and files of other tools
+
+
+def write_picture(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((30, 40, 3), value, np.uint8))
+
+
+def test_names_in_subfolders_are_different_pictures(tmp_path: Path) -> None:
+    names = ("cam1/0001", "cam2/0001")
+    source = make_voc(tmp_path / "voc", {}, {"train": "\n".join(names)})
+    for value, name in enumerate(names):
+        write_picture(source / "JPEGImages" / f"{name}.png", 100 * value)
+        xml = source / "Annotations" / f"{name}.xml"
+        xml.parent.mkdir()
+        xml.write_text(annotation_xml(box_xml("cell", 1, 1, 9, 9)))
+    report = convert_voc(source, tmp_path / "out")
+    assert report.problems == ()
+    assert [image["file_name"] for image in read_split(tmp_path / "out")["images"]] == [
+        "images/cam1/0001.png",
+        "images/cam2/0001.png",
+    ]
+    dataset = Dataset.open(tmp_path / "out", "train")
+    assert [int(dataset[index].image.mean()) for index in range(2)] == [0, 100]
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"), [("<filename>a.png</filename>", 200), ("<filename>a.jpg</filename>", 0), ("", None)]
+)
+def test_of_two_pictures_of_one_stem_the_file_says_which(tmp_path: Path, stated: str, found) -> None:
+    text = annotation_xml(box_xml("cell", 1, 1, 9, 9)).replace("<size>", f"{stated}<size>")
+    source = make_voc(tmp_path / "voc", {"a": text})
+    write_picture(source / "JPEGImages" / "a.png", 200)
+    report = convert_voc(source, tmp_path / "out")
+    if found is None:
+        assert [str(problem) for problem in report.problems] == [
+            "a.xml: several pictures of one name (a.jpg and a.png; <filename> is '')"
+        ]
+    else:
+        assert report.problems == ()
+        assert int(Dataset.open(tmp_path / "out", "train")[0].image.mean()) == found
+
+
+@pytest.mark.parametrize("line", ["photo 1", "photo 1.jpg", "photo 1.xml", "./photo 1"])
+def test_lists_with_spaces_and_suffixes(tmp_path: Path, line: str) -> None:
+    source = make_voc(
+        tmp_path / "voc", {"photo 1": annotation_xml(box_xml("cell", 1, 1, 9, 9))}, {"train": f"{line}\n"}
+    )
+    report = convert_voc(source, tmp_path / "out")
+    assert report.problems == ()
+    assert [split.images for split in report.splits] == [1]
+
+
+def test_windows_separators_in_lists(tmp_path: Path) -> None:
+    source = make_voc(tmp_path / "voc", {}, {"train": "cam1\\0001\n"})
+    write_picture(source / "JPEGImages/cam1/0001.png", 3)
+    (source / "Annotations/cam1").mkdir()
+    (source / "Annotations/cam1/0001.xml").write_text(annotation_xml(box_xml("cell", 1, 1, 9, 9)))
+    report = convert_voc(source, tmp_path / "out")
+    assert report.problems == ()
+    assert [split.images for split in report.splits] == [1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("<annotation>", '<annotation xmlns="http://example.org/voc">'),
+        lambda text: text.replace("object>", "Object>").replace("xmin", "Xmin"),
+        lambda text: text.upper().replace("CELL", "cell"),
+        lambda text: f"<export><annotation>{text[len('<annotation>') :]}</export>",
+        lambda text: text.replace("<object>", "<objects><object>").replace(
+            "</object>", "</object></objects>"
+        ),
+        lambda text: text.replace("annotation>", "label>"),
+    ],
+)
+def test_objects_of_other_spellings_are_found(tmp_path: Path, change) -> None:
+    text = annotation_xml(box_xml("cell", 1, 1, 40, 30))
+    assert change(text) != text
+    convert_voc(make_voc(tmp_path / "voc", {"a": change(text)}), tmp_path / "out")
+    content = read_split(tmp_path / "out")
+    assert [annotation["bbox"] for annotation in content["annotations"]] == [[0, 0, 40, 30]]
+    assert [category["name"] for category in content["categories"]] == ["cell"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("<svg><path/></svg>", "no VOC annotation"),
+        ("<all><annotation/><annotation/></all>", "several annotations in one file"),
+    ],
+)
+def test_other_xml_is_a_bad_record(tmp_path: Path, text: str, kind: str) -> None:
+    good = annotation_xml(box_xml("cell", 1, 1, 9, 9))
+    report = convert_voc(make_voc(tmp_path / "voc", {"a": text, "b": good}), tmp_path / "out")
+    assert [(problem.kind, problem.where) for problem in report.problems] == [(kind, "a.xml")]

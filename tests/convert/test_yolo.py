@@ -461,3 +461,62 @@ def test_export_wants_one_list_of_keypoints(tmp_path: Path) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CtnetError, match="'cat' and 'traffic light' differ in their keypoints"):
         export_yolo(source, tmp_path / "yolo")
+
+
+# --- names are paths
+
+
+def write_labelled(image: Path, label: Path, text: str = "0 0.5 0.5 0.5 0.5\n") -> None:
+    write_image(image)
+    label.parent.mkdir(parents=True, exist_ok=True)
+    label.write_text(text)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_equal_names_in_two_folders_are_two_images(tmp_path: Path, listed: bool) -> None:
+    source = tmp_path / "yolo"
+    for camera in ("cam1", "cam2"):
+        write_labelled(source / f"images/{camera}/0001.png", source / f"labels/{camera}/0001.txt")
+    where = "[images/cam1, images/cam2]"
+    if listed:
+        (source / "train.txt").write_text("images/cam1/0001.png\n./images/cam2/0001.png\n")
+        where = "train.txt"
+    (source / "data.yaml").write_text(f"train: {where}\nnames: [cat]\n")
+    report = import_yolo(source, tmp_path / "out")
+    assert report.problems == ()
+    content = read_split(tmp_path / "out")
+    assert [image["file_name"] for image in content["images"]] == ["cam1/0001.png", "cam2/0001.png"]
+    assert len(content["annotations"]) == 2
+    assert len(list((tmp_path / "out/images/train").rglob("*.png"))) == 2
+
+
+def test_an_image_listed_twice_is_a_problem_in_any_spelling(tmp_path: Path) -> None:
+    source = tmp_path / "yolo"
+    write_labelled(source / "images/a.png", source / "labels/a.txt")
+    (source / "train.txt").write_text("images/a.png\n./images/../images/a.png\nimages\\a.png\n")
+    (source / "data.yaml").write_text("train: train.txt\nnames: [cat]\n")
+    report = import_yolo(source, tmp_path / "out")
+    assert [problem.kind for problem in report.problems] == ["name listed twice"] * 2
+    assert len(read_split(tmp_path / "out")["images"]) == 1
+
+
+@pytest.mark.parametrize(
+    "label", ["labels/Train/lot7/images/train/k1.txt", "images/Train/lot7/labels/train/k1.txt"]
+)
+def test_whichever_folder_images_becomes_labels(tmp_path: Path, label: str) -> None:
+    source = tmp_path / "yolo"
+    write_labelled(source / "images/Train/lot7/images/train/k1.png", source / label)
+    (source / "data.yaml").write_text("train: images/Train\nnames: [cat]\n")
+    report = import_yolo(source, tmp_path / "out")
+    assert report.problems == ()
+    assert len(read_split(tmp_path / "out")["annotations"]) == 1
+
+
+def test_a_label_of_two_images_is_nobodys(tmp_path: Path) -> None:
+    source = make_yolo(tmp_path / "yolo", {"a.png": "0 0.5 0.5 0.5 0.5\n", "b.png": "0 0.5 0.5 0.5 0.5\n"})
+    write_image(source / "images/train/a.jpg")
+    report = import_yolo(source, tmp_path / "out")
+    assert sorted(str(problem) for problem in report.problems) == [
+        f"train/{name}: label of several images (a.jpg and a.png)" for name in ("a.jpg", "a.png")
+    ]
+    assert [image["file_name"] for image in read_split(tmp_path / "out")["images"]] == ["b.png"]

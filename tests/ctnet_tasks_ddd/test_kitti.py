@@ -375,3 +375,25 @@ def test_export_mistakes(make_kitti, lines, tmp_path: Path) -> None:
         write_results(tmp_path / "out", "test", tmp_path / "results.json", tmp_path / "back")
     with pytest.raises(CtnetError, match="it must be a list of detections"):
         write_results(tmp_path / "out", "train", tmp_path / "results.json", tmp_path / "back")
+
+
+def test_two_images_of_one_frame_do_not_replace_each_other(tmp_path: Path) -> None:
+    names = ("a/000001.png", "b/000001.png")
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [],
+        "categories": [],
+    }
+    (tmp_path / "annotations").mkdir()
+    for split, images in (("train", content["images"][:1]), ("trainval", content["images"][:1])):
+        (tmp_path / f"annotations/instances_{split}.json").write_text(
+            json.dumps({**content, "images": images})
+        )
+    assert write_labels(tmp_path, tmp_path / "back") == 1  # an image may be in two splits
+    (tmp_path / "annotations/instances_val.json").write_text(json.dumps(content))
+    message = "the images a/000001.png and b/000001.png would both become frame 000001; rename one of them"
+    with pytest.raises(CtnetError, match=message):
+        write_labels(tmp_path, tmp_path / "again")
+    with pytest.raises(CtnetError, match=message):
+        result_lines(content, [])
+    assert not (tmp_path / "again").exists()

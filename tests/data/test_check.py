@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def test_every_kind_has_a_place_in_the_table(
     document["annotations"] += [
         {"id": 100, "image_id": 12, "category_id": 7, "bbox": [0, 0, 0, 5]},
         {"id": 101, "image_id": 12, "category_id": 9, "bbox": [0, 0, 5, 5]},
-        {"id": 100, "image_id": 12, "category_id": 7, "bbox": [0, 0, 5, 5]},
+        {"id": 102, "image_id": 12, "category_id": 7, "bbox": [0, 0, 5, 5], "iscrowd": "0"},
         {"id": 103, "image_id": 1, "category_id": 7, "bbox": [0, 0, 5, 5]},
         {"id": 104, "image_id": 12, "category_id": 7, "bbox": [0, 0, 5]},
         {"id": 105, "image_id": 12, "category_id": 7, "bbox": [60, 0, 5, 5]},
@@ -80,6 +81,34 @@ def test_equal_boxes_are_bad_and_similar_ones_a_remark(make_data: Make, document
         "annotations 20 and 22 of image 5",
         "annotations 21 and 22 of image 5",
     ]
+
+
+def test_thousands_of_copies_of_a_box_are_listed_in_little_memory(
+    make_data: Make, document: dict[str, Any]
+) -> None:
+    document["annotations"] = [
+        {"id": number, "image_id": 5, "category_id": 7, "bbox": [10, 10, 10, 10]} for number in range(3000)
+    ]
+    directory = make_data()
+    tracemalloc.start()
+    places = found(directory, check.REPEATED_BOX, images=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert places[0] == "annotations 0 and 1 of image 5"
+    assert len(places) < 10 * 3000
+    assert peak < 150e6  # all pairs at once take 72 MB a matrix, and their list a gigabyte
+
+
+def test_areas_and_ids_worth_a_look(make_data: Make, document: dict[str, Any]) -> None:
+    document["annotations"] = [
+        {"id": 1, "image_id": 5, "category_id": 7, "bbox": [1, 1, 20, 10], "area": 0},
+        {"id": 1, "image_id": 5, "category_id": 7, "bbox": [30, 1, 20, 10], "area": 120},
+        {"id": 1, "image_id": 12, "category_id": 7, "bbox": [30, 1, 20, 10], "area": 1},
+    ]
+    directory = make_data()
+    assert check_dataset(directory).bad == 0
+    assert found(directory, check.ODD_AREA) == ["annotation 1 of image 12", "annotation 1 of image 5"]
+    assert len(found(directory, check.REPEATED_ID)) == 2
 
 
 def test_small_objects_depend_on_the_input_size(make_data: Make, document: dict[str, Any]) -> None:

@@ -100,7 +100,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     parts = {
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": i, "name": draw(NAMES), "skeleton": [[1, 2]]} for i in category_ids],
+        "categories": [{"id": i, "name": f"{i} {draw(NAMES)}", "skeleton": [[1, 2]]} for i in category_ids],
         draw(NAMES): draw(st.sampled_from([{}, [], 12, -1.5e3, None, "ü", [[{"images": 1}]]])),
     }
     return {key: parts[key] for key in draw(st.permutations(list(parts)))}
@@ -146,7 +146,9 @@ def assert_equals_naive(file: CocoFile, document: dict[str, Any]) -> None:
         for row, entry in zip(rows, mine, strict=True):
             x, y, width, height = entry["bbox"]
             assert file.boxes[row].tolist() == entry["bbox"]
-            assert file.areas[row] == entry.get("area", float(width) * float(height))
+            box, area = float(width) * float(height), entry.get("area")
+            filler = area is None or area <= 0 or (area <= 1 and box >= 16)
+            assert file.areas[row] == (box if filler else area)
             assert file.crowd[row] == entry.get("iscrowd", 0)
             assert file.annotation_ids[row] == entry["id"]
             assert file.category_ids[row] == entry["category_id"]
@@ -221,7 +223,9 @@ def test_byte_order_mark_and_whole_floats(tmp_path: Path, document: dict[str, An
         ({"category_id": None}, "unknown category", "category_id null"),
         ({"image_id": 6}, "unknown image", "image_id 6"),
         ({"image_id": "6"}, "unknown image", 'image_id "6"'),
-        ({"id": 17}, "an id that an earlier annotation has", "id 17"),
+        ({"iscrowd": "0"}, "crowd mark that is neither 0 nor 1", 'iscrowd "0"'),
+        ({"iscrowd": 2}, "crowd mark that is neither 0 nor 1", "iscrowd 2"),
+        ({"iscrowd": [0]}, "crowd mark that is neither 0 nor 1", "iscrowd [0]"),
     ],
 )
 def test_bad_annotation_is_left_out_and_listed(
@@ -236,6 +240,68 @@ def test_bad_annotation_is_left_out_and_listed(
     assert problem.what.startswith(what)
     assert file.usable.sum() == 2
     assert sum(len(file.rows(image)) for image in range(3)) == 2
+
+
+def test_annotation_ids_may_repeat(write: Any, document: dict[str, Any]) -> None:
+    for annotation in document["annotations"]:
+        annotation["id"] = 1
+    file = CocoFile.open(write(document))
+    assert file.problems == []
+    assert file.usable.all()
+
+
+@pytest.mark.parametrize("mark", [0, 1, False, True, 0.0, 1.0, None])
+def test_crowd_marks(write: Any, document: dict[str, Any], mark: Any) -> None:
+    document["annotations"] = [{**document["annotations"][0], "iscrowd": mark}]
+    file = CocoFile.open(write(document))
+    assert file.problems == []
+    assert file.crowd.tolist() == [bool(mark)]
+
+
+@pytest.mark.parametrize(
+    ("area", "kept", "odd"),
+    [
+        (30.5, 30.5, False),
+        (None, 80.0, False),
+        (0, 80.0, True),
+        (1, 80.0, True),
+        (-3, 80.0, True),
+        ("30", 80.0, True),
+        (float("inf"), 80.0, True),
+    ],
+)
+def test_an_area_that_cannot_be_is_the_boxs(
+    write: Any, document: dict[str, Any], area: Any, kept: float, odd: bool
+) -> None:
+    document["annotations"] = [{**document["annotations"][0], "bbox": [1, 1, 10, 8], "area": area}]
+    file = CocoFile.open(write(document))
+    assert file.areas.tolist() == [kept]
+    assert file.odd_areas.tolist() == [odd]
+
+
+def test_a_tiny_object_may_have_an_area_of_1(write: Any, document: dict[str, Any]) -> None:
+    document["annotations"] = [{**document["annotations"][0], "bbox": [1, 1, 1, 1.5], "area": 1}]
+    assert not CocoFile.open(write(document)).odd_areas.any()
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_a_list_that_occurs_twice_is_refused(tmp_path: Path, document: dict[str, Any], key: str) -> None:
+    text = json.dumps(document)
+    (tmp_path / "twice.json").write_text(f'{text[:-1]}, "{key}": []}}')
+    with pytest.raises(CtnetError, match=f"twice.json has the key '{key}' twice"):
+        CocoFile.open(tmp_path / "twice.json")
+
+
+def test_equal_category_names_are_refused(write: Any, document: dict[str, Any]) -> None:
+    document["categories"].append({"id": 9, "name": document["categories"][0]["name"]})
+    with pytest.raises(CtnetError, match=r"categories \d+ and 9 of .* are both called"):
+        CocoFile.open(write(document))
+
+
+def test_half_of_a_character_is_not_a_category_name(write: Any, document: dict[str, Any]) -> None:
+    document["categories"][1]["name"] = "a\ud800"
+    with pytest.raises(CtnetError, match=r"category 2 of .* is called 'a\\ud800', which holds half"):
+        CocoFile.open(write(document))
 
 
 def test_box_partly_outside_is_good(write: Any, document: dict[str, Any]) -> None:

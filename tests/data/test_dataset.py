@@ -281,3 +281,58 @@ def test_what_the_task_cannot_use_is_left_out_and_listed(make_data: Make, docume
     assert len(dataset.with_task(None).instances(2)) == 2
     with pytest.raises(CtnetError, match=r"1 bad records: 1 with annotation unfit .*have visibility 7"):
         Dataset.open(make_data(), "val", task, strict=True)
+
+
+# --- names
+
+
+def test_names_of_windows_are_found(make_data: Make, document: dict[str, Any]) -> None:
+    for entry in document["images"]:
+        entry["file_name"] = f"deep/{entry['file_name']}"
+    directory = make_data()
+    for entry in document["images"]:
+        entry["file_name"] = entry["file_name"].replace("/", "\\")
+    (directory / "annotations/instances_val.json").write_text(json.dumps(document))
+    dataset = Dataset.open(directory, "val")
+    assert [dataset.image_path(index).name for index in range(3)] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_a_backslash_may_be_part_of_a_name(make_data: Make, document: dict[str, Any]) -> None:
+    document["images"][0]["file_name"] = "odd\\a.jpg"
+    directory = make_data()
+    (directory / "val/odd").mkdir()
+    (directory / "val/odd/a.jpg").write_bytes(b"another file")
+    dataset = Dataset.open(directory, "val")
+    assert dataset.image_path(0) == directory / "val" / "odd\\a.jpg"
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300 + ".jpg", "nought\0.jpg", "half\ud800.jpg", "..", "/", "\ud800" * 200]
+)
+@pytest.mark.parametrize("position", [0, 1])
+def test_names_that_no_file_can_have_are_missing_images(
+    make_data: Make, document: dict[str, Any], name: str, position: int
+) -> None:
+    directory = make_data()
+    document["images"][position]["file_name"] = name
+    (directory / "annotations/instances_val.json").write_text(json.dumps(document))
+    dataset = Dataset.open(directory, "val")
+    assert dataset.info(position).file_name == name
+    for index in range(3):
+        if index == position:
+            with pytest.raises(ImageError, match="is missing"):
+                dataset[index]
+        else:
+            assert dataset[index].image.shape == (40, 60, 3)
+
+
+def test_a_fingerprint_tells_of_exchanged_images(make_data: Make) -> None:
+    directory = make_data()
+    dataset = Dataset.open(directory, "val")
+    before = dataset.fingerprint()
+    assert Dataset.open(directory, "val").fingerprint() == before
+    content = (directory / "val/b.jpg").read_bytes()
+    (directory / "val/b.jpg").write_bytes(content[:-3] + b"x" + content[-2:])
+    assert dataset.fingerprint() != before
+    (directory / "val/b.jpg").unlink()
+    assert dataset.fingerprint() != before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import struct
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from ctnet.base.errors import CtnetError
+from ctnet.data import images
 from ctnet.data.images import ImageError, image_size, read_image
 
 
@@ -164,5 +167,61 @@ def test_no_image(tmp_path: Path, data: bytes, message: str, capfd: pytest.Captu
 def test_missing_image_and_folder(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"cannot read .*none.jpg: No such file"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(ImageError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(ImageError, match=r"cannot read .*: it is a folder"):
         read_image(tmp_path)
+
+
+def test_samples_of_other_kinds_are_told_from_broken_files(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "floats.tif"), np.zeros((4, 5), np.float32))
+    with pytest.raises(ImageError, match=r"floats.tif .*its samples are float32, and 8 and 16 bits are read"):
+        read_image(tmp_path / "floats.tif")
+
+
+def test_an_image_beyond_opencvs_limit_is_not_called_broken(tmp_path: Path, monkeypatch) -> None:
+    cv2.imwrite(str(tmp_path / "sound.png"), np.zeros((4, 5, 3), np.uint8))
+
+    def refuse(data, flags):
+        raise cv2.error("(-215:Assertion failed) pixels <= CV_IO_MAX_IMAGE_PIXELS in function 'validate'")
+
+    monkeypatch.setattr(cv2, "imdecode", refuse)
+    with pytest.raises(ImageError, match=r"sound.png has more pixels than OpenCV reads .*set OPENCV_IO_MAX"):
+        read_image(tmp_path / "sound.png")
+
+
+def test_memory_and_handles_are_not_blamed_on_the_image(tmp_path: Path, monkeypatch) -> None:
+    """An image that cannot be read today for want of memory is not skipped as broken."""
+    cv2.imwrite(str(tmp_path / "sound.png"), np.zeros((4, 5, 3), np.uint8))
+    path = tmp_path / "sound.png"
+
+    def no_handle(*rest):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", no_handle)
+        with pytest.raises(CtnetError, match=r"Too many open files; allow more \(`ulimit") as caught:
+            read_image(path)
+        assert not isinstance(caught.value, ImageError)
+
+    def no_memory(data, flags):
+        error = cv2.error("Insufficient memory")
+        error.code = cv2.Error.STS_NO_MEM
+        raise error
+
+    monkeypatch.setattr(cv2, "imdecode", no_memory)
+    with pytest.raises(CtnetError, match="not enough memory to decode") as caught:
+        read_image(path)
+    assert not isinstance(caught.value, ImageError)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_memory_is_asked_for_before_a_large_picture_is_decoded(
+    tmp_path: Path, monkeypatch, suffix: str
+) -> None:
+    path = tmp_path / f"large.{suffix}"
+    cv2.imwrite(str(path), np.zeros((40, 50, 3), np.uint8))
+    monkeypatch.setattr(images, "_LARGE", 50 * 40)
+    monkeypatch.setattr(images, "available_memory", lambda: 6 * 50 * 40)
+    assert read_image(path).shape == (40, 50, 3)
+    monkeypatch.setattr(images, "available_memory", lambda: 6 * 50 * 40 - 1)
+    with pytest.raises(ImageError, match=rf"large.{suffix} has 50x40 pixels, which need .* are free"):
+        read_image(path)

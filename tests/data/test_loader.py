@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,16 @@ def test_every_image_comes_once_an_epoch(dataset):
     assert sorted(index for batch in batches for index in batch.indices) == list(range(7))
 
 
-def test_workers_give_the_same_batches(dataset):
+@pytest.fixture(params=["fork", "spawn"])
+def start_method(request) -> Iterator[str]:
+    """How processes start: fork on Linux before Python 3.14, spawn on macOS and Windows."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(request.param, force=True)
+    yield request.param
+    multiprocessing.set_start_method(before, force=True)
+
+
+def test_workers_give_the_same_batches(dataset, start_method):
     many = loader(dataset, workers=2)
     for epoch in (0, 1):
         for one, other in zip(loader(dataset).epoch(epoch), many.epoch(epoch), strict=True):

@@ -43,3 +43,13 @@ def test_mistakes(tmp_path):
     for focal in (0, -1, float("nan")):
         with pytest.raises(CtnetError, match="must be a positive number"):
             Camera(focal=focal)
+
+
+def test_a_calibration_may_lie_in_the_images_subfolder(tmp_path):
+    rows = [" ".join(map(str, [focal, 0, 0, 0, 0, focal, 0, 0, 0, 0, 1, 0])) for focal in (1, 2, 3)]
+    for text, name in zip(rows, ("a/0001.txt", "b/0001.txt", "0002.txt"), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    camera = Camera(tmp_path)
+    names = ("a/0001.png", "b/0001.png", "c/0002.png")
+    assert [camera.record(name, 8, 8)["calib"][0][0] for name in names] == [1, 2, 3]

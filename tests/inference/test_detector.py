@@ -18,6 +18,7 @@ from ctnet.core.heads import Heatmap, mirror_maps
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.task import list_tasks, load_task_class, scenes_of
 from ctnet.inference import Detector
+from ctnet.inference import detector as detector_module
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.detector import checkpoint_of
 from ctnet.inference.preprocessing import Preprocessor
@@ -484,3 +485,52 @@ def test_a_task_may_suppress_by_itself_and_ask_for_more_candidates(detector, ran
     np.testing.assert_array_equal(plain.boxes, every.boxes[:5])
     detector(image, topk=40)
     assert asked == [30, 30, 40]
+
+
+# --- memory
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_without_memory_for_a_batch_it_is_looked_at_in_parts(
+    detector, random_image, monkeypatch, error
+) -> None:
+    images = [random_image(64, 64, seed) for seed in range(5)]
+    expected = detector(images)
+    forward, sizes = detector.model.activated, []
+
+    def scarce(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        sizes.append(len(inputs))
+        if len(inputs) > 2:
+            raise error
+        return forward(inputs)
+
+    monkeypatch.setattr(detector.model, "activated", scarce)
+    for found, before in zip(detector(images), expected, strict=True):
+        np.testing.assert_allclose(found.scores, before.scores, rtol=1e-5)
+    assert sizes == [5, 2, 2, 1]
+
+
+def test_an_image_that_no_memory_is_left_for_is_named(detector, random_image, monkeypatch) -> None:
+    def refuse(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+
+    monkeypatch.setattr(detector.model, "activated", refuse)
+    with pytest.raises(CtnetError, match=r"image 0, 64x64 pixels .* needs more memory than can be had; use"):
+        detector(random_image(64, 64))
+
+
+def test_memory_is_asked_for_before_a_large_batch(detector, random_image, monkeypatch) -> None:
+    images = [random_image(64, 64, seed) for seed in range(5)]
+    needed = 64 * 64 * detector._bytes_per_pixel
+    assert needed > 0
+    monkeypatch.setattr(detector_module, "_SMALL_INPUT", 64 * 64)
+    forward, sizes = detector.model.activated, []
+    monkeypatch.setattr(
+        detector.model, "activated", lambda inputs: (sizes.append(len(inputs)), forward(inputs))[1]
+    )
+    monkeypatch.setattr(detector_module, "available_memory", lambda device: int(2.5 * needed))
+    detector(images)
+    assert sizes == [2, 2, 1]
+    monkeypatch.setattr(detector_module, "available_memory", lambda device: int(0.5 * needed))
+    with pytest.raises(CtnetError, match=r"needs at least .* GB, and .* GB are free; use --resize fix"):
+        detector(images)

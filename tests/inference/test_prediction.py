@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -186,3 +188,50 @@ def test_test_time_choices_are_the_detectors(detector, photos: Path, tmp_path: P
     done = run(detector, tmp_path / "out", photos / "a.png", score=0.0, draw=False, **choices)
     expected = results_of(detector.task, 1, detector(photos / "a.png", **choices)[0])
     assert done.results == expected
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes on Linux")
+def test_names_of_another_encoding_cost_no_result(detector, photos: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (photos / "b.jpg").rename(photos / name)
+    done = run(detector, tmp_path / "out", photos, score=0.0)
+    images = json.loads((tmp_path / "out/images.json").read_text(encoding="utf-8"))
+    assert [image["file_name"] for image in images] == ["a.png", "c.bmp", name, "deep/a.png"]
+    assert len(json.loads((tmp_path / "out/results.json").read_text())) == len(done.results)
+    assert (tmp_path / "out" / name).is_file()
+
+
+def test_what_is_called_like_a_picture_and_is_none_is_named(detector, photos: Path, tmp_path: Path) -> None:
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "folder.png").mkdir()
+    done = run(detector, tmp_path / "out", photos)
+    assert len(done.images) == 4
+    assert [problem.split(": ", 1)[1] for problem in done.problems] == [
+        "it is a folder; give a regular file",
+        "it is a named pipe; give a regular file",
+    ]
+
+
+def test_large_images_are_held_one_at_a_time(detector, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    original, held = detector.detect, []
+
+    def detect(batch, settings):
+        held.append(len(batch))
+        return original(batch, settings)
+
+    monkeypatch.setattr(detector, "detect", detect)
+    run(detector, tmp_path / "small", photos)
+    monkeypatch.setattr(prediction, "PIXELS_AT_ONCE", 2 * 60 * 40)
+    run(detector, tmp_path / "large", photos)
+    assert held == [4, 2, 2]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes on Linux")
+def test_a_video_that_cannot_be_named_is_refused(detector, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    write_video(tmp_path / "clip.avi").rename(path)
+    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
+        run(detector, tmp_path / "out", path)
+    out = tmp_path / os.fsdecode(b"out\xe9")
+    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
+        run(detector, out, write_video(tmp_path / "clip.avi"))

@@ -92,3 +92,23 @@ def test_all_sources_are_checked_first(tmp_path: Path) -> None:
     assert [source.name for source in open_sources([good, str(tmp_path)])] == [good, str(tmp_path)]
     with pytest.raises(CtnetError, match="does not exist"):
         open_sources([good, str(tmp_path / "gone.png")])
+
+
+def test_frames_after_a_broken_one_are_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(8):
+        writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
+    writer.release()
+    data = bytearray(path.read_bytes())
+    chunk = data.index(b"movi")
+    for _ in range(4):  # the fourth frame
+        chunk = data.index(b"00dc", chunk + 1)
+    length = int.from_bytes(data[chunk + 4 : chunk + 8], "little")
+    data[chunk + 8 : chunk + 8 + length] = bytes(length)
+    path.write_bytes(data)
+    frames = list(open_source(str(path)))
+    assert [frame.name for frame in frames if frame.image is not None] == [
+        f"clip_{number:06d}" for number in (0, 1, 2, 4, 5, 6, 7)
+    ]
+    assert [frame.problem for frame in frames if frame.image is None] == [f"{path}: frame 3 cannot be read"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from ctnet.core.task import Task, create_task
 from ctnet.data.dataset import Dataset
 from ctnet.inference import Detector
 from ctnet.inference.maps import MapFile, write_maps
+from ctnet.measuring import run
 from ctnet.measuring.run import Settings, detect_all, evaluate
 from ctnet.measuring.stored import evaluate_maps
 
@@ -136,11 +138,25 @@ def test_a_whole_batch_may_be_unreadable(detector: Detector, dataset: Dataset, f
     assert len(problems) == 2
 
 
-def test_worker_processes_change_nothing(detector: Detector, dataset: Dataset, folder: Path) -> None:
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes_change_nothing(
+    detector: Detector, dataset: Dataset, folder: Path, method: str
+) -> None:
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(method, force=True)
     (folder / "2.png").write_bytes(b"nothing")
     alone = evaluate(detector, dataset, KEEP)
-    together = evaluate(detector, dataset, Settings(resize="keep", topk=5, batch_size=2, workers=1))
+    try:
+        together = evaluate(detector, dataset, Settings(resize="keep", topk=5, batch_size=2, workers=1))
+    finally:
+        multiprocessing.set_start_method(before, force=True)
     assert together == alone
+
+
+def test_large_images_share_no_batch(detector: Detector, dataset: Dataset, monkeypatch) -> None:
+    monkeypatch.setattr(run, "PIXELS_AT_ONCE", 64 * 64)
+    evaluate(detector, dataset, KEEP)
+    assert [shape[0] for shape in detector.model.batches] == [1, 1, 1, 1, 1]
 
 
 def test_a_subset_is_measured_alone(detector: Detector, dataset: Dataset) -> None:

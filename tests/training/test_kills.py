@@ -7,7 +7,9 @@ import os
 import random
 import signal
 import time
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,22 +20,33 @@ from ctnet.data.synthetic import SHAPES, write_dataset
 EPOCHS = 3
 
 
-def start_or_resume(scenes: Path, run: Path) -> None:
+def conftest() -> ModuleType:
+    """The fixtures beside this file, where pytest has not loaded them."""
+    spec = spec_from_file_location("training_conftest", Path(__file__).with_name("conftest.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def start_or_resume(scenes: Path, run: Path, backbone: str) -> None:
     """What a user's shell script would do; runs in a process of its own."""
     import torch
 
+    from ctnet.backbones import list_backbones, register_backbone
     from ctnet.training.display import Quiet
     from ctnet.training.session import Overrides, new_session, resumed_session
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(1)
+    if "tiny" not in list_backbones():
+        register_backbone(conftest().tiny)
     if (run / "config.json").is_file():
         session = resumed_session(run, workers=0, device="cpu", display=Quiet())
     else:
         session = new_session(
             "ctdet",
             data=scenes,
-            backbone="resfpn18",
+            backbone=backbone,
             overrides=Overrides(epochs=EPOCHS, batch_size=4, size=(64, 64)),
             amp="off",
             save_every=0.0,
@@ -45,9 +58,9 @@ def start_or_resume(scenes: Path, run: Path) -> None:
     session.fit()
 
 
-def run_and_kill(context, scenes: Path, run: Path, after: float | None) -> bool:
+def run_and_kill(context, scenes: Path, run: Path, backbone: str, after: float | None) -> bool:
     """Start or resume; SIGKILL after so many seconds. True when it had come to its end."""
-    process = context.Process(target=start_or_resume, args=(scenes, run))
+    process = context.Process(target=start_or_resume, args=(scenes, run, backbone))
     process.start()
     process.join(after)
     if process.is_alive():
@@ -60,23 +73,30 @@ def run_and_kill(context, scenes: Path, run: Path, after: float | None) -> bool:
 def final_state(run: Path) -> dict:
     saved = checkpoint.load(run / "last.pt")
     state = dict(saved.weights)
-    state |= {f"raw/{name}": tensor for name, tensor in saved.training["weights"].items()}
+    state |= {f"raw/{name}": tensor for name, tensor in saved.training.get("weights", {}).items()}
     for key, values in saved.training["optimizer"]["state"].items():
         state |= {f"optimizer/{key}/{name}": value for name, value in values.items()}
     return state
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_survives_kills_to_the_same_bits(tmp_path, kills):
+@pytest.mark.parametrize(
+    ("backbone", "kills"),
+    [
+        ("resfpn18", 3),
+        pytest.param("resfpn18", 20, marks=pytest.mark.slow),
+        pytest.param("tiny", 100, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_survives_kills_to_the_same_bits(tmp_path, backbone, kills):
     scenes = tmp_path / "scenes"
     write_dataset(create_task("ctdet", SHAPES), scenes, {"train": 20, "val": 4}, (64, 64))
     # A server process imports torch once; every training is forked from it, before any thread exists.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ctnet.training.session"])
-    assert run_and_kill(context, scenes, tmp_path / "whole", None)
+    assert run_and_kill(context, scenes, tmp_path / "whole", backbone, None)
     started = time.monotonic()
-    assert run_and_kill(context, scenes, tmp_path / "timed", None)
+    assert run_and_kill(context, scenes, tmp_path / "timed", backbone, None)
     duration = time.monotonic() - started
 
     moments = random.Random(kills)
@@ -84,12 +104,12 @@ def test_a_run_survives_kills_to_the_same_bits(tmp_path, kills):
     run = tmp_path / "run0"
     while happened < kills:
         # Spread over start-up, steps, evaluation and saving; a run that got through begins another.
-        if run_and_kill(context, scenes, run, moments.uniform(0.0, 0.8 * duration)):
+        if run_and_kill(context, scenes, run, backbone, moments.uniform(0.0, 0.8 * duration)):
             done += 1
             run = tmp_path / f"run{done}"
         else:
             happened += 1
-    assert run_and_kill(context, scenes, run, None)
+    assert run_and_kill(context, scenes, run, backbone, None)
 
     expected = final_state(tmp_path / "whole")
     for number in range(done + 1):

@@ -2,23 +2,27 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from ctnet import checkpoint
+from ctnet.base import lock
 from ctnet.base.errors import CtnetError
 from ctnet.core.declarations import Layout
 from ctnet.data.loader import collate
 from ctnet.data.problems import Problem
 from ctnet.ops.winograd_layers import TrainingWinograd
 from ctnet.tasks.ctdet import CenterDetection
-from ctnet.training import Run, latest_run
+from ctnet.training import Run, latest_run, memory
+from ctnet.training import trainer as trainer_module
 from ctnet.training.display import Quiet
 from ctnet.training.session import Overrides, Session, new_session, resumed_session
 from ctnet.training.trainer import Trainer
@@ -148,13 +152,14 @@ def test_resuming_a_finished_run_does_nothing(scenes, finished, tmp_path):
     assert_same(state(tmp_path / "run"), state(finished))
 
 
-def test_ctrl_c_ends_after_the_step_and_says_how_to_go_on(scenes, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_after_the_step_and_says_how_to_go_on(scenes, tmp_path, number):
     one = session(scenes, tmp_path / "run")
     original = one.trainer._step
 
     def step() -> None:
         if one.trainer.position.step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         original()
 
     one.trainer._step = step
@@ -301,16 +306,157 @@ def test_a_mistake_found_by_a_worker_is_one_line(scenes, tmp_path):
     assert str(caught.value) == "annotation 7 has 14 columns"
 
 
-def test_data_that_changed_since_is_not_resumed_on(scenes, tmp_path):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("annotations/instances_train.json", r"instances_train.json was changed since .* began"),
+        ("annotations/instances_val.json", r"instances_val.json was changed since .* began"),
+        ("train/000003.*", r"images of .*data were changed since .* began"),
+        ("val/000002.*", r"images of .*data were changed since .* began"),
+    ],
+)
+def test_data_that_changed_since_is_not_resumed_on(scenes, tmp_path, changed, message):
     data = tmp_path / "data"
     shutil.copytree(scenes, data)
     first = session(data, tmp_path / "run")
     stop_after(first.trainer, 1)
     first.fit()
-    file = data / "annotations/instances_train.json"
-    file.write_text(file.read_text() + " ")
-    with pytest.raises(CtnetError, match=r"instances_train.json was changed since .* began"):
+    [file] = data.glob(changed)
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(CtnetError, match=message):
         resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+
+
+def test_settings_that_changed_since_are_not_resumed_with(scenes, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    file = tmp_path / "run/config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "seed": 5, "recipe": {**config["recipe"], "epochs": 4}}))
+    with pytest.raises(CtnetError, match=r"recipe.epochs is 4, was 3; seed is 5, was 0\); .*--init"):
+        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+
+
+def test_data_that_moved_is_found_where_the_config_says(scenes, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    first = session(data, tmp_path / "run")
+    stop_after(first.trainer, 1)
+    first.fit()
+    data.rename(tmp_path / "moved")
+    with pytest.raises(CtnetError, match=r"write its new place into 'data' of .*config.json"):
+        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+    file = tmp_path / "run/config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "data": str(tmp_path / "moved")}))
+    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+
+
+def test_a_run_without_its_last_checkpoint_is_left_as_it_is(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run/last.pt").unlink()
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir() if file.is_file()}
+    with pytest.raises(CtnetError, match=r"has no last.pt, so there is nothing to continue from"):
+        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+    for name, content in before.items():
+        assert (tmp_path / "run" / name).read_bytes() == content
+
+
+def test_two_trainings_of_one_run(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_PATIENCE_SECONDS", 0.1)
+    first = session(scenes, tmp_path / "run")
+    with pytest.raises(CtnetError, match=r"run is being trained by another process"):
+        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+    stop_after(first.trainer, 1)
+    assert not first.fit()
+    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+
+
+def test_runs_that_begin_at_once_get_numbers_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(lambda _: Run.create(None, "one", {}), range(16)))
+    assert {run.path.name for run in runs} == {f"one-{number}" for number in range(1, 17)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_evaluation_and_the_run_resumes_to_the_same_bits(
+    scenes, finished, tmp_path, monkeypatch, number
+):
+    """The epoch is saved as it stands before its evaluation."""
+    original = trainer_module.evaluate
+
+    def interrupted(*arguments, **settings):
+        os.kill(os.getpid(), number)
+        return original(*arguments, **settings)
+
+    one = session(scenes, tmp_path / "run")
+    monkeypatch.setattr(trainer_module, "evaluate", interrupted)
+    assert not one.fit()
+    assert (one.trainer.position.epoch, one.trainer.position.batch) == (0, 3)
+    monkeypatch.undo()
+    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+    assert_same(state(tmp_path / "run"), state(finished))
+    assert (tmp_path / "run/metrics.csv").read_text() == (finished / "metrics.csv").read_text()
+
+
+def test_a_job_that_is_ended_with_its_loading_processes_saves(scenes, finished, tmp_path):
+    """Schedulers send SIGTERM to every process of a job."""
+    one = session(scenes, tmp_path / "run", workers=1)
+    original = one.trainer._step
+
+    def step() -> None:
+        original()
+        if one.trainer.position.step == 2:
+            for process in [*multiprocessing.active_children()]:
+                os.kill(process.pid, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    one.trainer._step = step
+    assert not one.fit()
+    assert one.trainer.position.step == 2
+    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+    assert_same(state(tmp_path / "run"), state(finished))
+
+
+def test_a_loading_process_that_is_killed_is_one_line(scenes, tmp_path):
+    one = session(scenes, tmp_path / "run", workers=1, overrides={"epochs": 50})
+    original = one.trainer._step
+
+    def step() -> None:
+        original()
+        if one.trainer.position.step == 2:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGKILL)
+
+    one.trainer._step = step
+    with pytest.raises(CtnetError, match="a loading process was killed, as Linux does when memory is short"):
+        one.fit()
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), torch.OutOfMemoryError("CUDA out of memory. Tried")])
+def test_an_allocator_that_refuses_a_step_is_one_line(scenes, tmp_path, error):
+    one = session(scenes, tmp_path / "run")
+
+    def refuse(batch, counts):
+        raise error
+
+    one.trainer._backward = refuse
+    with pytest.raises(CtnetError, match=r"to train on 4 images of 64x64 .*--batch-size 2 --accumulate 2"):
+        one.fit()
+
+
+def test_a_size_of_which_no_image_fits_is_refused_before_training(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 10_000_000)
+    with pytest.raises(CtnetError, match=r"one image of 2048x2048 needs at least .* GB, and 0.0 GB are free"):
+        session(scenes, tmp_path / "run", overrides={"size": (2048, 2048)})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_last_batch_of_one_image_whose_deepest_map_has_one_cell_trains(scenes, tmp_path):
+    """Ten images in batches of three, at the size of which resfpn18 leaves one cell."""
+    settings = {"backbone": "resfpn18", "overrides": {"epochs": 1, "batch_size": 3, "size": (32, 32)}}
+    one = session(scenes, tmp_path / "run", val_split=None, **settings)
+    assert one.fit()
+    assert all(module.training for module in one.trainer.model.modules())
 
 
 def test_ground_truth_that_cannot_be_measured_is_refused_before_training(scenes, tmp_path):
@@ -324,13 +470,14 @@ def test_ground_truth_that_cannot_be_measured_is_refused_before_training(scenes,
 
 
 @pytest.mark.parametrize("amp", ["off", "fp16"])
-def test_a_run_whose_images_are_all_unreadable_still_ends(scenes, tmp_path, amp):
+def test_an_epoch_without_a_readable_image_is_not_a_success(scenes, tmp_path, amp):
     data = tmp_path / "data"
     shutil.copytree(scenes, data)
     for file in (data / "train").iterdir():
         file.write_bytes(b"")
     one = session(data, tmp_path / "run", amp=amp, overrides={"epochs": 1})
-    assert one.fit()
+    with pytest.raises(CtnetError, match=r"not one image of .*data could be read in epoch 1"):
+        one.fit()
     assert sum("unreadable image" in line for line in one.display.lines) == 10
 
 
@@ -351,6 +498,7 @@ def test_a_recipe_sets_the_tasks_options_that_the_user_leaves_open(scenes, tmp_p
         assert (task.options.min_visible, task.options.radius) == (taken, "corrected")
     assert one.trainer.config.options["min_visible"] == taken
     assert any("min_visible 0.75" in line for line in one.display.lines) == (not given)
+    one.run.release()
     assert resumed_session(tmp_path / "run", display=Recorder()).trainer.task.options.min_visible == taken
 
 
@@ -501,3 +649,12 @@ def test_rotation_is_refused_for_a_task_that_takes_no_turned_images(scenes, tmp_
         session(scenes, tmp_path / "run", overrides={"rotate": 15.0})
     assert not (tmp_path / "run").exists()
     assert session(scenes, tmp_path / "run", overrides={"rotate": 0.0}).run.path.exists()
+
+
+def test_torchrun_does_not_train_the_same_twice(scenes, finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CtnetError, match="a training runs in one process; leave out torchrun"):
+        session(scenes, tmp_path / "run")
+    with pytest.raises(CtnetError, match="a training runs in one process; leave out torchrun"):
+        resumed_session(finished)
+    assert not (tmp_path / "run").exists()

@@ -18,8 +18,7 @@ def share_a_point(points: np.ndarray) -> np.ndarray:
     """
     cells = np.floor(points)
     same = np.equal(cells[:, None], cells[None]).all(axis=3).any(axis=2)
-    shared: np.ndarray = np.tril(same, -1).any(axis=1)
-    return shared
+    return np.asarray(np.tril(same, -1).any(axis=1))
 
 
 def make_ghosts(points: np.ndarray, classes: np.ndarray, between_cells: bool) -> np.ndarray:
@@ -54,5 +53,4 @@ def make_ghosts(points: np.ndarray, classes: np.ndarray, between_cells: bool) ->
 def _in_order(cells: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Whether no point is above the top one, left of the left one, and so on; group by group."""
     x, y = (np.stack([cells[group[edge], edge, axis] for edge in range(4)]) for axis in (0, 1))
-    ordered: np.ndarray = ((y >= y[TOP]) & (y <= y[BOTTOM]) & (x >= x[LEFT]) & (x <= x[RIGHT])).all(axis=0)
-    return ordered
+    return np.asarray(((y >= y[TOP]) & (y <= y[BOTTOM]) & (x >= x[LEFT]) & (x <= x[RIGHT])).all(axis=0))

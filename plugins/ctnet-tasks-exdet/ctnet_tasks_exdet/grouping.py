@@ -47,7 +47,8 @@ def group_points(maps: Mapping[str, Tensor], k: int, options: Options) -> Detect
     row_of_heat = row if options.agnostic else row + height * edges[TOP].label.unsqueeze(2)
     score, number = _best_groups(heat, row_of_heat, column, _Sums.of(edges, options), k)
     picked = _points_of(number, edges[TOP].score.shape[1])
-    points = torch.stack([_rows(edge.at, one) for edge, one in zip(edges, picked, strict=True)], dim=2)
+    columns = [one.unsqueeze(2).expand(-1, -1, 2) for one in picked]
+    points = torch.stack([edge.at.gather(1, at) for edge, at in zip(edges, columns, strict=True)], dim=2)
     x, y = _pairs(column, picked[LEFT], picked[RIGHT]), _pairs(row, picked[TOP], picked[BOTTOM])
     if label is None:
         labels = edges[TOP].label.gather(1, picked[TOP])
@@ -180,11 +181,6 @@ def _points_of(number: Tensor, count: int) -> list[Tensor]:
     """
     places = (3, 1, 2, 0)  # of the digits of top, left, bottom and right
     return [torch.div(number, count**place, rounding_mode="floor") % count for place in places]
-
-
-def _rows(points: Tensor, index: Tensor) -> Tensor:
-    """Rows (B, n) of points (B, k, 2) -> (B, n, 2)."""
-    return points.gather(1, index.unsqueeze(2).expand(-1, -1, 2))
 
 
 def _pairs(table: Tensor, first: Tensor, second: Tensor) -> Tensor:

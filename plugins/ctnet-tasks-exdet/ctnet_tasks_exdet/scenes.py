@@ -73,8 +73,7 @@ def _place(rng: np.random.Generator, outline: np.ndarray, size: tuple[int, int])
     longest = rng.uniform(0.18, 0.5) * min(size)
     shape = (outline - low) * longest / (high - low).max()
     room = np.array(size) - 1 - shape.max(axis=0)
-    placed: np.ndarray = shape + rng.uniform(0, 1, 2) * room
-    return placed
+    return np.asarray(shape + rng.uniform(0, 1, 2) * room)
 
 
 def _meet(box: np.ndarray, other: np.ndarray) -> bool:

@@ -144,7 +144,7 @@ class ExtremeDetection(Task):
         chosen: Options = self.options
         shown = cut_to_grid(_within(instances, grid), grid)
         radii = box_radius(box_sizes(shown.boxes), chosen.radius)
-        positive = ~shown.crowd if chosen.crowd == "ignore" else np.ones(len(shown), bool)
+        positive = ~(shown.crowd & (chosen.crowd == "ignore"))
         channel = np.zeros_like(shown.labels) if chosen.agnostic else shown.labels
         centre = Peaks.of(box_centres(shown.boxes), radii, shown.labels, positive)
         targets: dict[str, Target] = {"centre": centre}
@@ -178,8 +178,7 @@ class ExtremeDetection(Task):
         points = instances.extreme_points
         classes = np.zeros_like(instances.labels) if chosen.agnostic else instances.labels
         grouped = share_a_point(points) | make_ghosts(points, classes, chosen.middle == "cells")
-        collides: np.ndarray = super().collides(instances, grid) | grouped
-        return collides
+        return np.asarray(super().collides(instances, grid) | grouped)
 
 
 def _within(instances: Instances, grid: Grid) -> Instances:

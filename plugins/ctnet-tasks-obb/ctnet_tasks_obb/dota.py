@@ -145,19 +145,28 @@ class _Reader:
     def split(self, split: str, folder: Path) -> list[ImageRecord]:
         """The images of a split whose labels lie in a folder."""
         root = folder.parent / "images"
-        images = {path.stem: path for path in image_files(root)}
+        images: dict[str, list[Path]] = {}
+        for path in image_files(root):
+            # A label lies where its image does, or all labels lie together.
+            for name in {path.relative_to(root).with_suffix("").as_posix(), f"*/{path.stem}"}:
+                images.setdefault(name, []).append(path)
+        used: set[Path] = set()
         labels = {str(path.relative_to(self.source)): path for path in sorted(folder.rglob("*.txt"))}
 
         def read(where: str) -> ImageRecord:
-            stem = labels[where].stem
-            if stem not in images:
+            stem = labels[where].relative_to(folder).with_suffix("").as_posix()
+            found = images.get(stem) or images.get(f"*/{labels[where].stem}", [])
+            used.update(found)
+            if not found:
                 raise BadRecord("no image", f"looked for images/{stem}.png and the like")
-            name = f"images/{split}/{images[stem].relative_to(root)}"
-            return self._image(where, read_lines(labels[where]), images[stem], name)
+            if len(found) > 1:
+                raise BadRecord("several images of one name", " and ".join(map(str, found)))
+            name = f"images/{split}/{found[0].relative_to(root)}"
+            return self._image(where, read_lines(labels[where]), found[0], name)
 
         places = track(labels, f"reading {split}")
         records = list(read_each(((where, where) for where in places), read, self.problems))
-        if unlabelled := len(images.keys() - {path.stem for path in labels.values()}):
+        if unlabelled := len({path for paths in images.values() for path in paths} - used):
             self.notes.append(f"{unlabelled} images of {split} have no label file and were left out")
         return records
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, blend, boxes_around, scene_of
+from ctnet.plugin import Instances, Sample, blend, boxes_around, in_sight, scene_of
 from ctnet_tasks_obb.boxes import Rectangles
 
 #: The categories of ``draw_harbour``; label i is entry i.
@@ -21,9 +21,11 @@ _ASPECTS = ((2.6, 4.2), (1.6, 2.4), (1.0, 1.15))
 
 #: Outlines along x from -1 to 1 and along y from -1 to 1: a ship has a bow and a stern.
 _HULL = np.array(
-    [[-1, -0.75], [-0.85, -1], [0.35, -1], [0.8, -0.6], [1, 0], [0.8, 0.6], [0.35, 1], [-0.85, 1]]
+    [
+        *([-1, -0.75], [-0.85, -1], [0.35, -1], [0.8, -0.6], [1, 0]),
+        *([0.8, 0.6], [0.35, 1], [-0.85, 1], [-1, 0.75]),
+    ]
 )
-_HULL = np.concatenate([_HULL, [[-1, 0.75]]])
 _BOX = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
 _SHAPES = (_HULL, _BOX, _BOX)
 
@@ -68,7 +70,9 @@ def draw_harbour(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     wanted = int(rng.integers(1, _MOST_OBJECTS + 1))
     for _ in range(_TRIES * wanted):
         thing = _place(rng, size)
-        if len(things) < wanted and _inside(thing.box, size) and not _hides_too_much(thing, things):
+        if len(things) == wanted or not _inside(thing.box, size):
+            continue
+        if len(in_sight([*(other.mask for other in things), thing.mask], 1 - _MOST_HIDDEN)) > len(things):
             _render(rng, canvas, thing)
             things.append(thing)
     corners = np.array([thing.box.corners[0] for thing in things], np.float32).reshape(-1, 4, 2)
@@ -79,16 +83,6 @@ def draw_harbour(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
 def _inside(box: Rectangles, size: tuple[int, int]) -> bool:
     corners = box.corners[0]
     return bool((corners > _MARGIN).all() and (corners < np.array(size) - 1 - _MARGIN).all())
-
-
-def _hides_too_much(thing: _Thing, earlier: list[_Thing]) -> bool:
-    """Whether too little would be seen of any earlier object."""
-    cover = thing.mask
-    for other in reversed(earlier):
-        if (other.mask & ~cover).sum() < (1 - _MOST_HIDDEN) * other.mask.sum():
-            return True
-        cover = cover | other.mask
-    return False
 
 
 def _place(rng: np.random.Generator, size: tuple[int, int]) -> _Thing:

@@ -221,3 +221,18 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match="it does not exist"):
         import_dota(tmp_path / "nowhere", tmp_path / "data")
     assert len(set(CLASSES)) == 18
+
+
+def test_images_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    folder = tmp_path / "DOTA" / "train"
+    for name in ("a/P1", "b/P1", "P2", "c/P3", "P4"):
+        for place in ("images", "labelTxt"):
+            (folder / place / name).parent.mkdir(parents=True, exist_ok=True)
+        write(folder, name, GOOD[:1])
+    (folder / "labelTxt/c/P3.txt").rename(folder / "labelTxt/P3.txt")  # labels may lie together
+    (folder / "images/P4.jpg").write_bytes((folder / "images/P2.png").read_bytes())
+    report = import_dota(tmp_path / "DOTA", tmp_path / "data")
+    images = [image["file_name"] for image in content(tmp_path / "data", "train")["images"]]
+    assert sorted(images) == [f"images/train/{name}.png" for name in ("P2", "a/P1", "b/P1", "c/P3")]
+    assert [problem.kind for problem in report.problems] == ["several images of one name"]
+    assert report.notes == ()

@@ -1,0 +1,51 @@
+"""A lock on a folder that dies with its process."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctnet.base.errors import CtnetError, os_error
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+#: The file in the folder that carries the lock. It stays when the lock is gone.
+LOCK_NAME = ".lock"
+
+#: A killed process's children hold its lock for a moment longer.
+_PATIENCE_SECONDS = 2.0
+
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+def lock_folder(folder: Path, busy: str) -> BaseFileLock | None:
+    """Lock a folder against every other process, and against a second lock in this one.
+
+    The operating system frees the lock when the process ends, however it ends.
+
+    Args:
+        folder: which exists.
+        busy: the error when somebody else holds the lock.
+
+    Returns:
+        The lock, to be released; None where the file system has no locks.
+
+    Raises:
+        CtnetError: when somebody else holds it, or the folder cannot be written.
+    """
+    import filelock
+
+    lock = filelock.FileLock(folder / LOCK_NAME)
+    try:
+        lock.acquire(timeout=_PATIENCE_SECONDS)
+    except filelock.Timeout as error:
+        raise CtnetError(busy) from error
+    except NotImplementedError:
+        return None
+    except OSError as error:
+        if error.errno in _WITHOUT_LOCKS:
+            return None
+        raise os_error(error, "lock the folder", folder) from error
+    return lock

@@ -1,0 +1,162 @@
+"""Worker processes that load images, and what is said when they die."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import multiprocessing.queues
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from ctnet.base.errors import CtnetError, cure_of
+
+# Exit codes of a worker that cannot hand over what it loaded.
+_NO_SHARED_MEMORY, _NO_HANDLES, _CANNOT_HAND_OVER = 101, 102, 103
+
+_SHARED_MEMORY = (
+    "a loading process found no room in shared memory (/dev/shm); make it larger (docker run --shm-size 8g), "
+    "or use --workers 0 or a smaller --batch-size"
+)
+_HANDLES = f"the loading processes ran out of file handles{cure_of(errno.EMFILE)}"
+
+
+# What torch says of the two.
+_OF_HANDLES = ("Too many open files", "received 0 items of ancdata")
+_OF_SHARED_MEMORY = ("unable to allocate shared memory", "unable to mmap", "unable to resize file")
+
+
+class WorkerDied(CtnetError):
+    """A loading process ended before its work did."""
+
+
+def default_workers(device: torch.device) -> int:
+    """Worker processes that keep the device fed without taking the cores it computes on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device.type == "cpu":
+        # On two cores both threads of every operation would wait for the one that shares its core.
+        return 1 if cores > 2 else 0
+    return max(1, min(8, cores - 1))
+
+
+def load(loader: DataLoader[Any]) -> Iterator[Any]:
+    """What a loader gives.
+
+    A worker that dies is noticed where the next batch is asked for, and nowhere else: torch would raise in
+    the middle of a training step, whose weights could then not be saved.
+
+    Raises:
+        WorkerDied: when a worker was killed or could not hand over what it loaded.
+        CtnetError: when the workers cannot be started or reached for want of file handles.
+    """
+    try:
+        batches = _started(loader)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise CtnetError(_HANDLES) from error
+        raise
+    workers = multiprocessing.active_children() if loader.num_workers else []
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (RuntimeError, OSError, EOFError) as error:
+            if reason := _why(error, workers):
+                raise reason from error
+            raise
+        yield batch
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The loader's iterator, without torch's handler of signals from children."""
+    number = getattr(signal, "SIGCHLD", None)  # Windows has none
+    if number is None or threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before = signal.getsignal(number)
+    try:
+        return iter(loader)
+    finally:
+        if before is not None:
+            signal.signal(number, before)
+
+
+def _why(error: Exception, workers: list[BaseProcess]) -> CtnetError | None:
+    """What a loader's error means for the user; None for a mistake of the program."""
+    if isinstance(error, (EOFError, ConnectionError)):  # a connection is closed before its process is gone
+        ended = wait([worker.sentinel for worker in workers], timeout=2)
+        for worker in workers:
+            if worker.sentinel in ended:
+                worker.join(2)
+    codes = [worker.exitcode for worker in workers if not worker.is_alive()]
+    if codes:
+        return WorkerDied(_said_of(next((code for code in codes if code), 0)))
+    text = str(error)
+    if getattr(error, "errno", None) == errno.EMFILE or any(hint in text for hint in _OF_HANDLES):
+        return CtnetError(_HANDLES)
+    return CtnetError(_SHARED_MEMORY) if any(hint in text for hint in _OF_SHARED_MEMORY) else None
+
+
+def _said_of(code: int) -> str:
+    """The line for a worker's exit code; minus the number of the signal that killed it."""
+    if code in (_NO_SHARED_MEMORY, -getattr(signal, "SIGBUS", 0)):
+        return _SHARED_MEMORY
+    if code == _NO_HANDLES:
+        return _HANDLES
+    if code == -getattr(signal, "SIGKILL", 0):
+        return (
+            "a loading process was killed, as Linux does when memory is short; use fewer --workers or a "
+            "smaller --batch-size"
+        )
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"a loading process {how} before its work was done; start again, with --workers 0 if it recurs"
+
+
+def prepare_worker(worker: int) -> None:
+    """Configure a worker: one thread, ignores Ctrl-C, ends with its parent, and when it cannot hand over.
+
+    torch's own workers can hang for ever on a queue that a killed trainer no longer reads, and let a trainer
+    wait for ever for what they had no shared memory or file handle to send.
+    """
+    import cv2
+
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGBUS"):  # the main process says what it means
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_with_error)  # type: ignore[attr-defined]
+    sys.excepthook = _end_without_handles
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_without_handles(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """The thread that hands over file handles would print the same error for ever."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        os._exit(_NO_HANDLES)
+    sys.__excepthook__(kind, error, trace)
+
+
+def _end_with_error(error: Exception, batch: Any) -> None:
+    text = str(error)
+    if "Too many open files" in text:
+        os._exit(_NO_HANDLES)
+    shortage = ("No space left on device", "Cannot allocate memory")
+    os._exit(_NO_SHARED_MEMORY if any(reason in text for reason in shortage) else _CANNOT_HAND_OVER)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

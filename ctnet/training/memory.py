@@ -1,0 +1,50 @@
+"""Trainings that do not fit into memory: refused in one line, never made smaller in silence."""
+
+from __future__ import annotations
+
+import torch
+
+from ctnet.backbones import Backbone
+from ctnet.base.errors import CtnetError
+from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes
+from ctnet.training.config import TrainingConfig
+
+#: Pixels of an input for which nobody asks whether there is memory.
+_SMALL_INPUT = 1 << 22
+
+
+def insist_on_memory(backbone: Backbone, size: tuple[int, int], device: torch.device) -> None:
+    """Refuse a size of which not even one image fits, before the machine ends the training for it.
+
+    Args:
+        backbone: on the device, in training mode.
+        size: (width, height) of the input, pixels.
+        device: where it lies.
+
+    Raises:
+        CtnetError: with what is needed and what there is.
+    """
+    width, height = size
+    free = available_memory(device) if width * height >= _SMALL_INPUT else None
+    if free is None:
+        return
+    backbone.eval()
+    needed = width * height * bytes_per_pixel(backbone, 4 * backbone.divisor, device)
+    backbone.train()
+    if needed > free:
+        raise CtnetError(
+            f"one image of {width}x{height} needs at least {gigabytes(needed)}, and {gigabytes(free)} are "
+            "free; use a smaller --size"
+        )
+
+
+def out_of_memory(config: TrainingConfig, batch_size: int, error: BaseException) -> CtnetError:
+    """The line for an allocator that refused a step."""
+    width, height = config.recipe.size
+    said = next(iter(str(error).splitlines()), "")[:120]
+    parts = f"--batch-size {batch_size // 2} --accumulate {2 * config.accumulate}, the same step in parts"
+    fix = f"{parts}, or a smaller --size" if batch_size > 1 else "a smaller --size"
+    return CtnetError(
+        f"there is not enough memory to train on {batch_size} images of {width}x{height} at once ({said}); "
+        f"use {fix}"
+    )
