@@ -17,6 +17,9 @@ from ctnet.core.task import Task
 #: Up to this share of the cells is read one by one; beyond, the whole map is as quick.
 _FEW = 1 / 4
 
+#: Side of the largest input, pixels: OpenCV resamples no larger picture.
+LARGEST_INPUT = 32766
+
 
 class CenterNet(nn.Module):
     """A backbone whose features every head reads through a 3x3 convolution, ReLU and a 1x1 convolution.
@@ -106,6 +109,10 @@ def check_input_size(size: tuple[int, int], divisor: int, backbone: str) -> None
         raise CtnetError(
             f"size {width}x{height} does not fit {backbone}: sides must be multiples of {divisor}; "
             f"the next size that fits is {fit_width}x{fit_height}"
+        )
+    if max(size) > LARGEST_INPUT:
+        raise CtnetError(
+            f"size {width}x{height} is beyond {LARGEST_INPUT} pixels a side; choose a smaller one"
         )
 
 

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from ctnet.base.files import read_text as read_text
     from ctnet.base.files import require_regular as require_regular
     from ctnet.base.files import write_json as write_json
+    from ctnet.base.numbers import LARGEST_COORDINATE as LARGEST_COORDINATE
+    from ctnet.base.numbers import whole_number as whole_number
     from ctnet.base.output import print_json as print_json
     from ctnet.base.output import print_line as print_line
     from ctnet.base.output import print_table as print_table
     from ctnet.base.output import warn_once as warn_once
     from ctnet.base.progress import track as track
+    from ctnet.base.schema import check_json as check_json
+    from ctnet.base.schema import shorten as shorten
     from ctnet.convert.coco import ImageMode as ImageMode
     from ctnet.convert.coco import ImageRecord as ImageRecord
     from ctnet.convert.coco import box_annotation as box_annotation
@@ -430,6 +434,10 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "require_regular",
             "write_json",
         ),
+        "ctnet.base.numbers": (
+            "LARGEST_COORDINATE",
+            "whole_number",
+        ),
         "ctnet.base.output": (
             "print_json",
             "print_line",
@@ -437,6 +445,10 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "warn_once",
         ),
         "ctnet.base.progress": ("track",),
+        "ctnet.base.schema": (
+            "check_json",
+            "shorten",
+        ),
         "ctnet.report.tables": ("print_metrics",),
     },
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ctnet.plugin import BadRecord, CtnetError, finite_number, numbered_lines, read_lines
+from ctnet.plugin import BadRecord, CtnetError, finite_number, numbered_lines, read_lines, whole_number
 from ctnet_tasks_ddd.frame_files import FrameFiles
 
 Matrix = list[list[float]]
@@ -93,10 +93,11 @@ def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, int]]]:
     found = {}
     for where, line in numbered_lines(read_lines(index), index):
         fields = line.split()
-        if len(fields) != 4 or not (fields[2].isdigit() and fields[3].isdigit()):
+        width, height = (whole_number(field) or 0 for field in [*fields, "", ""][2:4])
+        if len(fields) != 4 or not (width and height):
             raise CtnetError(f"{where} is no line FRAME NAME WIDTH HEIGHT: {line.strip()[:60]!r}")
         path = index.parent / "calib" / f"{fields[1]}.txt"
-        found[fields[0]] = path, (int(fields[2]), int(fields[3]))
+        found[fields[0]] = path, (width, height)
     return found
 
 

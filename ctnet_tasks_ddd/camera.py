@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.plugin import LARGEST_COORDINATE
+
 #: What is nearer than this, or behind the camera, is projected as if it were so far away, metres.
 NEAR = 0.1
 
@@ -41,9 +43,9 @@ def camera_of(record: Mapping[str, Any]) -> np.ndarray | None:
         return None
     try:
         matrix = np.array(record["calib"], np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.zeros(0)
-    if matrix.shape != (3, 4) or not np.isfinite(matrix).all():
+    if matrix.shape != (3, 4) or not (np.abs(matrix) <= LARGEST_COORDINATE).all():
         raise ValueError("calib is no 3x4 matrix of finite numbers")
     if not (matrix[0, 0] > 0 and matrix[1, 1] > 0 and matrix[2, 2] > 0):
         raise ValueError("calib has a focal length that is not positive")

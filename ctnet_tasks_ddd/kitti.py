@@ -191,7 +191,10 @@ class _Source:
 def _entry(number: int, fields: Sequence[str], size: tuple[int, int]) -> dict[str, Any]:
     """A label line as an entry; raises BadRecord."""
     check_fields(fields, LABEL_COLUMNS)
-    entry = entry_of_fields(fields, number)
+    try:
+        entry = entry_of_fields(fields, number)
+    except ArithmeticError as error:  # decimals have exponents that floats take for zero
+        raise BadRecord("box that is no four finite numbers", " ".join(fields[4:8])[:60]) from error
     x, y, width, height = entry["bbox"]
     corners = "left {}, top {}, right {}, bottom {}".format(*fields[4:8])
     if width <= 0 or height <= 0:

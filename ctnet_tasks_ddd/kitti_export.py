@@ -5,9 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ctnet.plugin import CtnetError, read_json, track, unknown_name, write_text
+from annotated_types import Interval
+from typing_extensions import NotRequired, TypedDict
+
+from ctnet.plugin import (
+    LARGEST_COORDINATE,
+    CtnetError,
+    check_json,
+    read_json,
+    track,
+    unknown_name,
+    write_text,
+)
 from ctnet_tasks_ddd.fields import DONT_CARE, Entry, entries_by_image, frame_name, values_of_entry
 
 
@@ -31,7 +42,7 @@ def write_labels(data: str | Path, target: str | Path) -> int:
     frames: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
     for file in files.values():
-        content = read_json(file)
+        content = _read_content(file)
         by_image = entries_by_image(content)
         _refuse_one_frame_of_two(content["images"], owners)
         for image in content["images"]:
@@ -60,7 +71,7 @@ def write_results(data: str | Path, split: str, results: str | Path, target: str
     files = annotation_files(data)
     if split not in files:
         raise unknown_name("split", split, files)
-    content, detections = read_json(files[split]), read_json(results)
+    content, detections = _read_content(files[split]), read_json(results)
     if not isinstance(detections, list):
         raise CtnetError(f"{results} is no COCO results file: it must be a list of detections")
     frames = result_lines(content, detections, str(results))
@@ -145,6 +156,77 @@ def result_line(name: str, detection: Mapping[str, Any]) -> str:
         raise ValueError("it has numbers that are missing or not finite")
     texts = ["-1", "-1", *(f"{value:.4f}" for value in values[2:14]), f"{values[14]:.8g}"]
     return " ".join([name, *texts])
+
+
+_Number = Annotated[float, Interval(ge=-LARGEST_COORDINATE, le=LARGEST_COORDINATE)]
+_OPEN = {"strict": True, "extra": "allow"}
+
+
+class _Image(TypedDict):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    id: int
+    file_name: str
+    others: NotRequired[list[_Entry]]
+
+
+class _Entry(TypedDict):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    bbox: tuple[_Number, _Number, _Number, _Number]
+    type: NotRequired[str]
+    line: NotRequired[int]
+    truncated: NotRequired[_Number]
+    occluded: NotRequired[_Number]
+    alpha: NotRequired[_Number]
+    dim: NotRequired[tuple[_Number, _Number, _Number]]
+    location: NotRequired[tuple[_Number, _Number, _Number]]
+    rotation_y: NotRequired[_Number]
+
+
+class _Annotation(_Entry):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    image_id: int
+    category_id: int
+
+
+class _Category(TypedDict):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    id: int
+    name: str
+
+
+class _Content(TypedDict):
+    """What is written of a COCO file."""
+
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def _read_content(file: Path) -> Entry:
+    """A COCO file whose numbers can be written.
+
+    Raises:
+        CtnetError: naming the first value that does not fit, or the annotation of an unknown image or
+            category.
+    """
+    content: Entry = check_json(_Content, read_json(file), file, "correct it, see `ctnet data check`")
+    images = {image["id"] for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    for annotation in content["annotations"]:
+        for key, known in (("image_id", images), ("category_id", categories)):
+            if annotation[key] not in known:
+                where = f"annotation {annotation.get('id', '(without id)')} of {file}"
+                raise CtnetError(
+                    f"{where} has {key} {annotation[key]}, which the file does not list; correct it, see "
+                    "`ctnet data check`"
+                )
+    return content
 
 
 def annotation_files(data: str | Path) -> dict[str, Path]:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet.plugin import BadRecord, CtnetError, checked_number, numbered_lines
+from ctnet.plugin import (
+    LARGEST_COORDINATE,
+    BadRecord,
+    CtnetError,
+    checked_number,
+    numbered_lines,
+    shorten,
+)
 
 FIELDS = (
     "class", "truncation", "occlusion", "alpha", "left", "top", "right", "bottom",
@@ -106,7 +113,7 @@ def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndar
     rows = [row for row in map(str.split, text.splitlines()) if row]
     try:
         values = np.array([float(token) for row in rows for token in row[1:]])
-        if all(len(row) == columns for row in rows) and np.isfinite(values).all():
+        if all(len(row) == columns for row in rows) and (np.abs(values) <= LARGEST_COORDINATE).all():
             # A class name is one object for all the lines that have it: results may have millions.
             return [sys.intern(row[0]) for row in rows], values.reshape(len(rows), columns - 1)
     except ValueError:
@@ -127,7 +134,7 @@ def check_fields(fields: Sequence[str], columns: int) -> None:
             f"line of {len(fields)} columns", f"a {kind} has {columns}: {_advice(fields, columns)}"
         )
     for name, token in zip(FIELDS[1:], fields[1:], strict=False):
-        checked_number(token, f"{name} that is no finite number", f"it is {token!r}")
+        checked_number(token, f"{name} that is no finite number", f"it is {shorten(token)}")
 
 
 def _advice(fields: Sequence[str], columns: int) -> str:

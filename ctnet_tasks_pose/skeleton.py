@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from ctnet.plugin import CtnetError, Points, is_finite, left_right_pairs, other_side, states_a_side
+from annotated_types import Interval, Len
+
+from ctnet.plugin import CtnetError, Points, check_json, left_right_pairs, other_side, shorten, states_a_side
 
 Side = Literal["left", "middle", "right"]
 
@@ -26,6 +28,8 @@ COCO_SIGMAS: Mapping[str, float] = {
 
 #: For a joint that neither the data set nor COCO gives a tolerance: about the mean of COCO's.
 DEFAULT_SIGMA = 0.067
+
+_LARGEST_SIGMA = 100.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Skeleton:
 
 
 def _title(category: Mapping[str, Any]) -> str:
-    return f"category {category.get('name')!r} (id {category.get('id')})"
+    return f"category {shorten(category.get('name'))} (id {category.get('id')})"
 
 
 def _joint_names(category: Mapping[str, Any]) -> tuple[str, ...]:
@@ -122,16 +126,12 @@ def _joint_names(category: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _edges(category: Mapping[str, Any], joints: int) -> tuple[tuple[int, int], ...]:
-    edges = []
-    for edge in category.get("skeleton") or ():
-        fits = isinstance(edge, Sequence) and len(edge) == 2
-        if not fits or not all(isinstance(end, int) and 1 <= end <= joints for end in edge):
-            raise CtnetError(
-                f"{_title(category)} has the limb {edge!r} in 'skeleton'; a limb is two joints counted "
-                f"from 1 to {joints}"
-            )
-        edges.append((edge[0] - 1, edge[1] - 1))
-    return tuple(edges)
+    joint = Annotated[int, Interval(ge=1, le=joints)]
+    kind: Any = list[tuple[joint, joint]] | None
+    fix = f"a limb is two joints counted from 1 to {joints}"
+    where = f"'skeleton' of {_title(category)}"
+    edges = check_json(kind, category.get("skeleton"), where, fix)
+    return tuple((one - 1, other - 1) for one, other in edges or ())
 
 
 def _pairs(category: Mapping[str, Any], joints: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
@@ -152,12 +152,9 @@ def _sigmas(
     """The tolerances, and the names of those that are assumed."""
     given = category.get("sigmas")
     if given is not None:
-        usable = isinstance(given, Sequence) and len(given) == len(joints)
-        if not usable or not all(is_finite(sigma) and sigma > 0 for sigma in given):
-            raise CtnetError(
-                f"{_title(category)} has sigmas {given!r}; it needs {len(joints)} numbers above 0, one for "
-                "each joint"
-            )
-        return tuple(float(sigma) for sigma in given), ()
+        count = len(joints)
+        kind = Annotated[list[Annotated[float, Interval(gt=0, le=_LARGEST_SIGMA)]], Len(count, count)]
+        fix = f"it needs {count} numbers above 0, one for each joint"
+        return tuple(check_json(kind, given, f"'sigmas' of {_title(category)}", fix)), ()
     assumed = tuple(name for name in joints if name not in COCO_SIGMAS)
     return tuple(COCO_SIGMAS.get(name, DEFAULT_SIGMA) for name in joints), assumed

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ctnet.base.errors import CtnetError
 
-AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Amp = Literal["off", "bf16", "fp16"]
+
+AMP_TYPES: dict[Amp, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -23,9 +27,13 @@ def choose_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # names that torch is about to forget
+            device = torch.device(name)
+        torch.zeros(1, device=device).item()  # some devices hold no numbers ("meta")
+        if device.type == "cpu" and device.index:
+            raise RuntimeError  # torch takes any number here, and has one CPU
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise CtnetError(
             f"device {name!r} cannot be used here; use auto or cpu, and see `ctnet doctor`"
         ) from error
@@ -42,12 +50,13 @@ def choose_amp(name: str, device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if has_bf16(device) else None
     if name == "off":
         return None
-    if name not in AMP_TYPES:
-        raise CtnetError(f"--amp is {name!r}; it must be auto, off, bf16 or fp16")
-    return AMP_TYPES[name]
+    for known, kind in AMP_TYPES.items():
+        if name == known:
+            return kind
+    raise CtnetError(f"--amp is {name!r}; it must be auto, off, bf16 or fp16")
 
 
-def amp_name(dtype: torch.dtype | None) -> str:
+def amp_name(dtype: torch.dtype | None) -> Amp:
     """The name that ``choose_amp`` turns into this type: what a run's config keeps in place of "auto"."""
     return next((name for name, kind in AMP_TYPES.items() if kind == dtype), "off")
 

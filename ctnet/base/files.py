@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -240,9 +241,23 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        CtnetError: when the file is missing, unreadable or not JSON, naming the place in it.
+        CtnetError: when the file is missing, unreadable or not JSON, naming the place in it; when an object
+            in it has a key twice, of which readers would take the last in silence.
     """
     try:
-        return json.loads(read_bytes(path, JSON_LIMIT).decode("utf-8"))
+        text = read_bytes(path, JSON_LIMIT).decode("utf-8")
+        return json.loads(text, object_pairs_hook=partial(_object, path))
+    except RecursionError as error:
+        raise CtnetError(f"{path} holds values nested too deeply; write it anew") from error
     except ValueError as error:
-        raise CtnetError(f"{path} is not valid JSON ({error}); was it cut short?") from error
+        reason = "a number of thousands of digits" if "digits" in str(error) else str(error)
+        raise CtnetError(f"{path} is not valid JSON ({reason}); was it cut short?") from error
+
+
+def _object(path: str | Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CtnetError(f"{path} has an object with the key {twice!r} twice; leave one of them")
+    return found

@@ -9,13 +9,16 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, is_plain_archive, require_regular
+from ctnet.base.schema import check_text, check_values
 from ctnet.base.version import __version__
 from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
@@ -25,6 +28,9 @@ FORMAT = "ctnet checkpoint 1"
 #: Mean and standard deviation of the released models, RGB, on the scale 0..1.
 MEAN = (0.470, 0.447, 0.408)
 STD = (0.278, 0.274, 0.289)
+
+Positive = Annotated[float, Gt(0)]
+Count = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,10 @@ class Description:
     options: dict[str, Any]
     categories: list[dict[str, Any]]
     backbone: str
-    size: tuple[int, int]
+    size: tuple[Count, Count]
     mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
-    stride: int = 4
+    std: tuple[Positive, Positive, Positive] = STD
+    stride: Count = 4
     versions: dict[str, str] = field(
         default_factory=lambda: {"ctnet": __version__, "torch": torch.__version__}
     )
@@ -60,8 +66,29 @@ class Description:
         categories = [dict(category) for category in task.categories]
         return cls(task.name, asdict(task.options), categories, backbone, size, stride=stride)
 
+    @classmethod
+    def from_json(cls, text: str | bytes, source: str | Path) -> Description:
+        """Read back what a file says of itself.
+
+        Raises:
+            CtnetError: naming the file and the first value that does not fit.
+        """
+        fix = f"it is damaged, or not of ctnet {__version__}"
+        described: Description = check_text(cls, text, f"the description in {source}", fix)
+        return described
+
     def create_task(self) -> Task:
         return create_task(self.task, self.categories, **self.options)
+
+
+class _Content(TypedDict):
+    """What a file holds."""
+
+    format: str
+    description: str
+    weights: dict[str, Tensor]
+    training: dict[str, Any]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -69,12 +96,14 @@ class Checkpoint:
     """A loaded file.
 
     Attributes:
+        path: the file.
         description: what the weights belong to.
         weights: state dict of the network to use (the moving average where one was kept).
         training: optimizer, raw weights, random state, position; empty in a file for inference only.
         metrics: figures of the evaluation that went with these weights.
     """
 
+    path: Path
     description: Description
     weights: Mapping[str, Tensor]
     training: Mapping[str, Any]
@@ -130,16 +159,10 @@ def load(path: str | Path) -> Checkpoint:
         raise CtnetError(
             f"{path} {what}; ctnet {__version__} reads {FORMAT!r} files (best.pt, last.pt of a run)"
         )
-    try:
-        fields = json.loads(content["description"])
-        for name in ("size", "mean", "std"):
-            fields[name] = tuple(fields[name])
-        return Checkpoint(Description(**fields), content["weights"], content["training"], content["metrics"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CtnetError(
-            f"{path} does not describe itself as ctnet {__version__} does ({error}); "
-            "was it written by another version?"
-        ) from error
+    path = Path(path)
+    held = check_values(_Content, content, path, f"it is damaged, or not of ctnet {__version__}")
+    description = Description.from_json(held["description"], path)
+    return Checkpoint(path, description, held["weights"], held["training"], held["metrics"])
 
 
 def read_tensors(path: str | Path) -> Any:
@@ -178,10 +201,23 @@ def read_tensors(path: str | Path) -> Any:
 
 
 def load_model(checkpoint: Checkpoint) -> tuple[Task, CenterNet]:
-    """Build task and network that a checkpoint describes, with its weights."""
-    task = checkpoint.description.create_task()
-    model = create_model(task, checkpoint.description.backbone)
-    load_weights(model, checkpoint.weights)
+    """Build task and network that a checkpoint describes, with its weights.
+
+    Raises:
+        CtnetError: naming the file, when these do not fit each other.
+    """
+    described = checkpoint.description
+    try:
+        task = described.create_task()
+        model = create_model(task, described.backbone)
+        load_weights(model, checkpoint.weights)
+    except CtnetError as error:
+        raise CtnetError(f"{checkpoint.path}: {error}") from error
+    if described.stride != model.backbone.stride:
+        raise CtnetError(
+            f"{checkpoint.path} says stride {described.stride}, but {described.backbone} has "
+            f"{model.backbone.stride}; it is damaged: use another checkpoint"
+        )
     return task, model
 
 
@@ -221,9 +257,11 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], partial: bool
         partial: take what fits and report the rest, instead of refusing.
 
     Raises:
-        CtnetError: unless ``partial``, when any entry is missing, unexpected or of another shape.
+        CtnetError: unless ``partial``, when any entry is missing, unexpected or of another shape; always, for
+            entries that are not plain numbers.
     """
     own = module.state_dict()
+    _refuse_unusable(weights, own)
     other_shape = [name for name in weights if name in own and own[name].shape != weights[name].shape]
     report = WeightReport(
         loaded=[name for name in weights if name in own and name not in other_shape],
@@ -239,6 +277,31 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], partial: bool
         )
     module.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
     return report
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WHOLE = (torch.int64, torch.int32)
+
+
+def _refuse_unusable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that a network cannot take: sparse ones, other types, NaN."""
+    for name, tensor in weights.items():
+        kinds = (
+            (_FLOATS + _WHOLE) if name not in own else _FLOATS if own[name].is_floating_point() else _WHOLE
+        )
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in kinds:
+            what = f"is a tensor of {tensor.dtype}, {tensor.layout}, on {tensor.device}"
+        elif tensor.is_floating_point() and not _is_finite(tensor):
+            what = "holds NaN or infinity"
+        else:
+            continue
+        raise CtnetError(f"the weight {name} {what}; such weights cannot be used: take another checkpoint")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Without looking at a value as often as strides of 0 repeat it."""
+    held = tensor[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())]
+    return bool(held.isfinite().all())
 
 
 def _write_error(error: RuntimeError, path: str | Path) -> CtnetError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.numbers import whole_number
 
 OPTION_HELP = "An option of the task, NAME=VALUE (repeatable); see `ctnet tasks show TASK`."
 DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps."
@@ -27,9 +28,9 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """
     if text is None:
         return None
-    parts = text.lower().split("x")
-    if len(parts) in (1, 2) and all(part.isdigit() and int(part) > 0 for part in parts):
-        return int(parts[0]), int(parts[-1])
+    sides = [whole_number(part) or 0 for part in text.lower().split("x")]
+    if len(sides) in (1, 2) and min(sides) > 0:
+        return sides[0], sides[-1]
     raise CtnetError(f"--size is {text!r}; write one number (512) or WIDTHxHEIGHT (1280x384)")
 
 

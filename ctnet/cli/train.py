@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.numbers import whole_number
 from ctnet.base.output import print_json
 from ctnet.cli.parsing import (
     DEVICE_HELP,
@@ -195,7 +196,7 @@ def train(
 def _epochs(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
-    parts = [part for part in text.split(",") if part]
-    if not all(part.strip().isdigit() for part in parts):
+    epochs = [whole_number(part.strip()) for part in text.split(",") if part]
+    if None in epochs:
         raise CtnetError(f"--drops is {text!r}; write epochs separated by commas: 90,120")
-    return tuple(sorted(int(part) for part in parts))
+    return tuple(sorted(epoch for epoch in epochs if epoch is not None))

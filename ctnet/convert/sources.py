@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import read_text
+from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.convert.report import BadRecord
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, image_size
 from ctnet.data.problems import Problem
@@ -107,12 +107,15 @@ def read_each(
 
 
 def finite_number(text: str) -> float | None:
-    """The number that a text says; None where it says none, NaN or an infinity."""
+    """The number that a text says; None where it says none, NaN, an infinity or one beyond every picture.
+
+    What is so large is a slip, and its products may not be finite.
+    """
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= LARGEST_COORDINATE else None
 
 
 def checked_number(text: str, kind: str, what: str | None = None) -> float:

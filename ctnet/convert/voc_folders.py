@@ -12,7 +12,7 @@ from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.sources import check_folder
 from ctnet.convert.split_names import by_split
-from ctnet.convert.voc import _category_order, _image_size, _parse, _read_object, convert_voc
+from ctnet.convert.voc import annotation_of_file, category_order, convert_voc, read_object, stated_size
 from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.data.layouts import head
 from ctnet.data.problems import Problem, refuse
@@ -50,7 +50,7 @@ def import_voc(
     }
     if strict:
         refuse(problems, source)
-    categories = _category_order(set(category_names(splits)))
+    categories = category_order(set(category_names(splits)))
     described = f"converted from Pascal VOC, {source.name}"
     reports = write_splits(target, numbered(splits), categories, described, images, image_folder=IMAGE_FOLDER)
     return ConvertReport(target, reports, tuple(problems))
@@ -87,17 +87,17 @@ def _read(
     Raises:
         BadRecord: when it cannot be used at all.
     """
-    root = _parse(path)
+    root = annotation_of_file(path)
     stated = (root.findtext("filename") or "").strip()
     image = _image(path, stated, finder)
     if image is None and need_image:
         raise BadRecord(NOT_THERE, f"looked for {stated or path.stem} in {finder.root}")
     name = name_in_split(image or path.with_suffix(Path(stated).suffix or ".jpg"), finder.root, taken)
-    width, height = _image_size(root, image)
+    width, height = stated_size(root, image)
     objects = []
-    for index, element in enumerate(root.findall("object")):
+    for index, element in enumerate(root.iter("object")):
         try:
-            objects.append(_read_object(element, width, height))
+            objects.append(read_object(element, width, height))
         except BadRecord as error:
             problems.append(error.at(f"{where} object {index}"))
     return ImageRecord(name, width, height, objects, image)

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.numbers import whole_number
+from ctnet.base.schema import check_json, shorten
 from ctnet.convert.coco import plain
 from ctnet.convert.data_yaml import DataYaml
 from ctnet.convert.report import BadRecord
 from ctnet.data.joints import left_right_pairs
 
 UNLABELLED, SEEN = 0, 2
+_MOST_JOINTS = 10_000
 _PIXEL_DIGITS = 3
 _ROUNDING = 1e-5  # labels are often printed with six digits
 
@@ -112,6 +115,9 @@ def shared_names(categories: Sequence[Mapping[str, Any]], source: object) -> lis
     Raises:
         CtnetError: when the categories differ.
     """
+    for category in categories:
+        where = f"keypoints of category {shorten(category['name'])} in {source}"
+        check_json(list[str] | None, category.get("keypoints"), where, "write a list of names there")
     first = list(categories[0].get("keypoints") or ())
     for category in categories:
         if list(category.get("keypoints") or ()) != first:
@@ -124,12 +130,17 @@ def shared_names(categories: Sequence[Mapping[str, Any]], source: object) -> lis
 
 def _shape(description: DataYaml) -> tuple[int, int]:
     value = description.get("kpt_shape")
-    numbers = [int(text) for text in value if text and text.isdigit()] if isinstance(value, list) else []
-    if len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2, 3):
+    numbers = _whole_numbers(value)
+    if len(numbers) != 2 or not 1 <= numbers[0] <= _MOST_JOINTS or numbers[1] not in (2, 3):
         raise CtnetError(
             f"kpt_shape in {description.where} is {value!r}; it must be [number of keypoints, 2 or 3]"
         )
     return numbers[0], numbers[1]
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    found = [whole_number(text or "") for text in value] if isinstance(value, list) else []
+    return [number for number in found if number is not None]
 
 
 def _flip(description: DataYaml, count: int) -> list[int]:
@@ -137,7 +148,7 @@ def _flip(description: DataYaml, count: int) -> list[int]:
     value = description.get("flip_idx")
     if not value:
         return list(range(count))
-    numbers = [int(text) for text in value if text and text.isdigit()] if isinstance(value, list) else []
+    numbers = _whole_numbers(value)
     if sorted(numbers) != list(range(count)) or [numbers[number] for number in numbers] != list(range(count)):
         raise CtnetError(
             f"flip_idx in {description.where} must say for each of the {count} keypoints which one takes its "

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ctnet import heatmap
 from ctnet.base.errors import CtnetError
+from ctnet.base.schema import shorten
 from ctnet.core.fields import Choice, Columns, Field, Value
 from ctnet.core.heads import Head, Regression, fill_nearest
 from ctnet.core.losses import Loss
@@ -192,7 +193,7 @@ class Probabilities(Value):
 
     def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
         if not isinstance(value, Mapping) or {*value} != {*self.parts}:
-            return f"is {value!r}, not the probability of each of {', '.join(self.parts)}"
+            return f"is {shorten(value)}, not the probability of each of {', '.join(self.parts)}"
         return super().error([value[part] for part in self.parts], found, image)
 
     def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:

@@ -4,11 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Interval, MinLen
+from typing_extensions import TypedDict
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.schema import check_json
+
+
+class _Category(TypedDict):
+    """What every entry has; a task may read more of it."""
+
+    __pydantic_config__ = {"strict": True, "extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
+
+    id: Annotated[int, Interval(ge=-(2**63), lt=2**63)]
+    name: Annotated[str, MinLen(1)]
+
+
+def check_categories(entries: Any, source: object = "the categories") -> None:
+    """Refuse anything but a list of categories.
+
+    Args:
+        entries: as in a COCO file.
+        source: the file, for the error.
+
+    Raises:
+        CtnetError: for an entry without whole-number id or name.
+    """
+    fix = "each needs a whole-number id and a name; fix the annotation file"
+    check_json(list[_Category], entries, source, fix)
 
 
 class Categories(Sequence[Mapping[str, Any]]):
@@ -56,19 +83,13 @@ class Categories(Sequence[Mapping[str, Any]]):
 
 
 def _checked(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    checked = []
-    for entry in entries:
-        identity = entry.get("id")
-        if not isinstance(identity, int) or isinstance(identity, bool) or not entry.get("name"):
-            raise CtnetError(
-                f"category {dict(entry)} needs a whole-number id and a name; fix the annotation file"
-            )
-        checked.append(dict(entry))
+    checked = [dict(entry) for entry in entries]
+    check_categories(checked)
     checked.sort(key=lambda entry: int(entry["id"]))
     ids = [entry["id"] for entry in checked]
-    twice = {identity for identity in ids if ids.count(identity) > 1}
+    twice = [one for one, other in pairwise(ids) if one == other]
     if twice:
-        raise CtnetError(f"category id {min(twice)} occurs twice; fix the annotation file")
+        raise CtnetError(f"category id {twice[0]} occurs twice; fix the annotation file")
     if not checked:
         raise CtnetError("there are no categories; the annotation file needs at least one")
     return tuple(checked)

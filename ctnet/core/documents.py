@@ -6,12 +6,21 @@ other up to the digits that annotation files carry.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ctnet.core.fields import field_errors, found_columns, read_fields, stated_fields, write_fields
+from ctnet.base.numbers import LARGEST_COORDINATE
+from ctnet.base.schema import shorten
+from ctnet.core.fields import (
+    field_errors,
+    found_columns,
+    is_finite,
+    read_fields,
+    stated_fields,
+    write_fields,
+)
 from ctnet.core.records import Annotations, Detections, Instances
 from ctnet.core.task import AnnotationWarning, Task
 
@@ -88,12 +97,21 @@ def detections_of(task: Task, entries: Sequence[Mapping[str, Any]]) -> Detection
     Raises:
         KeyError, TypeError, ValueError: for an entry that lacks something; the caller names it.
     """
-    found = Detections.from_coco(entries, task.categories.ids)
     fields = stated_fields(task.fields, entries)
     for entry in entries:
-        if errors := field_errors(fields, entry, found=True):
+        if errors := [*_box_errors(entry), *field_errors(fields, entry, found=True)]:
             raise ValueError("; ".join(errors))
+    found = Detections.from_coco(entries, task.categories.ids)
     return found.replace(**read_fields(fields, entries, found=True))
+
+
+def _box_errors(entry: Mapping[str, Any]) -> Iterator[str]:
+    box, score = entry["bbox"], entry["score"]
+    numbers = box if isinstance(box, list) else []
+    if len(numbers) != 4 or not all(is_finite(number, LARGEST_COORDINATE) for number in numbers):
+        yield f"bbox is {shorten(box)}, not four finite numbers"
+    if not is_finite(score):
+        yield f"score is {shorten(score)}, not a finite number"
 
 
 def truth_of(task: Task, instances: Instances) -> Detections:

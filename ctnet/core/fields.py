@@ -18,6 +18,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from ctnet.base.numbers import LARGEST_COORDINATE
+from ctnet.base.schema import shorten
 from ctnet.core.geometry import Affine
 from ctnet.core.records import Detections, Instances
 
@@ -136,16 +138,16 @@ class Points(Field):
         count, width = self._shape
         if numbers is None or len(numbers) != count * width:
             third = f", {'score' if found else 'visibility'}" if self.visible else ""
-            are = repr(value) if numbers is None else f"{len(numbers)} numbers"
+            are = shorten(value) if numbers is None else f"{len(numbers)} numbers"
             return f"are {are}, not {count * width} (x, y{third} of {_counted(count)})"
         errors = []
         for number in range(count):
             name = self.names[number] if self.names else f"point {number + 1}"
             x, y, *third_value = numbers[number * width : (number + 1) * width]
             if third_value and not found and third_value[0] not in (0, 1, 2):
-                errors.append(f"have visibility {third_value[0]!r} for {name}, not 0, 1 or 2")
-            elif not all(map(is_finite, (x, y, *third_value))):
-                errors.append(f"have {name} at ({x!r}, {y!r}), which are not finite numbers")
+                errors.append(f"have visibility {shorten(third_value[0])} for {name}, not 0, 1 or 2")
+            elif not all(is_finite(number, LARGEST_COORDINATE) for number in (x, y, *third_value)):
+                errors.append(f"have {name} at ({shorten(x)}, {shorten(y)}), which are not finite numbers")
         return "; ".join(errors) or None
 
     def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
@@ -226,13 +228,12 @@ class Value(Field):
         count = self.width or 1
         if numbers is None or len(numbers) != count or not all(map(is_finite, numbers)):
             named = f" ({', '.join(self.parts)})" if self.parts else ""
-            return (
-                f"is {value!r}, not {'a finite number' if count == 1 else f'{count} finite numbers'}{named}"
-            )
+            wanted = "a finite number" if count == 1 else f"{count} finite numbers"
+            return f"is {shorten(value)}, not {wanted}{named}"
         low, high = self.limits
         # A network may find anything, early in training.
         if not found and not all(low <= number <= high for number in numbers):
-            return f"is {value!r}, outside {low:g} to {high:g}"
+            return f"is {shorten(value)}, outside {low:g} to {high:g}"
         return None
 
     def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
@@ -334,7 +335,7 @@ class Choice(Field):
     def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
         if self._number(value) is None:
             allowed = "true or false" if self._is_flag else " | ".join(self.choices)
-            return f"is {value!r}, not {allowed}"
+            return f"is {shorten(value)}, not {allowed}"
         return None
 
     def _number(self, value: Any) -> int | None:
@@ -521,7 +522,7 @@ def _holder_error(entry: Mapping[str, Any], path: str) -> str | None:
     holder = entry.get(path.partition(".")[0]) if "." in path else None
     if holder is None or isinstance(holder, Mapping):
         return None
-    return f"{path.partition('.')[0]} is {holder!r}, not a dictionary"
+    return f"{path.partition('.')[0]} is {shorten(holder)}, not a dictionary"
 
 
 def _flat(value: Any) -> list[Any] | None:
@@ -551,6 +552,11 @@ def _counted(points: int) -> str:
     return "1 point" if points == 1 else f"{points} points"
 
 
-def is_finite(value: Any) -> bool:
-    """Whether a JSON value is a finite number; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def is_finite(value: Any, largest: float = 1e15) -> bool:
+    """Whether a JSON value is a finite number; true and false are none.
+
+    Args:
+        value: from a file.
+        largest: what is larger is taken for a slip: its products would not be finite.
+    """
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -largest <= value <= largest

@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.numbers import LARGEST_COORDINATE
+from ctnet.base.schema import shorten
 from ctnet.core.fields import Columns, Field, is_finite
 from ctnet.core.geometry import Affine
 
 #: By how much outlines are enlarged to be compared.
 _FINE = 8.0
+
+#: Of a mask that is decoded: OpenCV reads no larger picture.
+_MOST_PIXELS = 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +76,9 @@ class Mask(Field):
         for number, polygon in enumerate(value, start=1):
             is_list = isinstance(polygon, Sequence) and not isinstance(polygon, str)
             if not is_list or len(polygon) < 6 or len(polygon) % 2:
-                count = f"{len(polygon)} numbers" if is_list else repr(polygon)
+                count = f"{len(polygon)} numbers" if is_list else shorten(polygon)
                 errors.append(f"has as polygon {number} {count}, not x and y of three or more points")
-            elif not all(map(is_finite, polygon)):
+            elif not all(is_finite(number, LARGEST_COORDINATE) for number in polygon):
                 errors.append(f"has a polygon {number} with values that are not finite numbers")
         return "; ".join(errors) or None
 
@@ -148,22 +153,27 @@ def outline_of(segmentation: Any) -> Outline | None:
 
 def _run_length_error(encoding: Mapping[str, Any], image: Mapping[str, Any] | None) -> str | None:
     size, counts = encoding.get("size"), encoding.get("counts")
-    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, int) for side in size):
-        return f"is a run-length mask of size {size!r}, not [height, width]"
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(map(_is_side, size)):
+        return f"is a run-length mask of size {shorten(size)}, not [height, width]"
+    if math.prod(size) > _MOST_PIXELS:
+        return f"is a run-length mask of size {size}, beyond every picture"
     if image is not None and list(size) != [image["height"], image["width"]]:
         return f"is a run-length mask of size {size}, its image [{image['height']}, {image['width']}]"
     if isinstance(counts, Sequence) and not isinstance(counts, str):
-        if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != math.prod(
-            size
-        ):
+        sound = all(type(count) is int and count >= 0 for count in counts)
+        if not sound or sum(counts) != math.prod(size):
             return f"is a run-length mask whose counts do not add up to {math.prod(size)} pixels"
     elif not isinstance(counts, str):
         return f"is a run-length mask with counts of type {type(counts).__name__}"
     try:
         _decode(encoding)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OverflowError, TypeError) as error:
         return f"is a run-length mask that cannot be decoded: {error}"
     return None
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and value > 0
 
 
 def _decode(encoding: Mapping[str, Any]) -> np.ndarray:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+Share = Annotated[float, Interval(ge=0, le=1)]
+Strength = Annotated[float, Ge(0)]
+Count = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
@@ -22,13 +28,13 @@ class Augmentation:
         lighting: standard deviation of the PCA lighting noise; 0 for none.
     """
 
-    flip: float = 0.5
-    scale: tuple[float, float] | None = (0.6, 1.3)
-    shift: Literal["border"] | float = "border"
-    rotate: float = 0.0
-    geometric: float = 1.0
-    colour: float = 0.4
-    lighting: float = 0.1
+    flip: Share = 0.5
+    scale: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] | None = (0.6, 1.3)
+    shift: Literal["border"] | Strength = "border"
+    rotate: Annotated[float, Interval(ge=0, le=180)] = 0.0
+    geometric: Share = 1.0
+    colour: Strength = 0.4
+    lighting: Strength = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,20 +64,20 @@ class Recipe:
         options: options of the task that the recipe wants other than their defaults; ``-O`` goes before them.
     """
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
+    epochs: Count
+    batch_size: Count
+    learning_rate: Annotated[float, Gt(0)]
     drops: tuple[int, ...] = ()
     schedule: Literal["step", "cosine"] = "step"
-    final_rate: float = 0.0
+    final_rate: Share = 0.0
     optimizer: Literal["adam", "adamw"] = "adam"
-    weight_decay: float = 0.0
-    warmup: int = 0
-    clip_norm: float | None = None
-    offset_rate: float = 1.0
+    weight_decay: Strength = 0.0
+    warmup: Annotated[int, Ge(0)] = 0
+    clip_norm: Annotated[float, Gt(0)] | None = None
+    offset_rate: Share = 1.0
     small_heads: bool = True
-    ema: float = 0.0
-    size: tuple[int, int] = (512, 512)
+    ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    size: tuple[Count, Count] = (512, 512)
     augmentation: Augmentation = field(default_factory=Augmentation)
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -6,17 +6,17 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 from torch import Tensor
 
-from ctnet.base.errors import CtnetError
+from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.base.plugins import discover, load_plugin
 from ctnet.core.attributed import wants_attributes, with_attributes
 from ctnet.core.attributes import with_examples
 from ctnet.core.boxes import box_cells
-from ctnet.core.categories import Categories
+from ctnet.core.categories import Categories, check_categories
 from ctnet.core.declarations import Layout, Scenes, Suppression
 from ctnet.core.evaluator import MetricFactory
 from ctnet.core.fields import Field
@@ -204,7 +204,7 @@ class Task(ABC):
         return {"small": SMALL}
 
 
-def create_task(name: str, categories: Sequence[Mapping[str, Any]], **options: Any) -> Task:
+def create_task(name: str, categories: Sequence[Mapping[str, Any]], /, **options: Any) -> Task:
     """Make a task by its entry-point name.
 
     Args:
@@ -213,9 +213,13 @@ def create_task(name: str, categories: Sequence[Mapping[str, Any]], **options: A
         options: the task's own, see ``ctnet tasks show NAME``.
 
     Raises:
-        CtnetError: for an unknown task, a plugin that does not load, or options that do not fit.
+        CtnetError: for an unknown task, a plugin that does not load, categories or options that do not fit.
     """
-    return load_task_class(name)(categories, **options)
+    made = load_task_class(name)
+    check_categories(list(categories))
+    if taken := {"self", "cls", "categories"}.intersection(options):  # names of the call's own
+        raise unknown_name(f"option of task {name}", min(taken), get_type_hints(made.Options))
+    return made(categories, **options)
 
 
 def scenes_of(task: Task | type[Task]) -> Scenes:

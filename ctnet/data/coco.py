@@ -25,6 +25,7 @@ from ctnet.data.problems import Problem
 _log = logging.getLogger("ctnet")
 
 _VERSION = b"4"  # of the index; raise it when the columns or the checks change
+_SHOWN = 60  # characters of a value
 _SMALL = 8 << 20  # bytes; smaller files are read faster than an index is worth
 
 
@@ -172,9 +173,9 @@ class CocoFile:
         kind = list(FAULTS)[self.faults[row] - 1]
         where = f"annotation {raw.get('id', '(without id)')} of image {raw.get('image_id', '(without id)')}"
         field = FAULTS[kind]
-        what = f"{field} {json.dumps(raw[field])[:60]}" if field in raw else f"no {field}"
+        what = f"{field} {_shown(raw[field])}" if field in raw else f"no {field}"
         if field == "bbox" and outlined(raw):
-            what += f", and no polygon to take it from: segmentation {json.dumps(raw['segmentation'])[:60]}"
+            what += f", and no polygon to take it from: segmentation {_shown(raw['segmentation'])}"
         if kind == "box outside its image":
             image = self.image_index[row]
             what += f", image {self.widths[image]}x{self.heights[image]}"
@@ -190,7 +191,7 @@ class CocoFile:
                     yield json.loads(stream.read(end - start))
         except OSError as error:
             raise os_error(error, "read", self.path) from error
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise CtnetError(f"{self.path} is not valid JSON at byte {start} ({error})") from error
 
     def _insist_on_the_same(self, stamp: tuple[int, int]) -> None:
@@ -211,6 +212,14 @@ def _without_groups(
         if not category.get("keypoints") and category["name"] in above and int(category["id"]) not in used
     ]
     return [category for category in categories if category not in groups], groups
+
+
+def _shown(value: Any) -> str:
+    """As it stands in the file, shortened."""
+    try:
+        return json.dumps(value)[:_SHOWN]
+    except RecursionError:
+        return "values nested too deeply"
 
 
 def _reopen(path: Path, cache: bool, digest: str) -> CocoFile:

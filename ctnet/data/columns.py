@@ -14,6 +14,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_text
+from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.base.progress import track
 from ctnet.data import json_reader
 from ctnet.data.json_reader import JsonReader
@@ -27,6 +28,7 @@ FAULTS = {
     "unknown category": "category_id",
     "crowd mark that is neither 0 nor 1": "iscrowd",
     "no box of four finite numbers": "bbox",
+    "box beyond every picture": "bbox",
     "box without area": "bbox",
     "box outside its image": "bbox",
 }
@@ -345,6 +347,7 @@ def _faults(
             ~known_category,
             bad_crowd,
             ~np.isfinite(boxes).all(axis=1),
+            (np.abs(boxes) > LARGEST_COORDINATE).any(axis=1),  # its area may not be a number
             (width <= 0) | (height <= 0),
             outside,
         ]

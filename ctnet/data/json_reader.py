@@ -64,6 +64,8 @@ class JsonReader:
                     raise self._broken(error) from None
                 chunks *= 2  # a value of many chunks is not tried again for each
                 continue
+            except ValueError:
+                raise self._invalid("a number of thousands of digits") from None
             if not _MAY_GO_ON.match(self._text, end) or not self._more():
                 return self._finish(value, end)
 
@@ -73,10 +75,14 @@ class JsonReader:
         if self.peek() == "}":
             self._take("}")
             return
+        seen = set()
         while True:
             key, _, _ = self.value()
             if not isinstance(key, str):
                 raise self._invalid("a key that is not a string")
+            if key in seen:
+                raise self._invalid(f"the key {key!r} a second time; leave one of them")
+            seen.add(key)
             self._take(":")
             yield key
             self._place, self._skim = "the document", False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_text
+from ctnet.base.numbers import LARGEST_COORDINATE
 
 #: The line of a KITTI calibration file that belongs to the left colour camera.
 _KITTI_LINE = "P2:"
@@ -33,7 +33,7 @@ class Camera:
     def __post_init__(self) -> None:
         if self.calib is not None and self.focal is not None:
             raise CtnetError("--calib and --focal both describe the camera; give one of them")
-        if self.focal is not None and not (math.isfinite(self.focal) and self.focal > 0):
+        if self.focal is not None and not 0 < self.focal <= LARGEST_COORDINATE:
             raise CtnetError(f"the focal length is {self.focal:g} pixels; it must be a positive number")
 
     def record(self, name: str, width: int, height: int) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def read_projection(path: str | Path) -> list[list[float]]:
         values = [float(word) for word in (lines[0] if lines else text).replace(",", " ").split()]
     except ValueError:
         values = []
-    if len(values) != 12 or not all(map(math.isfinite, values)):
+    if len(values) != 12 or not all(abs(value) <= LARGEST_COORDINATE for value in values):
         raise CtnetError(
             f"{path} holds no projection matrix; it needs a line 'P2:' with twelve numbers (KITTI), or "
             "twelve numbers alone, row by row"

@@ -10,24 +10,48 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, MinLen
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, require_regular
+from ctnet.base.schema import check_json
 from ctnet.checkpoint import Description
 from ctnet.core.geometry import Affine
+from ctnet.core.task import Task
 from ctnet.inference.preprocessing import Prepared
 from ctnet.inference.settings import DetectionSettings
 
 FORMAT = "ctnet maps 1"
+
+_FIX = "make it anew with --save-maps"
+_ROW_BYTES = 64  # of an image id, a scale and an affine map
+_SMALLEST = 1e-12  # determinant of an affine map
+_BEST_RATIO = 1032  # of deflate, should somebody have compressed the file
+
+
+class _Attributes(TypedDict):
+    """The file's own attributes."""
+
+    format: str
+    values: str
+    task: str
+    backbone: str
+    stride: Annotated[int, Ge(1)]
+    flip: bool
+    scales: Annotated[list[Annotated[float, Gt(0)]], MinLen(1)]
+    resize: Literal["fix", "keep"]
+
 
 #: Largest float16: what lies beyond (the depth of a point far behind the horizon) is cut to it.
 _LARGEST = 65504.0
@@ -121,12 +145,13 @@ class MapFile:
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path, self._file = path, file
-        self.attributes = dict(file.attrs)
-        self.description = _description(file["description"][()])
+        values = {name: _plain(value) for name, value in file.attrs.items()}
+        self.attributes: dict[str, Any] = check_json(_Attributes, values, f"the attributes of {path}", _FIX)
+        self.description = Description.from_json(_text(_member(file, "description")), path)
         self._rows: dict[int, list[tuple[str, int]]] = {}
-        for size, group in file.items():
+        for size in file:
             if size != "description":
-                for row, image_id in enumerate(group["image_id"][:].tolist()):
+                for row, image_id in enumerate(_image_ids(file, size, path).tolist()):
                     self._rows.setdefault(image_id, []).append((size, row))
 
     @classmethod
@@ -146,16 +171,14 @@ class MapFile:
         except OSError as error:
             if error.errno:
                 raise os_error(error, "read", path) from error
-            raise CtnetError(
-                f"{path} is no HDF5 file, or was cut short; make it anew with --save-maps"
-            ) from error
+            raise CtnetError(f"{path} is no HDF5 file, or was cut short; {_FIX}") from error
         with file:
-            if file.attrs.get("format") != FORMAT:
-                raise CtnetError(f"{path} holds no maps of ctnet; make such a file with --save-maps")
             try:
+                if file.attrs.get("format") != FORMAT:
+                    raise CtnetError(f"{path} holds no maps of ctnet; make such a file with --save-maps")
                 maps = cls(path, file)
-            except (KeyError, OSError, TypeError, ValueError) as error:
-                raise CtnetError(f"{path} is damaged ({error}); make it anew with --save-maps") from error
+            except _UNREADABLE as error:
+                raise CtnetError(f"{path} is damaged ({error}); {_FIX}") from error
             yield maps
 
     @property
@@ -176,25 +199,120 @@ class MapFile:
         """
         try:
             stored = [self._read(size, row) for size, row in self._rows[image_id]]
-        except OSError as error:
+        except _UNREADABLE as error:
             raise CtnetError(
                 f"the maps of image {image_id} in {self.path} are damaged; make the file anew"
             ) from error
         return sorted(stored, key=lambda one: one.scale)
+
+    def check_heads(self, task: Task) -> None:
+        """Refuse maps that are not those of a task's heads, on the grid of their input.
+
+        Raises:
+            CtnetError: naming the group and the head.
+        """
+        stride = self.description.stride
+        for size in {size for rows in self._rows.values() for size, _ in rows}:
+            width, height = (int(side) // stride for side in size.split("x"))
+            wanted = {name: (head.channels, height, width) for name, head in task.heads.items()}
+            found = {name: values.shape[1:] for name, values in self._file[size]["maps"].items()}
+            for name in sorted(wanted.keys() | found.keys()):
+                if wanted.get(name) != found.get(name):
+                    raise CtnetError(
+                        f"{self.path} has maps of {name} at {size} of {_shape(found.get(name))}, and task "
+                        f"{task.name} needs {_shape(wanted.get(name))}; {_FIX}"
+                    )
 
     def _read(self, size: str, row: int) -> StoredMaps:
         group = self._file[size]
         maps = {
             name: torch.from_numpy(values[row : row + 1]).float() for name, values in group["maps"].items()
         }
+        if not all(values.isfinite().all() for values in maps.values()):
+            raise ValueError("not finite")
         return StoredMaps(maps, Affine(group["affine"][row]), float(group["scale"][row]))
 
 
-def _description(text: bytes) -> Description:
-    fields = json.loads(text)
-    for name in ("size", "mean", "std"):
-        fields[name] = tuple(fields[name])
-    return Description(**fields)
+_SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
+
+#: Whatever h5py makes of a damaged file.
+_UNREADABLE = (
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def _member(group: Any, name: str) -> Any:
+    """What a group holds itself: links to elsewhere, in this file or another, are not followed."""
+    import h5py
+
+    if not isinstance(group, h5py.Group) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"it has no {name} of its own")
+    return group[name]
+
+
+def _dataset(group: Any, name: str, rows: int | None, tail: tuple[int | None, ...], kind: str) -> Any:
+    """A dataset of a shape and kind of numbers, which holds its values itself."""
+    import h5py
+
+    values = _member(group, name)
+    if not isinstance(values, h5py.Dataset) or values.external or values.is_virtual:
+        raise ValueError(f"{name} is not a dataset with values of its own")
+    shape = (rows, *tail)
+    fits = len(values.shape or ()) == len(shape) and all(
+        side in (None, own) for own, side in zip(values.shape, shape, strict=True)
+    )
+    if not fits or values.dtype.kind != kind:
+        raise ValueError(f"{name} is {values.dtype} of shape {values.shape}")
+    return values
+
+
+def _image_ids(file: Any, size: str, path: Path) -> np.ndarray:
+    """Check the group of one size of input; the images of its rows."""
+    if not _SIZE.fullmatch(size):
+        raise ValueError(f"the group {size!r} is not named after a size, 512x512")
+    group = _member(file, size)
+    values = _dataset(group, "image_id", None, (), "i")
+    rows = len(values)
+    if rows * _ROW_BYTES > path.stat().st_size:
+        raise ValueError(f"{size} claims {rows} rows, more than there is room for")
+    scales = _dataset(group, "scale", rows, (), "f")[:]
+    affines = _dataset(group, "affine", rows, (2, 3), "f")[:]
+    linear = np.linalg.det(affines[:, :, :2])
+    if not (np.isfinite(affines).all() and np.isfinite(scales).all() and (scales > 0).all()):
+        raise ValueError(f"{size} has a scale or affine map that is not finite")
+    if not (np.isfinite(linear) & (abs(linear) > _SMALLEST)).all():
+        raise ValueError(f"{size} has an affine map that cannot be inverted")
+    for name in _member(group, "maps"):
+        held = _dataset(group["maps"], name, rows, (None, None, None), "f")
+        if held.nbytes > _BEST_RATIO * path.stat().st_size:
+            raise ValueError(
+                f"{size} claims maps of {name} of {held.nbytes} bytes, more than it has room for"
+            )
+    ids: np.ndarray = values[:].astype(np.int64)
+    return ids
+
+
+def _text(dataset: Any) -> bytes:
+    text = dataset[()]
+    if not isinstance(text, bytes):
+        raise ValueError("its description is not a text")
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as JSON has it."""
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "no shape" if shape is None else "x".join(map(str, shape))
 
 
 def _append(group: Any, name: str, rows: np.ndarray, chunk: int = 1024) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import write_json
+from ctnet.base.numbers import whole_number
 from ctnet.base.progress import track
 from ctnet.core.documents import results_of
 from ctnet.core.records import Detections, ImageInfo
@@ -184,7 +185,7 @@ class _Writer(Protocol):
 def _writer(folder: Path, source: Source, names: _Names) -> _Writer:
     if not source.is_video:
         return _PictureFiles(folder, names)
-    stem = f"camera{source.name}" if source.name.isdigit() else Path(source.name).stem
+    stem = f"camera{source.name}" if whole_number(source.name) is not None else Path(source.name).stem
     return _VideoFile(names.free(folder / f"{stem}.mp4"), source.rate)
 
 

@@ -12,6 +12,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.core.geometry import Affine, View
 from ctnet.core.records import ImageInfo
 from ctnet.data.augment import letterbox
+from ctnet.model import LARGEST_INPUT
 
 Resize = Literal["fix", "keep"]
 
@@ -82,6 +83,11 @@ class Preprocessor:
 
         height, width = image.shape[:2]
         scaled = self._scaled(width, height, scale)
+        if max(scaled) > LARGEST_INPUT:
+            raise CtnetError(
+                f"{info.file_name} of {width}x{height} pixels at scale {scale:g} is beyond {LARGEST_INPUT} "
+                "pixels a side; choose a smaller scale, or cut the picture"
+            )
         if scaled != (width, height):
             image = np.asarray(cv2.resize(image, scaled))
         affine, size = self._fitted((width, height), scaled)

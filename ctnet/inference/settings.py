@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
 
 #: The paper's scales for ``--multiscale``.
 MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5)
+
+_SMALLEST, _LARGEST = 1 / 64, 16.0
+_SCALES = f"{_SMALLEST:g} to {_LARGEST:g}"
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class DetectionSettings:
     score: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(math.isfinite(scale) and scale > 0 for scale in self.scales):
-            raise CtnetError(f"scales are {self.scales}; give one or several positive numbers")
+        if not self.scales or not all(map(_is_scale, self.scales)):
+            raise CtnetError(f"scales are {self.scales}; give one or several positive numbers from {_SCALES}")
         if self.nms is not None:
             nms_method(self.nms)
         resize_mode(self.resize)
@@ -73,6 +75,11 @@ def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:
         scales = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise CtnetError(f"--scales is {text!r}; write numbers separated by commas: 0.75,1") from error
-    if not all(math.isfinite(scale) and scale > 0 for scale in scales):
-        raise CtnetError(f"--scales is {text!r}; every scale must be a positive number")
+    if not all(map(_is_scale, scales)):
+        raise CtnetError(f"--scales is {text!r}; every scale must be a positive number from {_SCALES}")
     return scales
+
+
+def _is_scale(scale: float) -> bool:
+    """What is smaller leaves no picture, and what is larger is a slip."""
+    return _SMALLEST <= scale <= _LARGEST

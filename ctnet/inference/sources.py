@@ -10,10 +10,13 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import require_regular
+from ctnet.base.numbers import whole_number
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, name_for_opencv, read_image
 
 #: Frames that cannot be read after which a video is taken to be at its end.
 _BROKEN_IN_A_ROW = 100
+
+_LAST_CAMERA = 2**31 - 1
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
@@ -63,7 +66,7 @@ class Source:
 
     def _video_frames(self) -> Iterator[Frame]:
         capture = _capture(self.name)
-        stem = Path(self.name).stem if not self.name.isdigit() else f"camera{self.name}"
+        stem = Path(self.name).stem if whole_number(self.name) is None else f"camera{self.name}"
         number = broken = 0  # broken: frames in a row that could not be read
         try:
             while True:
@@ -93,7 +96,7 @@ def open_source(text: str) -> Source:
         CtnetError: when it does not exist, holds no image, or cannot be played.
     """
     path = Path(text)
-    if text.isdigit() and not path.exists():
+    if whole_number(text) is not None and not path.exists():
         return _video(text)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -127,8 +130,9 @@ def _video(text: str) -> Source:
 def _capture(text: str):  # type: ignore[no-untyped-def]
     import cv2
 
-    capture = cv2.VideoCapture(int(text) if text.isdigit() else name_for_opencv(text))
+    number = whole_number(text)
+    capture = cv2.VideoCapture(name_for_opencv(text) if number is None else min(number, _LAST_CAMERA))
     if not capture.isOpened():
-        what = f"camera {text}" if text.isdigit() else text
+        what = text if number is None else f"camera {text}"
         raise CtnetError(f"cannot play {what}; is it a whole video file, or a camera that exists?")
     return capture

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import read_json
+from ctnet.base.schema import shorten
 from ctnet.core.documents import detections_of
 from ctnet.core.evaluator import Evaluator
+from ctnet.core.fields import is_finite
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
@@ -79,7 +80,7 @@ def images_without_results(evaluator: Evaluator, dataset: Dataset) -> int:
 def _fault(entry: Any, images: Collection[int], categories: Collection[int]) -> str | None:
     """What is wrong with an entry, as the end of a sentence that names it."""
     if not isinstance(entry, dict):
-        return f"is no object with image_id, category_id and score but {str(entry)[:40]!r}"
+        return f"is no object with image_id, category_id and score but {shorten(entry)}"
     for name, known, mend in (
         ("image_id", images, f"which has {len(images)} images; are these results of another split?"),
         ("category_id", categories, f"which has {len(categories)}; are these results of another data set?"),
@@ -87,12 +88,12 @@ def _fault(entry: Any, images: Collection[int], categories: Collection[int]) -> 
         if name not in entry:
             return f"has no {name}"
         value = entry[name]
-        if not isinstance(value, (int, float)) or value not in known:
-            return f"has {name} {value!r}, which is not in the ground truth, {mend}"
+        if type(value) not in (int, float) or value not in known:
+            return f"has {name} {shorten(value)}, which is not in the ground truth, {mend}"
     for name, value in entry.items():
         numbers = value if isinstance(value, list) else (value,)
-        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-            return f"(image {entry['image_id']}) has NaN or infinity as {name}"
+        if any(type(number) in (int, float) and not is_finite(number) for number in numbers):
+            return f"(image {entry['image_id']}) has NaN or infinity as {name}, or a number beyond reason"
     return None
 
 

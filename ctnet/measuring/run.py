@@ -200,12 +200,12 @@ class _Reading(torch.utils.data.Dataset[_Read | Problem | Failure]):
         try:
             with times.stage("load"):
                 sample = self.dataset[index]
+            with times.stage("pre"):
+                views = self.preprocess.views(sample.image, sample.info, self.scales)
         except ImageError as error:
             return Problem("unreadable image", self.dataset.info(index).file_name, str(error))
         except CtnetError as error:
             return Failure(str(error))
-        with times.stage("pre"):
-            views = self.preprocess.views(sample.image, sample.info, self.scales)
         return _Read(views, times)
 
 

@@ -42,6 +42,7 @@ def evaluate_maps(
     Raises:
         CtnetError: for an image that the data set does not have.
     """
+    maps.check_heads(task)
     evaluator = evaluator_of(task, dataset, metric, max_dets)
     times = StageTimes()
     infos = {info.image_id: info for info in map(dataset.info, range(len(dataset)))}

@@ -10,6 +10,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
+from ctnet.base.numbers import check_seed
 from ctnet.core.documents import truth_of
 from ctnet.core.records import Detections, Sample
 from ctnet.data.dataset import Dataset
@@ -36,6 +37,7 @@ def draw_samples(
     Raises:
         CtnetError: for an unknown image id, or when a file cannot be written.
     """
+    check_seed(seed)
     files, problems = [], []
     for index in _chosen(dataset, number, seed, image_ids):
         image_id = int(dataset.image_ids[index])

@@ -8,14 +8,16 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Interval
 
-from ctnet.base.errors import CtnetError
+from ctnet.base.device import Amp
+from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
-from ctnet.core.recipe import Augmentation, Recipe
+from ctnet.core.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,13 @@ class TrainingConfig:
     val_split: str | None
     recipe_name: str
     recipe: Recipe
-    learning_rate: float
-    accumulate: int = 1
-    seed: int = 0
-    amp: str = "off"
-    overfit: int = 0
-    evaluate_every: int = 1
-    save_every: float = 600.0
+    learning_rate: Annotated[float, Gt(0)]
+    accumulate: Annotated[int, Ge(1)] = 1
+    seed: Annotated[int, Interval(ge=0, lt=2**64)] = 0
+    amp: Amp = "off"
+    overfit: Annotated[int, Ge(0)] = 0
+    evaluate_every: Annotated[int, Ge(1)] = 1
+    save_every: Annotated[float, Ge(0)] = 600.0
     strict: bool = False
     annotations: str = ""
     val_annotations: str = ""
@@ -86,27 +88,15 @@ class TrainingConfig:
         ]
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], source: Path) -> TrainingConfig:
+    def from_json(cls, values: Any, source: Path) -> TrainingConfig:
         """Read back what ``to_json`` gave.
 
         Raises:
-            CtnetError: when fields are missing or unknown, naming the file.
+            CtnetError: for a field that is missing, unknown or out of its range, naming the file.
         """
-        try:
-            recipe = dict(values["recipe"])
-            augmentation = dict(recipe["augmentation"])
-            if augmentation["scale"] is not None:
-                augmentation["scale"] = tuple(augmentation["scale"])
-            recipe |= {
-                "drops": tuple(recipe["drops"]),
-                "size": tuple(recipe["size"]),
-                "augmentation": Augmentation(**augmentation),
-            }
-            return cls(**{**values, "recipe": Recipe(**recipe)})
-        except (KeyError, TypeError) as error:
-            raise CtnetError(
-                f"{source} is not a run's config.json of this version ({error}); train anew"
-            ) from error
+        fix = f"it is not a run's config.json of ctnet {__version__}: correct it, or train anew"
+        read: TrainingConfig = check_json(cls, values, source, fix)
+        return read
 
 
 #: What may change between two parts of a run.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ctnet.base.device import choose_device
+from ctnet.base.numbers import check_seed
 from ctnet.core.documents import truth_of
 from ctnet.core.fields import move_record
 from ctnet.core.geometry import Affine
@@ -95,6 +96,7 @@ def demonstrate(
     """
     started = time.monotonic()
     choose_device(device)  # before the scenes are drawn
+    check_seed(seed)
     cls = load_task_class(task_name)
     scenes = scenes_of(cls)
     epochs = epochs or scenes.recipe.epochs

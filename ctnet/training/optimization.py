@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import TypedDict
 
+from ctnet.base.errors import CtnetError
+from ctnet.base.schema import check_values
 from ctnet.core.recipe import Recipe
 from ctnet.ops.deform_conv import DeformConv
 
@@ -41,6 +44,43 @@ def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[st
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+class _State(TypedDict):
+    """An optimizer's state dict."""
+
+    state: dict[int, dict[str, Tensor]]
+    param_groups: list[dict[str, Any]]
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Continue with a saved state: moments and step counts. Rates and the like stay those of the recipe.
+
+    Args:
+        optimizer: of ``make_optimizer``, fresh.
+        saved: its ``state_dict`` of another time.
+
+    Raises:
+        CtnetError: when the state is not of this network's parameters.
+    """
+    fix = "it is damaged, or of another recipe: train anew"
+    state = check_values(_State, saved, "its optimizer's state", fix)["state"]
+    own = optimizer.state_dict()
+    numbers = [group["params"] for group in own["param_groups"]]
+    if [group.get("params") for group in saved["param_groups"]] != numbers:
+        raise CtnetError(f"its optimizer's state has other groups of parameters than the recipe; {fix}")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, moments in state.items():
+        shape = parameters[number].shape if 0 <= number < len(parameters) else None
+        wanted = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
+        if moments.keys() != wanted.keys() or not all(_fits(moments[name], wanted[name]) for name in wanted):
+            raise CtnetError(f"its optimizer's state of parameter {number} does not fit; {fix}")
+    optimizer.load_state_dict({"state": state, "param_groups": own["param_groups"]})
+
+
+def _fits(moment: Tensor, shape: torch.Size | None) -> bool:
+    plain = moment.layout == torch.strided and moment.dtype.is_floating_point
+    return plain and moment.shape == shape and bool(moment.isfinite().all())
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -120,9 +120,9 @@ class Run:
         for part in self.path.glob(".*.part"):
             part.unlink(missing_ok=True)
 
-    def read_config(self) -> dict[str, Any]:
-        """The content of config.json."""
-        return dict(read_json(self.config))
+    def read_config(self) -> Any:
+        """The content of config.json, whatever it is."""
+        return read_json(self.config)
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write metrics.csv whole: one row an epoch, a column for every name that any row has."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from ctnet.backbones import describe_backbone
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.numbers import check_seed
 from ctnet.base.ranks import number_of_processes
 from ctnet.core.recipe import Recipe
 from ctnet.core.task import create_task, load_task_class
@@ -116,12 +117,13 @@ def new_session(
     """
     _insist_on_one_process()
     load_task_class(task_name)  # a wrong name is the first thing to hear of
+    check_seed(seed)
     backbone = backbone or (DEFAULT_PRETRAINED_BACKBONE if pretrained else DEFAULT_BACKBONE)
     about = describe_backbone(backbone)
     if about.error:
         raise CtnetError(about.error)
     chosen_device = choose_device(device)
-    amp = amp_name(choose_amp(amp, chosen_device))  # "auto" would mean something else on another machine
+    amp_kind = amp_name(choose_amp(amp, chosen_device))  # "auto" would mean something else elsewhere
     if data is None:
         data = example_data(task_name)
     train, val, task = open_data(
@@ -164,7 +166,7 @@ def new_session(
         learning_rate=rate,
         accumulate=accumulate,
         seed=seed,
-        amp=amp,
+        amp=amp_kind,
         overfit=overfit,
         evaluate_every=evaluate_every,
         save_every=save_every,

@@ -10,15 +10,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
 
 from ctnet import checkpoint
 from ctnet.base.device import autocast, choose_amp, normalise
 from ctnet.base.errors import CtnetError
 from ctnet.base.memory import is_out_of_memory
+from ctnet.base.schema import check_text, check_values
 from ctnet.base.signals import on_ending
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
@@ -37,15 +40,27 @@ from ctnet.training.config import TrainingConfig
 from ctnet.training.display import Display
 from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum
 from ctnet.training.memory import insist_on_memory, out_of_memory
-from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate, single_values
+from ctnet.training.optimization import (
+    MovingAverage,
+    load_optimizer,
+    make_optimizer,
+    rate_factor,
+    set_rate,
+    single_values,
+)
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 
 #: Work worth a checkpoint before an evaluation that might fail.
 _COSTLY_SECONDS = 120.0
 
+_DAMAGED = "it is damaged: train anew, or start from best.pt with --init"
+
 #: Sees an image as it is: for --overfit, where the same images are evaluated.
 STILL = Augmentation(flip=0.0, scale=None, shift=0.0, colour=0.0, lighting=0.0)
+
+
+Count = Annotated[int, Ge(0)]
 
 
 @dataclass
@@ -61,12 +76,25 @@ class Position:
         rows: one record per finished epoch, as in metrics.csv.
     """
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
+    epoch: Count = 0
+    batch: Count = 0
+    step: Count = 0
     sums: dict[str, float] = field(default_factory=dict)
     best: float = -math.inf
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, int | float]] = field(default_factory=list)
+
+
+class _Training(TypedDict):
+    """What ``last.pt`` holds beside the weights to use."""
+
+    position: str
+    config: str
+    optimizer: dict[str, Any]
+    scaler: dict[str, int | float]
+    random: Tensor
+    weights: NotRequired[dict[str, Tensor]]
+    updates: NotRequired[Count]
+    cuda_random: NotRequired[Tensor]
 
 
 class Trainer:
@@ -364,23 +392,37 @@ class Trainer:
                 f"config.json says {self.task.name} with {self.config.backbone}; the run folder is mixed up: "
                 "train anew"
             )
-        training = saved.training
-        if changes := self.config.changes(json.loads(training["config"])):
-            raise CtnetError(
-                f"{self.run.config} was changed since {self.run.last} was written "
-                f"({'; '.join(changes[:3])}); restore it, or begin a new run from these weights with "
-                f"--init {self.run.path}"
-            )
-        checkpoint.load_weights(self.model, training.get("weights", saved.weights))
-        if self.average is not None:
-            self.average.load(saved.weights, int(training["updates"]))
-        self.optimizer.load_state_dict(training["optimizer"])
-        self.scaler.load_state_dict(training["scaler"])
-        torch.set_rng_state(training["random"])
-        if "cuda_random" in training and self.device.type == "cuda":
-            torch.cuda.set_rng_state(training["cuda_random"], self.device)
-        self.position = Position(**json.loads(training["position"]))
+        try:
+            self._continue(saved, saved.training)
+        except CtnetError as error:
+            raise CtnetError(f"{self.run.last} cannot be continued: {error}") from error
         self.run.write_metrics(self.position.rows)
+
+    def _continue(self, saved: checkpoint.Checkpoint, training: Mapping[str, Any]) -> None:
+        if not training:
+            raise CtnetError("it holds weights and no training state (a copy of best.pt?); start with --init")
+        training = check_values(_Training, training, "its training state", _DAMAGED)
+        before = check_text(dict[str, Any], training["config"], "its config", _DAMAGED)
+        if changes := self.config.changes(before):
+            raise CtnetError(
+                f"{self.run.config} was changed since it was written ({'; '.join(changes[:3])}); restore it, "
+                f"or begin a new run from these weights with --init {self.run.path}"
+            )
+        self.position = check_text(Position, training["position"], "its position", _DAMAGED, finite=False)
+        checkpoint.load_weights(self.model, saved.weights)
+        if self.average is not None:
+            if "updates" not in training or "weights" not in training:
+                raise CtnetError(f"it holds no moving average, which config.json asks for; {_DAMAGED}")
+            self.average.load(saved.weights, training["updates"])
+            checkpoint.load_weights(self.model, training["weights"])
+        load_optimizer(self.optimizer, training["optimizer"])
+        try:
+            self.scaler.load_state_dict(training["scaler"])
+            torch.set_rng_state(training["random"])
+            if "cuda_random" in training and self.device.type == "cuda":
+                torch.cuda.set_rng_state(training["cuda_random"], self.device)
+        except (RuntimeError, TypeError, KeyError) as error:
+            raise CtnetError(f"its random or scaler state does not fit ({error}); {_DAMAGED}") from error
 
     def _not_finite(self, number: int, batch: Batch, values: Mapping[str, float]) -> CtnetError:
         dataset = self.loader.samples.dataset

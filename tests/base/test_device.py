@@ -70,3 +70,9 @@ def test_autocast_of_none_changes_nothing() -> None:
         assert (a @ a).dtype == torch.float32
     with autocast(CPU, torch.bfloat16):
         assert (a @ a).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["meta", "cuda:99", "xla", "vulkan", "cpu:5", "cpu:²", "lazy", "", "abacus"])
+def test_devices_that_exist_in_name_only(name: str) -> None:
+    with pytest.raises(CtnetError, match=f"device '{name}' cannot be used here"):
+        choose_device(name)

@@ -227,3 +227,17 @@ def test_archives_that_hold_more_than_they_have(tmp_path: Path) -> None:
     assert not is_plain_archive(tmp_path / "bomb")
     with open(tmp_path / "bomb", "rb") as stream:
         assert not is_plain_archive(stream)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000 + "]" * 100_000, r"r\.json holds values nested too deeply; write it anew"),
+        ("[" + "9" * 5000 + "]", r"r\.json is not valid JSON \(a number of thousands of digits\)"),
+        ('[{"a": 1, "b": 2, "a": 3}]', r"r\.json has an object with the key 'a' twice; leave one of them"),
+    ],
+)
+def test_json_that_python_reads_badly_or_not_at_all(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(CtnetError, match=message):
+        read_json(tmp_path / "r.json")

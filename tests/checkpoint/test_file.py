@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Iterator
@@ -177,7 +178,7 @@ def test_another_format_version_is_named(file: Path) -> None:
 @pytest.mark.parametrize("text", ["{}", "[1]", "{", '{"size": [1, 2], "mean": [], "std": [], "more": 1}'])
 def test_a_description_of_another_kind(file: Path, text: str) -> None:
     torch.save({**read_tensors(file), "description": text}, file)
-    with pytest.raises(CtnetError, match=r"a\.pt does not describe itself .*another version"):
+    with pytest.raises(CtnetError, match=r"the description in .*a\.pt.* damaged, or not of ctnet"):
         load(file)
 
 
@@ -284,3 +285,97 @@ def test_a_failing_sync_leaves_the_old_file(file: Path, model, description, monk
 def test_an_impossible_folder_is_named(file: Path, model: CenterNet, description: Description) -> None:
     with pytest.raises(CtnetError, match=r"cannot write .*a\.pt/b\.pt: (Not a directory|File exists)"):
         save(file / "b.pt", description, model.state_dict())
+
+
+# --- documents within documents, and weights of any kind
+
+
+def changed(file: Path, **fields: Any) -> None:
+    """Rewrite a file with other fields of its description."""
+    content = read_tensors(file)
+    described = json.loads(content["description"]) | fields
+    torch.save({**content, "description": json.dumps(described)}, file)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"options": "none"}, "at options: 'none', expected an object"),
+        ({"categories": [[1, "ball"]]}, r"at categories.0: \[1, 'ball'\], expected an object"),
+        ({"size": [96]}, "at size.1: missing, expected a value"),
+        ({"size": [0, 64]}, "at size.0: 0, expected a number greater than or equal to 1"),
+        ({"std": [0.2, 0.2, 0]}, "at std.2: 0, expected a number greater than 0"),
+        ({"stride": "4"}, "at stride: '4', expected a whole number"),
+        ({"mean": [float("nan")] * 3}, "at mean.0: nan, expected a finite number"),
+    ],
+)
+def test_a_value_of_the_description_is_named(file: Path, fields: dict[str, Any], message: str) -> None:
+    changed(file, **fields)
+    with pytest.raises(CtnetError, match=rf"^the description in .*a\.pt: {message}; it is damaged"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"categories": [{"id": "3", "name": "ball"}]}, "at 0.id: '3', expected a whole number"),
+        ({"categories": [{"id": 2**63, "name": "ball"}]}, "at 0.id: .*, expected a number less than"),
+        ({"categories": []}, "there are no categories"),
+        ({"options": {"categories": 3}}, "there is no option of task ctdet called 'categories'"),
+        ({"options": {"self": 3}}, "there is no option of task ctdet called 'self'"),
+        ({"options": {"size_weight": []}}, "option size_weight of task ctdet is"),
+        ({"backbone": "wide"}, "these weights do not fit the network"),
+        ({"stride": 8}, "says stride 8, but narrow has 4"),
+    ],
+)
+def test_what_does_not_fit_together_names_the_file(file: Path, fields: dict[str, Any], message: str) -> None:
+    changed(file, **fields)
+    with pytest.raises(CtnetError, match=rf"^.*a\.pt.*{message}"):
+        load_model(load(file))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("weights", [], r"at weights: \[\], expected an object"),
+        ("weights", {"a": 1.0}, "at weights.a: 1.0, expected an instance of Tensor"),
+        ("weights", {1: torch.zeros(1)}, "at weights.1"),
+        ("training", 3, "at training: 3, expected an object"),
+        ("metrics", {"AP": "high"}, "at metrics.AP: 'high', expected a number"),
+        ("description", {}, "at description: {}, expected a text"),
+    ],
+)
+def test_the_parts_of_a_file_are_checked(file: Path, field: str, value: Any, message: str) -> None:
+    torch.save({**read_tensors(file), field: value}, file)
+    with pytest.raises(CtnetError, match=rf"a\.pt: {message}"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weight: weight.to(torch.complex64), "is a tensor of torch.complex64"),
+        (lambda weight: weight.to(torch.int64), "is a tensor of torch.int64"),
+        (lambda weight: weight.to_sparse(), "torch.sparse_coo"),
+        (lambda weight: torch.empty(weight.shape, device="meta"), "on meta"),
+        (lambda weight: torch.full_like(weight, float("nan")), "holds NaN or infinity"),
+        (lambda weight: torch.tensor(float("inf")).expand(weight.shape), "holds NaN or infinity"),
+        (lambda weight: weight[None], "1 of another shape"),
+        (lambda weight: torch.zeros(1).expand(10**12), "1 of another shape"),
+    ],
+)
+def test_weights_that_a_network_cannot_take(file: Path, change: Any, message: str) -> None:
+    content = read_tensors(file)
+    content["weights"]["backbone.layer.weight"] = change(content["weights"]["backbone.layer.weight"])
+    torch.save(content, file)
+    with pytest.raises(CtnetError, match=rf"a\.pt: .*{message}"):
+        load_model(load(file))
+
+
+def test_weights_of_another_precision_and_order_are_taken(file: Path, model: CenterNet) -> None:
+    content = read_tensors(file)
+    weight = content["weights"]["backbone.layer.weight"]
+    content["weights"]["backbone.layer.weight"] = weight.double().to(memory_format=torch.channels_last)
+    torch.save(content, file)
+    _, again = load_model(load(file))
+    assert torch.equal(again.state_dict()["backbone.layer.weight"], weight)

@@ -191,7 +191,10 @@ def test_resume_with_a_damaged_config(ctnet, run_folder: Path) -> None:
     Path("run/config.json").write_text(text[: len(text) // 2])
     assert "run/config.json is not valid JSON" in ctnet("train", "--resume", "run").message
     Path("run/config.json").write_text("{}")
-    assert "run/config.json is not a run's config.json" in ctnet("train", "--resume", "run").message
+    assert (
+        "run/config.json: at task: missing, expected a value; it is not a run's config.json"
+        in ctnet("train", "--resume", "run").message
+    )
 
 
 def test_resume_with_the_checkpoint_of_another_backbone(ctnet, run_folder: Path) -> None:

@@ -36,16 +36,17 @@ def test_every_kind_has_a_place_in_the_table(
         {"id": 103, "image_id": 1, "category_id": 7, "bbox": [0, 0, 5, 5]},
         {"id": 104, "image_id": 12, "category_id": 7, "bbox": [0, 0, 5]},
         {"id": 105, "image_id": 12, "category_id": 7, "bbox": [60, 0, 5, 5]},
+        {"id": 106, "image_id": 12, "category_id": 7, "bbox": [0, 0, 1e200, 1e200]},
     ]
     document["images"].append({"id": 5, "file_name": "d.jpg", "width": 60, "height": 40})
     monkeypatch.setattr(CenterDetection, "errors", lambda self, record, image: ["dull"] * (record["id"] == 9))
     report = check_dataset(make_data(), task="ctdet")
     kinds = [problem.kind for problem in report.splits[0].problems]
-    assert set(kinds) == set(check.PROBLEMS[:8])
-    assert report.bad == len(kinds) == 8
+    assert set(kinds) == set(check.PROBLEMS[:9])
+    assert report.bad == len(kinds) == 9
     assert found(make_data(), UNFIT, task="ctdet") == ["annotation 9 of image 40"]
     assert found(make_data(), UNFIT) == []
-    assert (report.splits[0].images, report.splits[0].annotations) == (3, 9)
+    assert (report.splits[0].images, report.splits[0].annotations) == (3, 10)
     assert {remark.kind for remark in report.splits[0].remarks} <= set(check.REMARKS)
 
 

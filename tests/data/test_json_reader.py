@@ -54,6 +54,8 @@ def test_cut_short(text: str) -> None:
     [
         ("[1 2]", "in entry 2 at byte 3: '2' where , or ] should be"),
         ("[1,]", "in entry 2 at byte 3: expecting"),
+        (f"[1, {'9' * 5000}]", "in entry 2 at byte 4: a number of thousands of digits"),
+        (f"[{'[' * 100_000}{']' * 100_000}]", "in entry 1 at byte 1: values nested too deeply"),
     ],
 )
 def test_invalid(text: str, message: str) -> None:

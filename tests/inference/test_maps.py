@@ -132,7 +132,90 @@ def test_other_files_are_refused(detector, random_image, tmp_path: Path) -> None
         ("cut.h5", r"cut\.h5 is no HDF5 file, or was cut short; make it anew with --save-maps"),
         ("text.h5", r"text\.h5 is no HDF5 file"),
         ("other.h5", r"other\.h5 holds no maps of ctnet"),
-        ("maps.h5", r"maps\.h5 is damaged"),
+        ("maps.h5", r"the description in .*maps\.h5: at task: missing, expected a value"),
     ):
         with pytest.raises(CtnetError, match=message), MapFile.open(tmp_path / name):
             pass
+
+
+# --- files that HDF5 reads and that are not ours
+
+
+def change_dataset(file, name: str, values) -> None:
+    del file[name]
+    file[name] = values
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.attrs.pop("scales"), r"the attributes of .*m\.h5: at scales: missing"),
+        (lambda f: f.attrs.update(scales=[1.0, 0.0]), r"at scales.1: 0.0, expected a number greater than 0"),
+        (lambda f: f.attrs.update(flip="yes"), "at flip: 'yes', expected true or false"),
+        (lambda f: f.attrs.update(stride=np.nan), "at stride: nan, expected a whole number"),
+        (lambda f: f.pop("description"), "it has no description of its own"),
+        (lambda f: change_dataset(f, "description", 3), "its description is not a text"),
+        (lambda f: change_dataset(f, "description", "{}"), r"the description in .*: at task: missing"),
+        (lambda f: f.move("64x64", "large"), "the group 'large' is not named after a size"),
+        (lambda f: f.pop("64x64/scale"), "it has no scale of its own"),
+        (lambda f: change_dataset(f, "64x64/scale", [1.0, 2.0]), r"scale is float64 of shape \(2,\)"),
+        (lambda f: change_dataset(f, "64x64/image_id", ["a"]), "image_id is object of shape"),
+        (lambda f: change_dataset(f, "64x64/affine", np.zeros((1, 2, 3))), "cannot be inverted"),
+        (lambda f: change_dataset(f, "64x64/affine", np.full((1, 2, 3), np.nan)), "not finite"),
+        (lambda f: change_dataset(f, "64x64/maps", 3), "maps"),
+        (lambda f: change_dataset(f, "64x64/maps", h5py.ExternalLink("other.h5", "/")), "no maps of its own"),
+        (
+            lambda f: change_dataset(f, "64x64/maps/size", h5py.SoftLink("/64x64/maps/offset")),
+            "no size of its",
+        ),
+        (lambda f: change_dataset(f, "64x64/maps/size", np.zeros((1, 2, 16, 16), int)), "size is int64"),
+    ],
+)
+def test_structure_shapes_and_attributes_are_checked(detector, random_image, tmp_path: Path, change, message):
+    store(detector, random_image, tmp_path / "m.h5", [(60, 40)])
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        change(file)
+    with (
+        pytest.raises(CtnetError, match=message) as caught,
+        MapFile.open(tmp_path / "m.h5") as stored,
+    ):
+        stored[100]
+    assert str(caught.value).isprintable()
+
+
+def test_a_file_cannot_claim_more_than_it_holds(detector, random_image, tmp_path: Path) -> None:
+    """HDF5 gives zeros for what was never written."""
+    store(detector, random_image, tmp_path / "m.h5", [(60, 40)])
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        for name, values in (("image_id", "i8"), ("scale", "f8")):
+            del file[f"64x64/{name}"]
+            file["64x64"].create_dataset(name, (10**9,), values, chunks=(1024,))
+    with pytest.raises(CtnetError, match="claims 1000000000 rows"), MapFile.open(tmp_path / "m.h5"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.pop("64x64/maps/size"), "size at 64x64 of no shape, and task ctdet needs 2x16x16"),
+        (lambda f: f.move("64x64", "128x64"), "at 128x64 of 2x16x16, and task ctdet needs 2x16x32"),
+        (lambda f: f.move("64x64/maps/size", "64x64/maps/more"), "more at 64x64 of 2x16x16, .* no shape"),
+    ],
+)
+def test_maps_of_other_heads_or_grids_are_refused(detector, random_image, tmp_path: Path, change, message):
+    store(detector, random_image, tmp_path / "m.h5", [(60, 40)])
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        change(file)
+    with MapFile.open(tmp_path / "m.h5") as stored, pytest.raises(CtnetError, match=message):
+        stored.check_heads(detector.task)
+
+
+def test_maps_that_are_not_finite_are_damaged(detector, random_image, tmp_path: Path) -> None:
+    store(detector, random_image, tmp_path / "m.h5", [(60, 40)])
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        file["64x64/maps/heatmap"][0, 0, 3, 3] = np.nan
+    with (
+        MapFile.open(tmp_path / "m.h5") as stored,
+        pytest.raises(CtnetError, match=r"the maps of image 100 in .* are damaged"),
+    ):
+        stored[100]

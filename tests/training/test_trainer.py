@@ -540,7 +540,10 @@ def test_an_output_that_cannot_be_made_is_named(scenes, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is not valid JSON"), ('{"task": "ctdet"}', "is not a run's config.json of this version")],
+    [
+        ("{", "is not valid JSON"),
+        ('{"task": "ctdet"}', r"config\.json: at options: missing, .* not a run's config"),
+    ],
 )
 def test_a_broken_config_is_named(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
@@ -657,4 +660,69 @@ def test_torchrun_does_not_train_the_same_twice(scenes, finished, tmp_path, monk
         session(scenes, tmp_path / "run")
     with pytest.raises(CtnetError, match="a training runs in one process; leave out torchrun"):
         resumed_session(finished)
+
+
+# --- a training state that is not one
+
+
+@pytest.fixture
+def stopped(scenes, finished, tmp_path) -> Path:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    return run
+
+
+def change_state(run: Path, change) -> None:
+    content = checkpoint.read_tensors(run / "last.pt")
+    change(content)
+    torch.save(content, run / "last.pt")
+
+
+def test_a_best_checkpoint_in_the_place_of_the_last_is_named(stopped):
+    shutil.copy(stopped / "best.pt", stopped / "last.pt")
+    with pytest.raises(CtnetError, match=r"last\.pt cannot be continued: it holds weights and no training"):
+        resumed_session(stopped, device="cpu", workers=0)
+
+
+def moments(content):
+    return content["training"]["optimizer"]["state"]
+
+
+def first_moments(content):
+    return moments(content)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["training"].pop("optimizer"), "at optimizer: missing, expected a value"),
+        (lambda c: c["training"].update(more=1), "at more: 1, expected no such key"),
+        (lambda c: c["training"].update(position="{"), "its position is not valid JSON"),
+        (lambda c: c["training"].update(position='{"epoch": -1}'), "at epoch: -1, expected a number greater"),
+        (lambda c: c["training"].update(random=torch.zeros(3)), "its random or scaler state does not fit"),
+        (lambda c: c["training"].update(updates="3"), "at updates: '3', expected a whole number"),
+        (lambda c: c["training"].pop("weights"), "it holds no moving average"),
+        (lambda c: c["training"]["optimizer"].pop("state"), "at state: missing"),
+        (lambda c: c["training"]["optimizer"]["param_groups"].pop(), "has other groups of parameters"),
+        (lambda c: first_moments(c).pop("step"), "optimizer's state of parameter 0 does not fit"),
+        (lambda c: first_moments(c).update(exp_avg=torch.zeros(2)), "parameter 0 does not fit"),
+        (lambda c: first_moments(c).update(step=torch.tensor(float("nan"))), "parameter 0 does not fit"),
+        (
+            lambda c: c["training"]["optimizer"]["state"].update({99: first_moments(c)}),
+            "parameter 99 does not",
+        ),
+        (lambda c: c["weights"].popitem(), "these weights do not fit the network"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_named(stopped, change, message):
+    change_state(stopped, change)
+    with pytest.raises(CtnetError, match=rf"last\.pt cannot be continued: .*{message}") as caught:
+        resumed_session(stopped, device="cpu", workers=0)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_generators_do_not_take_is_refused_before_all_else(scenes, tmp_path, seed):
+    with pytest.raises(CtnetError, match=f"--seed is {seed}"):
+        session(scenes, tmp_path / "run", seed=seed)
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,470 @@
+"""Every reader and every command that reads a file, each with a folder of small valid files."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from harness import Target
+from mutate import mutated_bytes, mutated_hdf5, mutated_json, mutated_markup, mutated_text, mutated_torch
+from torch import Tensor, nn
+
+from ctnet.backbones import Backbone, register_backbone
+from ctnet.base.files import read_json, write_json
+from ctnet.checkpoint import load, load_model
+from ctnet.convert.voc import convert_voc
+from ctnet.convert.yolo import import_yolo
+from ctnet.core.targets import Grid
+from ctnet.core.task import create_task, list_tasks, load_task_class
+from ctnet.data.coco import CocoFile
+from ctnet.data.dataset import Dataset
+from ctnet.data.images import read_image
+from ctnet.data.synthetic import write_dataset
+from ctnet.inference.camera import read_projection
+from ctnet.inference.detector import Detector
+from ctnet.inference.maps import MapFile, write_maps
+from ctnet.measuring.results import read_results
+from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.stored import evaluate_maps
+from ctnet.training.config import TrainingConfig
+from ctnet.training.session import Overrides, new_session, resumed_session
+
+Files = dict[str, Callable[[random.Random, bytes], bytes]]
+Check = Callable[[Path, str], str | None] | None
+
+TASKS = tuple(list_tasks())
+SIZE = (64, 64)
+
+
+class FuzzTiny(Backbone):
+    channels, divisor, hidden = 4, 4, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.layers(images)]
+
+
+def fuzztiny(pretrained: bool = False) -> Backbone:
+    return FuzzTiny()
+
+
+# --- valid files
+
+
+def make_sources(home: Path) -> None:
+    """Fill a folder with what all targets begin from."""
+    register_backbone(fuzztiny)
+    for name in TASKS:
+        make_task(home / name, name)
+    make_run(home / "run", home / "ctdet")
+    make_voc(home / "voc")
+    make_yolo(home / "yolo")
+    make_kitti(home / "kitti")
+    make_loose(home / "loose", home / "run")
+
+
+def make_task(folder: Path, name: str) -> None:
+    cls = load_task_class(name)
+    assert cls.scenes is not None
+    task = create_task(name, cls.scenes.categories)
+    write_dataset(task, folder, {"val": 2}, (96, 64))
+    dataset = Dataset.open(folder, "val", task)
+    evaluation = [
+        {**entry, "score": 0.5, "category_id": int(entry["category_id"])}
+        for entry in dataset.as_coco(full=True)["annotations"]
+    ]
+    for entry in evaluation:
+        entry.pop("id"), entry.pop("area"), entry.pop("iscrowd")
+    write_json(folder / "results.json", evaluation)
+
+
+def make_run(folder: Path, data: Path) -> None:
+    """A run of one epoch and the maps of its detector, beside a copy of the data that it names."""
+    session = new_session(
+        "ctdet",
+        data=data,
+        backbone="fuzztiny",
+        overrides=Overrides(epochs=2, size=SIZE, batch_size=2),
+        train_split="val",
+        save_every=0.0,
+        output=folder / "run",
+        device="cpu",
+        workers=0,
+    )
+    with redirect_stderr(StringIO()):
+        session.trainer._epoch()  # one of two epochs: there is something left to resume
+    detector = Detector.load(folder / "run", "cpu")
+    dataset = Dataset.open(data, "val", detector.task)
+    settings = Settings()
+    with write_maps(folder / "maps.h5", detector.description, settings) as keep, redirect_stderr(StringIO()):
+        evaluate(detector, dataset, settings, keep_maps=keep)
+
+
+def picture(path: Path, width: int = 48, height: int = 32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(width).integers(0, 255, (height, width, 3), np.uint8)
+    assert cv2.imwrite(str(path), image)
+
+
+def make_voc(folder: Path) -> None:
+    for name in ("one", "two"):
+        picture(folder / f"JPEGImages/{name}.png")
+        objects = "".join(
+            f"<object><name>{kind}</name><difficult>0</difficult><bndbox><xmin>{x}</xmin><ymin>3</ymin>"
+            f"<xmax>{x + 9}</xmax><ymax>20</ymax></bndbox></object>"
+            for kind, x in (("cat", 2), ("dog", 20))
+        )
+        xml = folder / f"Annotations/{name}.xml"
+        xml.parent.mkdir(exist_ok=True)
+        xml.write_text(
+            f"<annotation><filename>{name}.png</filename><size><width>48</width><height>32</height></size>"
+            f"{objects}</annotation>"
+        )
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    (folder / "ImageSets/Main/train.txt").write_text("one\ntwo\n")
+
+
+def make_yolo(folder: Path) -> None:
+    for name in ("one", "two"):
+        picture(folder / f"images/train/{name}.png")
+        label = folder / f"labels/train/{name}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("0 0.5 0.5 0.25 0.25 0.4 0.4 2 0.6 0.6 1\n1 0.2 0.3 0.1 0.2 0 0 0 0.2 0.3 2\n")
+    (folder / "data.yaml").write_text(
+        "path: .\ntrain: images/train\nnames:\n  0: cat\n  1: dog\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\n"
+    )
+
+
+CALIBRATION = "P2: 700.0 0.0 24.0 45.0 0.0 700.0 16.0 0.2 0.0 0.0 1.0 0.002\n"
+
+
+def make_kitti(folder: Path) -> None:
+    line = "Car 0.00 0 1.55 5.00 6.00 25.00 20.00 1.50 1.60 3.90 -5.00 1.60 20.00 1.31"
+    for name in ("000000", "000001"):
+        for room, text in (
+            ("training/label_2", f"{line}\n{line.replace('Car', 'DontCare')}\n"),
+            ("training/calib", CALIBRATION),
+            ("results", f"{line} 0.9\n"),
+        ):
+            path = folder / room / f"{name}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        picture(folder / f"training/image_2/{name}.png")
+
+
+def make_loose(folder: Path, run: Path) -> None:
+    for suffix in ("png", "jpg", "bmp", "tiff", "webp"):
+        picture(folder / f"picture.{suffix}")
+    (folder / "camera.txt").write_text(CALIBRATION)
+    (folder / "names.txt").write_text("cat\ndog\n")
+    writer = cv2.VideoWriter(str(folder / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
+    for shade in range(5):
+        writer.write(np.full((32, 48, 3), 40 * shade, np.uint8))
+    writer.release()
+    (folder / "best.pt").write_bytes((run / "run/best.pt").read_bytes())
+
+
+# --- readers
+
+
+def read_task(name: str, folder: Path) -> None:
+    """A data set, seen by its task: every instance, every target, every record of the evaluation."""
+    dataset = Dataset.open(folder, "val", load_task_class(name))
+    task = create_task(name, dataset.categories)
+    dataset = dataset.with_task(task)
+    assert len(dataset.problems) >= 0
+    for index in range(len(dataset)):
+        instances = dataset.instances(index)
+        assert np.isfinite(instances.boxes).all()
+        task.encode(instances, Grid(16, 24))
+    dataset.as_coco(full=True)
+
+
+def read_plain_coco(folder: Path) -> None:
+    file = CocoFile.open(folder / "annotations/instances_val.json", cache=False)
+    for image in range(len(file)):
+        file.file_name(image), file.rows(image)
+    assert len(file.problems) + int(file.usable.sum()) >= len(file.usable)
+
+
+def read_found(name: str, folder: Path) -> str | None:
+    cls = load_task_class(name)
+    dataset = Dataset.open(folder, "val", cls)
+    task = create_task(name, dataset.categories)
+    entries = read_json(folder / "results.json")
+    found = read_results(entries, task, dataset.image_ids.tolist())
+    if sum(map(len, found.values())) != len(entries):
+        return "detections were lost"
+    finite = all(np.isfinite(each.boxes).all() and np.isfinite(each.scores).all() for each in found.values())
+    return None if finite else "a detection is not finite"
+
+
+def read_config(folder: Path) -> None:
+    TrainingConfig.from_json(read_json(folder / "run/config.json"), folder / "run/config.json")
+
+
+def read_checkpoint(folder: Path) -> None:
+    load_model(load(folder / "run/best.pt"))
+
+
+def read_training(data: Path, folder: Path) -> None:
+    config = folder / "run/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"data": str(data)}))
+    resumed_session(folder / "run", device="cpu", workers=0)
+
+
+def read_maps(data: Path, folder: Path) -> None:
+    with MapFile.open(folder / "maps.h5") as maps:
+        task = maps.description.create_task()
+        evaluate_maps(maps, Dataset.open(data, "val", task), task)
+
+
+def read_picture(suffix: str, folder: Path) -> None:
+    read_image(folder / f"picture.{suffix}")
+
+
+def read_camera(folder: Path) -> None:
+    read_projection(folder / "camera.txt")
+
+
+def read_voc(folder: Path) -> str | None:
+    report = convert_voc(folder, folder / "out")
+    return written(folder / "out", report.as_dict(), {"train": (2, 4)})
+
+
+def read_yolo(folder: Path) -> str | None:
+    return written(folder / "out", import_yolo(folder, folder / "out").as_dict(), None)
+
+
+def read_kitti(folder: Path) -> str | None:
+    from ctnet_tasks_ddd.kitti import convert_kitti
+
+    return written(folder / "out", convert_kitti(folder, folder / "out").as_dict(), None)
+
+
+def read_kitti_results(folder: Path) -> None:
+    from ctnet_tasks_ddd.kitti_eval import evaluate as evaluate_kitti
+
+    evaluate_kitti(folder / "training/label_2", folder / "results")
+
+
+def written(target: Path, report: dict[str, Any], expected: dict[str, tuple[int, int]] | None) -> str | None:
+    """What a conversion counts is written, and what it leaves out is listed."""
+    for split in report["splits"]:
+        path = target / "annotations" / f"instances_{split['name']}.json"
+        content = json.loads(path.read_text())
+        objects = sum(not entry.get("iscrowd") for entry in content["annotations"])
+        if (len(content["images"]), objects) != (split["images"], split["objects"]):
+            return f"{split['name']} counts {split['images']} images and {split['objects']} objects"
+        CocoFile.open(path, cache=False)
+    for name, (images, objects) in (expected or {}).items():
+        found = [split for split in report["splits"] if split["name"] == name]
+        lost = not found or found[0]["images"] < images or found[0]["objects"] < objects
+        if lost and not report["problems"] and not report["notes"]:
+            return None  # a mutation may take a record out of the file itself
+    return None
+
+
+def readers(home: Path) -> list[Target]:
+    """All of them; their files are made in ``home``."""
+    make_sources(home)
+    found = [
+        Target("coco", home / "ctdet", {"annotations/instances_val.json": mutated_json}, read_plain_coco)
+    ]
+    for name in TASKS:
+        prefix = load_task_class(name).layout.prefix
+        file = {f"annotations/{prefix}_val.json": mutated_json}
+        found.append(Target(f"annotations of {name}", home / name, file, partial(read_task, name)))
+        results = {"results.json": mutated_json}
+        found.append(Target(f"results of {name}", home / name, results, partial(read_found, name)))
+    run = home / "run"
+    found += [
+        Target("config.json", run, {"run/config.json": mutated_json}, read_config),
+        Target("checkpoint", run, {"run/best.pt": mutated_torch}, read_checkpoint),
+        Target("training state", run, {"run/last.pt": mutated_torch}, partial(read_training, home / "ctdet")),
+        Target("maps", run, {"maps.h5": mutated_hdf5}, partial(read_maps, home / "ctdet")),
+        Target("camera", home / "loose", {"camera.txt": mutated_text}, read_camera),
+    ]
+    for suffix in ("png", "jpg", "bmp", "tiff", "webp"):
+        file = {f"picture.{suffix}": mutated_bytes}
+        found.append(Target(f"picture {suffix}", home / "loose", file, partial(read_picture, suffix)))
+    lists = {"ImageSets/Main/train.txt": mutated_text, "Annotations/one.xml": mutated_markup}
+    labels = {
+        "labels/train/one.txt": mutated_text,
+        "data.yaml": mutated_text,
+        "labels/train/two.txt": mutated_text,
+    }
+    frames = {"training/label_2/000000.txt": mutated_text, "training/calib/000001.txt": mutated_text}
+    scored = {"results/000000.txt": mutated_text, "training/label_2/000001.txt": mutated_text}
+    return [
+        *found,
+        Target("voc", home / "voc", lists, read_voc),
+        Target("yolo", home / "yolo", labels, read_yolo),
+        Target("kitti", home / "kitti", frames, read_kitti),
+        Target("kitti results", home / "kitti", scored, read_kitti_results),
+    ]
+
+
+# --- commands
+
+
+def command(arguments: list[str], check: Check, folder: Path) -> str | None:
+    """Run a command of ``ctnet`` in this process, in the folder of the input."""
+    from ctnet.base.errors import CtnetError
+    from ctnet.cli import main
+
+    out, err, code = StringIO(), StringIO(), 0
+    before, sys.argv = sys.argv, ["ctnet", *arguments]
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+    except SystemExit as error:
+        code = int(error.code or 0)
+    finally:
+        sys.argv = before
+    errors = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
+    if "Traceback" in err.getvalue():
+        return "a traceback was printed"
+    if code == 2:
+        if len(errors) != 1 or not errors[0].isprintable():
+            return f"exit code 2 with {len(errors)} error lines"
+        raise CtnetError(errors[0])
+    if code or errors:
+        return f"exit code {code} with {len(errors)} error lines"
+    return check(folder, out.getvalue()) if check else None
+
+
+def check_prediction(folder: Path, out: str) -> str | None:
+    """Every detection is of an image that is listed, and all that is printed is written."""
+    images = json.loads((folder / "out/images.json").read_text())
+    results = json.loads((folder / "out/results.json").read_text())
+    known = {image["id"] for image in images}
+    if {entry["image_id"] for entry in results} - known:
+        return "a detection is of no image"
+    printed = json.loads(out)
+    return None if printed == {"images": images, "results": results} else "not all is written"
+
+
+def check_conversion(folder: Path, out: str) -> str | None:
+    return written(folder / "out", json.loads(out), None)
+
+
+def check_counts(folder: Path, out: str) -> str | None:
+    """All annotations of the file are counted."""
+    listed = json.loads((folder / "annotations/instances_val.json").read_text())["annotations"]
+    counted = json.loads(out)["splits"][0]["annotations"]
+    return None if counted == len(listed) else f"{counted} of {len(listed)} annotations are counted"
+
+
+#: Name, folder of its files, what is typed, which files change, and what else must hold. FAST, DATA and RUN
+#: stand for what many have.
+_JSON = {"annotations/instances_val.json": mutated_json}
+_FOUND = {"results.json": mutated_json}
+_BEST, _MAPS = {"run/best.pt": mutated_torch}, {"maps.h5": mutated_hdf5}
+_LOOSE = {"best.pt": mutated_torch, "names.txt": mutated_text}
+_LABELS = {"training/label_2/000000.txt": mutated_text}
+COMMANDS: list[tuple[str, str, str, Files, Check]] = [
+    ("data check", "ctdet", "data check . --json", _JSON, check_counts),
+    ("data stats", "ctdet", "data stats . --json", _JSON, None),
+    ("data show", "ctdet", "data show . --split val -o out", _JSON, None),
+    ("collisions", "ctdet", "analyze collisions . --split val", _JSON, None),
+    ("anchors", "ctdet", "analyze anchors . --split val", _JSON, None),
+    ("yolo export", "ctdet", "convert yolo . --export -o out", _JSON, None),
+    ("eval results", "ctdet", "eval --results results.json --data .", _FOUND, None),
+    ("errors of results", "ctdet", "analyze errors --results results.json --data .", _FOUND, None),
+    ("eval", "run", "eval run/best.pt --data DATA --save found.json FAST", _BEST, None),
+    ("eval a run", "run", "eval run --split val FAST", {"run/config.json": mutated_json}, None),
+    ("eval maps", "run", "eval --maps maps.h5 --data DATA", _MAPS, None),
+    ("errors of maps", "run", "analyze errors --maps maps.h5 --data DATA", _MAPS, None),
+    (
+        "predict",
+        "loose",
+        "predict best.pt picture.png picture.jpg -o out --json --score 0 --device cpu",
+        {"picture.png": mutated_bytes, "best.pt": mutated_torch},
+        check_prediction,
+    ),
+    ("film", "loose", "predict RUN film.avi -o out --device cpu", {"film.avi": mutated_bytes}, None),
+    (
+        "camera",
+        "loose",
+        "predict RUN picture.png --calib camera.txt -o out --device cpu",
+        {"camera.txt": mutated_text},
+        None,
+    ),
+    (
+        "train --init",
+        "run",
+        "train ctdet --data DATA --train-split val --val-split none --backbone fuzztiny --size 64 --epochs 1 "
+        "--init run/best.pt -o new FAST",
+        _BEST,
+        None,
+    ),
+    (
+        "train --resume",
+        "run",
+        "train --resume run FAST",
+        {"run/last.pt": mutated_torch, "run/config.json": mutated_json},
+        None,
+    ),
+    (
+        "voc",
+        "voc",
+        "convert voc . -o out --json",
+        {"Annotations/one.xml": mutated_markup, "ImageSets/Main/train.txt": mutated_text},
+        check_conversion,
+    ),
+    (
+        "yolo",
+        "yolo",
+        "convert yolo . -o out --json",
+        {"data.yaml": mutated_text, "labels/train/one.txt": mutated_text},
+        check_conversion,
+    ),
+    (
+        "kitti",
+        "kitti",
+        "convert kitti . -o out --json",
+        {**_LABELS, "training/calib/000000.txt": mutated_text},
+        check_conversion,
+    ),
+    ("kitti export", "ddd", "convert kitti . --export -o out", _JSON, None),
+    ("kitti results", "ddd", "convert kitti . --export --results results.json -o out", _FOUND, None),
+    (
+        "kitti-eval",
+        "kitti",
+        "kitti-eval --labels training/label_2 --results results",
+        {**_LABELS, "results/000000.txt": mutated_text},
+        None,
+    ),
+    ("checkpoint", "loose", "convert checkpoint best.pt -o out.pth --to-official", _LOOSE, None),
+    ("released", "loose", "convert checkpoint best.pt -o out.pt --names names.txt", _LOOSE, None),
+]
+
+
+def commands(home: Path) -> list[Target]:
+    """All that read files; their files are made in ``home``."""
+    make_sources(home)
+    words = {
+        "FAST": ["--device", "cpu", "--workers", "0"],
+        "DATA": [str(home / "ctdet")],
+        "RUN": [str(home / "run/run")],
+    }
+    found = []
+    for name, source, typed, files, check in COMMANDS:
+        arguments = [part for word in typed.split() for part in words.get(word, [word])]
+        found.append(Target(name, home / source, files, partial(command, arguments, check)))
+    return found
