@@ -15,9 +15,39 @@ app.command()(checkpoint)
 
 
 @app.command()
+def coco(
+    source: Annotated[
+        list[Path], typer.Argument(help="COCO JSON files, or folders with some and their images.")
+    ],
+    output: OutputOption,
+    split: str | None = typer.Option(None, help="Join all files into this split. Default: by their names."),
+    image_folder: Path | None = typer.Option(None, help="Where the images lie, if not near the files."),
+    images: ImagesOption = "link",
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a data directory of COCO JSON in any other layout, as annotation tools export it.
+
+    Names of files and folders say the split: `instances_val2017.json`, `valid/_annotations.coco.json`.
+
+    Examples:
+
+    * `ctnet convert coco roboflow -o data/mine`
+    * `ctnet convert coco result.json --image-folder pictures -o data/mine`
+    * `ctnet convert coco batch1.json batch2.json --split train -o data/mine`
+    """
+    from ctnet.convert.coco_import import import_coco
+
+    print_report(import_coco(source, output, images, strict, split, image_folder), as_json)
+
+
+@app.command()
 def voc(
     source: Annotated[
-        Path, typer.Argument(help="A folder with Annotations, ImageSets and JPEGImages, or VOCdevkit.")
+        Path,
+        typer.Argument(
+            help="A folder with Annotations, ImageSets and JPEGImages, VOCdevkit, or XML beside images."
+        ),
     ],
     output: OutputOption,
     images: ImagesOption = "link",
@@ -26,7 +56,7 @@ def voc(
 ) -> None:
     """Convert Pascal VOC to a COCO data directory.
 
-    Every list of images in ImageSets/Main becomes a split.
+    Every list of images in ImageSets/Main becomes a split; without lists, folders say it.
     Of a VOCdevkit with several years, lists of one name are joined.
 
     Examples:
@@ -34,16 +64,18 @@ def voc(
     * `ctnet convert voc VOCdevkit -o data/voc`
     * `ctnet convert voc bccd -o data/bccd --images copy --strict`
     """
-    from ctnet.convert.voc import convert_voc
+    from ctnet.convert.voc_folders import import_voc
 
-    print_report(convert_voc(source, output, images, strict), as_json)
+    print_report(import_voc(source, output, images, strict), as_json)
 
 
 @app.command()
 def yolo(
     source: Annotated[
         Path,
-        typer.Argument(help="A data.yaml or the folder with it; with --export a COCO data directory."),
+        typer.Argument(
+            help="A data.yaml, an obj.data or the folder with it; with --export a COCO data directory."
+        ),
     ],
     output: OutputOption,
     export: bool = typer.Option(
@@ -75,3 +107,48 @@ def yolo(
     else:
         report = import_yolo(source, output, names, images, strict)
     print_report(report, as_json)
+
+
+@app.command()
+def labelme(
+    source: Annotated[Path, typer.Argument(help="A folder with LabelMe's JSON files and their images.")],
+    output: OutputOption,
+    split: str | None = typer.Option(None, help="The split of all files; by their folders, or train."),
+    images: ImagesOption = "link",
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert LabelMe's JSON files, one an image, to a COCO data directory.
+
+    Examples:
+
+    * `ctnet convert labelme pictures -o data/mine`
+    """
+    from ctnet.convert.labelme import import_labelme
+
+    print_report(import_labelme(source, output, images, strict, split), as_json)
+
+
+@app.command()
+def via(
+    source: Annotated[
+        Path, typer.Argument(help="A project or annotations of VIA 2, JSON or CSV, or their folder.")
+    ],
+    output: OutputOption,
+    attribute: str | None = typer.Option(None, help="The attribute of regions that is the class."),
+    split: str | None = typer.Option(None, help="The name of the split; by file and folder, or train."),
+    image_folder: Path | None = typer.Option(None, help="Where the images lie, if not near the file."),
+    images: ImagesOption = "link",
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert annotations of VIA (VGG Image Annotator) to a COCO data directory.
+
+    Examples:
+
+    * `ctnet convert via via_project.json -o data/mine`
+    * `ctnet convert via via_export.csv --attribute species --image-folder pictures -o data/mine`
+    """
+    from ctnet.convert.via import import_via
+
+    print_report(import_via(source, output, images, strict, split, attribute, image_folder), as_json)

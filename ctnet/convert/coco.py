@@ -14,6 +14,9 @@ from ctnet.base.progress import track
 from ctnet.convert.files import place_image
 from ctnet.convert.report import SplitReport
 
+#: Where the images of a split go, below the data directory, if not all splits share them.
+IMAGE_FOLDER = "images/{split}"
+
 
 @dataclass(frozen=True)
 class ImageRecord:
@@ -64,6 +67,12 @@ def numbered(splits: Mapping[str, Sequence[ImageRecord]]) -> dict[str, dict[int,
         split: {number: record for record, number in zip(records, ids, strict=False)}
         for split, records in splits.items()
     }
+
+
+def category_names(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]:
+    """The categories of all objects, sorted."""
+    records = (record for each in splits.values() for record in each)
+    return sorted({str(item["category"]) for record in records for item in record.objects})
 
 
 def write_splits(

@@ -61,4 +61,6 @@ def print_report(report: ConvertReport, as_json: bool, by_category: bool = False
             print_line(f"  ... and {len(report.problems) - _SHOWN} more; --json lists them all")
     for note in report.notes:
         print_line(f"note: {note}")
-    print_line(f"\nwritten to {report.target}")
+    pictures = sum(split.images for split in report.splits)
+    objects = sum(sum(split.objects.values()) for split in report.splits)
+    print_line(f"\n{pictures} images and {objects} objects written to {report.target}")

@@ -18,6 +18,7 @@ from ctnet.data.columns import RECORD_ERRORS
 from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem
+from ctnet.data.splitting import split_command
 from ctnet.ops.boxes import box_iou
 
 STRIDE = 4
@@ -42,6 +43,7 @@ SHARED = "image that another split has too"
 UNUSED = "category without object"
 ODD_AREA = "area that does not fit its box"
 REPEATED_ID = "an id that an earlier annotation has"
+GROUP = "category that only groups others"
 OF_TASK = "annotation that the task can use only in part"
 
 WARNINGS = (
@@ -54,6 +56,7 @@ WARNINGS = (
     NO_OBJECT,
     SHARED,
     UNUSED,
+    GROUP,
     OF_TASK,
 )
 """What is worth knowing but not an error."""
@@ -85,11 +88,13 @@ class CheckReport:
         directory: the data directory.
         splits: the findings of each split.
         images_read: whether the image files were looked into.
+        notes: what else the user should know of the directory, one line each.
     """
 
     directory: Path
     splits: tuple[SplitCheck, ...]
     images_read: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def bad(self) -> int:
@@ -103,6 +108,7 @@ class CheckReport:
             "bad_records": self.bad,
             "images_read": self.images_read,
             "splits": [_split_dict(split) for split in self.splits],
+            "notes": list(self.notes),
         }
 
 
@@ -129,7 +135,14 @@ def check_dataset(
     datasets = open_splits(directory, split, task)
     owners = _owners(datasets)
     checks = tuple(_check_split(dataset, owners, size, images) for dataset in datasets)
-    return CheckReport(Path(directory), checks, images)
+    notes = tuple(_missing_splits(Path(directory), datasets)) if split is None else ()
+    return CheckReport(Path(directory), checks, images, notes)
+
+
+def _missing_splits(directory: Path, datasets: Sequence[Dataset]) -> Iterator[str]:
+    for wanted in ("train", "val"):
+        if not any(dataset.split.startswith(wanted) for dataset in datasets):
+            yield f"there is no split {wanted!r}; `{split_command(directory)}` makes one"
 
 
 def _split_dict(check: SplitCheck) -> dict[str, Any]:
@@ -318,6 +331,8 @@ def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
     for category in dataset.categories:
         if int(category["id"]) not in used:
             yield Problem(UNUSED, f"category {category['id']}", str(category["name"]))
+    for category in dataset.coco.groups:
+        yield Problem(GROUP, f"category {category['id']}", str(category["name"]))
 
 
 def _of_task(dataset: Dataset) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.base.progress import track
 from ctnet.data import json_reader
 from ctnet.data.json_reader import JsonReader
+from ctnet.data.outlines import outlined, read_boxes
 
 _FILLED_IN = 16.0  # square pixels; an area of 0 or 1 in a box of as many is a filler
 _ABSENT = -(2**63)  # stands for an id that is missing or no whole number
@@ -74,6 +75,7 @@ def read_columns(path: Path, size: int) -> Columns:
         steps = track(range(math.ceil(size / chunk)), f"reading {path.name}", unit="MB")
         reader = JsonReader((stream.read(chunk) for _ in steps), path)
         images, annotations, categories = _read_document(reader, path)
+    annotations.take_boxes_of_outlines(path)
     return _arrange(images, annotations, categories)
 
 
@@ -208,6 +210,7 @@ class _AnnotationRows:
         self.boxes, self.areas = array("d"), array("d")
         self.crowd = array("b")
         self.starts, self.ends = array("q"), array("q")
+        self.outlined = array("q")  # rows whose box is the one around their outline
 
     def add(self, annotation: Mapping[str, Any], start: int, end: int) -> None:
         get = annotation.get
@@ -217,8 +220,16 @@ class _AnnotationRows:
         self.boxes.extend(_box(get("bbox")))
         self.areas.append(_area(get("area")))
         self.crowd.append(_flag(get("iscrowd")))
+        if outlined(annotation):
+            self.outlined.append(len(self.starts))
         self.starts.append(start)
         self.ends.append(end)
+
+    def take_boxes_of_outlines(self, path: Path) -> None:
+        """Outlines were skipped over while the file was read; those that are needed are parsed now."""
+        ranges = [(self.starts[row], self.ends[row]) for row in self.outlined]
+        for row, box in zip(self.outlined, read_boxes(path, ranges), strict=True):
+            self.boxes[4 * row : 4 * row + 4] = array("d", box)
 
 
 def _whole(value: Any) -> int:

@@ -9,11 +9,16 @@ from pathlib import Path
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file
+from ctnet.data.layouts import advice
+
+
+class MissingSplit(CtnetError):
+    """A data directory has no split of the wanted name."""
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """One of them: ``annotations/<prefix>_<split>.json``."""
+    """``annotations/<prefix>_<split>.json`` of a data directory."""
 
     prefix: str
     split: str
@@ -24,6 +29,8 @@ def annotation_files(directory: Path, prefixes: Sequence[str]) -> list[Annotatio
     """All of them; a split's name has an underscore only after one of ``prefixes``."""
     paths = sorted((directory / "annotations").glob("*.json"))
     if not paths:
+        if found := advice(directory):
+            raise CtnetError(f"{directory} is not a data directory; {found}")
         reason = "has no JSON file in annotations/" if directory.is_dir() else "is not a folder"
         raise CtnetError(
             f"{directory} {reason}; a data directory holds annotations/<prefix>_<split>.json and images "
@@ -35,6 +42,26 @@ def annotation_files(directory: Path, prefixes: Sequence[str]) -> list[Annotatio
         prefix = known[0] if known else path.stem.rpartition("_")[0]
         files.append(AnnotationFile(prefix, path.stem[len(prefix) :].removeprefix("_"), path))
     return files
+
+
+def files_of_split(directory: Path, split: str | None = None) -> list[AnnotationFile]:
+    """All annotation files of a split, ``instances`` first.
+
+    Args:
+        directory: the data directory.
+        split: its name; the only one when None.
+
+    Raises:
+        CtnetError: when there is no such split, or several and none is named.
+    """
+    have = splits(directory)
+    if split is None and len(have) > 1:
+        raise CtnetError(f"{directory} has the splits {', '.join(have)}; say which one with --split")
+    wanted = split or have[0]
+    found = [file for file in annotation_files(directory, []) if file.split == wanted]
+    if not found:
+        raise MissingSplit(f"{directory} has no split {wanted!r}; it has {', '.join(have)}")
+    return sorted(found, key=lambda file: (file.prefix != "instances", file.prefix))
 
 
 def splits(directory: str | Path) -> list[str]:
@@ -74,7 +101,7 @@ def find_annotations(
         return found[0]
     have = ", ".join(sorted({file.split for file in files if not only_these or file.prefix in prefixes}))
     of_prefix = f" with prefix {prefixes[0]!r}" if only_these else ""
-    raise CtnetError(f"{directory} has no split {split!r}{of_prefix}; it has {have or 'none'}")
+    raise MissingSplit(f"{directory} has no split {split!r}{of_prefix}; it has {have or 'none'}")
 
 
 def _of_split(files: Sequence[AnnotationFile], split: str, directory: Path) -> list[AnnotationFile]:

@@ -13,7 +13,9 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.core.task import Task, create_task, example_of, load_task_class, scenes_of
 from ctnet.data.dataset import Dataset
+from ctnet.data.directory import MissingSplit
 from ctnet.data.problems import refuse
+from ctnet.data.splitting import split_command
 from ctnet.data.synthetic import write_dataset
 from ctnet.inference.detector import Detector
 from ctnet.training.config import TrainingConfig
@@ -128,16 +130,25 @@ def open_data(task_name: str, data: TrainingData, options: Mapping[str, Any]) ->
     """
     directory = data.directory or example_data(task_name)
     cls = load_task_class(task_name)
-    train = Dataset.open(directory, data.train_split, cls)
+    train = _open_or_advise(directory, data.train_split, cls, "train on another with --train-split")
     task = create_task(task_name, train.categories, **options)
     train = train.with_task(task)
     if data.overfit:
         train = train.subset(range(min(data.overfit, len(train))))
         val: Dataset | None = train
     else:
-        val = Dataset.open(directory, data.val_split, task) if data.val_split else None
+        without = "train without evaluation with --val-split none"
+        val = _open_or_advise(directory, data.val_split, task, without) if data.val_split else None
     if val is not None:
         check_categories(val, task, directory)
     if data.strict:
         refuse([*train.problems, *(val.problems if val else [])], directory)
     return Splits(directory, train, val, task)
+
+
+def _open_or_advise(directory: Path, split: str, task: Task | type[Task], otherwise: str) -> Dataset:
+    """Open a split; where there is none, say how to make it, or what else to do."""
+    try:
+        return Dataset.open(directory, split, task)
+    except MissingSplit as error:
+        raise CtnetError(f"{error}; make splits with `{split_command(directory)}`, or {otherwise}") from error
