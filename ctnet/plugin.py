@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from ctnet.core.task import create_task as create_task
     from ctnet.data.dataset import Dataset as Dataset
     from ctnet.data.dataset import open_splits as open_splits
+    from ctnet.data.directory import annotation_files as annotation_files
     from ctnet.data.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
     from ctnet.data.images import ImageError as ImageError
     from ctnet.data.images import image_size as image_size
@@ -338,6 +339,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Dataset",
             "open_splits",
         ),
+        "ctnet.data.directory": ("annotation_files",),
         "ctnet.data.images": (
             "IMAGE_SUFFIXES",
             "ImageError",

@@ -13,6 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 from ctnet.plugin import (
     LARGEST_COORDINATE,
     CtnetError,
+    annotation_files,
     check_json,
     read_json,
     track,
@@ -38,7 +39,7 @@ def write_labels(data: str | Path, target: str | Path) -> int:
     Raises:
         CtnetError: when ``data`` has no annotations or they cannot be read, and for two images of one frame.
     """
-    files = annotation_files(data)
+    files = {file.split: file.path for file in annotation_files(Path(data), ["instances"])}
     frames: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
     for file in files.values():
@@ -68,7 +69,7 @@ def write_results(data: str | Path, split: str, results: str | Path, target: str
         CtnetError: for an unknown split, and for a detection that lacks something, names an unknown image or
             category, or has a number that is not finite.
     """
-    files = annotation_files(data)
+    files = {file.split: file.path for file in annotation_files(Path(data), ["instances"])}
     if split not in files:
         raise unknown_name("split", split, files)
     content, detections = _read_content(files[split]), read_json(results)
@@ -227,20 +228,6 @@ def _read_content(file: Path) -> Entry:
                     "`ctnet data check`"
                 )
     return content
-
-
-def annotation_files(data: str | Path) -> dict[str, Path]:
-    """Split -> annotation file of a data directory.
-
-    Raises:
-        CtnetError: when there are none.
-    """
-    files = sorted((Path(data) / "annotations").glob("instances_*.json"))
-    if not files:
-        raise CtnetError(
-            f"{data} has no annotations/instances_<split>.json; convert it with `ctnet convert kitti`"
-        )
-    return {file.stem.removeprefix("instances_"): file for file in files}
 
 
 def _decimals(value: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from ctnet.cli import app
-from ctnet.core.recipe_files import tomllib
+from ctnet.training.recipe_files import tomllib
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = sorted(

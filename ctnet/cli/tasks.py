@@ -73,8 +73,8 @@ def show(
 
     * `ctnet tasks show ctdet --recipe paper > mine.toml`
     """
-    from ctnet.core.recipe_files import recipe_toml
     from ctnet.core.task import load_task_class
+    from ctnet.training.recipe_files import recipe_toml
 
     cls = load_task_class(name)
     task = cls(cls.scenes.categories if cls.scenes else [{"id": 1, "name": "object"}])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Interval, Le, Lt
+from annotated_types import Ge, Gt, Interval
 
 from ctnet.base.errors import CtnetError
-from ctnet.core.options import convert_all
+from ctnet.base.settings import check_bounds, convert_all
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Strength = Annotated[float, Ge(0)]
@@ -49,7 +48,7 @@ class Augmentation:
     lighting: Strength = 0.1
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        check_bounds(self, "the recipe")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] < math.inf:
             low, high = self.scale
             raise CtnetError(
@@ -110,7 +109,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(sorted(self.milestones)))
-        _check_ranges(self)
+        check_bounds(self, "the recipe")
 
     def with_fields(self, values: Mapping[str, Any]) -> Recipe:
         """A copy with some fields set by name, those of the augmentation by their own names.
@@ -138,47 +137,6 @@ def own_fields() -> dict[str, Any]:
 
 def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
-
-
-def _constraints(hint: Any) -> Iterator[Any]:
-    """The bounds that an annotated type states, of its parts as well."""
-    for part in get_args(hint):
-        if isinstance(part, GroupedMetadata):
-            yield from part
-        elif isinstance(part, BaseMetadata):
-            yield part
-        else:
-            yield from _constraints(part)
-
-
-def _check_ranges(record: Recipe | Augmentation) -> None:
-    """Hold numbers to the bounds of their types."""
-    for name, hint in get_type_hints(type(record), include_extras=True).items():
-        value, bounds = getattr(record, name), list(_constraints(hint))
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, (int, float)) and not _is_within(number, bounds):
-                raise CtnetError(f"field {name} of the recipe is {number:g}; it must be {_in_words(bounds)}")
-
-
-#: Kind of bound -> its attribute, how a number is held against it, and how that is said.
-_BOUNDS: Mapping[type, tuple[str, Callable[[float, float], bool], str]] = {
-    Gt: ("gt", operator.gt, "above"),
-    Ge: ("ge", operator.ge, "at least"),
-    Lt: ("lt", operator.lt, "below"),
-    Le: ("le", operator.le, "at most"),
-}
-
-
-def _is_within(number: float, bounds: Sequence[Any]) -> bool:
-    kinds = ((bound, *_BOUNDS[type(bound)]) for bound in bounds)
-    return math.isfinite(number) and all(
-        holds(number, getattr(bound, name)) for bound, name, holds, _ in kinds
-    )
-
-
-def _in_words(bounds: Sequence[Any]) -> str:
-    kinds = ((bound, *_BOUNDS[type(bound)]) for bound in bounds)
-    return " and ".join(f"{word} {getattr(bound, name):g}" for bound, name, _, word in kinds) or "finite"
 
 
 #: A few hundred images and no pretrained weights: ctnet's own, see docs/results.md for what it reaches.

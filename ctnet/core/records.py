@@ -118,7 +118,7 @@ class Instances(_Columns):
         return len(self.labels)
 
     @classmethod
-    def of(cls, boxes: Any, labels: Any, crowd: Any = None, **extra: np.ndarray) -> Instances:
+    def of(cls, boxes: Any, labels: Any, crowd: Any = None, **extra: Any) -> Instances:
         """Instances from anything array-like, converted to the right types."""
         labels = np.asarray(labels, np.int64).reshape(-1)
         crowd = np.zeros(len(labels), bool) if crowd is None else np.asarray(crowd, bool)

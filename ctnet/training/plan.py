@@ -8,10 +8,10 @@ from typing import Any
 
 from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.core.recipe import Recipe
-from ctnet.core.recipe_files import read_recipe
 from ctnet.core.task import Task, create_task
 from ctnet.training.config import scaled_rate
 from ctnet.training.data import Splits
+from ctnet.training.recipe_files import read_recipe
 from ctnet.training.request import Network, RecipeChoice
 
 

@@ -15,7 +15,7 @@ from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, read_json, write_json
 from ctnet.base.lock import LOCK_NAME, lock_folder
 from ctnet.core.recipe import Recipe
-from ctnet.core.recipe_files import recipe_toml
+from ctnet.training.recipe_files import recipe_toml
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ctnet.core.options import type_text
+from ctnet.base.settings import type_text
 from ctnet.core.recipe import SMALL, Augmentation, Recipe, recipe_fields
-from ctnet.core.recipe_files import read_recipe
 from ctnet.core.task import create_task
+from ctnet.training.recipe_files import read_recipe
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text("utf-8")
 ROWS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.core.options import convert_all
+from ctnet.base.settings import convert_all
 from ctnet.core.recipe import Augmentation, Recipe, own_fields
 
 if sys.version_info >= (3, 11):

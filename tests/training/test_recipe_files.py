@@ -10,8 +10,8 @@ import pytest
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.recipe import DEMO, SMALL, Augmentation, Recipe
-from ctnet.core.recipe_files import read_recipe, recipe_toml
 from ctnet.core.task import create_task, list_tasks, load_task_class
+from ctnet.training.recipe_files import read_recipe, recipe_toml
 
 PLAIN = Recipe(epochs=1, batch_size=2, learning_rate=1e-5)
 REQUIRED = "epochs = 1\nbatch_size = 2\nlearning_rate = 1e-5\n"
