@@ -191,7 +191,7 @@ def test_split_not_found(
 
 
 def test_no_data_directory(tmp_path: Path) -> None:
-    with pytest.raises(CtnetError, match="is no folder; a data directory holds annotations"):
+    with pytest.raises(CtnetError, match="is not a folder; a data directory holds annotations"):
         Dataset.open(tmp_path / "none", "val")
     with pytest.raises(CtnetError, match="has no JSON file in annotations/"):
         splits(tmp_path)
