@@ -15,6 +15,7 @@ import signal
 import tempfile
 import time
 import traceback
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.output import printable
 
 SECONDS = 30.0  # of one input
 MEMORY = 6 << 30  # bytes of addresses that a process may take beside what it has
@@ -96,12 +98,17 @@ def outcome(target: Target, folder: Path) -> str:
     try:
         return target.read(folder) or ""
     except CtnetError as error:
-        message = str(error)
-        return "refused" if message.isprintable() else f"an error of several lines: {message!r}"[:300]
+        message = printable(str(error))  # as the command line shows it
+        return "refused" if is_one_line(message) else f"an error of several lines: {message!r}"[:300]
     except Hang:
         return f"no end after {SECONDS:.0f} s"
     except BaseException as error:
         return f"{type(error).__name__}: {place(error)}"
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a terminal shows it as one line, and obeys nothing in it."""
+    return len(text.splitlines()) == 1 and not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
 def place(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from harness import Target
+from harness import Target, is_one_line
 from mutate import mutated_bytes, mutated_hdf5, mutated_json, mutated_markup, mutated_text, mutated_torch
 from torch import Tensor, nn
 
@@ -339,7 +339,7 @@ def command(arguments: list[str], check: Check, folder: Path) -> str | None:
     if "Traceback" in err.getvalue():
         return "a traceback was printed"
     if code == 2:
-        if len(errors) != 1 or not errors[0].isprintable():
+        if len(errors) != 1 or not is_one_line(errors[0]):
             return f"exit code 2 with {len(errors)} error lines"
         raise CtnetError(errors[0])
     if code or errors:

@@ -79,10 +79,6 @@ def _raises(folder: Path) -> None:
     raise KeyError("a")
 
 
-def _says_two_lines(folder: Path) -> None:
-    raise CtnetError("one\ntwo")
-
-
 def _never_ends(folder: Path) -> None:
     while True:
         time.sleep(0.01)
@@ -104,7 +100,6 @@ def _loses(folder: Path) -> str:
     ("read", "finding"),
     [
         (_raises, "KeyError: test_fuzz.py"),
-        (_says_two_lines, "an error of several lines"),
         (_never_ends, "no end after 1 s"),
         (_dies, "the process died with 7"),
         (_eats_memory, "MemoryError"),
