@@ -15,6 +15,8 @@ _LARGEST = 1 << 26
 class FrameFiles:
     """The files ``NNNNNN.txt`` of a folder or a zip; ``frame in files`` tells whether a frame has one.
 
+    Where no text file is called by a number, frames have other names.
+
     Attributes:
         source: the folder or zip.
         names: the frames, in ascending order: file names without suffix.
@@ -91,18 +93,19 @@ def _open_archive(source: Path) -> zipfile.ZipFile:
 
 def _of_one_folder(members: Iterable[str], source: Path, folders: Sequence[str]) -> dict[str, str]:
     """Frame -> file: of those at the top, else in the first of ``folders``, else in the only folder."""
+    paths = {path: member for member in members if (path := PurePosixPath(member)).suffix == ".txt"}
+    # The benchmark's frames have numbers, so that a readme beside them is none; own data may have names.
+    numbered = {path: member for path, member in paths.items() if path.stem.isdecimal()}
     found: dict[str, dict[str, str]] = {}
-    for member in members:
-        path = PurePosixPath(member)
-        if path.suffix == ".txt" and path.stem.isdigit():
-            found.setdefault(str(path.parent), {})[path.stem] = member
+    for path, member in (numbered or paths).items():
+        found.setdefault(str(path.parent), {})[path.stem] = member
     for folder in (".", *folders):
         for parent, files in found.items():
             if parent == folder or parent.endswith(f"/{folder}"):
                 return files
     if not found:
         places = "".join(f" nor in {folder}" for folder in folders)
-        raise CtnetError(f"{source} has no files NNNNNN.txt, one a frame, neither at its top{places}")
+        raise CtnetError(f"{source} has no text files, one a frame (000001.txt), neither at its top{places}")
     if len(found) > 1:
         several = ", ".join(sorted(found))
         raise CtnetError(f"{source} has frames in several folders ({several}); make a zip of one of them")
