@@ -87,11 +87,7 @@ def _read_document(reader: JsonReader, path: Path) -> tuple[_Images, _Annotation
             f"{path} holds {_kind(value)}, not an object with images, annotations and categories; "
             "is it a file of results?"
         )
-    seen: set[str] = set()
     for key in reader.entries():
-        if key in seen and key in ("images", "annotations", "categories"):
-            raise CtnetError(f"{path} has the key {key!r} twice; join the two lists, or take one out")
-        seen.add(key)
         if key == "images":
             images = _Images.read(_items(reader, "image", path), path)
         elif key == "annotations":

@@ -367,7 +367,7 @@ def test_bad_detections_are_named(make_kitti, lines, tmp_path: Path, changes, me
 
 
 def test_export_mistakes(make_kitti, lines, tmp_path: Path) -> None:
-    with pytest.raises(CtnetError, match="has no annotations/instances_<split>"):
+    with pytest.raises(CtnetError, match="has no JSON file in annotations"):
         write_labels(tmp_path, tmp_path / "back")
     convert_kitti(make_kitti({"000003": lines}), tmp_path / "out")
     (tmp_path / "results.json").write_text("{}")
