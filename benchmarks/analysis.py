@@ -2,7 +2,7 @@
 
     python benchmarks/analysis.py [--images 118287] [--json]
 
-The annotations are made in memory: 860,001 boxes over 118,287 images, about three classes an image, so that
+The annotations are made in memory: 860,001 boxes over 118,287 images, about three classes per image, so that
 objects of a class meet as they do in COCO. Every count runs in a process of its own and once more on a few
 images beside the obvious way, which must give the same figures: a double loop over the objects of an image
 for collisions, pycocotools over every anchor at every place for anchors, as in the authors' tool.
@@ -65,7 +65,7 @@ def make_dataset(images: int, boxes: int) -> Dataset:
         boxes=np.concatenate([corner, size], axis=1).round(2),
         areas=area,
         crowd=rng.random(boxes) < 0.012,
-        faults=np.zeros(boxes, np.uint8),
+        errors=np.zeros(boxes, np.uint8),
         annotation_ranges=np.zeros((boxes, 2), np.int64),
     )
     coco = CocoFile(Path("in memory"), columns, "", (0, 0), cache=False)

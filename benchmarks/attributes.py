@@ -24,7 +24,8 @@ from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.ops.boxes import box_areas, box_coverage
-from ctnet.training.session import Overrides, new_session
+from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.session import new_session
 
 ATTRIBUTES = "brightness:float[0..1],covered:bool,kind:small|medium|large"
 #: Where size classes end, as parts of the image's side.
@@ -76,15 +77,12 @@ def train(
     """Figures on the validation split after a training."""
     session = new_session(
         "ctdet",
-        data=data,
-        backbone=args.backbone,
-        overrides=Overrides(epochs=args.epochs, batch_size=16, size=(args.size, args.size)),
-        options={"attributes": attributes} if attributes else {},
-        seed=seed,
-        output=output,
-        evaluate_every=args.epochs,
-        pretrained=False,
-        workers=0,
+        TrainingData(data),
+        Network({"attributes": attributes} if attributes else {}, args.backbone),
+        RecipeChoice(fields={"epochs": args.epochs, "batch_size": 16, "size": (args.size, args.size)}),
+        Loop(evaluate_every=args.epochs, seed=seed),
+        Machine(workers=0),
+        output,
     )
     session.fit()
     detector = Detector.load(output)

@@ -3,7 +3,7 @@
     python benchmarks/kitti_eval.py LABELS [--iou shipped] [--per-frame 0] [--check 100] [--json]
 
 LABELS is a folder or zip of KITTI's label files. The results are the labels, moved, with wrong ones between
-them and some missing; they are made by lot, always the same. ``--per-frame 100`` adds as many wrong
+them and some missing; they are random, always the same. ``--per-frame 100`` adds as many wrong
 detections of low score to every frame, as a detector does whose results are not cut. The reference, which
 goes through the rules frame by frame in plain Python, runs on the first ``--check`` frames, and must come to
 the same counts and curves."""

@@ -9,7 +9,7 @@ and its 95 % interval (order statistics: it assumes nothing of the distribution)
 
 - "forward": the prepared network up to activated maps, as ``Detector`` runs it;
 - "train": one step as the trainer takes it: forward, losses, backward, optimizer;
-- "head": forward, loss and backward of one regression head of 160 channels, learnt at 32 cells an image, on
+- "head": forward, loss and backward of one regression head of 160 channels, learnt at 32 cells per image, on
   8 feature maps of 64x128x128 (whatever --size, --batch and --backbones say).
 
 Both start from the same weights and data: their results (mean of the maps, loss) must agree. BEFORE and AFTER
@@ -64,20 +64,19 @@ def scatter_offsets(model: Any) -> None:
 def make_trainer(backbone: str, size: int, batch: int, folder: Path) -> Any:
     from ctnet import create_task
     from ctnet.data.synthetic import SHAPES, write_dataset
-    from ctnet.training.session import Overrides, new_session
+    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.session import new_session
 
     data = folder / f"scenes-{size}-{batch}"
     if not data.exists():
         write_dataset(create_task("ctdet", SHAPES), data, {"train": batch}, (size, size))
     session = new_session(
         "ctdet",
-        data=data,
-        backbone=backbone,
-        overrides=Overrides(size=(size, size), batch_size=batch),
-        val_split=None,
-        amp="off",
-        device="cpu",
-        workers=0,
+        TrainingData(data, val_split=None),
+        Network(backbone=backbone),
+        RecipeChoice(fields={"size": (size, size), "batch_size": batch}),
+        Loop(amp="off"),
+        Machine("cpu", 0),
         output=Path(tempfile.mkdtemp(dir=folder)) / "run",
     )
     scatter_offsets(session.trainer.model)
@@ -174,7 +173,7 @@ JOBS = {"forward": forward_job, "train": train_job, "head": head_job}
 def work(checkout: Path, threads: int) -> None:
     """Answer requests on stdin, one JSON document a line, until it closes."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever ctnet prints is no answer
+    os.dup2(2, 1)  # whatever ctnet prints is not an answer
     import torch
 
     import ctnet

@@ -10,7 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 from ctnet.core.task import create_task, load_task_class
-from ctnet.data.dataset import Dataset, splits
+from ctnet.data.dataset import Dataset
+from ctnet.data.directory import splits
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.preprocessing import Preprocessor
 from ctnet.measuring.rendered import explain_misses, render

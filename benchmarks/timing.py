@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing alternatives in turns, and naming the machine."""
+"""What the benchmarks share: timing alternatives interleaved, and naming the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def alternate(
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Median milliseconds of each function, run in turns so that all see the same machine.
+    """Median milliseconds of each function, interleaved so that all see the same machine.
 
     Args:
         functions: by name.

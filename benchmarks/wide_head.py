@@ -3,7 +3,7 @@
     python benchmarks/wide_head.py [--channels 160] [--batch 8] [--side 128] [--objects 10] [--device cpu]
 
 Forward, L1 loss and backward of one branch (3x3 convolution, ReLU, 1x1 convolution) over given features, as
-class-specific sizes of 80 categories need it. The alternatives, in turns within one run:
+class-specific sizes of 80 categories need it. The alternatives, interleaved within one run:
 
 - "values": the branch at the cells alone, and its loss on those values (ctnet's way);
 - "scattered": the branch at the cells alone, scattered into a map of zeros, which the loss gathers from;
@@ -68,7 +68,7 @@ WAYS: dict[str, Predict] = {"values": values, "scattered": scattered, "whole": w
 
 
 def setting(options: argparse.Namespace) -> tuple[CenterNet, Tensor, CellTargets]:
-    """The branch, its features, and targets of so many objects an image."""
+    """The branch, its features, and targets of so many objects per image."""
     torch.manual_seed(0)
     device = torch.device(options.device)
     heads = {"size": Regression(options.channels)}
@@ -153,7 +153,7 @@ def main() -> None:
     print(machine(), file=table)
     print(
         f"{options.channels} channels, batch {options.batch}, grid {options.side}x{options.side}, "
-        f"{options.objects} objects an image, {options.device}",
+        f"{options.objects} objects per image, {options.device}",
         file=table,
     )
     for name, ms in times.items():

@@ -57,7 +57,7 @@ def write_new_task(name: str, folder: Path | None = None) -> Path:
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*[a-z0-9]", name) or "__" in name or keyword.iskeyword(name):
         raise CtnetError(
-            f"{name!r} is no name for a task; use lower-case letters, digits and single underscores, "
+            f"{name!r} is not a name for a task; use lower-case letters, digits and single underscores, "
             'a letter first ("rotated_boxes")'
         )
     if name in list_tasks():

@@ -14,6 +14,8 @@ from ctnet.base.plugins import CONTRACTS
 if TYPE_CHECKING:
     from ctnet.backbones import Backbone as Backbone
     from ctnet.backbones import create_backbone as create_backbone
+    from ctnet.base.choices import ImageMode as ImageMode
+    from ctnet.base.choices import Nms as Nms
     from ctnet.base.errors import CtnetError as CtnetError
     from ctnet.base.errors import os_error as os_error
     from ctnet.base.errors import unknown_name as unknown_name
@@ -31,14 +33,11 @@ if TYPE_CHECKING:
     from ctnet.base.progress import track as track
     from ctnet.base.schema import check_json as check_json
     from ctnet.base.schema import shorten as shorten
-    from ctnet.convert.coco import ImageMode as ImageMode
     from ctnet.convert.coco import ImageRecord as ImageRecord
     from ctnet.convert.coco import box_annotation as box_annotation
     from ctnet.convert.coco import numbered as numbered
-    from ctnet.convert.coco import place_image as place_image
     from ctnet.convert.coco import plain as plain
     from ctnet.convert.coco import write_splits as write_splits
-    from ctnet.convert.command import Images as Images
     from ctnet.convert.command import ImagesOption as ImagesOption
     from ctnet.convert.command import JsonOption as JsonOption
     from ctnet.convert.command import OutputOption as OutputOption
@@ -161,7 +160,6 @@ if TYPE_CHECKING:
     from ctnet.ops.boxes import box_sizes as box_sizes
     from ctnet.ops.boxes import boxes_around as boxes_around
     from ctnet.ops.boxes import ratio as ratio
-    from ctnet.ops.nms import Nms as Nms
     from ctnet.ops.polygons import polygon_areas as polygon_areas
     from ctnet.ops.polygons import rotated_intersections as rotated_intersections
     from ctnet.ops.polygons import rotated_iou as rotated_iou
@@ -209,7 +207,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Fit",
             "View",
         ),
-        "ctnet.ops.nms": ("Nms",),
+        "ctnet.base.choices": ("Nms",),
         "ctnet.core.declarations": (
             "Layout",
             "Scenes",
@@ -373,7 +371,6 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Converters": {
         "ctnet.convert.command": (
-            "Images",
             "ImagesOption",
             "JsonOption",
             "OutputOption",
@@ -391,12 +388,12 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "read_lines",
             "readable_size",
         ),
+        "ctnet.base.choices": ("ImageMode",),
+        "ctnet.convert.files": ("place_image",),
         "ctnet.convert.coco": (
             "box_annotation",
-            "ImageMode",
             "ImageRecord",
             "numbered",
-            "place_image",
             "plain",
             "write_splits",
         ),

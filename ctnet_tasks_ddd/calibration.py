@@ -95,7 +95,7 @@ def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, int]]]:
         fields = line.split()
         width, height = (whole_number(field) or 0 for field in [*fields, "", ""][2:4])
         if len(fields) != 4 or not (width and height):
-            raise CtnetError(f"{where} is no line FRAME NAME WIDTH HEIGHT: {line.strip()[:60]!r}")
+            raise CtnetError(f"{where} is not a line FRAME NAME WIDTH HEIGHT: {line.strip()[:60]!r}")
         path = index.parent / "calib" / f"{fields[1]}.txt"
         found[fields[0]] = path, (width, height)
     return found
@@ -113,9 +113,9 @@ def _parse(lines: Iterable[str], where: str) -> Matrix:
         raise BadRecord("calibration without P2", f"{where} has no line that begins with P2:")
     numbers = [value for value in map(finite_number, tokens) if value is not None]
     if len(numbers) != 12 or len(tokens) != 12:
-        raise BadRecord("calibration whose P2 is no 12 finite numbers", f"{where} has {len(tokens)} values")
+        raise BadRecord("calibration whose P2 is not 12 finite numbers", f"{where} has {len(tokens)} values")
     if min(numbers[0], numbers[5], numbers[10]) <= 0:
         raise BadRecord(
-            "calibration whose P2 is no camera", f"{where} has a focal length that is not positive"
+            "calibration whose P2 is not a camera", f"{where} has a focal length that is not positive"
         )
     return [numbers[0:4], numbers[4:8], numbers[8:12]]

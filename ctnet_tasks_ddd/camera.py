@@ -37,7 +37,7 @@ def camera_of(record: Mapping[str, Any]) -> np.ndarray | None:
         record: the image's entry of the COCO file.
 
     Raises:
-        ValueError: for a ``calib`` that is no 3x4 matrix of finite numbers with positive focal lengths.
+        ValueError: for a ``calib`` that is not a 3x4 matrix of finite numbers with positive focal lengths.
     """
     if record.get("calib") is None:
         return None
@@ -46,7 +46,7 @@ def camera_of(record: Mapping[str, Any]) -> np.ndarray | None:
     except (TypeError, ValueError, OverflowError):
         matrix = np.zeros(0)
     if matrix.shape != (3, 4) or not (np.abs(matrix) <= LARGEST_COORDINATE).all():
-        raise ValueError("calib is no 3x4 matrix of finite numbers")
+        raise ValueError("calib is not a 3x4 matrix of finite numbers")
     if not (matrix[0, 0] > 0 and matrix[1, 1] > 0 and matrix[2, 2] > 0):
         raise ValueError("calib has a focal length that is not positive")
     return matrix

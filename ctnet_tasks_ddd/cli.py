@@ -10,7 +10,6 @@ import typer
 
 from ctnet.plugin import (
     CtnetError,
-    Images,
     ImagesOption,
     JsonOption,
     OutputOption,
@@ -40,7 +39,7 @@ def kitti_eval_command(
     labels: Path = typer.Option(..., help="Folder or zip of label files NNNNNN.txt."),
     results: Path = typer.Option(..., help="Folder or zip of result files NNNNNN.txt."),
     frames: Path | None = typer.Option(
-        None, help="List of the frames to evaluate, one a line. Default: those that have a result file."
+        None, help="List of the frames to evaluate, one per line. Default: those that have a result file."
     ),
     iou: Iou = typer.Option(
         Iou.strict,
@@ -68,7 +67,7 @@ def kitti_eval_command(
     if frames is not None:
         names = [line.strip() for line in read_lines(frames) if line.strip()]
         if not names:
-            raise CtnetError(f"{frames} lists no frame; write one a line, as 000012")
+            raise CtnetError(f"{frames} lists no frame; write one per line, as 000012")
     result = evaluate(labels, results, names, iou.value)
     if frames is None:
         known = len(FrameFiles(labels, LABEL_FOLDERS).names)
@@ -92,7 +91,7 @@ def convert_kitti(
     ],
     output: OutputOption,
     split_file: list[Path] = typer.Option(
-        [], help="List of frames, one a line; give one for each split. Default: the lists in ImageSets."
+        [], help="List of frames, one per line; give one for each split. Default: the lists in ImageSets."
     ),
     export: bool = typer.Option(
         False, "--export", help="Write KITTI label files from COCO instead of reading them."
@@ -101,7 +100,7 @@ def convert_kitti(
         None, help="With --export: write these detections (COCO results JSON) as KITTI result files instead."
     ),
     split: str = typer.Option("val", help="With --results: the split that was detected on."),
-    images: ImagesOption = Images.link,
+    images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -121,7 +120,7 @@ def convert_kitti(
     if not export:
         if results is not None:
             raise CtnetError("--results is written as KITTI files: give --export with it")
-        report = kitti.convert_kitti(source, output, split_file, images.value, strict)
+        report = kitti.convert_kitti(source, output, split_file, images, strict)
         print_report(report, as_json, by_category=True)
         return
     if split_file:

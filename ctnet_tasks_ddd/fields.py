@@ -21,7 +21,7 @@ CATEGORIES = ("Pedestrian", "Car", "Cyclist")
 """The categories of the converted data; ids count from 1."""
 
 IGNORED = {"Van": "Car", "Truck": "Car", "Person_sitting": "Pedestrian"}
-"""Classes that are no category but so like one that a detection of it is not held wrong in training."""
+"""Classes that are not a category but so like one that a detection of it is not held wrong in training."""
 
 DONT_CARE = "DontCare"
 
@@ -54,7 +54,7 @@ def entry_of_fields(fields: Sequence[str], line: int) -> dict[str, Any]:
 
 
 def values_of_entry(entry: Entry) -> list[float]:
-    """The 14 columns of an entry behind the class; what it lacks has KITTI's values for "none"."""
+    """The 14 columns of an entry after the class; what it lacks has KITTI's values for "none"."""
     x, y, width, height = (Decimal(repr(float(value))) for value in entry["bbox"])
     return [
         entry.get("truncated", -1.0),

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from ctnet.plugin import CtnetError, os_error, read_text, require_regular
+from ctnet_tasks_ddd.frame_names import is_frame
 
+_ENOUGH = 4096  # bytes that tell what a file is
 #: Bytes of a frame's file; a zip of a few kilobytes can hold terabytes.
 _LARGEST = 1 << 26
 
 
 class FrameFiles:
-    """The files ``NNNNNN.txt`` of a folder or a zip; ``frame in files`` tells whether a frame has one.
+    """The files of frames, ``NNNNNN.txt`` or of other names (see ``is_frame``), of a folder or a zip.
 
-    Where no text file is called by a number, frames have other names.
+    ``frame in files`` tells whether a frame has one.
 
     Attributes:
         source: the folder or zip.
@@ -35,14 +37,15 @@ class FrameFiles:
                 named.
         """
         self.source = Path(source)
-        self._archive = None
+        self._archive: zipfile.ZipFile | None = None
         if self.source.is_dir():
             paths = [path for folder in (".", *folders) for path in (self.source / folder).glob("*.txt")]
             members = [path.relative_to(self.source).as_posix() for path in paths]
         else:
             self._archive = _open_archive(self.source)
             members = self._archive.namelist()
-        self._members = _of_one_folder(members, self.source, folders)
+        frames = [member for member in members if self._is_frame(PurePosixPath(member))]
+        self._members = _of_one_folder(frames, self.source, folders)
         self.names = tuple(sorted(self._members))
 
     @classmethod
@@ -56,6 +59,19 @@ class FrameFiles:
     def __contains__(self, name: object) -> bool:
         return name in self._members
 
+    def _is_frame(self, member: PurePosixPath) -> bool:
+        return member.suffix == ".txt" and is_frame(member.stem, lambda: self._first_bytes(str(member)))
+
+    def _first_bytes(self, member: str) -> bytes:
+        """Nothing where a file cannot be read: reading it whole says why."""
+        if self._archive is None and not (self.source / member).is_file():  # a pipe would wait for ever
+            return b""
+        try:
+            with self._archive.open(member) if self._archive else (self.source / member).open("rb") as stream:
+                return stream.read(_ENOUGH)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+            return b""
+
     def where(self, name: str) -> str:
         """The file of a frame, for messages."""
         return f"{self.source}/{self._members[name]}"
@@ -64,7 +80,7 @@ class FrameFiles:
         """The text of a frame's file.
 
         Raises:
-            CtnetError: when it cannot be read or is no text.
+            CtnetError: when it cannot be read or is not text.
         """
         member = self._members[name]
         try:
@@ -93,11 +109,9 @@ def _open_archive(source: Path) -> zipfile.ZipFile:
 
 def _of_one_folder(members: Iterable[str], source: Path, folders: Sequence[str]) -> dict[str, str]:
     """Frame -> file: of those at the top, else in the first of ``folders``, else in the only folder."""
-    paths = {path: member for member in members if (path := PurePosixPath(member)).suffix == ".txt"}
-    # The benchmark's frames have numbers, so that a readme beside them is none; own data may have names.
-    numbered = {path: member for path, member in paths.items() if path.stem.isdecimal()}
     found: dict[str, dict[str, str]] = {}
-    for path, member in (numbered or paths).items():
+    for member in members:
+        path = PurePosixPath(member)
         found.setdefault(str(path.parent), {})[path.stem] = member
     for folder in (".", *folders):
         for parent, files in found.items():
@@ -105,7 +119,10 @@ def _of_one_folder(members: Iterable[str], source: Path, folders: Sequence[str])
                 return files
     if not found:
         places = "".join(f" nor in {folder}" for folder in folders)
-        raise CtnetError(f"{source} has no text files, one a frame (000001.txt), neither at its top{places}")
+        raise CtnetError(
+            f"{source} has no files NNNNNN.txt (or of other names, with objects), one a frame, neither at "
+            f"its top{places}"
+        )
     if len(found) > 1:
         several = ", ".join(sorted(found))
         raise CtnetError(f"{source} has frames in several folders ({several}); make a zip of one of them")

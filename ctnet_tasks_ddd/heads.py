@@ -29,7 +29,7 @@ class Values(Regression):
 
     Attributes:
         slots: 0: the count is of the values that count (the paper's mean). Otherwise, as in the released
-            code, of so many objects an image, however many it has; those that are not there cost nothing.
+            code, of so many objects per image, however many it has; those that are not there cost nothing.
     """
 
     slots: int = 0

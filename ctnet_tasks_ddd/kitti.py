@@ -60,7 +60,7 @@ def convert_kitti(
         source: a folder as the benchmark unpacks, with ``training/label_2``, ``training/calib`` and, if they
             are there, ``training/image_2`` and ``ImageSets``; labels and calibration may be in their zips.
         target: the data directory to write.
-        split_files: lists of frames, one a line; a split is called as its file. Without any, the lists in
+        split_files: lists of frames, one per line; a split is called as its file. Without any, the lists in
             ``ImageSets`` (but ``test.txt``, whose frames have no labels); without these, all frames are
             ``train``.
         images: how the images get to ``target/images``, see ``ctnet.plugin.place_image``.
@@ -102,7 +102,7 @@ class _Source:
         labels = FrameFiles.first_of(
             [folder / "training" / "label_2", folder / "label_2", *sorted(folder.glob("*label*.zip"))],
             ("training/label_2", "label_2"),
-            f"{folder} is no KITTI data: it has neither training/label_2 nor a label_2.zip",
+            f"{folder} is not KITTI data: it has neither training/label_2 nor a label_2.zip",
         )
         ids = {name: number for number, name in enumerate(labels.names, start=1)}
         places = (folder / "training" / "image_2", folder / "image_2")
@@ -118,7 +118,7 @@ class _Source:
         for path in files:
             names = listed_names(path, problems, "frame")
             if not names:
-                raise CtnetError(f"{path} lists no frame; write one a line, as 000012")
+                raise CtnetError(f"{path} lists no frame; write one per line, as 000012")
             # The name of an annotation file is cut at its last underscore.
             split = path.stem.replace("_", "-")
             if split in splits:
@@ -194,7 +194,7 @@ def _entry(number: int, fields: Sequence[str], size: tuple[int, int]) -> dict[st
     try:
         entry = entry_of_fields(fields, number)
     except ArithmeticError as error:  # decimals have exponents that floats take for zero
-        raise BadRecord("box that is no four finite numbers", " ".join(fields[4:8])[:60]) from error
+        raise BadRecord("box that is not a four finite numbers", " ".join(fields[4:8])[:60]) from error
     x, y, width, height = entry["bbox"]
     corners = "left {}, top {}, right {}, bottom {}".format(*fields[4:8])
     if width <= 0 or height <= 0:
@@ -210,7 +210,7 @@ def _entry(number: int, fields: Sequence[str], size: tuple[int, int]) -> dict[st
 def _annotations(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The annotations of an entry: of an object, of an ignore region of one category or of all, or none."""
     name = entry["type"].lower()
-    # Where there is no depth to learn, the object is in sight all the same.
+    # Where there is no depth to learn, the object is visible all the same.
     region = int(name not in _OBJECTS or _is_behind(entry))
     return [
         {"category": category, **entry, "iscrowd": region, "ignore": region}

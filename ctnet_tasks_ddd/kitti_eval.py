@@ -127,7 +127,7 @@ def evaluate(
 
     Raises:
         CtnetError: naming file and line, for what cannot be read, a line with another number of columns,
-            something that is no finite number, and a frame without labels.
+            something that is not a finite number, and a frame without labels.
     """
     _thresholds(iou)
     return evaluate_objects(*read_files(labels, results, frames), iou)

@@ -73,7 +73,7 @@ def write_results(data: str | Path, split: str, results: str | Path, target: str
         raise unknown_name("split", split, files)
     content, detections = _read_content(files[split]), read_json(results)
     if not isinstance(detections, list):
-        raise CtnetError(f"{results} is no COCO results file: it must be a list of detections")
+        raise CtnetError(f"{results} is not a COCO results file: it must be a list of detections")
     frames = result_lines(content, detections, str(results))
     _write(frames, Path(target))
     return len(frames)
@@ -150,7 +150,7 @@ def result_line(name: str, detection: Mapping[str, Any]) -> str:
     """
     known = {key: value for key, value in detection.items() if key not in ("truncated", "occluded")}
     if len(detection["bbox"]) != 4:
-        raise ValueError("its bbox is no four numbers")
+        raise ValueError("its bbox is not four numbers")
     values = [*values_of_entry(known), detection["score"]]
     if len(values) != 15 or not all(math.isfinite(value) for value in values):
         raise ValueError("it has numbers that are missing or not finite")

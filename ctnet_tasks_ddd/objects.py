@@ -108,7 +108,7 @@ def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndar
         where: the file, for messages.
 
     Raises:
-        CtnetError: for a line with another number of columns or with something that is no finite number.
+        CtnetError: for a line with another number of columns or with something that is not a finite number.
     """
     rows = [row for row in map(str.split, text.splitlines()) if row]
     try:
@@ -123,7 +123,7 @@ def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndar
             check_fields(line.split(), columns)
         except BadRecord as bad:
             raise CtnetError(str(bad.at(place))) from None
-    raise AssertionError("a line was refused that has no fault")
+    raise AssertionError("a line was refused that has no error")
 
 
 def check_fields(fields: Sequence[str], columns: int) -> None:
@@ -134,7 +134,7 @@ def check_fields(fields: Sequence[str], columns: int) -> None:
             f"line of {len(fields)} columns", f"a {kind} has {columns}: {_advice(fields, columns)}"
         )
     for name, token in zip(FIELDS[1:], fields[1:], strict=False):
-        checked_number(token, f"{name} that is no finite number", f"it is {shorten(token)}")
+        checked_number(token, f"{name} that is not a finite number", f"it is {shorten(token)}")
 
 
 def _advice(fields: Sequence[str], columns: int) -> str:

@@ -35,7 +35,7 @@ _NORMALS = ((1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1), (0, -1, 0))
 
 
 class _Block(NamedTuple):
-    """A cuboid in parts of its object: along its length (front 0.5), up from the floor, across (left 0.5)."""
+    """Cuboid in fractions of its object: along it (front 0.5), up from the floor, across (left 0.5)."""
 
     along: tuple[float, float]
     up: tuple[float, float]
@@ -44,7 +44,7 @@ class _Block(NamedTuple):
     front: str = ""  #: colour of its front, where that is another
 
 
-#: What objects are made of; some colours are drawn by lot for each object, see ``_colours``.
+#: What objects are made of; some colours are drawn at random for each object, see ``_colours``.
 _BLOCKS = {
     "Pedestrian": (
         _Block((0, 0.5), (0, 0.5), (-0.35, -0.05), "trousers"),

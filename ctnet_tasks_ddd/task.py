@@ -64,7 +64,7 @@ _PAPER = Recipe(
     epochs=70,
     batch_size=16,
     learning_rate=1.25e-4,
-    drops=(45, 60),
+    milestones=(45, 60),
     size=(1280, 384),
     augmentation=_AS_IT_IS,
 )
@@ -86,7 +86,7 @@ class Options:
         "box", "an object's peak: centre of its box (as released), or of its body, projected"
     )
     loss: Literal["paper", "released"] = option(
-        "paper", "means over objects (equations 5 to 7), or over the released code's 50 slots an image"
+        "paper", "means over objects (equations 5 to 7), or over the released code's 50 slots per image"
     )
     ignore: Literal["gaussian", "rectangle"] = option(
         "gaussian", "an ignore region softens the penalty around its centre, or in all its cells"

@@ -31,12 +31,12 @@ FIGURES: tuple[dict[str, Any], ...] = (
 )
 
 _NAMES: list[str] = FIGURES[0]["keypoints"]
-_FIGURES = (1, 1, 1, 1, 2, 2, 3)  # drawn from by lot
+_FIGURES = (1, 1, 1, 1, 2, 2, 3)  # drawn from at random
 _LEAST_SEEN = 0.6  # of a figure's joints
 _SUPERSAMPLING = 2
 _SKIN = np.array([[245, 208, 175], [224, 172, 130], [176, 120, 80], [105, 70, 48]], np.float64)
 
-# Proportions, in parts of the whole height.
+# Proportions, as fractions of the whole height.
 _HEAD, _NECK, _TORSO = 0.085, 0.05, 0.29
 _SHOULDER, _HIP = 0.105, 0.065  # half the width
 _UPPER_ARM, _FOREARM, _THIGH, _SHIN = 0.16, 0.15, 0.23, 0.22

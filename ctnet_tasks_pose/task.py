@@ -38,7 +38,7 @@ from ctnet_tasks_pose.figures import FIGURES, draw_figures
 from ctnet_tasks_pose.heads import JointHeatmap, JointOffsets, PersonValues
 from ctnet_tasks_pose.skeleton import Skeleton
 
-_PAPER = Recipe(epochs=320, batch_size=128, learning_rate=5e-4, drops=(270, 300))
+_PAPER = Recipe(epochs=320, batch_size=128, learning_rate=5e-4, milestones=(270, 300))
 _DEMO = replace(
     DEMO,
     epochs=6,
@@ -46,7 +46,7 @@ _DEMO = replace(
     size=(96, 96),
     augmentation=Augmentation(scale=(0.9, 1.1), shift=0.05, colour=0.1, lighting=0),
 )
-_HOURGLASS = Recipe(epochs=150, batch_size=24, learning_rate=2.5e-4, drops=(130,))
+_HOURGLASS = Recipe(epochs=150, batch_size=24, learning_rate=2.5e-4, milestones=(130,))
 
 #: Visibility of a joint in COCO files that is not labelled.
 UNLABELLED = 0

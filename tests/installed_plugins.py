@@ -2,8 +2,9 @@
 
     python tests/installed_plugins.py [--keep DIR]
 
-Builds wheels of ctnet, of every distribution in ``plugins/`` and of one that ``ctnet tasks new`` has just
-written, installs them where no source of the project is on the path, and runs the commands of a task's life
+Builds ctnet's source distribution and its wheel from that, and wheels of every distribution in ``plugins/``
+and of one that ``ctnet tasks new`` has just written, installs them where no source of the project is on the
+path, and runs the commands of a task's life
 on each task. Beside them lie wheels of plugins that cannot be loaded: each gets its one line, and none harms
 another. Then one plugin is uninstalled, and the rest must not notice. Needs pip and, for the builds,
 hatchling or a registry that has it. Not collected by pytest: it takes a few minutes.
@@ -19,6 +20,7 @@ import shutil
 import site
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import venv
@@ -35,7 +37,7 @@ TWINS = (
     r"uninstall one of them"
 )
 #: Distributions with one task that cannot be loaded: the task's name, the module, what ctnet says.
-FAULTY = {
+BROKEN = {
     "acme-older": (
         "older",
         TASK.format("older") + "    contract = 1\n",
@@ -142,9 +144,39 @@ def build_wheel(source: Path, folder: Path) -> Path:
     return wheel
 
 
-def write_faulty(folder: Path, distribution: str) -> Path:
-    """The source of one of ``FAULTY``."""
-    name, module, _ = FAULTY[distribution]
+def build_sdist(source: Path, folder: Path) -> Path:
+    """ctnet's source distribution, by the backend that pyproject.toml names."""
+    with tempfile.TemporaryDirectory() as temporary:
+        backend = Path(temporary) / "backend"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(backend), "hatchling"]
+        subprocess.run(pip, check=True)
+        script = f"import hatchling.build; hatchling.build.build_sdist({str(folder)!r})"
+        variables = {**os.environ, "PYTHONPATH": str(backend)}
+        subprocess.run([sys.executable, "-c", script], cwd=source, env=variables, check=True)
+    [archive] = folder.glob("*.tar.gz")
+    return archive
+
+
+def check_sdist(archive: Path) -> None:
+    """What must be in the source distribution, so that it can be built and tested."""
+    with tarfile.open(archive) as content:
+        names = {name.partition("/")[2] for name in content.getnames()}
+    wanted = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "ctnet/py.typed",
+        "tests/conftest.py",
+        "docs/design.md",
+    }
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "ctnet" / "templates").rglob("*.template")}
+    if missing := sorted((wanted | templates) - names):
+        raise Failure(f"{archive.name} lacks {missing}")
+
+
+def write_broken(folder: Path, distribution: str) -> Path:
+    """The source of one of ``BROKEN``."""
+    name, module, _ = BROKEN[distribution]
     package = distribution.replace("-", "_")
     source = folder / distribution
     (source / package).mkdir(parents=True)
@@ -157,16 +189,16 @@ def write_faulty(folder: Path, distribution: str) -> Path:
     return source
 
 
-def check_faulty(environment: Environment, well: set[str]) -> None:
-    """Every faulty plugin is named in one line, where it is asked for and in the list; the well ones work."""
+def check_broken(environment: Environment, well: set[str]) -> None:
+    """Every broken plugin is named in one line, where it is asked for and in the list; the others work."""
     rows = {row["name"]: row for row in json.loads(environment.ctnet("tasks", "list", "--json"))}
-    faulty = {name: line for name, _, line in FAULTY.values()}
-    if set(rows) != {*well, *faulty} or any(rows[name]["error"] for name in well):
-        raise Failure(f"beside faulty plugins, ctnet tasks list says {rows}")
-    for name, line in faulty.items():
+    broken = {name: line for name, _, line in BROKEN.values()}
+    if set(rows) != {*well, *broken} or any(rows[name]["error"] for name in well):
+        raise Failure(f"beside broken plugins, ctnet tasks list says {rows}")
+    for name, line in broken.items():
         said = environment.ctnet("tasks", "show", name, code=2)
         if not re.fullmatch(f"error: {line}\n", said):
-            raise Failure(f"of the faulty plugin {name} ctnet says\n{said}instead of\n{line}")
+            raise Failure(f"of the broken plugin {name} ctnet says\n{said}instead of\n{line}")
         if said != f"error: {rows[name]['error']}\n":
             raise Failure(
                 f"ctnet tasks list says of {name} {rows[name]['error']!r}, and ctnet tasks show {said!r}"
@@ -200,17 +232,32 @@ def installed_tasks(environment: Environment) -> dict[str, dict[str, str]]:
     return rows
 
 
-def check(folder: Path) -> None:
-    """The whole story, in a folder of its own."""
-    wheels = folder / "wheels"
-    wheels.mkdir(parents=True)
-    core = build_wheel(ROOT, wheels)
-    plugins = {path.name: build_wheel(path, wheels) for path in sorted((ROOT / "plugins").iterdir())}
+def install_ctnet(folder: Path, wheels: Path) -> Environment:
+    """An environment with ctnet alone, from the wheel that its source distribution gives."""
+    archive = build_sdist(ROOT, wheels)
+    check_sdist(archive)
+    with tempfile.TemporaryDirectory() as temporary:
+        shutil.unpack_archive(archive, temporary, filter="data")
+        [source] = Path(temporary).iterdir()
+        core = build_wheel(source, wheels)
     environment = Environment(folder / "environment", folder / "empty")
     environment.pip("install", "--no-deps", core)
     place = environment.run(environment.python, "-c", "import ctnet; print(ctnet.__file__)")
     if not Path(place.strip()).resolve().is_relative_to(environment.folder.resolve()):
         raise Failure(f"ctnet comes from {place.strip()}, not from its wheel")
+    version = f"ctnet {archive.name.removesuffix('.tar.gz').rpartition('-')[2]}\n"
+    module = environment.run(environment.python, "-m", "ctnet", "--version")
+    if environment.ctnet("--version") != version or module != version:
+        raise Failure(f"ctnet --version is not {version!r}")
+    return environment
+
+
+def check(folder: Path) -> None:
+    """The whole story, in a folder of its own."""
+    wheels = folder / "wheels"
+    wheels.mkdir(parents=True)
+    environment = install_ctnet(folder, wheels)
+    plugins = {path.name: build_wheel(path, wheels) for path in sorted((ROOT / "plugins").iterdir())}
     own = set(installed_tasks(environment))
     environment.ctnet("tasks", "new", FRESH)
     plugins[f"ctnet-tasks-{FRESH}"] = build_wheel(environment.work / f"ctnet-tasks-{FRESH}", wheels)
@@ -220,11 +267,11 @@ def check(folder: Path) -> None:
     added = {name: row["distribution"] for name, row in rows.items() if name not in own}
     if sorted(added.values()) != sorted(plugins):
         raise Failure(f"the wheels {sorted(plugins)} added the tasks {added}")
-    faulty = [build_wheel(write_faulty(folder / "faulty", name), wheels) for name in FAULTY]
-    environment.pip("install", "--no-deps", *faulty)
-    check_faulty(environment, set(rows))
+    broken = [build_wheel(write_broken(folder / "broken", name), wheels) for name in BROKEN]
+    environment.pip("install", "--no-deps", *broken)
+    check_broken(environment, set(rows))
     runs = {name: live(environment, name) for name in added}
-    environment.pip("uninstall", "--yes", *FAULTY)
+    environment.pip("uninstall", "--yes", *BROKEN)
 
     gone, *rest = added
     environment.pip("uninstall", "--yes", added[gone])
@@ -235,7 +282,7 @@ def check(folder: Path) -> None:
     message = environment.ctnet("eval", runs[gone], "--device", "cpu", code=2)
     if gone not in message or "Traceback" in message:
         raise Failure(f"a run of the uninstalled {gone} is refused without its name: {message}")
-    print(f"{len(added)} plugins work from their wheels beside {len(FAULTY)} that cannot be loaded")
+    print(f"{len(added)} plugins work from their wheels beside {len(BROKEN)} that cannot be loaded")
     print(f"{gone} went, and {', '.join(rest)} did not notice")
 
 

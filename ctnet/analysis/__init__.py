@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctnet.analysis.anchors import UnmatchedAnchors, UnmatchedCount, count_unmatched_anchors
+from ctnet.analysis.anchors import Anchors, UnmatchedAnchors, UnmatchedCount, count_unmatched_anchors
 from ctnet.analysis.collisions import Collisions, CrowdedImage, Group, PairCount, count_collisions
 from ctnet.base.lazy import lazy_attributes
 
@@ -32,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Anchors",
     "Breakdown",
     "Collisions",
     "CrowdedImage",

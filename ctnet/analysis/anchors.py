@@ -6,19 +6,57 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ctnet.analysis.objects import SIZES, Objects, select_objects
-from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.base.choices import AnchorVariant, check_choice
+from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
 from ctnet.data.dataset import Dataset
 
-AnchorVariant = Literal["official", "paper"]
-
 ANCHOR_SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """The anchors of a RetinaNet: every shape on every point of a grid over the resized image.
+
+    Attributes:
+        sizes: sides of the square anchors, pixels of the resized image.
+        ratios: height / width; an anchor of any ratio has about the area of the square one.
+        stride: pixels between grid points.
+        shorter_side: the image is resized until its shorter side has this many pixels.
+        variant: "official" is the authors' tool, from which the published figures come: shapes are rounded
+            at the size of the stride, scaled up and one pixel shorter, and stand on (stride - 1) / 2 + i
+            stride, floor(side / stride) of them. "paper" is the text: exact shapes on stride / 2 + i stride
+            for i up to floor((side - stride / 2) / stride).
+
+    Raises:
+        CtnetError: for values that leave no anchor.
+    """
+
+    sizes: Sequence[float] = ANCHOR_SIZES
+    ratios: Sequence[float] = ANCHOR_RATIOS
+    stride: int = 16
+    shorter_side: int = 800
+    variant: AnchorVariant = "official"
+
+    def __post_init__(self) -> None:
+        for what, values in (("anchor size", self.sizes), ("anchor ratio", self.ratios)):
+            if not len(values):
+                raise CtnetError(f"there is no {what}; give at least one")
+            for value in values:
+                if not (math.isfinite(value) and value > 0):
+                    raise CtnetError(f"an {what} is {value:g}; it must be a number above 0")
+        if not 0 < self.stride <= self.shorter_side:
+            raise CtnetError(
+                f"the stride is {self.stride}; it must be from 1 to the shorter side of the image, "
+                f"{self.shorter_side}"
+            )
+        check_choice("the variant of the anchors", self.variant, AnchorVariant)
 
 
 @dataclass(frozen=True)
@@ -42,7 +80,8 @@ class UnmatchedAnchors:
 
     Attributes:
         split: the data set's name.
-        sizes, ratios, stride, shorter_side, threshold, variant, crowd: see ``count_unmatched_anchors``.
+        sizes, ratios, stride, shorter_side, variant: see ``Anchors``.
+        threshold, crowd: see ``count_unmatched_anchors``.
         crowd_regions: how many of all objects are crowd regions.
         total, by_size, by_category: the counts; every category that was asked for is there.
     """
@@ -67,55 +106,42 @@ class UnmatchedAnchors:
 
 def count_unmatched_anchors(
     dataset: Dataset,
-    sizes: Sequence[float] = ANCHOR_SIZES,
-    ratios: Sequence[float] = ANCHOR_RATIOS,
-    stride: int = 16,
-    shorter_side: int = 800,
+    anchors: Anchors | None = None,
     threshold: float = 0.5,
     categories: Sequence[str] | None = None,
-    variant: AnchorVariant = "official",
     crowd: bool = True,
 ) -> UnmatchedAnchors:
     """Count the objects whose best anchor has an IoU under a threshold: a RetinaNet's forced assignments.
 
-    The image is resized until its shorter side has ``shorter_side`` pixels (the longer one is rounded down)
-    and the boxes with it; every anchor shape stands on every point of a grid. The paper reports, for COCO
+    The image is resized until its shorter side is that of the anchors (the longer one is rounded down) and
+    the boxes with it; every anchor shape stands on every point of a grid. The paper reports, for COCO
     train2017, 170220 of 860001 objects: 125831 small, 18505 medium and 25884 large ones.
 
     Args:
         dataset: the annotations; no image is read.
-        sizes: sides of the square anchors, pixels of the resized image.
-        ratios: height / width; an anchor of any ratio has about the area of the square one.
-        stride: pixels between grid points.
-        shorter_side: of the resized image, pixels.
+        anchors: those of the paper when None.
         threshold: the IoU that matches an anchor to an object.
         categories: names of those looked at; None: all.
-        variant: "official" is the authors' tool, from which the published figures come: shapes are rounded
-            at the size of the stride, scaled up and one pixel shorter, and stand on (stride - 1) / 2 + i
-            stride, floor(side / stride) of them. "paper" is the text: exact shapes on stride / 2 + i stride
-            for i up to floor((side - stride / 2) / stride).
         crowd: count crowd regions, too, whose overlap is taken as COCO does: divided by the anchor's area.
 
     Raises:
-        CtnetError: for values that leave no anchor, an unknown category, and when there is no object.
+        CtnetError: for a threshold out of range, an unknown category, and when there is no object.
 
     Source: appendix C, equation 11. Sizes are COCO's, by the annotation's area in the image's own pixels.
     """
-    _check(sizes, ratios, stride, shorter_side, threshold, variant)
+    anchors = anchors or Anchors()
+    if not 0 < threshold <= 1:
+        raise CtnetError(f"the IoU threshold is {threshold:g}; it must be above 0 and at most 1")
     objects = select_objects(dataset, categories)
     crowd_regions = int(objects.crowd.sum())
     if not crowd:
         objects = objects[~objects.crowd]
-    shapes = anchor_shapes(sizes, ratios, stride, variant)
-    unmatched = best_overlaps(dataset, objects, shapes, stride, shorter_side, variant) < threshold
+    shapes = anchor_shapes(anchors)
+    unmatched = best_overlaps(dataset, objects, shapes, anchors) < threshold
     return UnmatchedAnchors(
         split=dataset.split,
-        sizes=tuple(sizes),
-        ratios=tuple(ratios),
-        stride=stride,
-        shorter_side=shorter_side,
+        **{**vars(anchors), "sizes": tuple(anchors.sizes), "ratios": tuple(anchors.ratios)},
         threshold=threshold,
-        variant=variant,
         crowd=crowd,
         crowd_regions=crowd_regions,
         total=UnmatchedCount("all", len(objects), int(unmatched.sum())),
@@ -124,16 +150,15 @@ def count_unmatched_anchors(
     )
 
 
-def anchor_shapes(
-    sizes: Sequence[float], ratios: Sequence[float], stride: int, variant: AnchorVariant = "official"
-) -> np.ndarray:
-    """(A, 2) float64: width and height of every anchor, pixels; see ``count_unmatched_anchors``.
+def anchor_shapes(anchors: Anchors) -> np.ndarray:
+    """(A, 2) float64: width and height of every anchor, pixels; see ``Anchors``.
 
     Raises:
         CtnetError: when rounding leaves a shape without area.
     """
-    size, ratio = (grid.ravel() for grid in np.meshgrid(sizes, ratios))
-    if variant == "paper":
+    size, ratio = (grid.ravel() for grid in np.meshgrid(anchors.sizes, anchors.ratios))
+    stride = anchors.stride
+    if anchors.variant == "paper":
         return np.stack([size / np.sqrt(ratio), size * np.sqrt(ratio)], axis=1)
     width = np.round(np.sqrt(stride**2 / ratio))
     shapes = np.stack([width, np.round(width * ratio)], axis=1) * (size / stride)[:, None] - 1
@@ -146,14 +171,7 @@ def anchor_shapes(
     return shapes
 
 
-def best_overlaps(
-    dataset: Dataset,
-    objects: Objects,
-    shapes: np.ndarray,
-    stride: int,
-    shorter_side: int,
-    variant: AnchorVariant = "official",
-) -> np.ndarray:
+def best_overlaps(dataset: Dataset, objects: Objects, shapes: np.ndarray, anchors: Anchors) -> np.ndarray:
     """(K,) float64: the largest IoU of every object with any anchor of its resized image.
 
     The overlap of two intervals of fixed lengths never grows with the distance of their middles, and the IoU
@@ -162,9 +180,10 @@ def best_overlaps(
     """
     images = np.stack([dataset.coco.widths, dataset.coco.heights], axis=1).astype(np.int64)[objects.images]
     shorter = images.min(axis=1, keepdims=True)
-    corners, sides = np.split(objects.boxes * (shorter_side / shorter), 2, axis=1)
-    resized = images * shorter_side // shorter
-    start, points = _grid(resized, stride, variant)
+    corners, sides = np.split(objects.boxes * (anchors.shorter_side / shorter), 2, axis=1)
+    resized = images * anchors.shorter_side // shorter
+    stride = anchors.stride
+    start, points = _grid(resized, stride, anchors.variant)
     centers = corners + sides / 2
     nearest = np.round((centers - start) / stride).clip(0, points - 1) * stride + start
     box_areas = sides.prod(axis=1)
@@ -193,27 +212,3 @@ def _counts(
     objects = np.bincount(membership, minlength=len(names)).tolist()
     missed = np.bincount(membership[unmatched], minlength=len(names)).tolist()
     return tuple(map(UnmatchedCount, names, objects, missed))
-
-
-def _check(
-    sizes: Sequence[float],
-    ratios: Sequence[float],
-    stride: int,
-    shorter_side: int,
-    threshold: float,
-    variant: str,
-) -> None:
-    for what, values in (("anchor size", sizes), ("anchor ratio", ratios)):
-        if not len(values):
-            raise CtnetError(f"there is no {what}; give at least one")
-        for value in values:
-            if not (math.isfinite(value) and value > 0):
-                raise CtnetError(f"an {what} is {value:g}; it must be a number above 0")
-    if not 0 < stride <= shorter_side:
-        raise CtnetError(
-            f"the stride is {stride}; it must be from 1 to the shorter side of the image, {shorter_side}"
-        )
-    if not 0 < threshold <= 1:
-        raise CtnetError(f"the IoU threshold is {threshold:g}; it must be above 0 and at most 1")
-    if variant not in ("official", "paper"):
-        raise unknown_name("variant of the anchors", variant, ("official", "paper"))

@@ -34,7 +34,7 @@ class ErrorCost:
 
     Attributes:
         count: how many there are.
-        cost: AP gained when errors of this type, and no others, are mended; AP is in [0, 1].
+        cost: AP gained when errors of this type, and no others, are fixed; AP is in [0, 1].
     """
 
     count: int
@@ -101,7 +101,7 @@ def break_down(
     An object that is neither found nor the target of a classification or localisation error (the object that
     such a detection overlaps most) is missed.
 
-    Mending: a localisation or classification error becomes right, keeping its score, if its target is not
+    Fixing: a localisation or classification error becomes right, keeping its score, if its target is not
     found and it is the best-scored error with this target; else it is taken out, as duplicate, background and
     both errors are. Missed objects are no longer counted; a class that has no object left then leaves the
     mean. A cost can be slightly below 0, since AP is read at 101 recalls.
@@ -115,7 +115,7 @@ def break_down(
         CtnetError: for thresholds out of order, and when there is no object at all.
 
     Source: Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020; where
-        its text leaves the choice (order of the types, one mended error an object), as its authors' tool.
+        its text leaves the choice (order of the types, one fixed error an object), as its authors' tool.
     """
     check_thresholds(iou, background_iou)
     parts = [_examine(image, iou, background_iou) for image in images]
@@ -173,7 +173,7 @@ class _Columns:
         scores: (N,) float64.
         labels: (N,) int64.
         kinds: (N,) int64, index into ``TYPES``, or ``_RIGHT``.
-        mended: (N,) int64, the class in which the detection is right once its error is mended; -1: nowhere.
+        fixed: (N,) int64, the class in which the detection is right once its error is fixed; -1: nowhere.
         object_labels: (M,) int64.
         missed: (M,) bool.
     """
@@ -181,7 +181,7 @@ class _Columns:
     scores: np.ndarray
     labels: np.ndarray
     kinds: np.ndarray
-    mended: np.ndarray
+    fixed: np.ndarray
     object_labels: np.ndarray
     missed: np.ndarray
 
@@ -207,14 +207,14 @@ def _examine(image: Compared, iou: float, background_iou: float) -> tuple[np.nda
     missed = ~is_found
     missed[target[target >= 0]] = False
     claimed = (target >= 0) & ~np.append(is_found, True)[target]
-    mended = np.full(len(labels), -1, np.int64)
+    fixed = np.full(len(labels), -1, np.int64)
     first = np.flatnonzero(claimed)[np.unique(target[claimed], return_index=True)[1]]  # the best-scored
-    mended[first] = objects.labels[target[first]]
+    fixed[first] = objects.labels[target[first]]
     return (
         scores[counts].astype(np.float64),
         labels[counts].astype(np.int64),
         kinds[counts],
-        mended[counts],
+        fixed[counts],
         objects.labels.astype(np.int64),
         missed,
     )
@@ -277,17 +277,17 @@ def _absorbed(boxes: np.ndarray, labels: np.ndarray, crowds: Instances, iou: flo
     return absorbed
 
 
-def _mean_ap(columns: _Columns, mend: int | None) -> float:
-    """Mean AP of the classes that have objects, with one type of error mended."""
+def _mean_ap(columns: _Columns, fix: int | None) -> float:
+    """Mean AP of the classes that have objects, with one type of error fixed."""
     labels, right = columns.labels, columns.kinds == _RIGHT
     kept, object_labels = np.ones(len(labels), bool), columns.object_labels
-    if mend == _MISSED:
+    if fix == _MISSED:
         object_labels = object_labels[~columns.missed]
-    elif mend is not None:
-        mended = (columns.kinds == mend) & (columns.mended >= 0)
-        kept = (columns.kinds != mend) | mended
-        labels = np.where(mended, columns.mended, labels)
-        right = right | mended
+    elif fix is not None:
+        fixed = (columns.kinds == fix) & (columns.fixed >= 0)
+        kept = (columns.kinds != fix) | fixed
+        labels = np.where(fixed, columns.fixed, labels)
+        right = right | fixed
     labels, right, scores = labels[kept], right[kept], columns.scores[kept]
     order = np.argsort(-scores, kind="stable")
     labels, right = labels[order], right[order]

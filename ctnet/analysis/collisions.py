@@ -6,19 +6,18 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ctnet.analysis.objects import SIZES, Objects, select_objects
+from ctnet.base.choices import Rounding
 from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.base.progress import track
 from ctnet.data.dataset import Dataset
 
 CENTER = "center"
 """The name of centre collisions in ``Collisions.kinds``; those by overlap are called "iou>0.7"."""
-
-Rounding = Literal["floor", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def count_collisions(
 
     Args:
         dataset: the annotations; no image is read.
-        stride: image pixels a cell; images count at their own resolution.
+        stride: image pixels per cell; images count at their own resolution.
         thresholds: a pair collides when its IoU is above (not at) one of them.
         categories: names of those looked at; None: all.
         rounding: a centre c lies in cell floor(c / stride), or with "nearest" in floor(c / stride + 0.5).

@@ -1,4 +1,4 @@
-"""What non-maximum suppression would still do behind a detector that needs none."""
+"""What non-maximum suppression would still do after a detector that does without it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from ctnet.analysis.breakdown import ErrorCost, break_down, compare
+from ctnet.base.choices import Nms, check_choice
 from ctnet.base.errors import CtnetError
 from ctnet.core.evaluator import State
 from ctnet.data.dataset import Dataset
@@ -16,14 +17,13 @@ from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate
-from ctnet.ops.nms import Nms, nms_method
 
 METHODS: tuple[Nms, ...] = get_args(Nms)
 
 
 @dataclass(frozen=True)
 class NmsRow:
-    """The figures behind one method.
+    """The figures after one method.
 
     Attributes:
         method: "none", "hard", "soft" or "soft-linear".
@@ -84,7 +84,9 @@ def compare_nms(
     settings = settings or Settings()
     if len(settings.scales) > 1:
         raise CtnetError("several scales are always merged by suppression; compare methods at one scale")
-    methods = ["none", *(nms_method(method) for method in dict.fromkeys(methods) if method != "none")]
+    for method in methods:
+        check_choice("nms", method, Nms)
+    methods = ["none", *(method for method in dict.fromkeys(methods) if method != "none")]
     dataset = dataset.with_task(detector.task)
     candidates = max(settings.topk, detector.task.suppression.candidates)
     plain = evaluate(detector, dataset, dataclasses.replace(settings, nms="none", topk=candidates))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +28,6 @@ from ctnet.inference.maps import MapFile
 from ctnet.inference.preprocessing import Prepared
 from ctnet.measuring.run import Evaluation, Settings, evaluate
 from ctnet.measuring.stored import evaluate_maps
-from ctnet.training.data import evaluation_data
 
 #: Up to so many heads, the first heatmap is combined with each other head.
 _FEW_HEADS = 4
@@ -110,10 +108,7 @@ Heads = Sequence[str] | Sequence[Sequence[str]]
 
 
 def oracle(
-    run: Detector | str | Path,
-    heads: Heads | None = None,
-    dataset: Dataset | None = None,
-    settings: Settings | None = None,
+    detector: Detector, dataset: Dataset, heads: Heads | None = None, settings: Settings | None = None
 ) -> Oracle:
     """Measure a detector with heads replaced by their ground truth; the network runs once per image.
 
@@ -121,9 +116,9 @@ def oracle(
     Gaussians, a regression map carries everywhere the values of the nearest object.
 
     Args:
-        run: a detector, run folder or checkpoint.
+        detector: what is measured.
+        dataset: images and ground truth.
         heads: combinations of head names, or one of them; see ``combinations`` when None.
-        dataset: what it is measured on; the run's validation split when None.
         settings: choices at test time, at one scale.
 
     Raises:
@@ -134,11 +129,6 @@ def oracle(
     settings = settings or Settings()
     if len(settings.scales) > 1:
         raise CtnetError("heads are replaced at one scale; leave --scales and --multiscale out")
-    detector = run if isinstance(run, Detector) else Detector.load(run)
-    if dataset is None:
-        if isinstance(run, Detector):
-            raise CtnetError("a detector alone names no data; give the data set")
-        dataset = evaluation_data(detector, Path(run), None, None)
     dataset = dataset.with_task(detector.task)
     study = _Study(detector.task, detector.description.stride, dataset, settings, heads)
     plain = evaluate(detector, dataset, settings, "replacing heads", keep_maps=study.take)

@@ -53,7 +53,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def check_size(self, images: Tensor) -> None:
-        """Refuse images whose sides are no multiples of ``divisor``, naming the next size that fits.
+        """Refuse images whose sides are not multiples of ``divisor``, naming the next size that fits.
 
         Raises:
             CtnetError: as said.
@@ -241,5 +241,7 @@ def _from_plugin(plugin: Plugin, pretrained: bool) -> Backbone:
     except Exception as error:
         raise CtnetError(f"{origin} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(backbone, Backbone):
-        raise CtnetError(f"{origin} makes a {type(backbone).__name__}, which is no ctnet.backbones.Backbone")
+        raise CtnetError(
+            f"{origin} makes a {type(backbone).__name__}, which is not a ctnet.backbones.Backbone"
+        )
     return backbone

@@ -61,7 +61,7 @@ def _probe(model: str) -> Mapping[str, Any]:
     """Find the options under which a model takes images of any size, by trying it on a device without memory.
 
     Raises:
-        CtnetError: when there are none, or its strides are no powers of two.
+        CtnetError: when there are none, or its strides are not powers of two.
     """
     error: Exception | None = None
     for options in ({"dynamic_img_size": True}, {}):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ctnet.base.choices import Amp, check_choice
 from ctnet.base.errors import CtnetError
-
-Amp = Literal["off", "bf16", "fp16"]
 
 AMP_TYPES: dict[Amp, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -50,10 +48,8 @@ def choose_amp(name: str, device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if has_bf16(device) else None
     if name == "off":
         return None
-    for known, kind in AMP_TYPES.items():
-        if name == known:
-            return kind
-    raise CtnetError(f"--amp is {name!r}; it must be auto, off, bf16 or fp16")
+    check_choice("--amp", name, Amp)
+    return next(kind for known, kind in AMP_TYPES.items() if known == name)
 
 
 def amp_name(dtype: torch.dtype | None) -> Amp:

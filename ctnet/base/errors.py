@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class CtnetError(Exception):
-    """A mistake that the user can mend: one line that says what, where and the mend.
+    """A mistake that the user can fix: one line that says what, where and how to fix it.
 
     The command line prints the message without a traceback and exits with code 2.
     """

@@ -248,7 +248,7 @@ def read_json(path: str | Path) -> Any:
         text = read_bytes(path, JSON_LIMIT).decode("utf-8")
         return json.loads(text, object_pairs_hook=partial(_object, path))
     except RecursionError as error:
-        raise CtnetError(f"{path} holds values nested too deeply; write it anew") from error
+        raise CtnetError(f"{path} holds values nested too deeply; write it again") from error
     except ValueError as error:
         reason = "a number of thousands of digits" if "digits" in str(error) else str(error)
         raise CtnetError(f"{path} is not valid JSON ({reason}); was it cut short?") from error

@@ -193,7 +193,7 @@ def read_tensors(path: str | Path) -> Any:
                 f"{path} holds Python objects besides tensors; ctnet never runs code from a file: "
                 "save the state dict alone with torch.save(model.state_dict(), ...)"
             ) from error
-        raise CtnetError(f"{path} is no checkpoint, or a damaged one; copy or train it again") from error
+        raise CtnetError(f"{path} is not a checkpoint, or a damaged one; copy or train it again") from error
     except Exception as error:  # whatever a garbled file makes the reader stumble over
         raise CtnetError(
             f"{path} is cut short or damaged; copy it again, or use another checkpoint"

@@ -10,7 +10,8 @@ from typer.core import TyperGroup
 
 from ctnet.base.output import print_json, print_line, print_table
 from ctnet.cli.backbones import backbones
-from ctnet.cli.parsing import OPTION_HELP, parse_assignments
+from ctnet.cli.parameters import TaskOptions
+from ctnet.cli.parsing import parse_assignments
 
 if TYPE_CHECKING:
     from ctnet.testing import Outcome
@@ -35,7 +36,7 @@ backbones_app.command(name="list")(backbones)
 
 def check_task(
     name: Annotated[str, typer.Argument(help="Task, see `ctnet tasks list`.")],
-    option: Annotated[list[str] | None, typer.Option("-O", "--option", help=OPTION_HELP)] = None,
+    option: TaskOptions = None,
     json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Check that a task keeps the contract, on its own example scenes. Exit code 1 when it does not.
@@ -49,7 +50,7 @@ def check_task(
     from ctnet.testing.check import outcomes
     from ctnet.testing.tasks import TASK_CHECKS, as_task
 
-    task = as_task(name, **parse_assignments(option or []))
+    task = as_task(name, **parse_assignments(option or [], "-O"))
     _report(outcomes(TASK_CHECKS, task), len(TASK_CHECKS), f"task {name}", json)
 
 

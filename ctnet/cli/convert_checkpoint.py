@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.output import print_json, print_line
-from ctnet.cli.parsing import OPTION_HELP, parse_assignments
+from ctnet.cli.parameters import TaskOptions
+from ctnet.cli.parsing import parse_assignments
+
+if TYPE_CHECKING:
+    from ctnet.checkpoint.official import Conversion
 
 _SHOWN = 5
 
@@ -23,11 +27,11 @@ def checkpoint(
     names: Annotated[
         Path | None,
         typer.Option(
-            help="Categories, where they are not COCO's, VOC's or KITTI's: a text file with one name a line, "
+            help="Categories, where they are not COCO's, VOC's or KITTI's: a text file, one name per line, "
             "or a COCO annotation file."
         ),
     ] = None,
-    option: Annotated[list[str] | None, typer.Option("-O", "--option", help=OPTION_HELP)] = None,
+    option: TaskOptions = None,
     json: Annotated[bool, typer.Option("--json", help="What was found, as JSON on stdout.")] = False,
 ) -> None:
     """Convert a checkpoint of the authors' release (CenterNet) to ctnet's file, or back.
@@ -43,30 +47,39 @@ def checkpoint(
     * `ctnet convert checkpoint dla34.pt -o back.pth --to-official`
     """
     from ctnet.checkpoint import from_official, to_official
+    from ctnet.convert.files import read_categories
 
-    if back:
-        if names is not None or option:
-            raise CtnetError("--names and -O are for reading a file of the release; leave them out")
+    if not back:
+        categories = None if names is None else read_categories(names)
+        done = from_official(source, output, categories, parse_assignments(option or [], "-O"))
+    elif names is None and not option:
         done = to_official(source, output)
     else:
-        done = from_official(source, output, _categories(names), parse_assignments(option or []))
-    found = done.description
+        raise CtnetError("--names and -O are for reading a file of the release; leave them out")
     if json:
-        print_json(
-            {
-                "file": str(output),
-                "task": found.task,
-                "options": found.options,
-                "backbone": found.backbone,
-                "parameters": done.parameters,
-                "categories": found.categories,
-                "data": done.data,
-                "size": found.size,
-                "mean": found.mean,
-                "std": found.std,
-                "dropped": done.dropped,
-            }
-        )
+        print_json(_document(done, output))
+    _give(done, output, back)
+
+
+def _document(done: Conversion, output: Path) -> dict[str, Any]:
+    found = done.description
+    return {
+        "file": str(output),
+        "task": found.task,
+        "options": found.options,
+        "backbone": found.backbone,
+        "parameters": done.parameters,
+        "categories": found.categories,
+        "data": done.data,
+        "size": found.size,
+        "mean": found.mean,
+        "std": found.std,
+        "dropped": done.dropped,
+    }
+
+
+def _give(done: Conversion, output: Path, back: bool) -> None:
+    found = done.description
     print_line(f"{found.task} with {found.backbone}, {done.parameters / 1e6:.1f} M parameters")
     print_line(f"categories: {_first_names(found.categories)}")
     if not back:
@@ -81,21 +94,3 @@ def _first_names(categories: list[dict[str, Any]]) -> str:
     names = [str(category["name"]) for category in categories]
     more = f", ... ({len(names)})" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
-
-
-def _categories(path: Path | None) -> list[dict[str, Any]] | None:
-    """Categories of a COCO file, or of a list of names."""
-    from ctnet.base.files import read_json, read_text
-
-    if path is None:
-        return None
-    if path.suffix == ".json":
-        content = read_json(path)
-        found = content.get("categories") if isinstance(content, dict) else None
-        if not isinstance(found, list) or not found:
-            raise CtnetError(f"{path} has no categories; give a COCO annotation file")
-        return found
-    names = [line.strip() for line in read_text(path).split("\n") if line.strip()]
-    if not names:
-        raise CtnetError(f"{path} names no categories; write one name a line")
-    return [{"id": place, "name": name} for place, name in enumerate(names, start=1)]

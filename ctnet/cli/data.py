@@ -1,4 +1,4 @@
-"""``ctnet data``: look into a data directory."""
+"""``ctnet data``: look into a data directory, and divide it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ctnet.data.problems import Problem
     from ctnet.data.stats import DatasetStats
 
-app = typer.Typer(no_args_is_help=True, help="Check, measure and draw data sets.")
+app = typer.Typer(no_args_is_help=True, help="Check, measure, draw and divide data sets.")
 
 _DIRECTORY = typer.Argument(..., help="A data directory: `annotations/<prefix>_<split>.json` and images.")
 _SPLIT = typer.Option(None, "--split", help="One split; by default all.")
@@ -37,7 +37,7 @@ def check(
 ) -> None:
     """Look for bad records, broken images, duplicates and more.
 
-    Bad records are those that training and evaluation leave out or trip over; remarks are worth a look.
+    Bad records are those that training and evaluation leave out or trip over; warnings are worth a look.
     Exit code: 0; with --strict 1 when there is a bad record; 2 when the data cannot be examined at all.
 
     Examples:
@@ -83,8 +83,8 @@ def stats(
 @app.command()
 def show(
     directory: Path = _DIRECTORY,
-    split: str = typer.Option("train", help="Which split."),
-    number: int = typer.Option(8, "-n", "--number", min=1, help="How many images, drawn by lot."),
+    split: str | None = typer.Option(None, help="Which split; train, or the only one."),
+    number: int = typer.Option(8, "-n", "--number", min=1, help="How many images, drawn at random."),
     output: Path = typer.Option(Path("shown"), "--output", "-o", help="The folder for the pictures."),
     seed: int = typer.Option(0, help="Another seed draws other images."),
     image: list[int] = typer.Option([], help="The id of an image to draw instead; may be repeated."),
@@ -98,8 +98,11 @@ def show(
     * `ctnet data show data/coco --split val2017 --image 139 --image 285`
     """
     from ctnet.data.dataset import open_splits
+    from ctnet.data.directory import splits
     from ctnet.report.samples import draw_samples
 
+    have = splits(directory)
+    split = split or (have[0] if len(have) == 1 else "train")
     (dataset,) = open_splits(directory, split, task)
     files, problems = draw_samples(dataset, output, number, seed, image)
     for path in files:
@@ -108,8 +111,53 @@ def show(
         print_line(f"skipped {problem}")
 
 
+@app.command()
+def split(
+    directory: Path = _DIRECTORY,
+    val: float = typer.Option(0.0, help="Share of the images to validate on: 0.2."),
+    test: float = typer.Option(0.0, help="Share of the images to test on."),
+    folds: int = typer.Option(0, help="For cross-validation: train0 and val0, train1 and val1, ..."),
+    group: str | None = typer.Option(
+        None, help="A field of the images' entries: images with the same value stay together."
+    ),
+    split: str | None = typer.Option(None, "--split", help="Which split to divide; the only one."),
+    seed: int = typer.Option(0, help="Another seed divides otherwise."),
+    force: bool = typer.Option(False, "--force", help="Replace annotation files that are there."),
+    as_json: bool = _JSON,
+) -> None:
+    """Divide the images of a split into train, val and test, each class alike.
+
+    New annotation files are written beside the old one; images stay where they are. Where `train` is divided
+    itself, --force writes the new `train`, and the old one is kept as `all`.
+
+    Examples:
+
+    * `ctnet data split data/mine --val 0.2 --test 0.1`
+    * `ctnet data split data/mine --split train --val 0.2 --force`
+    * `ctnet data split data/mine --folds 5 --group scene`
+    """
+    from ctnet.data.splitting import Division, split_dataset
+
+    done = split_dataset(directory, Division(val, test, folds, group, seed), split, force)
+    if as_json:
+        print_json(done.as_dict())
+        return
+    rows = [[part.name, part.images, sum(part.objects.values())] for part in done.parts]
+    print_table(["split", "images", "objects"], rows)
+    print_line()
+    names = list(dict.fromkeys(name for part in done.parts for name in part.objects))
+    print_table(
+        ["objects by class", *(part.name for part in done.parts)],
+        [[name, *(part.objects.get(name, 0) for part in done.parts)] for name in names],
+    )
+    for problem in done.problems:
+        print_line(f"in no split: {problem}")
+    for note in done.notes:
+        print_line(f"note: {note}")
+
+
 def _print_check(report: CheckReport) -> None:
-    from ctnet.data.check import BAD_IMAGE, PROBLEMS, REMARKS
+    from ctnet.data.check import BAD_IMAGE, PROBLEMS, WARNINGS
 
     checks = report.splits
     kinds = [kind for kind in PROBLEMS if report.images_read or kind != BAD_IMAGE]
@@ -123,13 +171,15 @@ def _print_check(report: CheckReport) -> None:
             ["bad records", *(len(check.problems) for check in checks), ""],
             *(_kind_row(kind, [check.problems for check in checks]) for kind in kinds),
             blank,
-            ["remarks", *blank[1:]],
-            *(_kind_row(kind, [check.remarks for check in checks]) for kind in REMARKS),
+            ["warnings", *blank[1:]],
+            *(_kind_row(kind, [check.warnings for check in checks]) for kind in WARNINGS),
         ],
     )
     print_line()
     if not report.images_read:
         print_line("image files were not read (--no-images)")
+    for note in report.notes:
+        print_line(f"note: {note}")
     print_line(f"{report.bad} bad records; --json lists every record" if report.bad else "no bad records")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ctnet.base.output import print_json, print_line
-from ctnet.cli.parsing import DEVICE_HELP
+from ctnet.cli.parameters import Device
 
 
 def demo(
@@ -17,7 +17,7 @@ def demo(
         Path | None, typer.Option("--output", "-o", help="Run folder; runs/TASK-BACKBONE-N.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the scenes.")] = None,
-    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    device: Device = "auto",
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
 ) -> None:
     """See a task at work in minutes on a CPU: synthetic scenes, training, evaluation, pictures.

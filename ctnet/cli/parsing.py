@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import typer
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.numbers import whole_number
 
-OPTION_HELP = "An option of the task, NAME=VALUE (repeatable); see `ctnet tasks show TASK`."
-DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps."
-SIZE_HELP = "Network input in pixels: 512, or WIDTHxHEIGHT."
-RESIZE_HELP = "fix: fit into the training size; keep: the image's own resolution."
-FLIP_HELP = "Average the maps with those of the mirrored image."
-MULTISCALE_HELP = "Look at 0.5, 0.75, 1, 1.25 and 1.5 times the size, and merge."
-SCALES_HELP = "Look at these sizes instead: 0.75,1."
-NMS_HELP = "none, hard, soft (Gaussian), soft-linear; soft where scales are merged, else none."
+#: Fields of a recipe that have an option of their own.
+_OWN_OPTIONS = {"epochs": "--epochs", "batch_size": "--batch-size", "size": "--size", "learning_rate": "--lr"}
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -48,8 +43,12 @@ def require_finite(**values: float | None) -> None:
             raise CtnetError(f"--{name.replace('_', '-')} is {value}; it must be a finite number")
 
 
-def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
+def parse_assignments(texts: Sequence[str], option: str) -> dict[str, str]:
     """["a=1", "b=x"] -> {"a": "1", "b": "x"}.
+
+    Args:
+        texts: as given.
+        option: with which they were given, for messages ("-O").
 
     Raises:
         CtnetError: for a text without "=".
@@ -58,9 +57,28 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise CtnetError(f"-O {text!r} is no NAME=VALUE")
+            raise CtnetError(f"{option} {text!r} is not NAME=VALUE")
         pairs[name] = value
     return pairs
+
+
+def recipe_fields(texts: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe that were set: with ``-R`` or with an option of their own.
+
+    Args:
+        texts: FIELD=VALUE each.
+        given: field -> what its own option says, None where it was left out. ``--lr`` sets the learning rate
+            in effect, not the field, so it is only held against ``-R``.
+
+    Raises:
+        CtnetError: for a text without "=", and a field that was set both ways.
+    """
+    fields: dict[str, Any] = dict(parse_assignments(texts, "-R"))
+    for name, value in given.items():
+        if value is not None and name in fields:
+            raise CtnetError(f"{_OWN_OPTIONS[name]} and -R {name}= say the same; leave one of them out")
+    own = {name: value for name, value in given.items() if value is not None and name != "learning_rate"}
+    return fields | own
 
 
 def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequence[str]) -> None:
@@ -78,4 +96,5 @@ def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequenc
         source = context.get_parameter_source(name)
         if name not in (instead, *allowed) and source is not None and source.name == "COMMANDLINE":
             written = "a run" if name == "run" else f"--{name.replace('_', '-')}"
-            raise CtnetError(f"{written} cannot be combined with --{instead}; leave one of them out")
+            other = ", or begin another run with --init RUN" if instead == "resume" else ""
+            raise CtnetError(f"{written} cannot be combined with --{instead}; leave one of them out{other}")

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.output import print_json, print_line
-from ctnet.cli.parsing import (
-    DEVICE_HELP,
-    FLIP_HELP,
-    MULTISCALE_HELP,
-    NMS_HELP,
-    OPTION_HELP,
-    RESIZE_HELP,
-    SCALES_HELP,
-    SIZE_HELP,
-    parse_assignments,
-    parse_size,
+from ctnet.cli.parameters import (
+    BatchSize,
+    Device,
+    Flip,
+    Multiscale,
+    Nms,
+    Resize,
+    Scales,
+    Size,
+    TaskOptions,
+    Topk,
 )
+from ctnet.cli.parsing import parse_assignments, parse_size
+
+if TYPE_CHECKING:
+    from ctnet.inference.prediction import Prediction
 
 
 def predict(
@@ -30,13 +34,13 @@ def predict(
         "predictions"
     ),
     score: Annotated[float, typer.Option(min=0, max=1, help="Keep what scores more than this.")] = 0.3,
-    topk: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 100,
-    flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
-    multiscale: Annotated[bool, typer.Option("--multiscale", help=MULTISCALE_HELP)] = False,
-    scales: Annotated[str | None, typer.Option(help=SCALES_HELP)] = None,
-    nms: Annotated[str | None, typer.Option(help=NMS_HELP)] = None,
-    resize: Annotated[str, typer.Option(help=RESIZE_HELP)] = "fix",
-    size: Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")] = None,
+    topk: Topk = 100,
+    flip: Flip = False,
+    multiscale: Multiscale = False,
+    scales: Scales = None,
+    nms: Nms = None,
+    resize: Resize = "fix",
+    size: Size = None,
     calib: Annotated[
         Path | None,
         typer.Option(help="Calibration file of the camera, or a folder with one per image (3D tasks)."),
@@ -44,12 +48,12 @@ def predict(
     focal: Annotated[
         float | None, typer.Option(help="Or the camera's focal length, pixels (3D tasks).")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 8,
+    batch_size: BatchSize = 8,
     draw: Annotated[
         bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write JSON alone.")
     ] = True,
-    option: Annotated[list[str] | None, typer.Option("-O", "--option", help=OPTION_HELP)] = None,
-    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    option: TaskOptions = None,
+    device: Device = "auto",
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout as well.")] = False,
 ) -> None:
     """Detect in images, folders and videos: drawn pictures, results.json (COCO results) and images.json.
@@ -62,30 +66,32 @@ def predict(
 
     * `ctnet predict best.pt folder/ --resize keep --flip --scales 0.75,1,1.5`
     """
-    from ctnet.inference import Detector
+    from ctnet.inference import DetectionSettings, Detector
     from ctnet.inference.camera import Camera
     from ctnet.inference.prediction import predict
-    from ctnet.inference.preprocessing import resize_mode
     from ctnet.inference.settings import choose_scales
     from ctnet.inference.sources import open_sources
-    from ctnet.ops.nms import nms_method
 
     opened = open_sources(sources)
-    done = predict(
-        Detector.load(run, device, parse_assignments(option or [])),
-        opened,
-        output,
-        score=score,
+    detector = Detector.load(run, device, parse_assignments(option or [], "-O"))
+    settings = DetectionSettings(
         flip=flip,
         scales=choose_scales(multiscale, scales),
-        nms=None if nms is None else nms_method(nms),
+        nms=nms,
         topk=topk,
-        resize=resize_mode(resize),
+        resize=resize,
         size=parse_size(size),
-        batch_size=batch_size,
-        draw=draw,
-        camera=Camera(calib, focal),
+        score=score,
     )
+    done = predict(detector, opened, output, settings, batch_size, draw, Camera(calib, focal))
+    _give(done, draw, json)
+    if done.interrupted:
+        raise typer.Exit(130)
+    if not done.images:
+        raise CtnetError("no image could be read")
+
+
+def _give(done: Prediction, draw: bool, json: bool) -> None:
     for problem in done.problems:
         print_line(f"warning: skipped: {problem}")
     if json:
@@ -93,10 +99,5 @@ def predict(
     if done.interrupted:
         print_line("interrupted; what was done until then is kept")
     pictures = f" and {len(done.pictures)} pictures" if draw else ""
-    print_line(
-        f"{len(done.results)} detections in {len(done.images)} images: {output}/results.json{pictures}"
-    )
-    if done.interrupted:
-        raise typer.Exit(130)
-    if not done.images:
-        raise CtnetError("no image could be read")
+    results = done.folder / "results.json"
+    print_line(f"{len(done.results)} detections in {len(done.images)} images: {results}{pictures}")

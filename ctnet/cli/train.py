@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.numbers import whole_number
 from ctnet.base.output import print_json
+from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
 from ctnet.cli.parsing import (
-    DEVICE_HELP,
-    OPTION_HELP,
-    SIZE_HELP,
     parse_assignments,
     parse_size,
+    recipe_fields,
     refuse_other_settings,
     require_finite,
 )
@@ -33,56 +31,33 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Schedule by name; small, or paper with --pretrained. See `ctnet tasks show TASK`."
+            help="A recipe of the task (`ctnet tasks show TASK`), or a TOML file; small, or paper with "
+            "--pretrained."
         ),
     ] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Start the backbone from ImageNet weights.")
-    ] = False,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-R",
+            "--set",
+            help="A field of the recipe, FIELD=VALUE (repeatable): milestones=90,120, rotate=15.",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Instead of the recipe's; the learning rate is scaled with it.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate as it is, not scaled.")] = None,
     size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
-    drops: Annotated[
-        str | None, typer.Option(help="Epochs after which the rate falls by 10: 90,120.")
-    ] = None,
-    schedule: Annotated[str | None, typer.Option(help="step or cosine.")] = None,
-    final_rate: Annotated[
-        float | None, typer.Option(min=0, max=1, help="What a cosine schedule ends with, in parts of --lr.")
-    ] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adam or adamw.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(min=0, help="Of the optimizer.")] = None,
-    warmup: Annotated[int | None, typer.Option(min=0, help="Iterations of rising rate.")] = None,
-    clip_norm: Annotated[float | None, typer.Option(min=0, help="Largest gradient norm; 0 for none.")] = None,
-    offset_rate: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Rate of the layers that place deformable convolutions' samples, in parts."
-        ),
-    ] = None,
-    small_heads: Annotated[
-        bool | None,
-        typer.Option(
-            "--small-heads/--wide-heads",
-            help="Start regression heads as the paper's backbones ask, or wider.",
-        ),
-    ] = None,
-    ema: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.99999, help="Decay of the weights' moving average; 0 for none."),
-    ] = None,
-    rotate: Annotated[
-        float | None, typer.Option(min=0, max=180, help="Largest turn of an image, degrees.")
-    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start the backbone from ImageNet weights.")
+    ] = False,
     init: Annotated[
         Path | None,
         typer.Option(help="Start from this checkpoint's weights, of any task: what fits is taken and named."),
     ] = None,
-    accumulate: Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")] = 1,
-    amp: Annotated[str, typer.Option(help="Mixed precision: auto, off, bf16, fp16.")] = "auto",
-    option: Annotated[list[str] | None, typer.Option("-O", "--option", help=OPTION_HELP)] = None,
+    amp: Amp = "auto",
+    option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on; none for no evaluation.")] = "val",
     evaluate_every: Annotated[int, typer.Option(min=1, help="Epochs between evaluations.")] = 1,
@@ -92,12 +67,10 @@ def train(
     overfit: Annotated[
         int, typer.Option(min=0, help="Train and evaluate on the first N training images, as they are.")
     ] = 0,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse bad records instead of skipping them.")
-    ] = False,
+    strict: Strict = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
-    workers: Annotated[int | None, typer.Option(min=0, help="Loading processes.")] = None,
+    device: Device = "auto",
+    workers: Workers = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder; runs/TASK-BACKBONE-N.")
     ] = None,
@@ -108,9 +81,9 @@ def train(
 ) -> None:
     """Train a detector.
 
-    Without --data the task's own synthetic scenes are used. The run folder holds config.json, metrics.csv,
-    last.pt and best.pt. Ctrl-C or SIGTERM ends after the present step and saves; --resume continues exactly
-    there.
+    Without --data the task's own synthetic scenes are used. The run folder holds config.json, recipe.toml,
+    metrics.csv, last.pt and best.pt. Ctrl-C or SIGTERM ends after the current step and saves; --resume
+    continues exactly there.
 
     Examples:
 
@@ -118,85 +91,41 @@ def train(
 
     * `ctnet train ctdet --data DIR --backbone resdcn18 --pretrained --recipe paper --batch-size 32`
 
+    * `ctnet train ctdet --data DIR -R schedule=step -R milestones=30,35 -R scale=0.6..1.4`
+
+    * `ctnet train ctdet --data DIR --recipe runs/ctdet-resfpn18-1/recipe.toml`
+
     * `ctnet train ctdet --data DIR -O size_loss=giou -O size_weight=1`
 
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1`
     """
-    from ctnet.training.session import Overrides, new_session, resumed_session
+    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.session import new_session, resumed_session
 
-    require_finite(
-        lr=lr,
-        weight_decay=weight_decay,
-        clip_norm=clip_norm,
-        final_rate=final_rate,
-        offset_rate=offset_rate,
-        ema=ema,
-        save_every=save_every,
-        rotate=rotate,
-    )
-    if lr is not None and lr <= 0:
-        raise CtnetError(f"--lr is {lr:g}; it must be above 0")
+    require_finite(lr=lr, save_every=save_every)
+    machine = Machine(device, workers)
     if resume is not None:
         # The run continues with its own settings.
         refuse_other_settings(context, "resume", ("task", "device", "workers", "json"))
-        session = resumed_session(resume, task, device=device, workers=workers)
+        session = resumed_session(resume, task, machine)
+    elif task is None:
+        raise CtnetError("say which task to train, `ctnet train ctdet`, or continue a run with --resume RUN")
     else:
-        if task is None:
-            raise CtnetError(
-                "say which task to train, `ctnet train ctdet`, or continue a run with --resume RUN"
-            )
-        overrides = Overrides(
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=lr,
-            size=parse_size(size),
-            drops=_epochs(drops),
-            schedule=schedule,
-            final_rate=final_rate,
-            optimizer=optimizer,
-            weight_decay=weight_decay,
-            warmup=warmup,
-            clip_norm=clip_norm,
-            offset_rate=offset_rate,
-            small_heads=small_heads,
-            ema=ema,
-            rotate=rotate,
-        )
+        given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
+        fields = recipe_fields(field or [], given)
         session = new_session(
             task,
-            data=data,
-            backbone=backbone,
-            recipe_name=recipe,
-            overrides=overrides,
-            options=parse_assignments(option or []),
-            pretrained=pretrained,
-            init=init,
-            train_split=train_split,
-            val_split=None if val_split == "none" else val_split,
-            accumulate=accumulate,
-            amp=amp,
-            evaluate_every=evaluate_every,
-            save_every=save_every,
-            overfit=overfit,
-            strict=strict,
-            seed=seed,
-            output=output,
-            device=device,
-            workers=workers,
+            TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
+            Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
+            RecipeChoice(recipe, fields, lr),
+            Loop(amp, evaluate_every, save_every, seed),
+            machine,
+            output,
         )
     finished = session.fit()
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
     if not finished:
         raise typer.Exit(130)
-
-
-def _epochs(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    epochs = [whole_number(part.strip()) for part in text.split(",") if part]
-    if None in epochs:
-        raise CtnetError(f"--drops is {text!r}; write epochs separated by commas: 90,120")
-    return tuple(sorted(epoch for epoch in epochs if epoch is not None))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ctnet.base.errors import os_error
-from ctnet.base.files import atomic_write, write_json
+from ctnet.base.choices import ImageMode
+from ctnet.base.files import write_json
 from ctnet.base.progress import track
+from ctnet.convert.files import place_image
 from ctnet.convert.report import SplitReport
 
-#: How an image gets into a data directory, see ``place_image``.
-ImageMode = Literal["link", "copy", "none"]
+#: Where the images of a split go, below the data directory, if not all splits share them.
+IMAGE_FOLDER = "images/{split}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,12 @@ def numbered(splits: Mapping[str, Sequence[ImageRecord]]) -> dict[str, dict[int,
         split: {number: record for record, number in zip(records, ids, strict=False)}
         for split, records in splits.items()
     }
+
+
+def category_names(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]:
+    """The categories of all objects, sorted."""
+    records = (record for each in splits.values() for record in each)
+    return sorted({str(item["category"]) for record in records for item in record.objects})
 
 
 def write_splits(
@@ -136,47 +141,3 @@ def _write_split(
     }
     write_json(directory / "annotations" / f"instances_{split}.json", content, indent=None)
     return SplitReport(split, len(records), objects)
-
-
-def place_image(source: Path, target: Path, mode: ImageMode) -> None:
-    """Make ``source`` appear at ``target``.
-
-    Args:
-        source: an image file.
-        target: where it shall be; an older file there is replaced.
-        mode: "link" makes a hard link, which costs no space, and copies where the file system has none;
-            "copy" always copies; "none" does nothing.
-
-    Raises:
-        CtnetError: when the file cannot be read or written.
-    """
-    if mode == "none":
-        return
-    try:
-        source = source.resolve(strict=True)
-        if target.exists() and target.samefile(source):
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_symlink():  # what it leads to is somebody's picture
-            target.unlink()
-    except OSError as error:
-        raise os_error(error, "place an image at", target) from error
-    if mode == "link" and _hard_link(source, target):
-        return
-    try:
-        content = source.open("rb")
-    except OSError as error:
-        raise os_error(error, "read", source) from error
-    with content, atomic_write(target) as stream:
-        shutil.copyfileobj(content, stream)
-
-
-def _hard_link(source: Path, target: Path) -> bool:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        os.link(source, temporary)
-        os.replace(temporary, target)
-    except OSError:  # another file system, or one without hard links
-        temporary.unlink(missing_ok=True)
-        return False
-    return True

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.output import print_json, print_line, print_table
 from ctnet.convert.report import ConvertReport
 
 _SHOWN = 20
 
 
-class Images(str, Enum):
-    """How images get into the new folder."""
-
-    link = "link"
-    copy = "copy"
-    none = "none"
-
-
 #: The option --output of a converter's command, the folder to write.
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
 
-#: The option --images, how images get into the new folder; its default is ``Images.link``.
+#: The option --images, how images get into the new folder; its default is "link".
 ImagesOption = Annotated[
-    Images,
+    ImageMode,
     typer.Option(
         help="link: hard links, which cost no space (copies where there are none); none: leave them."
     ),
@@ -69,4 +61,6 @@ def print_report(report: ConvertReport, as_json: bool, by_category: bool = False
             print_line(f"  ... and {len(report.problems) - _SHOWN} more; --json lists them all")
     for note in report.notes:
         print_line(f"note: {note}")
-    print_line(f"\nwritten to {report.target}")
+    pictures = sum(split.images for split in report.splits)
+    objects = sum(sum(split.objects.values()) for split in report.splits)
+    print_line(f"\n{pictures} images and {objects} objects written to {report.target}")

@@ -1,49 +1,45 @@
-"""The few keys of an Ultralytics ``data.yaml``, read and written without a YAML library.
+"""The few keys of an Ultralytics ``data.yaml``, read and written.
 
-Such files are flat: a key and a scalar, a list or a mapping of scalars, in block or flow form. That much is
-read here, for the keys that are asked for; the rest of the file (download scripts, say) is never interpreted.
+Only the keys that are asked for are looked at; nothing in the file (tags, download scripts) is ever executed.
+Every value is the text that the file holds: a class called ``no`` or ``1`` keeps its name.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.numbers import whole_number
 
-Value = str | None | list[str | None] | dict[str, str | None]
-
-_KEY = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:''|[^'])*'|[^\s"'\[\]{}#-][^:#]*?)\s*:(?:\s+(.*)|)$""")
-_FLOW_TOKEN = re.compile(
-    r"""\s*("(?:\\.|[^"\\])*"|'(?:''|[^'])*'|[\[\]{},]|:(?=[\s,\]}]|$)|(?:[^,\[\]{}:]|:(?![\s,\]}]|$))+)\s*"""
-)
-
-
-class _Unreadable(Exception):
-    """A construct beyond the subset."""
+_LARGEST = 1 << 20  # bytes; the names of 1203 classes take 20 thousand
+_MISSING = ("", "~", "null", "Null", "NULL")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class DataYaml:
-    """The top-level keys of a file; values are read when asked for."""
+    """The top-level keys of a file; values are checked when asked for.
+
+    A key without a value (``test:``, ``test: null``) counts as absent.
+
+    Args:
+        text: the file's content.
+        where: the file, for messages.
+
+    Raises:
+        CtnetError: when the text is not YAML or its top level is not a mapping.
+    """
 
     def __init__(self, text: str, where: str | Path) -> None:
         self.where = where
-        self._lines: dict[str, list[str]] = {}
-        key = None
-        for number, line in enumerate(text.split("\n"), start=1):
-            line = _without_comment(line).rstrip()
-            if not line or line in ("---", "...") or line.startswith("%"):
-                continue
-            found = None if line[0] in " \t" else _KEY.match(line)
-            if found:
-                key = _scalar(found[1]) or ""
-                self._lines[key] = [found[2] or ""]
-            elif key is None:
-                raise CtnetError(f"{where}:{number} is not 'key: value'; is this a data.yaml?")
-            else:
-                self._lines[key].append(line)
+        top = _compose(text, where)
+        if top is not None and not isinstance(top, yaml.MappingNode):
+            raise self._error(top, "is not 'key: value'; is this a data.yaml?")
+        self._values = {key: value for key, value in self._pairs(top) if not _missing(value)} if top else {}
 
     @classmethod
     def read(cls, path: Path) -> DataYaml:
@@ -53,31 +49,19 @@ class DataYaml:
             CtnetError: when it cannot be read.
         """
         try:
-            return cls(path.read_text(encoding="utf-8-sig"), path)
+            with open(path, "rb") as stream:
+                data = stream.read(_LARGEST + 1)
+            if len(data) > _LARGEST:
+                raise CtnetError(f"{path} is larger than {_LARGEST >> 20} MB; is this a data.yaml?")
+            return cls(data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig"), path)
         except OSError as error:
             raise os_error(error, "read", path) from error
         except UnicodeDecodeError as error:
             raise CtnetError(f"{path} is not a text file in UTF-8 ({error}); save it as UTF-8") from error
 
     def __iter__(self) -> Iterator[str]:
-        """The top-level keys in the order of the file."""
-        return iter(self._lines)
-
-    def get(self, key: str) -> Value:
-        """The value of a key, None where the file has none.
-
-        Raises:
-            CtnetError: when the value is no scalar, list of scalars or mapping of scalars.
-        """
-        first, *rest = self._lines.get(key, [""])
-        try:
-            if first.startswith(("[", "{")):
-                return _flow(" ".join([first, *rest]))
-            if first or not rest:
-                return _scalar(" ".join([first, *(line.strip() for line in rest)]))
-            return _block(rest)
-        except (_Unreadable, ValueError) as error:
-            raise CtnetError(f"cannot read {key} in {self.where}: {error}") from error
+        """The top-level keys that have a value, in the order of the file."""
+        return iter(self._values)
 
     def names(self) -> list[str]:
         """The class names, from a list or from a mapping of 0, 1, 2, ... to names.
@@ -85,19 +69,12 @@ class DataYaml:
         Raises:
             CtnetError: when there are none or the mapping has gaps.
         """
-        value = self.get("names")
-        if isinstance(value, Mapping):
-            wanted = [str(number) for number in range(len(value))]
-            if sorted(value) != sorted(wanted):
-                raise CtnetError(
-                    f"names in {self.where} must number the classes 0 to {len(value) - 1} without gaps"
-                )
-            value = [value[number] for number in wanted]
-        if not isinstance(value, list) or not value:
+        node = self._values.get("names")
+        if node is None or isinstance(node, yaml.ScalarNode) or not node.value:
             raise CtnetError(
                 f"{self.where} has no list of class names; add names: [...] or give --names FILE"
             )
-        return [name or "" for name in value]
+        return self._names(self._numbered("names", node))
 
     def lists(self, key: str) -> list[list[str]]:
         """The value of a key that maps 0, 1, 2, ... to a list of texts each; empty where there is none.
@@ -105,112 +82,122 @@ class DataYaml:
         Raises:
             CtnetError: when it is anything else.
         """
-        entries: list[list[str]] = []
-        for line in self._lines.get(key, [""])[1:]:
-            text = line.strip()
-            start = re.match(r"(\d+)\s*:\s*(\[.*\])?$", text)
-            if start and int(start[1]) == len(entries):
-                found = _flow(start[2]) if start[2] else []
-                entries.append([name or "" for name in found] if isinstance(found, list) else [])
-            elif text.startswith("- ") and entries:
-                entries[-1].append(_scalar(text[1:]) or "")
-            else:
-                raise CtnetError(
-                    f"cannot read {key} in {self.where}: {text!r} is no list of names for 0, 1, ..."
-                )
-        return entries
+        node = self._values.get(key)
+        if node is None:
+            return []
+        lists = self._numbered(key, node)
+        for entry in lists:
+            if not isinstance(entry, yaml.SequenceNode):
+                raise self._error(entry, f"is not a list of names; write {key} as 0: [name, ...]")
+        return [self._names(entry.value) for entry in lists]
 
     def paths(self, key: str) -> list[str]:
-        """The value of a key that holds one path or several; empty where there is none."""
-        value = self.get(key)
-        if isinstance(value, dict):
-            raise CtnetError(f"{key} in {self.where} must be a path or a list of paths")
-        return [path for path in (value if isinstance(value, list) else [value]) if path]
+        """The value of a key that holds one path or several; empty where there is none.
+
+        Raises:
+            CtnetError: when it is anything else.
+        """
+        node = self._values.get(key)
+        if node is None:
+            return []
+        if isinstance(node, yaml.MappingNode):
+            raise self._error(node, f"is not a path or a list of paths; write {key} as a path")
+        entries = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        return [self._text(entry).strip() for entry in entries if not _missing(entry)]
+
+    def numbers(self, key: str) -> list[int]:
+        """The value of a key that holds a list of whole numbers from 0; empty where there is none.
+
+        Raises:
+            CtnetError: when it is anything else.
+        """
+        node = self._values.get(key)
+        if node is None:
+            return []
+        texts = [self._text(entry) for entry in node.value] if isinstance(node, yaml.SequenceNode) else [""]
+        numbers = [whole_number(text) for text in texts]
+        if None in numbers:
+            raise self._error(node, f"is not a list of whole numbers; write {key} as [0, 1, ...]")
+        return [number for number in numbers if number is not None]
+
+    def _names(self, nodes: Sequence[yaml.Node]) -> list[str]:
+        names = [self._text(node) for node in nodes]
+        if "" in names:
+            raise self._error(nodes[names.index("")], "has an empty name; write one")
+        return names
+
+    def _numbered(self, key: str, node: yaml.Node) -> list[yaml.Node]:
+        """The entries of a list, or of a mapping of 0, 1, 2, ..., in the order of their numbers."""
+        if isinstance(node, yaml.SequenceNode):
+            return list(node.value)
+        entries = self._pairs(node) if isinstance(node, yaml.MappingNode) else []
+        wanted = [str(number) for number in range(len(entries))]
+        by_number = dict(entries)
+        if not entries or sorted(by_number) != sorted(wanted):
+            raise self._error(
+                node, f"must number the classes 0 to {max(len(entries) - 1, 0)} without gaps under {key}"
+            )
+        return [by_number[number] for number in wanted]
+
+    def _pairs(self, node: yaml.MappingNode) -> list[tuple[str, yaml.Node]]:
+        pairs = [(self._text(key), value) for key, value in node.value]
+        seen: set[str] = set()
+        for (text, _), (key, _) in zip(pairs, node.value, strict=True):
+            if text in seen:
+                raise self._error(key, f"has the key {text!r} a second time; remove one of them")
+            if text == "<<":
+                raise self._error(key, "merges another mapping (<<); write its keys out")
+            seen.add(text)
+        return pairs
+
+    def _text(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            kind = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+            raise self._error(node, f"has {kind} where a text should be; quote a text with ': ' or '['")
+        try:
+            return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")  # JSON's \ud83d\ude00
+        except UnicodeDecodeError:
+            raise self._error(node, "has half a surrogate pair (\\ud800 to \\udfff); remove it") from None
+
+    def _error(self, node: yaml.Node, reason: str) -> CtnetError:
+        return CtnetError(f"{self.where}:{node.start_mark.line + 1} {reason}")
 
 
-def write_data_yaml(splits: Mapping[str, str], names: Sequence[str], more: Sequence[str] = ()) -> str:
-    """The text of a ``data.yaml``: splits as key to path, the class names, and more lines.
+def write_data_yaml(
+    splits: Mapping[str, str], names: Sequence[str], more: Mapping[str, Any] | None = None
+) -> str:
+    """The text of a ``data.yaml``.
 
     The file says no ``path``: readers then take its own folder as the root.
+
+    Args:
+        splits: key to path.
+        names: of the classes, in the order of their numbers.
+        more: further keys and their values.
     """
-    lines = [f"{key}: {_quoted(path)}" for key, path in splits.items()]
-    lines += ["names:", *(f"  {number}: {_quoted(name)}" for number, name in enumerate(names)), *more]
-    return "\n".join(lines) + "\n"
+    content = {**splits, "names": dict(enumerate(names)), **(more or {})}
+    # PyYAML loses what ends a line in YAML alone unless it escapes all that is not ASCII.
+    plain = not any(sign in name for name in names for sign in "\x85\u2028\u2029")
+    return str(yaml.safe_dump(content, allow_unicode=plain, sort_keys=False, width=float("inf")))
 
 
-def _quoted(text: str) -> str:
-    """A JSON string is a YAML string, but for three signs that end a line in YAML alone."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return re.sub("[\x85\u2028\u2029]", lambda sign: f"\\u{ord(sign[0]):04x}", quoted)
+def _compose(text: str, where: str | Path) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.BaseLoader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        reason = f"the character U+{error.character:04X} is not allowed; remove it"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        reason = f"{error.problem or error.context}; check the quotes, brackets and indentation there"
+    except (ValueError, OverflowError):  # PyYAML lets what chr() raises pass
+        line, reason = 1, "an escape is beyond Unicode (U+10FFFF); correct it"
+    except RecursionError:
+        line, reason = 1, "values are nested too deeply; a data.yaml needs three levels"
+    raise CtnetError(f"{where}:{line} is not valid YAML: {reason}")
 
 
-def _without_comment(line: str) -> str:
-    quote = ""
-    before = " "
-    for position, sign in enumerate(line):
-        if quote:
-            if sign == quote and not (quote == '"' and before == "\\"):
-                quote = ""
-        elif sign in "\"'" and before in " \t[{,:":
-            quote = sign
-        elif sign == "#" and before in " \t":
-            return line[:position]
-        before = " " if before == sign == "\\" else sign
-    return line
-
-
-def _scalar(text: str) -> str | None:
-    text = text.strip()
-    if text.startswith('"'):
-        return str(json.loads(text))
-    if text.startswith("'"):
-        if len(text) < 2 or not text.endswith("'"):
-            raise _Unreadable(f"the quote in {text} does not end")
-        return text[1:-1].replace("''", "'")
-    if text[:1] in ("&", "*", "!", "|", ">", "[", "{"):
-        raise _Unreadable(f"{text!r} is more YAML than is understood here; write plain names and paths")
-    return None if text in ("", "~", "null") else text
-
-
-def _block(lines: Sequence[str]) -> Value:
-    indents = {len(line) - len(line.lstrip()) for line in lines}
-    if len(indents) > 1:
-        raise _Unreadable("its lines are not equally indented")
-    entries = [line.strip() for line in lines]
-    if all(entry == "-" or entry.startswith("- ") for entry in entries):
-        return [_scalar(entry[1:]) for entry in entries]
-    pairs = [_KEY.match(entry) for entry in entries]
-    mapping = {_scalar(pair[1]) or "": _scalar(pair[2] or "") for pair in pairs if pair}
-    if len(mapping) < len(entries):
-        raise _Unreadable("it is neither a list ('- name') nor a mapping ('0: name') with keys of their own")
-    return mapping
-
-
-def _flow(text: str) -> Value:
-    """A list ``[a, b]`` or mapping ``{0: a, 1: b}`` on one or more lines."""
-    tokens = _FLOW_TOKEN.findall(text)
-    if (
-        "".join(tokens).replace(" ", "") != re.sub(r"\s", "", text)
-        or tokens[-1] != {"[": "]", "{": "}"}[tokens[0]]
-    ):
-        raise _Unreadable(f"{text!r} does not end as it began")
-    entries: list[list[str]] = [[]]
-    for token in tokens[1:-1]:
-        if token in ("[", "]", "{", "}"):
-            raise _Unreadable("lists within lists are not understood here")
-        if token == ",":
-            entries.append([])
-        else:
-            entries[-1].append(token)
-    if not entries[-1]:
-        entries.pop()
-    if tokens[0] == "[":
-        if any(len(entry) != 1 for entry in entries):
-            raise _Unreadable(f"{text!r} is no list of names")
-        return [_scalar(entry[0]) for entry in entries]
-    if any(len(entry) != 3 or entry[1] != ":" for entry in entries):
-        raise _Unreadable(f"{text!r} is no mapping of numbers to names")
-    mapping = {_scalar(entry[0]) or "": _scalar(entry[2]) for entry in entries}
-    if len(mapping) < len(entries):
-        raise _Unreadable(f"{text!r} has a key twice")
-    return mapping
+def _missing(node: yaml.Node) -> bool:
+    """A plain ``null``; the same in quotes is a text."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _MISSING

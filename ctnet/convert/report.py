@@ -1,4 +1,4 @@
-"""What a conversion did: counts per split, the records it left out, and remarks."""
+"""What a conversion did: counts per split, the records it left out, and notes."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def listed_names(
     known: Collection[str] = (),
     spelling: Callable[[str], str] = str.strip,
 ) -> dict[str, None]:
-    """The names of a list, one a line, in its order; those that were there before go to ``problems``.
+    """The names of a list, one per line, in its order; those that were there before go to ``problems``.
 
     Args:
         path: a text file.

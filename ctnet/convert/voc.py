@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_bytes
 from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.base.progress import track
 from ctnet.convert.coco import (
-    ImageMode,
     ImageRecord,
     box_annotation,
     write_splits,
@@ -63,7 +63,7 @@ def convert_voc(
     records = _read_records(years, splits, problems, need_images=images != "none")
     if strict:
         refuse(problems, source)
-    categories = _category_order({item["category"] for record in records.values() for item in record.objects})
+    categories = category_order({item["category"] for record in records.values() for item in record.objects})
     ids = {name: number for number, name in enumerate(records, start=1)}
     written = {
         split: {ids[name]: records[name] for name in names if name in records}
@@ -131,7 +131,7 @@ def _year_folders(source: Path) -> list[Path]:
         if folders:
             return folders
     raise CtnetError(
-        f"{source} is no Pascal VOC data set: neither it nor a folder in it has Annotations and ImageSets"
+        f"{source} is not a Pascal VOC data set: neither it nor a folder in it has Annotations and ImageSets"
     )
 
 
@@ -199,12 +199,12 @@ def _read_record(year: _Year, name: str, problems: list[Problem], need_image: bo
         image = year.image(name, _stated_name(root))
         if image is None and need_image:
             raise BadRecord("no file in JPEGImages", f"looked for {name}.jpg and the like")
-        width, height = _image_size(root, image)
+        width, height = stated_size(root, image)
     except BadRecord as error:
         problems.append(error.at(where))
         return None
     elements = ((f"{where} object {index}", each) for index, each in enumerate(root.iter("object")))
-    objects = list(read_each(elements, lambda element: _read_object(element, width, height), problems))
+    objects = list(read_each(elements, lambda element: read_object(element, width, height), problems))
     file_name = f"images/{_below(image, year.folder) if image else f'{name}.jpg'}"
     return ImageRecord(file_name, width, height, objects, image)
 
@@ -214,6 +214,11 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise BadRecord("broken XML", f"it declares a document type {name}; take that line out")
+
+
+def annotation_of_file(path: Path) -> ElementTree.Element:
+    """The element <annotation> of a file; raises BadRecord."""
+    return _annotation(_parse(path))
 
 
 def _parse(path: Path) -> ElementTree.Element:
@@ -242,7 +247,7 @@ def _stated_name(root: ElementTree.Element) -> str:
     return (root.findtext("filename") or "").strip().replace("\\", "/")
 
 
-def _image_size(root: ElementTree.Element, image: Path | None) -> tuple[int, int]:
+def stated_size(root: ElementTree.Element, image: Path | None) -> tuple[int, int]:
     """Width and height as the file states them, else as the image has them."""
     try:
         width, height = (int(float(root.findtext(f"size/{side}") or "")) for side in ("width", "height"))
@@ -258,7 +263,7 @@ def _image_size(root: ElementTree.Element, image: Path | None) -> tuple[int, int
         raise BadRecord("no image size", f"the file states none, and {error}") from error
 
 
-def _read_object(element: ElementTree.Element, width: int, height: int) -> dict[str, Any]:
+def read_object(element: ElementTree.Element, width: int, height: int) -> dict[str, Any]:
     """One object as an annotation; raises BadRecord."""
     category = (element.findtext("name") or "").strip()
     if not category:
@@ -279,7 +284,7 @@ def _read_object(element: ElementTree.Element, width: int, height: int) -> dict[
 
 def _coordinate(element: ElementTree.Element, name: str) -> float:
     text = (element.findtext(f"bndbox/{name}") or "").strip()
-    return checked_number(text, "box that is no four numbers", f"{name} is {text!r}")
+    return checked_number(text, "box that is not four numbers", f"{name} is {text!r}")
 
 
 def _flag(element: ElementTree.Element, name: str) -> int | None:
@@ -287,14 +292,14 @@ def _flag(element: ElementTree.Element, name: str) -> int | None:
     return None if text is None else int(text.strip() not in ("", "0"))
 
 
-def _category_order(names: set[str]) -> Sequence[str]:
+def category_order(names: set[str]) -> Sequence[str]:
     return PASCAL_VOC_NAMES if names and names <= set(PASCAL_VOC_NAMES) else sorted(names)
 
 
 def _notes(years: Sequence[_Year], splits: Mapping[str, Sequence[str]], images: ImageMode) -> Iterator[str]:
     skipped = sum(year.class_lists for year in years)
     if skipped:
-        yield f"{skipped} lists of single classes in ImageSets/Main are no splits and were not converted"
+        yield f"{skipped} lists of single classes in ImageSets/Main are not splits and were not converted"
     listed = {name for names in splits.values() for name in names}
     unlisted = sum(len(year.images.keys() - listed) for year in years)
     if unlisted:

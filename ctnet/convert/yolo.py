@@ -1,4 +1,4 @@
-"""YOLO labels (one text file an image, shares of its width and height) to a COCO data directory."""
+"""YOLO labels (one text file per image, shares of its width and height) to a COCO data directory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file
 from ctnet.base.progress import track
 from ctnet.convert.coco import (
-    ImageMode,
+    IMAGE_FOLDER,
     ImageRecord,
     box_annotation,
     numbered,
     plain,
     write_splits,
 )
+from ctnet.convert.darknet import Darknet
 from ctnet.convert.data_yaml import DataYaml
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.sources import (
@@ -31,8 +33,9 @@ from ctnet.convert.sources import (
     read_each,
     read_lines,
 )
+from ctnet.convert.split_names import split_in
 from ctnet.convert.yolo_keypoints import YoloKeypoints
-from ctnet.data.images import image_size
+from ctnet.data.images import IMAGE_SUFFIXES, image_size
 from ctnet.data.problems import Problem, refuse
 
 _SPLIT_KEYS = ("train", "val", "test")
@@ -54,11 +57,12 @@ def import_yolo(
     ``kpt_shape``, keypoints follow the box: ``class cx cy w h x1 y1 [v1] x2 y2 [v2] ...``.
 
     Args:
-        source: a ``data.yaml``, or a folder with one; or a folder of ``images/<split>`` and
-            ``labels/<split>`` (or ``<split>/images`` and ``<split>/labels``) with ``classes.txt``.
+        source: a ``data.yaml``, or a folder with one; Darknet's ``obj.data``, or a folder with it (as CVAT
+            exports it); or a folder of ``images/<split>`` and ``labels/<split>`` (or ``<split>/images`` and
+            ``<split>/labels``), or of images and labels side by side, with ``classes.txt``.
         target: the data directory to write; images go to ``images/<split>``. It may be the source folder.
         names: a text file with one class name a line, instead of those that the source states.
-        images: how the images get there, see `ctnet.convert.coco.place_image`.
+        images: how the images get there, see ``ctnet.convert.files.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
@@ -72,9 +76,7 @@ def import_yolo(
         refuse(problems, source)
     joints = layout.keypoints.names if layout.keypoints else None
     description = f"converted from YOLO, {source.name}"
-    reports = write_splits(
-        target, numbered(splits), layout.names, description, images, joints, "images/{split}"
-    )
+    reports = write_splits(target, numbered(splits), layout.names, description, images, joints, IMAGE_FOLDER)
     return ConvertReport(target, reports, tuple(problems), tuple(_import_notes(splits, layout)))
 
 
@@ -95,6 +97,9 @@ class _Layout:
 
     @classmethod
     def find(cls, source: Path, names: Path | None, problems: list[Problem]) -> _Layout:
+        if darknet := Darknet.find(source, problems):
+            classes = _class_names(darknet.path.parent, None, names or darknet.names)
+            return cls(classes, _darknet_splits(darknet, problems), None)
         description = _find_data_yaml(source)
         if description is not None:
             folders = _described_splits(description, problems)
@@ -103,7 +108,7 @@ class _Layout:
             folders = _usual_splits(source)
         if not folders:
             raise CtnetError(
-                f"{source} is no YOLO data set: no data.yaml that leads to images and no images/<split>; "
+                f"{source} is not a YOLO data set: no data.yaml that leads to images and no images/<split>; "
                 "to write YOLO labels from a COCO data directory, add --export"
             )
         splits = {split: _pairs(split, places, problems) for split, places in folders.items()}
@@ -156,19 +161,37 @@ def _usual_splits(source: Path) -> dict[str, list[Path]]:
     }
     if not splits and (source / "images").is_dir():
         splits = {"train": [source / "images"]}
-    return splits
+    return splits or _splits_side_by_side(source)
+
+
+def _splits_side_by_side(source: Path) -> dict[str, list[Path]]:
+    """Folders with images and their labels side by side, as labelImg writes them."""
+    if _has_pairs(source):
+        return {"train": [source]}
+    inside = [folder for folder in sorted(source.iterdir()) if folder.is_dir() and _has_pairs(folder)]
+    return {split_in(folder.name) or folder.name: [folder] for folder in inside}
+
+
+def _has_pairs(folder: Path) -> bool:
+    labels = {path.stem for path in folder.glob("*.txt")}
+    return any(path.suffix.lower() in IMAGE_SUFFIXES and path.stem in labels for path in folder.iterdir())
 
 
 def _class_names(source: Path, description: DataYaml | None, names: Path | None) -> list[str]:
     folder = source if source.is_dir() else source.parent
     found = names or next(
-        (path for path in (folder / "classes.txt", folder / "obj.names") if path.is_file()), None
+        (
+            path
+            for pattern in ("classes.txt", "obj.names", "*/classes.txt")
+            for path in sorted(folder.glob(pattern))
+        ),
+        None,
     )
     if description is not None and names is None and ("names" in description or found is None):
         result = description.names()
     elif found is None:
         raise CtnetError(
-            f"{source} does not say what its classes are called; give --names FILE, one name a line"
+            f"{source} does not say what its classes are called; give --names FILE, one name per line"
         )
     else:
         result = [line.strip() for line in read_lines(found)]
@@ -211,6 +234,20 @@ def _of_one_label(split: str, pairs: Sequence[_Pair], problems: list[Problem]) -
                 problems.append(Problem("label of several images", f"{split}/{pair.name}", all_of_them))
 
 
+def _darknet_splits(darknet: Darknet, problems: list[Problem]) -> dict[str, list[_Pair]]:
+    splits: dict[str, list[_Pair]] = {}
+    for split in darknet.lists:
+        pairs: dict[str, _Pair] = {}
+        for image, name in darknet.images(split):
+            if name in pairs:
+                problems.append(Problem("name listed twice", f"{split}/{name}", str(image)))
+            else:
+                pairs[name] = _Pair(image, _label_path(image), name)
+        splits[split] = list(pairs.values())
+    problems.extend(darknet.labels_without_image({pair.label for each in splits.values() for pair in each}))
+    return splits
+
+
 def _folder_images(folder: Path) -> Iterator[tuple[Path, str]]:
     for path in image_files(folder):
         yield Path(os.path.normpath(path)), path.relative_to(folder).as_posix()
@@ -248,10 +285,9 @@ def _labels_without_image(place: Path, used: set[Path]) -> Iterator[Problem]:
     if not place.is_dir():
         return
     for any_label in _labels_instead(Path(os.path.normpath(place)) / "any.txt"):
-        if any_label.parent != place:
-            for path in sorted(any_label.parent.rglob("*.txt")):
-                if path not in used and path.name != "classes.txt":
-                    yield Problem("label file without image", str(path), "no image of this name")
+        for path in sorted(any_label.parent.rglob("*.txt")):
+            if path not in used and path.name != "classes.txt" and not path.name.startswith("README"):
+                yield Problem("label file without image", str(path), "no image of this name")
 
 
 def _read_split(
@@ -290,7 +326,7 @@ def read_label(
     """One label line as an annotation in pixels (with ``category`` for ``category_id``).
 
     Args:
-        line: ``class cx cy w h`` or a polygon, as shares of the image; with keypoints behind the box.
+        line: ``class cx cy w h`` or a polygon, as shares of the image; with keypoints after the box.
         width, height: of the image, pixels.
         names: the class names.
         keypoints: those that every line has.
@@ -328,7 +364,7 @@ def _class_name(text: str, names: Sequence[str]) -> str:
 
 
 def _share(text: str) -> float:
-    value = checked_number(text, "coordinate that is no number")
+    value = checked_number(text, "coordinate that is not a number")
     if not -_ROUNDING <= value <= 1 + _ROUNDING:
         raise BadRecord("coordinate beyond 0 to 1", text)
     return value

@@ -1,4 +1,4 @@
-"""A COCO data directory to YOLO labels: one text file an image, shares of its width and height."""
+"""A COCO data directory to YOLO labels: one text file per image, shares of its width and height."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
 from ctnet.base.progress import track
-from ctnet.convert.coco import ImageMode, place_image
 from ctnet.convert.data_yaml import write_data_yaml
 from ctnet.convert.exports import ExportedImage, exported_images, write_text
+from ctnet.convert.files import place_image
 from ctnet.convert.report import ConvertReport, SplitReport
-from ctnet.convert.yolo_keypoints import description_lines, label_text, shared_names
-from ctnet.data.dataset import Dataset, splits
+from ctnet.convert.yolo_keypoints import description_entries, label_text, shared_names
+from ctnet.data.dataset import Dataset
+from ctnet.data.directory import splits
 from ctnet.data.problems import Problem, refuse
 
 _SPLIT_KEYS = ("train", "val", "test")
@@ -33,7 +35,7 @@ def export_yolo(
 ) -> ConvertReport:
     """Write the boxes of a COCO data directory as YOLO labels, with a ``data.yaml``.
 
-    Where the categories name keypoints, these are written behind the boxes, with their visibility.
+    Where the categories name keypoints, these are written after the boxes, with their visibility.
 
     Classes are numbered from 0 in the order of the category ids. Boxes are cut at the image's border, since
     readers of YOLO labels refuse what lies beyond. Crowd regions have no counterpart: they are left out and
@@ -42,12 +44,12 @@ def export_yolo(
     Args:
         source: the data directory.
         target: the folder to write: ``images/<split>``, ``labels/<split>``, and ``data.yaml`` last.
-        images: how the images get there, see `ctnet.convert.coco.place_image`.
+        images: how the images get there, see ``ctnet.convert.files.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
         prefix: which annotation files (``person_keypoints``); by default ``instances``, else the only ones.
 
     Raises:
-        CtnetError: when ``source`` is no data directory, its splits differ in their categories or these in
+        CtnetError: when ``source`` is not a data directory, its splits differ in their categories or these in
             their keypoints, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
@@ -67,7 +69,7 @@ def export_yolo(
             # Not atomic: an export that was cut short is told by its missing data.yaml.
             write_text(target / "labels" / split / item.image.name.with_suffix(".txt"), item.lines)
     with atomic_write(target / "data.yaml", "w") as stream:
-        described = description_lines(joints, len(names)) if joints else ()
+        described = description_entries(joints, len(names)) if joints else {}
         stream.write(write_data_yaml(_split_keys(list(labels)), names, described))
     reports = tuple(_split_report(split, items, names) for split, items in labels.items())
     return ConvertReport(target, reports, tuple(problems), tuple(_notes(labels.values())))
@@ -187,7 +189,7 @@ def _split_report(split: str, items: Sequence[_Label], names: Sequence[str]) -> 
 def _notes(splits: Iterable[list[_Label]]) -> Iterator[str]:
     items = [item for split in splits for item in split]
     if crowd := sum(item.crowd for item in items):
-        yield f"{crowd} crowd regions were left out: YOLO labels cannot say them"
+        yield f"{crowd} crowd regions were left out: YOLO labels cannot express them"
     if clipped := sum(item.clipped for item in items):
         yield f"{clipped} boxes were cut at the border of their image"
     if outside := sum(item.outside for item in items):

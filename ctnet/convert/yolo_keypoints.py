@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.numbers import whole_number
 from ctnet.base.schema import check_json, shorten
 from ctnet.convert.coco import plain
 from ctnet.convert.data_yaml import DataYaml
@@ -54,7 +52,7 @@ class YoloKeypoints:
         if description is None or "kpt_shape" not in description:
             return None
         count, dimensions = _shape(description)
-        names = description.lists("kpt_names") if "kpt_names" in description else []
+        names = description.lists("kpt_names")
         if not names:
             return cls(
                 [_invented_names(count, _flip(description, count))] * classes, dimensions, invented=True
@@ -67,7 +65,7 @@ class YoloKeypoints:
         return cls(names, dimensions)
 
     def read(self, fields: Sequence[str], width: int, height: int) -> dict[str, Any]:
-        """Fields of a label line, behind the box, as COCO's ``keypoints`` and ``num_keypoints``.
+        """Fields of a label line, after the box, as COCO's ``keypoints`` and ``num_keypoints``.
 
         Raises:
             BadRecord: when they cannot be used.
@@ -93,8 +91,8 @@ def label_text(keypoints: Sequence[float], width: int, height: int) -> tuple[str
     return " ".join(words), outside
 
 
-def description_lines(names: Sequence[str], classes: int) -> list[str]:
-    """The lines of a data.yaml that describe the keypoints, which all classes share.
+def description_entries(names: Sequence[str], classes: int) -> dict[str, Any]:
+    """The entries of a data.yaml that describe the keypoints, which all classes share.
 
     Args:
         names: of the keypoints; left and right in them make the pairs that a mirror exchanges.
@@ -103,10 +101,8 @@ def description_lines(names: Sequence[str], classes: int) -> list[str]:
     flip = list(range(len(names)))
     for left, right in left_right_pairs(names):
         flip[left], flip[right] = right, left
-    lines = [f"kpt_shape: [{len(names)}, 3]", f"flip_idx: {flip}", "kpt_names:"]
-    for number in range(classes):
-        lines += [f"  {number}:", *(f"    - {json.dumps(name, ensure_ascii=False)}" for name in names)]
-    return lines
+    kpt_names = {number: list(names) for number in range(classes)}
+    return {"kpt_shape": [len(names), 3], "flip_idx": flip, "kpt_names": kpt_names}
 
 
 def shared_names(categories: Sequence[Mapping[str, Any]], source: object) -> list[str]:
@@ -129,26 +125,17 @@ def shared_names(categories: Sequence[Mapping[str, Any]], source: object) -> lis
 
 
 def _shape(description: DataYaml) -> tuple[int, int]:
-    value = description.get("kpt_shape")
-    numbers = _whole_numbers(value)
+    numbers = description.numbers("kpt_shape")
     if len(numbers) != 2 or not 1 <= numbers[0] <= _MOST_JOINTS or numbers[1] not in (2, 3):
         raise CtnetError(
-            f"kpt_shape in {description.where} is {value!r}; it must be [number of keypoints, 2 or 3]"
+            f"kpt_shape in {description.where} is {numbers}; it must be [number of keypoints, 2 or 3]"
         )
     return numbers[0], numbers[1]
 
 
-def _whole_numbers(value: Any) -> list[int]:
-    found = [whole_number(text or "") for text in value] if isinstance(value, list) else []
-    return [number for number in found if number is not None]
-
-
 def _flip(description: DataYaml, count: int) -> list[int]:
     """For each keypoint the one that takes its place in the mirror; itself where the file says nothing."""
-    value = description.get("flip_idx")
-    if not value:
-        return list(range(count))
-    numbers = _whole_numbers(value)
+    numbers = description.numbers("flip_idx") or list(range(count))
     if sorted(numbers) != list(range(count)) or [numbers[number] for number in numbers] != list(range(count)):
         raise CtnetError(
             f"flip_idx in {description.where} must say for each of the {count} keypoints which one takes its "
@@ -184,5 +171,5 @@ def _number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadRecord("coordinate that is no number", repr(text))
+        raise BadRecord("coordinate that is not a number", repr(text))
     return value

@@ -40,7 +40,7 @@ def clip_boxes(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
 def cut_to_grid(instances: Instances, grid: Grid) -> Instances:
     """The instances of which a grid shows something, with their boxes cut to it.
 
-    A box that lies outside, or shows only as a line, has no area left: it is not an object there.
+    A box that lies outside, or degenerates to a line, has no area: it is not an object there.
     """
     boxes = clip_boxes(instances.boxes, grid.width, grid.height)
     return instances.replace(boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]

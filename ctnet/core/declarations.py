@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.choices import Nms
 from ctnet.core.geometry import Fit
 from ctnet.core.recipe import DEMO, Recipe
 from ctnet.core.records import Sample
-from ctnet.ops.nms import Nms
 
 
 @dataclass(frozen=True)

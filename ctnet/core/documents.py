@@ -58,7 +58,7 @@ def annotations_of(task: Task, instances: Instances) -> list[dict[str, Any]]:
 
 
 def annotation_errors(task: Task, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-    """What makes an annotation unusable for a task beyond its box, a phrase each.
+    """What makes an annotation unusable for a task beyond its box, one phrase each.
 
     Args:
         task: declares the fields.

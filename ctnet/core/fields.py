@@ -70,7 +70,7 @@ class Field(ABC):
 
         Args:
             name: of the field.
-            values: one a row.
+            values: one per row.
             found: of results, not annotations.
         """
 

@@ -130,7 +130,7 @@ def mirror_maps(heads: Mapping[str, Head], maps: Mapping[str, Tensor]) -> dict[s
 def fill_nearest(samples: CellTargets, grid: Grid) -> Tensor:
     """A dense map whose cells carry the value of the nearest sample of their image.
 
-    Entries of weight 0 are no samples of their channel; a channel without any stays 0.
+    Entries of weight 0 are not samples of their channel; a channel without any stays 0.
 
     Args:
         samples: targets of ``grid.batch`` images.
@@ -171,7 +171,7 @@ def _nearest(down: Tensor, across: Tensor) -> Tensor:
         down: (N, H) int64, squared distances of rows from the samples'.
         across: (N, W) int64, those of columns.
     """
-    # One sample after the other against the best so far: no table of N distances a cell, which is several
+    # One sample after the other against the best so far: no table of N distances per cell, which is several
     # times as slow to fill and search.
     down, across = down.int(), across.int()
     best = down[0, :, None] + across[0]

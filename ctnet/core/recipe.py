@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Interval, Le, Lt
+
+from ctnet.base.errors import CtnetError
+from ctnet.core.options import convert_all
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Strength = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
+
+#: What is set apart: a table of its own in a file, and the task's options.
+_GROUPS = ("augmentation", "options")
 
 
 @dataclass(frozen=True)
@@ -21,11 +29,15 @@ class Augmentation:
         flip: probability of mirroring left and right.
         scale: smallest and largest factor on the image's longer side, drawn in steps of 0.1; None keeps it.
         shift: how far the crop's centre moves: "border" is the released code's rule (anywhere but near the
-            image's border); a number is the largest part of the image's width and height; 0 keeps it.
-        rotate: largest turn of the image to either side, degrees; 0 (as in the paper) for none.
-        geometric: share of the images that are scaled, shifted and turned; the others show the plain view.
+            image's border); a number is the largest fraction of the image's width and height; 0 keeps it.
+        rotate: maximum rotation to either side, degrees; 0 (as in the paper) for none.
+        geometric: fraction of the images that are scaled, shifted and rotated; the others show the plain
+            view.
         colour: strength of brightness, contrast and saturation jitter; 0 for none.
         lighting: standard deviation of the PCA lighting noise; 0 for none.
+
+    Raises:
+        CtnetError: for a value out of range.
     """
 
     flip: Share = 0.5
@@ -36,38 +48,52 @@ class Augmentation:
     colour: Strength = 0.4
     lighting: Strength = 0.1
 
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            low, high = self.scale
+            raise CtnetError(
+                f"field scale of the recipe is {low:g}..{high:g}; it must be two numbers above 0, the "
+                "smaller one first"
+            )
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that ``ctnet train`` needs beyond data, task and backbone; each field is an option of it.
+    """Everything that ``ctnet train`` needs beyond data, task and backbone; ``-R`` sets any field of it.
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: images a step.
-        learning_rate: at ``batch_size`` images a step; another batch scales it linearly.
-        drops: epochs after which the rate falls by 10 (schedule "step").
+        batch_size: images per batch.
+        learning_rate: at ``batch_size`` images per step; more or fewer images scale it linearly.
+        milestones: epochs after which the learning rate is divided by 10 (schedule "step").
         schedule: "step" or "cosine" (down to ``final_rate`` over all epochs).
-        final_rate: what a cosine schedule ends with, in parts of the learning rate. The last, small steps
-            learn by heart what cannot be learnt otherwise, such as which objects somebody forgot to mark.
+        final_rate: final learning rate of a cosine schedule, as a fraction of the learning rate. The last,
+            small steps memorise what cannot be learnt otherwise, such as which objects somebody forgot
+            to mark.
         optimizer: "adam" or "adamw".
         weight_decay: of the optimizer.
-        warmup: iterations over which the rate rises linearly from 0.
-        clip_norm: largest gradient norm; None leaves gradients alone.
-        offset_rate: learning rate of the layers that say where deformable convolutions sample, in parts of
-            the others'. They start at zero with thousands of inputs each, so one step at the full rate moves
-            the samples by pixels: without pretrained weights nothing else can learn meanwhile.
+        warmup: iterations over which the learning rate rises linearly from 0.
+        clip_norm: maximum gradient norm; None leaves gradients alone.
+        offset_rate: learning-rate multiplier of the offset layers of deformable convolutions. They start at
+            zero with thousands of inputs each, so one step at the full rate moves the samples by pixels:
+            without pretrained weights nothing else can learn meanwhile.
         small_heads: start regression heads as small as the backbone asks (``Backbone.head_std``). Good for
             fine-tuning; from scratch their hidden units then grow alike and learn little more than the mean.
         ema: decay of the moving average of weights that is evaluated and kept; 0 for none.
         size: (width, height) of the network input, pixels.
+        accumulate: batches whose gradients make one step.
         augmentation: how training images vary.
         options: options of the task that the recipe wants other than their defaults; ``-O`` goes before them.
+
+    Raises:
+        CtnetError: for a value out of range.
     """
 
     epochs: Count
     batch_size: Count
     learning_rate: Annotated[float, Gt(0)]
-    drops: tuple[int, ...] = ()
+    milestones: tuple[Count, ...] = ()
     schedule: Literal["step", "cosine"] = "step"
     final_rate: Share = 0.0
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -78,8 +104,81 @@ class Recipe:
     small_heads: bool = True
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     size: tuple[Count, Count] = (512, 512)
+    accumulate: Count = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(sorted(self.milestones)))
+        _check_ranges(self)
+
+    def with_fields(self, values: Mapping[str, Any]) -> Recipe:
+        """A copy with some fields set by name, those of the augmentation by their own names.
+
+        Args:
+            values: field name to value or its text, see ``ctnet.core.options.convert``.
+
+        Raises:
+            CtnetError: for an unknown field, and a value of the wrong type or out of range.
+        """
+        converted = convert_all(values, recipe_fields(), "field", "the recipe")
+        inner = {name: converted.pop(name) for name in list(converted) if name in _hints(Augmentation)}
+        return replace(self, augmentation=replace(self.augmentation, **inner), **converted)
+
+
+def recipe_fields() -> dict[str, Any]:
+    """The type of every field that can be set by name: the recipe's own, and those of its augmentation."""
+    return {**own_fields(), **_hints(Augmentation)}
+
+
+def own_fields() -> dict[str, Any]:
+    """The types of the recipe's own fields, without its augmentation and the task's options."""
+    return {name: hint for name, hint in _hints(Recipe).items() if name not in _GROUPS}
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _constraints(hint: Any) -> Iterator[Any]:
+    """The bounds that an annotated type states, of its parts as well."""
+    for part in get_args(hint):
+        if isinstance(part, GroupedMetadata):
+            yield from part
+        elif isinstance(part, BaseMetadata):
+            yield part
+        else:
+            yield from _constraints(part)
+
+
+def _check_ranges(record: Recipe | Augmentation) -> None:
+    """Hold numbers to the bounds of their types."""
+    for name, hint in get_type_hints(type(record), include_extras=True).items():
+        value, bounds = getattr(record, name), list(_constraints(hint))
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)) and not _is_within(number, bounds):
+                raise CtnetError(f"field {name} of the recipe is {number:g}; it must be {_in_words(bounds)}")
+
+
+#: Kind of bound -> its attribute, how a number is held against it, and how that is said.
+_BOUNDS: Mapping[type, tuple[str, Callable[[float, float], bool], str]] = {
+    Gt: ("gt", operator.gt, "above"),
+    Ge: ("ge", operator.ge, "at least"),
+    Lt: ("lt", operator.lt, "below"),
+    Le: ("le", operator.le, "at most"),
+}
+
+
+def _is_within(number: float, bounds: Sequence[Any]) -> bool:
+    kinds = ((bound, *_BOUNDS[type(bound)]) for bound in bounds)
+    return math.isfinite(number) and all(
+        holds(number, getattr(bound, name)) for bound, name, holds, _ in kinds
+    )
+
+
+def _in_words(bounds: Sequence[Any]) -> str:
+    kinds = ((bound, *_BOUNDS[type(bound)]) for bound in bounds)
+    return " and ".join(f"{word} {getattr(bound, name):g}" for bound, name, _, word in kinds) or "finite"
 
 
 #: A few hundred images and no pretrained weights: ctnet's own, see docs/results.md for what it reaches.

@@ -265,7 +265,7 @@ def load_task_class(name: str) -> type[Task]:
     """Import a task's class.
 
     Raises:
-        CtnetError: for an unknown name or a plugin that does not load or is no Task.
+        CtnetError: for an unknown name or a plugin that does not load or is not a Task.
     """
     cls = load_plugin(GROUP, name, "task")
     if not (isinstance(cls, type) and issubclass(cls, Task)):

@@ -14,10 +14,11 @@ import numpy as np
 from ctnet.base.progress import track
 from ctnet.core.documents import annotation_warnings
 from ctnet.core.task import Task
-from ctnet.data.columns import FAULTS
+from ctnet.data.columns import RECORD_ERRORS
 from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem
+from ctnet.data.splitting import split_command
 from ctnet.ops.boxes import box_iou
 
 STRIDE = 4
@@ -30,7 +31,7 @@ REPEATED_FILE = "a file name that an earlier image has"
 BAD_IMAGE = "image missing, broken or of another size"
 REPEATED_BOX = "the same box and category twice"
 
-PROBLEMS = (*FAULTS, UNFIT, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
+PROBLEMS = (*RECORD_ERRORS, UNFIT, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
 """What makes a record bad, in the order of the table."""
 
 OVERLAPPING = f"two boxes of one category with IoU over {DUPLICATE_IOU}"
@@ -42,9 +43,10 @@ SHARED = "image that another split has too"
 UNUSED = "category without object"
 ODD_AREA = "area that does not fit its box"
 REPEATED_ID = "an id that an earlier annotation has"
+GROUP = "category that only groups others"
 OF_TASK = "annotation that the task can use only in part"
 
-REMARKS = (
+WARNINGS = (
     OVERLAPPING,
     PARTLY_OUTSIDE,
     SMALL,
@@ -54,9 +56,10 @@ REMARKS = (
     NO_OBJECT,
     SHARED,
     UNUSED,
+    GROUP,
     OF_TASK,
 )
-"""What is worth knowing but no fault."""
+"""What is worth knowing but not an error."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,14 @@ class SplitCheck:
         split: its name.
         images, annotations: how many the file lists.
         problems: bad records; their kinds are ``PROBLEMS``.
-        remarks: what is worth knowing; their kinds are ``REMARKS``.
+        warnings: what is worth knowing; their kinds are ``WARNINGS``.
     """
 
     split: str
     images: int
     annotations: int
     problems: tuple[Problem, ...]
-    remarks: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,13 @@ class CheckReport:
         directory: the data directory.
         splits: the findings of each split.
         images_read: whether the image files were looked into.
+        notes: what else the user should know of the directory, one line each.
     """
 
     directory: Path
     splits: tuple[SplitCheck, ...]
     images_read: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def bad(self) -> int:
@@ -103,6 +108,7 @@ class CheckReport:
             "bad_records": self.bad,
             "images_read": self.images_read,
             "splits": [_split_dict(split) for split in self.splits],
+            "notes": list(self.notes),
         }
 
 
@@ -129,7 +135,14 @@ def check_dataset(
     datasets = open_splits(directory, split, task)
     owners = _owners(datasets)
     checks = tuple(_check_split(dataset, owners, size, images) for dataset in datasets)
-    return CheckReport(Path(directory), checks, images)
+    notes = tuple(_missing_splits(Path(directory), datasets)) if split is None else ()
+    return CheckReport(Path(directory), checks, images, notes)
+
+
+def _missing_splits(directory: Path, datasets: Sequence[Dataset]) -> Iterator[str]:
+    for wanted in ("train", "val"):
+        if not any(dataset.split.startswith(wanted) for dataset in datasets):
+            yield f"there is no split {wanted!r}; `{split_command(directory)}` makes one"
 
 
 def _split_dict(check: SplitCheck) -> dict[str, Any]:
@@ -138,7 +151,7 @@ def _split_dict(check: SplitCheck) -> dict[str, Any]:
         "images": check.images,
         "annotations": check.annotations,
         "problems": _grouped(check.problems, PROBLEMS),
-        "remarks": _grouped(check.remarks, REMARKS),
+        "warnings": _grouped(check.warnings, WARNINGS),
     }
 
 
@@ -162,7 +175,7 @@ def _check_split(
     problems = [*dataset.problems, *_repeated_files(dataset), *repeated]
     if images:
         problems += _bad_images(dataset)
-    remarks = [
+    warnings = [
         *overlapping,
         *_partly_outside(dataset),
         *_small(dataset, size),
@@ -175,7 +188,7 @@ def _check_split(
         *_of_task(dataset),
     ]
     annotations = len(dataset.coco.annotation_ids)
-    return SplitCheck(dataset.split, len(dataset), annotations, tuple(problems), tuple(remarks))
+    return SplitCheck(dataset.split, len(dataset), annotations, tuple(problems), tuple(warnings))
 
 
 # --- one function for each thing that is looked for
@@ -318,10 +331,12 @@ def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
     for category in dataset.categories:
         if int(category["id"]) not in used:
             yield Problem(UNUSED, f"category {category['id']}", str(category["name"]))
+    for category in dataset.coco.groups:
+        yield Problem(GROUP, f"category {category['id']}", str(category["name"]))
 
 
 def _of_task(dataset: Dataset) -> Iterator[Problem]:
-    """What the data set's task remarks on."""
+    """What the data set's task warns of."""
     task, coco = dataset.task, dataset.coco
     if task is None or type(task).errors is Task.errors:
         return

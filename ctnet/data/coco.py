@@ -17,13 +17,14 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, is_plain_archive, require_regular
-from ctnet.data.columns import FAULTS, Columns, read_columns
+from ctnet.data.columns import RECORD_ERRORS, Columns, read_columns
 from ctnet.data.json_reader import CHUNK
+from ctnet.data.outlines import NO_BOX, outlined
 from ctnet.data.problems import Problem
 
 _log = logging.getLogger("ctnet")
 
-_VERSION = b"2"  # of the index; raise it when the columns or the checks change
+_VERSION = b"4"  # of the index; raise it when the columns or the checks change
 _SHOWN = 60  # characters of a value
 _SMALL = 8 << 20  # bytes; smaller files are read faster than an index is worth
 
@@ -36,19 +37,22 @@ class CocoFile:
 
     Attributes:
         path: the file.
-        categories: as in the file, in its order.
+        categories: as in the file, in its order, without ``groups``.
+        groups: categories that only group those that name joints: no annotation has them, they name no
+            joints, and they are the supercategory of one that does.
         image_ids: (N,) int64, unique; a later entry with an earlier one's id is left out and is a problem.
         widths, heights: (N,) int32, pixels.
         first: (N + 1,) int64; image i has the annotations ``first[i]:first[i + 1]``. Rows from ``first[N]``
             on belong to images that the file does not list.
-        annotation_ids: (M,) int64; those without an id get running numbers behind the largest.
+        annotation_ids: (M,) int64; those without an id get consecutive numbers after the largest.
         image_index: (M,) int32, -1 for an unknown image.
         category_ids: (M,) int64.
-        boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; NaN where there is no valid box.
+        boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; the box around the polygons where
+            the file gives these alone; NaN where there is no valid box.
         areas: (M,) float64, square pixels; width x height of the box where the file gives none, or a filler.
         odd_areas: (M,) bool: the file gives an area that cannot be that of the box's object.
         crowd: (M,) bool.
-        faults: (M,) uint8, 0 for a usable annotation, else counts into ``columns.FAULTS`` from 1.
+        errors: (M,) uint8, 0 for a usable annotation, else counts into ``columns.RECORD_ERRORS`` from 1.
     """
 
     def __init__(
@@ -58,7 +62,9 @@ class CocoFile:
         self.digest = digest
         self._stamp = stamp
         self._cache = cache
-        self.categories: list[dict[str, Any]] = json.loads(columns.category_json.tobytes())
+        self.categories, self.groups = _without_groups(
+            json.loads(columns.category_json.tobytes()), columns.category_ids
+        )
         self.image_ids = columns.image_ids
         self.widths = columns.widths
         self.heights = columns.heights
@@ -70,7 +76,7 @@ class CocoFile:
         self.areas = columns.areas
         self.odd_areas = columns.odd_areas
         self.crowd = columns.crowd
-        self.faults = columns.faults
+        self.errors = columns.errors
         self._columns = columns
 
     @classmethod
@@ -108,8 +114,8 @@ class CocoFile:
 
     @property
     def usable(self) -> np.ndarray:
-        """(M,) bool: annotations without a fault."""
-        usable: np.ndarray = self.faults == 0
+        """(M,) bool: annotations without an error."""
+        usable: np.ndarray = self.errors == 0
         return usable
 
     def file_name(self, image: int) -> str:
@@ -120,7 +126,7 @@ class CocoFile:
     def rows(self, image: int) -> np.ndarray:
         """The usable annotations of an image, as rows of the columns."""
         start, end = self.first[image : image + 2]
-        rows: np.ndarray = start + np.flatnonzero(self.faults[start:end] == 0)
+        rows: np.ndarray = start + np.flatnonzero(self.errors[start:end] == 0)
         return rows
 
     def raw_image(self, image: int) -> dict[str, Any]:
@@ -133,14 +139,22 @@ class CocoFile:
 
     def raw_annotations(self, rows: Sequence[int] | np.ndarray) -> Iterator[dict[str, Any]]:
         """Whole annotations, parsed from the file one after the other."""
-        return self._parse(self._columns.annotation_ranges[np.asarray(rows, np.int64)])
+        rows = np.asarray(rows, np.int64)
+        raws = self._parse(self._columns.annotation_ranges[rows])
+        return (self._with_box(raw, row) for raw, row in zip(raws, rows.tolist(), strict=True))
 
     def raw_entries(self, image: int, rows: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The image's whole entry and whole annotations, parsed in one go."""
         columns = self._columns
         ranges = np.concatenate([columns.image_ranges[[image]], columns.annotation_ranges[rows]])
-        entry, *annotations = self._parse(ranges)
-        return entry, annotations
+        entry, *raws = self._parse(ranges)
+        return entry, [self._with_box(raw, row) for raw, row in zip(raws, rows.tolist(), strict=True)]
+
+    def _with_box(self, raw: dict[str, Any], row: int) -> dict[str, Any]:
+        """The annotation with the box around its outline, where it has no other."""
+        if raw.get("bbox") in NO_BOX and self.errors[row] == 0:
+            raw["bbox"] = self.boxes[row].tolist()
+        return raw
 
     @cached_property
     def problems(self) -> list[Problem]:
@@ -149,17 +163,19 @@ class CocoFile:
             Problem("an id that an earlier image has", f"image {image_id}", "the later entry is left out")
             for image_id in self._columns.repeated_images.tolist()
         ]
-        rows = np.flatnonzero(self.faults)
+        rows = np.flatnonzero(self.errors)
         return repeated + [
             self._problem(row, raw)
             for row, raw in zip(rows.tolist(), self.raw_annotations(rows), strict=True)
         ]
 
     def _problem(self, row: int, raw: dict[str, Any]) -> Problem:
-        kind = list(FAULTS)[self.faults[row] - 1]
+        kind = list(RECORD_ERRORS)[self.errors[row] - 1]
         where = f"annotation {raw.get('id', '(without id)')} of image {raw.get('image_id', '(without id)')}"
-        field = FAULTS[kind]
+        field = RECORD_ERRORS[kind]
         what = f"{field} {_shown(raw[field])}" if field in raw else f"no {field}"
+        if field == "bbox" and outlined(raw):
+            what += f", and no polygon to take it from: segmentation {_shown(raw['segmentation'])}"
         if kind == "box outside its image":
             image = self.image_index[row]
             what += f", image {self.widths[image]}x{self.heights[image]}"
@@ -183,6 +199,19 @@ class CocoFile:
             if _digest(self.path) != self.digest:
                 raise _changed(self.path)
             self._stamp = stamp  # touched, with the same content
+
+
+def _without_groups(
+    categories: list[dict[str, Any]], used: np.ndarray
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The categories, and apart from them those that only group others (see ``CocoFile.groups``)."""
+    above = {str(category.get("supercategory")) for category in categories if category.get("keypoints")}
+    groups = [
+        category
+        for category in categories
+        if not category.get("keypoints") and category["name"] in above and int(category["id"]) not in used
+    ]
+    return [category for category in categories if category not in groups], groups
 
 
 def _shown(value: Any) -> str:
@@ -247,7 +276,7 @@ def _load(path: Path) -> Columns | None:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except Exception as error:  # whatever a damaged archive makes numpy and zipfile raise
-        _log.warning("the index %s is damaged (%s) and is made anew", path, error)
+        _log.warning("the index %s is damaged (%s) and is made again", path, error)
         return None
 
 

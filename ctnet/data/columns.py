@@ -18,11 +18,12 @@ from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.base.progress import track
 from ctnet.data import json_reader
 from ctnet.data.json_reader import JsonReader
+from ctnet.data.outlines import outlined, read_boxes
 
 _FILLED_IN = 16.0  # square pixels; an area of 0 or 1 in a box of as many is a filler
 _ABSENT = -(2**63)  # stands for an id that is missing or no whole number
 
-FAULTS = {
+RECORD_ERRORS = {
     "unknown image": "image_id",
     "unknown category": "category_id",
     "crowd mark that is neither 0 nor 1": "iscrowd",
@@ -54,7 +55,7 @@ class Columns:
     areas: np.ndarray
     odd_areas: np.ndarray
     crowd: np.ndarray
-    faults: np.ndarray
+    errors: np.ndarray
     annotation_ranges: np.ndarray
 
 
@@ -74,6 +75,7 @@ def read_columns(path: Path, size: int) -> Columns:
         steps = track(range(math.ceil(size / chunk)), f"reading {path.name}", unit="MB")
         reader = JsonReader((stream.read(chunk) for _ in steps), path)
         images, annotations, categories = _read_document(reader, path)
+    annotations.take_boxes_of_outlines(path)
     return _arrange(images, annotations, categories)
 
 
@@ -208,6 +210,7 @@ class _AnnotationRows:
         self.boxes, self.areas = array("d"), array("d")
         self.crowd = array("b")
         self.starts, self.ends = array("q"), array("q")
+        self.outlined = array("q")  # rows whose box is the one around their outline
 
     def add(self, annotation: Mapping[str, Any], start: int, end: int) -> None:
         get = annotation.get
@@ -217,8 +220,16 @@ class _AnnotationRows:
         self.boxes.extend(_box(get("bbox")))
         self.areas.append(_area(get("area")))
         self.crowd.append(_flag(get("iscrowd")))
+        if outlined(annotation):
+            self.outlined.append(len(self.starts))
         self.starts.append(start)
         self.ends.append(end)
+
+    def take_boxes_of_outlines(self, path: Path) -> None:
+        """Outlines were skipped over while the file was read; those that are needed are parsed now."""
+        ranges = [(self.starts[row], self.ends[row]) for row in self.outlined]
+        for row, box in zip(self.outlined, read_boxes(path, ranges), strict=True):
+            self.boxes[4 * row : 4 * row + 4] = array("d", box)
 
 
 def _whole(value: Any) -> int:
@@ -289,7 +300,7 @@ def _arrange(images: _Images, annotations: _AnnotationRows, categories: list[dic
         areas=np.where(odd_areas | np.isnan(areas), box_areas, areas),
         odd_areas=odd_areas,
         crowd=crowd == 1,
-        faults=_faults(image_index, boxes, widths, heights, np.isin(category_ids, known), crowd < 0),
+        errors=_errors(image_index, boxes, widths, heights, np.isin(category_ids, known), crowd < 0),
         annotation_ranges=np.stack([annotations.starts, annotations.ends], axis=1).astype(np.int64)[order],
     )
 
@@ -304,7 +315,7 @@ def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _numbered(ids: np.ndarray) -> np.ndarray:
-    """Give what has no id a running number behind the largest id."""
+    """Give what has no id the next number after the largest id."""
     absent = ids == _ABSENT
     start = max(ids.max(initial=0), 0) + 1
     return np.where(absent, start + np.cumsum(absent) - 1, ids)
@@ -316,7 +327,7 @@ def _box_areas(boxes: np.ndarray) -> np.ndarray:
     return areas
 
 
-def _faults(
+def _errors(
     image_index: np.ndarray,
     boxes: np.ndarray,
     widths: np.ndarray,
@@ -324,7 +335,7 @@ def _faults(
     known_category: np.ndarray,
     bad_crowd: np.ndarray,
 ) -> np.ndarray:
-    """(M,) uint8: 0, or which of ``FAULTS``; a box that is partly outside has none."""
+    """(M,) uint8: 0, or which of ``RECORD_ERRORS``; a box that is partly outside has none."""
     x, y, width, height = boxes.T
     known_image = image_index >= 0
     image_width = np.append(widths, 0)[image_index]
@@ -340,4 +351,4 @@ def _faults(
             (width <= 0) | (height <= 0),
             outside,
         ]
-    return np.select(conditions, range(1, len(FAULTS) + 1), 0).astype(np.uint8)
+    return np.select(conditions, range(1, len(RECORD_ERRORS) + 1), 0).astype(np.uint8)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,15 @@ from ctnet.core.documents import annotation_errors, instances_of, is_choosy
 from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.data.coco import CocoFile
+from ctnet.data.directory import (
+    annotation_files,
+    find_annotations,
+    found_first,
+    image_folders,
+    spellings,
+    splits,
+)
+from ctnet.data.entries import Entries, ImageAnnotations, ImageRecord
 from ctnet.data.images import IMAGE_LIMIT, ImageError, read_image
 from ctnet.data.problems import Problem, refuse
 
@@ -76,9 +84,9 @@ class Dataset:
         wanted = (
             [prefix] if prefix is not None else [task.layout.prefix if task is not None else "", "instances"]
         )
-        file = _find(directory, split, wanted, only_these=prefix is not None)
+        file = find_annotations(directory, split, wanted, only_these=prefix is not None)
         bound = None if isinstance(task, type) else task
-        dataset = cls.from_file(file.path, _image_folders(directory, file.split), bound, file.split)
+        dataset = cls.from_file(file.path, image_folders(directory, file.split), bound, file.split)
         if strict:
             refuse(dataset.problems, file.path)
         return dataset
@@ -101,7 +109,7 @@ class Dataset:
         coco = CocoFile.open(path)
         if not len(coco):
             raise CtnetError(f"{path} lists no images; the split is empty")
-        found = _found_first([Path(folder) for folder in folders], coco.file_name(0))
+        found = found_first([Path(folder) for folder in folders], coco.file_name(0))
         return cls(coco, found, np.arange(len(coco)), split=split).with_task(task)
 
     def __len__(self) -> int:
@@ -160,7 +168,7 @@ class Dataset:
         """What is known of an image; its ``record`` is parsed when first looked into."""
         return self._info(index, self._entries(index))
 
-    def _info(self, index: int, entries: _Entries) -> ImageInfo:
+    def _info(self, index: int, entries: Entries) -> ImageInfo:
         image = self.rows[index]
         return ImageInfo(
             image_id=int(self.coco.image_ids[image]),
@@ -174,9 +182,9 @@ class Dataset:
         """The usable annotations of an image."""
         return ImageAnnotations(self._entries(index))
 
-    def _entries(self, index: int) -> _Entries:
+    def _entries(self, index: int) -> Entries:
         image = int(self.rows[index])
-        return _Entries(self.coco, image, self._annotation_rows(image))
+        return Entries(self.coco, image, self._annotation_rows(image))
 
     def _annotation_rows(self, image: int) -> np.ndarray:
         rows = self.coco.rows(image)
@@ -186,7 +194,7 @@ class Dataset:
         """The objects of an image, in image pixels, as the task sees them."""
         return self._instances(self._entries(index))
 
-    def _instances(self, entries: _Entries) -> Instances:
+    def _instances(self, entries: Entries) -> Instances:
         annotations = ImageAnnotations(entries)
         if self.task is not None:
             return instances_of(self.task, annotations, ImageRecord(lambda: entries.together[0]))
@@ -200,7 +208,7 @@ class Dataset:
             ImageError: when it is in none of the folders.
         """
         name = self.coco.file_name(self.rows[index])
-        for spelling in _spellings(name):
+        for spelling in spellings(name):
             for folder in self.folders:
                 if is_file(path := folder / spelling):
                     return path
@@ -234,7 +242,7 @@ class Dataset:
     def as_coco(self, full: bool = False) -> dict[str, Any]:
         """The data set as the COCO dictionary that evaluators take: its images, their usable annotations.
 
-        Annotations are numbered anew from 1, since evaluators take an id of 0 for "no match".
+        Annotations are renumbered from 1, since evaluators take an id of 0 for "no match".
 
         Args:
             full: keep every field of the entries (keypoints, polygons), which are then parsed from the file.
@@ -274,83 +282,6 @@ class Dataset:
         return np.sort([int(category["id"]) for category in self.categories])
 
 
-class _Entries:
-    """An image's entry of the file and its usable annotations, read when first looked into.
-
-    The file is opened once for all that a task reads of an image: opening costs more than parsing an entry.
-    """
-
-    def __init__(self, coco: CocoFile, image: int, rows: np.ndarray) -> None:
-        self.coco, self.rows = coco, rows
-        self._image = image
-
-    @cached_property
-    def together(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The image's entry, and the annotations."""
-        return self.coco.raw_entries(self._image, self.rows)
-
-    def image(self) -> dict[str, Any]:
-        """The image's entry; where nobody looks at the annotations, these are not parsed."""
-        parsed = self.__dict__.get("together")
-        return parsed[0] if parsed is not None else self.coco.raw_image(self._image)
-
-
-class ImageAnnotations(Sequence[Mapping[str, Any]]):
-    """The usable annotations of one image: the file's own dictionaries, parsed only when asked for.
-
-    Attributes:
-        boxes: (N, 4) float32, xyxy, image pixels.
-        category_ids: (N,) int64, as in the file.
-        crowd: (N,) bool.
-        areas: (N,) float64, square pixels, as in the file.
-    """
-
-    def __init__(self, entries: _Entries) -> None:
-        self._entries = entries
-        coco, rows = entries.coco, entries.rows
-        boxes = coco.boxes[rows]
-        boxes[:, 2:] += boxes[:, :2]
-        self.boxes = boxes.astype(np.float32)
-        self.category_ids = coco.category_ids[rows]
-        self.crowd = coco.crowd[rows]
-        self.areas = coco.areas[rows]
-
-    def __len__(self) -> int:
-        return len(self._entries.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._entries.together[1][index]
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return iter(self._entries.together[1])
-
-
-class ImageRecord(Mapping[str, Any]):
-    """One image's entry of the file, parsed when first looked into; pickled as the entry itself."""
-
-    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
-        self._read = read
-
-    @cached_property
-    def _entry(self) -> dict[str, Any]:
-        return self._read()
-
-    def __getitem__(self, key: str) -> Any:
-        return self._entry[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entry)
-
-    def __len__(self) -> int:
-        return len(self._entry)
-
-    def __repr__(self) -> str:
-        return repr(self._entry)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (self._entry,)
-
-
 def _image_entry(dataset: Dataset, index: int) -> dict[str, Any]:
     info = dataset.info(index)
     return {"id": info.image_id, "file_name": info.file_name, "width": info.width, "height": info.height}
@@ -372,15 +303,6 @@ def _examine(coco: CocoFile, task: Task | None) -> tuple[np.ndarray, tuple[Probl
     return np.array(rows, np.int64), tuple(problems)
 
 
-def splits(directory: str | Path) -> list[str]:
-    """The splits that a data directory has, sorted.
-
-    Raises:
-        CtnetError: when it has no ``annotations`` folder with a JSON file.
-    """
-    return sorted({file.split for file in _annotation_files(Path(directory), [])})
-
-
 def open_splits(
     directory: str | Path, split: str | None = None, task_name: str | None = None
 ) -> list[Dataset]:
@@ -398,7 +320,7 @@ def open_splits(
     if split:
         names = [split]
     elif cls is not None:
-        of_task = _annotation_files(Path(directory), [cls.layout.prefix])
+        of_task = annotation_files(Path(directory), [cls.layout.prefix])
         own = {f.split for f in of_task if f.prefix == cls.layout.prefix}
         names = sorted(own or {f.split for f in of_task})
     else:
@@ -407,74 +329,3 @@ def open_splits(
     if task_name is None:
         return opened
     return [dataset.with_task(create_task(task_name, dataset.categories)) for dataset in opened]
-
-
-# --- finding files
-
-
-@dataclass(frozen=True)
-class _AnnotationFile:
-    prefix: str
-    split: str
-    path: Path
-
-
-def _annotation_files(directory: Path, prefixes: Sequence[str]) -> list[_AnnotationFile]:
-    """All of them; a split's name has an underscore only behind one of ``prefixes``."""
-    paths = sorted((directory / "annotations").glob("*.json"))
-    if not paths:
-        reason = "has no JSON file in annotations/" if directory.is_dir() else "is no folder"
-        raise CtnetError(
-            f"{directory} {reason}; a data directory holds annotations/<prefix>_<split>.json and images "
-            "(ctnet convert makes one)"
-        )
-    files = []
-    for path in paths:
-        known = [name for name in (*prefixes, "instances") if name and path.stem.startswith(f"{name}_")]
-        prefix = known[0] if known else path.stem.rpartition("_")[0]
-        files.append(_AnnotationFile(prefix, path.stem[len(prefix) :].removeprefix("_"), path))
-    return files
-
-
-def _find(directory: Path, split: str, prefixes: Sequence[str], only_these: bool) -> _AnnotationFile:
-    files = _annotation_files(directory, prefixes)
-    for prefix in prefixes:
-        if found := _of_split([file for file in files if file.prefix == prefix], split, directory):
-            return found[0]
-    found = [] if only_these else _of_split(files, split, directory)
-    if len(found) > 1:
-        names = ", ".join(file.path.name for file in found)
-        raise CtnetError(
-            f"split {split!r} of {directory} has several annotation files: {names}; name a prefix"
-        )
-    if found:
-        return found[0]
-    have = ", ".join(sorted({file.split for file in files if not only_these or file.prefix in prefixes}))
-    of_prefix = f" with prefix {prefixes[0]!r}" if only_these else ""
-    raise CtnetError(f"{directory} has no split {split!r}{of_prefix}; it has {have or 'none'}")
-
-
-def _of_split(files: Sequence[_AnnotationFile], split: str, directory: Path) -> list[_AnnotationFile]:
-    """Those of exactly this split, otherwise those of its one name with a year."""
-    exact = [file for file in files if file.split == split]
-    if exact:
-        return exact
-    dated = [file for file in files if re.fullmatch(re.escape(split) + r"\d+", file.split)]
-    names = sorted({file.split for file in dated})
-    if len(names) > 1:
-        raise CtnetError(f"split {split!r} of {directory} could be {' or '.join(names)}; name one of them")
-    return dated
-
-
-def _image_folders(directory: Path, split: str) -> list[Path]:
-    return [directory, directory / split, directory / "images" / split, directory / "images"]
-
-
-def _found_first(folders: Sequence[Path], name: str) -> tuple[Path, ...]:
-    """Look first where the first image lies: one look-up an image instead of several."""
-    return tuple(sorted(folders, key=lambda folder: not any(is_file(folder / s) for s in _spellings(name))))
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-    """A file name as it is and, where Windows wrote the file, as other systems write it."""
-    return (name, name.replace("\\", "/")) if "\\" in name else (name,)

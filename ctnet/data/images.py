@@ -52,7 +52,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
     """
     data = _read_bytes(path)
     if _is_cut_short(data):
-        raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it anew")
+        raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it again")
     _insist_on_memory(path, data)
     try:
         return _sized(path, data, size)
@@ -66,7 +66,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
 def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.ndarray:
     image = _decode(data, cv2.IMREAD_COLOR)
     if image is None:
-        raise ImageError(f"{path} is no image that can be read ({_complaint(data)}); replace it")
+        raise ImageError(f"{path} is not an image that can be read ({_complaint(data)}); replace it")
     if size is not None and _size(image) != size:
         shown, image = image, _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None or _size(image) != size:

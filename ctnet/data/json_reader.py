@@ -33,8 +33,9 @@ class JsonReader:
         self._chunks = iter(chunks)
         self._source = source
         self._decode = json.JSONDecoder().raw_decode
-        self._text = ""
-        self._position = 0  # in self._text
+        self._plain = ""  # what has been read and not yet dealt with
+        self._text = ""  # the same, without the long lists that are skimmed over
+        self._position = 0  # in both
         self._base = 0  # offset of self._text in the file
         self._place = "the document"
         self._count = 0
@@ -44,7 +45,7 @@ class JsonReader:
             self._position = 3
 
     def peek(self) -> str:
-        """The next character that is no white space; empty at the end."""
+        """The next character that is not white space; empty at the end."""
         while True:
             self._position = _SPACE.match(self._text, self._position).end()  # type: ignore[union-attr]
             if self._position < len(self._text):
@@ -85,7 +86,7 @@ class JsonReader:
             seen.add(key)
             self._take(":")
             yield key
-            self._place, self._skim = "the document", False
+            self._place, self._skim, self._text = "the document", False, self._plain
             if self._take(",}") == "}":
                 return
 
@@ -110,7 +111,7 @@ class JsonReader:
     def end(self) -> None:
         """Insist that nothing follows."""
         if self.peek():
-            raise self._invalid("text behind the end of the document")
+            raise self._invalid("text after the end of the document")
 
     def _take(self, expected: str) -> str:
         character = self.peek()
@@ -138,9 +139,8 @@ class JsonReader:
         read = [chunk for _, chunk in zip(range(chunks), self._chunks, strict=False)]
         if not read:
             return False
-        self._text = self._text[self._position :] + b"".join(read).decode("latin-1")
-        if self._skim:
-            self._text = _LONG_LIST.sub(_blank, self._text)
+        self._plain = self._plain[self._position :] + b"".join(read).decode("latin-1")
+        self._text = _LONG_LIST.sub(_blank, self._plain) if self._skim else self._plain
         self._base += self._position
         self._position = 0
         return True

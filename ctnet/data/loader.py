@@ -26,7 +26,7 @@ Key = tuple[int, int]  #: (epoch, index of the image)
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step eats.
+    """One training batch.
 
     Attributes:
         images: (B, H, W, 3) uint8, RGB.
@@ -158,7 +158,7 @@ class Loader:
 
     Attributes:
         samples: what is loaded.
-        batch_size: images a batch (the last batch of an epoch holds what is left).
+        batch_size: images per batch (the last batch of an epoch holds what is left).
         workers: worker processes; 0 loads in the calling process.
         seed: of the shuffling.
         pin_memory: for fast copies to a GPU.
@@ -187,7 +187,7 @@ class Loader:
         )
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return len(self._order)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:

@@ -53,5 +53,5 @@ def refuse(problems: Iterable[Problem], source: object) -> None:
     if problems:
         lines = [line.removeprefix("skipped ") for line in summarize(problems)]
         raise CtnetError(
-            f"{source} has {len(problems)} bad records: {'; '.join(lines)}; mend them or go without --strict"
+            f"{source} has {len(problems)} bad records: {'; '.join(lines)}; fix them or go without --strict"
         )

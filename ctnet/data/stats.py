@@ -26,7 +26,7 @@ class SplitStats:
         split: its name.
         images: number of images.
         images_without_object: those among them that show no object.
-        objects: number of usable annotations that are no crowd.
+        objects: number of usable annotations that are not crowd regions.
         crowd: number of crowd regions.
         by_category: objects of each category name, in the order of the file.
         by_size: objects that are small, medium and large in COCO's sense.

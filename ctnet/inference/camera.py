@@ -24,7 +24,7 @@ class Camera:
         focal: focal length in pixels, the optical axis through the middle of the image.
 
     Raises:
-        CtnetError: for both at once, and a focal length that is no positive number.
+        CtnetError: for both at once, and a focal length that is not a positive number.
     """
 
     calib: Path | None = None

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.base.choices import Nms
 from ctnet.base.errors import CtnetError
 from ctnet.core.fields import move_record
 from ctnet.core.geometry import View
@@ -15,7 +16,7 @@ from ctnet.core.records import Detections, object_column
 from ctnet.core.task import Task
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
-from ctnet.ops.nms import Nms, suppress, suppress_by
+from ctnet.ops.nms import suppress, suppress_by
 
 #: Rows whose overlaps with all others a task is asked for at once: few calls, and little memory within one.
 _BLOCK = 64

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.base.choices import Resize, check_choice
 from ctnet.base.device import autocast, choose_device, normalise
 from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
@@ -24,11 +25,10 @@ from ctnet.core.task import Task
 from ctnet.data.images import read_image
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.prepare import prepare_for_inference
-from ctnet.inference.preprocessing import Prepared, Preprocessor, Resize, resize_mode
+from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
-from ctnet.ops.nms import Nms
 
 #: Pixels of an input for which nobody asks whether there is memory.
 _SMALL_INPUT = 1 << 22
@@ -88,7 +88,8 @@ class Detector:
         Raises:
             CtnetError: for another mode, a size that the network cannot take, or a size for "keep".
         """
-        if resize_mode(resize) == "keep" and size is not None:
+        check_choice("resize", resize, Resize)
+        if resize == "keep" and size is not None:
             raise CtnetError(f"size {size[0]}x{size[1]} is for resize fix; with keep every image has its own")
         divisor = self.model.backbone.divisor
         size = size or self.description.size
@@ -98,21 +99,15 @@ class Detector:
     def __call__(
         self,
         images: np.ndarray | str | Path | Iterable[np.ndarray | str | Path],
-        flip: bool = False,
-        scales: Sequence[float] = (1.0,),
-        nms: Nms | None = None,
-        topk: int = 100,
-        resize: Resize = "fix",
-        size: tuple[int, int] | None = None,
+        settings: DetectionSettings | None = None,
         batch_size: int = 8,
         records: Sequence[Mapping[str, Any]] | None = None,
-        score: float = 0.0,
     ) -> list[Detections]:
         """Detect in one image or several, of any sizes.
 
         Args:
             images: (H, W, 3) uint8 RGB arrays or files, one or many.
-            flip, scales, nms, topk, resize, size, score: see ``DetectionSettings``.
+            settings: choices at test time.
             batch_size: images a forward pass.
             records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
                 say), for tasks that lift detections out of the picture.
@@ -123,22 +118,22 @@ class Detector:
         Raises:
             CtnetError: for an image that cannot be read, or settings that do not fit.
         """
+        chosen = settings or DetectionSettings()
         single = isinstance(images, (np.ndarray, str, Path))
         sources = [images] if single else list(images)  # type: ignore[arg-type]
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
-        settings = DetectionSettings(flip, tuple(scales), nms, topk, resize, size, score=score)
-        preprocess = self.preprocessor(resize, size)
+        preprocess = self.preprocessor(chosen.resize, chosen.size)
         waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
         found: dict[int, Detections] = {}
 
         def flush(shapes: tuple[Any, ...]) -> None:
             positions, batch = zip(*waiting.pop(shapes), strict=True)
-            found.update(zip(positions, self.detect(batch, settings), strict=True))
+            found.update(zip(positions, self.detect(batch, chosen), strict=True))
 
         for position, source in enumerate(sources):
             image, info = _opened(source, position, records[position] if records else {})  # type: ignore[arg-type]
-            views = preprocess.views(image, info, settings.scales)
+            views = preprocess.views(image, info, chosen.scales)
             shapes = tuple(view.input.shape for view in views)
             waiting.setdefault(shapes, []).append((position, views))
             if len(waiting[shapes]) == batch_size:

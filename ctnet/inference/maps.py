@@ -34,7 +34,7 @@ from ctnet.inference.settings import DetectionSettings
 
 FORMAT = "ctnet maps 1"
 
-_FIX = "make it anew with --save-maps"
+_FIX = "make it again with --save-maps"
 _ROW_BYTES = 64  # of an image id, a scale and an affine map
 _SMALLEST = 1e-12  # determinant of an affine map
 _BEST_RATIO = 1032  # of deflate, should somebody have compressed the file
@@ -171,7 +171,7 @@ class MapFile:
         except OSError as error:
             if error.errno:
                 raise os_error(error, "read", path) from error
-            raise CtnetError(f"{path} is no HDF5 file, or was cut short; {_FIX}") from error
+            raise CtnetError(f"{path} is not an HDF5 file, or was cut short; {_FIX}") from error
         with file:
             try:
                 if file.attrs.get("format") != FORMAT:
@@ -201,7 +201,7 @@ class MapFile:
             stored = [self._read(size, row) for size, row in self._rows[image_id]]
         except _UNREADABLE as error:
             raise CtnetError(
-                f"the maps of image {image_id} in {self.path} are damaged; make the file anew"
+                f"the maps of image {image_id} in {self.path} are damaged; make the file again"
             ) from error
         return sorted(stored, key=lambda one: one.scale)
 

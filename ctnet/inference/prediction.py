@@ -20,10 +20,13 @@ from ctnet.core.records import Detections, ImageInfo
 from ctnet.data.images import name_for_opencv
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
-from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Resize
+from ctnet.inference.preprocessing import PIXELS_AT_ONCE
+from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.sources import Frame, Source
-from ctnet.ops.nms import Nms
 from ctnet.report.writing import write_image
+
+#: Detections that score no more than this are not worth a box in a picture.
+SCORE = 0.3
 
 
 @dataclass
@@ -51,14 +54,7 @@ def predict(
     detector: Detector,
     sources: Sequence[Source],
     folder: Path,
-    *,
-    score: float = 0.3,
-    flip: bool = False,
-    scales: Sequence[float] = (1.0,),
-    nms: Nms | None = None,
-    topk: int = 100,
-    resize: Resize = "fix",
-    size: tuple[int, int] | None = None,
+    settings: DetectionSettings | None = None,
     batch_size: int = 8,
     draw: bool = True,
     camera: Camera | None = None,
@@ -69,8 +65,8 @@ def predict(
         detector: what detects.
         sources: see ``open_source``.
         folder: is made; gets a picture per image (a video per video) and the two JSON files.
-        score: detections score more than this.
-        flip, scales, nms, topk, resize, size, batch_size: see ``Detector.__call__``.
+        settings: choices at test time; by default detections score more than 0.3.
+        batch_size: images a forward pass.
         draw: False writes the JSON files alone.
         camera: of all images, for tasks that need one.
 
@@ -79,17 +75,7 @@ def predict(
     """
     done = Prediction(folder)
     names = _Names(sources)
-    look = partial(
-        detector,
-        score=score,
-        flip=flip,
-        scales=scales,
-        nms=nms,
-        topk=topk,
-        resize=resize,
-        size=size,
-        batch_size=batch_size,
-    )
+    look = partial(detector, settings=settings or DetectionSettings(score=SCORE), batch_size=batch_size)
     try:
         for source in sources:
             writer = _writer(folder, source, names) if draw else None

@@ -130,7 +130,7 @@ class _Trial(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if any(True for _ in _tensors(result)):  # asking for a shape is no use
+        if any(True for _ in _tensors(result)):  # asking for a shape does not work
             self.readers.update({id(tensor) for tensor in _tensors((args, kwargs))})
         return result
 

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
+from typing import Literal
 
 import numpy as np
 
+from ctnet.base.choices import Resize
 from ctnet.base.errors import CtnetError
 from ctnet.core.geometry import Affine, View
 from ctnet.core.records import ImageInfo
 from ctnet.data.augment import letterbox
 from ctnet.model import LARGEST_INPUT
 
-Resize = Literal["fix", "keep"]
-
 #: Pixels of decoded images that are held at once to be detected in together.
 PIXELS_AT_ONCE = 1 << 25
-
-
-def resize_mode(text: str) -> Resize:
-    """Check the name of a resize mode.
-
-    Raises:
-        CtnetError: for another name.
-    """
-    for mode in get_args(Resize):
-        if text == mode:
-            return cast(Resize, mode)
-    raise CtnetError(f"resize is {text!r}; it must be fix or keep")
 
 
 @dataclass(frozen=True)
@@ -47,7 +34,7 @@ class Prepared:
     input: np.ndarray
 
     def view(self, stride: int) -> View:
-        """How the output grid, of this many input pixels a cell, lies over the image."""
+        """How the output grid, of this many input pixels per cell, lies over the image."""
         return View.through(self.info, self.affine, stride)
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ctnet.base.choices import Nms, Resize, check_choice
 from ctnet.base.errors import CtnetError
-from ctnet.inference.preprocessing import Resize, resize_mode
-from ctnet.ops.nms import Nms, nms_method
 
 if TYPE_CHECKING:
     from ctnet.core.task import Task
@@ -55,8 +54,8 @@ class DetectionSettings:
         if not self.scales or not all(map(_is_scale, self.scales)):
             raise CtnetError(f"scales are {self.scales}; give one or several positive numbers from {_SCALES}")
         if self.nms is not None:
-            nms_method(self.nms)
-        resize_mode(self.resize)
+            check_choice("nms", self.nms, Nms)
+        check_choice("resize", self.resize, Resize)
 
     def suppression(self, task: Task) -> Nms:
         """The method that ``nms`` comes down to for a task."""
@@ -67,7 +66,7 @@ def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:
     """Scales from the command line's ``--multiscale`` and ``--scales 0.75,1``.
 
     Raises:
-        CtnetError: for a text that is no list of positive numbers.
+        CtnetError: for a text that is not a list of positive numbers.
     """
     if text is None:
         return MULTISCALE if multiscale else (1.0,)

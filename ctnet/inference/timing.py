@@ -24,7 +24,7 @@ class StageTimes:
     Attributes:
         seconds: by stage.
         images: how many.
-        passed: seconds from beginning to end, by the clock on the wall.
+        passed: seconds from beginning to end, wall time.
     """
 
     seconds: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))

@@ -57,16 +57,16 @@ def read_results(
     """
     if not isinstance(entries, list):
         raise CtnetError(
-            f"{source} is no list of results but a {type(entries).__name__}; COCO's results file is a list "
-            "of objects with image_id, category_id, bbox and score"
+            f"{source} is not a list of results but a {type(entries).__name__}; COCO's results file is a "
+            "list of objects with image_id, category_id, bbox and score"
         )
     if not entries:
         raise CtnetError(f"{source} holds no detection at all, so there is nothing to measure")
     known_images, known_categories = set(image_ids), set(task.categories.ids.tolist())
     rows: dict[int, list[int]] = {}
     for index, entry in enumerate(entries):
-        if fault := _fault(entry, known_images, known_categories):
-            raise CtnetError(f"entry {index} of {source} {fault}")
+        if error := _error(entry, known_images, known_categories):
+            raise CtnetError(f"entry {index} of {source} {error}")
         rows.setdefault(int(entry["image_id"]), []).append(index)
     return {image_id: _read(entries, mine, task, source) for image_id, mine in rows.items()}
 
@@ -77,11 +77,11 @@ def images_without_results(evaluator: Evaluator, dataset: Dataset) -> int:
     return sum(not len(state.get(image_id, ())) for image_id in dataset.image_ids.tolist())
 
 
-def _fault(entry: Any, images: Collection[int], categories: Collection[int]) -> str | None:
+def _error(entry: Any, images: Collection[int], categories: Collection[int]) -> str | None:
     """What is wrong with an entry, as the end of a sentence that names it."""
     if not isinstance(entry, dict):
-        return f"is no object with image_id, category_id and score but {shorten(entry)}"
-    for name, known, mend in (
+        return f"is not an object with image_id, category_id and score but {shorten(entry)}"
+    for name, known, fix in (
         ("image_id", images, f"which has {len(images)} images; are these results of another split?"),
         ("category_id", categories, f"which has {len(categories)}; are these results of another data set?"),
     ):
@@ -89,7 +89,7 @@ def _fault(entry: Any, images: Collection[int], categories: Collection[int]) -> 
             return f"has no {name}"
         value = entry[name]
         if type(value) not in (int, float) or value not in known:
-            return f"has {name} {shorten(value)}, which is not in the ground truth, {mend}"
+            return f"has {name} {shorten(value)}, which is not in the ground truth, {fix}"
     for name, value in entry.items():
         numbers = value if isinstance(value, list) else (value,)
         if any(type(number) in (int, float) and not is_finite(number) for number in numbers):
@@ -106,7 +106,7 @@ def _read(entries: Sequence[Mapping[str, Any]], rows: Sequence[int], task: Task,
                 detections_of(task, [entries[row]])
             except (KeyError, TypeError, ValueError) as error:
                 raise CtnetError(
-                    f"entry {row} of {source} (image {entries[row]['image_id']}) is no result of task "
+                    f"entry {row} of {source} (image {entries[row]['image_id']}) is not a result of task "
                     f"{task.name} ({type(error).__name__}: {error}); it needs image_id, category_id, "
                     "a bbox of four numbers, a score, and what else the task writes"
                 ) from error

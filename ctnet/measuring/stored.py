@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ctnet.base.choices import Nms
 from ctnet.base.errors import CtnetError
 from ctnet.core.geometry import View
 from ctnet.core.records import Detections, ImageInfo
@@ -15,7 +16,6 @@ from ctnet.inference.maps import MapFile
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.measuring.run import Evaluation, measure
-from ctnet.ops.nms import Nms
 
 
 def evaluate_maps(

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, cast, get_args
 
 import numpy as np
 
-from ctnet.base.errors import CtnetError
+from ctnet.base.choices import Nms
 from ctnet.ops.boxes import box_iou
-
-#: How detections that overlap are suppressed: not at all, dropped, or their scores lowered.
-Nms = Literal["none", "hard", "soft", "soft-linear"]
 
 #: What the released code takes for testing at several scales: IoU, the Gaussian's width, lowest score.
 THRESHOLD = 0.5
 SIGMA = 0.5
 FLOOR = 0.001
-
-
-def nms_method(text: str) -> Nms:
-    """Check the name of a method.
-
-    Raises:
-        CtnetError: for another name.
-    """
-    for method in get_args(Nms):
-        if text == method:
-            return cast(Nms, method)
-    raise CtnetError(f"nms is {text!r}; it must be {', '.join(get_args(Nms)[:-1])} or {get_args(Nms)[-1]}")
 
 
 def suppress(

@@ -14,7 +14,7 @@ from ctnet.ops.boxes import ratio
 
 
 def polygon_areas(corners: np.ndarray) -> np.ndarray:
-    """Areas (...) of polygons (..., V, 2) whose corners stand in turn around them, either way round."""
+    """Areas (...) of polygons (..., V, 2) whose corners stand in order around them, either way round."""
     x, y = corners[..., 0], corners[..., 1]
     twice = (x * np.roll(y, -1, axis=-1) - y * np.roll(x, -1, axis=-1)).sum(axis=-1)
     areas: np.ndarray = np.abs(twice) / 2

@@ -100,7 +100,7 @@ def drawable(text: str) -> str:
     return plain if 2 * len(plain) >= letters else ""
 
 
-# Letters that are no accented forms and so would vanish.
+# Letters that are not accented forms and so would vanish.
 _PLAIN = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
 )

@@ -27,8 +27,8 @@ def draw_samples(
     Args:
         dataset: where the images come from.
         output: the folder for the files; each is called ``<split>_<image id>.jpg``.
-        number: how many images, drawn by lot.
-        seed: of the lot.
+        number: how many images, drawn at random.
+        seed: of the random choice.
         image_ids: these images instead.
 
     Returns:

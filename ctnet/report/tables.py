@@ -20,7 +20,7 @@ def print_metrics(metrics: Mapping[str, float], title: str | None = None, file: 
 
     Args:
         metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all. What
-            stands behind another word than a figure's (``<attribute>/...``) makes a table of its own.
+            follows a word that is not a figure's (``<attribute>/...``) makes a table of its own.
         title: above the table.
         file: where to; stderr when None.
     """

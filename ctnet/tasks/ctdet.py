@@ -42,9 +42,9 @@ from ctnet.plugin import (
     option,
 )
 
-_PAPER = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
-_HOURGLASS = Recipe(epochs=50, batch_size=29, learning_rate=2.5e-4, drops=(40,))
-_PASCAL_VOC = Recipe(epochs=70, batch_size=32, learning_rate=1.25e-4, drops=(45, 60), size=(384, 384))
+_PAPER = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, milestones=(90, 120))
+_HOURGLASS = Recipe(epochs=50, batch_size=29, learning_rate=2.5e-4, milestones=(40,))
+_PASCAL_VOC = Recipe(epochs=70, batch_size=32, learning_rate=1.25e-4, milestones=(45, 60), size=(384, 384))
 #: What a crop's edge cuts looks like what the image's edge cuts, and there people probably mark less.
 _SMALL = dataclasses.replace(SMALL, options={"min_visible": 0.75})
 
@@ -151,7 +151,7 @@ class CenterDetection(Task):
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
         """``paper`` and ``paper-2x`` (appendix), ``voc`` (section 5.1's Pascal runs), ``small`` (ours)."""
         paper = _HOURGLASS if backbone.startswith("hourglass") else _PAPER
-        twice = dataclasses.replace(_PAPER, epochs=230, drops=(180, 210))
+        twice = dataclasses.replace(_PAPER, epochs=230, milestones=(180, 210))
         # A task that is built on this one may have options of its own instead.
         small = _SMALL if isinstance(self.options, Options) else SMALL
         return {"paper": paper, "paper-2x": twice, "voc": _PASCAL_VOC, "small": small}

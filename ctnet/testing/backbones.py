@@ -97,7 +97,7 @@ def attributes_are_declared(probe: BackboneProbe) -> None:
         require(isinstance(value, int) and value > 0, f"{name} is {value!r}")
     require(
         backbone.divisor % backbone.stride == 0,
-        f"the divisor {backbone.divisor} is no multiple of the stride {backbone.stride}",
+        f"the divisor {backbone.divisor} is not a multiple of the stride {backbone.stride}",
     )
 
 
@@ -121,7 +121,7 @@ def features_have_the_promised_shape(probe: BackboneProbe) -> None:
 
 @_backbone_check("Backbone.forward, Backbone.check_size")
 def wrong_sizes_are_refused(probe: BackboneProbe) -> None:
-    """Sides that are no multiples of the divisor raise a CtnetError that names the next size that fits."""
+    """Sides that are not multiples of the divisor raise a CtnetError that names the next size that fits."""
     side = probe.backbone.divisor
     wrong = torch.zeros(1, 3, side + 1, side)
     try:

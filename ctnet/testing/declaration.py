@@ -33,7 +33,7 @@ def heads_are_declared(probe: Probe) -> None:
     require(heads, "there is none")
     for name, head in heads.items():
         require(isinstance(head, Head), f"head {name!r} is a {type(head).__name__}, no ctnet.core.heads.Head")
-        require(name.isidentifier(), f"head {name!r} has a name that is no identifier")
+        require(name.isidentifier(), f"head {name!r} has a name that is not an identifier")
         require(
             isinstance(head.channels, int) and head.channels > 0,
             f"head {name!r} has {head.channels!r} channels",

@@ -28,7 +28,7 @@ _CLOSE = 1e-3
 
 @task_check("Task.decode")
 def decode_gives_the_best_first(probe: Probe) -> None:
-    """decode gives exactly k rows an image, best first, with scores in [0, 1] and known labels."""
+    """decode gives exactly k rows per image, best first, with scores in [0, 1] and known labels."""
     for seed in range(3):
         found = probe.task.decode(probe.random_maps(_BATCH, seed), _K)
         for name, column in found.fields().items():

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval
 
-from ctnet.base.device import Amp
+from ctnet.base.choices import Amp
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.core.recipe import Recipe
@@ -32,7 +32,6 @@ class TrainingConfig:
         recipe_name: where ``recipe`` came from.
         recipe: schedule and hyper-parameters, with what the user changed.
         learning_rate: the rate in effect, scaled to the real batch.
-        accumulate: batches whose gradients are added up to one step.
         seed: of initialisation, shuffling and augmentation.
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
@@ -56,7 +55,6 @@ class TrainingConfig:
     recipe_name: str
     recipe: Recipe
     learning_rate: Annotated[float, Gt(0)]
-    accumulate: Annotated[int, Ge(1)] = 1
     seed: Annotated[int, Interval(ge=0, lt=2**64)] = 0
     amp: Amp = "off"
     overfit: Annotated[int, Ge(0)] = 0
@@ -69,6 +67,11 @@ class TrainingConfig:
     init: str | None = None
     versions: dict[str, str] = field(default_factory=lambda: versions())
     commit: str | None = field(default_factory=lambda: git_commit())
+
+    @property
+    def accumulate(self) -> int:
+        """Batches whose gradients make one step."""
+        return self.recipe.accumulate
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -94,7 +97,7 @@ class TrainingConfig:
         Raises:
             CtnetError: for a field that is missing, unknown or out of its range, naming the file.
         """
-        fix = f"it is not a run's config.json of ctnet {__version__}: correct it, or train anew"
+        fix = f"it is not a run's config.json of ctnet {__version__}: correct it, or train again"
         read: TrainingConfig = check_json(cls, values, source, fix)
         return read
 
@@ -115,7 +118,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def scaled_rate(recipe: Recipe, images_per_step: int) -> float:
-    """The recipe's learning rate for another number of images a step (linear scaling)."""
+    """The recipe's learning rate for another number of images per step (linear scaling)."""
     return recipe.learning_rate * images_per_step / recipe.batch_size
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.core.task import Task, create_task, example_of, load_task_class, scenes_of
 from ctnet.data.dataset import Dataset
+from ctnet.data.directory import MissingSplit
 from ctnet.data.problems import refuse
+from ctnet.data.splitting import split_command
 from ctnet.data.synthetic import write_dataset
 from ctnet.inference.detector import Detector
 from ctnet.training.config import TrainingConfig
+from ctnet.training.request import TrainingData
 from ctnet.training.run import RUNS, Run
 
 
@@ -87,42 +91,64 @@ def check_categories(dataset: Dataset, task: Task, source: Path) -> None:
         )
 
 
-def open_data(
-    task_name: str,
-    data: Path,
-    train_split: str,
-    val_split: str | None,
-    overfit: int,
-    strict: bool,
-    options: Mapping[str, Any],
-) -> tuple[Dataset, Dataset | None, Task]:
+@dataclass(frozen=True)
+class Splits:
+    """A run's data, opened.
+
+    Attributes:
+        directory: the data directory.
+        train, val: the data; without ``val`` nothing is evaluated.
+        task: bound to the training split's categories.
+    """
+
+    directory: Path
+    train: Dataset
+    val: Dataset | None
+    task: Task
+
+    def fingerprint(self) -> str:
+        """Tells whether image files were exchanged, see ``Dataset.fingerprint``."""
+        parts = [self.train] if self.val is None else [self.train, self.val]
+        return " ".join(part.fingerprint() for part in parts)
+
+    def with_task(self, task: Task) -> Splits:
+        """The same images, seen by another task."""
+        val = None if self.val is None else self.val.with_task(task)
+        return replace(self, train=self.train.with_task(task), val=val, task=task)
+
+
+def open_data(task_name: str, data: TrainingData, options: Mapping[str, Any]) -> Splits:
     """Open a run's splits and bind the task to the training split's categories.
 
     Args:
         task_name, options: the task.
-        data: the data directory.
-        train_split, val_split: names of its splits; None for no validation.
-        overfit: train and validate on the first so many training images; 0 for all.
-        strict: refuse bad records.
-
-    Returns:
-        Training data, validation data, task.
+        data: where it lies, and what of it is wanted.
 
     Raises:
         CtnetError: for splits that do not exist or do not share their categories, and with ``strict`` for
             bad records.
     """
+    directory = data.directory or example_data(task_name)
     cls = load_task_class(task_name)
-    train = Dataset.open(data, train_split, cls)
+    train = _open_or_advise(directory, data.train_split, cls, "train on another with --train-split")
     task = create_task(task_name, train.categories, **options)
     train = train.with_task(task)
-    if overfit:
-        train = train.subset(range(min(overfit, len(train))))
+    if data.overfit:
+        train = train.subset(range(min(data.overfit, len(train))))
         val: Dataset | None = train
     else:
-        val = Dataset.open(data, val_split, task) if val_split else None
+        without = "train without evaluation with --val-split none"
+        val = _open_or_advise(directory, data.val_split, task, without) if data.val_split else None
     if val is not None:
-        check_categories(val, task, data)
-    if strict:
-        refuse([*train.problems, *(val.problems if val else [])], data)
-    return train, val, task
+        check_categories(val, task, directory)
+    if data.strict:
+        refuse([*train.problems, *(val.problems if val else [])], directory)
+    return Splits(directory, train, val, task)
+
+
+def _open_or_advise(directory: Path, split: str, task: Task | type[Task], otherwise: str) -> Dataset:
+    """Open a split; where there is none, say how to make it, or what else to do."""
+    try:
+        return Dataset.open(directory, split, task)
+    except MissingSplit as error:
+        raise CtnetError(f"{error}; make splits with `{split_command(directory)}`, or {otherwise}") from error

@@ -21,7 +21,8 @@ from ctnet.measuring.run import Settings, evaluate
 from ctnet.report.draw import grid, side_by_side
 from ctnet.report.writing import write_image
 from ctnet.training.data import evaluation_data, example_data
-from ctnet.training.session import Overrides, new_session
+from ctnet.training.request import Loop, Machine, RecipeChoice, TrainingData
+from ctnet.training.session import new_session
 
 PICTURES = 6
 
@@ -103,13 +104,11 @@ def demonstrate(
     data = example_data(task_name, scenes.counts, scenes.recipe.size)
     session = new_session(
         task_name,
-        data=data,
-        recipe_name="demo",
-        overrides=Overrides(epochs=epochs),
-        evaluate_every=max(1, epochs // 3),
-        seed=seed,
+        TrainingData(data),
+        recipe=RecipeChoice("demo", {"epochs": epochs}),
+        loop=Loop(evaluate_every=max(1, epochs // 3), seed=seed),
+        machine=Machine(device),
         output=output,
-        device=device,
     )
     if not session.fit():
         return None

@@ -1,4 +1,4 @@
-"""What a training shows: a live line on a terminal, one line an epoch elsewhere; TensorBoard if installed."""
+"""What a training shows: a live line on a terminal, else one line per epoch; TensorBoard if installed."""
 
 from __future__ import annotations
 

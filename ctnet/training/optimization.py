@@ -63,7 +63,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -
     Raises:
         CtnetError: when the state is not of this network's parameters.
     """
-    fix = "it is damaged, or of another recipe: train anew"
+    fix = "it is damaged, or of another recipe: train again"
     state = check_values(_State, saved, "its optimizer's state", fix)["state"]
     own = optimizer.state_dict()
     numbers = [group["params"] for group in own["param_groups"]]
@@ -93,7 +93,7 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """What the learning rate is multiplied with at a step.
 
     Args:
-        recipe: schedule, drops, warm-up.
+        recipe: schedule, milestones, warm-up.
         step: optimizer steps done since the start.
         steps_per_epoch: optimizer steps of one epoch.
     """
@@ -103,7 +103,7 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         fall = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         return warm * (recipe.final_rate + (1 - recipe.final_rate) * fall)
     epoch = step // steps_per_epoch
-    return float(warm * 0.1 ** sum(epoch >= drop for drop in recipe.drops))
+    return float(warm * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones))
 
 
 class MovingAverage:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, read_json, write_json
 from ctnet.base.lock import LOCK_NAME, lock_folder
+from ctnet.core.recipe import Recipe
+from ctnet.core.recipe_files import recipe_toml
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -36,6 +38,10 @@ class Run:
     @property
     def config(self) -> Path:
         return self.path / "config.json"
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.toml"
 
     @property
     def last(self) -> Path:
@@ -91,7 +97,9 @@ class Run:
         """
         run = cls(path)
         if not run.config.is_file():
-            raise CtnetError(f"{path} is no run folder (it has no config.json); start one with `ctnet train`")
+            raise CtnetError(
+                f"{path} is not a run folder (it has no config.json); start one with `ctnet train`"
+            )
         return run
 
     def locked(self) -> Run:
@@ -110,6 +118,7 @@ class Run:
     def discard(self) -> None:
         """Undo ``create`` for a run that could not begin: remove its config, and an empty folder."""
         self.config.unlink(missing_ok=True)
+        self.recipe.unlink(missing_ok=True)
         (self.path / LOCK_NAME).unlink(missing_ok=True)
         self.release()
         with suppress(OSError):
@@ -124,8 +133,13 @@ class Run:
         """The content of config.json, whatever it is."""
         return read_json(self.config)
 
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.toml, for ``ctnet train --recipe``."""
+        with atomic_write(self.recipe, "w") as stream:
+            stream.write(recipe_toml(recipe))
+
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write metrics.csv whole: one row an epoch, a column for every name that any row has."""
+        """Write metrics.csv whole: one row per epoch, a column for every name that any row has."""
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")

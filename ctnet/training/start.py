@@ -40,7 +40,7 @@ def start_from(model: CenterNet, path: str | Path) -> list[str]:
     words = [
         ("taken", whole),
         ("taken but for the last convolution, which has another number of channels", partly),
-        ("begun anew", fresh),
+        ("started fresh", fresh),
     ]
     heads = "; ".join(f"{what}: {', '.join(found)}" for what, found in words if found)
     return [f"started from {path} (task {checkpoint.description.task}): backbone taken", f"heads {heads}"]

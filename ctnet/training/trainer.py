@@ -26,7 +26,6 @@ from ctnet.base.signals import on_ending
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
 from ctnet.core.targets import Grid
-from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet
 from ctnet.data.problems import Problem, refuse
@@ -37,6 +36,7 @@ from ctnet.measuring.run import Settings, evaluate
 from ctnet.model import create_model
 from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.config import TrainingConfig
+from ctnet.training.data import Splits
 from ctnet.training.display import Display
 from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum
 from ctnet.training.memory import insist_on_memory, out_of_memory
@@ -54,7 +54,7 @@ from ctnet.training.start import start_from
 #: Work worth a checkpoint before an evaluation that might fail.
 _COSTLY_SECONDS = 120.0
 
-_DAMAGED = "it is damaged: train anew, or start from best.pt with --init"
+_DAMAGED = "it is damaged: train again, or start from best.pt with --init"
 
 #: Sees an image as it is: for --overfit, where the same images are evaluated.
 STILL = Augmentation(flip=0.0, scale=None, shift=0.0, colour=0.0, lighting=0.0)
@@ -69,9 +69,9 @@ class Position:
 
     Attributes:
         epoch: epochs finished.
-        batch: batches done within the present epoch.
+        batch: batches done within the current epoch.
         step: optimizer steps done since the start.
-        sums: loss terms added up over the present epoch, and the images they are of.
+        sums: loss terms added up over the current epoch, and the images they are of.
         best: best main metric so far.
         rows: one record per finished epoch, as in metrics.csv.
     """
@@ -110,9 +110,7 @@ class Trainer:
         self,
         config: TrainingConfig,
         run: Run,
-        task: Task,
-        train: Dataset,
-        val: Dataset | None,
+        splits: Splits,
         device: torch.device,
         workers: int | None = None,
         display: Display | None = None,
@@ -122,18 +120,18 @@ class Trainer:
         Args:
             config: resolved settings.
             run: the run folder, with its config written.
-            task: made from the training data's categories.
-            train, val: the data; without ``val`` nothing is evaluated and the last weights are the best.
+            splits: the data, and the task made from its categories; without ``val`` nothing is evaluated and
+                the last weights are the best.
             device: where to train.
             workers: loading processes; a number that suits the device when None.
             display: where progress is shown.
         """
-        self.config, self.run, self.task, self.device = config, run, task, device
-        self.val = val
+        self.config, self.run, self.device = config, run, device
+        train, self.val, self.task = splits.train, splits.val, splits.task
         self.position = Position()
         recipe = config.recipe
         torch.manual_seed(config.seed)
-        self.model = create_model(task, config.backbone, config.pretrained, recipe.small_heads)
+        self.model = create_model(self.task, config.backbone, config.pretrained, recipe.small_heads)
         # A run that continues has weights of its own, and may outlive the checkpoint it started from.
         start = None if run.last.is_file() else config.init
         self.started = start_from(self.model, start) if start else []
@@ -141,7 +139,7 @@ class Trainer:
         if device.type == "cpu":
             use_winograd(self.model)
         insist_on_memory(self.model.backbone, recipe.size, device)
-        self.description = Description.of(task, config.backbone, recipe.size, self.model.backbone.stride)
+        self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone.stride)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         self.amp = choose_amp(config.amp, device)
@@ -149,7 +147,7 @@ class Trainer:
         self.workers = default_workers(device) if workers is None else workers
         augmentation = STILL if config.overfit else recipe.augmentation
         stride = self.model.backbone.stride
-        samples = TrainingSet(train, task, recipe.size, augmentation, config.seed, stride)
+        samples = TrainingSet(train, self.task, recipe.size, augmentation, config.seed, stride)
         batch_size = min(recipe.batch_size, len(train))
         self.loader = Loader(samples, batch_size, self.workers, config.seed, pin_memory=device.type == "cuda")
         self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
@@ -158,7 +156,7 @@ class Trainer:
         self._has_gradients = False
         self._saved = time.monotonic()
         # Ground truth that cannot be measured is refused now, not after an epoch.
-        if val is not None and (line := evaluator_of(task, val).beyond_limit()):
+        if self.val is not None and (line := evaluator_of(self.task, self.val).beyond_limit()):
             self.display.say(f"warning: {line}")
         if run.last.is_file():
             self._resume()
@@ -183,7 +181,7 @@ class Trainer:
         return True
 
     def _ask_to_stop(self) -> None:
-        """The first Ctrl-C or SIGTERM asks to stop after the present step; the second one stops at once.
+        """The first Ctrl-C or SIGTERM asks to stop after the current step; the second one stops at once.
 
         An evaluation changes nothing that is saved, so it is left at once.
         """
@@ -381,7 +379,7 @@ class Trainer:
             kept = f"; {self.run.last} holds the last good ones" if self.run.last.is_file() else ""
             raise CtnetError(
                 f"the weights are not finite after step {position.step} (epoch {position.epoch + 1}, batch "
-                f"{position.batch}){kept}; lower --lr, or set --clip-norm"
+                f"{position.batch}){kept}; lower --lr, or set -R clip_norm=10"
             )
 
     def _resume(self) -> None:
@@ -390,7 +388,7 @@ class Trainer:
             raise CtnetError(
                 f"{self.run.last} is of {saved.description.task} with {saved.description.backbone}, but "
                 f"config.json says {self.task.name} with {self.config.backbone}; the run folder is mixed up: "
-                "train anew"
+                "train again"
             )
         try:
             self._continue(saved, saved.training)

@@ -134,7 +134,7 @@ def described_member(owner: type, name: str) -> Iterator[str]:
 
 
 def called(name: str, value: Any) -> str:
-    """A function or class with its parameters, one a line where they need more than one."""
+    """A function or class with its parameters, one per line where they need more than one."""
     signature = inspect.signature(value)
     given = [
         parameter for parameter in signature.parameters.values() if parameter.name not in ("self", "cls")

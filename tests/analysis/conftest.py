@@ -150,7 +150,7 @@ LISTS = ("train", "val", "test")
 
 
 def _joined(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One document of several with the same categories, numbered anew."""
+    """One document of several with the same categories, numbered again."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for document in documents:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask
 
-from ctnet.analysis import UnmatchedAnchors, count_unmatched_anchors
+from ctnet.analysis import Anchors, UnmatchedAnchors, count_unmatched_anchors
 from ctnet.analysis.anchors import anchor_shapes, best_overlaps
 from ctnet.analysis.objects import select_objects
 from ctnet.base.errors import CtnetError
@@ -100,6 +100,14 @@ def by_hand(
     return counts
 
 
+def counted(dataset: Dataset, **conventions: Any) -> UnmatchedAnchors:
+    """The report with these conventions, whichever object they belong to."""
+    rest = {
+        name: conventions.pop(name) for name in ("threshold", "categories", "crowd") if name in conventions
+    }
+    return count_unmatched_anchors(dataset, Anchors(**conventions), **rest)
+
+
 def assert_equal(report: UnmatchedAnchors, dataset: Dataset, expected: dict[Any, list[int]]) -> None:
     assert [report.total.objects, report.total.unmatched] == expected["all"]
     for number, count in enumerate(report.by_size):
@@ -121,7 +129,7 @@ CONVENTIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("conventions", CONVENTIONS, ids=str)
 def test_equals_every_anchor_at_every_place(random_data: Dataset, conventions: dict[str, Any]) -> None:
     dataset = random_data.subset(range(8))
-    report = count_unmatched_anchors(dataset, **conventions)
+    report = counted(dataset, **conventions)
     assert 0 < report.total.unmatched < report.total.objects
     assert_equal(report, dataset, by_hand(dataset, **conventions))
 
@@ -130,9 +138,7 @@ def test_equals_every_anchor_at_every_place(random_data: Dataset, conventions: d
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_real_data_equals_every_anchor_at_every_place(real_data: Dataset, variant: str) -> None:
     dataset = real_data.subset(range(0, len(real_data), len(real_data) // 40))
-    assert_equal(
-        count_unmatched_anchors(dataset, variant=variant), dataset, by_hand(dataset, variant=variant)
-    )
+    assert_equal(counted(dataset, variant=variant), dataset, by_hand(dataset, variant=variant))
 
 
 @settings(max_examples=60, deadline=None)
@@ -168,7 +174,7 @@ def test_best_overlaps_equal_those_of_pycocotools(random_data: Dataset) -> None:
     for index in (1, 2):
         dataset = random_data.subset([index])
         objects = select_objects(dataset)
-        shapes = anchor_shapes((32, 64, 128, 256, 512), (0.5, 1, 2), 16)
+        shapes = anchor_shapes(Anchors())
         info = dataset.info(0)
         xs, ys = (places(side, 16, "official") for side in resized_sides(info.width, info.height, 800))
         centers = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 1, 2)
@@ -176,16 +182,16 @@ def test_best_overlaps_equal_those_of_pycocotools(random_data: Dataset) -> None:
         boxes = objects.boxes * (800 / min(info.width, info.height))
         overlaps = mask.iou(anchors.reshape(-1, 4), boxes, objects.crowd.astype(int))
         np.testing.assert_allclose(
-            best_overlaps(dataset, objects, shapes, 16, 800), overlaps.max(axis=0), atol=1e-12
+            best_overlaps(dataset, objects, shapes, Anchors()), overlaps.max(axis=0), atol=1e-12
         )
 
 
 def test_the_shapes_of_the_authors_tool() -> None:
     """At stride 16 they are 23x12, 16x16 and 11x22, scaled by 2 to 32 and one pixel shorter."""
-    shapes = anchor_shapes((32, 512), (0.5, 1, 2), 16)
+    shapes = anchor_shapes(Anchors((32, 512)))
     expected = [(45, 23), (735, 383), (31, 31), (511, 511), (21, 43), (351, 703)]
     assert shapes.tolist() == [list(map(float, shape)) for shape in expected]
-    exact = anchor_shapes((32,), (0.5, 2), 16, "paper")
+    exact = anchor_shapes(Anchors((32,), (0.5, 2), variant="paper"))
     np.testing.assert_allclose(exact, [(45.2548, 22.6274), (22.6274, 45.2548)], atol=1e-4)
 
 
@@ -199,7 +205,7 @@ def test_a_hand_worked_case(make: Make) -> None:
         ("dog", 8, 8, 32, 15),  # less than half
     ]
     dataset = make(boxes, size=(1000, 800))
-    report = count_unmatched_anchors(dataset, sizes=(32,), ratios=(1,), variant="paper")
+    report = counted(dataset, sizes=(32,), ratios=(1,), variant="paper")
     assert (report.total.objects, report.total.unmatched) == (5, 2)
     assert [(count.name, count.unmatched) for count in report.by_category] == [("cat", 1), ("dog", 1)]
     assert [(count.objects, count.unmatched) for count in report.by_size] == [(2, 1), (3, 1), (0, 0)]
@@ -208,7 +214,7 @@ def test_a_hand_worked_case(make: Make) -> None:
 def test_boxes_grow_with_the_image(make: Make) -> None:
     dataset = make([("cat", 4, 4, 16, 16)], size=(400, 500))
     at_400, at_800 = (
-        count_unmatched_anchors(dataset, (32,), (1,), shorter_side=side, variant="paper").total.unmatched
+        counted(dataset, sizes=(32,), ratios=(1,), shorter_side=side, variant="paper").total.unmatched
         for side in (400, 800)
     )
     assert (at_400, at_800) == (1, 0)
@@ -239,7 +245,7 @@ def test_becomes_json(random_data: Dataset) -> None:
         ({"ratios": (math.inf,)}, "an anchor ratio is inf; it must be a number above 0"),
         ({"ratios": (2000,)}, "size 32 and ratio 2000 leave an anchor without area at stride 16"),
         ({"threshold": 0}, "the IoU threshold is 0; it must be above 0 and at most 1"),
-        ({"variant": "papr"}, "there is no variant of the anchors called 'papr'; did you mean paper?"),
+        ({"variant": "papr"}, "the variant of the anchors is 'papr'; it must be official or paper"),
         ({"categories": ["cst"]}, "there is no category called 'cst'; did you mean cat?"),
         ({"categories": ["cat", "dog"]}, "no object of category 'dog'; leave that out"),
     ],
@@ -247,7 +253,7 @@ def test_becomes_json(random_data: Dataset) -> None:
 def test_bad_input_is_one_clear_line(make: Make, arguments: dict[str, Any], message: str) -> None:
     dataset = make([("cat", 0, 0, 10, 10)])
     with pytest.raises(CtnetError) as error:
-        count_unmatched_anchors(dataset, **arguments)
+        counted(dataset, **arguments)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -1,4 +1,4 @@
-"""The error breakdown against hand-worked cases, plain loops, and COCO's evaluation of mended results."""
+"""The error breakdown against hand-worked cases, plain loops, and COCO's evaluation of corrected results."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def test_both():
 
 
 def test_duplicate_and_background():
-    """Precision is 1/3 at every recall: with either error mended 1/2."""
+    """Precision is 1/3 at every recall: with either error fixed 1/2."""
     truth = Instances.of([OBJECT, [300, 0, 400, 100]], [ANT, ANT])
     right = ([300, 0, 400, 100], 0.6, ANT)
     wrong = [(OBJECT, 0.9, ANT), ([0, 0, 100, 90], 0.8, ANT), ([600, 0, 700, 100], 0.7, ANT), right]
     done = one(*wrong, truth=truth)
     assert counts(done) == {"duplicate": 1, "background": 1}
-    # Recalls 0 ... 0.5 have precision 1, the upper 50 of 101 have 2 of 4, or 2 of 3 when one is mended.
+    # Recalls 0 ... 0.5 have precision 1, the upper 50 of 101 have 2 of 4, or 2 of 3 when one is fixed.
     assert done.ap == pytest.approx((51 * 1 + 50 * 2 / 4) / 101)
     for name in ("duplicate", "background"):
         assert cost(done, name) == pytest.approx((51 * 1 + 50 * 2 / 3) / 101 - done.ap)
@@ -106,7 +106,7 @@ def test_a_class_without_objects_plays_no_part_in_the_mean():
 
 
 def test_the_best_scored_error_is_mended_and_the_others_of_its_object_are_taken_out():
-    """The second localisation error would be a duplicate once the first is mended."""
+    """The second localisation error would be a duplicate once the first is fixed."""
     truth = Instances.of([OBJECT, [300, 0, 400, 100]], [ANT, ANT])
     bad = [([0, 0, 100, 40], 0.9, ANT), ([0, 0, 100, 30], 0.8, ANT), ([300, 0, 400, 100], 0.7, ANT)]
     done = one(*bad, truth=truth)
@@ -173,7 +173,7 @@ def test_average_precision_equals_its_definition():
         assert average_precision(right, count) == pytest.approx(total)
 
 
-# --- an independent computation: plain loops sort the errors; COCO's evaluation measures the mended results
+# --- independently: plain loops sort the errors; COCO's evaluation measures the corrected results
 
 
 def random_scenes(seed, images=30):
@@ -250,7 +250,7 @@ def sort_by_loops(truth, detections, iou):
     return kind, meant, set(first.values()), missed
 
 
-def mended(truth, detections, iou, error):
+def with_fix(truth, detections, iou, error):
     """The scene as it would be without errors of this type."""
     kind, meant, turned_right, missed = sort_by_loops(truth, detections, iou)
     rows = []
@@ -295,5 +295,5 @@ def test_equals_an_independent_computation(seed, iou):
         number = sum(len(scene[3]) for scene in sorted_scenes) if name == "missed" else kinds.count(name)
         assert number, f"the scenes hold no {name} error"
         assert done.errors[name].count == number, name
-        fixed = [mended(truth, detections, iou, name) for truth, detections in scenes]
+        fixed = [with_fix(truth, detections, iou, name) for truth, detections in scenes]
         assert cost(done, name) == pytest.approx(coco_ap(fixed, iou) - done.ap, abs=1e-9), name

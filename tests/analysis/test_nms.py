@@ -1,4 +1,4 @@
-"""Suppression behind a detector: the figures as evaluated with it, the duplicates as put in."""
+"""Suppression after a detector: the figures as evaluated with it, the duplicates as put in."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def repeating(detector, scenes, monkeypatch) -> Callable[[float], Detector]:
                 truth = truth[~truth.crowd]
                 boxes = np.concatenate([truth.boxes, truth.boxes + 1])
                 scores = 0.9 - 0.1 * np.arange(len(truth), dtype=np.float32)
-                again = np.maximum(scores - np.float32(behind), np.float32(0.001))  # 0 is no detection
+                again = np.maximum(scores - np.float32(behind), np.float32(0.001))  # 0 is not a detection
                 found.append(Detections(boxes, np.concatenate([scores, again]), np.tile(truth.labels, 2)))
             return found
 

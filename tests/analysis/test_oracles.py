@@ -47,7 +47,7 @@ def one_by_one(detector, dataset, names, resize):
 
 @pytest.mark.parametrize("resize", ["fix", "keep"])
 def test_equals_a_plain_loop(detector, scenes, resize):
-    table = oracle(detector, dataset=scenes, settings=Settings(resize=resize, batch_size=3))
+    table = oracle(detector, scenes, settings=Settings(resize=resize, batch_size=3))
     assert [row.heads for row in table.rows] == [(), *CTDET]
     for row in table.rows:
         expected = one_by_one(detector, scenes, row.heads, resize)
@@ -59,7 +59,7 @@ def test_equals_a_plain_loop(detector, scenes, resize):
 def test_the_first_row_is_the_detector_as_it_is(detector, scenes):
     for settings in (Settings(), Settings(flip=True, nms="soft", topk=7)):
         plain = evaluate(detector, scenes, settings)
-        table = oracle(detector, ["size"], scenes, settings)
+        table = oracle(detector, scenes, ["size"], settings)
         assert table.rows[0] == OracleRow((), plain.metrics, 0.0)
         state = plain.evaluator.state()
         assert table.detections.keys() == state.keys()
@@ -71,13 +71,13 @@ def test_the_network_runs_once_per_image(detector, scenes, monkeypatch):
     seen = []
     network = detector.model.activated
     monkeypatch.setattr(detector.model, "activated", lambda x: seen.append(len(x)) or network(x))
-    oracle(detector, dataset=scenes)
+    oracle(detector, scenes)
     assert sum(seen) == len(scenes)
 
 
 def test_chosen_combinations(detector, scenes):
     def rows(heads):
-        return [row.heads for row in oracle(detector, heads, scenes).rows[1:]]
+        return [row.heads for row in oracle(detector, scenes, heads).rows[1:]]
 
     assert rows(["size"]) == [("size",)]
     assert rows(["offset", "heatmap"]) == [("heatmap", "offset")]
@@ -136,7 +136,7 @@ def test_stored_maps_give_the_same_table(detector, scenes, tmp_path):
     path = tmp_path / "maps.h5"
     with write_maps(path, detector.description, Settings()) as keep:
         evaluate(detector, scenes, Settings(), keep_maps=keep)
-    table = oracle(detector, dataset=scenes)
+    table = oracle(detector, scenes)
     with MapFile.open(path) as maps:
         stored = oracle_of_maps(maps, scenes)
     for row, other in zip(table.rows, stored.rows, strict=True):
@@ -153,20 +153,16 @@ def test_stored_maps_give_the_same_table(detector, scenes, tmp_path):
 
 def test_mistakes(detector, scenes):
     with pytest.raises(CtnetError, match=r"no head of task ctdet called 'sise'; did you mean size\?"):
-        oracle(detector, [["heatmap", "sise"]], scenes)
+        oracle(detector, scenes, [["heatmap", "sise"]])
     with pytest.raises(CtnetError, match="heads are replaced at one scale"):
-        oracle(detector, None, scenes, Settings(scales=(1.0, 2.0)))
-    with pytest.raises(CtnetError, match="a detector alone names no data"):
-        oracle(detector)
-    with pytest.raises(CtnetError, match=r"cannot read gone\.pt"):
-        oracle("gone.pt")
+        oracle(detector, scenes, None, Settings(scales=(1.0, 2.0)))
     with pytest.raises(CtnetError, match="no object of the model's classes"):
-        oracle(detector, None, scenes.subset([2]))
+        oracle(detector, scenes.subset([2]))
 
 
 def test_unreadable_images_are_listed(detector, scenes, tmp_path):
     gone = Dataset(scenes.coco, (tmp_path, *scenes.folders[1:2]), scenes.rows, scenes.task)
-    table = oracle(detector, ["size"], gone)
+    table = oracle(detector, gone, ["size"])
     assert len(table.problems) > 0
     assert {problem.kind for problem in table.problems} == {"unreadable image"}
 
@@ -180,7 +176,7 @@ def test_all_heads_of_every_task(name, untrained, tmp_path):
     write_dataset(task, tmp_path, {"val": 3}, (width, height))
     dataset = Dataset.open(tmp_path, "val", task)
     size = (-(-width // 32) * 32, -(-height // 32) * 32)
-    table = oracle(untrained(task, size), None, dataset)
+    table = oracle(untrained(task, size), dataset)
     assert {row.heads for row in table.rows} == {(), *combinations(task.heads)}
     assert table.rows[-1].heads == tuple(task.heads)
     assert table.rows[-1].metrics[table.main_metric] > 0.9
@@ -190,6 +186,6 @@ def test_all_heads_of_every_task(name, untrained, tmp_path):
 def test_all_heads_on_coco(shared_data, untrained):
     dataset = Dataset.open(shared_data / "coco-mini", "val").subset(range(0, 79, 3))
     task = create_task("ctdet", dataset.categories)
-    table = oracle(untrained(task, (512, 512)), list(task.heads), dataset, Settings(batch_size=1))
+    table = oracle(untrained(task, (512, 512)), dataset, list(task.heads), Settings(batch_size=1))
     assert table.rows[0].metrics["AP"] < 0.01
     assert table.rows[1].metrics["AP"] >= 0.99

@@ -232,7 +232,7 @@ def test_archives_that_hold_more_than_they_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[" * 100_000 + "]" * 100_000, r"r\.json holds values nested too deeply; write it anew"),
+        ("[" * 100_000 + "]" * 100_000, r"r\.json holds values nested too deeply; write it again"),
         ("[" + "9" * 5000 + "]", r"r\.json is not valid JSON \(a number of thousands of digits\)"),
         ('[{"a": 1, "b": 2, "a": 3}]', r"r\.json has an object with the key 'a' twice; leave one of them"),
     ],

@@ -32,12 +32,12 @@ SOUND = {"name": "a", "count": 2, "crops": [{"sides": [3, 4], "shift": 1}]}
 
 def refusal(kind: Any, value: Any, **more: Any) -> str:
     with pytest.raises(CtnetError) as caught:
-        check_json(kind, value, "f.json", "write it anew", **more)
+        check_json(kind, value, "f.json", "write it again", **more)
     message = str(caught.value)
     assert message.isprintable()
     assert message.startswith("f.json")
-    assert message.endswith("; write it anew")
-    return message.removeprefix("f.json").removesuffix("; write it anew")
+    assert message.endswith("; write it again")
+    return message.removeprefix("f.json").removesuffix("; write it again")
 
 
 def test_lists_and_objects_become_what_the_type_says() -> None:
@@ -95,8 +95,8 @@ def test_halves_of_characters_come_back(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "9" * 5000])
 def test_a_text_that_is_not_json(text: str) -> None:
-    with pytest.raises(CtnetError, match="f is not valid JSON; write it anew"):
-        check_text(list[int], text, "f", "write it anew")
+    with pytest.raises(CtnetError, match="f is not valid JSON; write it again"):
+        check_text(list[int], text, "f", "write it again")
 
 
 class Held(TypedDict):
@@ -109,9 +109,9 @@ def test_values_that_json_does_not_have() -> None:
     held = {"weights": {"a": torch.zeros(1)}, "state": {3: 0.5}}
     assert check_values(Held, held, "f.pt", "") == held
     with pytest.raises(
-        CtnetError, match=r"f.pt: at weights.a: 3, expected an instance of Tensor; train anew"
+        CtnetError, match=r"f.pt: at weights.a: 3, expected an instance of Tensor; train again"
     ):
-        check_values(Held, held | {"weights": {"a": 3}}, "f.pt", "train anew")
+        check_values(Held, held | {"weights": {"a": 3}}, "f.pt", "train again")
     with pytest.raises(CtnetError, match=r"at more: \[\], expected at least 1 entries"):
         check_values(Held, held | {"more": []}, "f.pt", "")
 

@@ -96,7 +96,7 @@ def test_it_says_which_versions_wrote_it(file: Path) -> None:
     assert load(file).description.versions["torch"] == torch.__version__
 
 
-# --- files that are no good
+# --- damaged files
 
 
 def test_cut_in_half(file: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_refused_load_changes_nothing(model: CenterNet) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-# --- disks that are no good
+# --- full and read-only disks
 
 
 @contextmanager

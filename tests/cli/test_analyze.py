@@ -127,13 +127,6 @@ def test_mistakes_are_one_line(
     assert message in ctnet("analyze", command, data, *options).message
 
 
-def test_unknown_conventions(ctnet: Ctnet, data: Path) -> None:
-    error = ctnet("analyze", "collisions", data, "--rounding", "ceil").message
-    assert error == "there is no rounding called 'ceil'; known: floor, nearest"
-    error = ctnet("analyze", "anchors", data, "--variant", "retina").message
-    assert error == "there is no variant of the anchors called 'retina'; known: official, paper"
-
-
 @pytest.mark.parametrize("command", ["collisions", "anchors"])
 def test_help_has_examples(ctnet: Ctnet, command: str) -> None:
     assert f"ctnet analyze {command} " in ctnet("analyze", command, "--help").out.split("Examples")[1]

@@ -105,7 +105,6 @@ def test_images_without_detection_and_classes_without_object(ctnet, scenes: Path
         (["--task", "ctdet"], "--task is for --results"),
         (["--metric", "cocoa"], "there is no metric of task ctdet called 'cocoa'"),
         (["--split", "dev"], "has no split 'dev'"),
-        (["--nms", "yes"], "nms is 'yes'"),
         (["--results", "r.json"], "a run cannot be combined with --results"),
     ],
 )

@@ -95,7 +95,27 @@ def test_show_draws_the_same_lot_again(data: Path, tmp_path: Path) -> None:
     assert names[0] == names[1]
 
 
-@pytest.mark.parametrize("command", ["check", "stats", "show"])
+def test_split_prints_a_table_and_show_takes_the_only_split(data: Path, tmp_path: Path) -> None:
+    annotations = data / "annotations"
+    (annotations / "instances_train.json").rename(annotations / "instances_default.json")
+    assert run("show", data, "-o", tmp_path / "shown").stdout.splitlines() == [
+        str(tmp_path / "shown" / "default_1.jpg")
+    ]
+    result = run("split", data, "--val", 0.5)
+    assert result.exit_code == 0
+    assert row(result.stderr, "val").split()[1] == "1"
+    assert "note: 1 images are missing" in result.stderr
+    content = json.loads(run("split", data, "--split", "default", "--val", 0.5, "--force", "--json").stdout)
+    assert [(part["name"], part["images"]) for part in content["splits"]] == [("train", 1), ("val", 1)]
+
+
+def test_check_says_that_a_split_is_missing(data: Path) -> None:
+    assert "there is no split 'val'; `ctnet data split" in run("check", data).stderr
+    assert "val" in json.loads(run("check", data, "--json").stdout)["notes"][0]
+    assert "no split" not in run("check", data, "--split", "train").stderr
+
+
+@pytest.mark.parametrize("command", ["check", "stats", "show", "split"])
 def test_help_has_examples(command: str) -> None:
     assert f"ctnet data {command} " in run(command, "--help").stdout.split("Examples")[1]
 

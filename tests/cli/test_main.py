@@ -133,10 +133,10 @@ def test_misspelt_commands_and_options(ctnet, arguments: list[str]) -> None:
 
 def test_a_mistake_is_one_line_and_exit_code_2(ctnet, monkeypatch) -> None:
     def fail(*_: object) -> None:
-        raise CtnetError("the mend")
+        raise CtnetError("the fix")
 
     monkeypatch.setattr("ctnet.backbones.list_backbones", fail)
-    assert ctnet("backbones").message == "the mend"
+    assert ctnet("backbones").message == "the fix"
 
 
 def test_what_the_operating_system_refuses_is_one_line_too(ctnet, monkeypatch) -> None:
@@ -176,6 +176,33 @@ def voc(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def tools(tmp_path: Path, scenes: Path) -> Path:
+    """Small files of annotation tools, a folder each, and a data directory to divide."""
+    shape = {"label": "cat", "points": [[3, 3], [20, 20]], "shape_type": "rectangle"}
+    region = {"shape_attributes": {"name": "rect", "x": 3, "y": 3, "width": 9, "height": 9}}
+    files = {
+        "labelme": {
+            "version": "5.5.0",
+            "shapes": [shape],
+            "imagePath": "a.png",
+            "imageWidth": 40,
+            "imageHeight": 30,
+        },
+        "via": {
+            "a.png99": {"filename": "a.png", "regions": [{**region, "region_attributes": {"class": "cat"}}]}
+        },
+    }
+    for name, content in files.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.json").write_text(json.dumps(content))
+        cv2.imwrite(str(tmp_path / name / "a.png"), np.zeros((30, 40, 3), np.uint8))
+    (tmp_path / "whole" / "annotations").mkdir(parents=True)
+    content = (scenes / "annotations" / "instances_train.json").read_text()
+    (tmp_path / "whole" / "annotations" / "instances_default.json").write_text(content)
+    return tmp_path
+
+
+@pytest.fixture
 def released(tmp_path: Path) -> Path:
     """A checkpoint as the authors' release writes it."""
     heads = {"hm": Head(80), "wh": Head(2), "reg": Head(2)}
@@ -196,7 +223,14 @@ def quick_demo(monkeypatch, tiny: str) -> None:
 )
 @pytest.mark.usefixtures("quick_demo")
 def test_json_is_one_document_on_stdout(
-    ctnet, command: tuple[str, ...], training, scenes: Path, run_folder: Path, voc: Path, released: Path
+    ctnet,
+    command: tuple[str, ...],
+    training,
+    scenes: Path,
+    run_folder: Path,
+    voc: Path,
+    tools: Path,
+    released: Path,
 ) -> None:
     on_cpu = [run_folder, "--device", "cpu"]
     rest: dict[str, list[object]] = {
@@ -215,9 +249,13 @@ def test_json_is_one_document_on_stdout(
         "backbones check": ["resfpn18"],
         "backbones list": ["resfpn18"],
         "convert checkpoint": [released, "-o", "out.pt"],
+        "convert coco": [scenes, "-o", "out"],
+        "convert labelme": [tools / "labelme", "-o", "out"],
+        "convert via": [tools / "via", "-o", "out"],
         "convert voc": [voc, "-o", "out"],
         "convert yolo": [scenes, "-o", "out", "--export"],
         "data check": [scenes],
+        "data split": [tools / "whole", "--val", 0.3],
         "data stats": [scenes],
     }
     done = ctnet(*command, *rest.get(" ".join(command), []), "--json")

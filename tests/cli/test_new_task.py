@@ -81,7 +81,7 @@ def test_nothing_is_overwritten(ctnet, plugin: Path) -> None:
     "name", ["Dials", "2d", "my-task", "a b", "class", "x__y", "_x", "x_", "", "../x", "dé"]
 )
 def test_names_that_cannot_be_used(ctnet, tmp_path: Path, name: str) -> None:
-    assert "is no name for a task" in ctnet("tasks", "new", name).message
+    assert "is not a name for a task" in ctnet("tasks", "new", name).message
     assert list(tmp_path.iterdir()) == []
 
 

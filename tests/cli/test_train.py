@@ -6,8 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import typer
 
 from ctnet.checkpoint import load, save
+from ctnet.cli import app
+from ctnet.cli.parsing import recipe_fields
+from ctnet.core.recipe import SMALL
 
 
 def test_a_run_folder_holds_all_that_is_promised(ctnet, training, scenes: Path, tiny: str) -> None:
@@ -43,25 +47,81 @@ def test_options_of_the_task_arrive(ctnet, training) -> None:
 
 def test_recipe_fields_arrive_and_the_rate_is_scaled_and_printed(ctnet, training) -> None:
     done = ctnet(
-        *training, "-o", "run", "--recipe", "paper", "--drops", "3,2", "--schedule", "step",
-        "--optimizer", "adamw", "--weight-decay", "0.1", "--warmup", 5, "--clip-norm", 0,
-        "--ema", 0.5, "--seed", 9,
+        *training, "-o", "run", "--recipe", "paper", "-R", "milestones=3,2", "-R", "schedule=step",
+        "-R", "optimizer=adamw", "--set", "weight_decay=0.1", "-R", "warmup=5", "-R", "clip_norm=none",
+        "-R", "ema=0.5", "-R", "scale=0.8..1.2", "--seed", 9,
     )  # fmt: skip
     assert done.code == 0, done.err
     config = json.loads(Path("run/config.json").read_text())
     recipe = config["recipe"]
-    assert recipe["drops"] == [2, 3]
+    assert recipe["milestones"] == [2, 3]
+    assert recipe["augmentation"]["scale"] == [0.8, 1.2]
     assert recipe["clip_norm"] is None
     assert (recipe["optimizer"], recipe["weight_decay"], recipe["warmup"]) == ("adamw", 0.1, 5)
     assert (recipe["ema"], config["seed"]) == (0.5, 9)
     assert config["learning_rate"] == pytest.approx(5e-4 * 3 / 128)
-    assert "learning rate 1.17e-05 at 3 images a step (recipe: 0.0005 at 128)" in done.err
+    assert "learning rate 1.17e-05 at 3 images per step (recipe: 0.0005 at 128)" in done.err
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("--drops 120,90", "milestones=120,90", (90, 120)),
+        ("--schedule step", "schedule=step", "step"),
+        ("--final-rate 0.1", "final_rate=0.1", 0.1),
+        ("--optimizer adam", "optimizer=adam", "adam"),
+        ("--weight-decay 0.1", "weight_decay=0.1", 0.1),
+        ("--warmup 5", "warmup=5", 5),
+        ("--clip-norm 5", "clip_norm=5", 5.0),
+        ("--clip-norm 0", "clip_norm=none", None),
+        ("--offset-rate 0.5", "offset_rate=0.5", 0.5),
+        ("--small-heads", "small_heads=true", True),
+        ("--wide-heads", "small_heads=false", False),
+        ("--ema 0.9", "ema=0.9", 0.9),
+        ("--rotate 15", "rotate=15", 15.0),
+        ("--accumulate 2", "accumulate=2", 2),
+    ],
+)
+def test_what_was_an_option_is_a_field(ctnet, training, option: str, text: str, value: object) -> None:
+    assert "No such option" in ctnet(*training, *option.split()).err
+    base = SMALL.with_fields({"small_heads": "false" if value is True else "true"})
+    recipe = base.with_fields(recipe_fields([text], {}))
+    name = text.partition("=")[0]
+    holder = recipe.augmentation if name == "rotate" else recipe
+    assert getattr(holder, name) == value
+    before = base.augmentation if name == "rotate" else base
+    assert getattr(before, name) != value
+
+
+def test_help_has_few_parameters() -> None:
+    """Too many hide the few that matter; a recipe's fields are set with -R."""
+    command = typer.main.get_command(app).commands["train"]
+    assert len(command.params) + len(["--help"]) <= 26
+
+
+def test_a_runs_recipe_repeats_it(ctnet, training) -> None:
+    """recipe.toml says all that was set, and the rate that was in effect."""
+    changes = ["-R", "rotate=5", "-R", "accumulate=2", "--lr", "0.003", "-O", "min_visible=0.5"]
+    assert ctnet(*training, "-o", "a", *changes).code == 0
+    again = [part for part in training if part not in ("--epochs", "--batch-size", "--size", 1, 3, 64)]
+    assert ctnet(*again, "-o", "b", "--recipe", "a/recipe.toml", "-O", "min_visible=0.5").code == 0
+    first, second = (json.loads(Path(name, "config.json").read_text()) for name in "ab")
+    assert second["recipe_name"] == "a/recipe.toml"
+    assert second["recipe"] == first["recipe"]
+    assert second["learning_rate"] == pytest.approx(first["learning_rate"])
+    assert first["learning_rate"] == 0.003
+    assert Path("b/recipe.toml").read_text() == Path("a/recipe.toml").read_text()
+
+
+def test_a_rate_of_the_recipe_is_scaled_from_its_own_batch(ctnet, training) -> None:
+    done = ctnet(*training, "-o", "run", "-R", "learning_rate=0.01", "-R", "accumulate=2")
+    assert "learning rate 0.02 at 6 images per step (recipe: 0.01 at 3)" in done.err
 
 
 def test_a_rate_of_ones_own_is_not_scaled(ctnet, training) -> None:
     done = ctnet(*training, "-o", "run", "--lr", "0.002")
     assert json.loads(Path("run/config.json").read_text())["learning_rate"] == 0.002
-    assert "learning rate 0.002 at 3 images a step\n" in done.err
+    assert "learning rate 0.002 at 3 images per step\n" in done.err
 
 
 def test_overfit_trains_and_evaluates_on_the_first_images(ctnet, training) -> None:
@@ -83,26 +143,30 @@ MISTAKES = [
     (["--backbone", "resnet19"], "there is no backbone called 'resnet19'; did you mean resnet18"),
     (["--recipe", "papper"], "there is no recipe of task ctdet called 'papper'; did you mean paper"),
     (["--device", "tpu"], "device 'tpu' cannot be used here; use auto or cpu"),
-    (["--amp", "half"], "--amp is 'half'; it must be auto, off, bf16 or fp16"),
     (["--size", "big"], "--size is 'big'; write one number (512) or WIDTHxHEIGHT (1280x384)"),
     (["--size", "64x"], "--size is '64x'"),
     (["--size", "64x64x64"], "--size is '64x64x64'"),
     (["--size", "0"], "--size is '0'"),
     (["--size", "-64"], "--size is '-64'"),
     (["--size", "65x64"], "sides must be multiples of 32; the next size that fits is 96x64"),
-    (["--drops", "ten"], "--drops is 'ten'; write epochs separated by commas: 90,120"),
-    (["--schedule", "linear"], "--schedule is 'linear'; it must be step or cosine"),
-    (["--optimizer", "sgd"], "--optimizer is 'sgd'; it must be adam or adamw"),
+    (["-R", "milestones=ten"], "is 'ten'; it must be whole numbers separated by commas"),
+    (["-R", "schedule=linear"], "field schedule of the recipe is 'linear'; it must be step|cosine"),
+    (["-R", "rotat=5"], "there is no field of the recipe called 'rotat'; did you mean rotate"),
+    (["-R", "rotate=400"], "field rotate of the recipe is 400; it must be from 0 to 180"),
+    (["-R", "rotate"], "-R 'rotate' is not NAME=VALUE"),
+    (["-R", "epochs=2"], "--epochs and -R epochs= say the same; leave one of them out"),
+    (["-R", "size=32"], "--size and -R size= say the same"),
+    (["--lr", "0.1", "-R", "learning_rate=1"], "--lr and -R learning_rate= say the same"),
+    (["--recipe", "gone.toml"], "cannot read gone.toml: No such file"),
     (["--lr", "0"], "--lr is 0; it must be above 0"),
     (["--lr", "-1e-3"], "--lr is -0.001; it must be above 0"),
     (["--lr", "nan"], "--lr is nan; it must be a finite number"),
-    (["--clip-norm", "inf"], "--clip-norm is inf; it must be a finite number"),
-    (["--weight-decay", "inf"], "--weight-decay is inf; it must be a finite number"),
+    (["--save-every", "inf"], "--save-every is inf; it must be a finite number"),
     (["-O", "size_los=l1"], "there is no option of task ctdet called 'size_los'; did you mean size_loss"),
-    (["-O", "size_loss"], "-O 'size_loss' is no NAME=VALUE"),
-    (["-O", "=l1"], "-O '=l1' is no NAME=VALUE"),
+    (["-O", "size_loss"], "-O 'size_loss' is not NAME=VALUE"),
+    (["-O", "=l1"], "-O '=l1' is not NAME=VALUE"),
     (["-O", "size_weight=nan"], "option size_weight of task ctdet is 'nan'; it must be a number"),
-    (["--data", "nowhere"], "nowhere is no folder; a data directory holds annotations/"),
+    (["--data", "nowhere"], "nowhere is not a folder; a data directory holds annotations/"),
     (["--val-split", "dev"], "has no split 'dev'"),
     (["--train-split", "dev"], "has no split 'dev'"),
 ]  # fmt: skip
@@ -152,7 +216,7 @@ def test_bad_records_are_counted_or_refused(ctnet, training, scenes: Path) -> No
 
 def test_resume_of_nothing(ctnet) -> None:
     assert ctnet("train", "--resume", "nowhere").message == (
-        "nowhere is no run folder (it has no config.json); start one with `ctnet train`"
+        "nowhere is not a run folder (it has no config.json); start one with `ctnet train`"
     )
 
 

@@ -66,5 +66,5 @@ def test_finite_numbers(text: str, value: float | None) -> None:
 
 
 def test_a_number_that_is_none_tells_what_it_is() -> None:
-    with pytest.raises(BadRecord, match=r"z that is no number \(it is 'far'\)"):
-        checked_number("far", "z that is no number", "it is 'far'")
+    with pytest.raises(BadRecord, match=r"z that is not a number \(it is 'far'\)"):
+        checked_number("far", "z that is not a number", "it is 'far'")

@@ -78,8 +78,8 @@ def test_flags_are_kept_and_difficult_is_ignored_not_crowd(tmp_path: Path) -> No
         (box_xml("cell", 5, 5, 5, 5), "box without area"),
         (box_xml("cell", 9, 5, 5, 8), "box without area"),
         (box_xml("cell", 41, 5, 45, 8), "box outside the image"),
-        (box_xml("cell", 1, "nan", 5, 8), "box that is no four numbers"),
-        (box_xml("cell", 1, 2, 5), "box that is no four numbers"),
+        (box_xml("cell", 1, "nan", 5, 8), "box that is not four numbers"),
+        (box_xml("cell", 1, 2, 5), "box that is not four numbers"),
         (box_xml("  ", 1, 2, 5, 8), "object without name"),
     ],
 )
@@ -191,7 +191,7 @@ def test_without_hard_links_images_are_copied(tmp_path: Path, monkeypatch: pytes
 def test_what_is_no_voc_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match="does not exist"):
         convert_voc(tmp_path / "nowhere", tmp_path / "out")
-    with pytest.raises(CtnetError, match="no Pascal VOC data set"):
+    with pytest.raises(CtnetError, match="not a Pascal VOC data set"):
         convert_voc(tmp_path, tmp_path / "out")
     (tmp_path / "Annotations").mkdir()
     with pytest.raises(CtnetError, match=r"lists no split; write .*train\.txt"):

@@ -187,7 +187,7 @@ def test_the_way_into_space_equals_the_reference(golden):
             np.testing.assert_array_equal(found.labels + 1, flat[:, 1])
             np.testing.assert_allclose(found.scores, flat[:, 4], atol=1e-6)
             assert same_angle(found.alpha, flat[:, 5])
-            # The reference maps width and height as if they were a point; the shift is no part of a size.
+            # The reference maps width and height as if they were a point; the shift is not part of a size.
             shift = back.matrix[:, 2]
             size = found.boxes[:, 2:] - found.boxes[:, :2]
             np.testing.assert_allclose(size + shift, flat[:, 10:12], rtol=1e-5, atol=1e-4)

@@ -1,4 +1,4 @@
-"""KITTI's figures behind ``ctnet eval``, and detections in results files."""
+"""KITTI's figures through ``ctnet eval``, and detections in results files."""
 
 from __future__ import annotations
 

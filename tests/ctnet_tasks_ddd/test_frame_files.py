@@ -37,7 +37,7 @@ def test_a_folder_its_named_folder_and_zips_read_alike(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match=r"cannot read .*nowhere: No such file"):
         FrameFiles(tmp_path / "nowhere")
-    with pytest.raises(CtnetError, match=r"has no text files, one a frame .* neither at its top nor in data"):
+    with pytest.raises(CtnetError, match=r"has no files NNNNNN\.txt.* neither at its top nor in data"):
         FrameFiles(tmp_path, ("data",))
     (tmp_path / "text").write_text("no zip")
     with pytest.raises(CtnetError, match="neither a folder nor a zip"):
@@ -58,16 +58,6 @@ def test_damaged_zip_is_named(tmp_path: Path) -> None:
     path.write_bytes(content.replace(b"Car 1", b"Cax 1"))
     with pytest.raises(CtnetError, match=r"cannot read .*damaged\.zip/000001\.txt: Bad CRC"):
         FrameFiles(path).read("000001")
-
-
-def test_frames_may_have_names_where_none_is_a_number(tmp_path: Path) -> None:
-    for name in ("lot_0001.txt", "lot_0002.txt"):
-        (tmp_path / name).write_text(name)
-    files = FrameFiles(tmp_path)
-    assert files.names == ("lot_0001", "lot_0002")
-    assert files.read("lot_0002") == "lot_0002.txt"
-    (tmp_path / "000007.txt").write_text("")
-    assert FrameFiles(tmp_path).names == ("000007",)
 
 
 def test_a_zip_of_terabytes_is_not_unpacked(tmp_path: Path) -> None:

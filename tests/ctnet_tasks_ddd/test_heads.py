@@ -29,7 +29,7 @@ ANGLES = np.linspace(-math.pi, math.pi, 721)
 
 
 def targets(angles: np.ndarray, seed: int = 0) -> CellTargets:
-    """Rotation targets in cells of a 5x7 map, one a cell."""
+    """Rotation targets in cells of a 5x7 map, one per cell."""
     cells = np.random.default_rng(seed).permutation(35)[: len(angles)]
     return CellTargets.of(np.stack([cells % 7, cells // 7], axis=1), *rotation_values(angles))
 

@@ -126,7 +126,7 @@ def test_an_index_tells_calibration_and_size(make_kitti, lines, tmp_path: Path) 
     (image,) = read_split(tmp_path / "out")["images"]
     assert (image["width"], image["height"], image["calib"][0]) == (1300, 480, [500, 0, 320, 0])
     (source / "calib_index.txt").write_text("000003 own 1300\n")
-    with pytest.raises(CtnetError, match=r"calib_index\.txt:1 is no line FRAME NAME WIDTH HEIGHT"):
+    with pytest.raises(CtnetError, match=r"calib_index\.txt:1 is not a line FRAME NAME WIDTH HEIGHT"):
         convert_kitti(source, tmp_path / "out")
 
 
@@ -150,8 +150,8 @@ def problem(make_kitti, tmp_path: Path, lines: list[str], **options) -> str:
     [
         (" -1.52", "", "000003.txt:2: line of 14 columns (a label has 15: class truncation"),
         ("-1.52", "-1.52 0.9", "000003.txt:2: line of 16 columns (a label has 15: take the score"),
-        ("20.00", "nan", "000003.txt:2: z that is no finite number (it is 'nan')"),
-        ("20.00", "far", "000003.txt:2: z that is no finite number (it is 'far')"),
+        ("20.00", "nan", "000003.txt:2: z that is not a finite number (it is 'nan')"),
+        ("20.00", "far", "000003.txt:2: z that is not a finite number (it is 'far')"),
         ("1.60", "-1.60", "dimensions that are not positive (height 1.50, width -1.60, length 3.90)"),
         ("700.25", "500.00", "000003.txt:2: box without area (left 600.00, top 170.00, right 500.00, bot"),
         ("600.00 170.00 700.25", "1300 170 1400", "box outside the image (left 1300, top 170, right 1400"),
@@ -193,9 +193,9 @@ def test_a_cut_object_wholly_behind_the_camera_is_a_bad_record(make_kitti, lines
 @pytest.mark.parametrize(
     ("p2", "size", "message"),
     [
-        ("1 2 3", SIZE, "calibration whose P2 is no 12 finite numbers (calib/000003.txt has 3 values)"),
-        ("nan " * 12, SIZE, "calibration whose P2 is no 12 finite numbers"),
-        ("0 " * 12, SIZE, "calibration whose P2 is no camera"),
+        ("1 2 3", SIZE, "calibration whose P2 is not 12 finite numbers (calib/000003.txt has 3 values)"),
+        ("nan " * 12, SIZE, "calibration whose P2 is not 12 finite numbers"),
+        ("0 " * 12, SIZE, "calibration whose P2 is not a camera"),
         (
             None,
             (1224, 370),
@@ -253,7 +253,7 @@ def test_no_kitti_data(tmp_path: Path, make_kitti, lines) -> None:
     with pytest.raises(CtnetError, match="a folder is needed and it does not exist"):
         convert_kitti(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CtnetError, match="is no KITTI data: it has neither training/label_2"):
+    with pytest.raises(CtnetError, match="is not KITTI data: it has neither training/label_2"):
         convert_kitti(tmp_path / "empty", tmp_path / "out")
     source = make_kitti({"000003": lines})
     (source / "training" / "calib" / "000003.txt").unlink()
@@ -351,7 +351,7 @@ def test_results_have_a_file_for_every_image(make_kitti, lines, tmp_path: Path) 
         ({"category_id": 9}, "detection 1 of results cannot be written: category_id 9 is unknown"),
         ({"score": float("nan")}, "detection 1 .* missing or not finite"),
         ({"location": [1, 2]}, "detection 1 .* missing or not finite"),
-        ({"bbox": [1, 2, 3]}, "detection 1 of results cannot be written: its bbox is no four numbers"),
+        ({"bbox": [1, 2, 3]}, "detection 1 of results cannot be written: its bbox is not four numbers"),
         ({"bbox": [1, 2, 3, float("inf")]}, "detection 1 .* missing or not finite"),
     ],
 )

@@ -241,9 +241,12 @@ def test_results_in_data_and_labels_in_a_zip(tmp_path: Path) -> None:
     [
         ([found(CAR), CAR], r"000001\.txt:2: line of 15 columns \(a result has 16: add the score"),
         ([found(CAR) + " 7"], r"000001\.txt:1: line of 17 columns \(a result has 16: class truncation"),
-        (["", found(CAR, float("nan"))], r"000001\.txt:2: score that is no finite number \(it is 'nan'\)"),
-        ([found(CAR).replace("20.00", "far")], r"000001\.txt:1: z that is no finite number \(it is 'far'\)"),
-        ([found(CAR).replace("600.00", "-inf")], r"000001\.txt:1: left that is no finite number"),
+        (["", found(CAR, float("nan"))], r"000001\.txt:2: score that is not a finite number \(it is 'nan'\)"),
+        (
+            [found(CAR).replace("20.00", "far")],
+            r"000001\.txt:1: z that is not a finite number \(it is 'far'\)",
+        ),
+        ([found(CAR).replace("600.00", "-inf")], r"000001\.txt:1: left that is not a finite number"),
     ],
 )
 def test_bad_results_are_named(tmp_path: Path, lines: list[str], message: str) -> None:

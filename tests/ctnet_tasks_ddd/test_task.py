@@ -1,4 +1,4 @@
-"""ddd from annotations to objects in space: its law, cameras, mirror, faults."""
+"""ddd from annotations to objects in space: its law, cameras, mirror, errors."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def test_without_a_camera_objects_have_no_place_and_one_line_says_so(caplog, mon
 
 def test_a_broken_camera_is_named() -> None:
     task = Boxes3d(CATEGORIES)
-    with pytest.raises(CtnetError, match=r"image 1 \(1.png\): calib is no 3x4 matrix"):
+    with pytest.raises(CtnetError, match=r"image 1 \(1.png\): calib is not a 3x4 matrix"):
         task.lift(Detections.empty(), View(info(calib=[[1.0]]), Affine.identity()))
 
 
@@ -361,7 +361,10 @@ def test_what_is_not_an_error() -> None:
 
 def test_an_image_without_a_camera_is_an_error_of_its_objects(tmp_path) -> None:
     task = Boxes3d(CATEGORIES)
-    for calib, phrase in ((None, "its image has no calib"), ([[1.0]], "its image's calib is no 3x4 matrix")):
+    for calib, phrase in (
+        (None, "its image has no calib"),
+        ([[1.0]], "its image's calib is not a 3x4 matrix"),
+    ):
         dataset = dataset_of(tmp_path, [annotation()], task, {**IMAGE, "calib": calib})
         (problem,) = dataset.problems
         assert phrase in str(problem)
@@ -391,7 +394,7 @@ def test_the_paper_s_recipe_leaves_images_as_they_are() -> None:
     recipes = Boxes3d(CATEGORIES).recipes("dla34")
     paper = recipes["paper"]
     assert next(iter(recipes)) == "paper"
-    assert (paper.epochs, paper.drops, paper.size, paper.batch_size) == (70, (45, 60), (1280, 384), 16)
+    assert (paper.epochs, paper.milestones, paper.size, paper.batch_size) == (70, (45, 60), (1280, 384), 16)
     plain = random_crop(np.random.default_rng(0), (1242, 375), (1280, 384), paper.augmentation, "width")
     assert plain.change is None
     assert not plain.mirrored

@@ -112,7 +112,7 @@ def test_fine_tuning_from_ctdet_names_what_it_takes(tmp_path, figures, tiny):
     said = " ".join(tuned.stderr.split())
     assert "(task ctdet): backbone taken" in said
     assert "taken: offset, size; taken but for the last convolution" in said
-    assert "another number of channels: heatmap; begun anew: joints, joint_heatmap, joint_offset" in said
+    assert "another number of channels: heatmap; started fresh: joints, joint_heatmap, joint_offset" in said
 
 
 def test_one_run_is_measured_with_and_without_snapping(figures, tiny):

@@ -137,7 +137,7 @@ def test_a_joint_snaps_to_a_strong_near_peak_inside_the_box(peak, score, snaps):
 
 
 def test_the_nearest_peak_decides_even_if_it_is_refused():
-    """As released: a farther peak inside the box is no substitute for a nearer one outside."""
+    """As released: a farther peak inside the box is not a substitute for a nearer one outside."""
     joints = torch.tensor([[[[15.0, 10.5]]]])
     peaks = JointPeaks(
         torch.tensor([[[0.9, 0.9]]]), torch.tensor([[[15.0, 15.0]]]), torch.tensor([[[9.5, 12.5]]])

@@ -133,7 +133,7 @@ def test_what_cannot_be_measured_is_refused(scenes):
 
 
 def test_persons_without_labelled_joints_absorb_detections(scenes):
-    """As in COCO: who is found but was not labelled is no mistake, an empty place is."""
+    """As in COCO: who is found but was not labelled is not a mistake, an empty place is."""
     content = scenes.as_coco(full=True)
     found = {}
     for index in range(len(scenes)):

@@ -296,9 +296,14 @@ def test_moving_takes_the_joints_along():
 def test_recipes_of_the_paper():
     task = create_task("pose", FIVE)
     paper = task.recipes("dla34")["paper"]
-    assert (paper.epochs, paper.drops, paper.batch_size, paper.learning_rate) == (320, (270, 300), 128, 5e-4)
+    assert (paper.epochs, paper.milestones, paper.batch_size, paper.learning_rate) == (
+        320,
+        (270, 300),
+        128,
+        5e-4,
+    )
     hourglass = task.recipes("hourglass104")["paper"]
-    assert (hourglass.epochs, hourglass.drops) == (150, (130,))
+    assert (hourglass.epochs, hourglass.milestones) == (150, (130,))
     assert paper.augmentation.rotate == 0
     assert next(iter(task.recipes("dla34"))) == "paper"
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from ctnet.data.dataset import Dataset
-from ctnet.inference import Detector
+from ctnet.inference import DetectionSettings, Detector
 from ctnet.measuring.run import evaluate
-from ctnet.training.session import Overrides, new_session
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.session import new_session
 
 PAIRED = ["top", "left_arm", "right_arm", "left_leg", "right_leg"]
 UNPAIRED = ["one", "two", "three", "four", "five"]
@@ -47,12 +48,11 @@ def test_a_skeleton_of_five_points_trains_and_evaluates(tmp_path, names):
     write_stars(tmp_path / "data", names)
     session = new_session(
         "pose",
-        data=tmp_path / "data",
-        backbone="resfpn18",
-        overrides=Overrides(epochs=1, batch_size=2, size=(64, 64)),
+        TrainingData(tmp_path / "data"),
+        Network(backbone="resfpn18"),
+        RecipeChoice(fields={"epochs": 1, "batch_size": 2, "size": (64, 64)}),
+        machine=Machine("cpu", 0),
         output=tmp_path / "run",
-        device="cpu",
-        workers=0,
     )
     assert session.fit()
     assert 0 <= session.rows[-1]["AP"] <= 1
@@ -61,6 +61,6 @@ def test_a_skeleton_of_five_points_trains_and_evaluates(tmp_path, names):
     assert len(detector.task.skeleton.pairs) == (2 if names is PAIRED else 0)
     dataset = Dataset.open(tmp_path / "data", "val", detector.task)
     assert 0 <= evaluate(detector, dataset).metrics["AP"] <= 1
-    (found,) = detector([dataset[0].image], topk=7)
+    (found,) = detector([dataset[0].image], DetectionSettings(topk=7))
     assert found.keypoints.shape == (7, 5, 2)
     assert detector.task.draw(dataset[0].image, found).shape == (64, 64, 3)

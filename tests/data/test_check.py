@@ -21,9 +21,9 @@ Make = Callable[..., Path]
 
 def found(directory: Path, kind: str, **options: Any) -> list[str]:
     """The places of all findings of a kind."""
-    assert kind in check.PROBLEMS or kind in check.REMARKS
+    assert kind in check.PROBLEMS or kind in check.WARNINGS
     report = check_dataset(directory, **options)
-    return [p.where for split in report.splits for p in (*split.problems, *split.remarks) if p.kind == kind]
+    return [p.where for split in report.splits for p in (*split.problems, *split.warnings) if p.kind == kind]
 
 
 def test_every_kind_has_a_place_in_the_table(
@@ -47,7 +47,7 @@ def test_every_kind_has_a_place_in_the_table(
     assert found(make_data(), UNFIT, task="ctdet") == ["annotation 9 of image 40"]
     assert found(make_data(), UNFIT) == []
     assert (report.splits[0].images, report.splits[0].annotations) == (3, 10)
-    assert {remark.kind for remark in report.splits[0].remarks} <= set(check.REMARKS)
+    assert {warning.kind for warning in report.splits[0].warnings} <= set(check.WARNINGS)
 
 
 def test_a_sound_data_set_has_no_problem(make_data: Make) -> None:
@@ -145,7 +145,7 @@ def test_file_names_twice_in_a_split_and_in_two_splits(make_data: Make, document
 @pytest.mark.real
 def test_coco_mini_is_as_described(shared_data: Path) -> None:
     report = check_dataset(shared_data / "coco-mini", images=False)
-    crowds = {split.split: sum(r.kind == check.CROWD for r in split.remarks) for split in report.splits}
+    crowds = {split.split: sum(r.kind == check.CROWD for r in split.warnings) for split in report.splits}
     assert (report.bad, crowds) == (0, {"train2017": 8, "val2017": 5})
 
 

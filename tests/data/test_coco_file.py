@@ -135,7 +135,7 @@ def assert_equals_naive(file: CocoFile, document: dict[str, Any]) -> None:
     categories = {category["id"] for category in document["categories"]}
     assert file.categories == document["categories"]
     assert file.image_ids.tolist() == [image["id"] for image in document["images"]]
-    faults = 0
+    errors = 0
     for index, image in enumerate(document["images"]):
         assert file.raw_image(index) == image
         assert file.file_name(index) == image["file_name"]
@@ -156,16 +156,17 @@ def assert_equals_naive(file: CocoFile, document: dict[str, Any]) -> None:
             inside = x < image["width"] and y < image["height"] and x + width > 0 and y + height > 0
             good = width > 0 and height > 0 and inside and entry["category_id"] in categories
             assert file.usable[row] == good
-            faults += not good
+            errors += not good
     strangers = [entry for entry in document["annotations"] if entry["image_id"] == -1]
     assert list(file.raw_annotations(range(file.first[-1], len(file.boxes)))) == strangers
-    assert len(file.problems) == faults + len(strangers)
+    assert len(file.problems) == errors + len(strangers)
 
 
 def test_long_polygons_are_kept_in_the_file(write: Any, document: dict[str, Any]) -> None:
     """Lists that the first reading skims over come out whole, wherever pieces of the file end."""
     for entry in document["annotations"]:
         entry["segmentation"] = [[float(number) for number in range(300)], [1.5] * 80]
+    document["categories"][0]["outline"] = [[float(number) for number in range(300)]]
     path = write(document)
     for chunk in (64, 500, 1 << 20):
         with pytest.MonkeyPatch.context() as patch:
@@ -399,7 +400,7 @@ def test_unusable_document(write: Any, document: dict[str, Any], change: Any, me
         ('{"images": [],}', "is not valid JSON in the document at byte"),
         ('{"images": [] "annotations": []}', "is not valid JSON in .*'\"' where , or } should be"),
         ('{"images": [{"id": 1, "file_name": oops}]}', "is not valid JSON in image 1 at byte 35"),
-        ('{"images": []} {}', "text behind the end"),
+        ('{"images": []} {}', "text after the end"),
         ('{"images": [], 3: 4}', "a key that is not a string"),
         ('{"images": [], "x": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
     ],
@@ -464,7 +465,7 @@ def test_second_opening_takes_the_index(
 def test_index_is_never_stale(
     write: Any, document: dict[str, Any], index_folder: Path, reads: list[Path]
 ) -> None:
-    """Another content of the same size and the same time is read anew."""
+    """Another content of the same size and the same time is read again."""
     path = write(document)
     status = path.stat()
     CocoFile.open(path)

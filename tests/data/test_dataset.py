@@ -13,7 +13,8 @@ from ctnet.base.errors import CtnetError
 from ctnet.core.declarations import Layout
 from ctnet.core.fields import Points
 from ctnet.core.records import Instances
-from ctnet.data.dataset import Dataset, splits
+from ctnet.data.dataset import Dataset
+from ctnet.data.directory import splits
 from ctnet.data.images import ImageError
 from ctnet.tasks.ctdet import CenterDetection
 
@@ -191,7 +192,7 @@ def test_split_not_found(
 
 
 def test_no_data_directory(tmp_path: Path) -> None:
-    with pytest.raises(CtnetError, match="is no folder; a data directory holds annotations"):
+    with pytest.raises(CtnetError, match="is not a folder; a data directory holds annotations"):
         Dataset.open(tmp_path / "none", "val")
     with pytest.raises(CtnetError, match="has no JSON file in annotations/"):
         splits(tmp_path)
@@ -244,7 +245,7 @@ def test_bad_records_are_skipped_or_refused(make_data: Make, document: dict[str,
     assert len(dataset.problems) == 2
     assert [len(dataset.instances(index)) for index in range(3)] == [1, 0, 0]
     with pytest.raises(
-        CtnetError, match=r"instances_val.json has 2 bad records: .*; mend them or go without --strict"
+        CtnetError, match=r"instances_val.json has 2 bad records: .*; fix them or go without --strict"
     ):
         Dataset.open(folder, "val", strict=True)
 

@@ -159,7 +159,9 @@ def test_truncated_png(tmp_path: Path, picture: np.ndarray) -> None:
     ],
 )
 def test_no_image(tmp_path: Path, data: bytes, message: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ImageError, match=rf"image is no image that can be read \({message}\); replace it"):
+    with pytest.raises(
+        ImageError, match=rf"image is not an image that can be read \({message}\); replace it"
+    ):
         read_image(save(tmp_path, data))
     assert capfd.readouterr().err == ""
 

@@ -41,6 +41,24 @@ def test_skimming_drops_long_lists_within_lists_alone() -> None:
     assert [json.loads(part) for _, part in read_items(text, skim=True)] == [entry, entry]
 
 
+@pytest.mark.parametrize("chunk", range(100, 2000, 100))
+def test_what_follows_a_skimmed_list_is_read_whole(chunk: int) -> None:
+    """A piece of the file that begins among the annotations may reach into the categories."""
+    numbers = [[0.5] * 40, [1.5] * 40]
+    document = {
+        "annotations": [{"polygon": numbers}] * 4,
+        "categories": [{"skeleton": numbers}],
+        "x": numbers,
+    }
+    data = json.dumps(document).encode()
+    reader = JsonReader((data[start : start + chunk] for start in range(0, len(data), chunk)), "file")
+    found = {}
+    for key in reader.entries():
+        found[key] = [value for value, _, _ in reader.items("entry", skim=key == "annotations")]
+    assert found["categories"] == document["categories"]
+    assert found["x"] == numbers
+
+
 @pytest.mark.parametrize("text", ["[1, 2", "[1,", "[", "", "[1, tru", '[1, "tr', "[1, -"])
 def test_cut_short(text: str) -> None:
     with pytest.raises(

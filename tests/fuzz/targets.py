@@ -36,7 +36,8 @@ from ctnet.measuring.results import read_results
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.measuring.stored import evaluate_maps
 from ctnet.training.config import TrainingConfig
-from ctnet.training.session import Overrides, new_session, resumed_session
+from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.session import new_session, resumed_session
 
 Files = dict[str, Callable[[random.Random, bytes], bytes]]
 Check = Callable[[Path, str], str | None] | None
@@ -96,14 +97,12 @@ def make_run(folder: Path, data: Path) -> None:
     """A run of one epoch and the maps of its detector, beside a copy of the data that it names."""
     session = new_session(
         "ctdet",
-        data=data,
-        backbone="fuzztiny",
-        overrides=Overrides(epochs=2, size=SIZE, batch_size=2),
-        train_split="val",
-        save_every=0.0,
-        output=folder / "run",
-        device="cpu",
-        workers=0,
+        TrainingData(data, train_split="val"),
+        Network(backbone="fuzztiny"),
+        RecipeChoice(fields={"epochs": 2, "size": SIZE, "batch_size": 2}),
+        Loop(save_every=0.0),
+        Machine("cpu", 0),
+        folder / "run",
     )
     with redirect_stderr(StringIO()):
         session.trainer._epoch()  # one of two epochs: there is something left to resume
@@ -224,7 +223,7 @@ def read_checkpoint(folder: Path) -> None:
 def read_training(data: Path, folder: Path) -> None:
     config = folder / "run/config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"data": str(data)}))
-    resumed_session(folder / "run", device="cpu", workers=0)
+    resumed_session(folder / "run", machine=Machine("cpu", 0))
 
 
 def read_maps(data: Path, folder: Path) -> None:

@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _assert_clean(report: Report, cases: int) -> None:
     assert report.cases == cases
     assert not report.lines(), "\n".join(report.lines())
-    assert report.refused > cases / 10  # mutations are no accidents that change nothing
+    assert report.refused > cases / 10  # mutations are not accidents that change nothing
 
 
 def test_readers(home: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_harness_catches(
 
 def test_an_error_of_one_line_is_right(tmp_path: Path) -> None:
     def refuses(folder: Path) -> None:
-        raise CtnetError("x.json: at a: 1, expected 2; write it anew")
+        raise CtnetError("x.json: at a: 1, expected 2; write it again")
 
     report = run([_target(tmp_path, refuses)], 3, jobs=2)
     assert (report.cases, report.refused, report.lines()) == (3, 3, [])
@@ -140,7 +140,7 @@ def test_a_reader_that_fails_on_some_inputs_is_found(tmp_path: Path) -> None:
         try:
             value = json.loads((folder / "x.json").read_bytes())
         except (ValueError, RecursionError) as error:
-            raise CtnetError("x.json is not valid JSON; write it anew") from error
+            raise CtnetError("x.json is not valid JSON; write it again") from error
         assert sum(value["a"]) + value["b"]["d"] > -random.random() * 1e400
 
     report = run([_target(tmp_path, careless)], 60, seed=3, jobs=2)

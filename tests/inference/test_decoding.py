@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctnet.base.choices import Nms, check_choice
 from ctnet.base.errors import CtnetError
 from ctnet.core.declarations import Suppression
 from ctnet.core.documents import detections_of, results_of
@@ -19,7 +20,7 @@ from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.settings import DetectionSettings
 from ctnet.ops.boxes import box_iou
-from ctnet.ops.nms import Nms, nms_method, suppress, suppress_by
+from ctnet.ops.nms import suppress, suppress_by
 from ctnet.tasks.ctdet import CenterDetection
 
 TASK = create_task("ctdet", [{"id": number, "name": name} for number, name in enumerate("abc")])
@@ -89,9 +90,10 @@ def test_nothing_merges_to_nothing(method: Nms) -> None:
 
 
 def test_unknown_method() -> None:
-    assert [nms_method(name) for name in METHODS] == METHODS
+    for name in METHODS:
+        check_choice("nms", name, Nms)
     with pytest.raises(CtnetError, match="nms is 'firm'; it must be none, hard, soft or soft-linear"):
-        nms_method("firm")
+        check_choice("nms", "firm", Nms)
 
 
 # --- looks of any columns

@@ -144,7 +144,7 @@ def test_a_network_without_error_gives_the_instances_back(knowing, resize) -> No
     arrays = [np.full((height, width, 3), grey, np.uint8) for grey, (width, height) in images.items()]
     preprocess = detector.preprocessor(resize)
     detector.model.prepared = {grey: preprocess(a, info(a)) for grey, a in zip(images, arrays, strict=True)}
-    found = detector(arrays, resize=resize, batch_size=2, topk=10)
+    found = detector(arrays, DetectionSettings(resize=resize, topk=10), batch_size=2)
     assert len(found) == len(arrays)
     for instances, detections in zip(known.values(), found, strict=True):
         detections = detections.above(0.999)
@@ -178,7 +178,9 @@ def test_records_of_images_reach_the_task(detector, random_image, monkeypatch) -
         detector.task, "lift", lambda found, view: found.replace(f=np.full(len(found), view.info.record["f"]))
     )
     images = [random_image(40, 30), random_image(60, 20), random_image(40, 30, 1)]
-    found = detector(images, resize="keep", batch_size=2, records=[{"f": 7}, {"f": 8}, {"f": 9}])
+    found = detector(
+        images, DetectionSettings(resize="keep"), batch_size=2, records=[{"f": 7}, {"f": 8}, {"f": 9}]
+    )
     assert [int(detections.f[0]) for detections in found] == [7, 8, 9]
     with pytest.raises(CtnetError, match="there are 1 records for 3 images"):
         detector(images, records=[{"f": 7}])
@@ -204,11 +206,12 @@ def test_the_mirror_image_has_the_mirrored_detections(detector, random_image) ->
         offset.bias.copy_(torch.tensor([0.375, 0.2]))
     image = random_image(64, 64)
     (plain,), (other,) = (
-        detector(np.ascontiguousarray(one), flip=True, topk=20) for one in (image, image[:, ::-1])
+        detector(np.ascontiguousarray(one), DetectionSettings(flip=True, topk=20))
+        for one in (image, image[:, ::-1])
     )
     back = other.replace(boxes=mirror_boxes(other.boxes, 64))
     np.testing.assert_allclose(in_order(plain), in_order(back), atol=1e-3)
-    (unflipped,) = detector(image, topk=20)
+    (unflipped,) = detector(image, DetectionSettings(topk=20))
     assert not np.allclose(unflipped.scores, plain.scores, atol=1e-4)  # flipping does something
 
 
@@ -241,7 +244,7 @@ def test_maps_are_averaged_where_the_head_can_be_mirrored(name: str, tiny: str, 
 
 def test_without_memory_for_both_the_two_go_one_after_the_other(detector, random_image, monkeypatch) -> None:
     images = [random_image(64, 64, seed) for seed in range(2)]
-    expected = detector(images, flip=True)
+    expected = detector(images, DetectionSettings(flip=True))
     forward, sizes = detector.model.activated, []
 
     def scarce(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -251,7 +254,7 @@ def test_without_memory_for_both_the_two_go_one_after_the_other(detector, random
         return forward(inputs)
 
     monkeypatch.setattr(detector.model, "activated", scarce)
-    for found, before in zip(detector(images, flip=True), expected, strict=True):
+    for found, before in zip(detector(images, DetectionSettings(flip=True)), expected, strict=True):
         np.testing.assert_allclose(found.scores, before.scores, rtol=1e-5)
     assert sizes == [4, 2, 2]
 
@@ -262,7 +265,10 @@ def test_without_memory_for_both_the_two_go_one_after_the_other(detector, random
 @pytest.mark.parametrize("resize", ["fix", "keep"])
 def test_one_scale_is_no_scale(detector, random_image, resize) -> None:
     image = random_image(70, 50)
-    (plain,), (one,) = detector(image, resize=resize), detector(image, resize=resize, scales=[1])
+    (plain,), (one,) = (
+        detector(image, DetectionSettings(resize=resize)),
+        detector(image, DetectionSettings(resize=resize, scales=[1])),
+    )
     for name, column in plain.fields().items():
         np.testing.assert_array_equal(column, one.fields()[name])
 
@@ -270,7 +276,7 @@ def test_one_scale_is_no_scale(detector, random_image, resize) -> None:
 @pytest.mark.parametrize("nms", [None, "none", "hard"])
 def test_scales_are_merged_per_class(detector, random_image, nms) -> None:
     image, scales = random_image(70, 50), (0.5, 1.0, 1.5)
-    (merged,) = detector(image, resize="keep", scales=scales, nms=nms, topk=30)
+    (merged,) = detector(image, DetectionSettings(resize="keep", scales=scales, nms=nms, topk=30))
     preprocess = detector.preprocessor("keep")
     settings, parts = DetectionSettings(nms=nms, scales=scales, topk=30), []
     for scale in scales:
@@ -285,9 +291,9 @@ def test_scales_are_merged_per_class(detector, random_image, nms) -> None:
 def test_augmented_batches_of_mixed_sizes_equal_one_by_one(detector, random_image, resize) -> None:
     images = [random_image(*size, seed=seed) for seed, size in enumerate(SIZES)]
     settings = {"resize": resize, "topk": 20, "flip": True, "scales": (0.75, 1.0), "nms": "hard"}
-    together = detector(images, batch_size=3, **settings)
+    together = detector(images, DetectionSettings(**settings), batch_size=3)
     for image, detections in zip(images, together, strict=True):
-        (alone,) = detector(image, **settings)
+        (alone,) = detector(image, DetectionSettings(**settings))
         np.testing.assert_allclose(detections.scores, alone.scores, rtol=1e-5)
         np.testing.assert_allclose(detections.boxes, alone.boxes, rtol=1e-5, atol=1e-4)
         np.testing.assert_array_equal(detections.labels, alone.labels)
@@ -302,7 +308,7 @@ def test_a_network_without_error_agrees_with_itself_at_all_scales(knowing) -> No
         for scale in (0.75, 1.0, 1.5):
             (view,) = detector.preprocessor(resize).views(image, info(image), (scale,))
             detector.model.prepared = {90: view}
-            (found,) = detector(image, resize=resize, scales=[scale], topk=10)
+            (found,) = detector(image, DetectionSettings(resize=resize, scales=[scale], topk=10))
             np.testing.assert_allclose(
                 sorted_by_place(found.above(0.999).boxes, found.above(0.999).labels),
                 sorted_by_place(known[90].boxes, known[90].labels),
@@ -321,7 +327,7 @@ def test_a_network_without_error_agrees_with_itself_at_all_scales(knowing) -> No
 )
 def test_settings_that_make_no_sense(detector, random_image, settings, message) -> None:
     with pytest.raises(CtnetError, match=message):
-        detector(random_image(40, 40), **settings)
+        detector(random_image(40, 40), DetectionSettings(**settings))
 
 
 def test_stages_are_timed(detector, random_image) -> None:
@@ -345,16 +351,16 @@ def test_stages_are_timed(detector, random_image) -> None:
 @pytest.mark.parametrize("resize", ["fix", "keep"])
 def test_a_batch_of_mixed_sizes_equals_one_by_one(detector, random_image, resize) -> None:
     images = [random_image(*size, seed=seed) for seed, size in enumerate(SIZES)]
-    together = detector(images, resize=resize, topk=20, batch_size=3)
+    together = detector(images, DetectionSettings(resize=resize, topk=20), batch_size=3)
     for image, detections in zip(images, together, strict=True):
-        (alone,) = detector(image, resize=resize, topk=20)
+        (alone,) = detector(image, DetectionSettings(resize=resize, topk=20))
         np.testing.assert_allclose(detections.scores, alone.scores, rtol=1e-5)
         np.testing.assert_allclose(detections.boxes, alone.boxes, rtol=1e-5, atol=1e-4)
         np.testing.assert_array_equal(detections.labels, alone.labels)
 
 
 def test_detections_are_numpy_best_first_and_as_many_as_asked(detector, random_image) -> None:
-    (found,) = detector(random_image(60, 40), topk=7)
+    (found,) = detector(random_image(60, 40), DetectionSettings(topk=7))
     assert isinstance(found.boxes, np.ndarray)
     assert found.boxes.shape == (7, 4)
     assert (np.diff(found.scores) <= 0).all()
@@ -401,21 +407,23 @@ def test_missing_file_is_named(detector, tmp_path: Path) -> None:
 
 def test_sizes_that_do_not_fit_name_the_next_that_does(detector, random_image) -> None:
     with pytest.raises(CtnetError, match=r"size 65x32 .* multiples of 32; the next size that fits is 96x32"):
-        detector(random_image(40, 40), size=(65, 32))
+        detector(random_image(40, 40), DetectionSettings(size=(65, 32)))
     with pytest.raises(CtnetError, match="next size that fits is 32x32"):
-        detector(random_image(40, 40), size=(0, 32))
+        detector(random_image(40, 40), DetectionSettings(size=(0, 32)))
 
 
 def test_a_size_is_for_fix_alone(detector, random_image) -> None:
     with pytest.raises(CtnetError, match="size 64x64 is for resize fix"):
-        detector(random_image(40, 40), size=(64, 64), resize="keep")
+        detector(random_image(40, 40), DetectionSettings(size=(64, 64), resize="keep"))
     with pytest.raises(CtnetError, match="resize is 'stretch'; it must be fix or keep"):
-        detector(random_image(40, 40), resize="stretch")
+        detector(random_image(40, 40), DetectionSettings(resize="stretch"))
 
 
 def test_another_size_is_another_input(detector, random_image) -> None:
     image = random_image(64, 64)
-    default, same, other = (detector(image, size=size)[0] for size in (None, (64, 64), (96, 128)))
+    default, same, other = (
+        detector(image, DetectionSettings(size=size))[0] for size in (None, (64, 64), (96, 128))
+    )
     np.testing.assert_array_equal(default.boxes, same.boxes)
     assert not np.array_equal(default.boxes, other.boxes)
 
@@ -431,7 +439,7 @@ def test_damaged_weights_are_noticed(detector, random_image, branch) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (1000, 3)])
 @pytest.mark.parametrize("resize", ["fix", "keep"])
 def test_absurd_shapes_work(detector, random_image, size, resize) -> None:
-    (found,) = detector(random_image(*size), resize=resize, topk=5)
+    (found,) = detector(random_image(*size), DetectionSettings(resize=resize, topk=5))
     assert len(found) == 5
 
 
@@ -475,15 +483,15 @@ def test_a_task_may_suppress_by_itself_and_ask_for_more_candidates(detector, ran
             asked.append(k)
             return super().decode(maps, k)
 
-    (every,) = detector(image, topk=30)
-    (hard,) = detector(image, topk=30, nms="hard")
+    (every,) = detector(image, DetectionSettings(topk=30))
+    (hard,) = detector(image, DetectionSettings(topk=30, nms="hard"))
     assert len(hard) < len(every)
     detector.task = Grouping(detector.task.categories)
-    (chosen,) = detector(image, topk=5)
+    (chosen,) = detector(image, DetectionSettings(topk=5))
     np.testing.assert_array_equal(chosen.boxes, hard.boxes[:5])
-    (plain,) = detector(image, topk=5, nms="none")
+    (plain,) = detector(image, DetectionSettings(topk=5, nms="none"))
     np.testing.assert_array_equal(plain.boxes, every.boxes[:5])
-    detector(image, topk=40)
+    detector(image, DetectionSettings(topk=40))
     assert asked == [30, 30, 40]
 
 

@@ -129,8 +129,8 @@ def test_other_files_are_refused(detector, random_image, tmp_path: Path) -> None
         file["description"][()] = "{}"
     for name, message in (
         ("gone.h5", r"cannot read .*gone\.h5: No such file"),
-        ("cut.h5", r"cut\.h5 is no HDF5 file, or was cut short; make it anew with --save-maps"),
-        ("text.h5", r"text\.h5 is no HDF5 file"),
+        ("cut.h5", r"cut\.h5 is not an HDF5 file, or was cut short; make it again with --save-maps"),
+        ("text.h5", r"text\.h5 is not an HDF5 file"),
         ("other.h5", r"other\.h5 holds no maps of ctnet"),
         ("maps.h5", r"the description in .*maps\.h5: at task: missing, expected a value"),
     ):

@@ -14,6 +14,7 @@ from ctnet.core.documents import results_of
 from ctnet.data.images import read_image
 from ctnet.inference import prediction
 from ctnet.inference.prediction import predict
+from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.sources import open_sources
 
 
@@ -35,8 +36,10 @@ def write_video(path: Path, frames: int = 5) -> Path:
     return path
 
 
-def run(detector, folder: Path, *sources: object, **settings):
-    return predict(detector, open_sources([str(source) for source in sources]), folder, **settings)
+def run(detector, folder: Path, *sources: object, **choices):
+    rest = {name: choices.pop(name) for name in ("batch_size", "draw", "camera") if name in choices}
+    settings = DetectionSettings(**{"score": 0.3, **choices})
+    return predict(detector, open_sources([str(source) for source in sources]), folder, settings, **rest)
 
 
 def files(folder: Path) -> list[str]:
@@ -55,7 +58,7 @@ def test_pictures_and_results_are_written(detector, photos: Path, tmp_path: Path
     assert [entry["image_id"] for entry in results] == [i for i in (1, 2, 3, 4) for _ in range(4)]
     assert {entry["category_id"] for entry in results} <= {3, 8}
     for image in images:
-        expected = detector(photos / image["file_name"], topk=4)[0]
+        expected = detector(photos / image["file_name"], DetectionSettings(topk=4))[0]
         boxes = np.array([entry["bbox"] for entry in results if entry["image_id"] == image["id"]])
         boxes[:, 2:] += boxes[:, :2]
         np.testing.assert_allclose(boxes, expected.boxes, atol=2e-3)
@@ -87,7 +90,7 @@ def test_unreadable_images_are_listed_and_the_rest_is_done(detector, photos: Pat
     assert [image["file_name"] for image in done.images] == ["a.png", "c.bmp", "deep/a.png"]
     assert [image["id"] for image in done.images] == [1, 2, 3]
     assert len(done.problems) == 2
-    assert "aa.png is no image" in done.problems[0]
+    assert "aa.png is not an image" in done.problems[0]
     assert "b.jpg is cut short" in done.problems[1]
 
 
@@ -186,7 +189,7 @@ def test_drawing_knows_the_image(detector, photos: Path, tmp_path: Path, monkeyp
 def test_test_time_choices_are_the_detectors(detector, photos: Path, tmp_path: Path) -> None:
     choices = {"flip": True, "scales": (0.5, 1.0), "nms": "hard", "topk": 5}
     done = run(detector, tmp_path / "out", photos / "a.png", score=0.0, draw=False, **choices)
-    expected = results_of(detector.task, 1, detector(photos / "a.png", **choices)[0])
+    expected = results_of(detector.task, 1, detector(photos / "a.png", DetectionSettings(**choices))[0])
     assert done.results == expected
 
 

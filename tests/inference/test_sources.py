@@ -50,7 +50,7 @@ def test_an_unreadable_image_is_a_frame_with_a_problem(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image at all")
     bad, good = open_source(str(tmp_path))
     assert bad.image is None
-    assert "bad.png is no image" in bad.problem
+    assert "bad.png is not an image" in bad.problem
     assert good.image is not None
 
 
@@ -61,7 +61,7 @@ def test_a_video(video: Path) -> None:
     assert [frame.name for frame in frames] == [f"clip_{number:06d}" for number in range(6)]
     red = [float(frame.image[..., 0].mean()) for frame in frames if frame.image is not None]
     assert np.allclose(red, np.arange(6) * 40, atol=5)
-    assert len(list(source)) == 6  # a second pass begins anew
+    assert len(list(source)) == 6  # a second pass starts again
 
 
 def test_a_folder_of_a_number_is_no_camera(tmp_path: Path, monkeypatch) -> None:

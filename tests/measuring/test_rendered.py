@@ -8,7 +8,8 @@ from ctnet.convert.voc import convert_voc
 from ctnet.core.declarations import Suppression
 from ctnet.core.records import Detections
 from ctnet.core.task import create_task
-from ctnet.data.dataset import Dataset, splits
+from ctnet.data.dataset import Dataset
+from ctnet.data.directory import splits
 from ctnet.data.synthetic import SHAPES, write_dataset
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import merge
@@ -68,8 +69,8 @@ def test_the_suppression_of_the_task_itself_follows(tmp_path):
 
     for index in range(len(dataset)):
         once, twice = (
-            render(painter, dataset, index, ORIGINAL_RESOLUTION, topk=20).detections
-            for painter in (task, Twice(task.categories))
+            render(renderer, dataset, index, ORIGINAL_RESOLUTION, topk=20).detections
+            for renderer in (task, Twice(task.categories))
         )
         once = merge(task, [once], DetectionSettings(nms="hard", topk=20))
         assert len(once)

@@ -105,9 +105,9 @@ def test_reading_keeps_every_number(seed: int, count: int) -> None:
         ({"image_id": "10"}, "entry 2 of r.json has image_id '10', which is not in the ground truth"),
         ({"image_id": None}, "entry 2 of r.json has image_id None"),
         ({"category_id": 4}, "entry 2 of r.json has category_id 4, .* are these results of another data set"),
-        ({"bbox": [1, 2, 3]}, r"entry 2 of r.json \(image \d+\) is no result of task ctdet .* a bbox of"),
-        ({"bbox": None}, "entry 2 of r.json .* is no result of task ctdet"),
-        ({"bbox": "all"}, "entry 2 of r.json .* is no result of task ctdet"),
+        ({"bbox": [1, 2, 3]}, r"entry 2 of r.json \(image \d+\) is not a result of task ctdet .* a bbox of"),
+        ({"bbox": None}, "entry 2 of r.json .* is not a result of task ctdet"),
+        ({"bbox": "all"}, "entry 2 of r.json .* is not a result of task ctdet"),
         ({"bbox": [1, 2, float("nan"), 4]}, "entry 2 of r.json .* has NaN or infinity as bbox"),
         ({"score": float("nan")}, r"entry 2 of r.json \(image \d+\) has NaN or infinity as score"),
         ({"score": float("inf")}, "entry 2 of r.json .* has NaN or infinity as score"),
@@ -141,8 +141,8 @@ def test_a_missing_field_is_named(key: str, truth: Json, results: list[Json], ta
     ("content", "message"),
     [
         ([], "holds no detection at all, so there is nothing to measure"),
-        ({"annotations": []}, "is no list of results but a dict; COCO's results file is a list"),
-        ([[1, 2]], r"entry 0 of .* is no object with image_id, category_id and score but \[1, 2\]"),
+        ({"annotations": []}, "is not a list of results but a dict; COCO's results file is a list"),
+        ([[1, 2]], r"entry 0 of .* is not an object with image_id, category_id and score but \[1, 2\]"),
     ],
 )
 def test_what_is_no_results_file(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctnet.ops.nms import FLOOR, Nms, suppress
+from ctnet.base.choices import Nms
+from ctnet.ops.nms import FLOOR, suppress
 
 METHODS: list[Nms] = ["none", "hard", "soft", "soft-linear"]
 

@@ -21,7 +21,7 @@ def test_all_classes_first_then_each() -> None:
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
     assert rows[0] == ["all", "0.000", "0.100", "0.200", "0.300", "0.400", "0.500"]
     assert rows[1] == ["bee", "0.250", "0.500", "", "", "", ""]
-    assert rows[2][:2] == ["[red]/ant", "0.125"]  # names are no markup
+    assert rows[2][:2] == ["[red]/ant", "0.125"]  # names are not markup
     assert "AR1 0.600  AR10 0.700" in lines[-1]
 
 

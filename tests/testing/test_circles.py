@@ -87,7 +87,7 @@ def test_a_radius_that_cannot_be_is_left_out_and_listed(tmp_path: Path) -> None:
 
 
 def test_figures_by_hand() -> None:
-    """Two of three red ones are found, after a mistake; a crowd that is found is no mistake."""
+    """Two of three red ones are found, after a mistake; a crowd that is found is not a mistake."""
     boxes = [[10, 10, 8, 8], [30, 10, 8, 8], [50, 10, 8, 8], [70, 10, 8, 8], [10, 50, 8, 8]]
     labels, crowd = [1, 1, 1, 1, 2], [0, 0, 0, 1, 0]
     entries = [
@@ -131,6 +131,6 @@ def test_it_learns_four_images_of_blood_cells_by_heart(shared_data: Path, tmp_pa
     ctnet(f"convert voc {shared_data / 'bccd'} -o cells")
     ctnet(
         "train circles --data cells --overfit 4 --size 128x96 --epochs 100 --batch-size 4 --lr 1e-3 "
-        "--warmup 5 --ema 0.9 --evaluate-every 10 --device cpu --workers 0 -o run"
+        "-R warmup=5 -R ema=0.9 --evaluate-every 10 --device cpu --workers 0 -o run"
     )
     assert json.loads(ctnet("eval run --device cpu --json"))["metrics"]["AP50"] >= 0.9

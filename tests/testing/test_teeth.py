@@ -247,7 +247,7 @@ class LostObject(Hands):
 
 @caught_by("the_law_holds")
 class Ghost(Hands):
-    """the rendered heatmap holds a peak that is no object"""
+    """the rendered heatmap holds a peak that is not an object"""
 
     def encode(self, instances: Any, grid: Any) -> Any:
         targets = super().encode(instances, grid)
@@ -514,7 +514,7 @@ class CrowdsAsObjects(Hands):
 
 @caught_by("crowds_follow_their_option")
 class SizesOfCrowds(Hands):
-    """crowds are no positives, but their sizes are learnt"""
+    """crowds are not positives, but their sizes are learnt"""
 
     def encode(self, instances: Any, grid: Any) -> Any:
         everyone = CrowdsAsObjects.encode(self, instances, grid)  # type: ignore[arg-type]
@@ -1233,7 +1233,7 @@ class DemoOfNoOption(Hands):
 
 @caught_by("fields_are_declared")
 class FieldWithoutColumn(Hands):
-    """a declared field is no column of the scenes"""
+    """a declared field is not a column of the scenes"""
 
     fields: ClassVar[Any] = {**Hands.fields, "feet": Points(json="feet", n=2)}
 
@@ -1414,7 +1414,7 @@ class NoStacks(Good):
 
 
 class OddDivisor(Good):
-    """the divisor is no multiple of the stride"""
+    """the divisor is not a multiple of the stride"""
 
     divisor = 6
 
@@ -1450,7 +1450,7 @@ class Idle(Good):
 
 
 class Forgets(Good):
-    """a random number is no part of the state"""
+    """a random number is not part of the state"""
 
     def __init__(self) -> None:
         super().__init__()

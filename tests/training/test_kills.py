@@ -34,26 +34,25 @@ def start_or_resume(scenes: Path, run: Path, backbone: str) -> None:
 
     from ctnet.backbones import list_backbones, register_backbone
     from ctnet.training.display import Quiet
-    from ctnet.training.session import Overrides, new_session, resumed_session
+    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.session import new_session, resumed_session
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(1)
     if "tiny" not in list_backbones():
         register_backbone(conftest().tiny)
+    machine = Machine("cpu", 0, Quiet())
     if (run / "config.json").is_file():
-        session = resumed_session(run, workers=0, device="cpu", display=Quiet())
+        session = resumed_session(run, machine=machine)
     else:
         session = new_session(
             "ctdet",
-            data=scenes,
-            backbone=backbone,
-            overrides=Overrides(epochs=EPOCHS, batch_size=4, size=(64, 64)),
-            amp="off",
-            save_every=0.0,
-            output=run,
-            workers=0,
-            device="cpu",
-            display=Quiet(),
+            TrainingData(scenes),
+            Network(backbone=backbone),
+            RecipeChoice(fields={"epochs": EPOCHS, "batch_size": 4, "size": (64, 64)}),
+            Loop(amp="off", save_every=0.0),
+            machine,
+            run,
         )
     session.fit()
 

@@ -14,7 +14,7 @@ from ctnet.ops.deform_conv import DeformConv
 from ctnet.training.config import scaled_rate
 from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate
 
-STEP = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, drops=(90, 120))
+STEP = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, milestones=(90, 120))
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_recipes_are_the_papers():
     recipes = task.recipes("dla34")
     assert next(iter(recipes)) == "paper"
     assert recipes["paper"] == STEP
-    assert (recipes["paper-2x"].epochs, recipes["paper-2x"].drops) == (230, (180, 210))
+    assert (recipes["paper-2x"].epochs, recipes["paper-2x"].milestones) == (230, (180, 210))
     hourglass = task.recipes("hourglass104")["paper"]
-    assert (hourglass.epochs, hourglass.drops) == (50, (40,))
+    assert (hourglass.epochs, hourglass.milestones) == (50, (40,))
     assert scaled_rate(hourglass, 29) == 2.5e-4
     assert scaled_rate(recipes["voc"], 32) == 1.25e-4
-    assert (recipes["voc"].epochs, recipes["voc"].drops) == (70, (45, 60))
+    assert (recipes["voc"].epochs, recipes["voc"].milestones) == (70, (45, 60))
 
 
 def test_moving_average_equals_a_plain_recursion():

@@ -29,7 +29,7 @@ def test_backbone_and_equal_heads_are_taken_and_named(saved):
     assert lines[0] == f"started from {saved} (task other): backbone taken"
     assert "taken: b;" in lines[1]
     assert "another number of channels: a;" in lines[1]
-    assert "begun anew: d" in lines[1]
+    assert "started fresh: d" in lines[1]
     old = checkpoint.load(saved).weights
     for name, tensor in model.state_dict().items():
         same = name in old and old[name].shape == tensor.shape

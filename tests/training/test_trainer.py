@@ -24,7 +24,8 @@ from ctnet.tasks.ctdet import CenterDetection
 from ctnet.training import Run, latest_run, memory
 from ctnet.training import trainer as trainer_module
 from ctnet.training.display import Quiet
-from ctnet.training.session import Overrides, Session, new_session, resumed_session
+from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.session import Session, new_session, resumed_session
 from ctnet.training.trainer import Trainer
 
 UNREADABLE = Problem("unreadable image", "000001.jpg", "it is cut short")
@@ -42,13 +43,25 @@ class Recorder(Quiet):
 
 
 def session(scenes: Path, output: Path, **changes) -> Session:
-    overrides = changes.pop("overrides", {})
-    wanted = {"epochs": 3, "batch_size": 4, "size": (64, 64), **overrides}
-    settings = {"backbone": "tiny", "recipe_name": "small", "workers": 0, "device": "cpu", **changes}
-    display = settings.pop("display", None) or Recorder()
-    return new_session(
-        "ctdet", data=scenes, output=output, overrides=Overrides(**wanted), display=display, **settings
+    fields = {"epochs": 3, "batch_size": 4, "size": (64, 64), **changes.pop("fields", {})}
+    if "accumulate" in changes:
+        fields["accumulate"] = changes.pop("accumulate")
+    settings = {"backbone": "tiny", "recipe": "small", "workers": 0, "device": "cpu", **changes}
+
+    def group(cls, *names: str, **fixed):
+        return cls(**fixed, **{name: settings.pop(name) for name in names if name in settings})
+
+    made = new_session(
+        "ctdet",
+        group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
+        group(Network, "options", "backbone", "pretrained", "init"),
+        RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
+        group(Loop, "amp", "evaluate_every", "save_every", "seed"),
+        Machine(settings.pop("device"), settings.pop("workers"), settings.pop("display", None) or Recorder()),
+        output,
     )
+    assert not settings
+    return made
 
 
 def state(run: Path) -> dict:
@@ -113,7 +126,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(scenes, finished, tmp_path, step
     first = session(scenes, tmp_path / "run")
     stop_after(first.trainer, steps)
     assert not first.fit()
-    again = resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+    again = resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
     assert again.trainer.position.step == steps
     assert again.fit()
     assert_same(state(tmp_path / "run"), state(finished))
@@ -123,7 +136,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(scenes, finished, tmp_path, step
 @pytest.mark.thorough
 def test_winograds_convolutions_resume_to_the_same_bits(scenes, tmp_path):
     """A network wide enough for them, stopped within its second epoch."""
-    settings = {"backbone": "resfpn18", "overrides": {"epochs": 2}}
+    settings = {"backbone": "resfpn18", "fields": {"epochs": 2}}
     whole = session(scenes, tmp_path / "whole", **settings)
     layers = [module for module in whole.trainer.model.modules() if isinstance(module, TrainingWinograd)]
     assert len(layers) > 10
@@ -131,7 +144,7 @@ def test_winograds_convolutions_resume_to_the_same_bits(scenes, tmp_path):
     part = session(scenes, tmp_path / "part", **settings)
     stop_after(part.trainer, 4)
     assert not part.fit()
-    assert resumed_session(tmp_path / "part", workers=0, device="cpu", display=Recorder()).fit()
+    assert resumed_session(tmp_path / "part", machine=Machine("cpu", 0, Recorder())).fit()
     assert_same(state(tmp_path / "part"), state(tmp_path / "whole"))
 
 
@@ -148,7 +161,7 @@ def test_another_seed_changes_the_weights(scenes, finished, tmp_path):
 
 def test_resuming_a_finished_run_does_nothing(scenes, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
-    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+    assert resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder())).fit()
     assert_same(state(tmp_path / "run"), state(finished))
 
 
@@ -170,15 +183,15 @@ def test_a_signal_ends_after_the_step_and_says_how_to_go_on(scenes, tmp_path, nu
 
 
 def test_gradients_of_accumulated_batches_make_one_step(scenes, tmp_path):
-    one = session(scenes, tmp_path / "run", accumulate=2, overrides={"epochs": 2})
+    one = session(scenes, tmp_path / "run", accumulate=2, fields={"epochs": 2})
     assert one.fit()
-    assert one.trainer.position.step == 4  # three batches an epoch: 2 + 1
-    assert "learning rate 0.001 at 8 images a step (recipe: 0.002 at 16)" in one.display.lines[1]
+    assert one.trainer.position.step == 4  # three batches per epoch: 2 + 1
+    assert "learning rate 0.001 at 8 images per step (recipe: 0.002 at 16)" in one.display.lines[1]
 
 
 def test_accumulated_batches_have_the_gradient_and_losses_of_one(scenes, tmp_path):
     """Without batch statistics and dropout, three batches (of 4, 4 and 2 images) are as good as one."""
-    whole = session(scenes, tmp_path / "whole", overrides={"batch_size": 10}).trainer
+    whole = session(scenes, tmp_path / "whole", fields={"batch_size": 10}).trainer
     parts = session(scenes, tmp_path / "parts", accumulate=3).trainer
     seen = []
     for trainer in (whole, parts):
@@ -230,7 +243,7 @@ def test_the_best_checkpoint_follows_the_main_metric(scenes, tmp_path):
 
 
 def test_without_validation_the_last_weights_are_the_best(scenes, tmp_path):
-    one = session(scenes, tmp_path / "run", val_split=None, overrides={"epochs": 1, "ema": 0.0})
+    one = session(scenes, tmp_path / "run", val_split=None, fields={"epochs": 1, "ema": 0.0})
     assert one.fit()
     assert_same(dict(checkpoint.load(tmp_path / "run/best.pt").weights), state(tmp_path / "run")["weights"])
 
@@ -261,7 +274,7 @@ def test_a_loss_that_is_not_finite_names_the_images_and_keeps_the_last_checkpoin
     first = session(scenes, tmp_path / "run")
     stop_after(first.trainer, 2)
     first.fit()
-    one = resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+    one = resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
     with torch.no_grad():
         next(one.trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(
@@ -278,7 +291,7 @@ def test_an_unreadable_image_is_named_and_skipped(scenes, tmp_path):
     broken = sorted((data / "train").iterdir())[3]
     broken.write_bytes(broken.read_bytes()[:200])
     (data / "val").joinpath("000002.jpg").unlink()
-    one = session(data, tmp_path / "run", overrides={"epochs": 1})
+    one = session(data, tmp_path / "run", fields={"epochs": 1})
     assert one.fit()
     said = "\n".join(one.display.lines)
     assert f"skipped {broken.name}: unreadable image" in said
@@ -289,7 +302,7 @@ def test_strict_refuses_an_unreadable_image(scenes, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(scenes, data)
     (data / "train/000004.jpg").write_bytes(b"")
-    one = session(data, tmp_path / "run", strict=True, overrides={"epochs": 1})
+    one = session(data, tmp_path / "run", strict=True, fields={"epochs": 1})
     with pytest.raises(CtnetError, match="1 bad records: 1 with unreadable image"):
         one.fit()
 
@@ -324,7 +337,7 @@ def test_data_that_changed_since_is_not_resumed_on(scenes, tmp_path, changed, me
     [file] = data.glob(changed)
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(CtnetError, match=message):
-        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+        resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
 
 
 def test_settings_that_changed_since_are_not_resumed_with(scenes, finished, tmp_path):
@@ -333,7 +346,7 @@ def test_settings_that_changed_since_are_not_resumed_with(scenes, finished, tmp_
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "seed": 5, "recipe": {**config["recipe"], "epochs": 4}}))
     with pytest.raises(CtnetError, match=r"recipe.epochs is 4, was 3; seed is 5, was 0\); .*--init"):
-        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+        resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
 
 
 def test_data_that_moved_is_found_where_the_config_says(scenes, tmp_path):
@@ -344,10 +357,10 @@ def test_data_that_moved_is_found_where_the_config_says(scenes, tmp_path):
     first.fit()
     data.rename(tmp_path / "moved")
     with pytest.raises(CtnetError, match=r"write its new place into 'data' of .*config.json"):
-        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+        resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
     file = tmp_path / "run/config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "data": str(tmp_path / "moved")}))
-    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+    assert resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder())).fit()
 
 
 def test_a_run_without_its_last_checkpoint_is_left_as_it_is(finished, tmp_path):
@@ -355,7 +368,7 @@ def test_a_run_without_its_last_checkpoint_is_left_as_it_is(finished, tmp_path):
     (tmp_path / "run/last.pt").unlink()
     before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir() if file.is_file()}
     with pytest.raises(CtnetError, match=r"has no last.pt, so there is nothing to continue from"):
-        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+        resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
     for name, content in before.items():
         assert (tmp_path / "run" / name).read_bytes() == content
 
@@ -364,10 +377,10 @@ def test_two_trainings_of_one_run(scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "_PATIENCE_SECONDS", 0.1)
     first = session(scenes, tmp_path / "run")
     with pytest.raises(CtnetError, match=r"run is being trained by another process"):
-        resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+        resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
     stop_after(first.trainer, 1)
     assert not first.fit()
-    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+    assert resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder())).fit()
 
 
 def test_runs_that_begin_at_once_get_numbers_of_their_own(tmp_path, monkeypatch):
@@ -393,7 +406,7 @@ def test_a_signal_ends_an_evaluation_and_the_run_resumes_to_the_same_bits(
     assert not one.fit()
     assert (one.trainer.position.epoch, one.trainer.position.batch) == (0, 3)
     monkeypatch.undo()
-    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+    assert resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder())).fit()
     assert_same(state(tmp_path / "run"), state(finished))
     assert (tmp_path / "run/metrics.csv").read_text() == (finished / "metrics.csv").read_text()
 
@@ -413,12 +426,12 @@ def test_a_job_that_is_ended_with_its_loading_processes_saves(scenes, finished, 
     one.trainer._step = step
     assert not one.fit()
     assert one.trainer.position.step == 2
-    assert resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder()).fit()
+    assert resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder())).fit()
     assert_same(state(tmp_path / "run"), state(finished))
 
 
 def test_a_loading_process_that_is_killed_is_one_line(scenes, tmp_path):
-    one = session(scenes, tmp_path / "run", workers=1, overrides={"epochs": 50})
+    one = session(scenes, tmp_path / "run", workers=1, fields={"epochs": 50})
     original = one.trainer._step
 
     def step() -> None:
@@ -440,20 +453,20 @@ def test_an_allocator_that_refuses_a_step_is_one_line(scenes, tmp_path, error):
         raise error
 
     one.trainer._backward = refuse
-    with pytest.raises(CtnetError, match=r"to train on 4 images of 64x64 .*--batch-size 2 --accumulate 2"):
+    with pytest.raises(CtnetError, match=r"to train on 4 images of 64x64 .*--batch-size 2 -R accumulate=2"):
         one.fit()
 
 
 def test_a_size_of_which_no_image_fits_is_refused_before_training(scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda device: 10_000_000)
     with pytest.raises(CtnetError, match=r"one image of 2048x2048 needs at least .* GB, and 0.0 GB are free"):
-        session(scenes, tmp_path / "run", overrides={"size": (2048, 2048)})
+        session(scenes, tmp_path / "run", fields={"size": (2048, 2048)})
     assert not (tmp_path / "run").exists()
 
 
 def test_a_last_batch_of_one_image_whose_deepest_map_has_one_cell_trains(scenes, tmp_path):
     """Ten images in batches of three, at the size of which resfpn18 leaves one cell."""
-    settings = {"backbone": "resfpn18", "overrides": {"epochs": 1, "batch_size": 3, "size": (32, 32)}}
+    settings = {"backbone": "resfpn18", "fields": {"epochs": 1, "batch_size": 3, "size": (32, 32)}}
     one = session(scenes, tmp_path / "run", val_split=None, **settings)
     assert one.fit()
     assert all(module.training for module in one.trainer.model.modules())
@@ -475,7 +488,7 @@ def test_an_epoch_without_a_readable_image_is_not_a_success(scenes, tmp_path, am
     shutil.copytree(scenes, data)
     for file in (data / "train").iterdir():
         file.write_bytes(b"")
-    one = session(data, tmp_path / "run", amp=amp, overrides={"epochs": 1})
+    one = session(data, tmp_path / "run", amp=amp, fields={"epochs": 1})
     with pytest.raises(CtnetError, match=r"not one image of .*data could be read in epoch 1"):
         one.fit()
     assert sum("unreadable image" in line for line in one.display.lines) == 10
@@ -484,9 +497,9 @@ def test_an_epoch_without_a_readable_image_is_not_a_success(scenes, tmp_path, am
 def test_overfitting_ends_with_small_steps_unless_told_otherwise(scenes, tmp_path):
     rates = [
         session(
-            scenes, tmp_path / str(index), overfit=overfit, overrides=overrides
+            scenes, tmp_path / str(index), overfit=overfit, fields=fields
         ).trainer.config.recipe.final_rate
-        for index, (overfit, overrides) in enumerate([(0, {}), (2, {}), (2, {"final_rate": 0.5})])
+        for index, (overfit, fields) in enumerate([(0, {}), (2, {}), (2, {"final_rate": 0.5})])
     ]
     assert rates == [0.2, 0.0, 0.5]
 
@@ -499,7 +512,12 @@ def test_a_recipe_sets_the_tasks_options_that_the_user_leaves_open(scenes, tmp_p
     assert one.trainer.config.options["min_visible"] == taken
     assert any("min_visible 0.75" in line for line in one.display.lines) == (not given)
     one.run.release()
-    assert resumed_session(tmp_path / "run", display=Recorder()).trainer.task.options.min_visible == taken
+    assert (
+        resumed_session(
+            tmp_path / "run", machine=Machine(display=Recorder())
+        ).trainer.task.options.min_visible
+        == taken
+    )
 
 
 def test_overfitting_sees_images_as_they_are(scenes, tmp_path):
@@ -511,11 +529,11 @@ def test_overfitting_sees_images_as_they_are(scenes, tmp_path):
 
 
 def test_a_full_disk_is_one_clear_line_and_keeps_the_old_checkpoint(scenes, tmp_path, monkeypatch):
-    one = session(scenes, tmp_path / "run", overrides={"epochs": 2}, val_split=None)
+    one = session(scenes, tmp_path / "run", fields={"epochs": 2}, val_split=None)
     stop_after(one.trainer, 1)
     one.fit()
     before = (tmp_path / "run/last.pt").read_bytes()
-    again = resumed_session(tmp_path / "run", workers=0, device="cpu", display=Recorder())
+    again = resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -552,7 +570,7 @@ def test_a_broken_config_is_named(tmp_path, content, message):
 
 
 def test_resuming_what_is_no_run_or_of_another_task(finished, tmp_path):
-    with pytest.raises(CtnetError, match="is no run folder"):
+    with pytest.raises(CtnetError, match="is not a run folder"):
         resumed_session(tmp_path)
     with pytest.raises(CtnetError, match="is a run of task ctdet, not pose"):
         resumed_session(finished, "pose")
@@ -562,13 +580,16 @@ def test_resuming_what_is_no_run_or_of_another_task(finished, tmp_path):
     ("changes", "message"),
     [
         ({"backbone": "resnet19"}, "no backbone called 'resnet19'; did you mean resnet18"),
-        ({"recipe_name": "papr"}, "no recipe of task ctdet called 'papr'; did you mean paper"),
-        ({"overrides": {"schedule": "linear"}}, "--schedule is 'linear'; it must be step or cosine"),
+        ({"recipe": "papr"}, "no recipe of task ctdet called 'papr'; did you mean paper"),
+        (
+            {"fields": {"schedule": "linear"}},
+            "field schedule of the recipe is 'linear'; it must be step|cosine",
+        ),
         ({"amp": "fp8"}, "--amp is 'fp8'; it must be auto, off, bf16 or fp16"),
         ({"pretrained": True, "backbone": "broken"}, "weights cannot be had"),
         ({"device": "tpu"}, "device 'tpu' cannot be used here"),
         ({"train_split": "training"}, "training"),
-        ({"overrides": {"size": (66, 64)}}, "multiples of 4"),
+        ({"fields": {"size": (66, 64)}}, "multiples of 4"),
     ],
 )
 def test_wrong_settings_say_what_is_right(scenes, tmp_path, changes, message):
@@ -626,32 +647,30 @@ def test_a_validation_split_of_other_categories_is_refused(scenes, tmp_path):
 
 
 def test_a_run_starts_from_another_and_continues_without_it(scenes, tmp_path):
-    first = session(scenes, tmp_path / "first", overrides={"epochs": 1})
+    first = session(scenes, tmp_path / "first", fields={"epochs": 1})
     first.fit()
-    second = session(
-        scenes, tmp_path / "second", init=tmp_path / "first", overrides={"epochs": 1, "learning_rate": 1e-12}
-    )
+    second = session(scenes, tmp_path / "second", init=tmp_path / "first", fields={"epochs": 1}, rate=1e-12)
     assert any("backbone taken" in line for line in second.display.lines)
     weights = checkpoint.load(tmp_path / "first" / "best.pt").weights
     name = "backbone.layers.0.weight"
     torch.testing.assert_close(second.trainer.model.state_dict()[name], weights[name], rtol=0, atol=0)
     second.fit()
     shutil.rmtree(tmp_path / "first")
-    resumed = resumed_session(tmp_path / "second", workers=0, device="cpu", display=Recorder())
+    resumed = resumed_session(tmp_path / "second", machine=Machine("cpu", 0, Recorder()))
     assert resumed.trainer.started == []
 
 
 def test_a_turn_is_part_of_the_recipe(scenes, tmp_path):
-    turned = session(scenes, tmp_path / "run", overrides={"rotate": 15.0})
+    turned = session(scenes, tmp_path / "run", fields={"rotate": 15.0})
     assert turned.trainer.config.recipe.augmentation.rotate == 15
 
 
 def test_rotation_is_refused_for_a_task_that_takes_no_turned_images(scenes, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(CenterDetection, "layout", Layout(turns=False))
-    with pytest.raises(CtnetError, match="cannot be trained on turned images; leave --rotate out"):
-        session(scenes, tmp_path / "run", overrides={"rotate": 15.0})
+    with pytest.raises(CtnetError, match="cannot be trained on rotated images; set -R rotate=0"):
+        session(scenes, tmp_path / "run", fields={"rotate": 15.0})
     assert not (tmp_path / "run").exists()
-    assert session(scenes, tmp_path / "run", overrides={"rotate": 0.0}).run.path.exists()
+    assert session(scenes, tmp_path / "run", fields={"rotate": 0.0}).run.path.exists()
 
 
 def test_torchrun_does_not_train_the_same_twice(scenes, finished, tmp_path, monkeypatch):
@@ -681,7 +700,7 @@ def change_state(run: Path, change) -> None:
 def test_a_best_checkpoint_in_the_place_of_the_last_is_named(stopped):
     shutil.copy(stopped / "best.pt", stopped / "last.pt")
     with pytest.raises(CtnetError, match=r"last\.pt cannot be continued: it holds weights and no training"):
-        resumed_session(stopped, device="cpu", workers=0)
+        resumed_session(stopped, machine=Machine("cpu", 0))
 
 
 def moments(content):
@@ -717,7 +736,7 @@ def first_moments(content):
 def test_a_state_that_does_not_fit_is_named(stopped, change, message):
     change_state(stopped, change)
     with pytest.raises(CtnetError, match=rf"last\.pt cannot be continued: .*{message}") as caught:
-        resumed_session(stopped, device="cpu", workers=0)
+        resumed_session(stopped, machine=Machine("cpu", 0))
     assert str(caught.value).isprintable()
 
 

@@ -132,7 +132,7 @@ def main() -> None:
     one, other = (torch.tensor(results[way]["scores"]) for way in WAYS)
     torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
     print(
-        f"{arguments.points} points an edge, best {arguments.k}, batch {arguments.batch}, "
+        f"{arguments.points} points per edge, best {arguments.k}, batch {arguments.batch}, "
         f"{arguments.classes} classes of {arguments.size}x{arguments.size}, {arguments.threads} thread(s), "
         f"torch {torch.__version__}"
     )

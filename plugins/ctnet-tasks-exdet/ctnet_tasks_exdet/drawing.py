@@ -62,7 +62,7 @@ def draw_octagons(image: np.ndarray, detections: Detections, class_names: Sequen
         box, points = detections.boxes[row], detections.extreme_points[row]
         points = np.where(
             np.isnan(points), side_middles(box[None])[0], points
-        )  # results of anybody have none
+        )  # other programs' results have none
         _draw_octagon(canvas, octagons(box[None], points[None])[0], points, colour)
 
     return draw_detections(image, detections, class_names, outline)

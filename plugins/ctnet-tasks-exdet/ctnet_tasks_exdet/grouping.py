@@ -16,7 +16,7 @@ from ctnet_tasks_exdet.options import Options
 
 #: Top points that are joined with all other points at a time: bounds the memory.
 _SLAB = 5
-#: Added to the score of what is no group: far below any group's sum of six values in [0, 1].
+#: Added to the score of what is not a group: far below any group's sum of six values in [0, 1].
 _REJECTED = -100.0
 
 

@@ -48,7 +48,7 @@ from ctnet_tasks_exdet.masks import extreme_points, mask_fits, reach_of
 from ctnet_tasks_exdet.options import Options
 from ctnet_tasks_exdet.scenes import SHAPES, draw_shapes
 
-_RELEASE = Recipe(epochs=140, batch_size=64, learning_rate=2.5e-4, drops=(90, 120))
+_RELEASE = Recipe(epochs=140, batch_size=64, learning_rate=2.5e-4, milestones=(90, 120))
 _HOURGLASS = replace(_RELEASE, batch_size=24)
 _DEMO = replace(
     DEMO,

@@ -191,7 +191,7 @@ def test_every_option_at_once_exports():
 
 
 def test_memory_stays_far_below_that_of_all_groups():
-    """40 points an edge make 2.56 million groups: 10 MB for each number that is kept of all of them."""
+    """40 points per edge make 2.56 million groups: 10 MB for each number that is kept of all of them."""
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):

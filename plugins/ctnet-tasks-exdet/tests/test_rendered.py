@@ -1,4 +1,4 @@
-"""The law on real annotations: rendered ground truth is found again, behind soft suppression."""
+"""The law on real annotations: rendered ground truth is found again, after soft suppression."""
 
 from __future__ import annotations
 

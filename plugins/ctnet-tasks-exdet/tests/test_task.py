@@ -184,7 +184,7 @@ def test_recipes_are_those_of_the_release():
     for backbone, batch in (("hourglass104", 24), ("dla34", 64)):
         paper = task().recipes(backbone)["paper"]
         assert (paper.batch_size, paper.learning_rate, paper.epochs) == (batch, 2.5e-4, 140)
-        assert paper.drops == (90, 120)
+        assert paper.milestones == (90, 120)
         assert paper.size == (512, 512)
 
 

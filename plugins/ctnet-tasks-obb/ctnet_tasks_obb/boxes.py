@@ -33,7 +33,7 @@ class Rectangles(NamedTuple):
 
     @property
     def corners(self) -> np.ndarray:
-        """(N, 4, 2) float64, in turn around each rectangle."""
+        """(N, 4, 2) float64, in order around each rectangle."""
         along, across = self.axis * self.size[:, 0] / 2, 1j * self.axis * self.size[:, 1] / 2
         middle = self.centre[:, 0] + 1j * self.centre[:, 1]
         points = np.stack([-along - across, along - across, along + across, across - along], axis=1)
@@ -44,10 +44,10 @@ class Rectangles(NamedTuple):
 def rectangles(corners: np.ndarray) -> Rectangles:
     """The rectangles that fit four corners best, in the sense of least squares.
 
-    Corners that are a rectangle's, in either turn and from any first one, give that rectangle.
+    Corners that are a rectangle's, clockwise or not, from any first one, give that rectangle.
 
     Args:
-        corners: (N, 4, 2) float, (x, y), in turn around each rectangle.
+        corners: (N, 4, 2) float, (x, y), in order around each rectangle.
     """
     points = corners[..., 0].astype(np.complex128) + 1j * corners[..., 1]
     along = (points[:, 1] - points[:, 0] + points[:, 2] - points[:, 3]) / 2
@@ -81,7 +81,7 @@ def misfit(corners: np.ndarray) -> np.ndarray:
 
 
 def corners_of(centre: Tensor, size: Tensor, angle: Tensor) -> Tensor:
-    """Corners (..., 4, 2), in turn around each rectangle.
+    """Corners (..., 4, 2), in order around each rectangle.
 
     Args:
         centre: (..., 2), (x, y).

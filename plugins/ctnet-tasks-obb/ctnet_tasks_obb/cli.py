@@ -9,7 +9,6 @@ import typer
 
 from ctnet.plugin import (
     CtnetError,
-    Images,
     ImagesOption,
     JsonOption,
     OutputOption,
@@ -32,7 +31,7 @@ def convert_dota(
     labels: str | None = typer.Option(
         None, help="Name of the folder of labels, where there are several (labelTxt-v1.5)."
     ),
-    images: ImagesOption = Images.link,
+    images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,7 +49,7 @@ def convert_dota(
     if export and labels is not None:
         raise CtnetError("--labels is for reading DOTA's labels; with --export they go to labelTxt")
     if export:
-        report = export_dota(source, output, images.value, strict)
+        report = export_dota(source, output, images, strict)
     else:
-        report = import_dota(source, output, labels, images.value, strict)
+        report = import_dota(source, output, labels, images, strict)
     print_report(report, as_json)

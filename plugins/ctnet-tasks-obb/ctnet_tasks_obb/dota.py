@@ -51,7 +51,7 @@ _HEADER = re.compile(rf"\s*({'|'.join(HEADERS)})\s*:(.*)", re.IGNORECASE)
 
 #: Corners of a rectangle that were rounded lie within so many units of the last printed digit of one.
 _ROUNDED = 1.5
-_DIGITS = 3  # behind the point, of rectangles that we compute
+_DIGITS = 3  # decimals, of rectangles that we compute
 
 
 def import_dota(
@@ -94,7 +94,7 @@ def import_dota(
     reports = write_splits(target, numbered(splits), categories, description, images)
     if reader.replaced:
         notes.append(
-            f"{reader.replaced} quadrilaterals were no rectangles and became the least ones around them"
+            f"{reader.replaced} quadrilaterals were not rectangles and became the least ones around them"
         )
     if images == "none":
         notes.append("the images were left where they are; put them into images/<split> of the target")
@@ -134,7 +134,7 @@ class _Reader:
     Attributes:
         source: the data set.
         notes, problems: as in the report.
-        replaced: how many quadrilaterals were no rectangles.
+        replaced: how many quadrilaterals were not rectangles.
     """
 
     source: Path
@@ -199,7 +199,7 @@ def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, 
     difficult = words[9] if len(words) == 10 else "0"
     if difficult not in ("0", "1"):
         raise BadRecord("difficult that is not 0 or 1", difficult)
-    numbers = [checked_number(word, "coordinate that is no number") for word in words[:8]]
+    numbers = [checked_number(word, "coordinate that is not a number") for word in words[:8]]
     corners = np.array(numbers).reshape(4, 2)
     hull = cv2.convexHull(corners.astype(np.float32)).reshape(1, -1, 2)
     if polygon_areas(hull.astype(np.float64))[0] <= 0:

@@ -51,7 +51,7 @@ def export_dota(
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
-        CtnetError: when ``source`` is no data directory, a category's name has a space in it, or with
+        CtnetError: when ``source`` is not a data directory, a category's name has a space in it, or with
             ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
@@ -78,7 +78,7 @@ def export_dota(
         counts = {name: sum(label.counts[name] for label in labels) for name in names[split].values()}
         reports.append(SplitReport(split, len(labels), counts))
     crowd = sum(label.crowd for labels in splits.values() for label in labels)
-    notes = [f"{crowd} crowd regions were left out: DOTA's labels cannot say them"] if crowd else []
+    notes = [f"{crowd} crowd regions were left out: DOTA's labels cannot express them"] if crowd else []
     return ConvertReport(target, tuple(reports), tuple(problems), tuple(notes))
 
 

@@ -64,7 +64,7 @@ class Options:
 class Obb(Task):
     """Rotated boxes: heads ``heatmap`` [C], ``offset`` [2], ``size`` [2: length, breadth], ``angle`` [4].
 
-    Instances and detections carry ``corners`` (N, 4, 2), in turn around each box; ``boxes`` are the upright
+    Instances and detections carry ``corners`` (N, 4, 2), in order around each box; ``boxes`` are the upright
     boxes around them. A box has no front: it is the same after half a turn. Instances also carry what
     follows from the corners: ``sides`` (N, 2), length and breadth, and the ``angle`` of the long side.
     """

@@ -27,9 +27,9 @@ GOOD = [
 TRAPEZIUM = "10.0 60.0 50.0 60.0 40.0 90.0 12.0 80.0 harbor 0"
 BAD = {
     "1 2 3 4 ship 0": "line that is not eight numbers, a class and 0 or 1 (6 words)",
-    "1 2 3 4 5 6 7 ship 0": "coordinate that is no number ('ship')",
-    "10 10 x 10 20 20 10 20 ship 0": "coordinate that is no number ('x')",
-    "10 10 nan 10 20 20 10 20 ship 0": "coordinate that is no number ('nan')",
+    "1 2 3 4 5 6 7 ship 0": "coordinate that is not a number ('ship')",
+    "10 10 x 10 20 20 10 20 ship 0": "coordinate that is not a number ('x')",
+    "10 10 nan 10 20 20 10 20 ship 0": "coordinate that is not a number ('nan')",
     "10 10 20 10 20 20 10 20 ship 2": "difficult that is not 0 or 1 (2)",
     "10 10 20 20 30 30 20 20 ship 0": "box without area (10 10 20 20 30 30 20 20)",
     "300 9 320 9 320 20 300 20 ship 0": "box outside the image (300 9 320 9 320 20 300 20; it has 200x150)",
@@ -101,7 +101,7 @@ def test_there_and_back(dota: Path, tmp_path: Path) -> None:
 
 
 def test_printed_digits_survive(tmp_path: Path) -> None:
-    """Random rectangles with up to six digits behind the point, in either turn, come back unchanged."""
+    """Random rectangles with up to six decimals, clockwise or not, come back unchanged."""
     rng = np.random.default_rng(0)
     lines = []
     for digits in range(7):
@@ -120,7 +120,7 @@ def test_printed_digits_survive(tmp_path: Path) -> None:
 def test_what_is_no_rectangle_becomes_the_least_one(tmp_path: Path) -> None:
     write(tmp_path / "DOTA", "P0001", [*GOOD, TRAPEZIUM])
     report = import_dota(tmp_path / "DOTA", tmp_path / "data")
-    assert report.notes == ("1 quadrilaterals were no rectangles and became the least ones around them",)
+    assert report.notes == ("1 quadrilaterals were not rectangles and became the least ones around them",)
     corners = np.array(content(tmp_path / "data", "train")["annotations"][-1]["corners"]).reshape(1, 4, 2)
     given = np.array(TRAPEZIUM.split()[:8], float).reshape(1, 4, 2)
     assert misfit(corners)[0] < 0.002
@@ -190,7 +190,7 @@ def test_crowds_and_old_names(dota: Path, tmp_path: Path) -> None:
     changed["annotations"][0]["iscrowd"] = 1
     path.write_text(json.dumps(changed))
     assert export_dota(tmp_path / "data", tmp_path / "back").notes == (
-        "1 crowd regions were left out: DOTA's labels cannot say them",
+        "1 crowd regions were left out: DOTA's labels cannot express them",
     )
     changed["categories"][0]["name"] = "large vehicle"
     path.write_text(json.dumps(changed))

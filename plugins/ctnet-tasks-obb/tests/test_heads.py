@@ -19,7 +19,7 @@ def test_all_angles_come_back() -> None:
     degrees = np.arange(-180, 180, 0.5)
     values, _ = angle_values(boxes(degrees, 3))
     found = np.degrees(angle_of(torch.from_numpy(values)).numpy())
-    off = (found - degrees + 90) % 180 - 90  # half a turn is no difference
+    off = (found - degrees + 90) % 180 - 90  # half a turn makes no difference
     assert np.abs(off).max() < 1e-3
 
 

@@ -1,0 +1,39 @@
+"""Arguments, options and words that the studies of annotations share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctnet.base.output import print_line
+
+if TYPE_CHECKING:
+    from ctnet.data.dataset import Dataset
+
+Directory = Annotated[
+    Path, typer.Argument(help="A data directory: `annotations/<prefix>_<split>.json` and images.")
+]
+Split = Annotated[str, typer.Option(help="Which split.")]
+Category = Annotated[list[str] | None, typer.Option(help="Look at this category alone (repeatable).")]
+
+#: Rows of the longer tables.
+FIRST = 10
+
+
+def print_rest(number: int, what: str) -> None:
+    """Say that a table was cut."""
+    if number > FIRST:
+        print_line(f"and {number - FIRST} more {what}; --json lists all")
+
+
+def print_skipped(dataset: Dataset) -> None:
+    """Say how many records are left out."""
+    if problems := dataset.problems:
+        print_line(f"{len(problems)} bad records are not counted; ctnet data check names them")
+
+
+def percent(part: int, whole: int) -> float:
+    """100 for all; 0 of nothing."""
+    return 100 * part / max(whole, 1)

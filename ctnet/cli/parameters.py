@@ -1,0 +1,64 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctnet.base.choices import Amp as AmpName
+from ctnet.base.choices import ImageMode
+from ctnet.base.choices import Nms as NmsName
+from ctnet.base.choices import Resize as ResizeName
+
+# --- what is measured
+
+Run = Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; the latest run when left out.")]
+Data = Annotated[Path | None, typer.Option(help="Data directory; the run's own when left out.")]
+Split = Annotated[str | None, typer.Option(help="Split; the run's validation split when left out.")]
+Metric = Annotated[str | None, typer.Option(help="One of the task's metrics, see `ctnet tasks show`.")]
+TaskOfResults = Annotated[str | None, typer.Option("--task", help="Whose results --results are; ctdet.")]
+
+# --- choices at test time
+
+Flip = Annotated[bool, typer.Option("--flip", help="Average the maps with those of the mirrored image.")]
+Multiscale = Annotated[
+    bool,
+    typer.Option("--multiscale", help="Look at 0.5, 0.75, 1, 1.25 and 1.5 times the size, and merge."),
+]
+Scales = Annotated[str | None, typer.Option(help="Look at these sizes instead: 0.75,1.")]
+Nms = Annotated[
+    NmsName | None,
+    typer.Option(help="Suppression; soft is Gaussian. Soft where scales are merged, else the task's own."),
+]
+Resize = Annotated[
+    ResizeName, typer.Option(help="fix: fit into the training size; keep: the image's own resolution.")
+]
+SIZE_HELP = "Network input in pixels: 512, or WIDTHxHEIGHT."
+Size = Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")]
+Topk = Annotated[int, typer.Option(min=1, help="Detections per image.")]
+
+# --- where and how it runs
+
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Loading processes.")]
+Amp = Annotated[AmpName, typer.Option(help="Mixed precision.")]
+
+# --- the rest
+
+TaskOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-O", "--option", help="An option of the task, NAME=VALUE (repeatable); see `ctnet tasks show TASK`."
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse bad records instead of skipping them.")]
+Json = Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")]
+Images = Annotated[
+    ImageMode,
+    typer.Option(
+        help="link: hard links, which cost no space (copies where there are none); none: leave them."
+    ),
+]

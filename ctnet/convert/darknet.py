@@ -1,0 +1,108 @@
+"""Darknet's description of a YOLO data set: ``obj.data``, as Darknet's users write it and CVAT exports it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ctnet.base.errors import CtnetError
+from ctnet.convert.sources import read_lines
+from ctnet.convert.split_names import split_in
+from ctnet.data.problems import Problem
+
+#: Keys of obj.data that name no list of images.
+_NOT_SPLITS = ("classes", "names", "backup", "eval", "results", "top", "labels", "map")
+
+
+@dataclass(frozen=True)
+class Darknet:
+    """What an ``obj.data`` says.
+
+    Attributes:
+        path: the file.
+        lists: split name to the list of its images.
+        names: the file of class names, None where there is none.
+    """
+
+    path: Path
+    lists: Mapping[str, Path]
+    names: Path | None
+
+    @classmethod
+    def find(cls, source: Path, problems: list[Problem]) -> Darknet | None:
+        """Read the source itself if it is called ``*.data``, else the ``obj.data`` in it.
+
+        Args:
+            source: a file or folder.
+            problems: takes the lists that are not there.
+
+        Raises:
+            CtnetError: when the file cannot be read or names no list that exists.
+        """
+        path = source if source.suffix == ".data" else source / "obj.data"
+        if not path.is_file():
+            return None
+        lists: dict[str, Path] = {}
+        entries = dict(_entries(path))
+        for key, text in entries.items():
+            if key in _NOT_SPLITS:
+                continue
+            found = _resolved(text, path.parent)
+            if found.is_file():
+                lists[split_in(key) or key.lower()] = found
+            else:
+                problems.append(Problem("split that is not there", f"{path} {key}", text))
+        if not lists:
+            raise CtnetError(
+                f"{path} names no list of images that exists; add a line 'train = train.txt' (paths count "
+                "from its own folder)"
+            )
+        names = _resolved(entries["names"], path.parent) if "names" in entries else None
+        return cls(path, lists, names if names and names.is_file() else None)
+
+    def images(self, split: str) -> list[tuple[Path, str]]:
+        """The images of a split in the order of its list, each with its name in the split.
+
+        The lists hold paths as seen from the folder that Darknet runs in: what leads to ours is dropped.
+        """
+        home = self.path.parent
+        found = []
+        for line in read_lines(self.lists[split]):
+            if text := line.strip():
+                path = _resolved(text, home)
+                inside = path.relative_to(home).parts if path.is_relative_to(home) else (path.name,)
+                # CVAT's obj_<split>_data stands for the split and is not a part of the name.
+                named = inside[1:] if len(inside) > 1 and _is_data_folder(inside[0]) else inside
+                found.append((path, PurePosixPath(*named).as_posix()))
+        return found
+
+    def labels_without_image(self, used: set[Path]) -> Iterator[Problem]:
+        """The label files in CVAT's folders that belong to no listed image."""
+        for folder in sorted(self.path.parent.glob("obj_*_data")):
+            for path in sorted(folder.rglob("*.txt")):
+                if path not in used:
+                    yield Problem("label file without image", str(path), "no list names its image")
+
+
+def _entries(path: Path) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(read_lines(path), start=1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key:
+            raise CtnetError(f"{path}:{number} is not 'key = value'; is this Darknet's obj.data?")
+        yield key, value
+
+
+def _resolved(text: str, home: Path) -> Path:
+    """The path below ``home``, where Darknet saw it from elsewhere: ``data/train.txt`` is our train.txt."""
+    parts: Sequence[str] = [part for part in PurePosixPath(text.replace("\\", "/")).parts if part != "/"]
+    candidates = [home.joinpath(*parts[start:]) for start in range(len(parts))]
+    missing = home.joinpath(*(parts[1:] if len(parts) > 1 and parts[0] == "data" else parts))
+    return next((path for path in [Path(text), *candidates] if path.is_file()), missing) if parts else home
+
+
+def _is_data_folder(name: str) -> bool:
+    return name.startswith("obj_") and name.endswith("_data")

@@ -1,0 +1,116 @@
+"""What annotation tools draw (rectangles, outlines, circles, ellipses) as COCO annotations."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ctnet.base.errors import CtnetError, os_error
+from ctnet.convert.coco import box_annotation, plain
+from ctnet.convert.report import BadRecord
+
+Point = tuple[float, float]
+_DIGITS = 3  # of a pixel
+
+
+def load_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        CtnetError: when it cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+    except (ValueError, RecursionError) as error:
+        raise CtnetError(f"{path} is not JSON that can be read ({error})") from error
+
+
+def number(value: object, name: str) -> float:
+    """A finite number of a record.
+
+    Raises:
+        BadRecord: for anything else.
+    """
+    try:
+        result = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise BadRecord("coordinate that is not a number", f"{name} is {json.dumps(value)[:40]}")
+    return result
+
+
+def points_of(value: object) -> list[Point]:
+    """[[x, y], ...] of a JSON file.
+
+    Raises:
+        BadRecord: for anything else.
+    """
+    if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
+        raise BadRecord("points that are not pairs", json.dumps(value)[:60])
+    return [(number(x, "x"), number(y, "y")) for x, y in value]
+
+
+def rectangle(points: Sequence[Point]) -> list[Point]:
+    """The corners of the box around points.
+
+    Raises:
+        BadRecord: for fewer than two points.
+    """
+    if len(points) < 2:
+        raise BadRecord("shape with too few points", f"{len(points)}")
+    (left, right), (top, bottom) = ((min(values), max(values)) for values in zip(*points, strict=True))
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+def around(x: float, y: float, horizontal: float, vertical: float) -> list[Point]:
+    """The corners of the box around a centre, half as wide as ``horizontal`` says."""
+    return rectangle([(x - horizontal, y - vertical), (x + horizontal, y + vertical)])
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, turn: float) -> list[Point]:
+    """The corners of the box around an ellipse whose first axis points to ``turn`` (radians)."""
+    cosine, sine = math.cos(turn), math.sin(turn)
+    return around(x, y, math.hypot(rx * cosine, ry * sine), math.hypot(rx * sine, ry * cosine))
+
+
+def annotation_of(
+    category: str, outlines: Sequence[Sequence[Point]], size: tuple[int, int], outlined: bool, **extra: Any
+) -> dict[str, Any]:
+    """An annotation of one object (with ``category`` for ``category_id``).
+
+    Args:
+        category: its name.
+        outlines: its parts, image pixels.
+        size: (width, height) of the image.
+        outlined: the parts are outlines, to be kept as ``segmentation``; else corners of boxes.
+        extra: further fields.
+
+    Raises:
+        BadRecord: when it has no area or lies outside its image.
+    """
+    if any(len(outline) < 3 for outline in outlines):
+        raise BadRecord("shape with too few points", f"{min(map(len, outlines))}")
+    points = [point for outline in outlines for point in outline]
+    (left, top), _, (right, bottom), _ = rectangle(points)
+    shown = f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
+    if right <= left or bottom <= top:
+        raise BadRecord("box without area", shown)
+    if left >= size[0] or top >= size[1] or right <= 0 or bottom <= 0:
+        raise BadRecord("box outside the image", f"{shown}; the image has {size[0]}x{size[1]}")
+    box = [round(value, _DIGITS) for value in (left, top, right - left, bottom - top)]
+    if outlined:
+        area = plain(round(sum(map(_area, outlines)), _DIGITS))
+        flat = [[plain(round(v, _DIGITS)) for point in outline for v in point] for outline in outlines]
+        extra = {"area": area, "segmentation": flat, **extra}
+    return box_annotation(category, box) | extra
+
+
+def _area(outline: Sequence[Point]) -> float:
+    pairs = zip(outline, [*outline[1:], outline[0]], strict=True)
+    return abs(sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in pairs)) / 2

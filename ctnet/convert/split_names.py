@@ -1,0 +1,71 @@
+"""The split that a file or folder of an annotation tool stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ctnet.base.errors import CtnetError
+
+_SPLIT = re.compile(r"(train|trainval|minival|valid|validation|val|dev|test|testdev)(\d*)")
+_OTHERWISE_CALLED = {"valid": "val", "validation": "val"}
+
+
+def split_in(name: str) -> str | None:
+    """The split that a name states: "instances_val2017" -> "val2017", "valid" -> "val", "labels" -> None."""
+    for word in reversed(re.split(r"[^a-z0-9]+", name.lower())):
+        if found := _SPLIT.fullmatch(word):
+            return _OTHERWISE_CALLED.get(found[1], found[1]) + found[2]
+    return None
+
+
+def split_of(path: Path, root: Path) -> str | None:
+    """The split that a file's name or a folder above it states, the nearest first; None where nothing does.
+
+    Args:
+        path: the file.
+        root: what was given to convert; folders above it say nothing.
+    """
+    within = path.relative_to(root).parts if path.is_relative_to(root) and path != root else (path.name,)
+    for part in reversed([*within[:-1], Path(within[-1]).stem]):
+        if found := split_in(part):
+            return found
+    return None
+
+
+def one_split_a_file(files: Sequence[tuple[Path, Path]]) -> dict[str, tuple[Path, Path]]:
+    """Split name to the annotation file that is all of it; a single file that says no split is "train".
+
+    Args:
+        files: annotation files, each with the folder that was given to convert.
+
+    Raises:
+        CtnetError: when two files would be the same split.
+    """
+    splits: dict[str, tuple[Path, Path]] = {}
+    for path, root in files:
+        own = "train" if len(files) == 1 else path.stem.replace("_", "-")
+        name = split_of(path, root) or own
+        if name in splits:
+            raise CtnetError(
+                f"{splits[name][0]} and {path} would both be the split {name!r}; name the files to convert, "
+                f"or join them with --split {name}"
+            )
+        splits[name] = (path, root)
+    return splits
+
+
+def by_split(files: Sequence[Path], root: Path, split: str | None) -> dict[str, list[Path]]:
+    """Files that hold an image each, by the split they belong to, "train" where nothing says it.
+
+    Args:
+        files: files below ``root``.
+        root: what was given to convert.
+        split: the user's own name for all of them.
+    """
+    splits: dict[str, list[Path]] = {}
+    for path in files:
+        folder = path.parent / "_"  # the names of single images say nothing: test_0001.json is not a split
+        splits.setdefault(split or split_of(folder, root) or "train", []).append(path)
+    return splits

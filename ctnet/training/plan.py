@@ -1,0 +1,95 @@
+"""From the recipe that was asked for to the one that is in effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ctnet.base.errors import CtnetError, unknown_name
+from ctnet.core.recipe import Recipe
+from ctnet.core.recipe_files import read_recipe
+from ctnet.core.task import Task, create_task
+from ctnet.training.config import scaled_rate
+from ctnet.training.data import Splits
+from ctnet.training.request import Network, RecipeChoice
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run is trained.
+
+    Attributes:
+        recipe_name: one of the task's, or a TOML file.
+        recipe: with what the user changed; at its own batch its learning rate is the one in effect.
+        rate: the learning rate in effect.
+        origin: the recipe whose learning rate was scaled to give ``rate``; None: it was given as it is.
+        images_per_step: images that a step really holds.
+        wanted: options of the task that the recipe set.
+        splits: the data, seen by the task with these options.
+    """
+
+    recipe_name: str
+    recipe: Recipe
+    rate: float
+    origin: Recipe | None
+    images_per_step: int
+    wanted: Mapping[str, Any]
+    splits: Splits
+
+
+def plan_training(
+    splits: Splits, backbone: str, choice: RecipeChoice, network: Network, overfit: int
+) -> Plan:
+    """Resolve a recipe for data and network.
+
+    Args:
+        splits: the data.
+        backbone: recipes differ by it.
+        choice: what is asked for.
+        network: its pretraining suggests a recipe; its options go before the recipe's.
+        overfit: images that are learnt by heart; 0 for none.
+
+    Raises:
+        CtnetError: for a recipe or field that does not exist, values that do not fit, and a rotation that the
+            task cannot take.
+    """
+    task = splits.task
+    name, base = _chosen(task, backbone, choice.name, network.pretrained)
+    recipe = base.with_fields(choice.fields)
+    wanted = {name: value for name, value in recipe.options.items() if name not in network.options}
+    if wanted:
+        task = create_task(task.name, task.categories, **network.options, **wanted)
+        splits = splits.with_task(task)
+    if overfit and "final_rate" not in choice.fields:
+        recipe = replace(recipe, final_rate=0.0)  # here memorising is what is wanted
+    if recipe.augmentation.rotate and not task.layout.turns:
+        raise CtnetError(f"task {task.name} cannot be trained on rotated images; set -R rotate=0")
+    # A step cannot hold more images than there are: the rate follows what it really holds.
+    images = min(recipe.batch_size, len(splits.train)) * recipe.accumulate
+    if choice.rate is not None:
+        if choice.rate <= 0:
+            raise CtnetError(f"--lr is {choice.rate:g}; it must be above 0")
+        rate, origin = choice.rate, None
+        recipe = replace(recipe, learning_rate=rate * recipe.batch_size / images)
+    elif "learning_rate" in choice.fields:
+        rate, origin = scaled_rate(recipe, images), recipe
+    else:
+        rate, origin = scaled_rate(base, images), base
+        if recipe.batch_size != base.batch_size:
+            recipe = replace(recipe, learning_rate=scaled_rate(base, recipe.batch_size))
+    return Plan(name, recipe, rate, origin, images, wanted, splits)
+
+
+def _chosen(task: Task, backbone: str, name: str | None, pretrained: bool) -> tuple[str, Recipe]:
+    """The recipe of this name or file, or the one that suits the network."""
+    if name is not None and name.endswith(".toml"):
+        return name, read_recipe(name)
+    recipes = dict(task.recipes(backbone))
+    if task.scenes is not None:
+        recipes["demo"] = task.scenes.recipe
+    if name is None:
+        name = next(iter(recipes)) if pretrained or "small" not in recipes else "small"
+    if name not in recipes:
+        raise unknown_name(f"recipe of task {task.name}", name, recipes)
+    return name, recipes[name]

@@ -1,0 +1,93 @@
+"""What one asks for when one starts a training, in groups; ``new_session`` resolves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctnet.training.display import Display
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The data to train on.
+
+    Attributes:
+        directory: COCO JSON and images; the task's own synthetic scenes when None.
+        train_split, val_split: names of its splits; no ``val_split``, no evaluation.
+        overfit: train and evaluate on the first so many training images, as they are; 0 for all.
+        strict: refuse bad records instead of leaving them out.
+    """
+
+    directory: Path | None = None
+    train_split: str = "train"
+    val_split: str | None = "val"
+    overfit: int = 0
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained, and from which weights.
+
+    Attributes:
+        options: of the task, by name; values or their texts.
+        backbone: its name; one that suits ``pretrained`` when None.
+        pretrained: start the backbone from ImageNet weights.
+        init: a checkpoint to start from; what fits is taken.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str | None = None
+    pretrained: bool = False
+    init: Path | None = None
+
+
+@dataclass(frozen=True)
+class RecipeChoice:
+    """How it is trained.
+
+    Attributes:
+        name: one of the task's recipes, or a TOML file (``*.toml``); one that suits the network when None.
+        fields: fields of the recipe to set, by name (``Recipe.with_fields``).
+        rate: the learning rate as it is, not scaled to the batch; the recipe's, scaled, when None.
+    """
+
+    name: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How the loop goes about it.
+
+    Attributes:
+        amp: mixed precision: auto, off, bf16 or fp16.
+        evaluate_every: epochs between evaluations.
+        save_every: seconds between checkpoints within an epoch.
+        seed: of everything random.
+    """
+
+    amp: str = "auto"
+    evaluate_every: int = 1
+    save_every: float = 600.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it runs; may differ when a run is resumed.
+
+    Attributes:
+        device: see ``choose_device``.
+        workers: loading processes; a number that suits the device when None.
+        display: where progress is shown; the terminal when None.
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    display: Display | None = None
