@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.files import require_regular
 from ctnet.base.numbers import whole_number
 
 _LARGEST = 1 << 20  # bytes; the names of 1203 classes take 20 thousand
@@ -48,6 +49,7 @@ class DataYaml:
         Raises:
             CtnetError: when it cannot be read.
         """
+        require_regular(path)
         try:
             with open(path, "rb") as stream:
                 data = stream.read(_LARGEST + 1)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_text
 from ctnet.convert.coco import box_annotation, plain
 from ctnet.convert.report import BadRecord
 
@@ -23,9 +24,7 @@ def load_json(path: Path) -> Any:
         CtnetError: when it cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise os_error(error, "read", path) from error
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise CtnetError(f"{path} is not JSON that can be read ({error})") from error
 

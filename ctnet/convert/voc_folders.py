@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import is_file
 from ctnet.base.progress import track
 from ctnet.convert.coco import IMAGE_FOLDER, ImageRecord, category_names, numbered, write_splits
 from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
@@ -17,6 +19,9 @@ from ctnet.convert.voc import annotation_of_file, category_order, convert_voc, r
 from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.data.layouts import head
 from ctnet.data.problems import Problem, refuse
+
+#: With a namespace, or in capitals, too.
+_ANNOTATION = re.compile(r"<([\w.-]+:)?annotation\b", re.IGNORECASE)
 
 
 def import_voc(
@@ -41,7 +46,7 @@ def import_voc(
     check_folder(source)
     if any(source.glob("**/ImageSets/Main/*.txt")):
         return convert_voc(source, target, images, strict)
-    files = [path for path in sorted(source.rglob("*.xml")) if "<annotation" in head(path)]
+    files = [path for path in sorted(source.rglob("*.xml")) if _ANNOTATION.search(head(path))]
     if not files:
         raise CtnetError(f"{source} has no Pascal VOC annotation (XML with <annotation>) in any folder")
     problems: list[Problem] = []
@@ -106,9 +111,13 @@ def _read(
 
 def _image(path: Path, stated: str, finder: ImageFinder) -> Path | None:
     """The image of a file: beside it, else of the stated name, else of its own name anywhere."""
-    beside = [path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
-    if found := next((candidate for candidate in beside if candidate.is_file()), None):
-        return found
+    beside = [found for suffix in IMAGE_SUFFIXES if is_file(found := path.with_suffix(suffix))]
+    exact = [found for found in beside if found.name == PurePosixPath(stated.replace("\\", "/")).name]
+    if len(beside) > 1 and not exact:
+        names = " and ".join(found.name for found in beside)
+        raise BadRecord("several pictures of one name", f"{names}; <filename> is {stated!r}")
+    if beside:
+        return (exact or beside)[0]
     names = [stated] if stated else []
     names += [f"{stem}{suffix}" for stem in (stated, path.stem) if stem for suffix in IMAGE_SUFFIXES]
     for name in names:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_text
 from ctnet.base.settings import convert_all
 from ctnet.core.recipe import Augmentation, Recipe, own_fields
 
@@ -27,10 +28,8 @@ def read_recipe(path: str | Path) -> Recipe:
             has an unknown field or a value that does not fit.
     """
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise os_error(error, "read", path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise CtnetError(f"{path} is not valid TOML ({error})") from error
     try:
         return _recipe(content)
