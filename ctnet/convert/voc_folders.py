@@ -114,8 +114,8 @@ def _image(path: Path, stated: str, finder: ImageFinder) -> Path | None:
     beside = [found for suffix in IMAGE_SUFFIXES if is_file(found := path.with_suffix(suffix))]
     exact = [found for found in beside if found.name == PurePosixPath(stated.replace("\\", "/")).name]
     if len(beside) > 1 and not exact:
-        names = " and ".join(found.name for found in beside)
-        raise BadRecord("several pictures of one name", f"{names}; <filename> is {stated!r}")
+        both = " and ".join(found.name for found in beside)
+        raise BadRecord("several pictures of one name", f"{both}; <filename> is {stated!r}")
     if beside:
         return (exact or beside)[0]
     names = [stated] if stated else []
