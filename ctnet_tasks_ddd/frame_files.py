@@ -64,7 +64,7 @@ class FrameFiles:
         """The text of a frame's file.
 
         Raises:
-            CtnetError: when it cannot be read or is no text.
+            CtnetError: when it cannot be read or is not text.
         """
         member = self._members[name]
         try:

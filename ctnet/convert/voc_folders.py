@@ -118,9 +118,9 @@ def _image(path: Path, stated: str, finder: ImageFinder) -> Path | None:
         raise BadRecord("several pictures of one name", f"{both}; <filename> is {stated!r}")
     if beside:
         return (exact or beside)[0]
-    names = [stated] if stated else []
-    names += [f"{stem}{suffix}" for stem in (stated, path.stem) if stem for suffix in IMAGE_SUFFIXES]
-    for name in names:
+    candidates = [stated] if stated else []
+    candidates += [f"{stem}{suffix}" for stem in (stated, path.stem) if stem for suffix in IMAGE_SUFFIXES]
+    for name in candidates:
         try:
             return finder.find(name)
         except BadRecord as error:
