@@ -103,7 +103,7 @@ def test_cut_in_half(file: Path) -> None:
     data = file.read_bytes()
     for size in (len(data) // 2, len(data) - 1, 1000, 100, 1):
         file.write_bytes(data[:size])
-        with pytest.raises(CtnetError, match=r"a\.pt is (cut short or damaged|no checkpoint)"):
+        with pytest.raises(CtnetError, match=r"a\.pt is (cut short or damaged|not a checkpoint)"):
             load(file)
 
 
@@ -125,7 +125,7 @@ def test_one_flipped_bit_in_a_weight_is_noticed(file: Path, model: CenterNet) ->
 @pytest.mark.parametrize("content", [b"hello world", b'{"a": 1}', b"<html></html>", bytes(range(256)) * 9])
 def test_other_files_are_no_checkpoints(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-    with pytest.raises(CtnetError, match=r"a\.pt is (cut short or damaged|no checkpoint)"):
+    with pytest.raises(CtnetError, match=r"a\.pt is (cut short or damaged|not a checkpoint)"):
         load(file)
 
 
@@ -183,7 +183,7 @@ def test_a_description_of_another_kind(file: Path, text: str) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(CtnetError, match=r"cannot read .*gone\.pt: No such file"):
+    with pytest.raises(CtnetError, match=r"cannot read .*gone\.pt: .*[Nn]o such file"):
         load(tmp_path / "gone.pt")
     with pytest.raises(CtnetError, match=r"cannot read .*: Is a directory"):
         load(tmp_path)
