@@ -185,7 +185,7 @@ def test_a_description_of_another_kind(file: Path, text: str) -> None:
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match=r"cannot read .*gone\.pt: No such file"):
         load(tmp_path / "gone.pt")
-    with pytest.raises(CtnetError, match=r"cannot read .*: it is a folder"):
+    with pytest.raises(CtnetError, match=r"cannot read .*: it is a folder; give a regular file"):
         load(tmp_path)
 
 
