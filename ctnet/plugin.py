@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ctnet.convert.exports import ExportedImage as ExportedImage
     from ctnet.convert.exports import exported_images as exported_images
     from ctnet.convert.exports import write_text as write_text
+    from ctnet.convert.files import place_image as place_image
     from ctnet.convert.report import BadRecord as BadRecord
     from ctnet.convert.report import ConvertReport as ConvertReport
     from ctnet.convert.report import SplitReport as SplitReport

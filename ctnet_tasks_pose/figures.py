@@ -146,7 +146,8 @@ def _turned(x: float, y: float, angle: float) -> np.ndarray:
 _Part = tuple[str, list[np.ndarray], float]
 
 
-#: Back to front: what a part is made of, the joints at its ends or corners, its width in parts of the height.
+#: Back to front: what a part is made of, the joints at its ends or corners, its width as a fraction of the
+#: height.
 _BODY = (
     ("trousers", "left_hip left_knee", _LEG_WIDTH),
     ("trousers", "right_hip right_knee", _LEG_WIDTH),

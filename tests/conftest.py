@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, _registry, register_backbone
@@ -23,6 +24,10 @@ from ctnet.core.evaluator import Evaluator
 from ctnet.core.task import create_task
 from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.measuring.results import read_results
+
+# The same examples in every run.
+settings.register_profile("deterministic", derandomize=True)
+settings.load_profile("deterministic")
 
 SHARED = Path(os.environ.get("CTNET_SHARED", Path(__file__).parents[1].parent / "shared"))
 

@@ -124,13 +124,7 @@ def measure_speed(
                     image = read_image(path)
                 with times.stage("pre"):
                     batch.append(preprocess.views(image, info, settings.scales))
-            try:
-                detector.detect(batch, settings, times)
-            except torch.OutOfMemoryError as error:
-                raise CtnetError(
-                    f"{detector.device} has not enough memory for batches of {batch_size}; "
-                    "give a smaller --batch-size or --size"
-                ) from error
+            detector.detect(batch, settings, times)
             size = (batch[0][0].input.shape[1], batch[0][0].input.shape[0])
             if turn >= warm_up:
                 measured.append(times)

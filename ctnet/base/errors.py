@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -12,7 +12,15 @@ class CtnetError(Exception):
     """A mistake that the user can fix: one line that says what, where and how to fix it.
 
     The command line prints the message without a traceback and exits with code 2.
+
+    Args:
+        message: the line.
+        details: rows of a table that follows it, where one line cannot name all that is wrong.
     """
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CtnetError:

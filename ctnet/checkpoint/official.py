@@ -224,14 +224,16 @@ def _refuse_mismatch(
     ]
     if not (missing or unexpected or shapes):
         return
-    lines = [
+    message = (
         f"{source} does not fit {of}: {len(missing)} entries are missing, {len(unexpected)} unexpected, "
-        f"{len(shapes)} of another shape; nothing was loaded",
+        f"{len(shapes)} of another shape; nothing was loaded"
+    )
+    details = [
         *_rows("missing", (f"{name} {list(expected[name].shape)}" for name in missing)),
         *_rows("unexpected", (f"{name} {list(given[name].shape)}" for name in unexpected)),
         *_rows("other shape", (f"{name} {theirs} for {ours}" for name, theirs, ours in shapes)),
     ]
-    raise CtnetError("\n".join(lines))
+    raise CtnetError(message, details)
 
 
 def _rows(kind: str, texts: Iterable[str]) -> list[str]:

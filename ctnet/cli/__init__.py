@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -67,14 +68,15 @@ def main() -> None:
             raise
         fail("there is not enough memory; end other programs, or use smaller images and batches")
     except CtnetError as error:
-        fail(str(error))
+        fail(str(error), error.details)
     except OSError as error:
         # A full disk or a folder without permission that no library function has named more closely.
         where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
         fail(f"{error.strerror or error}{where}{cure_of(error.errno)}")
 
 
-def fail(message: str) -> None:
-    """Print an error line and exit with code 2."""
-    print(f"error: {printable(message)}", file=sys.stderr)
+def fail(message: str, details: Sequence[str] = ()) -> None:
+    """Print an error line, with the table that may follow it, and exit with code 2."""
+    for line in (f"error: {message}", *details):
+        print(printable(line), file=sys.stderr)
     sys.exit(2)

@@ -118,7 +118,7 @@ def labelme(
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert LabelMe's JSON files, one an image, to a COCO data directory.
+    """Convert LabelMe's JSON files, one per image, to a COCO data directory.
 
     Examples:
 

@@ -31,7 +31,7 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_symlink():  # what it leads to is somebody's picture
+        if target.is_symlink():  # what it leads to is someone else's picture
             target.unlink()
     except OSError as error:
         raise os_error(error, "place an image at", target) from error

@@ -40,8 +40,8 @@ class Augmentation:
     """
 
     flip: Share = 0.5
-    scale: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] | None = (0.6, 1.3)
-    shift: Literal["border"] | Strength = "border"
+    scale: tuple[float, float] | None = (0.6, 1.3)
+    shift: Literal["border"] | Share = "border"
     rotate: Annotated[float, Interval(ge=0, le=180)] = 0.0
     geometric: Share = 1.0
     colour: Strength = 0.4

@@ -188,7 +188,7 @@ class Detector:
             amp: type for autocast; None for full precision.
             times: takes in how long the stages take.
 
-        Where memory does not suffice for all of them at once, they are looked at in parts.
+        Where memory does not suffice for all of them at once, the batch is divided.
 
         Raises:
             CtnetError: when the network gives NaN or infinities, or a single image needs more memory than

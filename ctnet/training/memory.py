@@ -42,7 +42,8 @@ def out_of_memory(config: TrainingConfig, batch_size: int, error: BaseException)
     """The line for an allocator that refused a step."""
     width, height = config.recipe.size
     said = next(iter(str(error).splitlines()), "")[:120]
-    parts = f"--batch-size {batch_size // 2} -R accumulate={2 * config.accumulate}, the same step in parts"
+    fewer = f"--batch-size {batch_size // 2} -R accumulate={2 * config.accumulate}"
+    parts = f"{fewer}, the same step in smaller batches"
     fix = f"{parts}, or a smaller --size" if batch_size > 1 else "a smaller --size"
     return CtnetError(
         f"there is not enough memory to train on {batch_size} images of {width}x{height} at once ({said}); "

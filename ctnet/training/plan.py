@@ -48,7 +48,7 @@ def plan_training(
         backbone: recipes differ by it.
         choice: what is asked for.
         network: its pretraining suggests a recipe; its options go before the recipe's.
-        overfit: images that are learnt by heart; 0 for none.
+        overfit: images to overfit; 0 for none.
 
     Raises:
         CtnetError: for a recipe or field that does not exist, values that do not fit, and a rotation that the

@@ -63,7 +63,7 @@ def test_names_from_a_coco_file(ctnet, released: Path, tmp_path: Path) -> None:
         ("a.json", b"[]", "a.json has no categories; give a COCO annotation file"),
         ("a.json", b"{}", "a.json has no categories"),
         ("a.txt", b"\n\n", "a.txt names no categories; write one name per line"),
-        ("a.txt", b"\xff\xfe\x00", "a.txt is not text in UTF-8"),
+        ("a.txt", b"\xff\xfe\x00", "a.txt is not a text file in UTF-8"),
         ("a.txt", b"one\ntwo", "2 categories do not fit the heads hm 4, wh 2, reg 2"),
     ],
 )

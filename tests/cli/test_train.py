@@ -152,7 +152,7 @@ MISTAKES = [
     (["-R", "milestones=ten"], "is 'ten'; it must be whole numbers separated by commas"),
     (["-R", "schedule=linear"], "field schedule of the recipe is 'linear'; it must be step|cosine"),
     (["-R", "rotat=5"], "there is no field of the recipe called 'rotat'; did you mean rotate"),
-    (["-R", "rotate=400"], "field rotate of the recipe is 400; it must be from 0 to 180"),
+    (["-R", "rotate=400"], "field rotate of the recipe is 400; it must be at least 0 and at most 180"),
     (["-R", "rotate"], "-R 'rotate' is not NAME=VALUE"),
     (["-R", "epochs=2"], "--epochs and -R epochs= say the same; leave one of them out"),
     (["-R", "size=32"], "--size and -R size= say the same"),

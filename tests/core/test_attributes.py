@@ -104,11 +104,13 @@ def test_each_kind_of_declaration() -> None:
     assert list(task.fields) == ["ripeness", "age", "occluded", "occluded_scores", "kind", "kind_scores"]
     added = {name: head for name, head in task.heads.items() if name.startswith("attribute_")}
     assert added == {
-        "attribute_ripeness": ValueHead(1),
-        "attribute_age": ValueHead(1, low=10, span=80),
-        "attribute_occluded": ChoiceHead(1),
-        "attribute_kind": ChoiceHead(3),
+        "attribute_ripeness": ValueHead(1, weight=0.1),
+        "attribute_age": ValueHead(1, weight=0.1, low=10, span=80),
+        "attribute_occluded": ChoiceHead(1, weight=0.1),
+        "attribute_kind": ChoiceHead(3, weight=0.1),
     }
+    heavy = create_task("ctdet", CATEGORIES, attributes=TEXT, attribute_weight=2.0)
+    assert {head.weight for name, head in heavy.heads.items() if name in added} == {2.0}
     assert isinstance(task, CenterDetection)
     assert task.name == "ctdet"
     assert list(CenterDetection(CATEGORIES).heads) == ["heatmap", "size", "offset"]

@@ -109,11 +109,11 @@ def test_the_camera_of_an_image() -> None:
 @pytest.mark.parametrize(
     ("calib", "message"),
     [
-        (CAMERA[:2].tolist(), "no 3x4 matrix of finite numbers"),
-        ([1, 2, 3], "no 3x4 matrix of finite numbers"),
-        ("P2", "no 3x4 matrix of finite numbers"),
-        ([[1, 2], [3]], "no 3x4 matrix of finite numbers"),
-        (np.where(CAMERA == 1, np.nan, CAMERA).tolist(), "no 3x4 matrix of finite numbers"),
+        (CAMERA[:2].tolist(), "not a 3x4 matrix of finite numbers"),
+        ([1, 2, 3], "not a 3x4 matrix of finite numbers"),
+        ("P2", "not a 3x4 matrix of finite numbers"),
+        ([[1, 2], [3]], "not a 3x4 matrix of finite numbers"),
+        (np.where(CAMERA == 1, np.nan, CAMERA).tolist(), "not a 3x4 matrix of finite numbers"),
         ((-CAMERA).tolist(), "a focal length that is not positive"),
     ],
 )

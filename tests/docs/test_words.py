@@ -59,7 +59,7 @@ PHRASES = [
     Phrase(r"\bin turn around\b|\bin either turn\b", "in order around", "in turn around it", "in turn"),
     Phrase(r"\bby the clock\b", "wall time", "three seconds by the clock", "clock, o'clock"),
     Phrase(r"\bin sight\b", "visible", "a detection in sight", "insight"),
-    Phrase(r"\bmeasures\b(?=[.:;,]|$)|\b(the|its) measures\b", "metrics", "the measures", "it measures"),
+    Phrase(r"\b(the|its|their) measures\b", "metrics", "the measures", "it measures"),
     Phrase(r"\bby heart\b", "overfitted", "four scenes by heart", "heart"),
     Phrase(r"\bby lot\b", "at random", "chosen by lot", "by lots of"),
     Phrase(r"\banew\b", "again", "make it anew", "a new one"),

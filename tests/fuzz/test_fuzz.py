@@ -89,7 +89,7 @@ def _dies(folder: Path) -> None:
 
 
 def _eats_memory(folder: Path) -> None:
-    bytearray(harness.MEMORY)
+    bytearray(2 * harness.MEMORY)
 
 
 def _loses(folder: Path) -> str:

@@ -7,9 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from ctnet.base.errors import CtnetError
 from ctnet.core.records import ImageInfo
-from ctnet.inference.preprocessing import Preprocessor, resize_mode
+from ctnet.inference.preprocessing import Preprocessor
 
 
 def white_square(width: int, height: int, x: int, y: int) -> np.ndarray:
@@ -76,9 +75,3 @@ def test_scales_of_a_fixed_input_show_the_whole_image() -> None:
 def test_it_travels_to_worker_processes() -> None:
     preprocess = Preprocessor("keep", (1, 1), 32)
     assert pickle.loads(pickle.dumps(preprocess)) == preprocess
-
-
-def test_names_of_resize_modes() -> None:
-    assert [resize_mode(name) for name in ("fix", "keep")] == ["fix", "keep"]
-    with pytest.raises(CtnetError, match="resize is 'crop'; it must be fix or keep"):
-        resize_mode("crop")

@@ -117,7 +117,7 @@ def test_reading_keeps_every_number(seed: int, count: int) -> None:
         ({"bbox": ["1", "2", "3", "4"]}, "entry 2 of r.json .* bbox is .*, not four finite numbers"),
         ({"score": 10**400}, "entry 2 of r.json .* as score, or a number beyond reason"),
         ({"score": "0.5"}, "entry 2 of r.json .* score is '0.5', not a finite number"),
-        ({"score": "high"}, "entry 2 of r.json .* not a result of task ctdet .ValueError: score is 'high', not"),
+        ({"score": "high"}, "entry 2 of r.json .* not a result of task ctdet .ValueError: score is 'high'"),
     ],
 )  # fmt: skip
 def test_a_bad_entry_is_named(
