@@ -95,16 +95,20 @@ def yolo(
     * `ctnet convert yolo data/coco8 -o yolo/coco8 --export`
     """
     from ctnet.base.errors import CtnetError
-    from ctnet.convert.yolo import import_yolo
-    from ctnet.convert.yolo_export import export_yolo
 
     if export and names is not None:
         raise CtnetError(
             "--names is for reading YOLO labels; with --export the names come from the COCO file"
         )
     if export:
+        from ctnet.convert.yolo_export import (
+            export_yolo,  # a data set brings torch, which reading does without
+        )
+
         report = export_yolo(source, output, images, strict)
     else:
+        from ctnet.convert.yolo import import_yolo
+
         report = import_yolo(source, output, names, images, strict)
     print_report(report, as_json)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -75,3 +77,18 @@ def test_mistakes_are_ctnet_errors(yolo: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["voc", "yolo"])
 def test_help_has_examples(command: str) -> None:
     assert f"ctnet convert {command} " in run(command, "--help").stdout.split("Examples")[1]
+
+
+def test_reading_other_formats_needs_no_torch(tmp_path: Path) -> None:
+    """Nor the memory and the seconds that it takes."""
+    code = (
+        "import sys\n"
+        "from ctnet.cli import main\n"
+        "for name in ('yolo', 'voc', 'labelme', 'via', 'coco'):\n"
+        f"    sys.argv = ['ctnet', 'convert', name, {str(tmp_path)!r}, '-o', {str(tmp_path / 'out')!r}]\n"
+        "    try: main()\n"
+        "    except SystemExit as ending: assert ending.code == 2, name\n"
+        "    assert 'torch' not in sys.modules, name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -84,6 +84,7 @@ def test_a_loading_process_that_dies_is_one_line(capfd, trouble, message: str) -
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.thorough
 def test_it_is_noticed_where_the_next_batch_is_asked_for() -> None:
     """An exception in the middle of a step would leave weights that nobody can save."""
     given = load(batches(30, kill))
