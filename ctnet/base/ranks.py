@@ -52,7 +52,7 @@ class Ranks:
         distributed.gather_object(value, values)
         return values or []
 
-    def spread(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """The first process's value, in all. All must call it."""
         from torch import distributed
 

@@ -61,6 +61,33 @@ WARNINGS = (
 )
 """What is worth knowing but not an error."""
 
+IDENTIFIERS = {
+    "unknown image": "unknown-image-id",
+    "unknown category": "unknown-category-id",
+    "crowd mark that is neither 0 nor 1": "bad-iscrowd",
+    "no box of four finite numbers": "bad-bbox",
+    "box beyond every picture": "bbox-too-large",
+    "box without area": "empty-bbox",
+    "box outside its image": "bbox-outside-image",
+    UNFIT: "unfit-for-task",
+    REPEATED_IMAGE: "duplicate-image-id",
+    REPEATED_FILE: "duplicate-file-name",
+    REPEATED_BOX: "duplicate-bbox",
+    BAD_IMAGE: "bad-image",
+    OVERLAPPING: "overlapping-bboxes",
+    PARTLY_OUTSIDE: "bbox-partly-outside-image",
+    SMALL: "smaller-than-a-cell",
+    CROWD: "crowd",
+    ODD_AREA: "area-unlike-bbox",
+    REPEATED_ID: "duplicate-annotation-id",
+    NO_OBJECT: "image-without-annotation",
+    SHARED: "image-in-several-splits",
+    UNUSED: "category-without-object",
+    GROUP: "grouping-category",
+    OF_TASK: "partly-usable-for-task",
+}
+"""Kind of record -> its key in JSON."""
+
 
 @dataclass(frozen=True)
 class SplitCheck:
@@ -156,7 +183,11 @@ def _split_dict(check: SplitCheck) -> dict[str, Any]:
 
 
 def _grouped(found: Sequence[Problem], kinds: Sequence[str]) -> dict[str, list[dict[str, str]]]:
-    return {kind: [{"where": p.where, "what": p.what} for p in found if p.kind == kind] for kind in kinds}
+    """By identifier of the kind."""
+    return {
+        IDENTIFIERS[kind]: [{"where": p.where, "what": p.what} for p in found if p.kind == kind]
+        for kind in kinds
+    }
 
 
 def _owners(datasets: Sequence[Dataset]) -> Mapping[str, list[str]]:

@@ -137,7 +137,7 @@ def measure(
         for _, _, other in parts[1:]:
             times.add(other)
         metrics = evaluator.compute()
-    return Evaluation(ranks.spread(metrics), evaluator.main_metric, problems, times, evaluator)
+    return Evaluation(ranks.broadcast(metrics), evaluator.main_metric, problems, times, evaluator)
 
 
 def detect_all(

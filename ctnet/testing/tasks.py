@@ -13,7 +13,7 @@ from ctnet.testing import declaration as _declaration  # noqa: F401
 from ctnet.testing import scenes as _scenes  # noqa: F401
 from ctnet.testing import fields as _fields  # noqa: F401
 from ctnet.testing import encoding as _encoding  # noqa: F401
-from ctnet.testing import law as _law  # noqa: F401
+from ctnet.testing import round_trip as _round_trip  # noqa: F401
 from ctnet.testing import losses as _losses  # noqa: F401
 from ctnet.testing import mirroring as _mirroring  # noqa: F401
 from ctnet.testing import decoding as _decoding  # noqa: F401

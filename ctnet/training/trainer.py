@@ -8,14 +8,11 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge
 from torch import Tensor
-from typing_extensions import NotRequired, TypedDict
 
 from ctnet import checkpoint
 from ctnet.base.device import autocast, choose_amp, normalise
@@ -50,51 +47,13 @@ from ctnet.training.optimization import (
 )
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
+from ctnet.training.state import DAMAGED, Position, TrainingState
 
 #: Work worth a checkpoint before an evaluation that might fail.
 _COSTLY_SECONDS = 120.0
 
-_DAMAGED = "it is damaged: train again, or start from best.pt with --init"
-
 #: Sees an image as it is: for --overfit, where the same images are evaluated.
 STILL = Augmentation(flip=0.0, scale=None, shift=0.0, colour=0.0, lighting=0.0)
-
-
-Count = Annotated[int, Ge(0)]
-
-
-@dataclass
-class Position:
-    """Where a training stands; all of it is saved.
-
-    Attributes:
-        epoch: epochs finished.
-        batch: batches done within the current epoch.
-        step: optimizer steps done since the start.
-        sums: loss terms added up over the current epoch, and the images they are of.
-        best: best main metric so far.
-        rows: one record per finished epoch, as in metrics.csv.
-    """
-
-    epoch: Count = 0
-    batch: Count = 0
-    step: Count = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    best: float = -math.inf
-    rows: list[dict[str, int | float]] = field(default_factory=list)
-
-
-class _Training(TypedDict):
-    """What ``last.pt`` holds beside the weights to use."""
-
-    position: str
-    config: str
-    optimizer: dict[str, Any]
-    scaler: dict[str, int | float]
-    random: Tensor
-    weights: NotRequired[dict[str, Tensor]]
-    updates: NotRequired[Count]
-    cuda_random: NotRequired[Tensor]
 
 
 class Trainer:
@@ -399,18 +358,18 @@ class Trainer:
     def _continue(self, saved: checkpoint.Checkpoint, training: Mapping[str, Any]) -> None:
         if not training:
             raise CtnetError("it holds weights and no training state (a copy of best.pt?); start with --init")
-        training = check_values(_Training, training, "its training state", _DAMAGED)
-        before = check_text(dict[str, Any], training["config"], "its config", _DAMAGED)
+        training = check_values(TrainingState, training, "its training state", DAMAGED)
+        before = check_text(dict[str, Any], training["config"], "its config", DAMAGED)
         if changes := self.config.changes(before):
             raise CtnetError(
                 f"{self.run.config} was changed since it was written ({'; '.join(changes[:3])}); restore it, "
                 f"or begin a new run from these weights with --init {self.run.path}"
             )
-        self.position = check_text(Position, training["position"], "its position", _DAMAGED, finite=False)
+        self.position = check_text(Position, training["position"], "its position", DAMAGED, finite=False)
         checkpoint.load_weights(self.model, saved.weights)
         if self.average is not None:
             if "updates" not in training or "weights" not in training:
-                raise CtnetError(f"it holds no moving average, which config.json asks for; {_DAMAGED}")
+                raise CtnetError(f"it holds no moving average, which config.json asks for; {DAMAGED}")
             self.average.load(saved.weights, training["updates"])
             checkpoint.load_weights(self.model, training["weights"])
         load_optimizer(self.optimizer, training["optimizer"])
@@ -420,7 +379,7 @@ class Trainer:
             if "cuda_random" in training and self.device.type == "cuda":
                 torch.cuda.set_rng_state(training["cuda_random"], self.device)
         except (RuntimeError, TypeError, KeyError) as error:
-            raise CtnetError(f"its random or scaler state does not fit ({error}); {_DAMAGED}") from error
+            raise CtnetError(f"its random or scaler state does not fit ({error}); {DAMAGED}") from error
 
     def _not_finite(self, number: int, batch: Batch, values: Mapping[str, float]) -> CtnetError:
         dataset = self.loader.samples.dataset

@@ -63,7 +63,7 @@ def test_one_alone_gathers_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ranks == Ranks.current() == Ranks(0, 1)
         assert ranks.is_first
         assert ranks.gather("mine") == ["mine"]
-        assert ranks.spread("mine") == "mine"
+        assert ranks.broadcast("mine") == "mine"
 
 
 def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:

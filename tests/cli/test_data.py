@@ -60,9 +60,7 @@ def test_check_json_lists_every_record(data: Path) -> None:
     result = run("check", data, "--json", "--strict")
     assert result.exit_code == 1
     (split,) = json.loads(result.stdout)["splits"]
-    assert [record["where"] for record in split["problems"]["box without area"]] == [
-        "annotation 2 of image 1"
-    ]
+    assert [record["where"] for record in split["problems"]["empty-bbox"]] == ["annotation 2 of image 1"]
 
 
 def test_stats(data: Path) -> None:

@@ -160,3 +160,9 @@ def test_a_task_warns_of_what_it_can_use_in_part(make_data: Make, monkeypatch: p
         "annotation 9 of image 40",
     ]
     assert found(make_data(), check.OF_TASK) == []
+
+
+def test_every_kind_has_an_identifier_of_its_own() -> None:
+    assert set(check.IDENTIFIERS) == {*check.PROBLEMS, *check.WARNINGS}
+    assert len({*check.IDENTIFIERS.values()}) == len(check.IDENTIFIERS)
+    assert all(name.replace("-", "").isalpha() and name.islower() for name in check.IDENTIFIERS.values())

@@ -94,8 +94,8 @@ def _changed(obb: type[Task], **members: object) -> Task:
     ("change", "check"),
     [
         (without_completion, "fields_are_declared"),
-        (without_any_corner_first, "the_law_holds"),
-        (without_declared_corners, "the_law_holds"),
+        (without_any_corner_first, "the_round_trip_holds"),
+        (without_declared_corners, "the_round_trip_holds"),
         (without_a_sign_in_the_mirror, "encode_commutes_with_mirroring"),
     ],
 )
@@ -120,7 +120,12 @@ def _matches(said: str, told: str) -> bool:
 
 def test_the_finished_task_passes_these_checks(obb: type[Task]) -> None:
     task = obb(scenes_of(obb).categories)
-    names = ("annotations_come_back", "the_law_holds", "results_come_back", "encode_commutes_with_mirroring")
+    names = (
+        "annotations_come_back",
+        "the_round_trip_holds",
+        "results_come_back",
+        "encode_commutes_with_mirroring",
+    )
     for check in TASK_CHECKS:
         if check.name in names:
             check(task)

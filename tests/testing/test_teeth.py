@@ -210,7 +210,7 @@ class WithHead(Hands):
 # the law
 
 
-@caught_by("the_law_holds")
+@caught_by("the_round_trip_holds")
 class SwappedAxis(Hands):
     """decode swaps width and height"""
 
@@ -218,7 +218,7 @@ class SwappedAxis(Hands):
         return super().decode({**maps, "size": maps["size"].flip(1)}, k)
 
 
-@caught_by("the_law_holds")
+@caught_by("the_round_trip_holds")
 class HalfAPixel(Hands):
     """decode is off by half a pixel of the image"""
 
@@ -227,7 +227,7 @@ class HalfAPixel(Hands):
         return found.replace(boxes=found.boxes + 0.125)
 
 
-@caught_by("the_law_holds")
+@caught_by("the_round_trip_holds")
 class HandsFromCentre(Hands):
     """hands are encoded from the cell and decoded from the centre"""
 
@@ -237,7 +237,7 @@ class HandsFromCentre(Hands):
         return found.replace(hands=found.hands + (middle - middle.floor()).unsqueeze(2))
 
 
-@caught_by("the_law_holds")
+@caught_by("the_round_trip_holds")
 class LostObject(Hands):
     """encode forgets the last object"""
 
@@ -245,7 +245,7 @@ class LostObject(Hands):
         return super().encode(instances[: max(1, len(instances) - 1)], grid)
 
 
-@caught_by("the_law_holds")
+@caught_by("the_round_trip_holds")
 class Ghost(Hands):
     """the rendered heatmap holds a peak that is not an object"""
 
@@ -262,7 +262,7 @@ class Ghost(Hands):
         return {**targets, "heatmap": Peaks(**joined, cells=cells)}
 
 
-@caught_by("the_law_holds")
+@caught_by("the_round_trip_holds")
 class AllCollide(Hands):
     """every object is said to collide"""
 
@@ -276,7 +276,7 @@ def _shifted(target: CellTargets, x: int, y: int, grid: Any) -> CellTargets:
     return dataclasses.replace(target, **moved)
 
 
-@caught_by("the_law_holds_at_single_cells")
+@caught_by("the_round_trip_holds_at_single_cells")
 class OneBelow(Hands):
     """a target is taught one cell below the object's"""
 
@@ -285,7 +285,7 @@ class OneBelow(Hands):
         return {**targets, "size": _shifted(targets["size"], 0, 1, grid)}
 
 
-@caught_by("the_law_holds_at_single_cells")
+@caught_by("the_round_trip_holds_at_single_cells")
 class OneRight(Hands):
     """a target is taught one cell to the right of the object's"""
 
@@ -294,7 +294,7 @@ class OneRight(Hands):
         return {**targets, "far": _shifted(targets["far"], 1, 0, grid)}
 
 
-@caught_by("the_law_holds_at_single_cells")
+@caught_by("the_round_trip_holds_at_single_cells")
 class Masked(Hands):
     """a target's weight is 0, so it is taught nowhere"""
 
@@ -304,7 +304,7 @@ class Masked(Hands):
         return {**targets, "far": dataclasses.replace(targets["far"], weight=nothing)}
 
 
-@caught_by("the_law_holds_under_zoom")
+@caught_by("the_round_trip_holds_under_zoom")
 class CutSizes(Hands):
     """decode cuts sizes to those of the example scenes"""
 
@@ -1275,7 +1275,7 @@ def test_every_check_catches_something() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the checks that take long."""
-    slow = {"decode_exports", "the_law_holds", "loss_is_lower_for_rendered_maps"}
+    slow = {"decode_exports", "the_round_trip_holds", "loss_is_lower_for_rendered_maps"}
     rest = [check for check in TASK_CHECKS if check.name not in slow]
     monkeypatch.setattr("ctnet.testing.tasks.TASK_CHECKS", rest)
 

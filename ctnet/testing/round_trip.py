@@ -1,4 +1,4 @@
-"""The law of a task: decode(render(encode(x))) = x."""
+"""The round trip of a task: decode(render(encode(x))) = x, the law that binds the two."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOUD = 3.0
 
 
 @task_check("Task.encode, Task.decode, Head.render")
-def the_law_holds(probe: Probe) -> None:
+def the_round_trip_holds(probe: Probe) -> None:
     """decode(render(encode(x))) is x: every object that does not collide comes back, best of all."""
     task, kept_of_all, of_all = probe.task, 0, 0
     for seed, scene in enumerate(probe.scenes()):
@@ -51,20 +51,20 @@ def the_law_holds(probe: Probe) -> None:
 
 
 @task_check("Task.encode, Task.decode, CellTargets")
-def the_law_holds_at_single_cells(probe: Probe) -> None:
+def the_round_trip_holds_at_single_cells(probe: Probe) -> None:
     """Objects come back from maps that say nothing but noise outside the cells that targets teach."""
     _round_trips(probe, 1, (0, 0), probe.grid, noisy=True)
 
 
 @task_check("Task.encode, Task.decode, Task.fields")
-def the_law_holds_under_zoom(probe: Probe) -> None:
+def the_round_trip_holds_under_zoom(probe: Probe) -> None:
     """Objects come back from enlarged images, shifted by fractions of a cell."""
     width, height = (math.ceil(_ZOOM * side / STRIDE) + _MARGIN for side in probe.size)
     _round_trips(probe, _ZOOM, _SHIFT, Grid(height, width), noisy=False)
 
 
 def _round_trips(probe: Probe, zoom: float, shift: tuple[float, float], grid: Grid, noisy: bool) -> None:
-    """The law on a few scenes.
+    """The round trip of a few scenes.
 
     Args:
         probe: the task.

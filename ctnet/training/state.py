@@ -1,0 +1,49 @@
+"""What a checkpoint holds of a training besides its weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
+
+DAMAGED = "it is damaged: train again, or start from best.pt with --init"
+
+Count = Annotated[int, Ge(0)]
+
+
+@dataclass
+class Position:
+    """Where a training stands; all of it is saved.
+
+    Attributes:
+        epoch: epochs finished.
+        batch: batches done within the current epoch.
+        step: optimizer steps done since the start.
+        sums: loss terms added up over the current epoch, and the images they are of.
+        best: best main metric so far.
+        rows: one record per finished epoch, as in metrics.csv.
+    """
+
+    epoch: Count = 0
+    batch: Count = 0
+    step: Count = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    best: float = -math.inf
+    rows: list[dict[str, int | float]] = field(default_factory=list)
+
+
+class TrainingState(TypedDict):
+    """What ``last.pt`` holds beside the weights to use."""
+
+    position: str
+    config: str
+    optimizer: dict[str, Any]
+    scaler: dict[str, int | float]
+    random: Tensor
+    weights: NotRequired[dict[str, Tensor]]
+    updates: NotRequired[Count]
+    cuda_random: NotRequired[Tensor]
