@@ -4,6 +4,7 @@ so), a tiny backbone, and ground truth with flawed detections of it, in which ev
 from __future__ import annotations
 
 import os
+import signal
 
 # Workers share the cores; read when torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -24,6 +25,12 @@ from ctnet.core.evaluator import Evaluator
 from ctnet.core.task import create_task
 from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.measuring.results import read_results
+
+# What runs in the background (`&`, nohup) inherits that these are ignored; here they are sent to be noticed.
+for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    _signal = getattr(signal, _name, None)  # Windows has no SIGHUP
+    if _signal is not None and signal.getsignal(_signal) == signal.SIG_IGN:
+        signal.signal(_signal, _usual)
 
 # The same examples in every run.
 settings.register_profile("deterministic", derandomize=True)
