@@ -46,11 +46,22 @@ def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[st
     ]
 
 
+_OPEN = {"strict": True, "extra": "allow"}
+
+
+class _Group(TypedDict):
+    """Of an optimizer's state; rates and the like stand beside the parameters."""
+
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    params: list[int]
+
+
 class _State(TypedDict):
     """An optimizer's state dict."""
 
     state: dict[int, dict[str, Tensor]]
-    param_groups: list[dict[str, Any]]
+    param_groups: list[_Group]
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
@@ -64,10 +75,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -
         CtnetError: when the state is not of this network's parameters.
     """
     fix = "it is damaged, or of another recipe: train again"
-    state = check_values(_State, saved, "its optimizer's state", fix)["state"]
+    checked = check_values(_State, saved, "its optimizer's state", fix)
+    state = checked["state"]
     own = optimizer.state_dict()
     numbers = [group["params"] for group in own["param_groups"]]
-    if [group.get("params") for group in saved["param_groups"]] != numbers:
+    if [group["params"] for group in checked["param_groups"]] != numbers:
         raise CtnetError(f"its optimizer's state has other groups of parameters than the recipe; {fix}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, moments in state.items():
@@ -79,7 +91,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -
 
 
 def _fits(moment: Tensor, shape: torch.Size | None) -> bool:
-    plain = moment.layout == torch.strided and moment.dtype.is_floating_point
+    plain = moment.layout == torch.strided and moment.dtype.is_floating_point and not moment.is_meta
     return plain and moment.shape == shape and bool(moment.isfinite().all())
 
 

@@ -723,6 +723,11 @@ def first_moments(content):
         (lambda c: c["training"].pop("weights"), "it holds no moving average"),
         (lambda c: c["training"]["optimizer"].pop("state"), "at state: missing"),
         (lambda c: c["training"]["optimizer"]["param_groups"].pop(), "has other groups of parameters"),
+        (
+            lambda c: c["training"]["optimizer"]["param_groups"][0].update(params=torch.zeros(2)),
+            "at param_groups.0.params: .*expected a list",
+        ),
+        (lambda c: first_moments(c).update(exp_avg=torch.zeros(2, device="meta")), "0 does not fit"),
         (lambda c: first_moments(c).pop("step"), "optimizer's state of parameter 0 does not fit"),
         (lambda c: first_moments(c).update(exp_avg=torch.zeros(2)), "parameter 0 does not fit"),
         (lambda c: first_moments(c).update(step=torch.tensor(float("nan"))), "parameter 0 does not fit"),
