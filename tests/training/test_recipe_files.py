@@ -95,5 +95,5 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match=r"cannot read .*gone\.toml: No such file"):
         read_recipe(tmp_path / "gone.toml")
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(CtnetError, match=r"mine\.toml is not"):
+    with pytest.raises(CtnetError, match=r"mine\.toml is not a text file in UTF-8"):
         read_recipe(tmp_path / "mine.toml")
