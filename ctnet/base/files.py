@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import stat
@@ -237,21 +238,32 @@ def to_json(value: Any, indent: int | None = None) -> str:
     return _HALF_A_CHARACTER.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, finite: bool = False) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: the file.
+        finite: refuse NaN, Infinity and numbers beyond floats, which JSON does not have and Python reads.
 
     Raises:
         CtnetError: when the file is missing, unreadable or not JSON, naming the place in it; when an object
             in it has a key twice, of which readers would take the last in silence.
     """
+    checks: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:
-        text = read_bytes(path, JSON_LIMIT).decode("utf-8")
-        return json.loads(text, object_pairs_hook=partial(_object, path))
+        text = read_bytes(path, JSON_LIMIT).decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=partial(_object, path), **checks)
     except RecursionError as error:
         raise CtnetError(f"{path} holds values nested too deeply; write it again") from error
     except ValueError as error:
         reason = "a number of thousands of digits" if "digits" in str(error) else str(error)
         raise CtnetError(f"{path} is not valid JSON ({reason}); was it cut short?") from error
+
+
+def _finite(text: str) -> float:
+    if math.isfinite(value := float(text)):
+        return value
+    raise ValueError(f"{text[:20]} is not a number of JSON")
 
 
 def _object(path: str | Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from typing import Any
 
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import write_json
+from ctnet.base.files import read_json, write_json
 from ctnet.base.progress import track
 from ctnet.convert.files import place_image
 from ctnet.convert.image_finder import ImageFinder
 from ctnet.convert.report import BadRecord, ConvertReport, SplitReport
-from ctnet.convert.shapes import load_json
 from ctnet.convert.split_names import one_split_a_file
 from ctnet.data.coco import CocoFile
 from ctnet.data.images import ImageError, image_size
@@ -149,7 +148,7 @@ def _with_sizes(path: Path, finder: ImageFinder, folder: Path, problems: list[Pr
     """The file itself; where some of its images have no size, a copy with the sizes of the images."""
     if not any("width" not in entry or "height" not in entry for entry in _image_entries(path)):
         return path
-    document = load_json(path)
+    document = read_json(path, finite=True)
     sized = []
     for entry in document["images"]:
         where = f"{path}: image {entry.get('id')}"

@@ -14,12 +14,12 @@ import numpy as np
 
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
-from ctnet.base.files import atomic_write
+from ctnet.base.files import atomic_write, read_json
 from ctnet.base.progress import track
 from ctnet.convert.coco import IMAGE_FOLDER, ImageRecord, category_names, numbered, write_splits
 from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
-from ctnet.convert.shapes import Point, annotation_of, around, load_json, points_of, rectangle
+from ctnet.convert.shapes import Point, annotation_of, around, check_finite, points_of, rectangle
 from ctnet.convert.split_names import by_split
 from ctnet.data.images import IMAGE_SUFFIXES, image_size
 from ctnet.data.layouts import json_kind
@@ -115,7 +115,7 @@ def _read_split(files: Sequence[Path], root: Path, problems: list[Problem]) -> l
     for path in track(files, "reading annotations"):
         where = str(path.relative_to(root))
         try:
-            document = load_json(path)
+            document = read_json(path)
             found = _read_file(document, path, finder, taken)
         except BadRecord as error:
             problems.append(error.at(where))
@@ -229,6 +229,7 @@ class _Part:
             raise BadRecord("shape without area", f"{label}, a {kind}")
         points = points_of(shape.get("points"))
         extra = {key: shape[key] for key in ("group_id", "description", "flags") if shape.get(key)}
+        check_finite(extra)
         mask = None
         if kind == "rectangle":
             points = rectangle(points)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ctnet.base.errors import CtnetError
-from ctnet.base.files import read_text
+from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.convert.coco import box_annotation, plain
 from ctnet.convert.report import BadRecord
 
@@ -17,20 +15,8 @@ Point = tuple[float, float]
 _DIGITS = 3  # of a pixel
 
 
-def load_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        CtnetError: when it cannot be read or is not JSON.
-    """
-    try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CtnetError(f"{path} is not JSON that can be read ({error})") from error
-
-
 def number(value: object, name: str) -> float:
-    """A finite number of a record.
+    """A number of a record that a coordinate can have.
 
     Raises:
         BadRecord: for anything else.
@@ -39,9 +25,22 @@ def number(value: object, name: str) -> float:
         result = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     except OverflowError:
         result = math.inf
-    if not math.isfinite(result):
+    if not abs(result) <= LARGEST_COORDINATE:
         raise BadRecord("coordinate that is not a number", f"{name} is {json.dumps(value)[:40]}")
     return result
+
+
+def check_finite(fields: Mapping[str, Any]) -> None:
+    """Refuse NaN and infinity in fields that are kept: JSON has neither.
+
+    Raises:
+        BadRecord: naming the field.
+    """
+    for name, value in fields.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise BadRecord("value that is not a number", f"{name} is {json.dumps(value)[:40]}") from error
 
 
 def points_of(value: object) -> list[Point]:

@@ -12,11 +12,12 @@ from typing import Any
 
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_json
 from ctnet.base.progress import track
 from ctnet.convert.coco import IMAGE_FOLDER, ImageRecord, category_names, numbered, write_splits
 from ctnet.convert.image_finder import ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
-from ctnet.convert.shapes import Point, annotation_of, around, ellipse, load_json, number, rectangle
+from ctnet.convert.shapes import Point, annotation_of, around, ellipse, number, rectangle
 from ctnet.convert.sources import read_lines
 from ctnet.convert.split_names import one_split_a_file
 from ctnet.data.images import ImageError, image_size
@@ -110,7 +111,7 @@ def _read(path: Path) -> list[_Picture]:
     """
     if path.suffix.lower() == ".csv":
         return _read_csv(path)
-    document = load_json(path)
+    document = read_json(path, finite=True)
     metadata = document.get("_via_img_metadata", document) if isinstance(document, dict) else None
     entries = list(metadata.values()) if isinstance(metadata, dict) else []
     if not entries or not all(isinstance(entry, dict) and "regions" in entry for entry in entries):

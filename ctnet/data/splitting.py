@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import write_json
+from ctnet.base.files import atomic_write, to_json
 from ctnet.data.coco import CocoFile
 from ctnet.data.dataset import Dataset
 from ctnet.data.directory import AnnotationFile, files_of_split, image_folders
@@ -172,13 +172,15 @@ def split_dataset(
         coco, rows = _same_images(dataset.coco, CocoFile.open(other.path), splits)
         documents |= _documents(coco, other, rows, names)
     _refuse_to_replace(documents, [first, *others], force)
+    contents = {path: _content(document, first.path) for path, document in documents.items()}
     for file in (first, *others):
         if file.path in documents:
             whole = _path_of(file, WHOLE)
             notes.append(f"{file.path.name} is now {whole.name}: it lists all images, as before")
             _rename(file.path, whole)
-    for path, document in documents.items():
-        write_json(path, document, indent=None)
+    for path, content in contents.items():
+        with atomic_write(path, "w") as stream:
+            stream.write(content)
     parts = tuple(
         SplitPart(name, path, len(document["images"]), _counts(document))
         for (name, path), document in zip(_names_and_paths(first, splits), documents.values(), strict=False)
@@ -327,11 +329,23 @@ def _rename(path: Path, target: Path) -> None:
         raise os_error(error, "rename", path) from error
 
 
+def _content(document: Mapping[str, Any], source: Path) -> str:
+    try:
+        return to_json(document) + "\n"
+    except ValueError as error:
+        raise CtnetError(
+            f"{source} has a number that is not finite (NaN, Infinity or beyond floats), which JSON does "
+            "not have; `ctnet data check` lists its record: correct it"
+        ) from error
+
+
 def _counts(document: Mapping[str, Any]) -> dict[str, int]:
     names = {category["id"]: str(category["name"]) for category in document["categories"]}
     counts = Counter(
         names[annotation["category_id"]]
         for annotation in document["annotations"]
-        if annotation.get("category_id") in names and not annotation.get("iscrowd")
+        if isinstance(annotation.get("category_id"), (int, float))  # bad records are kept as they are
+        and annotation["category_id"] in names
+        and not annotation.get("iscrowd")
     )
     return {name: counts[name] for name in names.values()}

@@ -104,16 +104,19 @@ def write_maps(
 
     with atomic_write(path, seekable=True) as stream, _Sink(stream.fileno(), "r+b", closefd=False) as sink:
         try:
-            with h5py.File(sink, "w") as file:
-                file.attrs["format"] = FORMAT
-                file.attrs["values"] = "activated maps, float16"
-                file.attrs["task"] = description.task
-                file.attrs["backbone"] = description.backbone
+            # HDF5 1.10 keeps checksums of all but texts of variable length, and reading such a text from a
+            # damaged file may never end: none is written.
+            with h5py.File(sink, "w", libver="v110") as file:
+                file.attrs["format"] = np.bytes_(FORMAT)
+                file.attrs["values"] = np.bytes_("activated maps, float16")
+                file.attrs["task"] = np.bytes_(description.task.encode())
+                file.attrs["backbone"] = np.bytes_(description.backbone.encode())
                 file.attrs["stride"] = description.stride
                 file.attrs["flip"] = settings.flip
                 file.attrs["scales"] = settings.scales
-                file.attrs["resize"] = settings.resize
-                file["description"] = json.dumps(asdict(description))  # no attribute: those end at 64 kB
+                file.attrs["resize"] = np.bytes_(settings.resize)
+                text = json.dumps(asdict(description)).encode()  # not an attribute: those end at 64 kB
+                file["description"] = np.frombuffer(text, np.uint8)
                 yield MapWriter(file, sink)
         finally:
             sink.check()  # before anything that HDF5 says of a file that is not what it wrote
@@ -145,9 +148,10 @@ class MapFile:
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path, self._file = path, file
-        values = {name: _plain(value) for name, value in file.attrs.items()}
+        values = {name: _attribute(file, name) for name in file.attrs}
         self.attributes: dict[str, Any] = check_json(_Attributes, values, f"the attributes of {path}", _FIX)
-        self.description = Description.from_json(_text(_member(file, "description")), path)
+        text = _dataset(file, "description", None, (), "u")[:].tobytes()
+        self.description = Description.from_json(text, path)
         self._rows: dict[int, list[tuple[str, int]]] = {}
         for size in file:
             if size != "description":
@@ -174,7 +178,7 @@ class MapFile:
             raise CtnetError(f"{path} is not an HDF5 file, or was cut short; {_FIX}") from error
         with file:
             try:
-                if file.attrs.get("format") != FORMAT:
+                if "format" not in file.attrs or _attribute(file, "format") != FORMAT:
                     raise CtnetError(f"{path} holds no maps of ctnet; make such a file with --save-maps")
                 maps = cls(path, file)
             except _UNREADABLE as error:
@@ -299,15 +303,16 @@ def _image_ids(file: Any, size: str, path: Path) -> np.ndarray:
     return ids
 
 
-def _text(dataset: Any) -> bytes:
-    text = dataset[()]
-    if not isinstance(text, bytes):
-        raise ValueError("its description is not a text")
-    return text
-
-
-def _plain(value: Any) -> Any:
+def _attribute(file: Any, name: str) -> Any:
     """An attribute as JSON has it."""
+    import h5py
+
+    kind = file.attrs.get_id(name).dtype
+    if h5py.check_dtype(vlen=kind) is not None or h5py.check_dtype(ref=kind) is not None:
+        raise ValueError(f"its attribute {name} is of variable length")
+    value = file.attrs[name]
+    if isinstance(value, bytes):
+        return value.decode()
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 

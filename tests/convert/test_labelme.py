@@ -121,6 +121,8 @@ def test_shapes_of_one_group_are_one_object(
         (shape("rectangle", [[1, "2"], [4, 9]]), "coordinate that is not a number"),
         (shape("rectangle", [[1, float("nan")], [4, 9]]), "coordinate that is not a number"),
         (shape("rectangle", [[1, 10**400], [4, 9]]), "coordinate that is not a number"),
+        (shape("polygon", [[1, 2], [10**300, 2], [3, 9]]), "coordinate that is not a number"),
+        (shape("rectangle", [[1, 2], [4, 9]], flags={"a": [float("inf")]}), "value that is not a number"),
         (shape("rectangle", {"x": 1}), "points that are not pairs"),
         (shape("polygon", [[1, 2], [3, 4], [9, 9]], ""), "shape without label"),
         (shape("polygon", [[1, 2], [3, 4], [9, 9]], 3), "shape without label"),

@@ -157,7 +157,7 @@ def test_images_that_are_missing_or_listed_twice(tmp_path: Path, picture: Any, d
     ("content", "message"),
     [
         ("[1]", "is not VIA 2's JSON"),
-        ("{", "is not JSON that can be read"),
+        ("{", "is not valid JSON"),
         ({"project": 1, "config": 2, "metadata": 3}, "it is of VIA 3, which is not read"),
         ({"a": {"filename": "x"}}, "is not VIA 2's JSON"),
     ],

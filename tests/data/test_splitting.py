@@ -177,6 +177,19 @@ def test_bad_records_go_with_their_image_and_those_of_none_are_listed(tmp_path: 
     assert [problem.where for problem in done.problems] == ["annotation 901 of image 77"]
 
 
+def test_records_of_other_kinds_are_kept_and_numbers_that_json_lacks_refused(tmp_path: Path) -> None:
+    content = entries()
+    content["annotations"][0]["category_id"] = {"no": "number"}
+    (part, _) = split_dataset(make(tmp_path / "odd", content), Division(val=0.2), force=True).parts
+    kept = json.loads(part.path.read_text())["annotations"]
+    assert content["annotations"][0] in kept
+    content["annotations"][0]["bbox"] = [1, 2, float("inf"), 4]
+    folder = make(tmp_path / "infinite", content)
+    with pytest.raises(CtnetError, match="a number that is not finite"):
+        split_dataset(folder, Division(val=0.2), force=True)
+    assert [path.name for path in (folder / "annotations").iterdir()] == ["instances_train.json"]
+
+
 def test_too_few_images(tmp_path: Path) -> None:
     make(tmp_path, entries(2), "instances_default")
     with pytest.raises(CtnetError, match="too few images or groups: val would be empty"):
