@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import typer
 
-from ctnet.base.errors import CtnetError, cure_of
+from ctnet.base.errors import CtnetError, remedy
 from ctnet.base.output import printable
-from ctnet.base.signals import on_ending
+from ctnet.base.signals import on_termination
 from ctnet.cli import analyze, convert, data
 from ctnet.cli.checks import backbones_app
 from ctnet.cli.demo import demo
@@ -59,7 +59,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes
     try:
-        with on_ending(signal.default_int_handler, including_ctrl_c=False):
+        with on_termination(signal.default_int_handler, including_ctrl_c=False):
             app()
     except (MemoryError, RuntimeError) as error:
         from ctnet.base.memory import is_out_of_memory
@@ -72,7 +72,7 @@ def main() -> None:
     except OSError as error:
         # A full disk or a folder without permission that no library function has named more closely.
         where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
-        fail(f"{error.strerror or error}{where}{cure_of(error.errno)}")
+        fail(f"{error.strerror or error}{where}{remedy(error.errno)}")
 
 
 def fail(message: str, details: Sequence[str] = ()) -> None:

@@ -51,7 +51,7 @@ def parse_assignments(texts: Sequence[str], option: str) -> dict[str, str]:
         option: with which they were given, for messages ("-O").
 
     Raises:
-        CtnetError: for a text without "=".
+        CtnetError: for a string without "=".
     """
     pairs = {}
     for text in texts:
@@ -71,7 +71,7 @@ def recipe_fields(texts: Sequence[str], given: Mapping[str, Any]) -> dict[str, A
             in effect, not the field, so it is only held against ``-R``.
 
     Raises:
-        CtnetError: for a text without "=", and a field that was set both ways.
+        CtnetError: for a string without "=", and a field that was set both ways.
     """
     fields: dict[str, Any] = dict(parse_assignments(texts, "-R"))
     for name, value in given.items():

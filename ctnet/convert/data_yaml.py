@@ -155,7 +155,7 @@ class DataYaml:
     def _text(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
             kind = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
-            raise self._error(node, f"has {kind} where a text should be; quote a text with ': ' or '['")
+            raise self._error(node, f"has {kind} where a string should be; quote a text with ': ' or '['")
         try:
             return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")  # JSON's \ud83d\ude00
         except UnicodeDecodeError:
@@ -201,5 +201,5 @@ def _compose(text: str, where: str | Path) -> yaml.Node | None:
 
 
 def _missing(node: yaml.Node) -> bool:
-    """A plain ``null``; the same in quotes is a text."""
+    """A plain ``null``; the same in quotes is a string."""
     return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _MISSING

@@ -107,7 +107,7 @@ def read_each(
 
 
 def finite_number(text: str) -> float | None:
-    """The number that a text says; None where it says none, NaN, an infinity or one beyond every picture.
+    """The number that a string says; None where it says none, NaN, an infinity or one beyond every picture.
 
     What is so large is a slip, and its products may not be finite.
     """
@@ -119,7 +119,7 @@ def finite_number(text: str) -> float | None:
 
 
 def checked_number(text: str, kind: str, what: str | None = None) -> float:
-    """The finite number that a text says.
+    """The finite number that a string says.
 
     Args:
         text: a word of a record.

@@ -225,7 +225,7 @@ def _object(shape: Any, attributes: Any, attribute: str | None, size: tuple[int,
 
 
 def _chosen(value: object, attribute: str) -> str:
-    """The class: a text, or the one option of a checkbox that is ticked."""
+    """The class: a string, or the one option of a checkbox that is ticked."""
     if isinstance(value, dict):
         ticked = [str(name) for name, chosen in value.items() if chosen is True]
         if len(ticked) != 1:

@@ -125,7 +125,7 @@ def _items(
 
 
 def _kind(value: Any) -> str:
-    names = {list: "a list", dict: "an object", str: "a text", bool: "true or false", type(None): "null"}
+    names = {list: "a list", dict: "an object", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
@@ -135,7 +135,7 @@ def _checked_categories(categories: list[dict[str, Any]], path: Path) -> list[di
     for number, category in enumerate(categories, start=1):
         category_id = _whole(category.get("id"))
         if category_id == _ABSENT or not isinstance(category.get("name"), str):
-            raise CtnetError(f"category {number} of {path} needs a whole number 'id' and a text 'name'")
+            raise CtnetError(f"category {number} of {path} needs a whole number 'id' and a string 'name'")
         if category_id in seen:
             raise CtnetError(
                 f"category {number} of {path} has the id {category_id} of an earlier one; renumber it"

@@ -14,7 +14,7 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_bytes
 from ctnet.base.progress import track
-from ctnet.core.documents import annotation_errors, instances_of, is_choosy
+from ctnet.core.documents import annotation_errors, checks_records, instances_of
 from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.data.coco import CocoFile
@@ -289,7 +289,7 @@ def _image_entry(dataset: Dataset, index: int) -> dict[str, Any]:
 
 def _examine(coco: CocoFile, task: Task | None) -> tuple[np.ndarray, tuple[Problem, ...]]:
     """Ask a task that is choosy about every annotation: rows that it refuses, and why."""
-    if task is None or not is_choosy(task):
+    if task is None or not checks_records(task):
         return np.zeros(0, np.int64), ()
     rows, problems = [], []
     images = track(range(len(coco)), "examining annotations")

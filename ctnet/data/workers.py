@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ctnet.base.errors import CtnetError, cure_of
+from ctnet.base.errors import CtnetError, remedy
 
 # Exit codes of a worker that cannot hand over what it loaded.
 _NO_SHARED_MEMORY, _NO_HANDLES, _CANNOT_HAND_OVER = 101, 102, 103
@@ -27,7 +27,7 @@ _SHARED_MEMORY = (
     "a loading process found no room in shared memory (/dev/shm); make it larger (docker run --shm-size 8g), "
     "or use --workers 0 or a smaller --batch-size"
 )
-_HANDLES = f"the loading processes ran out of file handles{cure_of(errno.EMFILE)}"
+_HANDLES = f"the loading processes ran out of file handles{remedy(errno.EMFILE)}"
 
 
 # What torch says of the two.

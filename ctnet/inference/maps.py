@@ -302,7 +302,7 @@ def _image_ids(file: Any, size: str, path: Path) -> np.ndarray:
 def _text(dataset: Any) -> bytes:
     text = dataset[()]
     if not isinstance(text, bytes):
-        raise ValueError("its description is not a text")
+        raise ValueError("its description is not a string")
     return text
 
 

@@ -17,7 +17,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.model import CenterNet
 from ctnet.ops.deform_conv import DeformConv
 from ctnet.ops.modules import replace_modules
-from ctnet.ops.winograd_layers import InferenceWinograd, TrainingWinograd, pays_in_inference
+from ctnet.ops.winograd_layers import InferenceWinograd, TrainingWinograd, helps_inference
 
 
 def prepare_for_inference(
@@ -60,10 +60,10 @@ def _use_winograd(model: CenterNet) -> None:
         assert isinstance(branches, nn.ModuleDict)
         for name, branch in branches.items():
             match list(branch.children()):
-                case [nn.Conv2d() as wide, nn.ReLU(), nn.Conv2d() as tail] if pays_in_inference(wide):
+                case [nn.Conv2d() as wide, nn.ReLU(), nn.Conv2d() as tail] if helps_inference(wide):
                     branches[name] = InferenceWinograd(wide, tail)
     done = {module.convolution for module in model.modules() if isinstance(module, InferenceWinograd)}
-    left = [module for module in model.modules() if pays_in_inference(module) and module not in done]
+    left = [module for module in model.modules() if helps_inference(module) and module not in done]
     replace_modules(model, {module: InferenceWinograd(module) for module in left})
 
 

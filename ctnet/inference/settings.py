@@ -66,7 +66,7 @@ def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:
     """Scales from the command line's ``--multiscale`` and ``--scales 0.75,1``.
 
     Raises:
-        CtnetError: for a text that is not a list of positive numbers.
+        CtnetError: for a string that is not a list of positive numbers.
     """
     if text is None:
         return MULTISCALE if multiscale else (1.0,)

@@ -93,7 +93,7 @@ def _error(entry: Any, images: Collection[int], categories: Collection[int]) -> 
     for name, value in entry.items():
         numbers = value if isinstance(value, list) else (value,)
         if any(type(number) in (int, float) and not is_finite(number) for number in numbers):
-            return f"(image {entry['image_id']}) has NaN or infinity as {name}, or a number beyond reason"
+            return f"(image {entry['image_id']}) has NaN or infinity as {name}, or a number that is too large"
     return None
 
 

@@ -174,7 +174,7 @@ class InferenceWinograd(nn.Module):
         return convolve(self.kind, x, *self._constants)[:, : self.out_channels]
 
 
-def pays_in_inference(module: nn.Module) -> TypeGuard[Layer]:
+def helps_inference(module: nn.Module) -> TypeGuard[Layer]:
     """Whether ``InferenceWinograd`` is quicker than this module, going by its kind and width."""
     kind = winograd_kind(module)
     if kind is None:

@@ -213,7 +213,7 @@ def fields_move_with_the_image(probe: Probe) -> None:
                 f"{_shown(moved.fields()[name])}, not {_shown(expected)}",
             )
         _derived(probe, seed, f"zoomed {_ZOOM} times", zoomed, (Value,))
-        if task.layout.turns:
+        if task.layout.rotatable:
             _derived(probe, seed, "turned", Affine(turn), (Angle,))
 
 

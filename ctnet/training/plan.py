@@ -63,7 +63,7 @@ def plan_training(
         splits = splits.with_task(task)
     if overfit and "final_rate" not in choice.fields:
         recipe = replace(recipe, final_rate=0.0)  # here memorising is what is wanted
-    if recipe.augmentation.rotate and not task.layout.turns:
+    if recipe.augmentation.rotate and not task.layout.rotatable:
         raise CtnetError(f"task {task.name} cannot be trained on rotated images; set -R rotate=0")
     # A step cannot hold more images than there are: the rate follows what it really holds.
     images = min(recipe.batch_size, len(splits.train)) * recipe.accumulate

@@ -19,7 +19,7 @@ from ctnet.base.device import autocast, choose_amp, normalise
 from ctnet.base.errors import CtnetError
 from ctnet.base.memory import is_out_of_memory
 from ctnet.base.schema import check_text, check_values
-from ctnet.base.signals import on_ending
+from ctnet.base.signals import on_termination
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
 from ctnet.core.targets import Grid
@@ -131,7 +131,7 @@ class Trainer:
             CtnetError: when a loss is not finite, an epoch had no readable image, a loading process died, or
                 a checkpoint cannot be written.
         """
-        with on_ending(lambda number, frame: self._ask_to_stop()), self.display:
+        with on_termination(lambda number, frame: self._ask_to_stop()), self.display:
             while self.position.epoch < self.config.recipe.epochs:
                 if not self._epoch_or_stop():
                     if self.position.batch:  # at an epoch's end it is saved already, with its figures

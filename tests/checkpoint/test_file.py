@@ -342,7 +342,7 @@ def test_what_does_not_fit_together_names_the_file(file: Path, fields: dict[str,
         ("weights", {1: torch.zeros(1)}, "at weights.1"),
         ("training", 3, "at training: 3, expected an object"),
         ("metrics", {"AP": "high"}, "at metrics.AP: 'high', expected a number"),
-        ("description", {}, "at description: {}, expected a text"),
+        ("description", {}, "at description: {}, expected a string"),
     ],
 )
 def test_the_parts_of_a_file_are_checked(file: Path, field: str, value: Any, message: str) -> None:

@@ -418,7 +418,7 @@ def test_angles_differ_the_shorter_way_round() -> None:
 
 def test_scenes_are_of_kitti_s_categories_alone() -> None:
     task = Boxes3d([{"id": 1, "name": "tram"}])
-    with pytest.raises(CtnetError, match="task ddd draws its own Pedestrian, Car, Cyclist, not tram"):
+    with pytest.raises(CtnetError, match="task ddd has scenes of Pedestrian, Car, Cyclist, not tram"):
         example_of(task, np.random.default_rng(0), (384, 128))
 
 

@@ -376,12 +376,15 @@ def _without(field: str) -> Any:
         (lambda d: d.update(images={"a": 1}), "has an object as 'images' at byte"),
         (lambda d: d.update(annotations=None), "has null as 'annotations' at byte"),
         (lambda d: d["annotations"].insert(2, [1]), r"annotation 3 of .* is a list; it must be an object"),
-        (lambda d: d["images"].append("x"), r"image 4 of .* is a text; it must be an object"),
+        (lambda d: d["images"].append("x"), r"image 4 of .* is a string; it must be an object"),
         (lambda d: d["images"][1].update(id="5"), r"image 2 of .* needs a whole number 'id', has '5'"),
         (_without("file_name"), r"image 2 of .* \(id 5\) needs a 'file_name', has None"),
         (_without("width"), r"image 2 of .* \(id 5, b.jpg\) needs its 'width' in pixels, has None"),
         (lambda d: d["images"][1].update(height=0), r"image 2 .* needs its 'height' in pixels, has 0"),
-        (lambda d: d["categories"][1].pop("name"), r"category 2 of .* needs a whole number 'id' and a text"),
+        (
+            lambda d: d["categories"][1].pop("name"),
+            r"category 2 of .* needs a whole number 'id' and a",
+        ),
         (lambda d: d["categories"][1].update(id=7), r"category 2 of .* has the id 7 of an earlier one"),
     ],
 )

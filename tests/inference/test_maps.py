@@ -154,7 +154,7 @@ def change_dataset(file, name: str, values) -> None:
         (lambda f: f.attrs.update(flip="yes"), "at flip: 'yes', expected true or false"),
         (lambda f: f.attrs.update(stride=np.nan), "at stride: nan, expected a whole number"),
         (lambda f: f.pop("description"), "it has no description of its own"),
-        (lambda f: change_dataset(f, "description", 3), "its description is not a text"),
+        (lambda f: change_dataset(f, "description", 3), "its description is not a string"),
         (lambda f: change_dataset(f, "description", "{}"), r"the description in .*: at task: missing"),
         (lambda f: f.move("64x64", "large"), "the group 'large' is not named after a size"),
         (lambda f: f.pop("64x64/scale"), "it has no scale of its own"),

@@ -1371,7 +1371,7 @@ def test_a_task_without_scenes_is_told_so() -> None:
         __doc__ = Hands.__doc__
         scenes = None
 
-    with pytest.raises(ContractViolation, match="none is drawn: task hands draws no example scenes"):
+    with pytest.raises(ContractViolation, match="none is drawn: task hands has no example scenes"):
         check_task(Sceneless(SHAPES))
 
 

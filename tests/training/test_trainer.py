@@ -666,7 +666,7 @@ def test_a_turn_is_part_of_the_recipe(scenes, tmp_path):
 
 
 def test_rotation_is_refused_for_a_task_that_takes_no_turned_images(scenes, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(CenterDetection, "layout", Layout(turns=False))
+    monkeypatch.setattr(CenterDetection, "layout", Layout(rotatable=False))
     with pytest.raises(CtnetError, match="cannot be trained on rotated images; set -R rotate=0"):
         session(scenes, tmp_path / "run", fields={"rotate": 15.0})
     assert not (tmp_path / "run").exists()

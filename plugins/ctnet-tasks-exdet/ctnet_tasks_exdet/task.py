@@ -77,7 +77,7 @@ class ExtremeDetection(Task):
     scenes = Scenes(SHAPES, draw_shapes, counts={"train": 400, "val": 60}, recipe=_DEMO)
     # As in the release: points that fit several objects make many groups, of which suppression leaves some.
     suppression = Suppression("soft", candidates=1000)
-    layout = Layout(turns=False)  # a turned object has its extreme points elsewhere
+    layout = Layout(rotatable=False)  # a turned object has its extreme points elsewhere
     fields: Mapping[str, Field] = {
         "extreme_points": Points(
             json="extreme_points",

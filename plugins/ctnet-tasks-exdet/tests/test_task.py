@@ -155,7 +155,7 @@ def test_points_beyond_the_crop_move_to_its_border_and_what_lies_outside_is_gone
 
 
 def test_images_are_not_turned():
-    assert not task().layout.turns
+    assert not task().layout.rotatable
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ class Obb(Task):
     fields: Mapping[str, Field] = {
         "corners": Points(json="corners", n=4, cyclic=True, digits=3),
         "sides": Length(json="", width=2, parts=("length", "breadth")),
-        "angle": Angle(json="", period=math.pi, turns=True),
+        "angle": Angle(json="", period=math.pi, rotates=True),
     }
 
     def __init__(self, categories: Any, **options: Any) -> None:

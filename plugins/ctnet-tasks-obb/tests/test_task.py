@@ -196,7 +196,7 @@ def test_corners_move_between_frames_and_into_results() -> None:
 def test_other_categories_have_no_example_scenes() -> None:
     from ctnet.base.errors import CtnetError
 
-    with pytest.raises(CtnetError, match="draws its own ship, container, raft, not plane"):
+    with pytest.raises(CtnetError, match="has scenes of ship, container, raft, not plane"):
         example_of(Obb([{"id": 1, "name": "plane"}]), np.random.default_rng(0), (64, 64))
 
 
