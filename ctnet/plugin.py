@@ -1,7 +1,6 @@
-"""Everything that a plugin may import: the whole face of ctnet for tasks, backbones, commands and converters.
+"""Everything that a plugin may import: the API for tasks, backbones, commands and converters.
 
-What is not here may move. Names are imported on first use, so a plugin's command costs no more to start than
-what it uses.
+Anything else may change. Names are imported on first use, so that a plugin's command only loads what it uses.
 """
 
 from __future__ import annotations
@@ -183,7 +182,7 @@ if TYPE_CHECKING:
     from ctnet.report.tables import print_metrics as print_metrics
     from ctnet.report.writing import write_image as write_image
 
-#: Section of the reference -> module -> the names that it gives.
+#: Section of the reference -> module -> the names that it exports.
 CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "The task": {
         "ctnet.core.task": (

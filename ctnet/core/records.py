@@ -192,8 +192,7 @@ class Detections(_Columns):
     def from_coco(
         cls, entries: Sequence[Mapping[str, Any]], category_ids: Sequence[int] | np.ndarray
     ) -> Detections:
-        """Entries of one image in a COCO results file, as float64, so that metrics see the file's exact
-        numbers.
+        """Entries of one image in a COCO results file, as float64, so metrics see the exact values.
 
         Args:
             entries: category_id, bbox (xywh) and score each.

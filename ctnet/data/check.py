@@ -26,10 +26,10 @@ DUPLICATE_IOU = 0.8
 _PAIRS_AT_ONCE = 1 << 20
 _LISTED = 10
 
-REPEATED_IMAGE = "an id that an earlier image has"
-REPEATED_FILE = "a file name that an earlier image has"
-BAD_IMAGE = "image missing, broken or of another size"
-REPEATED_BOX = "the same box and category twice"
+REPEATED_IMAGE = "duplicate image id"
+REPEATED_FILE = "duplicate image file name"
+BAD_IMAGE = "image missing, broken or of the wrong size"
+REPEATED_BOX = "duplicate box"
 
 PROBLEMS = (*RECORD_ERRORS, UNFIT, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
 """What makes a record bad, in the order of the table."""
@@ -39,12 +39,12 @@ PARTLY_OUTSIDE = "box partly outside its image"
 SMALL = "object smaller than one output cell"
 CROWD = "crowd region"
 NO_OBJECT = "image without annotation"
-SHARED = "image that another split has too"
-UNUSED = "category without object"
-ODD_AREA = "area that does not fit its box"
-REPEATED_ID = "an id that an earlier annotation has"
+SHARED = "image shared with another split"
+UNUSED = "category without objects"
+ODD_AREA = "area that does not match its box"
+REPEATED_ID = "duplicate annotation id"
 GROUP = "category that only groups others"
-OF_TASK = "annotation that the task can use only in part"
+OF_TASK = "annotation that the task can only partly use"
 
 WARNINGS = (
     OVERLAPPING,
@@ -64,9 +64,9 @@ WARNINGS = (
 IDENTIFIERS = {
     "unknown image": "unknown-image-id",
     "unknown category": "unknown-category-id",
-    "crowd mark that is neither 0 nor 1": "bad-iscrowd",
-    "no box of four finite numbers": "bad-bbox",
-    "box beyond every picture": "bbox-too-large",
+    "crowd flag that is neither 0 nor 1": "bad-iscrowd",
+    "box that is not four finite numbers": "bad-bbox",
+    "box larger than any image": "bbox-too-large",
     "box without area": "empty-bbox",
     "box outside its image": "bbox-outside-image",
     UNFIT: "unfit-for-task",

@@ -160,7 +160,7 @@ class CocoFile:
     def problems(self) -> list[Problem]:
         """Every record that is left out, images first."""
         repeated = [
-            Problem("an id that an earlier image has", f"image {image_id}", "the later entry is left out")
+            Problem("duplicate image id", f"image {image_id}", "the later entry is left out")
             for image_id in self._columns.repeated_images.tolist()
         ]
         rows = np.flatnonzero(self.errors)

@@ -26,9 +26,9 @@ _ABSENT = -(2**63)  # stands for an id that is missing or no whole number
 RECORD_ERRORS = {
     "unknown image": "image_id",
     "unknown category": "category_id",
-    "crowd mark that is neither 0 nor 1": "iscrowd",
-    "no box of four finite numbers": "bbox",
-    "box beyond every picture": "bbox",
+    "crowd flag that is neither 0 nor 1": "iscrowd",
+    "box that is not four finite numbers": "bbox",
+    "box larger than any image": "bbox",
     "box without area": "bbox",
     "box outside its image": "bbox",
 }
@@ -143,7 +143,7 @@ def _checked_categories(categories: list[dict[str, Any]], path: Path) -> list[di
         if not is_text(category["name"]):
             raise CtnetError(
                 f"category {number} of {path} (id {category_id}) is called {category['name']!a}, which "
-                "holds half of a character; rename it"
+                "holds an unpaired surrogate; rename it"
             )
         seen.add(category_id)
         if (other := names.setdefault(category["name"], category_id)) != category_id:

@@ -26,7 +26,7 @@ from ctnet.data.stratify import stratify
 WHOLE = "all"
 """What the split that was divided is called from then on, where its name is needed for a part of it."""
 
-NOT_OF_AN_IMAGE = ("unknown image", "an id that an earlier image has")
+NOT_OF_AN_IMAGE = ("unknown image", "duplicate image id")
 """Kinds of problems whose records go with no image, hence into no part."""
 
 

@@ -122,7 +122,7 @@ class TestPlugins:
         assert create_backbone("shrink").channels == 3
 
     def test_ours_wins_and_says_so(self) -> None:
-        with pytest.warns(UserWarning, match="'resnet18' of nets-of-others is hidden by ours"):
+        with pytest.warns(UserWarning, match="'resnet18' of nets-of-others is hidden by the built-in one"):
             list_backbones()
         assert create_backbone("resnet18").channels == 256
 

@@ -135,11 +135,11 @@ MINE = f"{CTDET}\nclass Mine(CenterDetection):\n    name = 'mine'\n    contract"
         ),
         (
             f"{MINE} = 1",
-            r"was written for version 1 of ctnet's contract, and ctnet [\d.]+ supports version 2; update acme",
+            r"was written for version 1 of ctnet's contract, and ctnet [\d.]+ supports version 2; .* acme",
         ),
         (
             f"{MINE} = (0, 1)",
-            "was written for versions 0 to 1 of ctnet's contract, and ctnet .* supports version 2; update acme",
+            "was written for versions 0 to 1 of ctnet's contract, and ctnet .* supports version 2; .* acme",
         ),
         (
             f"{MINE} = 3",
@@ -147,7 +147,7 @@ MINE = f"{CTDET}\nclass Mine(CenterDetection):\n    name = 'mine'\n    contract"
         ),
         (
             f"{MINE} = 'two'",
-            r"states contract version 'two', which is neither a whole number nor \(oldest, newest\); update acme",
+            r"states contract version 'two', which is neither a whole number nor \(oldest, newest\); .*acme",
         ),
         (
             f"{MINE} = (1, 2, 3)",

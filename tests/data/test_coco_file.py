@@ -210,12 +210,12 @@ def test_byte_order_mark_and_whole_floats(tmp_path: Path, document: dict[str, An
 @pytest.mark.parametrize(
     ("changes", "kind", "what"),
     [
-        ({"bbox": [float("nan"), 1, 2, 3]}, "no box of four finite numbers", "bbox [NaN, 1, 2, 3]"),
-        ({"bbox": [1, 1, float("inf"), 3]}, "no box of four finite numbers", "bbox [1, 1, Infinity, 3]"),
-        ({"bbox": [1, 2, 3]}, "no box of four finite numbers", "bbox [1, 2, 3]"),
-        ({"bbox": [1, 2, 3, "4"]}, "no box of four finite numbers", 'bbox [1, 2, 3, "4"]'),
-        ({"bbox": [1, 2, 3, 10**400]}, "no box of four finite numbers", "bbox [1, 2, 3, 1000"),
-        ({"bbox": None}, "no box of four finite numbers", "bbox null"),
+        ({"bbox": [float("nan"), 1, 2, 3]}, "box that is not four finite numbers", "bbox [NaN, 1, 2, 3]"),
+        ({"bbox": [1, 1, float("inf"), 3]}, "box that is not four finite numbers", "bbox [1, 1, Infinity, 3]"),
+        ({"bbox": [1, 2, 3]}, "box that is not four finite numbers", "bbox [1, 2, 3]"),
+        ({"bbox": [1, 2, 3, "4"]}, "box that is not four finite numbers", 'bbox [1, 2, 3, "4"]'),
+        ({"bbox": [1, 2, 3, 10**400]}, "box that is not four finite numbers", "bbox [1, 2, 3, 1000"),
+        ({"bbox": None}, "box that is not four finite numbers", "bbox null"),
         ({"bbox": [1, 2, 0, 4]}, "box without area", "bbox [1, 2, 0, 4]"),
         ({"bbox": [10, 10, -3, 4]}, "box without area", "bbox [10, 10, -3, 4]"),
         ({"bbox": [60, 2, 3, 4]}, "box outside its image", "bbox [60, 2, 3, 4], image 60x40"),
@@ -224,9 +224,9 @@ def test_byte_order_mark_and_whole_floats(tmp_path: Path, document: dict[str, An
         ({"category_id": None}, "unknown category", "category_id null"),
         ({"image_id": 6}, "unknown image", "image_id 6"),
         ({"image_id": "6"}, "unknown image", 'image_id "6"'),
-        ({"iscrowd": "0"}, "crowd mark that is neither 0 nor 1", 'iscrowd "0"'),
-        ({"iscrowd": 2}, "crowd mark that is neither 0 nor 1", "iscrowd 2"),
-        ({"iscrowd": [0]}, "crowd mark that is neither 0 nor 1", "iscrowd [0]"),
+        ({"iscrowd": "0"}, "crowd flag that is neither 0 nor 1", 'iscrowd "0"'),
+        ({"iscrowd": 2}, "crowd flag that is neither 0 nor 1", "iscrowd 2"),
+        ({"iscrowd": [0]}, "crowd flag that is neither 0 nor 1", "iscrowd [0]"),
     ],
 )
 def test_bad_annotation_is_left_out_and_listed(
@@ -316,7 +316,7 @@ def test_later_image_of_the_same_id_is_left_out(write: Any, document: dict[str, 
     assert file.image_ids.tolist() == [12, 5, 40]
     assert file.file_name(0) == "a.jpg"
     assert [str(problem) for problem in file.problems] == [
-        "image 12: an id that an earlier image has (the later entry is left out)"
+        "image 12: duplicate image id (the later entry is left out)"
     ]
 
 
