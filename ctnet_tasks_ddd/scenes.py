@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, boxes_around, fine_points, in_sight, scene_of
+from ctnet.plugin import Instances, Sample, boxes_around, fine_points, scene_of, visible_objects
 from ctnet_tasks_ddd.camera import box_corners, project, wrap
 from ctnet_tasks_ddd.fields import CATEGORIES
 
@@ -120,7 +120,7 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
             if len(placed) < count and _fits(candidate, placed, camera, size):
                 placed.append(candidate)
         placed.sort(key=lambda thing: -np.hypot(*thing.location[[0, 2]]))
-        seen = in_sight([_mask(thing, camera, size) for thing in placed], _LEAST_SEEN)
+        seen = visible_objects([_mask(thing, camera, size) for thing in placed], _LEAST_SEEN)
         objects = [placed[number] for number in seen]
     canvas = _ground(rng, camera, size)
     for thing in objects:

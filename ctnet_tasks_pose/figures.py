@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, draw_scene, fine_points, in_sight, scene_of
+from ctnet.plugin import Instances, Sample, draw_scene, fine_points, scene_of, visible_objects
 
 #: COCO's person: the names and limbs of its keypoints, for the scenes of ``draw_figures``.
 FIGURES: tuple[dict[str, Any], ...] = (
@@ -82,7 +82,7 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     while not figures:
         candidates = [_place(rng, size, fine) for _ in range(int(rng.choice(_FIGURES)))]
         candidates.sort(key=lambda figure: figure.height)  # who is nearer is larger, and in front
-        seen = in_sight([figure.mask for figure in candidates], partial(_is_seen, candidates), board)
+        seen = visible_objects([figure.mask for figure in candidates], partial(_is_seen, candidates), board)
         figures = [candidates[number] for number in seen]
     for figure in figures:
         _render(rng, canvas, figure)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, Len
 
-from ctnet.plugin import CtnetError, Points, check_json, left_right_pairs, other_side, shorten, states_a_side
+from ctnet.plugin import CtnetError, Points, check_json, left_right_pairs, names_a_side, other_side, shorten
 
 Side = Literal["left", "middle", "right"]
 
@@ -138,7 +138,7 @@ def _pairs(category: Mapping[str, Any], joints: tuple[str, ...]) -> tuple[tuple[
     pairs = left_right_pairs(joints)
     paired = {joint for pair in pairs for joint in pair}
     for number, name in enumerate(joints):
-        if number not in paired and states_a_side(name):
+        if number not in paired and names_a_side(name):
             raise CtnetError(
                 f"{_title(category)} has a joint {name!r} but no {other_side(name)!r}, so a mirrored image "
                 "would show a joint that has no name; add it, or rename the joint"

@@ -75,9 +75,7 @@ def draw_detections(
 
 def class_colour(label: int) -> Colour:
     """The RGB colour of a class: bright, constant, and distinct from those of neighbouring labels."""
-    hue = (
-        0.58 + label * (math.sqrt(5) - 1) / 2
-    ) % 1  # the golden ratio spaces any number of hues evenly
+    hue = (0.58 + label * (math.sqrt(5) - 1) / 2) % 1  # the golden ratio spaces any number of hues evenly
     value = (1.0, 0.85, 0.95)[label % 3]
     saturation = (0.75, 0.9, 0.55)[label // 3 % 3]
     hsv = np.array([[[hue * 360, saturation, value]]], np.float32)

@@ -211,7 +211,11 @@ def test_byte_order_mark_and_whole_floats(tmp_path: Path, document: dict[str, An
     ("changes", "kind", "what"),
     [
         ({"bbox": [float("nan"), 1, 2, 3]}, "box that is not four finite numbers", "bbox [NaN, 1, 2, 3]"),
-        ({"bbox": [1, 1, float("inf"), 3]}, "box that is not four finite numbers", "bbox [1, 1, Infinity, 3]"),
+        (
+            {"bbox": [1, 1, float("inf"), 3]},
+            "box that is not four finite numbers",
+            "bbox [1, 1, Infinity, 3]",
+        ),
         ({"bbox": [1, 2, 3]}, "box that is not four finite numbers", "bbox [1, 2, 3]"),
         ({"bbox": [1, 2, 3, "4"]}, "box that is not four finite numbers", 'bbox [1, 2, 3, "4"]'),
         ({"bbox": [1, 2, 3, 10**400]}, "box that is not four finite numbers", "bbox [1, 2, 3, 1000"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, blend, boxes_around, in_sight, scene_of
+from ctnet.plugin import Instances, Sample, blend, boxes_around, scene_of, visible_objects
 from ctnet_tasks_obb.boxes import Rectangles
 
 #: The categories of ``draw_harbour``; label i is entry i.
@@ -72,7 +72,9 @@ def draw_harbour(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
         thing = _place(rng, size)
         if len(things) == wanted or not _inside(thing.box, size):
             continue
-        if len(in_sight([*(other.mask for other in things), thing.mask], 1 - _MOST_HIDDEN)) > len(things):
+        if len(visible_objects([*(other.mask for other in things), thing.mask], 1 - _MOST_HIDDEN)) > len(
+            things
+        ):
             _render(rng, canvas, thing)
             things.append(thing)
     corners = np.array([thing.box.corners[0] for thing in things], np.float32).reshape(-1, 4, 2)
