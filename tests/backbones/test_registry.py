@@ -112,7 +112,7 @@ class TestPlugins:
         [
             ("missing", "'missing' of nets-of-others 1.2 does not load: ModuleNotFoundError"),
             ("fails", "'fails' of nets-of-others 1.2 cannot be built: OSError: no such weights"),
-            ("wrong", "'wrong' of nets-of-others 1.2 makes a Identity"),
+            ("wrong", "'wrong' of nets-of-others 1.2 returns a Identity"),
         ],
     )
     def test_a_broken_one_is_named_and_harms_no_other(self, name: str, message: str) -> None:

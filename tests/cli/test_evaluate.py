@@ -218,7 +218,7 @@ def test_figures_come_before_a_file_that_cannot_be_written(ctnet, run_folder: Pa
         (["--size", "70"], "size 70x70 does not fit tiny: .* the next size that fits is 96x96"),
         (["--resize", "keep", "--size", "64"], "size 64x64 is for resize fix"),
         (["-O", "snap=off"], "no option of task ctdet called 'snap'"),
-        (["-O", "class_specific_size=on"], "these weights do not fit the network"),
+        (["-O", "class_specific_size=on"], "these weights do not match the network"),
         (["--device", "tpu"], "device 'tpu' cannot be used here"),
         (["--data", "nowhere"], "nowhere is not a folder"),
     ],
@@ -245,7 +245,7 @@ def test_weights_of_another_network(ctnet, run_folder: Path, scenes: Path) -> No
     content["weights"] = {"conv.weight": torch.zeros(3)}
     torch.save(content, "mixed.pt")
     message = ctnet("eval", "mixed.pt", "--data", scenes, *QUICK).message
-    assert "these weights do not fit the network: 0 loaded" in message
+    assert "these weights do not match the network: 0 loaded" in message
 
 
 def test_a_checkpoint_of_a_task_that_is_not_installed(ctnet, run_folder: Path, scenes: Path) -> None:

@@ -257,9 +257,9 @@ def test_what_cannot_be_read_is_said(text: str, message: str) -> None:
     [
         ("key: {a: b}", "x:1 is not a path or a list of paths"),
         ("key: [[a]]", "x:1 has a list where a string should be"),
-        ("key: 3", "x:1 is not a list of whole numbers"),
-        ("key: [a]", "x:1 is not a list of whole numbers"),
-        ("key: [-1]", "x:1 is not a list of whole numbers"),
+        ("key: 3", "x:1 is not a list of integers"),
+        ("key: [a]", "x:1 is not a list of integers"),
+        ("key: [-1]", "x:1 is not a list of integers"),
         ("key: {0: a}", "x:1 is not a list of names"),
         ("key: a", "x:1 must number the classes"),
     ],

@@ -158,7 +158,7 @@ def test_images_that_are_missing_or_listed_twice(tmp_path: Path, picture: Any, d
     [
         ("[1]", "is not VIA 2's JSON"),
         ("{", "is not JSON that can be read"),
-        ({"project": 1, "config": 2, "metadata": 3}, "it is of VIA 3, which is not read"),
+        ({"project": 1, "config": 2, "metadata": 3}, "it is of VIA 3, which is not supported"),
         ({"a": {"filename": "x"}}, "is not VIA 2's JSON"),
     ],
 )

@@ -187,8 +187,8 @@ def test_too_few_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("division", "message"),
     [
-        ({}, "say how to divide"),
-        ({"val": 20}, "--val is 20; it is a share"),
+        ({}, "choose how to divide"),
+        ({"val": 20}, "--val is 20; it must be a fraction"),
         ({"val": -0.1}, "--val is -0.1"),
         ({"val": float("nan")}, "--val is nan"),
         ({"val": 0.2, "folds": 5}, "leave out --val"),

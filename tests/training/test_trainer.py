@@ -735,7 +735,7 @@ def first_moments(content):
             lambda c: c["training"]["optimizer"]["state"].update({99: first_moments(c)}),
             "parameter 99 does not",
         ),
-        (lambda c: c["weights"].popitem(), "these weights do not fit the network"),
+        (lambda c: c["weights"].popitem(), "these weights do not match the network"),
     ],
 )
 def test_a_state_that_does_not_fit_is_named(stopped, change, message):
