@@ -209,8 +209,7 @@ class _Reading(torch.utils.data.Dataset[_Read | Problem | Failure]):
 
 
 def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]]:
-    """Indices in batches; with "keep" only images of equal size share one, and large ones make smaller
-    ones."""
+    """Indices in batches; with "keep" of images of equal size, fewer if these are large."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index in range(len(dataset)):
         info = dataset.info(index)

@@ -66,7 +66,10 @@ def test_listing_and_our_own_backbones_do_without_timm() -> None:
     ("model", "message"),
     [
         ("resnte18", r"no backbone called 'timm/resnte18'; did you mean .*timm/resnet18"),
-        ("maxvit_tiny_tf_224", r"timm/maxvit_tiny_tf_224 does not accept images of any size \(AssertionError"),
+        (
+            "maxvit_tiny_tf_224",
+            r"timm/maxvit_tiny_tf_224 does not accept images of any size \(AssertionError",
+        ),
         ("vit_small_patch14_dinov2", r"maps at strides 14, 14, 14; a backbone needs powers of two"),
     ],
 )

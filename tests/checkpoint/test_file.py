@@ -210,7 +210,8 @@ def test_missing_and_unexpected_entries(model: CenterNet) -> None:
     weights = {name: tensor for name, tensor in model.state_dict().items() if "size" not in name}
     weights["extra"] = torch.zeros(1)
     with pytest.raises(
-        CtnetError, match=r"4 missing \(.*, \.\.\.\), 1 unexpected \(extra\); are they of another backbone or task"
+        CtnetError,
+        match=r"4 missing \(.*, \.\.\.\), 1 unexpected \(extra\); are they of another backbone or task",
     ):
         load_weights(model, weights)
 

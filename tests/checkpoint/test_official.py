@@ -331,7 +331,9 @@ def test_unknown_categories_have_to_be_named(tmp_path: Path, state: dict[str, Te
     named = [{"id": 10 + i, "name": f"n{i}"} for i in range(7)]
     done = from_official(tmp_path / "a.pth", tmp_path / "b.pt", named)
     assert (done.description.categories, done.data) == (named, "COCO")
-    with pytest.raises(CtnetError, match="6 categories do not match the heads hm 7, wh 2, reg 2 of task ctdet"):
+    with pytest.raises(
+        CtnetError, match="6 categories do not match the heads hm 7, wh 2, reg 2 of task ctdet"
+    ):
         from_official(tmp_path / "a.pth", tmp_path / "b.pt", named[:6])
 
 

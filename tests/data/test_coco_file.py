@@ -305,7 +305,9 @@ def test_equal_category_names_are_refused(write: Any, document: dict[str, Any]) 
 
 def test_half_of_a_character_is_not_a_category_name(write: Any, document: dict[str, Any]) -> None:
     document["categories"][1]["name"] = "a\ud800"
-    with pytest.raises(CtnetError, match=r"category 2 of .* is called 'a\\ud800', which holds half"):
+    with pytest.raises(
+        CtnetError, match=r"category 2 of .* is called 'a\\ud800', which holds an unpaired surrogate"
+    ):
         CocoFile.open(write(document))
 
 
@@ -514,7 +516,7 @@ def test_unwritable_cache_is_said_and_no_error(
     with caplog.at_level(logging.WARNING, "ctnet"):
         assert len(CocoFile.open(write(document))) == 3
     [line] = caplog.messages
-    assert "CTNET_CACHE names another folder" in line
+    assert "set CTNET_CACHE to use another folder" in line
 
 
 def test_small_files_and_refused_cache_leave_no_index(
