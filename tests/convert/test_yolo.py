@@ -270,7 +270,7 @@ def test_export_cuts_at_the_border_and_leaves_crowds_out_aloud(tmp_path: Path) -
     report = export_yolo(source, tmp_path / "yolo")
     assert len((tmp_path / "yolo" / "labels" / "train" / "a.txt").read_text().splitlines()) == 1
     assert any("1 crowd regions were left out" in note for note in report.notes)
-    assert any("1 boxes were cut" in note for note in report.notes)
+    assert any("1 boxes were clipped" in note for note in report.notes)
     assert [problem.kind for problem in report.problems] == ["box without area"]
     with pytest.raises(CtnetError, match="box without area"):
         export_yolo(source, tmp_path / "strict", strict=True)

@@ -1498,5 +1498,5 @@ def test_every_backbone_check_catches_something() -> None:
 
 
 def test_what_is_no_backbone() -> None:
-    with pytest.raises(ContractViolation, match="the factory makes a Linear, no Backbone"):
+    with pytest.raises(ContractViolation, match="the factory returns a Linear, not a Backbone"):
         check_backbone(lambda pretrained: nn.Linear(1, 1))
