@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from ctnet_tasks_obb.boxes import Rectangles, misfit
-from ctnet_tasks_obb.dota import CLASSES, import_dota, least_rectangle
+from ctnet_tasks_obb.dota import CLASSES, import_dota, min_area_rectangle
 from ctnet_tasks_obb.dota_export import export_dota
 from typer.testing import CliRunner
 
@@ -138,8 +138,8 @@ def test_what_is_no_rectangle_becomes_the_least_one(tmp_path: Path) -> None:
 
 def test_the_least_rectangle_far_from_the_origin() -> None:
     points = np.array([[0, 0], [40, 3], [38, 12], [-1, 9]], float)
-    far = least_rectangle(points + 2e4) - 2e4
-    assert far == pytest.approx(least_rectangle(points), abs=2e-3)
+    far = min_area_rectangle(points + 2e4) - 2e4
+    assert far == pytest.approx(min_area_rectangle(points), abs=2e-3)
 
 
 def test_bad_lines_are_listed_with_file_and_line(tmp_path: Path) -> None:
