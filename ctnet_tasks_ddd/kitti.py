@@ -174,7 +174,7 @@ class _Source:
             shown = ", ".join(behind[:_NAMED]) + (", ..." if len(behind) > _NAMED else "")
             yield (
                 "ignore regions, because they are cut by the image and their centre is behind the camera, "
-                "without a valid depth: {shown}"
+                f"without a valid depth: {shown}"
             )
         listed = {name for names in splits.values() for name in names}
         unlisted = len(set(self.labels.names) - listed)

@@ -338,7 +338,7 @@ def test_a_sample_opens_the_annotation_file_once(objects: int, tmp_path, monkeyp
         ({"depth": math.nan}, "depth is nan, not a finite number"),
         ({"depth": 21.0}, "depth is 21, but the location's z is 20"),
         ({"alpha": 2.0}, "alpha is 2, but rotation_y and location make it 0.25"),
-        ({"bbox": [5.0, 5, 20, 20]}, "beside its box"),
+        ({"bbox": [5.0, 5, 20, 20]}, "outside its box"),
     ],
 )
 def test_errors_are_named(changes: dict, phrase: str) -> None:
