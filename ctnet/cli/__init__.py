@@ -1,5 +1,7 @@
-"""The command line: one module per command, each parses, calls the library and prints. Nothing heavy is
-imported before a command runs."""
+"""The command line: one module per command, which parses, calls the library and prints.
+
+Nothing heavy is imported before a command runs.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line on stderr and exit code 2. SIGTERM is a Ctrl-C."""
+    """Run the command line: a user's mistake is one line on stderr and exit code 2. SIGTERM acts as
+    Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes
     try:
@@ -66,11 +69,11 @@ def main() -> None:
 
         if not is_out_of_memory(error):
             raise
-        fail("there is not enough memory; end other programs, or use smaller images and batches")
+        fail("there is not enough memory; close other programs, or use smaller images and batches")
     except CtnetError as error:
         fail(str(error), error.details)
     except OSError as error:
-        # A full disk or a folder without permission that no library function has named more closely.
+        # A full disk or missing permissions, where no library function gave a better message.
         where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
         fail(f"{error.strerror or error}{where}{remedy(error.errno)}")
 

@@ -216,7 +216,7 @@ def test_the_command(dota: Path, tmp_path: Path) -> None:
 
 
 def test_other_layouts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CtnetError, match="has not DOTA's layout"):
+    with pytest.raises(CtnetError, match="does not have DOTA's layout"):
         import_dota(tmp_path, tmp_path / "data")
     with pytest.raises(CtnetError, match="it does not exist"):
         import_dota(tmp_path / "nowhere", tmp_path / "data")
