@@ -174,7 +174,7 @@ def test_saved_maps_measure_nearly_the_same(ctnet, run_folder: Path, scenes: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--results", "r.json"], "say which data the results of r.json are of: --data DIR"),
+        (["--results", "r.json"], "name the data set of the results of r.json: --data DIR"),
         (["--results", "gone.json", "--data", "SCENES"], "cannot read gone.json: No such file"),
         (["--results", "r.json", "--data", "SCENES", "--flip"], "--flip cannot be combined with --results"),
         (["--results", "r.json", "--maps", "m.h5", "--data", "SCENES"], "--maps cannot be combined"),

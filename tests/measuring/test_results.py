@@ -140,7 +140,7 @@ def test_a_missing_field_is_named(key: str, truth: Json, results: list[Json], ta
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "holds no detection at all, so there is nothing to measure"),
+        ([], "holds no detections, so there is nothing to evaluate"),
         ({"annotations": []}, "is not a list of results but a dict; COCO's results file is a list"),
         ([[1, 2]], r"entry 0 of .* is not an object with image_id, category_id and score but \[1, 2\]"),
     ],

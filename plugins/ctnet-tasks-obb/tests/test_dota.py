@@ -120,7 +120,9 @@ def test_printed_digits_survive(tmp_path: Path) -> None:
 def test_what_is_no_rectangle_becomes_the_least_one(tmp_path: Path) -> None:
     write(tmp_path / "DOTA", "P0001", [*GOOD, TRAPEZIUM])
     report = import_dota(tmp_path / "DOTA", tmp_path / "data")
-    assert report.notes == ("1 quadrilaterals were not rectangles and became the least ones around them",)
+    assert report.notes == (
+        "1 quadrilaterals were not rectangles and were replaced by their minimum-area rectangles",
+    )
     corners = np.array(content(tmp_path / "data", "train")["annotations"][-1]["corners"]).reshape(1, 4, 2)
     given = np.array(TRAPEZIUM.split()[:8], float).reshape(1, 4, 2)
     assert misfit(corners)[0] < 0.002
