@@ -1,4 +1,4 @@
-"""What annotation tools draw (rectangles, outlines, circles, ellipses) as COCO annotations."""
+"""The shapes of annotation tools (rectangles, outlines, circles, ellipses) as COCO annotations."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def rectangle(points: Sequence[Point]) -> list[Point]:
 
 
 def around(x: float, y: float, horizontal: float, vertical: float) -> list[Point]:
-    """The corners of the box around a centre, half as wide as ``horizontal`` says."""
+    """The corners of the box around a centre, given its half width and half height."""
     return rectangle([(x - horizontal, y - vertical), (x + horizontal, y + vertical)])
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, turn: float) -> list[Point]:
-    """The corners of the box around an ellipse whose first axis points to ``turn`` (radians)."""
+    """The corners of the box around an ellipse whose first axis is rotated by ``turn`` (radians)."""
     cosine, sine = math.cos(turn), math.sin(turn)
     return around(x, y, math.hypot(rx * cosine, ry * sine), math.hypot(rx * sine, ry * cosine))
 
@@ -86,8 +86,8 @@ def annotation_of(
         category: its name.
         outlines: its parts, image pixels.
         size: (width, height) of the image.
-        outlined: the parts are outlines, to be kept as ``segmentation``; else corners of boxes.
-        extra: further fields.
+        outlined: whether the parts are outlines, kept as ``segmentation``, or corners of boxes.
+        extra: further keys.
 
     Raises:
         BadRecord: when it has no area or lies outside its image.

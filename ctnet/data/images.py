@@ -1,4 +1,4 @@
-"""Reading an image file as 8-bit RGB, or saying what is wrong with it."""
+"""Reading an image file as 8-bit RGB, with a clear error if that fails."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ctnet.base.errors import CtnetError, is_shortage
 from ctnet.base.files import read_bytes
 from ctnet.base.memory import available_memory, gigabytes
 
-#: The files that count as images, in lower case.
+#: File suffixes of images, in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""What counts as an image when a folder is searched, in lower case."""
+"""Suffixes of the files that count as images when a folder is searched, in lower case."""
 
-_LARGE = 1 << 26  # pixels; nobody asks whether there is memory for fewer
+_LARGE = 1 << 26  # pixels; free memory is not checked for smaller images
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
@@ -27,33 +27,33 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in scan data: neither
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-#: Bytes of an image file.
+#: Largest image file that is read, bytes.
 IMAGE_LIMIT = 1 << 32
 
 
 class ImageError(CtnetError):
-    """An image file that is missing, broken, cut short or of another size than its entry says."""
+    """An image file that is missing, broken, truncated or not of the size in its entry."""
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read an image of any depth and number of channels.
 
-    A camera's orientation mark is obeyed, unless only the picture as stored has the expected size.
+    The EXIF orientation is applied, unless only the image as stored has the expected size.
 
     Args:
         path: the file.
         size: expected (width, height), pixels.
 
     Returns:
-        (H, W, 3) uint8, RGB. 16-bit channels keep their upper byte, transparency is dropped.
+        (H, W, 3) uint8, RGB. 16-bit channels keep their upper byte; transparency is dropped.
 
     Raises:
-        ImageError: naming the file, when it is missing, no image, cut short or has another size.
+        ImageError: naming the file, when it is missing, not an image, truncated or has another size.
     """
     data = _read_bytes(path)
     if _is_cut_short(data):
-        raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it again")
-    _insist_on_memory(path, data)
+        raise ImageError(f"{path} is cut short: the end of the image is missing; copy it again")
+    _check_memory(path, data)
     try:
         return _sized(path, data, size)
     except _TooManyPixels as error:
@@ -78,7 +78,7 @@ def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.nd
 
 
 def name_for_opencv(path: str | Path) -> str:
-    """The name of a file that OpenCV itself opens (a video).
+    """The name of a file that OpenCV opens itself (a video).
 
     Raises:
         CtnetError: for a name that is not UTF-8, at which OpenCV crashes.
@@ -94,7 +94,7 @@ def name_for_opencv(path: str | Path) -> str:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) of an image as ``read_image`` gives it; the whole file is read and checked.
+    """(width, height) of an image as ``read_image`` returns it; the whole file is read and checked.
 
     Raises:
         ImageError: as ``read_image``.
@@ -116,25 +116,25 @@ def _read_bytes(path: str | Path) -> bytes:
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    """BGR, or None for what OpenCV cannot decode."""
+    """The image in BGR; None if OpenCV cannot decode it."""
     if not data:
         return None
     try:
         with _quiet():
             return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:  # a header that promises absurd sizes
+    except cv2.error as error:  # a header with absurd sizes
         if error.code == cv2.Error.STS_NO_MEM:
             raise CtnetError(
-                f"there is not enough memory to decode an image of {len(data)} bytes; end other programs, or "
-                "use fewer --workers"
+                f"there is not enough memory to decode an image of {len(data)} bytes; close other programs, "
+                "or use fewer --workers"
             ) from error
         if "CV_IO_MAX_IMAGE" in str(error):
             raise _TooManyPixels from error
         return None
 
 
-def _insist_on_memory(path: str | Path, data: bytes) -> None:
-    """Refuse a picture that cannot be held: a few kilobytes can say that they have a billion pixels."""
+def _check_memory(path: str | Path, data: bytes) -> None:
+    """Refuse an image that does not fit into memory: a few kilobytes can claim a billion pixels."""
     width, height = _png_size(data) if data.startswith(_PNG_START) else _jpeg_size(data)
     if width * height < _LARGE:
         return
@@ -142,8 +142,8 @@ def _insist_on_memory(path: str | Path, data: bytes) -> None:
     free = available_memory()
     if free is not None and needed > free:
         raise ImageError(
-            f"{path} has {width}x{height} pixels, which need {gigabytes(needed)}, and {gigabytes(free)} are "
-            "free; make it smaller, or cut it into parts"
+            f"{path} has {width}x{height} pixels, which need {gigabytes(needed)}, but {gigabytes(free)} are "
+            "free; make it smaller, or split it"
         )
 
 
@@ -152,7 +152,7 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) as the frame's header says; nothing for what is not a JPEG."""
+    """(width, height) in the frame header; None if it is not a JPEG."""
     position = len(_JPEG_START) if data.startswith(_JPEG_START) else len(data)
     while position + 9 <= len(data) and data[position] == 0xFF:
         kind, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
@@ -164,12 +164,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 class _TooManyPixels(Exception):
-    """OpenCV refuses an image for its size alone."""
+    """OpenCV refuses an image because of its size."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """OpenCV does not say on stderr what the ImageError will say."""
+    """Keeps OpenCV from printing to stderr what the ImageError says."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -183,21 +183,21 @@ def _complaint(data: bytes) -> str:
         return "the file is empty"
     raw = _decode(data, cv2.IMREAD_UNCHANGED)
     if raw is not None:
-        return f"its samples are {raw.dtype}, and 8 and 16 bits are read"
+        return f"its samples are {raw.dtype}, but only 8 and 16 bits are supported"
     if data.startswith((_JPEG_START, _PNG_START)):
         return "its content is broken"
     return "unknown format"
 
 
 def _is_cut_short(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end: OpenCV may fill up what is missing with grey and say nothing."""
+    """Whether a JPEG or PNG lacks its end: OpenCV may silently fill the missing part with grey."""
     if data.startswith(_JPEG_START):
         return not (data.endswith(_JPEG_END) or _jpeg_ends(data))
     return data.startswith(_PNG_START) and not _png_ends(data)
 
 
 def _jpeg_ends(data: bytes) -> bool:
-    """Follow the segments to the end-of-image mark, passing over previews inside them."""
+    """Follow the segments to the end-of-image marker, skipping embedded previews."""
     position = 2
     while mark := _JPEG_MARKER.search(data, position):
         kind, position = mark[0][1], mark.end()
@@ -208,7 +208,7 @@ def _jpeg_ends(data: bytes) -> bool:
 
 
 def _png_ends(data: bytes) -> bool:
-    """Follow the chunks (length, name, data, check sum) to the last one."""
+    """Follow the chunks (length, name, data, checksum) to the last one."""
     position = len(_PNG_START)
     while position + 12 <= len(data):
         if data[position + 4 : position + 8] == b"IEND":

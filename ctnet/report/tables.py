@@ -16,13 +16,13 @@ _UNLIMITED = 10_000  # characters
 
 
 def print_metrics(metrics: Mapping[str, float], title: str | None = None, file: TextIO | None = None) -> None:
-    """Print an evaluator's figures, a row for all classes and one for each, with nothing shortened.
+    """Print an evaluator's metrics, a row for all classes and one for each, without abbreviation.
 
     Args:
-        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all. What
-            follows a word that is not a figure's (``<attribute>/...``) makes a table of its own.
+        metrics: from ``Evaluator.compute``; ``<metric>/<class>`` belongs to a class, any other to all. Names
+        that do not start with a metric (``<attribute>/...``) get a table of their own.
         title: above the table.
-        file: where to; stderr when None.
+        file: the stream to print to; stderr when None.
     """
     console = Console(file=file or sys.stderr)
     of_attributes = attribute_figures(metrics)
@@ -38,9 +38,9 @@ def print_metrics(metrics: Mapping[str, float], title: str | None = None, file: 
 
 
 def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Of an evaluator's figures those of attributes.
+    """The attributes' metrics among an evaluator's.
 
-    They follow the figures of classes, whose first word is a figure of all classes, or of the first class.
+    They follow the metrics of classes, whose first word is a metric of all classes, or of the first class.
     """
     words = {name for name in metrics if "/" not in name}
     first = next((name.partition("/")[2] for name in metrics if "/" in name), "")
@@ -49,11 +49,11 @@ def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Table:
-    """An evaluator's figures: a row for all classes together, then one for each class.
+    """A table of an evaluator's metrics: a row for all classes together, then one for each class.
 
     Args:
-        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all. Six
-            figures fit beside each other; the further ones follow below the table.
+        metrics: from ``Evaluator.compute``; ``<metric>/<class>`` belongs to a class, any other to all. Six
+        metrics fit next to each other; others follow below the table.
         title: above the table.
     """
     rows: dict[str, dict[str, float]] = {}

@@ -1,4 +1,4 @@
-"""From what the user asked for to a trainer: settings resolved, data opened, the run folder made."""
+"""Setting up a trainer: settings are resolved, data opened, the run folder created."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ DEFAULT_PRETRAINED_BACKBONE = "resdcn18"
 
 @dataclass
 class Session:
-    """A training that is ready to go.
+    """A training run that is ready to start.
 
     Attributes:
         run: its folder.
-        trainer: does the work.
-        display: shows it.
+        trainer: trains.
+        display: shows progress.
     """
 
     run: Run
@@ -45,11 +45,11 @@ class Session:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Figures of all finished epochs."""
+        """Metrics of all finished epochs."""
         return self.trainer.position.rows
 
     def fit(self) -> bool:
-        """Train; says where the results lie. True when finished, False when interrupted."""
+        """Train, and print the run folder. True when finished, False when interrupted."""
         try:
             finished = self.trainer.fit()
         finally:
@@ -77,21 +77,21 @@ def new_session(
     """Prepare a new run.
 
     Args:
-        task_name: what is detected.
-        data, network, recipe, loop, machine: what is asked for.
-        output: the run folder; a fresh one under ``runs`` when None.
+        task_name: of the task.
+        data, network, recipe, loop, machine: the requested settings.
+        output: the run folder; a new one under ``runs`` when None.
 
     Raises:
         CtnetError: for names that do not exist, data that cannot be used, an output that holds a run.
     """
     data, network, recipe = data or TrainingData(), network or Network(), recipe or RecipeChoice()
     loop, machine = loop or Loop(), machine or Machine()
-    _insist_on_one_process()
-    load_task_class(task_name)  # a wrong name is the first thing to hear of
+    _require_one_process()
+    load_task_class(task_name)  # report a wrong name before anything else
     check_seed(loop.seed)
     backbone = _backbone(network)
     device = choose_device(machine.device)
-    amp = amp_name(choose_amp(loop.amp, device))  # "auto" would mean something else on another machine
+    amp = amp_name(choose_amp(loop.amp, device))  # "auto" could differ on another machine
     splits = open_data(task_name, data, network.options)
     plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
     check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
@@ -101,7 +101,7 @@ def new_session(
         run.write_recipe(plan.recipe)
         trainer = Trainer(config, run, plan.splits, device, machine.workers, machine.display)
     except BaseException:
-        run.discard()  # ImageNet weights that cannot be had, say: nothing was trained yet
+        run.discard()  # such as unavailable ImageNet weights; nothing was trained yet
         raise
     for line in _announcement(trainer, backbone, plan):
         trainer.display.say(line)
@@ -120,7 +120,7 @@ def resumed_session(path: Path, task_name: str | None = None, machine: Machine |
         CtnetError: when there is no run, another process trains it, it is of another task, there is nothing
             to continue from, or its data has changed.
     """
-    _insist_on_one_process()
+    _require_one_process()
     run = Run.existing(path).locked()
     try:
         return _resumed(run, task_name, machine or Machine())
@@ -134,7 +134,7 @@ def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
     run.remove_leftovers()
     if not run.last.is_file() and (kept := [file for file in (run.best, run.metrics) if file.exists()]):
         raise CtnetError(
-            f"{path} has no last.pt, so there is nothing to continue from; {kept[0].name} shows that it has "
+            f"{path} has no last.pt, so there is nothing to continue from; {kept[0].name} shows that it was "
             f"trained: start another run with --init {path}, or restore last.pt"
         )
     config = TrainingConfig.from_json(run.read_config(), run.config)
@@ -145,7 +145,7 @@ def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
     )
     if not Path(config.data).exists():
         raise CtnetError(
-            f"the data of {path}, {config.data}, is not there; if it was moved, write its new place into "
+            f"the data of {path}, {config.data}, does not exist; if it was moved, write its new path into "
             f"'data' of {run.config}"
         )
     splits = open_data(config.task, data, config.options)
@@ -154,19 +154,19 @@ def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
     trainer = Trainer(config, run, splits, choose_device(machine.device), machine.workers, display)
     position, epochs = trainer.position, config.recipe.epochs
     if position.epoch >= epochs:
-        display.say(f"{path} has finished its {epochs} epochs already")
+        display.say(f"{path} has already finished its {epochs} epochs")
     else:
         display.say(f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}")
     return Session(run, trainer, display)
 
 
-def _insist_on_one_process() -> None:
+def _require_one_process() -> None:
     if number_of_processes() > 1:
         raise CtnetError("a training runs in one process; leave out torchrun (and WORLD_SIZE)")
 
 
 def _refuse_other_data(config: TrainingConfig, splits: Splits, path: Path) -> None:
-    """Continue on the very data that the run began with: its figures are compared, its batches counted."""
+    """Refuse changed data: metrics are compared over epochs, and batches are counted."""
     changed, val = None, splits.val
     if config.annotations not in ("", splits.train.coco.digest):
         changed = f"{splits.train.coco.path} was"
@@ -215,7 +215,7 @@ def _config(
 
 
 def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Iterator[str]:
-    """What is about to be trained, line by line."""
+    """A description of the run, line by line."""
     config, train, val = trainer.config, plan.splits.train, plan.splits.val
     yield f"{config.task} with {backbone.name}, recipe {plan.recipe_name}: {_in_words(plan)}"
     origin = plan.origin
@@ -223,11 +223,11 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
     yield f"learning rate {plan.rate:.3g} at {plan.images_per_step} images per step{source}"
     if not config.pretrained and config.init is None and not backbone.learns_from_scratch:
         yield (
-            f"warning: {backbone.name} without ImageNet weights does not take off on small data; "
-            f"use --pretrained, or --backbone {DEFAULT_BACKBONE}"
+            f"warning: {backbone.name} without ImageNet weights hardly learns on small data sets; use "
+            f"--pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
     yield from trainer.started
-    to_evaluate = f"{len(val)} to evaluate on" if val else "none to evaluate on"
+    to_evaluate = f"{len(val)} validation images" if val else "no validation images"
     yield f"{len(train)} training images, {to_evaluate}; run folder {trainer.run.path}"
     different = [train, *([val] if val is not None and val is not train else [])]
     problems = [problem for dataset in different for problem in dataset.problems]

@@ -42,7 +42,7 @@ def test_table_and_bad_records_go_to_stderr(yolo: Path, tmp_path: Path) -> None:
     assert result.stdout == ""
     assert "train       2        2" in result.stderr
     assert "1 categories: cat" in result.stderr
-    assert "1 bad records, skipped unless it says otherwise:" in result.stderr
+    assert "1 bad records, skipped unless stated otherwise:" in result.stderr
     assert "a.txt:2: unknown class" in result.stderr
 
 

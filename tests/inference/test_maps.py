@@ -131,7 +131,7 @@ def test_other_files_are_refused(detector, random_image, tmp_path: Path) -> None
         ("gone.h5", r"cannot read .*gone\.h5: No such file"),
         ("cut.h5", r"cut\.h5 is not an HDF5 file, or was cut short; make it again with --save-maps"),
         ("text.h5", r"text\.h5 is not an HDF5 file"),
-        ("other.h5", r"other\.h5 holds no maps of ctnet"),
+        ("other.h5", r"other\.h5 has no maps of ctnet"),
         ("maps.h5", r"the description in .*maps\.h5: at task: missing, expected a value"),
     ):
         with pytest.raises(CtnetError, match=message), MapFile.open(tmp_path / name):
