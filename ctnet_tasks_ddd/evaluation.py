@@ -34,6 +34,7 @@ class KittiEvaluator(Evaluator):
     """
 
     main_metric = "AP"
+    units = {"depth_error": "%", "orientation_error": "degrees"}
     needs_all = True
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import print_json
+from ctnet.base.output import print_json, print_line
 from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
 from ctnet.cli.parsing import (
     parse_assignments,
@@ -127,5 +127,7 @@ def train(
     finished = session.fit()
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
+    elif finished:
+        print_line(session.summary)
     if not finished:
         raise typer.Exit(130)
