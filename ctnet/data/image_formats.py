@@ -14,7 +14,14 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNM = re.compile(rb"P([1-7])\s")
 _PNM_HEADER = re.compile(rb"P[56](?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)\s")
 _PFM = re.compile(rb"P[fF]\s")
-_BOXED = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"hevc": "HEIC"}
+_BOXED = {
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"mif1": "HEIC",
+    b"hevc": "HEIC",
+}
 
 #: How files begin, by format. The last ones are known so that a message can name them.
 _STARTS = (

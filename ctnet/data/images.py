@@ -18,11 +18,11 @@ from ctnet.base.memory import available_memory, gigabytes
 from ctnet.data import tiff
 from ctnet.data.image_formats import OF_FLOATS, READ, format_of, is_cut_short, stated_size
 
-#: What counts as an image when a folder is searched, in lower case.
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"),
-    *(".jp2", ".j2k", ".avif", ".pbm", ".pgm", ".ppm", ".pnm"),
+#: The files that count as images, in lower case.
+IMAGE_SUFFIXES = tuple(
+    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .webp .tif .tiff .gif .jp2 .j2k .avif .pbm .pgm .ppm .pnm".split()
 )
+"""What counts as an image when a folder is searched, in lower case."""
 
 #: Formats that Pillow decodes.
 _BY_PILLOW = ("GIF", "AVIF")
@@ -106,12 +106,10 @@ def _limit(complaint: str) -> str:
     """Which limit an image exceeds, and the variable that raises it."""
     if "CV_IO" not in complaint:
         return "more pixels than Pillow reads; make it smaller, or cut it into parts"
-    for side, plural in (("WIDTH", "columns"), ("HEIGHT", "rows")):
-        if f"CV_IO_MAX_IMAGE_{side}" in complaint:
-            variable, usual = f"OPENCV_IO_MAX_IMAGE_{side}", "2^20"
-            break
-    else:
-        plural, variable, usual = "pixels", "OPENCV_IO_MAX_IMAGE_PIXELS", "2^30"
+    sides = {"WIDTH": "columns", "HEIGHT": "rows"}
+    side = next((side for side in sides if f"CV_IO_MAX_IMAGE_{side}" in complaint), "PIXELS")
+    plural, usual = (sides[side], "2^20") if side in sides else ("pixels", "2^30")
+    variable = f"OPENCV_IO_MAX_IMAGE_{side}"
     return f"more {plural} than OpenCV reads ({os.environ.get(variable, usual)}); set {variable} to more"
 
 
