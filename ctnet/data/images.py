@@ -19,8 +19,26 @@ from ctnet.data import tiff
 from ctnet.data.image_formats import OF_FLOATS, READ, format_of, is_cut_short, stated_size
 
 #: The files that count as images, in lower case.
-IMAGE_SUFFIXES = tuple(
-    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .webp .tif .tiff .gif .jp2 .j2k .avif .pbm .pgm .ppm .pnm".split()
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".apng",
+    ".bmp",
+    ".dib",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".jp2",
+    ".j2k",
+    ".avif",
+    ".pbm",
+    ".pgm",
+    ".ppm",
+    ".pnm",
 )
 """What counts as an image when a folder is searched, in lower case."""
 
@@ -82,7 +100,7 @@ def decode_image(
     if samples := _unfit_samples(data):
         raise ImageError(
             f"{path} is not an image that can be read (its samples are {samples}, and 8 and 16 bits are "
-            "read); save it with 8 or 16"
+            "read); save it as one of these"
         )
     try:
         return _sized(path, data, size)

@@ -50,7 +50,7 @@ class Stream:
 
     Attributes:
         address: as the user wrote it.
-        ends: it is a file that a server sends, so that its end is no broken connection.
+        ends: it is a file that a server sends, so that its end is not a broken connection.
         length: frames, where that is known.
         rate: frames a second.
     """
