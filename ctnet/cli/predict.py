@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
-    sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or a camera's number.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, folders, videos, animations, cameras' numbers, or addresses (rtsp://, http://)."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path(
         "predictions"
     ),
@@ -56,13 +61,15 @@ def predict(
     device: Device = "auto",
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout as well.")] = False,
 ) -> None:
-    """Detect in images, folders and videos: drawn pictures, results.json (COCO results) and images.json.
+    """Detect in images, videos and streams: drawn pictures, results.json (COCO results) and images.json.
 
     Examples:
 
     * `ctnet predict runs/ctdet-resfpn18-1 photo.jpg folder/ -o out`
 
     * `ctnet predict best.pt street.mp4 --score 0.4`
+
+    * `ctnet predict best.pt rtsp://name:password@camera/stream`
 
     * `ctnet predict best.pt folder/ --resize keep --flip --scales 0.75,1,1.5`
     """
@@ -94,6 +101,8 @@ def predict(
 def _give(done: Prediction, draw: bool, json: bool) -> None:
     for problem in done.problems:
         print_line(f"warning: skipped: {problem}")
+    for note in done.notes:
+        print_line(f"warning: {note}")
     if json:
         print_json({"images": done.images, "results": done.results})
     if done.interrupted:
