@@ -123,10 +123,8 @@ class Display:
     def _parts(self, rate: float) -> list[str]:
         """What a line of progress says, the most wanted first."""
         elapsed = max(time.monotonic() - self._started, 1e-9)
-        total, *losses = (
-            f"{name} {value / max(self._images, 1):.3f}"
-            for name, value in self._sums.items() or [("loss", 0.0)]
-        )
+        sums = self._sums or {"loss": 0.0}
+        total, *losses = (f"{name} {value / max(self._images, 1):.3f}" for name, value in sums.items())
         left = (self._epochs - self._epoch) * self._batches - self._batch
         return [
             f"{clock((time.monotonic() - self._first) / max(self._done_batches, 1) * left)} left",

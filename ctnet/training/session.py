@@ -67,10 +67,8 @@ class Session:
         finally:
             self.run.release()
         if not finished:
-            step = self.trainer.position.step
-            self.display.say(
-                f"stopped after step {step}; continue with `ctnet train --resume {self.run.path}`"
-            )
+            resume = f"`ctnet train --resume {self.run.path}`"
+            self.display.say(f"stopped after step {self.trainer.position.step}; continue with {resume}")
         return finished
 
 
