@@ -144,8 +144,9 @@ def _seen(done: Prediction) -> str:
 
 
 def _drawn(done: Prediction) -> list[str]:
-    kinds = {"picture": done.pictures, "video": done.videos}
-    return [counted(len(files), noun) for noun, files in kinds.items() if files]
+    videos = sum(path.suffix == ".mp4" for path in done.pictures)
+    kinds = {"picture": len(done.pictures) - videos, "video": videos}
+    return [counted(number, noun) for noun, number in kinds.items() if number]
 
 
 def _listed(parts: Sequence[str]) -> str:

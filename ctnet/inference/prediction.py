@@ -37,8 +37,7 @@ class Prediction:
         folder: where pictures and results lie.
         images: one {"id", "file_name", "source", "width", "height"} per image.
         results: COCO results of all images.
-        pictures: the files that were drawn, one for each image.
-        videos: the files that were drawn, one for each video.
+        pictures: the files that were drawn: pictures, and an MP4 for each video.
         frames: how many of ``images`` are frames of videos, by the video.
         best_score: the highest score of all, also of what was not kept.
         problems: images that could not be read, and why.
@@ -50,7 +49,6 @@ class Prediction:
     images: list[dict[str, Any]] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
-    videos: list[Path] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
     best_score: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -106,8 +104,7 @@ def predict(
                 if source.is_video and len(done.images) > before:
                     done.frames.append(len(done.images) - before)
                 if writer is not None:
-                    kept = done.videos if source.is_video else done.pictures
-                    kept += writer.close()
+                    done.pictures += writer.close()
                     done.notes += [writer.note] if writer.note else []
     except KeyboardInterrupt:
         done.interrupted = True
