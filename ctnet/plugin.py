@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ctnet.base.numbers import whole_number as whole_number
     from ctnet.base.output import print_json as print_json
     from ctnet.base.output import print_line as print_line
+    from ctnet.base.output import print_note as print_note
     from ctnet.base.output import print_table as print_table
     from ctnet.base.output import warn_once as warn_once
     from ctnet.base.progress import track as track
@@ -440,6 +441,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.base.output": (
             "print_json",
             "print_line",
+            "print_note",
             "print_table",
             "warn_once",
         ),

@@ -16,6 +16,7 @@ from ctnet.plugin import (
     StrictOption,
     print_json,
     print_line,
+    print_note,
     print_report,
     print_table,
     read_lines,
@@ -72,9 +73,9 @@ def kitti_eval_command(
     if frames is None:
         known = len(FrameFiles(labels, LABEL_FOLDERS).names)
         if result.frames < known:
-            print_line(
-                f"evaluated the {result.frames} frames that have a result file, of {known} with labels; use "
-                "--frames FILE to evaluate a list"
+            print_note(
+                f"evaluated the {result.frames} frames that have a result file, of {known} with labels; "
+                "--frames FILE evaluates a list"
             )
     if as_json:
         print_json(result.as_dict(curves))

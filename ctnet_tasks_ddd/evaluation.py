@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class KittiEvaluator(Evaluator):
     """
 
     main_metric = "AP"
+    units = MappingProxyType({"depth_error": "%", "orientation_error": "degrees"})
     needs_all = True
 
     def __init__(

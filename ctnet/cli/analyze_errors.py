@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctnet.base.output import print_json, print_line, print_table
+from ctnet.base.output import print_json, print_line, print_note, print_table
 from ctnet.cli.measured import about, figure, overall, print_about, some_names, warn
 from ctnet.cli.parameters import (
     Amp,
@@ -111,10 +111,10 @@ def _give(subject: Subject, study: ErrorStudy, as_json: bool) -> None:
     warn(study.problems, subject.dataset)
     if study.empty_images:
         total = len(subject.dataset)
-        print_line(f"{study.empty_images} of {total} images have no detections; their objects are missed")
+        print_note(f"{study.empty_images} of {total} images have no detection; what they show is missed")
     if absent := study.absent_classes:
-        print_line(
-            f"no object of {len(absent)} classes, which are not part of the means: {some_names(absent)}"
+        print_note(
+            f"no object of {len(absent)} classes, which play no part in the means: {some_names(absent)}"
         )
     if as_json:
         oracle = {} if study.oracle is None else {"oracle": study.oracle.as_dict()}

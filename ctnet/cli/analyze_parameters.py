@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctnet.base.output import print_line
+from ctnet.base.output import print_line, print_note
 
 if TYPE_CHECKING:
     from ctnet.data.dataset import Dataset
@@ -31,7 +31,7 @@ def print_rest(number: int, what: str) -> None:
 def print_skipped(dataset: Dataset) -> None:
     """Print how many records are left out."""
     if problems := dataset.problems:
-        print_line(f"{len(problems)} bad records are not counted; ctnet data check names them")
+        print_note(f"{len(problems)} bad records are not counted; ctnet data check names them")
 
 
 def percent(part: int, whole: int) -> float:

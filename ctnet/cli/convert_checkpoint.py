@@ -58,7 +58,8 @@ def checkpoint(
         raise CtnetError("--names and -O are for reading a released file; leave them out")
     if json:
         print_json(_document(done, output))
-    _give(done, output, back)
+    else:
+        _give(done, output, back)
 
 
 def _document(done: Conversion, output: Path) -> dict[str, Any]:

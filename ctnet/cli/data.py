@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ctnet.base.output import print_json, print_line, print_table
+from ctnet.base.output import print_json, print_line, print_note, print_table
 
 if TYPE_CHECKING:
     from ctnet.data.check import CheckReport
@@ -108,7 +108,7 @@ def show(
     for path in files:
         print(path)
     for problem in problems:
-        print_line(f"skipped {problem}")
+        print_note(f"skipped {problem}")
 
 
 @app.command()
@@ -151,9 +151,9 @@ def split(
         [[name, *(part.objects.get(name, 0) for part in done.parts)] for name in names],
     )
     for problem in done.problems:
-        print_line(f"in no split: {problem}")
+        print_note(f"in no split: {problem}")
     for note in done.notes:
-        print_line(f"note: {note}")
+        print_note(f"note: {note}")
 
 
 def _print_check(report: CheckReport) -> None:
@@ -177,9 +177,9 @@ def _print_check(report: CheckReport) -> None:
     )
     print_line()
     if not report.images_read:
-        print_line("image files were not read (--no-images)")
+        print_note("image files were not read (--no-images)")
     for note in report.notes:
-        print_line(f"note: {note}")
+        print_note(f"note: {note}")
     print_line(f"{report.bad} bad records; --json lists every record" if report.bad else "no bad records")
 
 
@@ -229,7 +229,7 @@ def _print_stats(figures: DatasetStats) -> None:
     print_line()
     print_line("small: area under 32 x 32 px, large: from 96 x 96 px; crowd regions are counted separately")
     if figures.skipped:
-        print_line(f"{figures.skipped} bad records are not counted; ctnet data check names them")
+        print_note(f"{figures.skipped} bad records are not counted; ctnet data check names them")
 
 
 def _quantile_name(quantile: float) -> str:

@@ -42,7 +42,7 @@ def demo(
         return
     from ctnet.report.tables import print_metrics
 
-    print_metrics(done.metrics, "on scenes not used for training")
+    print_metrics(done.metrics, "on scenes that were not trained on", units=done.units)
     print_line(f"done in {done.seconds / 60:.1f} minutes")
     print_line(f"picture:   {done.picture}")
     print_line(f"run:       {done.run}  (try: ctnet predict {done.run} {done.data}/val)")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import print_json, print_line
+from ctnet.base.output import print_json, print_line, print_note
 from ctnet.cli.measured import about, print_about, some_names, warn
 from ctnet.cli.parameters import (
     Amp,
@@ -137,7 +137,7 @@ def evaluate(
         subject = Subject.of(run, results, maps, task, ground, device_of_rank(device), options)
         done = subject.evaluate(subject.on_device(settings, workers, amp), ranks, save_maps)
         if save_maps is not None:
-            print_line(f"maps: {save_maps}")
+            print_note(f"maps: {save_maps}")
         if ranks.is_first:
             _give(subject, done, json)
             _write(subject, done, save, curves)
@@ -155,7 +155,8 @@ def _give(subject: Subject, done: Evaluation, json: bool) -> None:
         print_json({**document, "timing": done.times.to_json()} if timed else document)
         return
     print_about(subject)
-    print_metrics(done.metrics)
+    assert done.evaluator is not None
+    print_metrics(done.metrics, units=done.evaluator.units)
     if timed:
         print_line(str(done.times))
 
@@ -167,14 +168,14 @@ def _warn(subject: Subject, done: Evaluation, problems: Sequence[Problem]) -> No
     assert done.evaluator is not None
     if nowhere := done.evaluator.classes_without_objects():
         names = some_names(nowhere)
-        print_line(f"classes without objects, hence without metrics: {len(nowhere)} ({names})")
+        print_note(f"classes without an object, hence without a figure: {len(nowhere)} ({names})")
     if line := done.evaluator.beyond_limit():
-        print_line(f"warning: {line}")
+        print_note(f"warning: {line}")
     empty = images_without_results(done.evaluator, subject.dataset)
     if subject.kind != "checkpoint" and empty:
-        print_line(
-            f"{empty} of {len(subject.dataset)} images have no detections in {subject.source}; their "
-            "objects are missed"
+        print_note(
+            f"{empty} of {len(subject.dataset)} images have no detection in {subject.source}; "
+            "what they show is missed"
         )
 
 
@@ -184,7 +185,7 @@ def _write(subject: Subject, done: Evaluation, save: Path | None, curves: Path |
     assert done.evaluator is not None
     if save is not None:
         write_json(save, done.results(subject.task), indent=None)
-        print_line(f"detections: {save}")
+        print_note(f"detections: {save}")
     if curves is not None:
         write_json(curves, done.evaluator.curves(), indent=None)
-        print_line(f"curves: {curves}")
+        print_note(f"curves: {curves}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ctnet.base.output import print_line
+from ctnet.base.output import print_line, print_note
 
 if TYPE_CHECKING:
     from ctnet.analysis.subject import Subject
@@ -36,7 +36,7 @@ def warn(problems: Sequence[Problem], dataset: Dataset) -> None:
     from ctnet.data.problems import summarize
 
     for line in [*summarize(problems), *dataset.warnings]:
-        print_line(f"warning: {line}")
+        print_note(f"warning: {line}")
 
 
 def some_names(names: Sequence[str]) -> str:

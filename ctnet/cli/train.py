@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import print_json
+from ctnet.base.output import print_json, print_line
 from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
 from ctnet.cli.parsing import (
     parse_assignments,
@@ -31,7 +31,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A recipe of the task (`ctnet tasks show TASK`), or a TOML file; default: small (paper if --pretrained)."
+            help="A recipe of the task (`ctnet tasks show TASK`), or a TOML file; "
+            "default: small (paper if --pretrained)."
         ),
     ] = None,
     field: Annotated[
@@ -128,5 +129,7 @@ def train(
     finished = session.fit()
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
+    elif finished:
+        print_line(session.summary)
     if not finished:
         raise typer.Exit(130)

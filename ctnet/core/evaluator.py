@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -39,15 +40,18 @@ class Evaluator(ABC):
     Attributes:
         main_metric: the metric of ``compute`` that decides which of two models is better; higher is better.
         class_names: name of each label.
-        annotations: the annotations of the classes: dictionaries as in the file, with ``id`` from 1 on,
-        ``area`` and ``iscrowd`` filled in.
-        needs_all: whether it reads more of the annotations than box, area and crowd.
-        max_dets: how many detections per class and image count, highest scores first; None: all.
+        annotations: of the ground truth, those of the classes: dictionaries as in the file, with ``id`` from
+            1 on, ``area`` and ``iscrowd`` filled in.
+        needs_all: it reads more of the annotations than box, area and crowd.
+        max_dets: how many detections of a class count in an image, the best; None: all.
+        units: of figures that are shown with one, by the figure's name; ``%`` is for a fraction, shown times
+            100. Any other figure is a fraction or a count.
     """
 
     main_metric: ClassVar[str]
     needs_all: ClassVar[bool] = False
     max_dets: int | None = None
+    units: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,

@@ -72,8 +72,8 @@ class Recipe:
         small steps mostly memorise noise, such as which objects the annotators missed.
         optimizer: "adam" or "adamw".
         weight_decay: of the optimizer.
-        warmup: iterations over which the learning rate rises linearly from 0.
-        clip_norm: maximum gradient norm; None for no clipping.
+        warmup: steps over which the learning rate rises linearly from 0, at most a fifth of the run.
+        clip_norm: maximum gradient norm; None leaves gradients alone.
         offset_rate: learning-rate multiplier of the offset layers of deformable convolutions. They start at
         zero with thousands of inputs each, so one step at the full rate moves the sampling points by pixels:
         without pretrained weights this keeps the other layers from learning.

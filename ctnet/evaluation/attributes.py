@@ -51,6 +51,8 @@ class AttributeEvaluator(Evaluator):
         super().__init__(ground_truth, task.categories.ids, task.categories.names)
         self.main_metric = inner.main_metric  # type: ignore[misc]  # that of the one that is extended
         self.max_dets = inner.max_dets
+        numbers = {name: kind.unit for name, kind in attributes.items() if isinstance(kind, Value)}
+        self.units = {**inner.units, **{f"{name}/error": unit for name, unit in numbers.items() if unit}}
         self._inner, self._ground_truth = inner, ground_truth
         self._task, self._attributes = task, attributes
 

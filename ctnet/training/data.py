@@ -133,9 +133,10 @@ def open_data(task_name: str, data: TrainingData, options: Mapping[str, Any]) ->
     train = _open_or_advise(directory, data.train_split, cls, "train on another with --train-split")
     task = create_task(task_name, train.categories, **options)
     train = train.with_task(task)
+    val: Dataset | None
     if data.overfit:
         train = train.subset(range(min(data.overfit, len(train))))
-        val: Dataset | None = train
+        val = train if data.val_split else None
     else:
         without = "train without evaluation with --val-split none"
         val = _open_or_advise(directory, data.val_split, task, without) if data.val_split else None

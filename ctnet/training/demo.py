@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +34,17 @@ class Demonstration:
     Attributes:
         run: the run folder.
         data: the data directory of synthetic scenes.
-        picture: ground truth next to detections.
-        metrics: metrics on scenes that were not used for training.
-        seconds: total time.
+        picture: ground truth beside detections.
+        metrics: figures on the scenes that were not trained on.
+        units: of some of them, see ``Evaluator.units``.
+        seconds: how long it took in all.
     """
 
     run: Path
     data: Path
     picture: Path
     metrics: dict[str, float]
+    units: Mapping[str, str]
     seconds: float
 
 
@@ -118,4 +120,6 @@ def demonstrate(
     done = evaluate(detector, dataset, Settings())
     picture = run / "detections.jpg"
     write_image(picture, compare(detector, [dataset[i] for i in range(min(PICTURES, len(dataset)))]))
-    return Demonstration(run, data, picture, done.metrics, time.monotonic() - started)
+    assert done.evaluator is not None
+    seconds = time.monotonic() - started
+    return Demonstration(run, data, picture, done.metrics, done.evaluator.units, seconds)

@@ -109,13 +109,24 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         step: optimizer steps done since the start.
         steps_per_epoch: optimizer steps of one epoch.
     """
-    warm = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+    warm = min(1.0, (step + 1) / max(1, warmup_steps(recipe, steps_per_epoch)))
     if recipe.schedule == "cosine":
         share = step / max(1, recipe.epochs * steps_per_epoch)
         fall = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         return warm * (recipe.final_rate + (1 - recipe.final_rate) * fall)
     epoch = step // steps_per_epoch
     return float(warm * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones))
+
+
+def warmup_steps(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Steps over which the learning rate rises: the recipe's, but at most a fifth of the run."""
+    return min(recipe.warmup, recipe.epochs * steps_per_epoch // 5)
+
+
+def peak_factor(recipe: Recipe, steps_per_epoch: int) -> float:
+    """The largest ``rate_factor`` of a run; after the warm-up it only falls."""
+    steps = range(warmup_steps(recipe, steps_per_epoch) + 1)
+    return max(rate_factor(recipe, step, steps_per_epoch) for step in steps)
 
 
 class MovingAverage:

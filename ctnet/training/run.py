@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 
+#: What ends a file's name that can only be a network's.
+_NETWORKS = (".pt", ".pth", ".pt2", ".onnx", ".xml")
+
+#: How a checkpoint begins, whatever its name.
+_ZIP = b"PK\x03\x04"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -147,6 +153,19 @@ class Run:
         writer.writerows(rows)
         with atomic_write(self.metrics, "w") as stream:
             stream.write(text.getvalue())
+
+
+def names_run(path: Path) -> bool:
+    """Whether a path is that of a run folder, a checkpoint or an exported file, and not of images."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in ("config.json", "best.pt", "last.pt"))
+    if path.suffix in _NETWORKS:
+        return True
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_ZIP)) == _ZIP
+    except OSError:
+        return False
 
 
 def latest_run(folder: Path = RUNS) -> Path:

@@ -12,6 +12,7 @@ from ctnet.backbones import BackboneInfo, describe_backbone
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.numbers import check_seed
+from ctnet.base.output import counted
 from ctnet.base.ranks import number_of_processes
 from ctnet.core.task import load_task_class
 from ctnet.data.problems import summarize
@@ -20,6 +21,7 @@ from ctnet.model import check_input_size
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display
+from ctnet.training.optimization import peak_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.run import Run
@@ -48,20 +50,25 @@ class Session:
         """Metrics of all finished epochs."""
         return self.trainer.position.rows
 
+    @property
+    def summary(self) -> str:
+        """What a finished training came to, and where it lies."""
+        main, epochs = self.trainer.main_metric, counted(self.trainer.position.epoch, "epoch")
+        evaluated = [row for row in self.rows if main in row]
+        if not evaluated:
+            return f"trained {epochs}: {self.run.path}"
+        best = max(evaluated, key=lambda row: row[main])  # of equal ones the first, as for best.pt
+        return f"trained {epochs}, best {main} {best[main]:.3f} at epoch {best['epoch']}: {self.run.path}"
+
     def fit(self) -> bool:
-        """Train, and print the run folder. True when finished, False when interrupted."""
+        """Train; where it was interrupted, say how to continue. True when finished."""
         try:
             finished = self.trainer.fit()
         finally:
             self.run.release()
-        position = self.trainer.position
-        if finished:
-            best = f", best {position.best:.4f}" if position.rows and position.best > float("-inf") else ""
-            self.display.say(f"trained {position.epoch} epochs{best}: {self.run.path}")
-        else:
-            self.display.say(
-                f"stopped after step {position.step}; continue with: ctnet train --resume {self.run.path}"
-            )
+        if not finished:
+            resume = f"`ctnet train --resume {self.run.path}`"
+            self.display.say(f"stopped after step {self.trainer.position.step}; continue with {resume}")
         return finished
 
 
@@ -220,15 +227,20 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
     yield f"{config.task} with {backbone.name}, recipe {plan.recipe_name}: {_in_words(plan)}"
     origin = plan.origin
     source = f" (recipe: {origin.learning_rate:.3g} at {origin.batch_size})" if origin else ""
-    yield f"learning rate {plan.rate:.3g} at {plan.images_per_step} images per step{source}"
+    steps = trainer.steps_per_epoch
+    warm = warmup_steps(plan.recipe, steps)
+    rising = f" after {counted(warm, 'step')} of warm-up" if warm else ""
+    reached = plan.rate * peak_factor(plan.recipe, steps)
+    images = counted(plan.images_per_step, "image")
+    yield f"learning rate {reached:.3g}{rising} at {images} per step{source}"
     if not config.pretrained and config.init is None and not backbone.learns_from_scratch:
         yield (
             f"warning: {backbone.name} without ImageNet weights hardly learns on small data sets; use "
             f"--pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
     yield from trainer.started
-    to_evaluate = f"{len(val)} validation images" if val else "no validation images"
-    yield f"{len(train)} training images, {to_evaluate}; run folder {trainer.run.path}"
+    to_evaluate = f"{len(val)} to evaluate on" if val else "none to evaluate on"
+    yield f"{counted(len(train), 'training image')}, {to_evaluate}; run folder {trainer.run.path}"
     different = [train, *([val] if val is not None and val is not train else [])]
     problems = [problem for dataset in different for problem in dataset.problems]
     for line in [*summarize(problems), *(line for dataset in different for line in dataset.warnings)]:
@@ -246,7 +258,7 @@ def _in_words(plan: Plan) -> str:
     )
     width, height = recipe.size
     return (
-        f"{recipe.epochs} epochs of {recipe.optimizer}, {recipe.schedule} schedule{milestones}, "
+        f"{counted(recipe.epochs, 'epoch')} of {recipe.optimizer}, {recipe.schedule} schedule{milestones}, "
         f"batch {recipe.batch_size}, input {width}x{height}"
         + "".join(f", {name} {value}" for name, value in plan.wanted.items())
     )

@@ -111,12 +111,17 @@ class Trainer:
         self.loader = Loader(samples, batch_size, self.workers, config.seed, pin_memory=device.type == "cuda")
         self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
         self.display = display or Display(run.path)
+        #: The name of the figure that tells which epoch was the best; empty without evaluation.
+        self.main_metric = ""
         self._stop = self._evaluating = False
         self._has_gradients = False
         self._saved = time.monotonic()
-        # Refuse invalid ground truth now, not after an epoch.
-        if self.val is not None and (line := evaluator_of(self.task, self.val).beyond_limit()):
-            self.display.say(f"warning: {line}")
+        # Ground truth that cannot be measured is refused now, not after an epoch.
+        if self.val is not None:
+            evaluator = evaluator_of(self.task, self.val)
+            self.main_metric = evaluator.main_metric
+            if line := evaluator.beyond_limit():
+                self.display.say(f"warning: {line}")
         if run.last.is_file():
             self._resume()
 
@@ -269,17 +274,18 @@ class Trainer:
         if time.monotonic() - self._saved > _COSTLY_SECONDS or not self.run.last.is_file():
             self._save()
         row: dict[str, Any] = {"epoch": position.epoch + 1, "learning_rate": self._rate()}
-        shown = [name for name in position.sums if name != "images"]
-        row |= {name: position.sums[name] / images for name in shown}
+        losses = [name for name in position.sums if name != "images"]
+        row |= {name: position.sums[name] / images for name in losses}
         last = position.epoch + 1 == recipe.epochs
         metrics: dict[str, float] = {}
+        shown = losses
         if self.val is not None and (last or (position.epoch + 1) % self.config.evaluate_every == 0):
-            metrics, main = self._evaluate(self.val)
+            metrics = self._evaluate(self.val)
             overall = {name: value for name, value in metrics.items() if "/" not in name}
             row |= overall
-            shown += [*overall][:3]
-            improved = metrics.get(main, 0.0) > position.best
-            position.best = max(position.best, metrics.get(main, 0.0))
+            shown = [*overall][:3] + losses
+            improved = metrics.get(self.main_metric, 0.0) > position.best
+            position.best = max(position.best, metrics.get(self.main_metric, 0.0))
         else:
             improved = self.val is None
         position.rows.append(row)
@@ -291,7 +297,7 @@ class Trainer:
         self.run.write_metrics(position.rows)
         self.display.end_epoch(row, shown, improved)
 
-    def _evaluate(self, val: Dataset) -> tuple[dict[str, float], str]:
+    def _evaluate(self, val: Dataset) -> dict[str, float]:
         self.display.note("evaluating")
         model = copy.deepcopy(self.model)
         model.load_state_dict(self._weights())
@@ -300,7 +306,7 @@ class Trainer:
         done = evaluate(detector, val, Settings(workers=self.workers, amp=self.amp), describe="")
         self._evaluating = False
         self._report(done.problems)
-        return done.metrics, done.main_metric
+        return done.metrics
 
     def _report(self, problems: Sequence[Problem]) -> None:
         """Report images that could not be read, or refuse them."""

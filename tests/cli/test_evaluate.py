@@ -39,10 +39,10 @@ def test_figures_as_json(ctnet, run_folder: Path, scenes: Path) -> None:
 
 def test_figures_as_a_table(ctnet, run_folder: Path) -> None:
     done = ctnet("eval", run_folder, *QUICK)
-    assert done.out == ""
-    assert f"{run_folder / 'best.pt'} on 4 images of " in done.err
-    assert "AP50" in done.err
-    assert all(shape["name"] in done.err for shape in SHAPES)
+    assert done.err == ""
+    assert f"{run_folder / 'best.pt'} on 4 images of " in done.out
+    assert "AP50" in done.out
+    assert all(shape["name"] in done.out for shape in SHAPES)
 
 
 def test_training_and_evaluation_agree(ctnet, run_folder: Path) -> None:
@@ -121,7 +121,7 @@ def test_time_is_told_by_stage(ctnet, run_folder: Path) -> None:
     assert timing["images"] == 4
     assert list(timing["ms_per_image"]) == ["load", "pre", "network", "decode", "post"]
     assert min(timing["ms_per_image"].values()) > 0
-    told = ctnet("eval", run_folder, *QUICK).err
+    told = ctnet("eval", run_folder, *QUICK).out
     assert re.search(r"[\d.]+ images/s; ms per image: load .*, pre .*, network .*, decode .*, post ", told)
 
 
@@ -151,7 +151,7 @@ def test_images_without_results_and_classes_without_objects_are_told(ctnet, scen
     assert done.code == 0
     assert "3 of 4 images have no detection in r.json; what they show is missed" in done.err
     assert f"classes without an object, hence without a figure: 1 ({absent['name']})" in done.err
-    assert "AP50" in done.err
+    assert "AP50" in done.out
 
 
 def test_saved_maps_measure_nearly_the_same(ctnet, run_folder: Path, scenes: Path) -> None:

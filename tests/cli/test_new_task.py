@@ -61,8 +61,8 @@ def test_it_is_complete(plugin: Path) -> None:
 
 def test_the_output_says_what_comes_next(ctnet, tmp_path: Path) -> None:
     done = ctnet("tasks", "new", "dials", "-o", "deep/er/plugin")
-    assert (done.code, done.out) == (0, "")
-    assert "pip install -e deep/er/plugin" in done.err
+    assert (done.code, done.err) == (0, "")
+    assert "pip install -e deep/er/plugin" in done.out
     assert (tmp_path / "deep" / "er" / "plugin" / "pyproject.toml").is_file()
 
 

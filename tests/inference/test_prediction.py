@@ -150,14 +150,14 @@ def test_a_video_that_is_read_is_never_replaced(detector, tmp_path: Path) -> Non
 def test_ctrl_c_keeps_what_was_done(detector, photos: Path, tmp_path: Path, monkeypatch) -> None:
     video, written = write_video(tmp_path / "clip.avi"), []
 
-    class Interrupting(prediction._VideoFile):
+    class Interrupting(prediction.VideoFile):
         def write(self, name: str, image: np.ndarray) -> None:
             if len(written) == 3:
                 raise KeyboardInterrupt
             written.append(name)
             super().write(name, image)
 
-    monkeypatch.setattr(prediction, "_VideoFile", Interrupting)
+    monkeypatch.setattr(prediction, "VideoFile", Interrupting)
     done = run(detector, tmp_path / "out", photos / "a.png", video, photos)
     assert done.interrupted
     assert [path.name for path in done.pictures] == ["a.png", "clip.mp4"]

@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 
 from ctnet.base.errors import CtnetError
-from ctnet.inference.sources import open_source, open_sources
+from ctnet.inference.sources import Source, open_sources
 
 
 def write(path: Path, value: int = 100) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((20, 30, 3), value, np.uint8))
     return path
+
+
+def open_source(text: str) -> Source:
+    """The only source of a text."""
+    (source,) = open_sources([text])
+    return source
 
 
 @pytest.fixture
