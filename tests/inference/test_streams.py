@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,10 +24,8 @@ def serving(answer: Answer) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # the reader has left
                 answer(self)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the reader has left
 
         def log_message(self, *_: object) -> None:
             pass
