@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.files import is_file, require_regular
+from ctnet.base.files import is_file, read_start, require_regular
 from ctnet.base.numbers import whole_number
 from ctnet.data.animations import Animation, open_animation
 from ctnet.data.image_formats import format_of, stated_depth
@@ -118,8 +118,7 @@ def _opened(text: str) -> list[Source]:
     require_regular(path)
     if animation := open_animation(path):
         return [_animation(text, animation, path.stem)]
-    with path.open("rb") as stream:
-        is_image = format_of(stream.read(32)) != "" or path.suffix.lower() in IMAGE_SUFFIXES
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES or format_of(read_start(path, 32)) != ""
     return [_images(text, [(path, path.name)]) if is_image else _video(text, path.stem)]
 
 

@@ -5,6 +5,8 @@ import os
 import signal
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from ctnet.inference import prediction
@@ -83,7 +85,7 @@ def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypa
 )
 def test_mistakes(ctnet, run_folder: Path, scenes: Path, arguments: list[str], message: str) -> None:
     Path("empty").mkdir()
-    Path("clip.mp4").write_bytes(b"no video")
+    Path("clip.mp4").write_bytes(b"\0no video")
     named = [str(scenes / "val") if argument == "VAL" else argument for argument in arguments]
     assert message in ctnet("predict", run_folder, *named).message
 
@@ -115,3 +117,11 @@ def test_control_characters_in_names_are_shown_as_escapes(ctnet, run_folder: Pat
     assert done.code == 2
     assert r"warning: skipped: a\x1b[2J\nb.jpg is not an image" in done.err
     assert "\x1b" not in done.err
+
+
+def test_notes_are_printed(ctnet, run_folder: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "dark.png"), np.full((40, 60), 900, np.uint16))
+    done = ctnet("predict", run_folder, tmp_path / "dark.png", "-o", "out", "--no-draw")
+    assert done.code == 0
+    assert "warning: " in done.err
+    assert "dark.png is almost black" in done.err
