@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import socketserver
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -208,3 +210,75 @@ def test_a_name_and_a_password_are_given_to_the_server(clip: bytes) -> None:
         (source,) = open_sources([f"{server}/x.mkv".replace("http://", "http://eve:secret@")])
         assert len(list(source)) == 6
         assert source.name == f"{server}/x.mkv".replace("http://", "http://eve:***@")
+
+
+# --- RTSP
+
+
+class Camera(socketserver.StreamRequestHandler):
+    """RTSP over TCP as cameras speak it; the pictures are packets of an MPEG transport stream."""
+
+    film = b""
+    connections = 0
+
+    def handle(self) -> None:
+        type(self).connections += 1
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while method := self._request():
+                if method == "PLAY":
+                    self._send_film()
+                    return  # and the connection breaks
+
+    def _request(self) -> str:
+        first = self.rfile.readline().decode().split()
+        headers = {}
+        while line := self.rfile.readline().decode().strip():
+            name, value = line.split(":", 1)
+            headers[name.lower()] = value.strip()
+        if not first:
+            return ""
+        body = (
+            "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:track\r\n"
+        )
+        more = {
+            "OPTIONS": "Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n",
+            "DESCRIBE": f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n",
+            "SETUP": "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n",
+        }.get(first[0], "")
+        answer = f"RTSP/1.0 200 OK\r\nCSeq: {headers.get('cseq')}\r\nSession: 1\r\n{more}\r\n"
+        self.wfile.write((answer + (body if first[0] == "DESCRIBE" else "")).encode())
+        return first[0]
+
+    def _send_film(self) -> None:
+        step = 7 * 188
+        for number, at in enumerate(range(0, len(self.film), step)):
+            rtp = struct.pack(">BBHII", 0x80, 33, number & 0xFFFF, 9000 * number, 1)
+            packet = rtp + self.film[at : at + step]
+            self.wfile.write(b"$\0" + struct.pack(">H", len(packet)) + packet)
+
+
+def test_a_camera_that_speaks_rtsp(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(streams, "WAITS", (0.0,))
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "film.ts"), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for image in np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3)).astype(np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    monkeypatch.setattr(Camera, "film", (tmp_path / "film.ts").read_bytes())
+    monkeypatch.setattr(Camera, "connections", 0)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Camera) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            names, problems = frames(f"rtsp://eve:secret@127.0.0.1:{server.server_address[1]}/gate")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert names[0] == "gate_000000"
+    assert 100 <= len(names) <= 120
+    assert len(problems) == 2
+    assert "the connection broke after" in problems[0]
+    assert "secret" not in problems[0]
