@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import platform
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,11 +22,13 @@ PACKAGES = {
     "torchvision": "",
     "numpy": "",
     "opencv-python-headless": "",
+    "pillow": "",
     "pycocotools": "",
     "faster-coco-eval": "",
     "typer": "",
     "rich": "",
     "tensorboard": "tensorboard",
+    "av": "video",
 }
 
 #: Largest allowed error of a fast path relative to the largest value: a few roundings in float32.
@@ -36,6 +39,13 @@ TORCHVISION_TRAP = (
     "from PyPI (or the other way round). Both must come from one place: "
     "pip uninstall torch torchvision, then pip install torch torchvision in one command"
 )
+
+
+#: How to install a torch that has no CUDA libraries: before ctnet, which then keeps it.
+CPU_ONLY = "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu"
+
+#: Distributions that a CPU-only build of torch does without, by the beginnings of their names.
+_FOR_CUDA = ("nvidia-", "cuda-", "triton")
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ def examine() -> list[Finding]:
     checks: list[tuple[str, Callable[[], Finding | list[Finding]]]] = [
         ("python", _python),
         ("packages", _packages),
+        ("installed size", _installed_size),
         ("torchvision", _torchvision),
         ("devices", _devices),
         ("fast path: deformable convolution", _deformable_convolution),
@@ -93,6 +104,36 @@ def _packages() -> list[Finding]:
             )
             findings.append(Finding(name, bool(extra), f"not installed ({fix})"))
     return findings
+
+
+def _installed_size() -> Finding:
+    """Bytes of ctnet and all that it needs, as their installers noted them."""
+    sizes = _sizes(["ctnet-toolkit", *(name for name, extra in PACKAGES.items() if not extra)])
+    text = f"{sum(sizes.values()) / 1e9:.1f} GB with all that ctnet needs"
+    cuda = sum(size for name, size in sizes.items() if name.startswith(_FOR_CUDA))
+    if cuda:
+        text += (
+            f", {cuda / 1e9:.1f} GB of it libraries for GPUs; without them: a new environment, "
+            f"{CPU_ONLY}, then ctnet"
+        )
+    return Finding("installed size", True, text)
+
+
+def _sizes(names: list[str]) -> dict[str, int]:
+    """Bytes of distributions and of what they need, by name; the needs of extras are left out."""
+    sizes: dict[str, int] = {}
+    while names:
+        name = re.sub(r"[-_.]+", "-", names.pop()).lower()
+        if name in sizes:
+            continue
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:  # of another platform, or ctnet itself from a folder
+            continue
+        sizes[name] = sum(file.size or 0 for file in found.files or [])
+        needs = (need for need in found.requires or [] if "extra ==" not in need)
+        names += [match[0] for need in needs if (match := re.match(r"[\w.-]+", need))]
+    return sizes
 
 
 def _torchvision() -> Finding:

@@ -172,6 +172,20 @@ def read_bytes(path: str | Path, limit: int = DOCUMENT_LIMIT) -> bytes:
         raise os_error(error, "read", path) from error
 
 
+def read_start(path: str | Path, count: int) -> bytes:
+    """The first bytes of a regular file, as many as there are of so many.
+
+    Raises:
+        CtnetError: when it is missing, not a regular file, or cannot be read.
+    """
+    require_regular(path)
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(count)
+    except OSError as error:
+        raise os_error(error, "read", path) from error
+
+
 def read_text(path: str | Path, errors: str = "strict") -> str:
     """The content of a text file in UTF-8; a byte order mark is dropped.
 

@@ -16,7 +16,7 @@ from ctnet.base.errors import CtnetError, is_shortage
 from ctnet.base.files import read_bytes
 from ctnet.base.memory import available_memory, gigabytes
 from ctnet.data import tiff
-from ctnet.data.image_formats import OF_FLOATS, READ, format_of, is_cut_short, stated_size
+from ctnet.data.image_formats import OF_FLOATS, READ, format_of, is_cut_short, stated_depth, stated_size
 
 #: The files that count as images, in lower case.
 IMAGE_SUFFIXES = (
@@ -132,11 +132,11 @@ def _limit(complaint: str) -> str:
 
 
 def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.ndarray:
-    image = _decode(data, cv2.IMREAD_COLOR)
+    image = _decode_colour(data)
     if image is None:
         raise ImageError(f"{path} is not an image that can be read ({_complaint(data)}); replace it")
     if size is not None and _size(image) != size:
-        shown, image = image, _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        shown, image = image, _decode_colour(data, cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None or _size(image) != size:
             raise ImageError(
                 f"{path} is {shown.shape[1]}x{shown.shape[0]} pixels, but its entry says "
@@ -187,6 +187,15 @@ def read_image_bytes(path: str | Path) -> bytes:
         if isinstance(error.__cause__, OSError) and is_shortage(error.__cause__):
             raise  # the image is not to blame
         raise ImageError(str(error)) from error
+
+
+def _decode_colour(data: bytes, flags: int = 0) -> np.ndarray | None:
+    """BGR of 8 bits, or None. OpenCV would round 16 bits in TIFF and cut them in PNG."""
+    is_deep = stated_depth(data) == 16 or format_of(data) == "JPEG 2000"
+    image = _decode(data, cv2.IMREAD_COLOR | flags | (cv2.IMREAD_ANYDEPTH if is_deep else 0))
+    if image is not None and image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)
+    return image
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:

@@ -90,7 +90,7 @@ def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypa
 )
 def test_mistakes(ctnet, run_folder: Path, scenes: Path, arguments: list[str], message: str) -> None:
     Path("empty").mkdir()
-    Path("clip.mp4").write_bytes(b"no video")
+    Path("clip.mp4").write_bytes(b"\0no video")
     named = [str(scenes / "val") if argument == "VAL" else argument for argument in arguments]
     assert message in ctnet("predict", run_folder, *named).message
 
@@ -179,3 +179,11 @@ def test_videos_are_counted_as_videos(ctnet, run_folder: Path, scenes: Path) -> 
     done = ctnet("predict", run_folder, "clip.avi", scenes / "val", "-o", "out", "--score", 0, "--topk", 1)
     assert "7 detections in 4 images and 1 video (3 frames): " in done.out
     assert done.out.endswith("out/results.json, 4 pictures and 1 video\n")
+
+
+def test_notes_are_printed(ctnet, run_folder: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "dark.png"), np.full((40, 60), 900, np.uint16))
+    done = ctnet("predict", run_folder, tmp_path / "dark.png", "-o", "out", "--no-draw")
+    assert done.code == 0
+    assert "warning: " in done.err
+    assert "dark.png is almost black" in done.err

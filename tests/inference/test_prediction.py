@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.documents import results_of
@@ -238,3 +239,26 @@ def test_a_video_that_cannot_be_named_is_refused(detector, tmp_path: Path) -> No
     out = tmp_path / os.fsdecode(b"out\xe9")
     with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
         run(detector, out, write_video(tmp_path / "clip.avi"))
+
+
+def test_pages_and_animations_are_drawn(detector, tmp_path: Path, monkeypatch) -> None:
+    """Pages become pictures, animations a video; what browsers do not show is said."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    pictures = [Image.new("RGB", (64, 48), (70 * number, 0, 99)) for number in range(3)]
+    pictures[0].save(tmp_path / "scan.v2.tif", save_all=True, append_images=pictures[1:])
+    pictures[0].save(tmp_path / "moving.gif", save_all=True, append_images=pictures[1:], duration=100)
+    out = tmp_path / "out"
+    done = run(detector, out, tmp_path / "scan.v2.tif", tmp_path / "moving.gif")
+    assert [path.name for path in done.pictures] == [
+        *(f"scan.v2_{number:06d}.png" for number in range(3)),
+        "moving.mp4",
+    ]
+    assert len(done.images) == 6
+    assert done.notes == [] or "moving.mp4 is MPEG-4 Part 2, which browsers do not show" in done.notes[0]
+
+
+def test_notes_of_images_are_kept(detector, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "dark.png"), np.full((40, 60), 900, np.uint16))
+    done = run(detector, tmp_path / "out", tmp_path / "dark.png", draw=False)
+    assert len(done.images) == 1
+    assert "dark.png is almost black" in done.notes[0]
