@@ -35,8 +35,9 @@ class Prediction:
 
     Attributes:
         folder: where pictures and results lie.
-        images: one {"id", "file_name", "source", "width", "height"} per image.
-        results: COCO results of all images.
+        images: one {"id", "file_name", "source", "width", "height", "picture"} per image; the picture is the
+            name of what was drawn, relative to the folder, or None.
+        results: COCO results of all images, each with its "category_name".
         pictures: the files that were drawn.
         problems: images that could not be read, and why.
         interrupted: Ctrl-C ended it (the only end that a camera has); what was done until then is kept.
@@ -87,7 +88,8 @@ def predict(
                     info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
                     _record(done, detector, source, info, detections)
                     if writer is not None:
-                        writer.write(name, detector.task.draw(image, detections, info))
+                        picture = writer.write(name, detector.task.draw(image, detections, info))
+                        done.images[-1]["picture"] = picture.relative_to(folder).as_posix()
             finally:
                 if writer is not None:
                     done.pictures += writer.close()
@@ -102,12 +104,16 @@ def _record(
     done: Prediction, detector: Detector, source: Source, info: ImageInfo, detections: Detections
 ) -> None:
     names = {"file_name": info.file_name, "source": source.name}
-    done.images.append({"id": info.image_id, **names, "width": info.width, "height": info.height})
-    done.results += results_of(detector.task, info.image_id, detections)
+    size = {"width": info.width, "height": info.height}
+    done.images.append({"id": info.image_id, **names, **size, "picture": None})
+    entries = results_of(detector.task, info.image_id, detections)
+    for entry, label in zip(entries, detections.labels, strict=True):
+        entry["category_name"] = detector.class_names[label]
+    done.results += entries
 
 
 def _detected(
-    look: Callable[..., list[Detections]],
+    look: Callable[..., Sequence[Detections]],
     frames: Iterator[Frame],
     done: Prediction,
     batch_size: int,
@@ -164,7 +170,7 @@ class _Names:
 class _Writer(Protocol):
     """Keeps what is drawn of one source."""
 
-    def write(self, name: str, image: np.ndarray) -> None: ...
+    def write(self, name: str, image: np.ndarray) -> Path: ...
     def close(self) -> list[Path]: ...
 
 
@@ -182,12 +188,13 @@ class _PictureFiles:
         self.folder, self.names = folder, names
         self.paths: list[Path] = []
 
-    def write(self, name: str, image: np.ndarray) -> None:
+    def write(self, name: str, image: np.ndarray) -> Path:
         path = self.folder / name
         suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
         path = self.names.free(path.with_suffix(suffix))
         write_image(path, image)
         self.paths.append(path)
+        return path
 
     def close(self) -> list[Path]:
         return self.paths
@@ -200,7 +207,7 @@ class _VideoFile:
         self.path, self.rate = path, rate
         self._writer: Any = None
 
-    def write(self, name: str, image: np.ndarray) -> None:
+    def write(self, name: str, image: np.ndarray) -> Path:
         import cv2
 
         if self._writer is None:
@@ -214,6 +221,7 @@ class _VideoFile:
             if not self._writer.isOpened():
                 raise CtnetError(f"cannot write {self.path}; is the folder writable?")
         self._writer.write(np.ascontiguousarray(image[:, :, ::-1]))
+        return self.path
 
     def close(self) -> list[Path]:
         if self._writer is None:

@@ -151,11 +151,11 @@ def test_ctrl_c_keeps_what_was_done(detector, photos: Path, tmp_path: Path, monk
     video, written = write_video(tmp_path / "clip.avi"), []
 
     class Interrupting(prediction._VideoFile):
-        def write(self, name: str, image: np.ndarray) -> None:
+        def write(self, name: str, image: np.ndarray) -> Path:
             if len(written) == 3:
                 raise KeyboardInterrupt
             written.append(name)
-            super().write(name, image)
+            return super().write(name, image)
 
     monkeypatch.setattr(prediction, "_VideoFile", Interrupting)
     done = run(detector, tmp_path / "out", photos / "a.png", video, photos)
@@ -189,8 +189,9 @@ def test_drawing_knows_the_image(detector, photos: Path, tmp_path: Path, monkeyp
 def test_test_time_choices_are_the_detectors(detector, photos: Path, tmp_path: Path) -> None:
     choices = {"flip": True, "scales": (0.5, 1.0), "nms": "hard", "topk": 5}
     done = run(detector, tmp_path / "out", photos / "a.png", score=0.0, draw=False, **choices)
-    expected = results_of(detector.task, 1, detector(photos / "a.png", DetectionSettings(**choices))[0])
-    assert done.results == expected
+    [found] = detector(photos / "a.png", DetectionSettings(**choices))
+    entries = zip(results_of(detector.task, 1, found), found.names, strict=True)
+    assert done.results == [{**entry, "category_name": name} for entry, name in entries]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes on Linux")

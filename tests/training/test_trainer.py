@@ -366,7 +366,7 @@ def rate_of(schedule: str, finished: Path, scenes: Path, tmp_path: Path) -> Sess
 @pytest.mark.parametrize("schedule", ["cosine", "step"])
 def test_a_finished_run_is_trained_further(scenes, finished, tmp_path, schedule):
     one = rate_of(schedule, finished, scenes, tmp_path)
-    # A cosine is stretched over the new number of epochs, so its rate rises again; steps stay where they were.
+    # A cosine is stretched over the new epochs, so its rate rises again; steps stay where they were.
     [rise] = [line for line in one.display.lines if "epochs become" in line]
     assert rise.startswith("3 epochs become 5: the learning rate goes on at ")
     assert ("until now" in rise) == (schedule == "cosine")
