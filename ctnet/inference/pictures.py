@@ -91,11 +91,10 @@ def _is_pil(value: Any) -> bool:
     return pillow is not None and isinstance(value, pillow.Image)
 
 
-def _three_channels(image: np.ndarray, name: str) -> np.ndarray:
-    if image.ndim == 2:
-        image = image[:, :, None]
+def _three_channels(array: np.ndarray, name: str) -> np.ndarray:
+    image = array[:, :, None] if array.ndim == 2 else array
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
-        raise _unfit(name, image, _ARRAYS)
+        raise _unfit(name, array, _ARRAYS)
     if np.issubdtype(image.dtype, np.floating):
         if not (image.min() >= 0 and image.max() <= 1):  # NaN is neither
             raise CtnetError(
@@ -104,7 +103,7 @@ def _three_channels(image: np.ndarray, name: str) -> np.ndarray:
             )
         image = np.round(np.asarray(image, np.float64) * 255).astype(np.uint8)
     if image.dtype != np.uint8:
-        raise _unfit(name, image, _ARRAYS)
+        raise _unfit(name, array, _ARRAYS)
     three = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[:, :, :3]
     return np.ascontiguousarray(three)
 
@@ -117,6 +116,6 @@ def _unfit(name: str, image: np.ndarray | Tensor, wanted: str) -> CtnetError:
 
 def _unknown(value: Any, name: str) -> CtnetError:
     return CtnetError(
-        f"{name} is a {type(value).__name__}, not an image; give a path, an array, a tensor or a PIL image, "
+        f"{name} is of type {type(value).__name__}, not an image; give a path, an array, a tensor or a PIL image, "
         "or a list of them"
     )

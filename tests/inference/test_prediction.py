@@ -56,7 +56,8 @@ def test_pictures_and_results_are_written(detector, photos: Path, tmp_path: Path
     assert [image["file_name"] for image in images] == ["a.png", "b.jpg", "c.bmp", "deep/a.png"]
     assert [image["width"] for image in images] == [60, 61, 63, 62]
     assert [entry["image_id"] for entry in results] == [i for i in (1, 2, 3, 4) for _ in range(4)]
-    assert {entry["category_id"] for entry in results} <= {3, 8}
+    assert {(entry["category_id"], entry["category_name"]) for entry in results} <= {(3, "ball"), (8, "box")}
+    assert [image["picture"] for image in images] == ["a.png", "b.jpg", "c.png", "deep/a.png"]
     for image in images:
         expected = detector(photos / image["file_name"], DetectionSettings(topk=4))[0]
         boxes = np.array([entry["bbox"] for entry in results if entry["image_id"] == image["id"]])
@@ -72,6 +73,7 @@ def test_the_score_decides_what_is_kept(detector, photos: Path, tmp_path: Path) 
     assert kept == [entry for entry in everything if entry["score"] > middle + 1e-6]
     assert not run(detector, tmp_path / "none", photos, score=1.0).results
     assert files(tmp_path / "some") == ["images.json", "results.json"]
+    assert {image["picture"] for image in json.loads((tmp_path / "some/images.json").read_text())} == {None}
 
 
 def test_only_what_is_kept_is_drawn(detector, photos: Path, tmp_path: Path) -> None:
@@ -124,6 +126,7 @@ def test_a_video_becomes_a_video(detector, tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.avi")
     done = run(detector, tmp_path / "out", video, score=0.0, topk=2, batch_size=2)
     assert done.pictures == [tmp_path / "out" / "clip.mp4"]
+    assert [image["picture"] for image in done.images] == ["clip.mp4"] * 5
     assert [image["file_name"] for image in done.images] == [f"clip_{i:06d}" for i in range(5)]
     assert len(done.results) == 10
     drawn = cv2.VideoCapture(str(done.pictures[0]))
