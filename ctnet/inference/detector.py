@@ -20,10 +20,11 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
 from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.heads import mirror_maps
-from ctnet.core.records import Detections, ImageInfo
+from ctnet.core.records import Detections
 from ctnet.core.task import Task
-from ctnet.data.images import read_image
 from ctnet.inference.decoding import decode, merge
+from ctnet.inference.found import ImageDetections
+from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings
@@ -95,43 +96,61 @@ class Detector:
         check_input_size(size, divisor, self.description.backbone)
         return Preprocessor(resize, size, divisor, self.task.layout.fit)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label."""
+        return self.task.categories.names
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.class_names)
+        return f"Detector({self.task.name} with {self.description.backbone} on {self.device}: {names})"
+
     def __call__(
         self,
-        images: np.ndarray | str | Path | Iterable[np.ndarray | str | Path],
+        images: Picture | Iterable[Picture],
         settings: DetectionSettings | None = None,
         batch_size: int = 8,
         records: Sequence[Mapping[str, Any]] | None = None,
-    ) -> list[Detections]:
+        *,
+        score: float | None = None,
+        bgr: bool = False,
+    ) -> list[ImageDetections]:
         """Detect in one image or several, of any sizes.
 
         Args:
-            images: (H, W, 3) uint8 RGB arrays or files, one or many.
+            images: one or many, of any kind: paths; arrays (H, W) or (H, W, 1, 3 or 4), RGB, uint8 or floats
+                from 0 to 1; tensors, the same with channels first; PIL images. Transparency is dropped.
             settings: choices at test time.
-            batch_size: images per forward pass.
-            records: further keys of each image's entry in a COCO file (such as a camera's ``calib``), for
-            tasks that lift detections to 3D.
+            batch_size: images a forward pass.
+            records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
+                say), for tasks that lift detections out of the picture.
+            score: detections score more than this; instead of ``settings.score``.
+            bgr: arrays have their channels in the order of OpenCV: blue, green, red.
 
         Returns:
-            One record per image, in order, best detection first, boxes in pixels of that image.
+            One record per image, in order, best detection first, boxes in pixels of that image, and within it
+            if ``settings.clip``.
 
         Raises:
             CtnetError: for an image that cannot be read, or invalid settings.
         """
         chosen = settings or DetectionSettings()
-        single = isinstance(images, (np.ndarray, str, Path))
-        sources = [images] if single else list(images)  # type: ignore[arg-type]
+        chosen = chosen if score is None else replace(chosen, score=score)
+        sources = listed_pictures(images)
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
         preprocess = self.preprocessor(chosen.resize, chosen.size)
         waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
-        found: dict[int, Detections] = {}
+        found: dict[int, ImageDetections] = {}
 
         def flush(shapes: tuple[Any, ...]) -> None:
             positions, batch = zip(*waiting.pop(shapes), strict=True)
-            found.update(zip(positions, self.detect(batch, chosen), strict=True))
+            for position, views, detections in zip(positions, batch, self.detect(batch, chosen), strict=True):
+                of_image = ImageDetections.of(detections, self.task, views[0].info)
+                found[position] = of_image.clipped() if chosen.clip else of_image
 
         for position, source in enumerate(sources):
-            image, info = _opened(source, position, records[position] if records else {})  # type: ignore[arg-type]
+            image, info = opened(source, position, records[position] if records else {}, bgr)
             views = preprocess.views(image, info, chosen.scales)
             shapes = tuple(view.input.shape for view in views)
             waiting.setdefault(shapes, []).append((position, views))
@@ -289,15 +308,3 @@ def checkpoint_of(path: str | Path) -> Path:
     raise CtnetError(
         f"{path} holds neither best.pt nor last.pt; is it a run folder, and was a checkpoint saved yet?"
     )
-
-
-def _opened(
-    source: np.ndarray | str | Path, position: int, record: Mapping[str, Any]
-) -> tuple[np.ndarray, ImageInfo]:
-    image = source if isinstance(source, np.ndarray) else read_image(source)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise CtnetError(
-            f"image {position} is {image.dtype} {image.shape}; it must be uint8 (height, width, 3), RGB"
-        )
-    name = "" if isinstance(source, np.ndarray) else str(source)
-    return image, ImageInfo(position, name, image.shape[1], image.shape[0], record)
