@@ -180,7 +180,9 @@ def _points_of(number: Tensor, count: int) -> list[Tensor]:
         count: points of each edge.
     """
     places = (3, 1, 2, 0)  # of the digits of top, left, bottom and right
-    return [torch.div(number, count**place, rounding_mode="floor") % count for place in places]
+    # Not with %: ONNX's exporter takes a constant on its right alone, and where sizes are free this is none.
+    above = [torch.div(number, count**place, rounding_mode="floor") for place in range(5)]
+    return [above[place] - above[place + 1] * count for place in places]
 
 
 def _pairs(table: Tensor, first: Tensor, second: Tensor) -> Tensor:
