@@ -12,6 +12,12 @@ from ctnet.base.errors import CtnetError
 #: Mixed precision: a type for autocast, none, or bf16 where the device has it.
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
+#: Which operator deformable convolutions become in an exported file, see ``GraphSettings``.
+Deform = Literal["native", "grid-sample"]
+
+#: How the images lie that an exported file takes, see ``Exported``.
+ImageLayout = Literal["nhwc", "nchw"]
+
 #: How an image gets into a data directory, see ``place_image``.
 ImageMode = Literal["link", "copy", "none"]
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from ctnet.base.choices import ImageLayout
 from ctnet.base.errors import CtnetError
+from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
-from ctnet.checkpoint.file import Description
+from ctnet.checkpoint.file import Count, Description
 
 #: Under this key the description lies in the file's metadata.
 KEY = "ctnet"
 FORMAT = "ctnet export 1"
-
-ImageLayout = Literal["nhwc", "nchw"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,11 @@ class Exported:
         layout: of the uint8 RGB images that go in: (B, H, W, 3) or (B, 3, H, W).
         divisor: what the input's height and width are multiples of.
         fixed: (width, height) of the input where the file takes one size alone.
+        letterbox: (width, height) to which the graph resizes images of any size; None: it does not resize.
         flip: whether the graph averages with the mirrored image.
         half: whether the weights are float16.
+        int8: whether convolutions run in 8 bits.
+        parameters: number of the network's weights.
         digest: SHA-256 of the weights that were exported.
         operating_points: scores by category to cut at; reserved.
         verified: what comparing the file with the detector showed, see `ctnet.export.verify`.
@@ -58,16 +60,19 @@ class Exported:
 
     description: Description
     columns: tuple[Column, ...]
-    topk: int
+    topk: Count
     layout: ImageLayout = "nhwc"
-    divisor: int = 32
-    fixed: tuple[int, int] | None = None
+    divisor: Count = 32
+    fixed: tuple[Count, Count] | None = None
+    letterbox: tuple[Count, Count] | None = None
     flip: bool = False
     half: bool = False
+    int8: bool = False
+    parameters: int = 0
     digest: str = ""
-    operating_points: Mapping[str, Any] | None = None
-    verified: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    operating_points: dict[str, Any] | None = None
+    verified: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text for the file's metadata."""
@@ -88,21 +93,13 @@ class Exported:
             raise CtnetError(
                 f"{path} was not exported by ctnet; write such a file with `ctnet export RUN -o FILE`"
             )
+        fix = f"ctnet {__version__} reads {FORMAT!r} files: export the run again"
         try:
             content = json.loads(text)
             found = content.pop("format")
-            if found != FORMAT:
-                raise CtnetError(
-                    f"{path} has format {found!r}; ctnet {__version__} reads {FORMAT!r}: export the run again"
-                )
-            description = content.pop("description")
-            for name in ("size", "mean", "std"):
-                description[name] = tuple(description[name])
-            columns = tuple(Column(**column) for column in content.pop("columns"))
-            fixed = content.pop("fixed")
-            return cls(Description(**description), columns, fixed=fixed and tuple(fixed), **content)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CtnetError(
-                f"{path} does not describe itself as ctnet {__version__} does ({error!r}); "
-                "export the run again"
-            ) from error
+        except (AttributeError, KeyError, RecursionError, ValueError) as error:
+            raise CtnetError(f"the description in {path} is damaged; {fix}") from error
+        if found != FORMAT:
+            raise CtnetError(f"{path} has format {found!r}; {fix}")
+        exported: Exported = check_json(cls, content, f"the description in {path}", fix)
+        return exported

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,17 +19,35 @@ from ctnet.checkpoint.exported import Exported
 from ctnet.core.records import ImageInfo
 from ctnet.core.task import Task, example_of
 from ctnet.data.dataset import Dataset
-from ctnet.export.graph import DetectionGraph, GraphSettings, check_topk
-from ctnet.export.verify import HALF, Bounds, Verification
+from ctnet.export.graph import DetectionGraph, GraphSettings
+from ctnet.export.verify import Verification, bounds_of
 from ctnet.export.writers import format_of
 from ctnet.inference.detector import Detector, checkpoint_of
-from ctnet.inference.exported import ExportedNetwork
-from ctnet.inference.preprocessing import Prepared
+from ctnet.inference.exported import ExportedNetwork, in_layout
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 
 #: Images that a file is compared on, of a data set or of the task's own scenes.
 IMAGES = 24
+#: Images that 8-bit convolutions are calibrated on.
+CALIBRATION = 64
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What a file is compared on.
+
+    Attributes:
+        data: images; the task's own scenes when None.
+        score: above which detections are compared one to one.
+        calibration: images that show the ranges of values, for 8-bit convolutions; None: full precision.
+        measure: figures of a detector on data with ground truth, before and after; None measures nothing.
+    """
+
+    data: Dataset | None = None
+    score: float = 0.1
+    calibration: Dataset | None = None
+    measure: Callable[[Detector], dict[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +70,7 @@ def export_detector(
     output: str | Path,
     settings: GraphSettings | None = None,
     opset: int | None = None,
-    data: Dataset | None = None,
-    score: float = 0.1,
+    trials: Trials | None = None,
 ) -> ExportReport:
     """Write a detector as one file for a runtime, if it detects there what it detects here.
 
@@ -62,46 +79,56 @@ def export_detector(
         output: the file; its suffix says for which runtime (.onnx, .xml, .pt2).
         settings: what the graph does.
         opset: version of ONNX's operators; the exporter's own when None.
-        data: images to compare on; the task's own scenes when None.
-        score: above which detections are compared.
+        trials: what it is compared on.
 
     Raises:
         CtnetError: for a run that cannot be read, a runtime that is missing, a network that its exporter
-            refuses, and when the file's detections lie beyond the bounds: no file is written then.
+            refuses, and when the file's maps or detections lie beyond the bounds: no file is written then.
     """
-    settings, path = settings or GraphSettings(), Path(output)
-    check_topk(settings.topk)
+    settings, trials, path = settings or GraphSettings(), trials or Trials(), Path(output)
     kind = format_of(path)
     checkpoint = load(checkpoint_of(run))
     task, model = load_model(checkpoint)
     graph = DetectionGraph(task, model.eval(), checkpoint.description, settings)
-    write = kind.convert(graph, opset)
-    exported = Exported(
-        checkpoint.description,
-        graph.columns,
-        graph.topk,
-        settings.layout,
-        model.backbone.divisor,
-        settings.fixed,
-        settings.flip,
-        settings.half,
-        digest_of(checkpoint),
-        versions={"ctnet": __version__, "torch": torch.__version__},
-    )
     detector = Detector(task, model, checkpoint.description)
+    calibration = trials.calibration
+    inputs = None if calibration is None else list(_inputs(detector, graph, calibration))
+    write = kind.convert(graph, opset, inputs)
+    exported = replace(_described(checkpoint, graph), int8=trials.calibration is not None)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
         write(trial, exported, True)
         network = ExportedNetwork(trial)
-        looked = _verified(detector, network, graph, settings, data, score)
-    if failures := looked.failures():
-        raise CtnetError(
-            f"{network.runtime.name} does not detect what the run does: {'; '.join(failures)}; "
-            "no file was written"
-        )
-    exported = replace(exported, verified=looked.to_json())
+        seen = _compared(detector, network, graph, trials)
+        if failures := seen.failures():
+            raise CtnetError(
+                f"{network.runtime.name} does not detect what the run does: {'; '.join(failures)}; "
+                "no file was written"
+            )
+        if trials.measure is not None:
+            before, after = (trials.measure(one) for one in (detector, Detector.of_export(network)))
+            seen.figures = {name: (before[name], after[name]) for name in before if name in after}
+    exported = replace(exported, verified=seen.to_json())
     write(path, exported, False)
-    return ExportReport(path, exported, looked)
+    return ExportReport(path, exported, seen)
+
+
+def _described(checkpoint: Checkpoint, graph: DetectionGraph) -> Exported:
+    settings = graph.settings
+    return Exported(
+        checkpoint.description,
+        graph.columns,
+        graph.topk,
+        settings.layout,
+        graph.network.backbone.divisor,
+        fixed=None if settings.letterbox else settings.fixed,
+        letterbox=graph.letterbox,
+        flip=settings.flip,
+        half=settings.half,
+        parameters=sum(parameter.numel() for parameter in graph.network.parameters()),
+        digest=digest_of(checkpoint),
+        versions={"ctnet": __version__, "torch": torch.__version__},
+    )
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
@@ -113,45 +140,49 @@ def digest_of(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def _verified(
-    detector: Detector,
-    network: ExportedNetwork,
-    graph: DetectionGraph,
-    settings: GraphSettings,
-    data: Dataset | None,
-    score: float,
+def _compared(
+    detector: Detector, network: ExportedNetwork, graph: DetectionGraph, trials: Trials
 ) -> Verification:
     """Maps and detections of file and detector on the same inputs."""
-    looked = Verification(network.runtime.name, score, settings.topk, HALF if settings.half else Bounds())
+    settings = graph.settings
+    seen = Verification(network.runtime.name, trials.score, settings.topk, bounds_of(network.about))
     chosen = DetectionSettings(flip=settings.flip, topk=settings.topk, size=settings.fixed)
     preprocess = detector.preprocessor("fix", settings.fixed)
     times = StageTimes()
-    pictures = _Pictures(detector.task, data)
+    pictures = _Pictures(detector.task, trials.data, IMAGES)
     for image, info in track(pictures, f"comparing with {network.runtime.name}", total=len(pictures)):
-        views = preprocess.views(image, info, (1.0,))
+        views = given = preprocess.views(image, info, (1.0,))
+        if graph.letterbox is not None:
+            given = network.preprocessor(preprocess).views(image, info, (1.0,))
+            resized = graph.resized(torch.from_numpy(image[None]))[0].numpy().astype(np.uint8)
+            seen.take_resized(views[0].input, resized)
+            views = (replace(views[0], input=resized),)
         maps = detector.maps(views, settings.flip)
-        given = network.runtime.run(_stacked(views, settings))
-        for name, values in zip(graph.maps, given[len(graph.columns) :], strict=True):
-            looked.take_maps(name, maps[name.removeprefix("map_")].numpy(), values)
+        outputs = network.outputs(given)
+        for name, values in zip(graph.maps, outputs[len(graph.columns) :], strict=True):
+            seen.take_maps(name.removeprefix("map_"), maps[name.removeprefix("map_")].numpy(), values)
         (expected,) = detector.detect([views], chosen)
-        (got,) = network.look(views, chosen, times)
-        looked.take(detector.task, expected, got)
-    return looked
+        (got,) = network.look(given, chosen, times)
+        seen.take(detector.task, expected, got)
+    return seen
 
 
-def _stacked(views: Sequence[Prepared], settings: GraphSettings) -> np.ndarray:
-    images = np.stack([view.input for view in views])
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if settings.layout == "nchw" else images
+def _inputs(detector: Detector, graph: DetectionGraph, data: Dataset) -> Iterator[np.ndarray]:
+    """Batches of one image as the file takes them."""
+    preprocess = detector.preprocessor("fix", graph.settings.fixed)
+    for image, info in _Pictures(detector.task, data, CALIBRATION):
+        shown = image if graph.letterbox is not None else preprocess(image, info).input
+        yield in_layout([shown], graph.settings.layout)
 
 
 class _Pictures:
     """Images with what is known of them: the first of a data set, or scenes of the task's own."""
 
-    def __init__(self, task: Task, data: Dataset | None) -> None:
-        self._task, self._data = task, data
+    def __init__(self, task: Task, data: Dataset | None, most: int) -> None:
+        self._task, self._data, self._most = task, data, most
 
     def __len__(self) -> int:
-        return IMAGES if self._data is None else min(IMAGES, len(self._data))
+        return self._most if self._data is None else min(self._most, len(self._data))
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ImageInfo]]:
         rng = np.random.default_rng(0)

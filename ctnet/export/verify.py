@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ctnet.checkpoint.exported import Exported
 from ctnet.core.fields import differences
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
@@ -30,8 +32,18 @@ class Bounds:
     scores: float = 1e-5
 
 
-#: Of float16: a share of 1/1000 of each number is all that it keeps.
-HALF = Bounds(maps=2e-2, boxes=1.0, scores=2e-2)
+def bounds_of(exported: Exported) -> Bounds:
+    """How far an exported file may be from its detector.
+
+    float16 keeps a thousandth of each number. 8-bit convolutions promise nothing image by image: figures on
+    data with ground truth have to say what they are worth.
+    """
+    if exported.int8:
+        return Bounds(maps=math.inf, boxes=math.inf, scores=math.inf)
+    if exported.half:
+        return Bounds(maps=2e-2, boxes=1.0, scores=2e-2)
+    # A resized pixel that lies between two grey levels may be rounded either way.
+    return Bounds(maps=1e-2, boxes=0.1, scores=1e-3) if exported.letterbox else Bounds()
 
 
 @dataclass
@@ -48,6 +60,8 @@ class Verification:
         bounds: that were asked for.
         score: above which detections were compared.
         topk: detections of an image, at most.
+        pixels: for a file that resizes images: largest difference from ctnet's own resizing, grey levels.
+        figures: before and after, by name, where there was ground truth.
     """
 
     runtime: str
@@ -59,12 +73,19 @@ class Verification:
     unmatched: int = 0
     maps: dict[str, float] = field(default_factory=dict)
     fields: dict[str, float] = field(default_factory=dict)
+    pixels: int = 0
+    figures: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def take_maps(self, name: str, expected: np.ndarray, got: np.ndarray) -> None:
         """Compare one map."""
         scale = max(float(np.abs(expected).max(initial=0)), 1e-12)
         gap = float(np.abs(expected.astype(np.float64) - got).max(initial=0)) / scale
         self.maps[name] = max(self.maps.get(name, 0.0), gap)
+
+    def take_resized(self, expected: np.ndarray, got: np.ndarray) -> None:
+        """Compare one image as two ways of resizing show it, uint8."""
+        gap = np.abs(expected.astype(np.int16) - got).max(initial=0)
+        self.pixels = max(self.pixels, int(gap))
 
     def take(self, task: Task, expected: Detections, got: Detections) -> None:
         """Match the detections of one image: of one label, the nearest box, either once.
@@ -99,8 +120,7 @@ class Verification:
     def failures(self) -> list[str]:
         """What lies beyond the bounds, a phrase each."""
         found = [
-            f"map {name.removeprefix('map_')} differs by {gap:.1e} of its largest value "
-            f"(at most {self.bounds.maps:g})"
+            f"map {name} differs by {gap:.1e} of its largest value (at most {self.bounds.maps:g})"
             for name, gap in self.maps.items()
             if not gap <= self.bounds.maps
         ]
@@ -109,13 +129,14 @@ class Verification:
             gap = self.fields.get(name, 0.0)
             if not gap <= limit:
                 found.append(f"{name} differ by {gap:.1e}{unit} (at most {limit:g})")
-        if self.unmatched:
+        if self.unmatched and math.isfinite(self.bounds.maps):
             found.append(f"{self.unmatched} detections above {self.score:g} have no partner")
         return found
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept in the file."""
-        return {**asdict(self), "proves": self.proves}
+        bounds = {name: None if math.isinf(bound) else bound for name, bound in asdict(self.bounds).items()}
+        return {**asdict(self), "bounds": bounds, "proves": self.proves}
 
 
 def _pairs(one: Detections, other: Detections) -> list[tuple[int, int]]:

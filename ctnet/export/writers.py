@@ -7,22 +7,27 @@ import io
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
 from ctnet.checkpoint.exported import KEY, Exported
 from ctnet.export.graph import DetectionGraph
+from ctnet.export.int8 import quantized_onnx, quantized_openvino
 from ctnet.inference.runtimes import need
 
 #: Writes the file: where, what it says of itself, and whether maps are among its outputs.
 Write = Callable[[Path, Exported, bool], None]
+#: Batches that 8-bit convolutions are calibrated on; None: full precision.
+Inputs = Sequence[np.ndarray] | None
 
 
 class Format(NamedTuple):
@@ -31,20 +36,21 @@ class Format(NamedTuple):
     Attributes:
         suffix: of the file that is named.
         companion: suffix of the file that goes with it; "" for none.
-        convert: graph and opset -> what writes the file.
+        convert: graph, opset, and inputs to calibrate 8-bit convolutions on -> what writes the file.
     """
 
     suffix: str
     companion: str
-    convert: Callable[[DetectionGraph, int | None], Write]
+    convert: Callable[[DetectionGraph, int | None, Inputs], Write]
 
 
-def to_onnx(graph: DetectionGraph, opset: int | None = None) -> Write:
+def to_onnx(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = None) -> Write:
     """The graph for ONNX runtimes.
 
     Args:
         graph: the detector.
         opset: version of ONNX's operators; the exporter's own when None. DeformConv needs 19.
+        inputs: to calibrate 8-bit convolutions on; full precision when None.
 
     Raises:
         CtnetError: when the extra "export" is not installed, or the exporter refuses the graph.
@@ -53,6 +59,8 @@ def to_onnx(graph: DetectionGraph, opset: int | None = None) -> Write:
     need("onnxscript")
     program = _exported("ONNX", lambda: _onnx_program(graph, opset))
     proto = program.model_proto
+    if inputs is not None:
+        proto = _exported("ONNX Runtime's quantisation", lambda: quantized_onnx(proto, graph, inputs))
 
     def write(path: Path, exported: Exported, with_maps: bool) -> None:
         del proto.metadata_props[:]
@@ -84,23 +92,26 @@ def _onnx_program(graph: DetectionGraph, opset: int | None) -> Any:
     )
 
 
-def to_openvino(graph: DetectionGraph, opset: int | None = None) -> Write:
+def to_openvino(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = None) -> Write:
     """The graph for OpenVINO, by its PyTorch front end; weights stay as they are (float32, or float16).
 
     Args:
         graph: the detector.
         opset: has no meaning here.
+        inputs: see ``to_onnx``.
 
     Raises:
         CtnetError: when the extra "openvino" is not installed, for an opset, or a graph that is refused.
     """
     _refuse_opset(opset, "OpenVINO's IR")
     openvino = need("openvino")
-    model = _exported("OpenVINO", lambda: openvino.convert_model(graph.captured()))
+    model = _exported("OpenVINO", lambda: openvino.convert_model(_openvino_decoder(graph.captured())))
     names = [column.name for column in graph.columns] + list(graph.maps)
     for port, name in zip(model.outputs, names, strict=True):
         port.get_tensor().set_names({name})
     model.inputs[0].get_tensor().set_names({"images"})
+    if inputs is not None:
+        model = _exported("NNCF", lambda: quantized_openvino(model, graph, inputs))
 
     def write(path: Path, exported: Exported, with_maps: bool) -> None:
         if not with_maps:
@@ -121,17 +132,41 @@ def to_openvino(graph: DetectionGraph, opset: int | None = None) -> Write:
     return write
 
 
-def to_program(graph: DetectionGraph, opset: int | None = None) -> Write:
+def _openvino_decoder(program: torch.export.ExportedProgram) -> Any:
+    """What OpenVINO's front end reads; the smaller of two sizes, which it does not know, put as tensors'."""
+    fx = import_module("openvino.frontend.pytorch.fx_decoder")
+    kept = import_module("openvino.frontend.pytorch.torchdynamo.export_decompositions").ops_to_not_decompose()
+    table = torch.export.default_decompositions()
+    for operator in kept:
+        table.pop(operator, None)  # type: ignore[no-untyped-call]
+    module = program.run_decompositions(table).module()
+    assert isinstance(module, torch.fx.GraphModule)
+    aten, nodes = torch.ops.aten, module.graph
+    for node in list(nodes.nodes):
+        if node.target is torch.sym_min:
+            with nodes.inserting_before(node):
+                sizes = [nodes.call_function(aten.scalar_tensor.default, (size,)) for size in node.args]
+                least = nodes.call_function(aten.minimum.default, tuple(sizes))
+                whole = nodes.call_function(aten._to_copy.default, (least,), {"dtype": torch.int64})
+                node.replace_all_uses_with(nodes.call_function(aten._local_scalar_dense.default, (whole,)))
+            nodes.erase_node(node)
+    return fx.TorchFXPythonDecoder(module, dynamic_shapes=True)
+
+
+def to_program(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = None) -> Write:
     """The graph as torch.export keeps it: read with torch and torchvision alone.
 
     Args:
         graph: the detector.
         opset: has no meaning here.
+        inputs: see ``to_onnx``.
 
     Raises:
         CtnetError: for an opset, or a graph that is refused.
     """
     _refuse_opset(opset, "torch.export")
+    if inputs is not None:
+        raise CtnetError("--int8 is for .onnx and .xml files; torch.export has no 8-bit convolutions here")
     # Outputs of a captured program cannot be cut off afterwards, so it is captured anew for the last file.
     captured: dict[bool, Any] = {True: _exported("torch.export", graph.captured)}
 
@@ -179,8 +214,18 @@ def _exported(what: str, convert: Callable[[], Any]) -> Any:
     except CtnetError:
         raise
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise CtnetError(f"{what} cannot take this network: {reason.strip()}") from error
+        raise CtnetError(f"{what} cannot take this network: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of an exporter's error that names the operator, or the first one of its deepest cause."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if "No conversion rule" in line or "No ONNX function found" in line:
+            return line[:200]
+    if error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        return _reason(error.__cause__)
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ class Detector:
                 options that the task does not have, or with which the weights do not fit it.
         """
         if is_exported(path):
-            return cls._of_export(path, device, options)
+            return cls._open_export(path, device, options)
         checkpoint = load(checkpoint_of(path))
         if options:
             trained = checkpoint.description
@@ -107,7 +107,7 @@ class Detector:
         return cls(task, model, checkpoint.description, choose_device(device))
 
     @classmethod
-    def _of_export(cls, path: str | Path, device: str, options: Mapping[str, Any] | None) -> Detector:
+    def _open_export(cls, path: str | Path, device: str, options: Mapping[str, Any] | None) -> Detector:
         if device not in ("auto", "cpu"):
             raise CtnetError(f"{path} is run on the CPU, not on {device}; leave --device out")
         if options:
@@ -115,7 +115,11 @@ class Detector:
                 f"the options of {path} were chosen at export ({', '.join(options)} cannot be changed); "
                 "export the run again"
             )
-        network = ExportedNetwork(path)
+        return cls.of_export(ExportedNetwork(path))
+
+    @classmethod
+    def of_export(cls, network: ExportedNetwork) -> Detector:
+        """A detector that runs an exported file."""
         return cls(network.task, network, network.about.description)
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
@@ -134,12 +138,14 @@ class Detector:
         fixed = None
         if self.exported is not None:
             self.exported.check_size(size, resize)
-            divisor, fixed = self.exported.about.divisor, self.exported.about.fixed
+            about = self.exported.about
+            divisor, fixed = about.divisor, about.letterbox or about.fixed
         else:
             divisor = self.model.backbone.divisor
         size = size or fixed or self.description.size
         check_input_size(size, divisor, self.description.backbone)
-        return Preprocessor(resize, size, divisor, self.task.layout.fit)
+        preprocess = Preprocessor(resize, size, divisor, self.task.layout.fit)
+        return preprocess if self.exported is None else self.exported.preprocessor(preprocess)
 
     def __call__(
         self,

@@ -9,12 +9,12 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint.exported import Exported
-from ctnet.core.geometry import View
-from ctnet.core.records import Detections
+from ctnet.core.geometry import Affine, View
+from ctnet.core.records import Detections, ImageInfo
 from ctnet.core.task import Task
 from ctnet.inference.decoding import candidates, place
-from ctnet.inference.preprocessing import Prepared
-from ctnet.inference.runtimes import open_exported
+from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.runtimes import first_line, open_exported
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 
@@ -57,14 +57,12 @@ class ExportedNetwork:
             CtnetError: for settings that the file does not follow, and when it gives NaN or infinities.
         """
         self._check(settings)
-        with times.stage("pre"):
-            images = np.stack([prepared.input for prepared in batch])
-            if self.about.layout == "nchw":
-                images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        if len({prepared.input.shape for prepared in batch}) > 1:  # a file that resizes takes any size
+            return [found for one in batch for found in self.look([one], settings, times)]
         with times.stage("network"):
             # A file under comparison gives maps after the columns.
             names = [column.name for column in self.about.columns]
-            columns = dict(zip(names, self.runtime.run(images), strict=False))
+            columns = dict(zip(names, self.outputs(batch), strict=False))
         if not np.isfinite(columns["scores"]).all():
             seen = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
             raise CtnetError(f"{self.path} gives NaN or infinities ({seen}); its weights are damaged")
@@ -74,6 +72,29 @@ class ExportedNetwork:
                 for index, prepared in enumerate(batch)
             ]
 
+    def outputs(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
+        """All that the file gives for inputs of one size, (B, ...) each.
+
+        Raises:
+            CtnetError: when the runtime gives up.
+        """
+        images = in_layout([prepared.input for prepared in batch], self.about.layout)
+        try:
+            return self.runtime.run(images)
+        except Exception as error:  # every runtime has its own kinds
+            raise CtnetError(
+                f"{self.runtime.name} cannot run {self.path} on images of {images.shape}: "
+                f"{first_line(error)}; export the run again"
+            ) from error
+
+    def preprocessor(self, fitting: Preprocessor) -> Preprocessor:
+        """How images are made to fit the file: not at all, where its graph resizes them.
+
+        Args:
+            fitting: the network's own way, for the size of its input.
+        """
+        return fitting if self.about.letterbox is None else Unchanged(**vars(fitting))
+
     def _placed(
         self, columns: Mapping[str, np.ndarray], prepared: Prepared, settings: DetectionSettings
     ) -> Detections:
@@ -82,6 +103,11 @@ class ExportedNetwork:
         found = Detections(**own, extra={name: value for name, value in columns.items() if name not in own})
         from_input = View.through(prepared.info, prepared.affine, 1).affine
         grid = prepared.view(self.about.description.stride)
+        if self.about.letterbox is not None:
+            info, fit = prepared.info, self.task.layout.fit
+            fitting = Preprocessor("fix", self.about.letterbox, self.about.divisor, fit)
+            to_input, _ = fitting.geometry(info.width, info.height)
+            grid = View.through(info, to_input, self.about.description.stride)
         return place(self.task, found, from_input, grid, settings)
 
     def _check(self, settings: DetectionSettings) -> None:
@@ -95,6 +121,11 @@ class ExportedNetwork:
                 f"{self.path} gives {self.about.topk} detections an image, not {wanted}; "
                 f"export the run with --topk {wanted}"
             )
+        if settings.scales != (1.0,) and (self.about.fixed or self.about.letterbox):
+            raise CtnetError(
+                f"{self.path} looks at one size alone; for several scales export the run without --fixed and "
+                "--letterbox"
+            )
         if settings.amp is not None:
             raise CtnetError(
                 f"{self.path} has one precision; export the run with --half instead of using amp"
@@ -106,8 +137,24 @@ class ExportedNetwork:
         Raises:
             CtnetError: naming the size that it takes.
         """
-        fixed = self.about.fixed
+        fixed = self.about.letterbox or self.about.fixed
         if fixed is not None and (resize == "keep" or (size is not None and size != fixed)):
+            way = "resizes every image to" if self.about.letterbox else "takes inputs of"
+            option = "--letterbox" if self.about.letterbox else "--fixed"
             raise CtnetError(
-                f"{self.path} takes inputs of {fixed[0]}x{fixed[1]} alone; export the run without --fixed"
+                f"{self.path} {way} {fixed[0]}x{fixed[1]} alone; leave out --size and --resize, or export "
+                f"the run without {option}"
             )
+
+
+class Unchanged(Preprocessor):
+    """Images as they are, for files that resize them."""
+
+    def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
+        return Prepared(Affine.identity(), info, image)
+
+
+def in_layout(images: Sequence[np.ndarray], layout: str) -> np.ndarray:
+    """Images (H, W, 3) of one size as a batch in a layout."""
+    batch = np.stack(list(images))
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) if layout == "nchw" else batch

@@ -15,7 +15,13 @@ from ctnet.base.errors import CtnetError, os_error
 from ctnet.checkpoint.exported import KEY, Exported
 
 #: What brings a runtime, by module.
-_EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "openvino": "openvino"}
+_EXTRAS = {
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+    "openvino": "openvino",
+    "nncf": "openvino",
+}
 
 
 def need(module: str) -> Any:
@@ -32,7 +38,7 @@ def need(module: str) -> Any:
     except ImportError as error:
         raise CtnetError(
             f"{module} cannot be imported ({error}); "
-            f"install it with: pip install 'ctnet-toolkit[{_EXTRAS[module]}]'"
+            f"install it with: pip install 'ctnet-toolkit[{_EXTRAS[module.partition('.')[0]]}]'"
         ) from error
 
 
@@ -157,8 +163,13 @@ def _opened(path: Path, runtime: str, opener: Callable[[], Any]) -> Any:
     try:
         return opener()
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise CtnetError(
-            f"{runtime} cannot open {path}: {reason.strip()[:200]}; it is damaged, or needs a newer runtime: "
+            f"{runtime} cannot open {path}: {first_line(error)}; it is damaged, or needs a newer runtime: "
             "export the run again, or update the runtime"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What a runtime says of an error, as far as it fits on a line."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:200]

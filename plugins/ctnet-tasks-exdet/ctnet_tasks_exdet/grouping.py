@@ -180,8 +180,10 @@ def _points_of(number: Tensor, count: int) -> list[Tensor]:
         count: points of each edge.
     """
     places = (3, 1, 2, 0)  # of the digits of top, left, bottom and right
-    # Not with %: ONNX's exporter takes a constant on its right alone, and where sizes are free this is none.
-    above = [torch.div(number, count**place, rounding_mode="floor") for place in range(5)]
+    # With neither % nor powers of the count: exporters know no such operations on sizes that are not fixed.
+    above = [number]
+    for _ in range(4):
+        above.append(torch.div(above[-1], count, rounding_mode="floor"))
     return [above[place] - above[place + 1] * count for place in places]
 
 
