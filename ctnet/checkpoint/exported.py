@@ -97,7 +97,7 @@ class Exported:
         try:
             content = json.loads(text)
             found = content.pop("format")
-        except (AttributeError, KeyError, RecursionError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise CtnetError(f"the description in {path} is damaged; {fix}") from error
         if found != FORMAT:
             raise CtnetError(f"{path} has format {found!r}; {fix}")

@@ -14,7 +14,9 @@ from ctnet.base.choices import Resize as ResizeName
 
 # --- what is measured
 
-Run = Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; the latest run when left out.")]
+Run = Annotated[
+    Path | None, typer.Argument(help="Run folder, checkpoint or exported file; the latest run when left out.")
+]
 Data = Annotated[Path | None, typer.Option(help="Data directory; the run's own when left out.")]
 Split = Annotated[str | None, typer.Option(help="Split; the run's validation split when left out.")]
 Metric = Annotated[str | None, typer.Option(help="One of the task's metrics, see `ctnet tasks show`.")]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, checkpoint or exported file.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or a camera's number.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path(
         "predictions"
@@ -62,7 +62,7 @@ def predict(
 
     * `ctnet predict runs/ctdet-resfpn18-1 photo.jpg folder/ -o out`
 
-    * `ctnet predict best.pt street.mp4 --score 0.4`
+    * `ctnet predict model.onnx street.mp4 --score 0.4`
 
     * `ctnet predict best.pt folder/ --resize keep --flip --scales 0.75,1,1.5`
     """

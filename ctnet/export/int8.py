@@ -29,7 +29,7 @@ def quantized_onnx(proto: Any, graph: DetectionGraph, inputs: Sequence[np.ndarra
     need("onnxruntime")
     tools = need("onnxruntime.quantization")
 
-    class Reader(tools.CalibrationDataReader):  # type: ignore[misc]  # of an untyped package
+    class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]  # of an untyped package
         def __init__(self) -> None:
             self._left: Iterator[np.ndarray] = iter(inputs)
 
@@ -85,17 +85,7 @@ def quantized_openvino(model: Any, graph: DetectionGraph, inputs: Sequence[np.nd
     for result in model.get_results()[len(graph.columns) :]:
         kept |= _branch_before(result.input_value(0).get_node(), _BRANCH)
     # What reads the maps looks for peaks among numbers that must not be rounded to equal ones.
-    kinds = [
-        "TopK",
-        "Maximum",
-        "Gather",
-        "GatherElements",
-        "Add",
-        "Multiply",
-        "Subtract",
-        "Divide",
-        "Sigmoid",
-    ]
+    kinds = ["TopK", "Maximum", "Gather", "GatherElements", "Multiply", "Subtract", "Divide", "Sigmoid"]
     return nncf.quantize(
         model,
         nncf.Dataset(list(inputs)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -24,6 +25,10 @@ _EXTRAS = {
 }
 
 
+#: What older versions of these lack: operators, or the exporter's names for them.
+_FLOORS = {"onnxscript": (0, 7, 1), "onnxruntime": (1, 25)}
+
+
 def need(module: str) -> Any:
     """Import a module of an optional extra.
 
@@ -31,15 +36,20 @@ def need(module: str) -> Any:
         module: its name.
 
     Raises:
-        CtnetError: naming the extra, where it is not installed or too broken to import.
+        CtnetError: naming the extra, where it is not installed, too old, or too broken to import.
     """
+    package = module.partition(".")[0]
+    install = f"pip install --upgrade 'ctnet-toolkit[{_EXTRAS[package]}]'"
     try:
-        return import_module(module)
+        loaded = import_module(module)
     except ImportError as error:
-        raise CtnetError(
-            f"{module} cannot be imported ({error}); "
-            f"install it with: pip install 'ctnet-toolkit[{_EXTRAS[module.partition('.')[0]]}]'"
-        ) from error
+        raise CtnetError(f"{module} cannot be imported ({error}); install it with: {install}") from error
+    floor = _FLOORS.get(module, ())
+    found = getattr(loaded, "__version__", "")
+    if tuple(map(int, re.findall(r"\d+", found)[:3])) < floor:
+        wanted = ".".join(map(str, floor))
+        raise CtnetError(f"{module} {found} is too old, ctnet needs {wanted}; update it with: {install}")
+    return loaded
 
 
 class Runtime(Protocol):
