@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -95,7 +96,7 @@ def _as(value: Any, kind: Any) -> Any:
             return word in ("true", "yes", "on", "1")
     else:
         converted = kind(str(value))  # by way of the text, so that int refuses 3.7 and True
-        if not isinstance(converted, float) or math.isfinite(converted):
+        if isinstance(converted, str) or abs(converted) < (math.inf if kind is float else 2**64):
             return converted
     raise ValueError
 
@@ -140,8 +141,13 @@ def check_bounds(record: Any, owner: str) -> None:
         value, bounds = getattr(record, name), list(_constraints(hint))
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, (int, float)) and not _is_within(number, bounds):
-                raise CtnetError(f"field {name} of {owner} is {number:g}; it must be {_in_words(bounds)}")
+                huge = isinstance(number, int) and abs(number) > _LARGEST
+                shown = "a number of hundreds of digits" if huge else f"{number:g}"
+                raise CtnetError(f"field {name} of {owner} is {shown}; it must be {_in_words(bounds)}")
 
+
+#: Whole numbers beyond this cannot become floats.
+_LARGEST = sys.float_info.max
 
 #: Kind of bound -> its attribute, how a number is held against it, and how that is said.
 _BOUNDS: Mapping[type, tuple[str, Callable[[float, float], bool], str]] = {
@@ -154,7 +160,7 @@ _BOUNDS: Mapping[type, tuple[str, Callable[[float, float], bool], str]] = {
 
 def _is_within(number: float, bounds: Sequence[Any]) -> bool:
     kinds = ((bound, *_BOUNDS[type(bound)]) for bound in bounds)
-    return math.isfinite(number) and all(
+    return abs(number) <= _LARGEST and all(  # false of NaN as well
         holds(number, getattr(bound, name)) for bound, name, holds, _ in kinds
     )
 

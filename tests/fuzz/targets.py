@@ -12,169 +12,34 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from harness import Target, is_one_line
 from mutate import mutated_bytes, mutated_hdf5, mutated_json, mutated_markup, mutated_text, mutated_torch
-from torch import Tensor, nn
+from sources import TASKS, make_sources
 
-from ctnet.backbones import Backbone, register_backbone
-from ctnet.base.files import read_json, write_json
+from ctnet.base.files import read_json
 from ctnet.checkpoint import load, load_model
+from ctnet.convert.coco_import import import_coco
+from ctnet.convert.labelme import import_labelme
+from ctnet.convert.via import import_via
 from ctnet.convert.voc import convert_voc
+from ctnet.convert.voc_folders import import_voc
 from ctnet.convert.yolo import import_yolo
 from ctnet.core.targets import Grid
-from ctnet.core.task import create_task, list_tasks, load_task_class
+from ctnet.core.task import create_task, load_task_class
 from ctnet.data.coco import CocoFile
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import read_image
-from ctnet.data.synthetic import write_dataset
 from ctnet.inference.camera import read_projection
-from ctnet.inference.detector import Detector
-from ctnet.inference.maps import MapFile, write_maps
+from ctnet.inference.maps import MapFile
 from ctnet.measuring.results import read_results
-from ctnet.measuring.run import Settings, evaluate
 from ctnet.measuring.stored import evaluate_maps
 from ctnet.training.config import TrainingConfig
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
-from ctnet.training.session import new_session, resumed_session
+from ctnet.training.request import Machine
+from ctnet.training.session import resumed_session
 
 Files = dict[str, Callable[[random.Random, bytes], bytes]]
 Check = Callable[[Path, str], str | None] | None
-
-TASKS = tuple(list_tasks())
-SIZE = (64, 64)
-
-
-class FuzzTiny(Backbone):
-    channels, divisor, hidden = 4, 4, 4
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1)
-        )
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.layers(images)]
-
-
-def fuzztiny(pretrained: bool = False) -> Backbone:
-    return FuzzTiny()
-
-
-# --- valid files
-
-
-def make_sources(home: Path) -> None:
-    """Fill a folder with what all targets begin from."""
-    register_backbone(fuzztiny)
-    for name in TASKS:
-        make_task(home / name, name)
-    make_run(home / "run", home / "ctdet")
-    make_voc(home / "voc")
-    make_yolo(home / "yolo")
-    make_kitti(home / "kitti")
-    make_loose(home / "loose", home / "run")
-
-
-def make_task(folder: Path, name: str) -> None:
-    cls = load_task_class(name)
-    assert cls.scenes is not None
-    task = create_task(name, cls.scenes.categories)
-    write_dataset(task, folder, {"val": 2}, (96, 64))
-    dataset = Dataset.open(folder, "val", task)
-    evaluation = [
-        {**entry, "score": 0.5, "category_id": int(entry["category_id"])}
-        for entry in dataset.as_coco(full=True)["annotations"]
-    ]
-    for entry in evaluation:
-        entry.pop("id"), entry.pop("area"), entry.pop("iscrowd")
-    write_json(folder / "results.json", evaluation)
-
-
-def make_run(folder: Path, data: Path) -> None:
-    """A run of one epoch and the maps of its detector, beside a copy of the data that it names."""
-    session = new_session(
-        "ctdet",
-        TrainingData(data, train_split="val"),
-        Network(backbone="fuzztiny"),
-        RecipeChoice(fields={"epochs": 2, "size": SIZE, "batch_size": 2}),
-        Loop(save_every=0.0),
-        Machine("cpu", 0),
-        folder / "run",
-    )
-    with redirect_stderr(StringIO()):
-        session.trainer._epoch()  # one of two epochs: there is something left to resume
-    detector = Detector.load(folder / "run", "cpu")
-    dataset = Dataset.open(data, "val", detector.task)
-    settings = Settings()
-    with write_maps(folder / "maps.h5", detector.description, settings) as keep, redirect_stderr(StringIO()):
-        evaluate(detector, dataset, settings, keep_maps=keep)
-
-
-def picture(path: Path, width: int = 48, height: int = 32) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = np.random.default_rng(width).integers(0, 255, (height, width, 3), np.uint8)
-    assert cv2.imwrite(str(path), image)
-
-
-def make_voc(folder: Path) -> None:
-    for name in ("one", "two"):
-        picture(folder / f"JPEGImages/{name}.png")
-        objects = "".join(
-            f"<object><name>{kind}</name><difficult>0</difficult><bndbox><xmin>{x}</xmin><ymin>3</ymin>"
-            f"<xmax>{x + 9}</xmax><ymax>20</ymax></bndbox></object>"
-            for kind, x in (("cat", 2), ("dog", 20))
-        )
-        xml = folder / f"Annotations/{name}.xml"
-        xml.parent.mkdir(exist_ok=True)
-        xml.write_text(
-            f"<annotation><filename>{name}.png</filename><size><width>48</width><height>32</height></size>"
-            f"{objects}</annotation>"
-        )
-    (folder / "ImageSets/Main").mkdir(parents=True)
-    (folder / "ImageSets/Main/train.txt").write_text("one\ntwo\n")
-
-
-def make_yolo(folder: Path) -> None:
-    for name in ("one", "two"):
-        picture(folder / f"images/train/{name}.png")
-        label = folder / f"labels/train/{name}.txt"
-        label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_text("0 0.5 0.5 0.25 0.25 0.4 0.4 2 0.6 0.6 1\n1 0.2 0.3 0.1 0.2 0 0 0 0.2 0.3 2\n")
-    (folder / "data.yaml").write_text(
-        "path: .\ntrain: images/train\nnames:\n  0: cat\n  1: dog\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\n"
-    )
-
-
-CALIBRATION = "P2: 700.0 0.0 24.0 45.0 0.0 700.0 16.0 0.2 0.0 0.0 1.0 0.002\n"
-
-
-def make_kitti(folder: Path) -> None:
-    line = "Car 0.00 0 1.55 5.00 6.00 25.00 20.00 1.50 1.60 3.90 -5.00 1.60 20.00 1.31"
-    for name in ("000000", "000001"):
-        for room, text in (
-            ("training/label_2", f"{line}\n{line.replace('Car', 'DontCare')}\n"),
-            ("training/calib", CALIBRATION),
-            ("results", f"{line} 0.9\n"),
-        ):
-            path = folder / room / f"{name}.txt"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        picture(folder / f"training/image_2/{name}.png")
-
-
-def make_loose(folder: Path, run: Path) -> None:
-    for suffix in ("png", "jpg", "bmp", "tiff", "webp"):
-        picture(folder / f"picture.{suffix}")
-    (folder / "camera.txt").write_text(CALIBRATION)
-    (folder / "names.txt").write_text("cat\ndog\n")
-    writer = cv2.VideoWriter(str(folder / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
-    for shade in range(5):
-        writer.write(np.full((32, 48, 3), 40 * shade, np.uint8))
-    writer.release()
-    (folder / "best.pt").write_bytes((run / "run/best.pt").read_bytes())
 
 
 # --- readers
@@ -249,6 +114,22 @@ def read_yolo(folder: Path) -> str | None:
     return written(folder / "out", import_yolo(folder, folder / "out").as_dict(), None)
 
 
+def read_coco_export(folder: Path) -> str | None:
+    return written(folder / "out", import_coco([folder], folder / "out").as_dict(), None)
+
+
+def read_labelme(folder: Path) -> str | None:
+    return written(folder / "out", import_labelme(folder, folder / "out").as_dict(), {"train": (2, 4)})
+
+
+def read_via(name: str, folder: Path) -> str | None:
+    return written(folder / "out", import_via(folder / name, folder / "out").as_dict(), {"train": (2, 6)})
+
+
+def read_loose_voc(folder: Path) -> str | None:
+    return written(folder / "out", import_voc(folder, folder / "out").as_dict(), {"train": (2, 4)})
+
+
 def read_kitti(folder: Path) -> str | None:
     from ctnet_tasks_ddd.kitti import convert_kitti
 
@@ -313,6 +194,27 @@ def readers(home: Path) -> list[Target]:
         *found,
         Target("voc", home / "voc", lists, read_voc),
         Target("yolo", home / "yolo", labels, read_yolo),
+        Target(
+            "coco export",
+            home / "coco export",
+            {f"{split}/_annotations.coco.json": mutated_json for split in ("train", "valid")},
+            read_coco_export,
+        ),
+        Target("labelme", home / "labelme", {"one.json": mutated_json}, read_labelme),
+        Target("via", home / "via", {"via.json": mutated_json}, partial(read_via, "via.json")),
+        Target("via csv", home / "via", {"via.csv": mutated_text}, partial(read_via, "via.csv")),
+        Target(
+            "darknet",
+            home / "darknet",
+            {
+                "obj.data": mutated_text,
+                "obj.names": mutated_text,
+                "train.txt": mutated_text,
+                "obj_train_data/one.txt": mutated_text,
+            },
+            read_yolo,
+        ),
+        Target("loose voc", home / "loose voc", {"one.xml": mutated_markup}, read_loose_voc),
         Target("kitti", home / "kitti", frames, read_kitti),
         Target("kitti results", home / "kitti", scored, read_kitti_results),
     ]
@@ -440,6 +342,31 @@ COMMANDS: list[tuple[str, str, str, Files, Check]] = [
         {**_LABELS, "training/calib/000000.txt": mutated_text},
         check_conversion,
     ),
+    (
+        "coco export",
+        "coco export",
+        "convert coco . -o out --json",
+        {"train/_annotations.coco.json": mutated_json},
+        check_conversion,
+    ),
+    ("labelme", "labelme", "convert labelme . -o out --json", {"one.json": mutated_json}, check_conversion),
+    ("via", "via", "convert via via.json -o out --json", {"via.json": mutated_json}, check_conversion),
+    ("via csv", "via", "convert via via.csv -o out --json", {"via.csv": mutated_text}, check_conversion),
+    (
+        "darknet",
+        "darknet",
+        "convert yolo . -o out --json",
+        {"obj.data": mutated_text, "train.txt": mutated_text},
+        check_conversion,
+    ),
+    (
+        "voc beside images",
+        "loose voc",
+        "convert voc . -o out --json",
+        {"one.xml": mutated_markup},
+        check_conversion,
+    ),
+    ("data split", "ctdet", "data split . --val 0.5 --force --json", _JSON, None),
     ("kitti export", "ddd", "convert kitti . --export -o out", _JSON, None),
     ("kitti results", "ddd", "convert kitti . --export --results results.json -o out", _FOUND, None),
     (
