@@ -176,7 +176,7 @@ def _summary(
     }
     total = _duration(np.sum(list(per_image.values()), axis=0))
     description, exported = detector.description, detector.exported
-    dtype = "float32" if settings.amp is None else amp_name(settings.amp)
+    dtype: str = "float32" if settings.amp is None else amp_name(settings.amp)
     if exported is not None:
         dtype = "int8" if exported.about.int8 else "float16" if exported.about.half else "float32"
         parameters, flip = exported.about.parameters, exported.about.flip

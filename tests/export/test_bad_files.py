@@ -133,11 +133,11 @@ def test_sizes_that_do_not_fit(exported, suffix: str) -> None:
     with pytest.raises(CtnetError, match="the next size that fits is 128x96"):
         detector(image, DetectionSettings(size=(100, 90)))
     assert detector.exported is not None
-    grey = Prepared(Affine.identity(), ImageInfo(1, "x", 64, 32), np.zeros((32, 64, 1), np.uint8))
+    clear = Prepared(Affine.identity(), ImageInfo(1, "x", 64, 32), np.zeros((32, 64, 4), np.uint8))
     with pytest.raises(
-        CtnetError, match=r"cannot run .* on images of \(1, 32, 64, 1\): .*; export"
+        CtnetError, match=r"cannot run .* on images of \(1, 32, 64, 4\): .*; export"
     ) as caught:
-        detector.exported.outputs([grey])
+        detector.exported.outputs([clear])
     assert "\n" not in str(caught.value)
 
 
