@@ -81,27 +81,32 @@ def quantized_openvino(model: Any, graph: DetectionGraph, inputs: Sequence[np.nd
         inputs: batches as the file takes them.
     """
     nncf = need("nncf")
-    kept: set[str] = set()
-    for result in model.get_results()[len(graph.columns) :]:
-        kept |= _branch_before(result.input_value(0).get_node(), _BRANCH)
-    # What reads the maps looks for peaks among numbers that must not be rounded to equal ones.
-    kinds = ["TopK", "Maximum", "Gather", "GatherElements", "Multiply", "Subtract", "Divide", "Sigmoid"]
+    kept: dict[str, int] = {}
+    for result in model.get_results():
+        _take_branch(result, kept)
     return nncf.quantize(
         model,
         nncf.Dataset(list(inputs)),
         subset_size=len(inputs),
-        preset=nncf.QuantizationPreset.PERFORMANCE,
-        ignored_scope=nncf.IgnoredScope(names=sorted(kept), types=kinds, validate=False),
+        ignored_scope=nncf.IgnoredScope(names=sorted(kept)),
     )
 
 
-def _branch_before(node: Any, deep: int) -> set[str]:
-    if deep == 0:
-        return set()
-    if node.get_type_name() == "Convolution":
-        return {node.get_friendly_name()} | _branch_before(node.input_value(0).get_node(), deep - 1)
-    return {
-        name
-        for port in range(node.get_input_size())
-        for name in _branch_before(node.input_value(port).get_node(), deep)
-    }
+def _take_branch(result: Any, kept: dict[str, int]) -> None:
+    """Note all nodes that a result comes from, back to the first convolutions of the heads.
+
+    Args:
+        result: of OpenVINO's graph.
+        kept: name -> convolutions that may still come before it; is added to.
+    """
+    waiting = [(result, _BRANCH)]
+    while waiting:
+        node, deep = waiting.pop()
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        if kind in ("Constant", "Parameter", "ShapeOf") or kept.get(name, 0) >= deep:
+            continue
+        if kind != "Result":
+            kept[name] = deep
+        left = deep - (kind == "Convolution")
+        if left:
+            waiting += [(node.input_value(port).get_node(), left) for port in range(node.get_input_size())]

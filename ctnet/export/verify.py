@@ -96,7 +96,8 @@ class Verification:
         # Where there are more than topk, the last ones change places with others that score as much.
         last = expected.scores.min() if len(expected) >= self.topk else 0
         limit = max(self.score, float(last))
-        low, high = limit - self.bounds.scores, limit + self.bounds.scores
+        margin = min(self.bounds.scores, _MARGIN)
+        low, high = limit - margin, limit + margin
         one, other = expected.above(low), got.above(low)
         pairs = _pairs(one, other)
         rows, columns = (
@@ -158,5 +159,7 @@ def _pairs(one: Detections, other: Detections) -> list[tuple[int, int]]:
     return pairs
 
 
+#: Around the limit a detection may be missing, also where no bound is set.
+_MARGIN = 0.05
 #: Boxes further apart, pixels, are not the same detection.
 _REACH = 2.0
