@@ -22,13 +22,13 @@ from ctnet.data.dataset import Dataset
 from ctnet.export.graph import DetectionGraph, GraphSettings
 from ctnet.export.verify import Verification, bounds_of
 from ctnet.export.writers import format_of
+from ctnet.inference.decoding import decode
 from ctnet.inference.detector import Detector, checkpoint_of
 from ctnet.inference.exported import ExportedNetwork, in_layout
 from ctnet.inference.settings import DetectionSettings
-from ctnet.inference.timing import StageTimes
 
 #: Images that a file is compared on, of a data set or of the task's own scenes.
-IMAGES = 24
+IMAGES = 64
 #: Images that 8-bit convolutions are calibrated on.
 CALIBRATION = 64
 
@@ -148,7 +148,6 @@ def _compared(
     seen = Verification(network.runtime.name, trials.score, settings.topk, bounds_of(network.about))
     chosen = DetectionSettings(flip=settings.flip, topk=settings.topk, size=settings.fixed)
     preprocess = detector.preprocessor("fix", settings.fixed)
-    times = StageTimes()
     pictures = _Pictures(detector.task, trials.data, IMAGES)
     for image, info in track(pictures, f"comparing with {network.runtime.name}", total=len(pictures)):
         views = given = preprocess.views(image, info, (1.0,))
@@ -161,8 +160,8 @@ def _compared(
         outputs = network.outputs(given)
         for name, values in zip(graph.maps, outputs[len(graph.columns) :], strict=True):
             seen.take_maps(name.removeprefix("map_"), maps[name.removeprefix("map_")].numpy(), values)
-        (expected,) = detector.detect([views], chosen)
-        (got,) = network.look(given, chosen, times)
+        (expected,) = decode(detector.task, maps, [views[0].view(detector.description.stride)], chosen)
+        (got,) = network.read(outputs, given, chosen)
         seen.take(detector.task, expected, got)
     return seen
 

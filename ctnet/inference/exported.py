@@ -60,17 +60,24 @@ class ExportedNetwork:
         if len({prepared.input.shape for prepared in batch}) > 1:  # a file that resizes takes any size
             return [found for one in batch for found in self.look([one], settings, times)]
         with times.stage("network"):
-            # A file under comparison gives maps after the columns.
-            names = [column.name for column in self.about.columns]
-            columns = dict(zip(names, self.outputs(batch), strict=False))
+            outputs = self.outputs(batch)
+        with times.stage("post"):
+            return self.read(outputs, batch, settings)
+
+    def read(
+        self, outputs: Sequence[np.ndarray], batch: Sequence[Prepared], settings: DetectionSettings
+    ) -> list[Detections]:
+        """What ``outputs`` gave for a batch, as ``look`` says it; see there."""
+        # A file under comparison gives maps after the columns.
+        names = [column.name for column in self.about.columns]
+        columns = dict(zip(names, outputs, strict=False))
         if not np.isfinite(columns["scores"]).all():
             seen = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
             raise CtnetError(f"{self.path} gives NaN or infinities ({seen}); its weights are damaged")
-        with times.stage("post"):
-            return [
-                self._placed({name: column[index] for name, column in columns.items()}, prepared, settings)
-                for index, prepared in enumerate(batch)
-            ]
+        return [
+            self._placed({name: column[index] for name, column in columns.items()}, prepared, settings)
+            for index, prepared in enumerate(batch)
+        ]
 
     def outputs(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         """All that the file gives for inputs of one size, (B, ...) each.

@@ -12,7 +12,7 @@ import torch
 
 from ctnet import checkpoint
 from ctnet.checkpoint import Description
-from ctnet.core.task import create_task, load_task_class, scenes_of
+from ctnet.core.task import Task, create_task, load_task_class, scenes_of
 from ctnet.export.detector import ExportReport, export_detector
 from ctnet.export.graph import GraphSettings
 from ctnet.model import create_model
@@ -33,6 +33,22 @@ def require(*modules: str) -> None:
         pytest.skip(f"needs {', '.join(missing)}")
 
 
+def make_task(name: str) -> Task:
+    return create_task(name, scenes_of(load_task_class(name)).categories, **OPTIONS.get(name, {}))
+
+
+@pytest.fixture(scope="package")
+def task_of() -> Callable[[str], Task]:
+    """Makes a task, bound to the categories of its scenes."""
+    return make_task
+
+
+@pytest.fixture(scope="package")
+def need_runtime() -> Callable[[str], None]:
+    """Skips without the runtime of a suffix."""
+    return lambda suffix: require(*EXTRAS[suffix])
+
+
 @pytest.fixture(scope="package")
 def tiny(tiny_backbone) -> Iterator[str]:
     """The name of a backbone of two convolutions."""
@@ -49,7 +65,7 @@ def run_of(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
         path = folder / f"{name}.pt"
         if not path.exists():
             torch.manual_seed(0)
-            task = create_task(name, scenes_of(load_task_class(name)).categories, **OPTIONS.get(name, {}))
+            task = make_task(name)
             model = create_model(task, tiny)
             with torch.no_grad():
                 for parameter in model.parameters():
