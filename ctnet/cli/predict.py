@@ -75,7 +75,7 @@ def predict(
 
     * `ctnet predict 'photos/*.jpg'`
 
-    * `ctnet predict best.pt street.mp4 --score 0.4`
+    * `ctnet predict model.onnx street.mp4 --score 0.4`
 
     * `ctnet predict best.pt rtsp://name:password@camera/stream`
 

@@ -98,8 +98,10 @@ class _Columns:
             for name, column in self.extra.items()
         }
         object.__setattr__(self, "extra", extra)
-        lengths = {name: len(column) for name, column in self.fields().items()}
-        if len(set(lengths.values())) > 1:
+        # Sizes are compared, never hashed or made numbers of Python's: in an exported graph they are symbols.
+        lengths = {name: column.shape[0] for name, column in self.fields().items()}
+        first = lengths[self._own[0]]
+        if any(length != first for length in lengths.values()):
             raise ValueError(f"{type(self).__name__} needs columns of equal length, got {lengths}")
 
 

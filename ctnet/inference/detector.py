@@ -23,10 +23,12 @@ from ctnet.core.heads import mirror_maps
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
 from ctnet.inference.decoding import decode, merge
+from ctnet.inference.exported import ExportedNetwork
 from ctnet.inference.found import ImageDetections
 from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.runtimes import is_exported
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
@@ -42,34 +44,61 @@ class Detector:
     """A trained network with pre- and postprocessing.
 
     Attributes:
-        task: of the network.
-        model: the network, prepared for inference on ``device``.
-        description: the checkpoint's description.
-        device: of the network."""
+        task: what it detects.
+        description: what the checkpoint says of itself.
+        device: where it runs.
+    """
 
     def __init__(
-        self, task: Task, model: CenterNet, description: Description, device: torch.device | None = None
+        self,
+        task: Task,
+        model: CenterNet | ExportedNetwork,
+        description: Description,
+        device: torch.device | None = None,
     ) -> None:
         self.task = task
         self.description = description
         self.device = device or torch.device("cpu")
-        self.model = prepare_for_inference(model.to(self.device))
+        if isinstance(model, ExportedNetwork):
+            self._network: CenterNet | ExportedNetwork = model
+        else:
+            self._network = prepare_for_inference(model.to(self.device))
+
+    @property
+    def exported(self) -> ExportedNetwork | None:
+        """The exported file that runs, if one does."""
+        return self._network if isinstance(self._network, ExportedNetwork) else None
+
+    @property
+    def model(self) -> CenterNet:
+        """The network, prepared for inference on ``device``.
+
+        Raises:
+            CtnetError: when an exported file runs, which has no layers or maps to look at.
+        """
+        if isinstance(self._network, ExportedNetwork):
+            raise CtnetError(
+                f"{self._network.path} gives detections alone, no maps; use the run that it was exported from"
+            )
+        return self._network
 
     @classmethod
     def load(
         cls, path: str | Path, device: str = "auto", options: Mapping[str, Any] | None = None
     ) -> Detector:
-        """Open a checkpoint file or a run folder (its best weights).
+        """Open a checkpoint, a run folder (its best weights), or an exported file.
 
         Args:
-            path: of the file or folder.
-            device: where it runs.
-            options: of the task, replacing those of the training.
+            path: of the file or folder; one that ends in .onnx, .xml or .pt2 was exported.
+            device: where it runs; exported files run on the CPU.
+            options: of the task, instead of those that it was trained with; exported files keep theirs.
 
         Raises:
             CtnetError: for a file that is missing, damaged, or not of ctnet; for an unusable device; for
                 options that the task does not have, or with which the weights do not match.
         """
+        if is_exported(path):
+            return cls._open_export(path, device, options)
         checkpoint = load(checkpoint_of(path))
         if options:
             trained = checkpoint.description
@@ -77,6 +106,22 @@ class Detector:
             checkpoint = replace(checkpoint, description=description)
         task, model = load_model(checkpoint)
         return cls(task, model, checkpoint.description, choose_device(device))
+
+    @classmethod
+    def _open_export(cls, path: str | Path, device: str, options: Mapping[str, Any] | None) -> Detector:
+        if device not in ("auto", "cpu"):
+            raise CtnetError(f"{path} is run on the CPU, not on {device}; leave --device out")
+        if options:
+            raise CtnetError(
+                f"the options of {path} were chosen at export ({', '.join(options)} cannot be changed); "
+                "export the run again"
+            )
+        return cls.of_export(ExportedNetwork(path))
+
+    @classmethod
+    def of_export(cls, network: ExportedNetwork) -> Detector:
+        """A detector that runs an exported file."""
+        return cls(network.task, network, network.about.description)
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
         """How images are resized for the network.
@@ -91,10 +136,17 @@ class Detector:
         check_choice("resize", resize, Resize)
         if resize == "keep" and size is not None:
             raise CtnetError(f"size {size[0]}x{size[1]} is for resize fix; with keep every image has its own")
-        divisor = self.model.backbone.divisor
-        size = size or self.description.size
+        fixed = None
+        if self.exported is not None:
+            self.exported.check_size(size, resize)
+            about = self.exported.about
+            divisor, fixed = about.divisor, about.letterbox or about.fixed
+        else:
+            divisor = self.model.backbone.divisor
+        size = size or fixed or self.description.size
         check_input_size(size, divisor, self.description.backbone)
-        return Preprocessor(resize, size, divisor, self.task.layout.fit)
+        preprocess = Preprocessor(resize, size, divisor, self.task.layout.fit)
+        return preprocess if self.exported is None else self.exported.preprocessor(preprocess)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -181,6 +233,9 @@ class Detector:
         times = StageTimes() if times is None else times
         looks = []
         for scale, prepared in zip(settings.scales, zip(*batch, strict=True), strict=True):
+            if self.exported is not None and keep_maps is None:
+                looks.append(self.exported.look(prepared, settings, times))
+                continue
             maps = self.maps(prepared, settings.flip, settings.amp, times)
             if keep_maps is not None:
                 keep_maps(maps, prepared, scale)
