@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Sequence
+from os.path import exists  # unlike Path's, False for a name that is too long
 from pathlib import Path, PurePosixPath
 
 from ctnet.plugin import CtnetError, os_error, read_text, require_regular
@@ -49,7 +50,7 @@ class FrameFiles:
     def first_of(cls, places: Iterable[Path], folders: Sequence[str], otherwise: str) -> FrameFiles:
         """The files in the first existing place; if none exists, a CtnetError says ``otherwise``."""
         for place in places:
-            if place.exists():
+            if exists(place):
                 return cls(place, folders)
         raise CtnetError(otherwise)
 

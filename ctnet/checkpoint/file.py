@@ -153,9 +153,9 @@ def load(path: str | Path) -> Checkpoint:
         CtnetError: for a file that is missing, truncated, not a checkpoint of ctnet, or one that holds code.
     """
     content = read_tensors(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else None
-        what = f"has format {found!r}" if found else "was not written by ctnet"
+    found = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(found, str) or found != FORMAT:  # a tensor compares to a tensor
+        what = f"has format {found!r}" if isinstance(found, str) else "was not written by ctnet"
         raise CtnetError(
             f"{path} {what}; ctnet {__version__} reads {FORMAT!r} files (best.pt, last.pt of a run)"
         )

@@ -16,6 +16,7 @@ from ctnet.base.progress import track
 from ctnet.convert.files import place_image
 from ctnet.convert.image_finder import ImageFinder
 from ctnet.convert.report import BadRecord, ConvertReport, SplitReport
+from ctnet.convert.shapes import check_finite
 from ctnet.convert.split_names import one_file_per_split
 from ctnet.data.coco import CocoFile
 from ctnet.data.images import ImageError, image_size
@@ -214,6 +215,7 @@ def _append(
     for image, raw in enumerate(coco.raw_images(range(len(coco)))):
         where = f"{path}: image {coco.image_ids[image]}"
         try:
+            check_finite(raw)
             file_name, source = _place_of(coco.file_name(image), finder, place, taken, split.name)
         except BadRecord as error:
             problems.append(error.at(where))
@@ -223,6 +225,11 @@ def _append(
         split.images.append((raw | {"id": image_id, "file_name": file_name}, source))
         rows = coco.rows(image)
         for row, annotation in zip(rows.tolist(), coco.raw_annotations(rows), strict=True):
+            try:
+                check_finite(annotation)
+            except BadRecord as error:
+                problems.append(error.at(f"{path}: annotation {coco.annotation_ids[row]}"))
+                continue
             number = len(split.annotations) + 1 if renumber else int(coco.annotation_ids[row])
             own = {"id": number, "image_id": image_id, "category": names[int(coco.category_ids[row])]}
             split.annotations.append(annotation | own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import isfile  # unlike Path's, False for a name that is too long
 from pathlib import Path, PurePosixPath
 
 from ctnet.base.errors import CtnetError
@@ -41,7 +42,7 @@ class Darknet:
             CtnetError: when the file cannot be read or none of its lists exists.
         """
         path = source if source.suffix == ".data" else source / "obj.data"
-        if not path.is_file():
+        if not isfile(path):
             return None
         lists: dict[str, Path] = {}
         entries = dict(_entries(path))
@@ -49,7 +50,7 @@ class Darknet:
             if key in _NOT_SPLITS:
                 continue
             found = _resolved(text, path.parent)
-            if found.is_file():
+            if isfile(found):
                 lists[split_in(key) or key.lower()] = found
             else:
                 problems.append(Problem("split that is not there", f"{path} {key}", text))
@@ -59,7 +60,7 @@ class Darknet:
                 "its own folder)"
             )
         names = _resolved(entries["names"], path.parent) if "names" in entries else None
-        return cls(path, lists, names if names and names.is_file() else None)
+        return cls(path, lists, names if names and isfile(names) else None)
 
     def images(self, split: str) -> list[tuple[Path, str]]:
         """The images of a split, in the order of its list, with their names in the split.
@@ -102,7 +103,7 @@ def _resolved(text: str, home: Path) -> Path:
     parts: Sequence[str] = [part for part in PurePosixPath(text.replace("\\", "/")).parts if part != "/"]
     candidates = [home.joinpath(*parts[start:]) for start in range(len(parts))]
     missing = home.joinpath(*(parts[1:] if len(parts) > 1 and parts[0] == "data" else parts))
-    return next((path for path in [Path(text), *candidates] if path.is_file()), missing) if parts else home
+    return next((path for path in [Path(text), *candidates] if isfile(path)), missing) if parts else home
 
 
 def _is_data_folder(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from os.path import isfile  # unlike Path's, False for a name that is too long
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -38,7 +39,7 @@ class ImageFinder:
         names = list(_readings(name))
         for reading in names:
             for folder in self._folders:
-                if (path := folder / reading).is_file():
+                if isfile(path := folder / reading):
                     return path
         found = self._by_name.get(PurePosixPath(names[-1]).name, [])
         while len(found) > 1 and len(names[-1].split("/")) > 1:

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import isfile  # unlike Path's, False for a name that is too long
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +159,10 @@ def _image(stated: object, path: Path, finder: ImageFinder) -> Path | None:
     """The image that a file names, else the one next to it with the same stem."""
     if isinstance(stated, str) and stated:
         plain = path.parent / stated.replace("\\", "/")
-        if plain.is_file():
+        if isfile(plain):
             return plain.resolve() if ".." in plain.parts else plain
     beside = [path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
-    found = next((candidate for candidate in beside if candidate.is_file()), None)
+    found = next((candidate for candidate in beside if isfile(candidate)), None)
     if found is None and isinstance(stated, str) and stated:
         try:
             found = finder.find(stated)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from os.path import exists, isdir  # unlike Path's, False for a name that is too long
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def _described_splits(description: DataYaml, problems: list[Problem]) -> dict[st
         for text in description.paths(split):
             # Roboflow's exports have ../train/images for the folder next to the file.
             candidates = [root / text for root in roots] + [home / text.removeprefix("../")]
-            place = next((candidate for candidate in candidates if candidate.exists()), None)
+            place = next((candidate for candidate in candidates if exists(candidate)), None)
             if place is None:
                 problems.append(Problem("split that is not there", f"{description.where} {split}", text))
             else:
@@ -204,7 +205,7 @@ def _pairs(split: str, places: Sequence[Path], problems: list[Problem]) -> list[
     """The images of a split with the paths of their labels, by name."""
     names: dict[Path, str] = {}
     for place in places:
-        for image, name in _folder_images(place) if place.is_dir() else _listed_images(place):
+        for image, name in _folder_images(place) if isdir(place) else _listed_images(place):
             if image in names:
                 problems.append(Problem("name listed twice", f"{split}/{name}", str(image)))
             else:
@@ -280,7 +281,7 @@ def _labels_instead(path: Path) -> list[Path]:
 
 
 def _labels_without_image(place: Path, used: set[Path]) -> Iterator[Problem]:
-    if not place.is_dir():
+    if not isdir(place):
         return
     for any_label in _labels_instead(Path(os.path.normpath(place)) / "any.txt"):
         for path in sorted(any_label.parent.rglob("*.txt")):
@@ -304,7 +305,7 @@ def _read_split(
 def _read_pair(pair: _Pair, layout: _Layout) -> tuple[ImageRecord | None, list[Problem]]:
     try:
         width, height = image_size(pair.image)
-        lines = read_lines(pair.label) if pair.label.exists() else []
+        lines = read_lines(pair.label) if exists(pair.label) else []
     except CtnetError as error:
         return None, [Problem("unreadable file", pair.name, str(error))]
     problems: list[Problem] = []

@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import isfile  # unlike Path's, False for a name that is too long
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +287,7 @@ def _paths_from(dataset: Dataset, directory: Path, notes: list[str]) -> dict[str
     for index in range(len(dataset)):
         name = dataset.coco.file_name(index)
         names[name] = name
-        if any((folder / name).is_file() for folder in everywhere):
+        if any(isfile(folder / name) for folder in everywhere):
             continue
         try:
             path = dataset.image_path(index)
