@@ -17,17 +17,17 @@ from ctnet.base.numbers import whole_number
 
 _WARNED: set[str] = set()
 
-#: Control characters, line ends of every kind, changes of direction, halves of characters.
-_NOT_TO_BE_PRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+#: Control characters, line ends of every kind, changes of direction, unpaired surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """A text as one line that does nothing to a terminal: control characters are shown as escapes.
+    """A string as one line that is safe to print to a terminal: control characters are shown as escapes.
 
     Names in data sets and folders may hold anything, sequences that clear the screen included. A byte of a
-    file name that is not UTF-8 is shown as such (``\\xe9``).
+    file name that is not UTF-8 is shown as an escape (``\\xe9``).
     """
-    return _NOT_TO_BE_PRINTED.sub(_escaped, text)
+    return _UNPRINTABLE.sub(_escaped, text)
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -122,7 +122,7 @@ def clock(seconds: float) -> str:
 
 
 def warn_once(text: str) -> None:
-    """A warning in the log of ctnet; the same words only once a process."""
+    """Log a warning; the same text only once per process."""
     if text not in _WARNED:
         _WARNED.add(text)
         logging.getLogger("ctnet").warning(printable(text))
@@ -133,7 +133,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
     Args:
         header: the columns' titles.
-        rows: one value a column; floats are shown with the digits that matter.
+        rows: one value per column; floats are shown with their significant digits.
     """
     texts = [[_text(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(header), *texts]) for column in range(len(header))]

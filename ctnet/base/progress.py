@@ -20,13 +20,13 @@ _BAR = 12  # columns
 def track(
     items: Iterable[T], description: str, total: int | None = None, unit: str = "images"
 ) -> Iterator[T]:
-    """Yield ``items`` while showing how far the work is.
+    """Yield ``items`` while showing progress.
 
     Args:
-        items: what is worked on.
+        items: the items to process.
         description: a few words, shown before the bar.
         total: number of items; taken from ``len(items)`` where that exists.
-        unit: what the rate counts.
+        unit: what the rate counts ("images").
     """
     description = printable(description)
     if total is None:

@@ -18,7 +18,7 @@ def demo(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the scenes.")] = None,
     device: Device = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Metrics as JSON on stdout.")] = False,
 ) -> None:
     """See a task at work in minutes on a CPU: synthetic scenes, training, evaluation, pictures.
 

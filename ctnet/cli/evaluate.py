@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ctnet.data.problems import Problem
     from ctnet.measuring.run import Evaluation
 
-#: What makes sense with --results and with --maps: no network looks at images then.
+#: Options that apply with --results and --maps, where no network runs.
 _WITH_RESULTS = ("data", "split", "task", "metric", "max_dets", "strict", "curves", "json")
 _WITH_MAPS = ("data", "split", "metric", "max_dets", "strict", "curves", "json", "topk", "nms", "save")
 
@@ -60,8 +60,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Detections of a class that count in an image; the metric's own (COCO's 100, or 20 for "
-            "poses) when left out.",
+            help="Detections per class and image; default: the metric's (COCO's 100, or 20 for poses).",
         ),
     ] = None,
     option: TaskOptions = None,
@@ -77,18 +76,18 @@ def evaluate(
         Path | None, typer.Option(help="Write precision at 101 recalls per class and IoU to this JSON file.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Measure this COCO results file, anybody's, instead of a detector.")
+        Path | None, typer.Option(help="Evaluate this COCO results file instead of a detector.")
     ] = None,
     maps: Annotated[
-        Path | None, typer.Option(help="Decode and measure the maps of this file instead of a detector.")
+        Path | None, typer.Option(help="Decode and evaluate the maps of this file instead of a detector.")
     ] = None,
     task: TaskOfResults = None,
     strict: Strict = False,
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Metrics as JSON on stdout.")] = False,
 ) -> None:
-    """Measure a trained detector on a data set, or a file of results or maps.
+    """Evaluate a trained detector on a data set, or a file of results or maps.
 
-    Started by torchrun, the processes share the images; the figures are the same.
+    Started by torchrun, processes share the images; the metrics are the same.
 
     Examples:
 
@@ -145,7 +144,7 @@ def evaluate(
 
 
 def _give(subject: Subject, done: Evaluation, json: bool) -> None:
-    """Figures first; files after them, so that a full disk costs no figure."""
+    """Print metrics first and write files after them, so that a full disk loses no metrics."""
     from ctnet.report.tables import print_metrics
 
     problems = [*subject.dataset.problems, *done.problems]

@@ -1,4 +1,4 @@
-"""What the commands of converters share: their options, and how they show what was done."""
+"""Shared parts of the converters' commands: options, and the printed report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder t
 ImagesOption = Annotated[
     ImageMode,
     typer.Option(
-        help="link: hard links, which cost no space (copies where there are none); none: leave them."
+        help="link: hard links, which take no space (copies where not supported); none: do not place images."
     ),
 ]
 
@@ -39,8 +39,8 @@ def print_report(report: ConvertReport, as_json: bool, by_category: bool = False
 
     Args:
         report: of the conversion.
-        as_json: which of the two.
-        by_category: for people, count the objects of each category instead of all together.
+        as_json: print JSON.
+        by_category: in the text, count the objects of each category instead of all together.
     """
     if as_json:
         print_json(report.as_dict())

@@ -74,6 +74,8 @@ def _measured(path: Path) -> Animation | None:
     try:
         with Image.open(path, formats=tuple(_BY_PILLOW.values())) as opened:
             length = int(getattr(opened, "n_frames", 1))
+            if length > 1:
+                opened.load()  # a WebP states the duration of the frame that was read
             milliseconds = float(opened.info.get("duration", 0) or 0)
     except (*PILLOW_ERRORS, Image.DecompressionBombError):
         return None

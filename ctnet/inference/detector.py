@@ -20,17 +20,18 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
 from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.heads import mirror_maps
-from ctnet.core.records import Detections, ImageInfo
+from ctnet.core.records import Detections
 from ctnet.core.task import Task
-from ctnet.data.images import read_image
 from ctnet.inference.decoding import decode, merge
+from ctnet.inference.found import ImageDetections
+from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
 
-#: Pixels of an input for which nobody asks whether there is memory.
+#: Free memory is not checked for inputs with fewer pixels.
 _SMALL_INPUT = 1 << 22
 
 #: One image at every scale.
@@ -38,14 +39,13 @@ Views = Sequence[Prepared]
 
 
 class Detector:
-    """A trained network with everything around it.
+    """A trained network with pre- and postprocessing.
 
     Attributes:
-        task: what it detects.
+        task: of the network.
         model: the network, prepared for inference on ``device``.
-        description: what the checkpoint says of itself.
-        device: where it runs.
-    """
+        description: the checkpoint's description.
+        device: of the network."""
 
     def __init__(
         self, task: Task, model: CenterNet, description: Description, device: torch.device | None = None
@@ -64,11 +64,11 @@ class Detector:
         Args:
             path: of the file or folder.
             device: where it runs.
-            options: of the task, instead of those that it was trained with.
+            options: of the task, replacing those of the training.
 
         Raises:
             CtnetError: for a file that is missing, damaged, or not of ctnet; for an unusable device; for
-                options that the task does not have, or with which the weights do not fit it.
+                options that the task does not have, or with which the weights do not match.
         """
         checkpoint = load(checkpoint_of(path))
         if options:
@@ -79,14 +79,14 @@ class Detector:
         return cls(task, model, checkpoint.description, choose_device(device))
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
-        """How images are made to fit the network.
+        """How images are resized for the network.
 
         Args:
             resize: see ``Preprocessor``.
             size: (width, height) for "fix"; the training size when None.
 
         Raises:
-            CtnetError: for another mode, a size that the network cannot take, or a size for "keep".
+            CtnetError: for another mode, a size that the network does not accept, or a size for "keep".
         """
         check_choice("resize", resize, Resize)
         if resize == "keep" and size is not None:
@@ -96,43 +96,61 @@ class Detector:
         check_input_size(size, divisor, self.description.backbone)
         return Preprocessor(resize, size, divisor, self.task.layout.fit)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label."""
+        return self.task.categories.names
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.class_names)
+        return f"Detector({self.task.name} with {self.description.backbone} on {self.device}: {names})"
+
     def __call__(
         self,
-        images: np.ndarray | str | Path | Iterable[np.ndarray | str | Path],
+        images: Picture | Iterable[Picture],
         settings: DetectionSettings | None = None,
         batch_size: int = 8,
         records: Sequence[Mapping[str, Any]] | None = None,
-    ) -> list[Detections]:
+        *,
+        score: float | None = None,
+        bgr: bool = False,
+    ) -> list[ImageDetections]:
         """Detect in one image or several, of any sizes.
 
         Args:
-            images: (H, W, 3) uint8 RGB arrays or files, one or many.
+            images: one or many, of any kind: paths; arrays (H, W) or (H, W, 1, 3 or 4), RGB, uint8 or floats
+                from 0 to 1; tensors, the same with channels first; PIL images. Transparency is dropped.
             settings: choices at test time.
             batch_size: images a forward pass.
             records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
                 say), for tasks that lift detections out of the picture.
+            score: detections score more than this; instead of ``settings.score``.
+            bgr: arrays have their channels in the order of OpenCV: blue, green, red.
 
         Returns:
-            One record per image, in order, best detection first, boxes in pixels of that image.
+            One record per image, in order, best detection first, boxes in pixels of that image, and within it
+            if ``settings.clip``.
 
         Raises:
-            CtnetError: for an image that cannot be read, or settings that do not fit.
+            CtnetError: for an image that cannot be read, or invalid settings.
         """
         chosen = settings or DetectionSettings()
-        single = isinstance(images, (np.ndarray, str, Path))
-        sources = [images] if single else list(images)  # type: ignore[arg-type]
+        chosen = chosen if score is None else replace(chosen, score=score)
+        sources = listed_pictures(images)
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
         preprocess = self.preprocessor(chosen.resize, chosen.size)
         waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
-        found: dict[int, Detections] = {}
+        found: dict[int, ImageDetections] = {}
 
         def flush(shapes: tuple[Any, ...]) -> None:
             positions, batch = zip(*waiting.pop(shapes), strict=True)
-            found.update(zip(positions, self.detect(batch, chosen), strict=True))
+            for position, views, detections in zip(positions, batch, self.detect(batch, chosen), strict=True):
+                of_image = ImageDetections.of(detections, self.task, views[0].info)
+                found[position] = of_image.clipped() if chosen.clip else of_image
 
         for position, source in enumerate(sources):
-            image, info = _opened(source, position, records[position] if records else {})  # type: ignore[arg-type]
+            image, info = opened(source, position, records[position] if records else {}, bgr)
             views = preprocess.views(image, info, chosen.scales)
             shapes = tuple(view.input.shape for view in views)
             waiting.setdefault(shapes, []).append((position, views))
@@ -152,15 +170,14 @@ class Detector:
         """Detections of images that were prepared at every scale, in pixels of each image.
 
         Args:
-            batch: per image one input a scale, as ``Preprocessor.views`` gives them; the inputs of one scale
-                have one size.
-            settings: scales, flip, nms, topk, score and amp count here.
+            batch: per image one input per scale, from ``Preprocessor.views``; the inputs of one scale have
+            one size.
+            settings: scales, flip, nms, topk, score and amp are used.
             times: takes in how long the stages take.
-            keep_maps: is given the activated maps of every scale, whose they are, and the scale.
+            keep_maps: called with the activated maps of every scale, their images, and the scale.
 
         Raises:
-            CtnetError: when the network gives NaN or infinities.
-        """
+            CtnetError: when the network outputs NaN or infinities."""
         times = StageTimes() if times is None else times
         looks = []
         for scale, prepared in zip(settings.scales, zip(*batch, strict=True), strict=True):
@@ -180,7 +197,7 @@ class Detector:
         amp: torch.dtype | None = None,
         times: StageTimes | None = None,
     ) -> dict[str, Tensor]:
-        """What the network says: activated maps (B, C, H, W) float32 on the device, ready to be decoded.
+        """The network's activated maps (B, C, H, W) float32 on the device, ready for decoding.
 
         Args:
             batch: inputs of one size.
@@ -188,11 +205,11 @@ class Detector:
             amp: type for autocast; None for full precision.
             times: takes in how long the stages take.
 
-        Where memory does not suffice for all of them at once, the batch is divided.
+        If there is not enough memory for the whole batch, it is split.
 
         Raises:
-            CtnetError: when the network gives NaN or infinities, or a single image needs more memory than
-                there is.
+            CtnetError: when the network outputs NaN or infinities, or a single image does not fit into
+            memory.
 
         Source: section 4 and appendix, flip testing: maps are averaged before decoding.
         """
@@ -204,15 +221,15 @@ class Detector:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Out here nothing of the failed pass is held any more.
+            # Outside the except block, tensors of the failed pass are freed.
             most = len(batch) // 2
         if not most:
-            raise _too_large(batch[0], "more memory than can be had")
+            raise _too_large(batch[0], "more memory than available")
         parts = [self.maps(batch[i : i + most], flip, amp, times) for i in range(0, len(batch), most)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _most_at_once(self, prepared: Prepared) -> int:
-        """How many inputs of this size there is memory for; the least that they need is what counts."""
+        """How many inputs of this size fit into memory, judging by a lower bound of their needs."""
         pixels = prepared.input.shape[0] * prepared.input.shape[1]
         if pixels < _SMALL_INPUT:
             return sys.maxsize
@@ -221,7 +238,7 @@ class Detector:
             return sys.maxsize
         needed = pixels * self._bytes_per_pixel
         if needed > free:
-            raise _too_large(prepared, f"at least {gigabytes(needed)}, and {gigabytes(free)} are free")
+            raise _too_large(prepared, f"at least {gigabytes(needed)}, but {gigabytes(free)} are free")
         return max(1, int(free / needed))
 
     @cached_property
@@ -239,17 +256,17 @@ class Detector:
         with times.stage("network"):
             with autocast(self.device, amp):
                 maps = self._averaged(inputs) if flip else self.model.activated(inputs)
-            # Reading this one value back waits for the device, so the stage's time is the network's own.
+            # Reading this value synchronises with the device, so the stage's time is the network's.
             finite = bool(torch.stack([values.isfinite().all() for values in maps.values()]).all())
         if not finite:
             names = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
             raise CtnetError(
-                f"the network gives NaN or infinities ({names}); it diverged, or its weights are damaged"
+                f"the network outputs NaN or infinities ({names}); it diverged, or its weights are damaged"
             )
         return maps
 
     def _averaged(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Maps of inputs averaged with those of their mirror images, seen in the mirror again."""
+        """Maps of inputs averaged with the mirrored maps of their mirror images."""
         plain, mirrored = self._both(inputs, inputs.flip(3))
         averaged = {}
         for name, back in mirror_maps(self.task.heads, mirrored).items():
@@ -257,11 +274,11 @@ class Detector:
         return averaged
 
     def _both(self, one: Tensor, other: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Maps of two batches in one forward pass, or in two where the device has no memory for one."""
+        """Maps of two batches in one forward pass, or in two if memory is short."""
         maps = None
         with suppress(torch.OutOfMemoryError):
             maps = self.model.activated(torch.cat([one, other]))
-        if maps is None:  # out here nothing of the failed pass is held any more
+        if maps is None:  # outside the except block, tensors of the failed pass are freed
             return self.model.activated(one), self.model.activated(other)
         count = len(one)
         return ({name: m[:count] for name, m in maps.items()}, {name: m[count:] for name, m in maps.items()})
@@ -277,7 +294,7 @@ def _too_large(prepared: Prepared, needs: str) -> CtnetError:
 
 
 def checkpoint_of(path: str | Path) -> Path:
-    """The file to open: a checkpoint itself, or a run folder's best.pt (or last.pt, before any evaluation).
+    """The file to open: a checkpoint, or a run folder's best.pt (last.pt before the first evaluation).
 
     Raises:
         CtnetError: when there is none.
@@ -291,15 +308,3 @@ def checkpoint_of(path: str | Path) -> Path:
     raise CtnetError(
         f"{path} holds neither best.pt nor last.pt; is it a run folder, and was a checkpoint saved yet?"
     )
-
-
-def _opened(
-    source: np.ndarray | str | Path, position: int, record: Mapping[str, Any]
-) -> tuple[np.ndarray, ImageInfo]:
-    image = source if isinstance(source, np.ndarray) else read_image(source)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise CtnetError(
-            f"image {position} is {image.dtype} {image.shape}; it must be uint8 (height, width, 3), RGB"
-        )
-    name = "" if isinstance(source, np.ndarray) else str(source)
-    return image, ImageInfo(position, name, image.shape[1], image.shape[0], record)

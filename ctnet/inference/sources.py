@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.files import is_file, require_regular
+from ctnet.base.files import is_file, read_start, require_regular
 from ctnet.base.numbers import whole_number
 from ctnet.data.animations import Animation, open_animation
 from ctnet.data.image_formats import format_of, stated_depth
@@ -121,8 +121,7 @@ def _opened(text: str) -> list[Source]:
     require_regular(path)
     if animation := open_animation(path):
         return [_animation(text, animation, path.stem)]
-    with path.open("rb") as stream:
-        start = stream.read(1024)
+    start = read_start(path, 1024)
     is_image = format_of(start[:32]) != "" or path.suffix.lower() in IMAGE_SUFFIXES
     if not is_image and path.suffix.lower() not in VIDEO_SUFFIXES and _is_text(start):
         problem = Frame(None, path.name, f"{path} is a text file, not an image or a video")

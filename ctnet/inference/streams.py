@@ -115,8 +115,8 @@ def open_stream(address: str) -> Stream | bytes:
     capture = _capture(address)
     if not capture.isOpened():
         raise CtnetError(
-            f"cannot play {shown(address)}: no video came within {TIME_OUT:.0f} seconds; check the path, and "
-            "name and password (rtsp://NAME:PASSWORD@...)"
+            f"cannot play {shown(address)}: no video that can be read came within {TIME_OUT:.0f} seconds; "
+            "check the path, and name and password (rtsp://NAME:PASSWORD@...)"
         )
     length, rate = described(capture)
     return Stream(address, ends, length if ends else None, rate, capture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import is_file, read_start
 from ctnet.base.numbers import whole_number
 from ctnet.base.pyav import EXTRA, pyav
 from ctnet.data.images import name_for_opencv
@@ -20,7 +22,8 @@ _BROKEN_IN_A_ROW = 100
 _LAST_CAMERA = 2**31 - 1
 _USUAL_RATE = 25.0
 _HIGHEST_RATE = 240.0  # beyond it, what a file gives as its rate is the unit of its clock
-_NOT_FILMS = ("tty", "srt", "ass", "webvtt")  # texts that FFmpeg would play
+_OFF_BEAT = 0.2  # of a frame: as far a time may be from a constant rate
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 #: A frame's number and the frame, (H, W, 3) uint8 RGB, or a text that says what of the video cannot be read.
@@ -57,6 +60,8 @@ def open_video(name: str) -> Video:
     Raises:
         CtnetError: when it cannot be played.
     """
+    if reason := _no_film(name):
+        raise CtnetError(f"cannot play {name}: {reason}; name images, videos or folders")
     capture = capture_of(name)
     try:
         plays = capture.isOpened() and bool(capture.read()[0])
@@ -74,6 +79,23 @@ def open_video(name: str) -> Video:
             f"cannot play {name}: OpenCV opens it and reads no frame; is it whole? For more codecs: {EXTRA}"
         )
     raise CtnetError(f"cannot play {name}; is it a whole video file, or a camera that exists?")
+
+
+def _no_film(name: str) -> str:
+    """Why a file cannot be a video; empty where it may be one. FFmpeg would play some texts."""
+    if not is_file(name):
+        return ""
+    start = read_start(name, 4096)
+    if not start:
+        return "it is empty"
+    if start.startswith(b"#EXTM3U"):  # a playlist
+        return ""
+    try:
+        start.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.end < len(start):
+            return ""
+    return "" if _BINARY.search(start) else "it is a text file"
 
 
 def capture_of(name: str, settings: tuple[int, ...] = ()) -> Any:
@@ -142,9 +164,10 @@ def _missing(video: Video, read: int, seconds: list[float]) -> Iterator[str]:
     if not seconds or seconds[-1] < (video.length - 1.5) / video.rate:
         yield f"{video.name} ends after {read} of {video.length} frames"
         return
-    there = {round((moment - seconds[0]) * video.rate) for moment in seconds}
-    gaps = sorted(set(range(max(there))) - there)
-    if len(gaps) == video.length - read:  # the rate is constant, and OpenCV passed over these
+    places = [(moment - seconds[0]) * video.rate for moment in seconds]
+    is_steady = all(abs(place - round(place)) < _OFF_BEAT for place in places)
+    gaps = sorted(set(range(round(max(places)))) - {round(place) for place in places})
+    if is_steady and len(gaps) == video.length - read:  # OpenCV passed over these
         for number in gaps:
             yield _unreadable(video.name, number, 1)
 
@@ -153,7 +176,7 @@ def _by_pyav(name: str) -> Video:
     av = pyav()
     try:
         with av.open(name) as container:
-            if container.format.name in _NOT_FILMS or not container.streams.video:
+            if not container.streams.video:
                 raise CtnetError(f"cannot play {name}: there are no pictures in it")
             stream = container.streams.video[0]
             length, rate = stream.frames, float(stream.average_rate or 0)

@@ -55,9 +55,9 @@ def print_metrics(
 
 
 def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Of an evaluator's figures those of attributes.
+    """The attributes' metrics among an evaluator's.
 
-    They follow the figures of classes, whose first word is a figure of all classes, or of the first class.
+    They follow the metrics of classes, whose first word is a metric of all classes, or of the first class.
     """
     words = {name for name in metrics if "/" not in name}
     first = next((name.partition("/")[2] for name in metrics if "/" in name), "")

@@ -29,7 +29,7 @@ PICTURES = 6
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What a demo made.
+    """The result of a demo.
 
     Attributes:
         run: the run folder.
@@ -51,13 +51,13 @@ class Demonstration:
 def compare(
     detector: Detector, samples: Sequence[Sample], enlarge: int = 2, score: float = 0.4
 ) -> np.ndarray:
-    """Ground truth beside detections, a pair for each sample.
+    """Ground truth next to detections, one pair per sample.
 
     Args:
-        detector: what detects.
+        detector: the detector.
         samples: images with annotations.
-        enlarge: small scenes are drawn this many times as large, so that captions leave room.
-        score: lowest score that is drawn.
+        enlarge: factor by which small scenes are enlarged, to leave room for captions.
+        score: lowest score to draw.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -85,17 +85,17 @@ def demonstrate(
     device: str = "auto",
     seed: int = 0,
 ) -> Demonstration | None:
-    """Draw scenes, train a small network on them, evaluate, draw what it finds.
+    """Draw scenes, train a small network on them, evaluate it and draw its detections.
 
     Args:
-        task_name: a task that draws example scenes.
-        output: the run folder; a fresh one when None.
+        task_name: a task with example scenes.
+        output: the run folder; a new one when None.
         epochs: passes over the scenes; those of the demo's recipe when None.
-        device: where to run.
+        device: the device to use.
         seed: of the training.
 
     Returns:
-        What was made; None when Ctrl-C ended the training.
+        The result; None when Ctrl-C ended the training.
     """
     started = time.monotonic()
     choose_device(device)  # before the scenes are drawn

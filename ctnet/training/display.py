@@ -1,4 +1,4 @@
-"""What a training shows: a live line on a terminal, else one line per epoch; TensorBoard if installed."""
+"""Progress of a training run: a live line on a terminal, else one line per epoch; TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINE_EVERY_SECONDS = 30.0
 
 
 class Display:
-    """Follows one training; everything goes to stderr.
+    """Shows the progress of one training run on stderr.
 
     Attributes:
         tensorboard: the writer, when a folder was given and TensorBoard is installed.
@@ -73,7 +73,7 @@ class Display:
         self._started = time.monotonic()
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield batches, measuring how long the training waits for data."""
+        """Yield batches, measuring the time spent waiting for data."""
         iterator = iter(batches)
         while True:
             asked = time.monotonic()
@@ -84,7 +84,7 @@ class Display:
             yield batch
 
     def step(self, batches: int, images: int, terms: Mapping[str, float], rate: float) -> None:
-        """A step of so many batches is done."""
+        """Called after an optimizer step of ``batches`` batches."""
         self._batch += batches
         self._done_batches += batches
         self._images += images
@@ -139,7 +139,7 @@ class Display:
 
 
 class Quiet(Display):
-    """A display that shows nothing but what has to be said."""
+    """A display that only shows permanent lines."""
 
     def step(self, batches: int, images: int, terms: Mapping[str, float], rate: float) -> None:
         pass
@@ -156,13 +156,13 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        print("TensorBoard is not installed: metrics.csv alone is written", file=sys.stderr)
+        print("TensorBoard is not installed: only metrics.csv is written", file=sys.stderr)
         return None
     try:
         return SummaryWriter(str(folder))
-    except UnicodeEncodeError:  # TensorBoard wants names in UTF-8
+    except UnicodeEncodeError:  # TensorBoard needs names in UTF-8
         print(
-            "TensorBoard cannot write into a folder of this name: metrics.csv alone is written",
+            "TensorBoard cannot write to a folder of this name: only metrics.csv is written",
             file=sys.stderr,
         )
         return None

@@ -1,4 +1,4 @@
-"""From what the user asked for to a trainer: settings resolved, data opened, the run folder made."""
+"""Setting up a trainer: settings are resolved, data opened, the run folder created."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from ctnet.backbones import BackboneInfo, describe_backbone
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import write_json
 from ctnet.base.numbers import check_seed
 from ctnet.base.output import counted
 from ctnet.base.ranks import number_of_processes
@@ -21,7 +22,7 @@ from ctnet.model import check_input_size
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display
-from ctnet.training.optimization import peak_factor, warmup_steps
+from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.run import Run
@@ -33,12 +34,12 @@ DEFAULT_PRETRAINED_BACKBONE = "resdcn18"
 
 @dataclass
 class Session:
-    """A training that is ready to go.
+    """A training run that is ready to start.
 
     Attributes:
         run: its folder.
-        trainer: does the work.
-        display: shows it.
+        trainer: trains.
+        display: shows progress.
     """
 
     run: Run
@@ -47,7 +48,7 @@ class Session:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Figures of all finished epochs."""
+        """Metrics of all finished epochs."""
         return self.trainer.position.rows
 
     @property
@@ -84,21 +85,21 @@ def new_session(
     """Prepare a new run.
 
     Args:
-        task_name: what is detected.
-        data, network, recipe, loop, machine: what is asked for.
-        output: the run folder; a fresh one under ``runs`` when None.
+        task_name: of the task.
+        data, network, recipe, loop, machine: the requested settings.
+        output: the run folder; a new one under ``runs`` when None.
 
     Raises:
         CtnetError: for names that do not exist, data that cannot be used, an output that holds a run.
     """
     data, network, recipe = data or TrainingData(), network or Network(), recipe or RecipeChoice()
     loop, machine = loop or Loop(), machine or Machine()
-    _insist_on_one_process()
-    load_task_class(task_name)  # a wrong name is the first thing to hear of
+    _require_one_process()
+    load_task_class(task_name)  # report a wrong name before anything else
     check_seed(loop.seed)
     backbone = _backbone(network)
     device = choose_device(machine.device)
-    amp = amp_name(choose_amp(loop.amp, device))  # "auto" would mean something else on another machine
+    amp = amp_name(choose_amp(loop.amp, device))  # "auto" could differ on another machine
     splits = open_data(task_name, data, network.options)
     plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
     check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
@@ -108,43 +109,54 @@ def new_session(
         run.write_recipe(plan.recipe)
         trainer = Trainer(config, run, plan.splits, device, machine.workers, machine.display)
     except BaseException:
-        run.discard()  # ImageNet weights that cannot be had, say: nothing was trained yet
+        run.discard()  # such as unavailable ImageNet weights; nothing was trained yet
         raise
     for line in _announcement(trainer, backbone, plan):
         trainer.display.say(line)
     return Session(run, trainer, trainer.display)
 
 
-def resumed_session(path: Path, task_name: str | None = None, machine: Machine | None = None) -> Session:
+def resumed_session(
+    path: Path,
+    task_name: str | None = None,
+    machine: Machine | None = None,
+    epochs: int | None = None,
+    data: Path | None = None,
+) -> Session:
     """Continue a run with the settings of its config.json.
 
     Args:
         path: the run folder.
         task_name: checked against the run's, when given.
         machine: may differ from before.
+        epochs: train to this many instead, also where the run has finished; the config is rewritten.
+        data: where the run's data lies now; it must be the same data. The config is rewritten.
 
     Raises:
         CtnetError: when there is no run, another process trains it, it is of another task, there is nothing
-            to continue from, or its data has changed.
+            to continue from, its data has changed, or it has as many epochs already.
     """
-    _insist_on_one_process()
+    _require_one_process()
     run = Run.existing(path).locked()
     try:
-        return _resumed(run, task_name, machine or Machine())
+        return _resumed(run, task_name, machine or Machine(), epochs, data)
     except BaseException:
         run.release()
         raise
 
 
-def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
+def _resumed(
+    run: Run, task_name: str | None, machine: Machine, epochs: int | None, moved: Path | None
+) -> Session:
     path = run.path
     run.remove_leftovers()
     if not run.last.is_file() and (kept := [file for file in (run.best, run.metrics) if file.exists()]):
         raise CtnetError(
-            f"{path} has no last.pt, so there is nothing to continue from; {kept[0].name} shows that it has "
+            f"{path} has no last.pt, so there is nothing to continue from; {kept[0].name} shows that it was "
             f"trained: start another run with --init {path}, or restore last.pt"
         )
-    config = TrainingConfig.from_json(run.read_config(), run.config)
+    stored = TrainingConfig.from_json(run.read_config(), run.config)
+    config = _with_changes(stored, epochs, moved)
     if task_name is not None and task_name != config.task:
         raise CtnetError(f"{path} is a run of task {config.task}, not {task_name}")
     data = TrainingData(
@@ -152,28 +164,71 @@ def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
     )
     if not Path(config.data).exists():
         raise CtnetError(
-            f"the data of {path}, {config.data}, is not there; if it was moved, write its new place into "
-            f"'data' of {run.config}"
+            f"the data of {path}, {config.data}, is not there; if it was moved, say where it lies now with "
+            f"--resume {path} --data DIR"
         )
     splits = open_data(config.task, data, config.options)
     _refuse_other_data(config, splits, path)
     display = machine.display or Display(run.path)
     trainer = Trainer(config, run, splits, choose_device(machine.device), machine.workers, display)
-    position, epochs = trainer.position, config.recipe.epochs
-    if position.epoch >= epochs:
-        display.say(f"{path} has finished its {epochs} epochs already")
-    else:
-        display.say(f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}")
+    for line in _continuation(trainer, stored, epochs is not None):
+        display.say(line)
+    if config != stored:
+        write_json(run.config, config.to_json())
+        run.write_recipe(config.recipe)
     return Session(run, trainer, display)
 
 
-def _insist_on_one_process() -> None:
+def _with_changes(config: TrainingConfig, epochs: int | None, moved: Path | None) -> TrainingConfig:
+    """The config of a run that continues to other epochs, or with its data in another place."""
+    recipe = config.recipe if epochs is None else replace(config.recipe, epochs=epochs)
+    return replace(config, recipe=recipe, data=str(moved.absolute()) if moved else config.data)
+
+
+def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iterator[str]:
+    """Where a run goes on, line by line.
+
+    Args:
+        trainer: of the run, with the new config.
+        before: the config that the run had.
+        asked: a number of epochs was asked for.
+
+    Raises:
+        CtnetError: when the run has as many as were asked for already.
+    """
+    position, path, config = trainer.position, trainer.run.path, trainer.config
+    epochs = config.recipe.epochs
+    fresh = f"begin another run from its weights with --init {path}"
+    if position.epoch >= epochs and asked:
+        raise CtnetError(
+            f"{path} has {position.epoch} epochs already, so it cannot be trained to {epochs}; give "
+            f"--epochs {position.epoch + 1} or more, or {fresh}"
+        )
+    if position.epoch >= epochs:
+        yield (
+            f"{path} has finished its {epochs} epochs already; train it further with "
+            f"--resume {path} --epochs {2 * epochs}, or {fresh}"
+        )
+        return
+    yield f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}"
+    if epochs != before.recipe.epochs and position.step:
+        factors = (
+            rate_factor(recipe, position.step, trainer.steps_per_epoch)
+            for recipe in (before.recipe, config.recipe)
+        )
+        then, now = (config.learning_rate * factor for factor in factors)
+        yield f"{before.recipe.epochs} epochs become {epochs}: the learning rate goes on at {now:.2g}" + (
+            f" ({then:.2g} until now)" if f"{now:.2g}" != f"{then:.2g}" else ""
+        )
+
+
+def _require_one_process() -> None:
     if number_of_processes() > 1:
         raise CtnetError("a training runs in one process; leave out torchrun (and WORLD_SIZE)")
 
 
 def _refuse_other_data(config: TrainingConfig, splits: Splits, path: Path) -> None:
-    """Continue on the very data that the run began with: its figures are compared, its batches counted."""
+    """Refuse changed data: metrics are compared over epochs, and batches are counted."""
     changed, val = None, splits.val
     if config.annotations not in ("", splits.train.coco.digest):
         changed = f"{splits.train.coco.path} was"
@@ -222,7 +277,7 @@ def _config(
 
 
 def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Iterator[str]:
-    """What is about to be trained, line by line."""
+    """A description of the run, line by line."""
     config, train, val = trainer.config, plan.splits.train, plan.splits.val
     yield f"{config.task} with {backbone.name}, recipe {plan.recipe_name}: {_in_words(plan)}"
     origin = plan.origin
@@ -235,8 +290,8 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
     yield f"learning rate {reached:.3g}{rising} at {images} per step{source}"
     if not config.pretrained and config.init is None and not backbone.learns_from_scratch:
         yield (
-            f"warning: {backbone.name} without ImageNet weights does not take off on small data; "
-            f"use --pretrained, or --backbone {DEFAULT_BACKBONE}"
+            f"warning: {backbone.name} without ImageNet weights hardly learns on small data sets; use "
+            f"--pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
     yield from trainer.started
     to_evaluate = f"{len(val)} to evaluate on" if val else "none to evaluate on"

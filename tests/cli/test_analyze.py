@@ -116,8 +116,8 @@ def test_anchors_as_json(ctnet: Ctnet, data: Path) -> None:
     [
         (["--stride", 0], "the stride is 0"),
         (["--category", "cta"], "there is no category called 'cta'; did you mean cat?"),
-        (["--category", "dog"], "has no object of category 'dog'; leave that out"),
-        (["--split", "bare"], "has no object; there is nothing to count"),
+        (["--category", "dog"], "has no objects of category 'dog'; leave that out"),
+        (["--split", "bare"], "has no objects; there is nothing to count"),
         (["--split", "test"], "has no split 'test'; it has bare, train2017"),
     ],
 )

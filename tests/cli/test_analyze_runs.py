@@ -116,7 +116,7 @@ def test_mistakes_with_results(ctnet, scenes: Path, results: Path) -> None:
     def message(*arguments: object) -> str:
         return ctnet("analyze", "errors", "--results", results, *arguments).message
 
-    assert "say which data the results of" in message()
+    assert "name the data set of the results of" in message()
     assert "--flip cannot be combined with --results" in message("--flip", "--data", scenes)
     assert "--iou is 2" in message("--data", scenes, "--iou", 2)
     results.write_text("[]")

@@ -174,7 +174,7 @@ def test_saved_maps_measure_nearly_the_same(ctnet, run_folder: Path, scenes: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--results", "r.json"], "say which data the results of r.json are of: --data DIR"),
+        (["--results", "r.json"], "name the data set of the results of r.json: --data DIR"),
         (["--results", "gone.json", "--data", "SCENES"], "cannot read gone.json: No such file"),
         (["--results", "r.json", "--data", "SCENES", "--flip"], "--flip cannot be combined with --results"),
         (["--results", "r.json", "--maps", "m.h5", "--data", "SCENES"], "--maps cannot be combined"),
@@ -218,7 +218,7 @@ def test_figures_come_before_a_file_that_cannot_be_written(ctnet, run_folder: Pa
         (["--size", "70"], "size 70x70 does not fit tiny: .* the next size that fits is 96x96"),
         (["--resize", "keep", "--size", "64"], "size 64x64 is for resize fix"),
         (["-O", "snap=off"], "no option of task ctdet called 'snap'"),
-        (["-O", "class_specific_size=on"], "these weights do not fit the network"),
+        (["-O", "class_specific_size=on"], "these weights do not match the network"),
         (["--device", "tpu"], "device 'tpu' cannot be used here"),
         (["--data", "nowhere"], "nowhere is not a folder"),
     ],
@@ -245,7 +245,7 @@ def test_weights_of_another_network(ctnet, run_folder: Path, scenes: Path) -> No
     content["weights"] = {"conv.weight": torch.zeros(3)}
     torch.save(content, "mixed.pt")
     message = ctnet("eval", "mixed.pt", "--data", scenes, *QUICK).message
-    assert "these weights do not fit the network: 0 loaded" in message
+    assert "these weights do not match the network: 0 loaded" in message
 
 
 def test_a_checkpoint_of_a_task_that_is_not_installed(ctnet, run_folder: Path, scenes: Path) -> None:

@@ -72,7 +72,7 @@ def test_nothing_is_overwritten(ctnet, plugin: Path) -> None:
     message = ctnet("tasks", "new", "wall_clocks").message
     assert (
         message
-        == "ctnet-tasks-wall-clocks exists already, and nothing is overwritten; name another with --output"
+        == "ctnet-tasks-wall-clocks already exists and is not overwritten; choose another with --output"
     )
     assert task.read_text() == "mine"
 
@@ -86,7 +86,7 @@ def test_names_that_cannot_be_used(ctnet, tmp_path: Path, name: str) -> None:
 
 
 def test_names_that_are_taken(ctnet) -> None:
-    assert "'ctdet' is installed already" in ctnet("tasks", "new", "ctdet").message
+    assert "'ctdet' is already installed" in ctnet("tasks", "new", "ctdet").message
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

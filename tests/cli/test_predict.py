@@ -44,6 +44,19 @@ def test_test_time_choices(ctnet, run_folder: Path, scenes: Path) -> None:
     assert len(set(written)) == 3
 
 
+def test_boxes_are_cut_to_the_image_unless_told_otherwise(ctnet, run_folder: Path) -> None:
+    cv2.imwrite("flat.png", np.zeros((20, 64, 3), np.uint8))
+    corners = {}
+    for option in ("--clip", "--no-clip"):
+        done = ctnet("predict", run_folder, "flat.png", "--score", 0, "--no-draw", "--json", option)
+        boxes = np.array([entry["bbox"] for entry in json.loads(done.out)["results"]])
+        corners[option] = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    assert (corners["--no-clip"] < -1).any()
+    np.testing.assert_allclose(
+        corners["--clip"], np.clip(corners["--no-clip"], 0, [64, 20, 64, 20]), atol=1e-4
+    )
+
+
 def test_an_unreadable_image_among_good_ones(ctnet, run_folder: Path, scenes: Path) -> None:
     Path("bad.jpg").write_bytes(b"no image")
     done = ctnet("predict", run_folder, "bad.jpg", scenes / "val", "-o", "out")
@@ -90,7 +103,7 @@ def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypa
 )
 def test_mistakes(ctnet, run_folder: Path, scenes: Path, arguments: list[str], message: str) -> None:
     Path("empty").mkdir()
-    Path("clip.mp4").write_bytes(b"no video")
+    Path("clip.mp4").write_bytes(b"\0no video")
     named = [str(scenes / "val") if argument == "VAL" else argument for argument in arguments]
     assert message in ctnet("predict", run_folder, *named).message
 
@@ -179,3 +192,11 @@ def test_videos_are_counted_as_videos(ctnet, run_folder: Path, scenes: Path) -> 
     done = ctnet("predict", run_folder, "clip.avi", scenes / "val", "-o", "out", "--score", 0, "--topk", 1)
     assert "7 detections in 4 images and 1 video (3 frames): " in done.out
     assert done.out.endswith("out/results.json, 4 pictures and 1 video\n")
+
+
+def test_notes_are_printed(ctnet, run_folder: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "dark.png"), np.full((40, 60), 900, np.uint16))
+    done = ctnet("predict", run_folder, tmp_path / "dark.png", "-o", "out", "--no-draw")
+    assert done.code == 0
+    assert "warning: " in done.err
+    assert "dark.png is almost black" in done.err

@@ -211,7 +211,7 @@ def test_unknown_task(ctnet) -> None:
 
 
 def test_no_task(ctnet) -> None:
-    assert "say which task to train" in ctnet("train").message
+    assert "name the task to train" in ctnet("train").message
 
 
 def test_an_output_that_holds_a_run_is_left_alone(ctnet, training, run_folder: Path) -> None:
@@ -257,7 +257,7 @@ def test_resume_of_another_task(ctnet, run_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "option"),
     [
-        (["--epochs", 5], "--epochs"),
+        (["--lr", 1e-3], "--lr"),
         (["--batch-size", 2], "--batch-size"),
         (["--strict"], "--strict"),
         (["-O", "a=b"], "--option"),

@@ -46,13 +46,14 @@ def session(scenes: Path, output: Path, **changes) -> Session:
     fields = {"epochs": 3, "batch_size": 4, "size": (64, 64), **changes.pop("fields", {})}
     if "accumulate" in changes:
         fields["accumulate"] = changes.pop("accumulate")
+    task = changes.pop("task", "ctdet")
     settings = {"backbone": "tiny", "recipe": "small", "workers": 0, "device": "cpu", **changes}
 
     def group(cls, *names: str, **fixed):
         return cls(**fixed, **{name: settings.pop(name) for name in names if name in settings})
 
     made = new_session(
-        "ctdet",
+        task,
         group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
         group(Network, "options", "backbone", "pretrained", "init"),
         RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
@@ -344,9 +345,84 @@ def test_settings_that_changed_since_are_not_resumed_with(scenes, finished, tmp_
     shutil.copytree(finished, tmp_path / "run")
     file = tmp_path / "run/config.json"
     config = json.loads(file.read_text())
-    file.write_text(json.dumps({**config, "seed": 5, "recipe": {**config["recipe"], "epochs": 4}}))
-    with pytest.raises(CtnetError, match=r"recipe.epochs is 4, was 3; seed is 5, was 0\); .*--init"):
+    file.write_text(json.dumps({**config, "seed": 5, "recipe": {**config["recipe"], "warmup": 4}}))
+    with pytest.raises(CtnetError, match=r"recipe.warmup is 4, was 60; seed is 5, was 0\); .*--init"):
         resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
+
+
+def resumed(run: Path, **changes) -> Session:
+    return resumed_session(run, machine=Machine("cpu", 0, Recorder()), **changes)
+
+
+def rate_of(schedule: str, finished: Path, scenes: Path, tmp_path: Path) -> Session:
+    """A finished run of three epochs, of this schedule."""
+    if schedule == "cosine":
+        shutil.copytree(finished, tmp_path / "run")
+    else:
+        fields = {"schedule": "step", "milestones": (2,), "warmup": 0}
+        assert session(scenes, tmp_path / "run", fields=fields).fit()
+    return resumed(tmp_path / "run", epochs=5)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step"])
+def test_a_finished_run_is_trained_further(scenes, finished, tmp_path, schedule):
+    one = rate_of(schedule, finished, scenes, tmp_path)
+    # A cosine is stretched over the new epochs, so its rate rises again; steps stay where they were.
+    [rise] = [line for line in one.display.lines if "epochs become" in line]
+    assert rise.startswith("3 epochs become 5: the learning rate goes on at ")
+    assert ("until now" in rise) == (schedule == "cosine")
+    assert one.fit()
+    run = tmp_path / "run"
+    assert json.loads((run / "config.json").read_text())["recipe"]["epochs"] == 5
+    assert "epochs = 5" in (run / "recipe.toml").read_text()
+    rows = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()[1:]]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]
+    rates = [float(row[1]) for row in rows]
+    assert rates[3] > rates[2] if schedule == "cosine" else rates[3] == rates[2] < rates[0]
+    assert resumed(run).display.lines == [
+        f"{run} has finished its 5 epochs already; train it further with --resume {run} --epochs 10, or "
+        f"begin another run from its weights with --init {run}"
+    ]
+
+
+def test_a_run_that_was_extended_and_killed_resumes(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    first = resumed(tmp_path / "run", epochs=4)
+    first.run.release()  # killed before anything was saved
+    again = resumed(tmp_path / "run")
+    assert again.display.lines == [f"resuming {tmp_path / 'run'} at epoch 4/4, batch 1"]
+    again.run.release()
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_run_does_not_become_shorter(finished, tmp_path, epochs):
+    shutil.copytree(finished, tmp_path / "run")
+    before = (tmp_path / "run/config.json").read_bytes()
+    with pytest.raises(CtnetError, match=r"has 3 epochs already.*give --epochs 4 or more, or .* --init"):
+        resumed(tmp_path / "run", epochs=epochs)
+    assert (tmp_path / "run/config.json").read_bytes() == before
+
+
+def test_a_run_goes_on_with_its_data_in_another_place(scenes, tmp_path):
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(scenes, data)
+    first = session(data, run)
+    stop_after(first.trainer, 1)
+    first.fit()
+    data.rename(tmp_path / "moved")
+    with pytest.raises(CtnetError, match=r"say where it lies now with --resume .*run --data DIR"):
+        resumed(run)
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "moved", other)
+    [file] = other.glob("train/000003.*")
+    file.write_bytes(file.read_bytes() + b" ")
+    before = (run / "config.json").read_bytes()
+    with pytest.raises(CtnetError, match=r"images of .*other were changed since .* with --init"):
+        resumed(run, data=other)
+    assert (run / "config.json").read_bytes() == before
+    assert resumed(run, data=tmp_path / "moved").fit()
+    assert json.loads((run / "config.json").read_text())["data"] == str(tmp_path / "moved")
+    resumed(run).run.release()
 
 
 def test_data_that_moved_is_found_where_the_config_says(scenes, tmp_path):
@@ -356,8 +432,6 @@ def test_data_that_moved_is_found_where_the_config_says(scenes, tmp_path):
     stop_after(first.trainer, 1)
     first.fit()
     data.rename(tmp_path / "moved")
-    with pytest.raises(CtnetError, match=r"write its new place into 'data' of .*config.json"):
-        resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
     file = tmp_path / "run/config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "data": str(tmp_path / "moved")}))
     assert resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder())).fit()
@@ -459,7 +533,7 @@ def test_an_allocator_that_refuses_a_step_is_one_line(scenes, tmp_path, error):
 
 def test_a_size_of_which_no_image_fits_is_refused_before_training(scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda device: 10_000_000)
-    with pytest.raises(CtnetError, match=r"one image of 2048x2048 needs at least .* GB, and 0.0 GB are free"):
+    with pytest.raises(CtnetError, match=r"one image of 2048x2048 needs at least .* GB, but 0.0 GB are free"):
         session(scenes, tmp_path / "run", fields={"size": (2048, 2048)})
     assert not (tmp_path / "run").exists()
 
@@ -665,12 +739,17 @@ def test_a_turn_is_part_of_the_recipe(scenes, tmp_path):
     assert turned.trainer.config.recipe.augmentation.rotate == 15
 
 
-def test_rotation_is_refused_for_a_task_that_takes_no_turned_images(scenes, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(CenterDetection, "layout", Layout(turns=False))
+class Upright(CenterDetection):
+    name = "upright"
+    layout = Layout(rotatable=False)
+
+
+def test_rotation_is_refused_for_a_task_that_does_not_support_it(scenes, tmp_path, register_task) -> None:
+    task = register_task(Upright)
     with pytest.raises(CtnetError, match="cannot be trained on rotated images; set -R rotate=0"):
-        session(scenes, tmp_path / "run", fields={"rotate": 15.0})
+        session(scenes, tmp_path / "run", task=task, fields={"rotate": 15.0})
     assert not (tmp_path / "run").exists()
-    assert session(scenes, tmp_path / "run", fields={"rotate": 0.0}).run.path.exists()
+    assert session(scenes, tmp_path / "run", task=task, fields={"rotate": 0.0}).run.path.exists()
 
 
 def test_torchrun_does_not_train_the_same_twice(scenes, finished, tmp_path, monkeypatch):
@@ -699,7 +778,7 @@ def change_state(run: Path, change) -> None:
 
 def test_a_best_checkpoint_in_the_place_of_the_last_is_named(stopped):
     shutil.copy(stopped / "best.pt", stopped / "last.pt")
-    with pytest.raises(CtnetError, match=r"last\.pt cannot be continued: it holds weights and no training"):
+    with pytest.raises(CtnetError, match=r"last\.pt cannot be continued: it has weights but no training"):
         resumed_session(stopped, machine=Machine("cpu", 0))
 
 
@@ -718,24 +797,24 @@ def first_moments(content):
         (lambda c: c["training"].update(more=1), "at more: 1, expected no such key"),
         (lambda c: c["training"].update(position="{"), "its position is not valid JSON"),
         (lambda c: c["training"].update(position='{"epoch": -1}'), "at epoch: -1, expected a number greater"),
-        (lambda c: c["training"].update(random=torch.zeros(3)), "its random or scaler state does not fit"),
+        (lambda c: c["training"].update(random=torch.zeros(3)), "its random or scaler state does not match"),
         (lambda c: c["training"].update(updates="3"), "at updates: '3', expected a whole number"),
-        (lambda c: c["training"].pop("weights"), "it holds no moving average"),
+        (lambda c: c["training"].pop("weights"), "it has no moving average"),
         (lambda c: c["training"]["optimizer"].pop("state"), "at state: missing"),
-        (lambda c: c["training"]["optimizer"]["param_groups"].pop(), "has other groups of parameters"),
+        (lambda c: c["training"]["optimizer"]["param_groups"].pop(), "has different parameter groups"),
         (
             lambda c: c["training"]["optimizer"]["param_groups"][0].update(params=torch.zeros(2)),
             "at param_groups.0.params: .*expected a list",
         ),
-        (lambda c: first_moments(c).update(exp_avg=torch.zeros(2, device="meta")), "0 does not fit"),
-        (lambda c: first_moments(c).pop("step"), "optimizer's state of parameter 0 does not fit"),
-        (lambda c: first_moments(c).update(exp_avg=torch.zeros(2)), "parameter 0 does not fit"),
-        (lambda c: first_moments(c).update(step=torch.tensor(float("nan"))), "parameter 0 does not fit"),
+        (lambda c: first_moments(c).update(exp_avg=torch.zeros(2, device="meta")), "0 does not match"),
+        (lambda c: first_moments(c).pop("step"), "optimizer's state of parameter 0 does not match"),
+        (lambda c: first_moments(c).update(exp_avg=torch.zeros(2)), "parameter 0 does not match"),
+        (lambda c: first_moments(c).update(step=torch.tensor(float("nan"))), "parameter 0 does not match"),
         (
             lambda c: c["training"]["optimizer"]["state"].update({99: first_moments(c)}),
             "parameter 99 does not",
         ),
-        (lambda c: c["weights"].popitem(), "these weights do not fit the network"),
+        (lambda c: c["weights"].popitem(), "these weights do not match the network"),
     ],
 )
 def test_a_state_that_does_not_fit_is_named(stopped, change, message):
