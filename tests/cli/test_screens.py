@@ -2,7 +2,7 @@
 
 The texts are in ``screens/``. Numbers with decimals and times stand there as zeros; the lines of a training's
 progress, which a terminal shows and takes away again, are marked with ``>``. Where an output changes on
-purpose, write them anew and read the difference:
+purpose, write them afresh and read the difference:
 
     CTNET_WRITE_SCREENS=1 pytest tests/cli/test_screens.py
 """
@@ -46,7 +46,7 @@ class Terminal(StringIO):
 
 @pytest.fixture
 def folder(ctnet, run_folder: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with a data set, a run and a broken picture, and a clock that goes on alike every time."""
+    """A folder with a data set, a run and a broken picture, and a clock that ticks the same every time."""
     Path("data").symlink_to(scenes)
     Path("trained").symlink_to(run_folder)
     Path("bad.jpg").write_bytes(b"no image")
@@ -107,7 +107,7 @@ def compare(name: str, text: str) -> None:
     if os.environ.get("CTNET_WRITE_SCREENS"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8"), "see the head of this file for how to write it anew"
+    assert text == path.read_text(encoding="utf-8"), "see the head of this file for how to write it afresh"
 
 
 @pytest.mark.usefixtures("folder")
