@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -30,7 +31,7 @@ def track(
     description = printable(description)
     if total is None:
         total = len(items) if isinstance(items, Sized) else None
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         yield from _with_bar(items, description, total, unit)
     else:
         yield from _with_lines(items, description, total, unit)
@@ -50,13 +51,18 @@ def _with_bar(items: Iterable[T], description: str, total: int | None, unit: str
     )
     started = time.monotonic()
     console = Console(stderr=True, width=width_of(sys.stderr))
-    with Progress(*columns, console=console, transient=True, expand=True) as progress:
-        bar = progress.add_task(description, total=total, pace="", visible=False)
+    progress = Progress(*columns, console=console, transient=True, expand=True)
+    bar = progress.add_task(description, total=total, pace="")
+    try:
         for done, item in enumerate(items, start=1):
             yield item
             elapsed = time.monotonic() - started
-            pace = "  ".join(_pace(done, total, elapsed, unit))
-            progress.update(bar, completed=done, pace=pace, visible=elapsed > _QUIET_SECONDS)
+            progress.update(bar, completed=done, pace="  ".join(_pace(done, total, elapsed, unit)))
+            if elapsed > _QUIET_SECONDS:
+                progress.start()
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def _with_lines(items: Iterable[T], description: str, total: int | None, unit: str) -> Iterator[T]:

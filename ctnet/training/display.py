@@ -42,7 +42,7 @@ class Display:
 
     def __enter__(self) -> Display:
         self._first = self._spoken = time.monotonic()
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             from rich.live import Live
 
             self._live = Live(console=self.console, refresh_per_second=4, transient=True)

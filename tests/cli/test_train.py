@@ -12,6 +12,7 @@ from ctnet.checkpoint import load, save
 from ctnet.cli import app
 from ctnet.cli.parsing import recipe_fields
 from ctnet.core.recipe import SMALL
+from ctnet.training import trainer
 
 
 def test_a_run_folder_holds_all_that_is_promised(ctnet, training, scenes: Path, tiny: str) -> None:
@@ -127,6 +128,32 @@ def test_a_rate_of_ones_own_is_not_scaled(ctnet, training) -> None:
 def test_overfit_trains_and_evaluates_on_the_first_images(ctnet, training) -> None:
     done = ctnet(*training, "-o", "run", "--overfit", 2)
     assert "2 training images, 2 to evaluate on" in done.err
+
+
+def test_overfit_without_evaluation(ctnet, training) -> None:
+    done = ctnet(*training, "-o", "run", "--overfit", 2, "--val-split", "none")
+    assert "2 training images, none to evaluate on" in done.err
+    assert done.out == "trained 1 epoch: run\n"
+    assert json.loads(Path("run/config.json").read_text())["val_split"] is None
+
+
+def test_the_best_figure_and_its_epoch_are_told(ctnet, training) -> None:
+    done = ctnet(*training[:-1], "cpu", "-o", "run", "--epochs", 3, "--overfit", 2)
+    rows = list(csv.DictReader(Path("run/metrics.csv").read_text().splitlines()))
+    best = max(rows, key=lambda row: float(row["AP"]))
+    assert done.out == f"trained 3 epochs, best AP {float(best['AP']):.3f} at epoch {best['epoch']}: run\n"
+
+
+def test_the_rate_that_is_told_is_reached(ctnet, training) -> None:
+    """39 steps: the recipe's warm-up of 60 would end at a part of the rate."""
+    rates = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "set_rate", lambda optimizer, rate: rates.append(rate))
+        epochs = ["--epochs", 13, "--batch-size", 2, "--evaluate-every", 100, "--lr", 0.002]
+        done = ctnet(*training, *epochs, "-o", "run", "--val-split", "none")
+    assert len(rates) == 39
+    assert f"learning rate {max(rates):.3g} after 7 steps of warm-up at 2 images per step\n" in done.err
+    assert max(rates) > 0.95 * 0.002
 
 
 def test_resume_of_a_finished_run_leaves_it_alone(ctnet, run_folder: Path) -> None:

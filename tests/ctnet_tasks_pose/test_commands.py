@@ -72,7 +72,7 @@ def test_bad_keypoints_are_listed_and_with_strict_refused(figures, tiny, keypoin
     change(figures, keypoints=keypoints)
     checked = ctnet("data", "check", figures, "--task", "pose")
     assert checked.exit_code == 0
-    assert said in " ".join(checked.stderr.split())
+    assert said in " ".join((checked.stdout + checked.stderr).split())
     assert ctnet("data", "check", figures, "--task", "pose", "--strict").exit_code == 1
     trained = train("pose", figures, tiny, "--strict")
     assert isinstance(trained.exception, CtnetError)
@@ -83,7 +83,9 @@ def test_a_joint_outside_its_image_is_said_and_trained_as_not_labelled(figures, 
     change(figures, keypoints=[500, 30, 2, *JOINTS[3:]])
     checked = ctnet("data", "check", figures, "--task", "pose", "--strict")
     assert checked.exit_code == 0
-    assert "nose is at (500, 30), outside the 64x64 image" in " ".join(checked.stderr.split())
+    assert "nose is at (500, 30), outside the 64x64 image" in " ".join(
+        (checked.stdout + checked.stderr).split()
+    )
     assert train("pose", figures, tiny, "--strict").exit_code == 0
 
 
@@ -98,7 +100,7 @@ def test_a_category_without_joints_ends_the_training_in_one_line(tmp_path, tiny)
 def test_figures_of_the_data_and_pictures_know_joints(figures):
     told = ctnet("data", "stats", figures, "--task", "pose")
     assert told.exit_code == 0
-    assert "labelled keypoints" in told.stderr
+    assert "labelled keypoints" in told.stdout
     assert ctnet("data", "show", figures, "--task", "pose", "-n", 2, "-o", "shown").exit_code == 0
     assert len(list(Path("shown").iterdir())) == 2
 
@@ -109,7 +111,7 @@ def test_fine_tuning_from_ctdet_names_what_it_takes(tmp_path, figures, tiny):
     assert train("ctdet", shapes, tiny, "-o", "boxes").exit_code == 0
     tuned = train("pose", figures, tiny, "--init", "boxes", "-o", "poses")
     assert tuned.exit_code == 0
-    said = " ".join(tuned.stderr.split())
+    said = " ".join((tuned.stdout + tuned.stderr).split())
     assert "(task ctdet): backbone taken" in said
     assert "taken: offset, size; taken but for the last convolution" in said
     assert "another number of channels: heatmap; started fresh: joints, joint_heatmap, joint_offset" in said

@@ -12,7 +12,14 @@ from ctnet.core.recipe import SMALL, Recipe
 from ctnet.core.task import create_task
 from ctnet.ops.deform_conv import DeformConv
 from ctnet.training.config import scaled_rate
-from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate
+from ctnet.training.optimization import (
+    MovingAverage,
+    make_optimizer,
+    peak_factor,
+    rate_factor,
+    set_rate,
+    warmup_steps,
+)
 
 STEP = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, milestones=(90, 120))
 
@@ -42,6 +49,16 @@ def test_cosine_may_end_above_zero():
 def test_warm_up_rises_linearly_to_the_schedule():
     recipe = dataclasses.replace(STEP, warmup=4)
     assert [rate_factor(recipe, step, 10) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+
+
+def test_warm_up_is_at_most_a_fifth_of_the_run():
+    small = dataclasses.replace(SMALL, epochs=13)
+    assert warmup_steps(small, 3) == 7
+    assert max(rate_factor(small, step, 3) for step in range(39)) == peak_factor(small, 3) > 0.95
+    assert warmup_steps(SMALL, 30) == SMALL.warmup == 60
+    assert warmup_steps(STEP, 1) == 0
+    assert peak_factor(STEP, 1) == 1
+    assert rate_factor(dataclasses.replace(small, epochs=1), 0, 3) == 1
 
 
 def test_linear_scaling():

@@ -236,7 +236,7 @@ def test_of_several_batches_the_one_whose_loss_is_not_finite_is_named(scenes, tm
 def test_the_best_checkpoint_follows_the_main_metric(scenes, tmp_path):
     one = session(scenes, tmp_path / "run")
     figures = iter([0.1, 0.5, 0.3])
-    one.trainer._evaluate = lambda val: ({"AP": next(figures)}, "AP")
+    one.trainer._evaluate = lambda val: {"AP": next(figures)}
     assert one.fit()
     assert checkpoint.load(tmp_path / "run/best.pt").metrics == {"AP": 0.5}
     assert checkpoint.load(tmp_path / "run/last.pt").metrics == {"AP": 0.3}
