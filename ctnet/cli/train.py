@@ -31,7 +31,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A recipe of the task (`ctnet tasks show TASK`), or a TOML file; default: small (paper if --pretrained)."
+            help="A recipe of the task (`ctnet tasks show TASK`), or a TOML file; "
+            "default: small (paper if --pretrained)."
         ),
     ] = None,
     field: Annotated[
