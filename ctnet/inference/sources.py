@@ -44,7 +44,7 @@ class Source:
         name: what the user wrote.
         is_video: True for a video file or a camera.
         length: number of frames, where that is known.
-        rate: frames a second of a video.
+        rate: frames per second of a video.
         paths: the files of a source of images.
     """
 

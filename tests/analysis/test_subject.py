@@ -99,7 +99,7 @@ def test_mistakes(saved: Path, scenes: Dataset, tmp_path: Path) -> None:
     results, maps = saved.with_name("results.json"), saved.with_name("maps.h5")
     with pytest.raises(CtnetError, match=r"name the data set of the results of .*results.json: --data DIR"):
         Subject.of(results=results, task_name="ctdet")
-    with pytest.raises(CtnetError, match=r"say which data the maps of .*maps.h5 are of: --data DIR"):
+    with pytest.raises(CtnetError, match=r"name the data set of the maps of .*maps.h5: --data DIR"):
         Subject.of(maps=maps)
     with pytest.raises(CtnetError, match="--task is for --results"):
         Subject.of(maps=maps, task_name="ctdet", ground=ground)

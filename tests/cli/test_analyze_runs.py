@@ -93,7 +93,7 @@ def test_images_without_detection_and_classes_without_object(ctnet, scenes: Path
     done = ctnet("analyze", "errors", "--results", results, "--data", "data")
     assert done.code == 0, done.err
     assert "1 of 4 images have no detection; what they show is missed" in done.err
-    assert f"no object of 1 classes, which play no part in the means: {SHAPES[0]['name']}" in done.err
+    assert f"no object of 1 classes, which are not part of the means: {SHAPES[0]['name']}" in done.err
 
 
 @pytest.mark.parametrize(
