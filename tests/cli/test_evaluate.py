@@ -70,7 +70,7 @@ def test_another_split_and_a_checkpoint(ctnet, run_folder: Path, scenes: Path) -
     assert json.loads(done.out)["images"] == 6
     shutil.copy(run_folder / "best.pt", "alone.pt")
     assert (
-        "alone.pt is in no run folder that names its data; say --data DIR"
+        "alone.pt is not in a run folder that names its data; give --data DIR"
         in ctnet("eval", "alone.pt").message
     )
     assert json.loads(ctnet("eval", "alone.pt", "--data", scenes, *QUICK, "--json").out)["images"] == 4
@@ -93,7 +93,7 @@ def test_data_with_other_categories(ctnet, run_folder: Path, scenes: Path) -> No
     path.write_text(path.read_text().replace('"ring"', '"donut"'))
     message = ctnet("eval", run_folder, "--data", "data", *QUICK).message
     assert (
-        "data has other categories than the detector (category id 4 is 'donut' there and 'ring' here)"
+        "data has different categories than the detector (category id 4 is 'donut' there and 'ring' here)"
         in message
     )
 
@@ -149,8 +149,8 @@ def test_images_without_results_and_classes_without_objects_are_told(ctnet, scen
     Path("r.json").write_text(json.dumps([one]))
     done = ctnet("eval", "--results", "r.json", "--data", "data")
     assert done.code == 0
-    assert "3 of 4 images have no detection in r.json; what they show is missed" in done.err
-    assert f"classes without an object, hence without a figure: 1 ({absent['name']})" in done.err
+    assert "3 of 4 images have no detections in r.json; their objects are missed" in done.err
+    assert f"classes without objects, hence without metrics: 1 ({absent['name']})" in done.err
     assert "AP50" in done.err
 
 
@@ -303,7 +303,7 @@ def test_areas_that_cannot_be_are_told(ctnet) -> None:
         annotation["area"] = 0
     file.write_text(json.dumps(document))
     done = ctnet("eval", "--results", folder / "results.json", "--data", folder, "--json")
-    assert "3 annotations state an area that does not fit their box" in done.err
+    assert "3 annotations state an area that does not match their box" in done.err
     assert json.loads(done.out)["metrics"]["AP"] == pytest.approx(1)
 
 
