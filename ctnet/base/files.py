@@ -210,7 +210,7 @@ def _give_usual_permissions(path: str) -> None:
 
 
 def is_plain_archive(archive: str | Path | IO[bytes]) -> bool:
-    """Whether a zip's content is no larger than the zip: a few kilobytes can unpack to terabytes.
+    """Whether a zip's content does not exceed the zip's size: a few kilobytes can unpack to terabytes.
 
     Args:
         archive: the file, or a stream of it.

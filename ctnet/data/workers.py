@@ -125,7 +125,7 @@ def prepare_worker(worker: int) -> None:
     """Configure a worker: one thread, ignores Ctrl-C, exits with its parent or when it cannot pass on data.
 
     torch's own workers can hang for ever on a queue that a killed trainer no longer reads, and a trainer can
-    wait for ever for data that they had no shared memory or file handle to send.
+    block on data that they had no shared memory or file handle to send.
     """
     import cv2
 

@@ -71,7 +71,7 @@ def predict(
         sources: see ``open_sources``.
         folder: is made; gets a picture per image (a video per video) and the two JSON files.
         settings: choices at test time; by default detections score more than 0.3.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
         draw: False writes the JSON files alone.
         camera: of all images, for tasks that need one.
 

@@ -172,7 +172,7 @@ def run(
         expected_failures: name of a check -> reason for its failure.
 
     Returns:
-        What came of each.
+        The outcomes.
 
     Raises:
         ContractViolation: naming every check that fails, and those expected to fail that pass.

@@ -99,13 +99,13 @@ def test_mistakes(saved: Path, scenes: Dataset, tmp_path: Path) -> None:
     results, maps = saved.with_name("results.json"), saved.with_name("maps.h5")
     with pytest.raises(CtnetError, match=r"name the data set of the results of .*results.json: --data DIR"):
         Subject.of(results=results, task_name="ctdet")
-    with pytest.raises(CtnetError, match=r"say which data the maps of .*maps.h5 are of: --data DIR"):
+    with pytest.raises(CtnetError, match=r"name the data set of the maps of .*maps.h5: --data DIR"):
         Subject.of(maps=maps)
     with pytest.raises(CtnetError, match="--task is for --results"):
         Subject.of(maps=maps, task_name="ctdet", ground=ground)
     with pytest.raises(CtnetError, match=r"cannot read .*gone\.pt"):
         Subject.of(tmp_path / "gone.pt", ground=ground)
-    with pytest.raises(CtnetError, match="is in no run folder that names its data; say --data DIR"):
+    with pytest.raises(CtnetError, match="is not in a run folder that names its data; give --data DIR"):
         Subject.of(saved, device="cpu")
     content = json.loads(scenes.coco.path.read_text())
     content["categories"][0]["name"] = "banana"
@@ -113,5 +113,5 @@ def test_mistakes(saved: Path, scenes: Dataset, tmp_path: Path) -> None:
     (other / "annotations").mkdir(parents=True)
     (other / "annotations" / "instances_val.json").write_text(json.dumps(content))
     for source in ({"run": saved, "device": "cpu"}, {"maps": maps}):
-        with pytest.raises(CtnetError, match="other categories than the detector"):
+        with pytest.raises(CtnetError, match="different categories than the detector"):
             Subject.of(**source, ground=Ground(other))

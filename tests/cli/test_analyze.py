@@ -93,7 +93,7 @@ def test_long_tables_say_how_much_is_left_out(ctnet: Ctnet, data: Path) -> None:
 def test_anchors_prints_tables_to_stdout(ctnet: Ctnet, data: Path) -> None:
     result = ctnet("analyze", "anchors", data, "--size", 400, "--ratio", 1)
     assert result.code == 0
-    assert "train2017: objects whose best anchor has an IoU under 0.5" in result.out
+    assert "train2017: objects whose best anchor has an IoU below 0.5" in result.out
     assert row(result.out, "small") == ["small", "2", "2", "100"]
     assert row(result.out, "large") == ["large", "1", "0", "0"]
     assert row(result.out, "all") == ["all", "5", "4", "80"]

@@ -92,8 +92,8 @@ def test_images_without_detection_and_classes_without_object(ctnet, scenes: Path
     results.write_text(json.dumps([e for e in entries if e["image_id"] != entries[0]["image_id"]]))
     done = ctnet("analyze", "errors", "--results", results, "--data", "data")
     assert done.code == 0, done.err
-    assert "1 of 4 images have no detection; what they show is missed" in done.err
-    assert f"no object of 1 classes, which play no part in the means: {SHAPES[0]['name']}" in done.err
+    assert "1 of 4 images have no detections; their objects are missed" in done.err
+    assert f"no object of 1 classes, which are not part of the means: {SHAPES[0]['name']}" in done.err
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_data_that_does_not_serve(ctnet, run_folder: Path, scenes: Path, command
     text = path.read_text()
     path.write_text(text.replace('"ring"', '"donut"'))
     call = ("analyze", command, run_folder, "--data", "data", *QUICK)
-    assert "other categories than the detector" in ctnet(*call).message
+    assert "different categories than the detector" in ctnet(*call).message
     document = json.loads(text)
     path.write_text(json.dumps({**document, "annotations": []}))
     assert "the ground truth holds no object of the model's classes" in ctnet(*call).message
@@ -202,7 +202,7 @@ def test_speed_of_an_untrained_network(ctnet, tiny: str, run_folder: Path) -> No
     short = ["--device", "cpu", "--repeats", 1, "--warm-up", 0, "--size", 64]
     document = json.loads(ctnet("analyze", "speed", "--backbone", tiny, *short, "--json").out)
     assert (document["detector"], document["task"]) == (f"untrained {tiny}", "ctdet")
-    assert "has a backbone of its own" in ctnet("analyze", "speed", run_folder, "--backbone", tiny).message
+    assert "has its own backbone" in ctnet("analyze", "speed", run_folder, "--backbone", tiny).message
     assert (
         "there is no backbone called 'tyni_cli'"
         in ctnet("analyze", "speed", "--backbone", "tyni_cli").message

@@ -64,7 +64,7 @@ def test_names_from_a_coco_file(ctnet, released: Path, tmp_path: Path) -> None:
         ("a.json", b"{}", "a.json has no categories"),
         ("a.txt", b"\n\n", "a.txt names no categories; write one name per line"),
         ("a.txt", b"\xff\xfe\x00", "a.txt is not a text file in UTF-8"),
-        ("a.txt", b"one\ntwo", "2 categories do not fit the heads hm 4, wh 2, reg 2"),
+        ("a.txt", b"one\ntwo", "2 categories do not match the heads hm 4, wh 2, reg 2"),
     ],
 )
 def test_bad_names(ctnet, released: Path, tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -79,7 +79,7 @@ def test_what_the_user_has_to_say(ctnet, released: Path, names: Path) -> None:
         "name the categories with --names" in ctnet("convert", "checkpoint", released, "-o", "b.pt").message
     )
     arguments = ("convert", "checkpoint", released, "-o", "b.pt", "--to-official", "--names", names)
-    assert "--names and -O are for reading a file of the release" in ctnet(*arguments).message
+    assert "--names and -O are for reading a released file" in ctnet(*arguments).message
     assert "cannot read" in ctnet("convert", "checkpoint", "gone.pth", "-o", "b.pt").message
 
 

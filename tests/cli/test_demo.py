@@ -59,4 +59,4 @@ def test_mistakes(ctnet, arguments: list[str], message: str) -> None:
 
 
 def test_an_output_that_holds_a_run(ctnet, run_folder: Path) -> None:
-    assert "holds a run already" in ctnet("demo", "-o", run_folder).message
+    assert "already holds a run" in ctnet("demo", "-o", run_folder).message

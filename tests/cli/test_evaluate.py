@@ -70,7 +70,7 @@ def test_another_split_and_a_checkpoint(ctnet, run_folder: Path, scenes: Path) -
     assert json.loads(done.out)["images"] == 6
     shutil.copy(run_folder / "best.pt", "alone.pt")
     assert (
-        "alone.pt is in no run folder that names its data; say --data DIR"
+        "alone.pt is not in a run folder that names its data; give --data DIR"
         in ctnet("eval", "alone.pt").message
     )
     assert json.loads(ctnet("eval", "alone.pt", "--data", scenes, *QUICK, "--json").out)["images"] == 4
@@ -93,7 +93,7 @@ def test_data_with_other_categories(ctnet, run_folder: Path, scenes: Path) -> No
     path.write_text(path.read_text().replace('"ring"', '"donut"'))
     message = ctnet("eval", run_folder, "--data", "data", *QUICK).message
     assert (
-        "data has other categories than the detector (category id 4 is 'donut' there and 'ring' here)"
+        "data has different categories than the detector (category id 4 is 'donut' there and 'ring' here)"
         in message
     )
 
@@ -181,7 +181,7 @@ def test_saved_maps_measure_nearly_the_same(ctnet, run_folder: Path, scenes: Pat
         (["run", "--results", "r.json", "--data", "SCENES"], "a run cannot be combined with --results"),
         (["--results", "r.json", "--data", "SCENES", "--task", "ctdetect"], "did you mean ctdet"),
         (["--results", "r.json", "--data", "SCENES"], "entry 0 of r.json has no category_id"),
-        (["--maps", "m.h5"], "say which data the maps of m.h5 are of: --data DIR"),
+        (["--maps", "m.h5"], "name the data set of the maps of m.h5 are of: --data DIR"),
         (["--maps", "m.h5", "--data", "SCENES"], "m.h5 is not an HDF5 file"),
         (["--maps", "m.h5", "--data", "SCENES", "--save-maps", "n.h5"], "--save-maps cannot be combined"),
         (["--task", "ctdet"], "--task is for --results; a detector and its maps know their task"),
@@ -303,7 +303,7 @@ def test_areas_that_cannot_be_are_told(ctnet) -> None:
         annotation["area"] = 0
     file.write_text(json.dumps(document))
     done = ctnet("eval", "--results", folder / "results.json", "--data", folder, "--json")
-    assert "3 annotations state an area that does not fit their box" in done.err
+    assert "3 annotations state an area that does not match their box" in done.err
     assert json.loads(done.out)["metrics"]["AP"] == pytest.approx(1)
 
 

@@ -150,7 +150,7 @@ def test_tasks_that_do_not_load_are_named_in_one_line_each_and_harm_no_other(ctn
     ("what", "message"),
     [
         ("number", "is 3, neither a function nor a typer.Typer"),
-        ("unfit", "cannot be made a command"),
+        ("unfit", "cannot be turned into a command"),
         ("missing", "has no attribute 'missing'"),
     ],
 )
@@ -161,7 +161,7 @@ def test_what_is_no_command_is_refused(ctnet, install, what: str, message: str) 
 
 def test_ours_wins_and_says_so(ctnet, install) -> None:
     install("[ctnet.commands]", "doctor = acme_tools:measure")
-    warning = "warning: command 'doctor' of acme-tools 0.7 is hidden by ctnet's own of that name\n"
+    warning = "warning: command 'doctor' of acme-tools 0.7 is hidden by ctnet's own command of that name\n"
     listed = ctnet("--help")
     assert listed.err == warning
     assert listed.out.count("│ doctor ") == 1

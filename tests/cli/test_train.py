@@ -127,7 +127,7 @@ def test_a_rate_of_ones_own_is_not_scaled(ctnet, training) -> None:
 
 def test_overfit_trains_and_evaluates_on_the_first_images(ctnet, training) -> None:
     done = ctnet(*training, "-o", "run", "--overfit", 2)
-    assert "2 training images, 2 to evaluate on" in done.err
+    assert "2 training images, 2 validation images" in done.err
 
 
 def test_overfit_without_evaluation(ctnet, training) -> None:
@@ -217,7 +217,7 @@ def test_no_task(ctnet) -> None:
 def test_an_output_that_holds_a_run_is_left_alone(ctnet, training, run_folder: Path) -> None:
     before = (run_folder / "config.json").read_bytes()
     message = ctnet(*training, "-o", run_folder).message
-    assert f"holds a run already; continue it with --resume {run_folder}" in message
+    assert f"already holds a run; continue it with --resume {run_folder}" in message
     assert (run_folder / "config.json").read_bytes() == before
 
 

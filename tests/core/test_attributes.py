@@ -154,7 +154,7 @@ def test_a_name_need_not_be_an_identifier() -> None:
         ("a:float,a:bool", "task ctdet: option attributes declares attribute a twice; remove one"),
         ("a", "task ctdet: option attributes declares 'a', which is not NAME:float, NAME:float[LOW..HIGH], "
          "NAME:bool or "
-         "NAME:ONE|TWO|...; write ripeness:float"),
+         "NAME:ONE|TWO|...; write ripeness:float, for example"),
         ("a:int", "option attributes declares 'a:int', which is not"),
         ("a:one", "option attributes declares 'a:one', which is not"),
         ("a:one|one", "which is not"),

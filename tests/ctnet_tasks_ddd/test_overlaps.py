@@ -18,7 +18,7 @@ rectangle = st.tuples(*[st.floats(-5, 5)] * 2, *[st.floats(0.1, 8)] * 2, st.floa
 
 
 def in_space(boxes) -> Shapes:
-    """Objects of boxes (N, 7) whose boxes in the image play no part."""
+    """Objects of boxes (N, 7) whose boxes in the image are ignored."""
     boxes = np.array(boxes, float)
     return Shapes(np.zeros(len(boxes), int), np.zeros((len(boxes), 4)), boxes)
 

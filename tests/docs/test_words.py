@@ -75,6 +75,22 @@ PHRASES = [
     Phrase(r"\bmade[- ]up (boxes|results|data)\b", "random, synthetic", "made-up boxes", "made up of boxes"),
     Phrase(r"\bequal to the bit\b", "bit for bit", "equal to the bit", "to the bit rate"),
     Phrase(r"\bwell ones\b|\bthe ill\b", "others", "the well ones work", "well"),
+    Phrase(r"\bhal(f|ves) of (a )?characters?\b", "unpaired surrogate", "half of a character in it", "half"),
+    Phrase(r"\b(cannot|can|to) be had\b", "loaded, available", "weights that cannot be had", "it had"),
+    Phrase(r"\bbeyond every (picture|image)\b", "too large", "a box beyond every picture", "beyond it"),
+    Phrase(r"\bnobody (says|asks|knows|looks)\b", "unknown, by default", "None where nobody says", "nobody"),
+    Phrase(r"\banybody('s)?\b|\bsomebody\b", "any program, another process", "anybody's file", "anyone"),
+    Phrase(r"\bin silence\b", "silently", "dropped in silence", "the silence"),
+    Phrase(r"\bwaits? for ever\b", "block", "a pipe would wait for ever", "hang for ever"),
+    Phrase(r"\bwhat comes (of|out)\b", "the outcome, the result", "what comes of it", "it comes of age"),
+    Phrase(r"\bplays? no part\b", "is ignored", "others play no part", "a part"),
+    Phrase(r"\bsoften(s|ed)? the penalty\b", "reduces the penalty", "it softens the penalty", "a penalty"),
+    Phrase(r"\blaid into\b", "fitted into", "an image laid into the input", "laid out"),
+    Phrase(r"\bnetworks? without error\b", "a perfect network", "a network without error", "no error"),
+    Phrase(r"\b(images|frames) a (forward|second)\b", "per", "images a forward pass", "per forward pass"),
+    Phrase(r"\bas shares of\b|\bin shares of\b", "relative to", "as shares of the image", "shares"),
+    Phrase(r"\b(takes?|taking) off\b", "learns", "it does not take off", "take it off"),
+    Phrase(r"\bin one go\b", "at once", "parsed in one go", "one goes"),
 ]  # fmt: skip
 
 

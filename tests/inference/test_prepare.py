@@ -54,7 +54,7 @@ def assert_same_maps(model: CenterNet, prepared: CenterNet, images: Tensor, tole
 
 
 class Own(Backbone):
-    """A backbone of somebody else: two layers around what the test is about."""
+    """Another package's backbone: two layers around what the test is about."""
 
     channels, hidden, divisor = 8, 8, 4
 

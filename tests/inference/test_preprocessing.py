@@ -1,4 +1,4 @@
-"""How images are laid into the network's input; ``test_detector.py`` compares with the release's numbers."""
+"""How images are fitted into the network's input; ``test_detector.py`` compares with released numbers."""
 
 from __future__ import annotations
 

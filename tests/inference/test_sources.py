@@ -25,7 +25,7 @@ def open_source(text: str) -> Source:
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    """Six frames of 64x48 at 10 frames a second, each red channel brighter than the one before."""
+    """Six frames of 64x48 at 10 frames per second, each red channel brighter than the one before."""
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for number in range(6):

@@ -1442,7 +1442,7 @@ class Counts(Good):
 
 
 class Idle(Good):
-    """a weight plays no part"""
+    """a weight is ignored"""
 
     def __init__(self) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ def tiny(pretrained: bool = False) -> Backbone:
 
 def broken(pretrained: bool = False) -> Backbone:
     if pretrained:
-        raise CtnetError("weights cannot be had")
+        raise CtnetError("weights cannot be loaded")
     return Tiny()
 
 

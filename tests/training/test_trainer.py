@@ -660,7 +660,7 @@ def test_resuming_what_is_no_run_or_of_another_task(finished, tmp_path):
             "field schedule of the recipe is 'linear'; it must be step|cosine",
         ),
         ({"amp": "fp8"}, "--amp is 'fp8'; it must be auto, off, bf16 or fp16"),
-        ({"pretrained": True, "backbone": "broken"}, "weights cannot be had"),
+        ({"pretrained": True, "backbone": "broken"}, "weights cannot be loaded"),
         ({"device": "tpu"}, "device 'tpu' cannot be used here"),
         ({"train_split": "training"}, "training"),
         ({"fields": {"size": (66, 64)}}, "multiples of 4"),
@@ -674,7 +674,7 @@ def test_wrong_settings_say_what_is_right(scenes, tmp_path, changes, message):
 
 def test_a_backbone_that_needs_pretraining_is_warned_of(scenes, tmp_path):
     one = session(scenes, tmp_path / "run", backbone="resdcn18")
-    assert any("resdcn18 without ImageNet weights does not take off" in line for line in one.display.lines)
+    assert any("resdcn18 without ImageNet weights hardly learns" in line for line in one.display.lines)
 
 
 def test_bad_records_are_reported_or_refused(scenes, tmp_path):
