@@ -116,6 +116,6 @@ def _unfit(name: str, image: np.ndarray | Tensor, wanted: str) -> CtnetError:
 
 def _unknown(value: Any, name: str) -> CtnetError:
     return CtnetError(
-        f"{name} is of type {type(value).__name__}, not an image; give a path, an array, a tensor or a PIL image, "
-        "or a list of them"
+        f"{name} is of type {type(value).__name__}, not an image; give a path, an array, a "
+        "tensor or a PIL image, or a list of them"
     )
