@@ -1,9 +1,10 @@
-"""Reading an image file as 8-bit RGB, or saying what is wrong with it."""
+"""Reading an image file as 8-bit RGB, with a clear error if that fails."""
 
 from __future__ import annotations
 
+import io
 import os
-import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,61 +15,128 @@ import numpy as np
 from ctnet.base.errors import CtnetError, is_shortage
 from ctnet.base.files import read_bytes
 from ctnet.base.memory import available_memory, gigabytes
+from ctnet.data import tiff
+from ctnet.data.image_formats import OF_FLOATS, READ, format_of, is_cut_short, stated_depth, stated_size
 
 #: The files that count as images, in lower case.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".apng",
+    ".bmp",
+    ".dib",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".jp2",
+    ".j2k",
+    ".avif",
+    ".pbm",
+    ".pgm",
+    ".ppm",
+    ".pnm",
+)
 """What counts as an image when a folder is searched, in lower case."""
 
+#: Formats that Pillow decodes.
+_BY_PILLOW = ("GIF", "AVIF")
+
+#: What Pillow raises for files that are broken.
+PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
+
 _LARGE = 1 << 26  # pixels; nobody asks whether there is memory for fewer
-
-_JPEG_START = b"\xff\xd8"
-_JPEG_END = b"\xff\xd9"
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in scan data: neither a stuffed byte nor a restart
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-
 
 #: Bytes of an image file.
 IMAGE_LIMIT = 1 << 32
 
 
 class ImageError(CtnetError):
-    """An image file that is missing, broken, cut short or of another size than its entry says."""
+    """An image file that is missing, broken, truncated or not of the size in its entry."""
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read an image of any depth and number of channels.
 
-    A camera's orientation mark is obeyed, unless only the picture as stored has the expected size.
+    The EXIF orientation is applied, unless only the image as stored has the expected size.
 
     Args:
         path: the file.
         size: expected (width, height), pixels.
 
     Returns:
-        (H, W, 3) uint8, RGB. 16-bit channels keep their upper byte, transparency is dropped.
+        (H, W, 3) uint8, RGB. 16-bit samples keep their upper byte (value // 256, whatever the largest
+        value), transparency is dropped, of an animation it is the first frame.
 
     Raises:
-        ImageError: naming the file, when it is missing, no image, cut short or has another size.
+        ImageError: naming the file, when it is missing, not an image, truncated or has another size.
     """
-    data = _read_bytes(path)
-    if _is_cut_short(data):
+    return decode_image(path, read_image_bytes(path), size)
+
+
+def decode_image(
+    path: str | Path, data: bytes, size: tuple[int, int] | None = None, checked: bool = False
+) -> np.ndarray:
+    """``read_image`` of a file whose bytes are at hand; of several pictures in it the first.
+
+    Args:
+        path: what messages call it.
+        data: the file.
+        size: expected (width, height), pixels.
+        checked: its end is known to be there.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        ImageError: as ``read_image``.
+    """
+    if not checked and is_cut_short(data):
         raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it again")
     _insist_on_memory(path, data)
+    if samples := _unfit_samples(data):
+        raise ImageError(
+            f"{path} is not an image that can be read (its samples are {samples}, and 8 and 16 bits are "
+            "read); save it as one of these"
+        )
     try:
         return _sized(path, data, size)
-    except _TooManyPixels as error:
-        limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "2^30")
-        raise ImageError(
-            f"{path} has more pixels than OpenCV reads ({limit}); set OPENCV_IO_MAX_IMAGE_PIXELS to more"
-        ) from error
+    except _TooLarge as error:
+        raise ImageError(f"{path} has {_limit(str(error))}") from error
+
+
+def _unfit_samples(data: bytes) -> str:
+    """What an image is made of that has no natural scale to 8 bits; empty for whole numbers without sign."""
+    kind = format_of(data)
+    if kind in OF_FLOATS:
+        return f"floats, as in all files of {kind}"
+    page = next(iter(tiff.pages(data)), None) if kind == "TIFF" else None
+    if page is None or (page.kind in ("unsigned", "unknown") and page.bits <= 16):
+        return ""
+    names = {"unsigned": "uint", "signed": "int"}
+    return f"{names.get(page.kind, page.kind)}{page.bits}"
+
+
+def _limit(complaint: str) -> str:
+    """Which limit an image exceeds, and the variable that raises it."""
+    if "CV_IO" not in complaint:
+        return "more pixels than Pillow reads; make it smaller, or cut it into parts"
+    sides = {"WIDTH": "columns", "HEIGHT": "rows"}
+    side = next((side for side in sides if f"CV_IO_MAX_IMAGE_{side}" in complaint), "PIXELS")
+    plural, usual = (sides[side], "2^20") if side in sides else ("pixels", "2^30")
+    variable = f"OPENCV_IO_MAX_IMAGE_{side}"
+    return f"more {plural} than OpenCV reads ({os.environ.get(variable, usual)}); set {variable} to more"
 
 
 def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.ndarray:
-    image = _decode(data, cv2.IMREAD_COLOR)
+    image = _decode_colour(data)
     if image is None:
         raise ImageError(f"{path} is not an image that can be read ({_complaint(data)}); replace it")
     if size is not None and _size(image) != size:
-        shown, image = image, _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        shown, image = image, _decode_colour(data, cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None or _size(image) != size:
             raise ImageError(
                 f"{path} is {shown.shape[1]}x{shown.shape[0]} pixels, but its entry says "
@@ -78,7 +146,7 @@ def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.nd
 
 
 def name_for_opencv(path: str | Path) -> str:
-    """The name of a file that OpenCV itself opens (a video).
+    """The name of a file that OpenCV opens itself (a video).
 
     Raises:
         CtnetError: for a name that is not UTF-8, at which OpenCV crashes.
@@ -94,7 +162,7 @@ def name_for_opencv(path: str | Path) -> str:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) of an image as ``read_image`` gives it; the whole file is read and checked.
+    """(width, height) of an image as ``read_image`` returns it; the whole file is read and checked.
 
     Raises:
         ImageError: as ``read_image``.
@@ -106,7 +174,13 @@ def _size(image: np.ndarray) -> tuple[int, int]:
     return image.shape[1], image.shape[0]
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def read_image_bytes(path: str | Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        ImageError: when it is missing, not a regular file or too large; but ``CtnetError`` where the machine
+            is short of memory or file handles, since the image is not to blame.
+    """
     try:
         return read_bytes(path, IMAGE_LIMIT)
     except CtnetError as error:
@@ -115,61 +189,70 @@ def _read_bytes(path: str | Path) -> bytes:
         raise ImageError(str(error)) from error
 
 
+def _decode_colour(data: bytes, flags: int = 0) -> np.ndarray | None:
+    """BGR of 8 bits, or None. OpenCV would round 16 bits in TIFF and cut them in PNG."""
+    is_deep = stated_depth(data) == 16 or format_of(data) == "JPEG 2000"
+    image = _decode(data, cv2.IMREAD_COLOR | flags | (cv2.IMREAD_ANYDEPTH if is_deep else 0))
+    if image is not None and image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)
+    return image
+
+
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    """BGR, or None for what OpenCV cannot decode."""
+    """The image in BGR; None if OpenCV cannot decode it."""
     if not data:
         return None
+    if format_of(data) in _BY_PILLOW:
+        return _decode_by_pillow(data)
     try:
         with _quiet():
             return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:  # a header that promises absurd sizes
+    except cv2.error as error:  # a header with absurd sizes
         if error.code == cv2.Error.STS_NO_MEM:
             raise CtnetError(
-                f"there is not enough memory to decode an image of {len(data)} bytes; end other programs, or "
-                "use fewer --workers"
+                f"there is not enough memory to decode an image of {len(data)} bytes; close other programs, "
+                "or use fewer --workers"
             ) from error
         if "CV_IO_MAX_IMAGE" in str(error):
-            raise _TooManyPixels from error
+            raise _TooLarge(str(error)) from error
         return None
+
+
+def _decode_by_pillow(data: bytes) -> np.ndarray | None:
+    """BGR of what older versions of OpenCV do not read, or newer ones without the camera's orientation."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(data), formats=_BY_PILLOW) as opened:
+            image = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    except Image.DecompressionBombError as error:
+        raise _TooLarge(str(error)) from error
+    except PILLOW_ERRORS:
+        return None
+    return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
 
 def _insist_on_memory(path: str | Path, data: bytes) -> None:
     """Refuse a picture that cannot be held: a few kilobytes can say that they have a billion pixels."""
-    width, height = _png_size(data) if data.startswith(_PNG_START) else _jpeg_size(data)
+    width, height = stated_size(data)
     if width * height < _LARGE:
         return
     needed = 6 * width * height  # decoded, and once more with its channels in another order
     free = available_memory()
     if free is not None and needed > free:
         raise ImageError(
-            f"{path} has {width}x{height} pixels, which need {gigabytes(needed)}, and {gigabytes(free)} are "
-            "free; make it smaller, or cut it into parts"
+            f"{path} has {width}x{height} pixels, which need {gigabytes(needed)}, but {gigabytes(free)} are "
+            "free; make it smaller, or split it"
         )
 
 
-def _png_size(data: bytes) -> tuple[int, int]:
-    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) as the frame's header says; nothing for what is not a JPEG."""
-    position = len(_JPEG_START) if data.startswith(_JPEG_START) else len(data)
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        kind, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
-            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
-        position += 2 + length
-    return 0, 0
-
-
-class _TooManyPixels(Exception):
+class _TooLarge(Exception):
     """OpenCV refuses an image for its size alone."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """OpenCV does not say on stderr what the ImageError will say."""
+    """Keeps OpenCV from printing to stderr what the ImageError says."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -181,37 +264,12 @@ def _quiet() -> Iterator[None]:
 def _complaint(data: bytes) -> str:
     if not data:
         return "the file is empty"
-    raw = _decode(data, cv2.IMREAD_UNCHANGED)
+    raw = None if format_of(data) in _BY_PILLOW else _decode(data, cv2.IMREAD_UNCHANGED)
     if raw is not None:
         return f"its samples are {raw.dtype}, and 8 and 16 bits are read"
-    if data.startswith((_JPEG_START, _PNG_START)):
-        return "its content is broken"
-    return "unknown format"
-
-
-def _is_cut_short(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end: OpenCV may fill up what is missing with grey and say nothing."""
-    if data.startswith(_JPEG_START):
-        return not (data.endswith(_JPEG_END) or _jpeg_ends(data))
-    return data.startswith(_PNG_START) and not _png_ends(data)
-
-
-def _jpeg_ends(data: bytes) -> bool:
-    """Follow the segments to the end-of-image mark, passing over previews inside them."""
-    position = 2
-    while mark := _JPEG_MARKER.search(data, position):
-        kind, position = mark[0][1], mark.end()
-        if kind == 0xD9:
-            return True
-        position += int.from_bytes(data[position : position + 2], "big")
-    return False
-
-
-def _png_ends(data: bytes) -> bool:
-    """Follow the chunks (length, name, data, check sum) to the last one."""
-    position = len(_PNG_START)
-    while position + 12 <= len(data):
-        if data[position + 4 : position + 8] == b"IEND":
-            return True
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-    return False
+    kind = format_of(data)
+    if not kind:
+        return "unknown format"
+    if kind == "GIF" and not data.endswith(b";"):
+        return "it is cut short"
+    return "its content is broken" if kind in READ else f"{kind} is not read; save it as PNG or JPEG"

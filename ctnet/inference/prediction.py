@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
-from ctnet.base.numbers import whole_number
 from ctnet.base.progress import track
 from ctnet.core.documents import results_of
 from ctnet.core.records import Detections, ImageInfo
-from ctnet.data.images import name_for_opencv
+from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
 from ctnet.inference.preprocessing import PIXELS_AT_ONCE
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.sources import Frame, Source
+from ctnet.report.videos import VideoFile
 from ctnet.report.writing import write_image
 
 #: Detections that score no more than this are not worth a box in a picture.
@@ -40,6 +40,7 @@ class Prediction:
         results: COCO results of all images, each with its "category_name".
         pictures: the files that were drawn.
         problems: images that could not be read, and why.
+        notes: what else the user should know: pictures that come out black, videos that browsers do not show.
         interrupted: Ctrl-C ended it (the only end that a camera has); what was done until then is kept.
     """
 
@@ -47,7 +48,10 @@ class Prediction:
     images: list[dict[str, Any]] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+    best_score: float = 0.0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     interrupted: bool = False
 
 
@@ -64,7 +68,7 @@ def predict(
 
     Args:
         detector: what detects.
-        sources: see ``open_source``.
+        sources: see ``open_sources``.
         folder: is made; gets a picture per image (a video per video) and the two JSON files.
         settings: choices at test time; by default detections score more than 0.3.
         batch_size: images a forward pass.
@@ -72,32 +76,49 @@ def predict(
         camera: of all images, for tasks that need one.
 
     Raises:
-        CtnetError: when the folder cannot be written, or a picture would replace an image that is to be read.
+        CtnetError: when the folder cannot be written, a picture would replace an image that is to be read, or
+            no image could be read.
     """
     done = Prediction(folder)
     names = _Names(sources)
-    look = partial(detector, settings=settings or DetectionSettings(score=SCORE), batch_size=batch_size)
+    settings = settings or DetectionSettings(score=SCORE)
+    # What scores less is left out below: the user of none at all hears of the best score.
+    look = partial(detector, settings=replace(settings, score=0.0), batch_size=batch_size)
     try:
         for source in sources:
             writer = _writer(folder, source, names) if draw else None
+            before = len(done.images)
             try:
                 frames = track(source, f"detecting in {source.name}", total=source.length)
                 for image, name, record, detections in _detected(
                     look, frames, done, batch_size, camera or Camera()
                 ):
                     info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
+                    done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
+                    detections = detections[detections.scores > settings.score]
                     _record(done, detector, source, info, detections)
                     if writer is not None:
                         picture = writer.write(name, detector.task.draw(image, detections, info))
                         done.images[-1]["picture"] = picture.relative_to(folder).as_posix()
             finally:
+                if source.is_video and len(done.images) > before:
+                    done.frames.append(len(done.images) - before)
                 if writer is not None:
                     done.pictures += writer.close()
+                    done.notes += [writer.note] if writer.note else []
     except KeyboardInterrupt:
         done.interrupted = True
+    if not done.images and not done.interrupted:
+        raise _nothing_read(done.problems)
     write_json(folder / "images.json", done.images)
     write_json(folder / "results.json", done.results, indent=None)
     return done
+
+
+def _nothing_read(problems: Sequence[str]) -> CtnetError:
+    first = f": {problems[0]}" if problems else ""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return CtnetError(f"no image could be read{first}{more}")
 
 
 def _record(
@@ -121,6 +142,7 @@ def _detected(
 ) -> Iterator[tuple[np.ndarray, str, dict[str, Any], Detections]]:
     for group in _groups(frames, batch_size):
         done.problems += [frame.problem for frame in group if frame.image is None]
+        done.notes += [frame.note for frame in group if frame.note]
         good = [(frame.image, frame.name) for frame in group if frame.image is not None]
         records = [camera.record(name, image.shape[1], image.shape[0]) for image, name in good]
         found = look([image for image, _ in good], records=records)
@@ -146,11 +168,7 @@ class _Names:
     """Names for pictures: no two alike, also where case does not count, and none of an image to be read."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        self._inputs = {
-            os.path.realpath(path)
-            for source in sources
-            for path in ([file for file, _ in source.paths] or [Path(source.name)])
-        }
+        self._inputs = {os.path.realpath(path) for source in sources for path in source.files}
         self._taken: set[str] = set()
 
     def free(self, path: Path) -> Path:
@@ -170,6 +188,8 @@ class _Names:
 class _Writer(Protocol):
     """Keeps what is drawn of one source."""
 
+    note: str
+
     def write(self, name: str, image: np.ndarray) -> Path: ...
     def close(self) -> list[Path]: ...
 
@@ -177,12 +197,13 @@ class _Writer(Protocol):
 def _writer(folder: Path, source: Source, names: _Names) -> _Writer:
     if not source.is_video:
         return _PictureFiles(folder, names)
-    stem = f"camera{source.name}" if whole_number(source.name) is not None else Path(source.name).stem
-    return _VideoFile(names.free(folder / f"{stem}.mp4"), source.rate)
+    return VideoFile(names.free(folder / f"{source.stem}.mp4"), source.rate)
 
 
 class _PictureFiles:
     """A PNG or JPEG for every image."""
+
+    note = ""
 
     def __init__(self, folder: Path, names: _Names) -> None:
         self.folder, self.names = folder, names
@@ -190,53 +211,14 @@ class _PictureFiles:
 
     def write(self, name: str, image: np.ndarray) -> Path:
         path = self.folder / name
-        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
-        path = self.names.free(path.with_suffix(suffix))
+        if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+            ends = (
+                path.suffix.lower() in IMAGE_SUFFIXES
+            path = path.with_suffix(".png") if ends else path.with_name(f"{path.name}.png")
+        path = self.names.free(path)
         write_image(path, image)
         self.paths.append(path)
         return path
 
     def close(self) -> list[Path]:
         return self.paths
-
-
-class _VideoFile:
-    """An MP4 of all frames; the first frame sets the size."""
-
-    def __init__(self, path: Path, rate: float) -> None:
-        self.path, self.rate = path, rate
-        self._writer: Any = None
-
-    def write(self, name: str, image: np.ndarray) -> Path:
-        import cv2
-
-        if self._writer is None:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise os_error(error, "write", self.path) from error
-            size = (image.shape[1], image.shape[0])
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(name_for_opencv(self.path), code, self.rate, size)
-            if not self._writer.isOpened():
-                raise CtnetError(f"cannot write {self.path}; is the folder writable?")
-        self._writer.write(np.ascontiguousarray(image[:, :, ::-1]))
-        return self.path
-
-    def close(self) -> list[Path]:
-        if self._writer is None:
-            return []
-        self._writer.release()
-        if not _plays(self.path):
-            raise CtnetError(f"{self.path} cannot be played back; is the disk full?")
-        return [self.path]
-
-
-def _plays(path: Path) -> bool:
-    """Whether a video file can be opened and has a first frame (OpenCV's writer reports no full disk)."""
-    import cv2
-
-    capture = cv2.VideoCapture(str(path))
-    good = bool(capture.read()[0])
-    capture.release()
-    return good

@@ -1,24 +1,50 @@
-"""Where images come from: files, folders, videos, cameras."""
+"""What a user names: files, folders, videos, animations, cameras, addresses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import glob
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.files import require_regular
+from ctnet.base.files import is_file, read_start, require_regular
 from ctnet.base.numbers import whole_number
-from ctnet.data.images import IMAGE_SUFFIXES, ImageError, name_for_opencv, read_image
+from ctnet.data.animations import Animation, open_animation
+from ctnet.data.image_formats import format_of, stated_depth
+from ctnet.data.images import IMAGE_SUFFIXES, ImageError, decode_image, read_image_bytes
+from ctnet.inference.streams import is_address, open_stream, shown
+from ctnet.inference.videos import Numbered, open_video
 
-#: Frames that cannot be read after which a video is taken to be at its end.
-_BROKEN_IN_A_ROW = 100
+#: What counts as a video when a folder is searched, in lower case; a file that is named may have any suffix.
+VIDEO_SUFFIXES = (
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".wmv",
+        ".asf",
+        ".flv",
+        ".f4v",
+        ".ogv",
+        ".3gp",
+        ".3g2",
+    ),
+    *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".mjpeg", ".mjpg", ".y4m", ".divx"),
+    *(".h264", ".264", ".h265", ".265", ".hevc"),
+)
 
-_LAST_CAMERA = 2**31 - 1
+#: Pictures that are not read; they are named one by one, so that nobody misses them.
+_UNREAD_SUFFIXES = (".heic", ".heif", ".jxl", ".exr", ".hdr", ".psd")
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+#: 16-bit pictures whose brightest upper byte is below this are almost black.
+_DARK = 16
 
 
 @dataclass(frozen=True)
@@ -29,11 +55,13 @@ class Frame:
         image: (H, W, 3) uint8, RGB; None when it could not be read (``problem`` says why).
         name: of the file, relative to the folder that was named; of a video, with the frame's number.
         problem: what went wrong.
+        note: what the user should know of an image that was read.
     """
 
     image: np.ndarray | None
     name: str
     problem: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,98 +69,184 @@ class Source:
     """Frames in order.
 
     Attributes:
-        name: what the user wrote.
-        is_video: True for a video file or a camera.
+        name: what the user wrote, without the password of an address.
+        is_video: what is drawn of it becomes a video.
         length: number of frames, where that is known.
+        read: gives the frames.
+        stem: of the video that is drawn, relative to the folder for pictures.
         rate: frames a second of a video.
-        paths: the files of a source of images.
+        files: what is read.
     """
 
     name: str
     is_video: bool
     length: int | None
+    read: Callable[[], Iterator[Frame]]
+    stem: str = ""
     rate: float = 25.0
-    paths: tuple[tuple[Path, str], ...] = ()
+    files: tuple[Path, ...] = ()
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._video_frames() if self.is_video else self._image_frames()
-
-    def _image_frames(self) -> Iterator[Frame]:
-        for path, name in self.paths:
-            try:
-                yield Frame(read_image(path), name)
-            except ImageError as error:
-                yield Frame(None, name, str(error))
-
-    def _video_frames(self) -> Iterator[Frame]:
-        capture = _capture(self.name)
-        stem = Path(self.name).stem if whole_number(self.name) is None else f"camera{self.name}"
-        number = broken = 0  # broken: frames in a row that could not be read
-        try:
-            while True:
-                good, bgr = capture.read()
-                if good:
-                    if broken:
-                        which = f"{number - broken} to {number - 1}" if broken > 1 else f"{number - 1}"
-                        yield Frame(None, self.name, f"{self.name}: frame {which} cannot be read")
-                    yield Frame(np.ascontiguousarray(bgr[:, :, ::-1]), f"{stem}_{number:06d}")
-                    broken = 0
-                elif self.length and number < self.length and broken < _BROKEN_IN_A_ROW:
-                    broken += 1
-                else:
-                    break
-                number += 1
-            if self.length and number - broken < self.length:
-                ending = f"{self.name} ends after {number - broken} of {self.length} frames"
-                yield Frame(None, self.name, ending)
-        finally:
-            capture.release()
-
-
-def open_source(text: str) -> Source:
-    """Open what a user named: an image, a folder of images (searched deeply), a video, a camera's number.
-
-    Raises:
-        CtnetError: when it does not exist, holds no image, or cannot be played.
-    """
-    path = Path(text)
-    if whole_number(text) is not None and not path.exists():
-        return _video(text)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise CtnetError(f"{path} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-        return Source(text, False, len(files), paths=tuple((f, str(f.relative_to(path))) for f in files))
-    if path.exists():
-        require_regular(path)
-    else:
-        raise CtnetError(f"{path} does not exist; name an image, a folder, a video or a camera's number")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _video(text)
-    return Source(text, False, 1, paths=((path, path.name),))
+        return self.read()
 
 
 def open_sources(texts: Sequence[str]) -> list[Source]:
-    """Open several sources; all are checked before any is read."""
-    return [open_source(text) for text in texts]
+    """Open what a user named; all of it is checked before any is read.
+
+    Args:
+        texts: images, folders (searched deeply for images and videos), videos, animations, cameras' numbers,
+            addresses (``rtsp://``, ``http://``).
+
+    Returns:
+        A source for the images of each text, and one for each video and animation.
+
+    Raises:
+        CtnetError: when one does not exist, holds no image and no video, or cannot be played.
+    """
+    return [source for text in texts for source in _opened(text)]
 
 
-def _video(text: str) -> Source:
-    import cv2
+def _opened(text: str) -> list[Source]:
+    path = Path(text)
+    if is_address(text):
+        return [_address(text)]
+    if whole_number(text) is not None and not path.exists():
+        return [_video(text, f"camera{text}")]
+    if path.is_dir():
+        return _folder(path, text)
+    if not path.exists() and glob.has_magic(text):
+        return _matching(text)
+    if not path.exists():
+        raise CtnetError(f"{path} does not exist; name an image, a folder, a video or a camera's number")
+    require_regular(path)
+    if animation := open_animation(path):
+        return [_animation(text, animation, path.stem)]
+    start = read_start(path, 1024)
+    is_image = format_of(start[:32]) != "" or path.suffix.lower() in IMAGE_SUFFIXES
+    if not is_image and path.suffix.lower() not in VIDEO_SUFFIXES and _is_text(start):
+        problem = Frame(None, path.name, f"{path} is a text file, not an image or a video")
+        return [Source(text, False, 1, lambda: iter([problem]), files=(path,))]
+    return [_images(text, [(path, path.name)]) if is_image else _video(text, path.stem)]
 
-    capture = _capture(text)
-    frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    rate = float(capture.get(cv2.CAP_PROP_FPS)) or 25.0
-    capture.release()
-    return Source(text, True, frames if frames > 0 else None, rate)
+
+def _matching(pattern: str) -> list[Source]:
+    """The sources of a pattern that no shell has expanded, in order: files, or folders where it has none."""
+    paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+    paths = [path for path in paths if is_file(path)] or paths
+    if not paths:
+        raise CtnetError(f"no file matches {pattern}")
+    return [source for path in paths for source in _opened(str(path))]
 
 
-def _capture(text: str):  # type: ignore[no-untyped-def]
-    import cv2
+def _is_text(start: bytes) -> bool:
+    try:
+        start.decode()
+    except UnicodeDecodeError as error:
+        return error.end == len(start) and b"\0" not in start  # cut within a character
+    return bool(start) and b"\0" not in start
 
-    number = whole_number(text)
-    capture = cv2.VideoCapture(name_for_opencv(text) if number is None else min(number, _LAST_CAMERA))
-    if not capture.isOpened():
-        what = text if number is None else f"camera {text}"
-        raise CtnetError(f"cannot play {what}; is it a whole video file, or a camera that exists?")
-    return capture
+
+def _folder(folder: Path, text: str) -> list[Source]:
+    """The images of a folder as one source, and every video and animation in it as one of its own."""
+    images: list[tuple[Path, str]] = []
+    moving: list[Source] = []
+    for path in sorted(folder.rglob("*")):
+        suffix, name = path.suffix.lower(), str(path.relative_to(folder))
+        stem = name.removesuffix(path.suffix)
+        if suffix in VIDEO_SUFFIXES and is_file(path):
+            moving.append(_video_or_problem(path, stem, name))
+        elif suffix in IMAGE_SUFFIXES or suffix in _UNREAD_SUFFIXES:
+            animation = open_animation(path)
+            if animation is None:
+                images.append((path, name))
+            else:
+                moving.append(_animation(str(path), animation, stem))
+    if not images and not moving:
+        raise CtnetError(
+            f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}) and no video "
+            f"({', '.join(VIDEO_SUFFIXES)})"
+        )
+    return [*([_images(text, images)] if images else []), *moving]
+
+
+def _images(text: str, files: Sequence[tuple[Path, str]]) -> Source:
+    def read() -> Iterator[Frame]:
+        for path, name in files:
+            try:
+                data = read_image_bytes(path)
+                image = decode_image(path, data)
+                yield Frame(image, name, note=_note(path, data, image))
+            except ImageError as error:
+                yield Frame(None, name, str(error))
+
+    return Source(text, False, len(files), read, files=tuple(path for path, _ in files))
+
+
+def _note(path: Path | str, data: bytes, image: np.ndarray) -> str:
+    """Words for a picture of 12 bits in 16, of which the upper byte shows nothing."""
+    if stated_depth(data) != 16 or not image.size or image.max() >= _DARK:
+        return ""
+    return (
+        f"{path} is almost black: of 16-bit samples the upper byte is taken, and its samples use the "
+        "lower bits alone (12 in 16, for example); scale them to 16 bits first"
+    )
+
+
+def _animation(text: str, animation: Animation, stem: str) -> Source:
+    def read() -> Iterator[Frame]:
+        try:
+            for number, found in enumerate(animation):
+                name = f"{stem}_{number:06d}"
+                if isinstance(found, ImageError):
+                    yield Frame(None, text, str(found))
+                else:
+                    yield Frame(found, name)
+        except ImageError as error:
+            yield Frame(None, text, str(error))
+
+    is_film = animation.rate > 0
+    return Source(
+        text, is_film, animation.length, read, stem, animation.rate if is_film else 25.0, (animation.path,)
+    )
+
+
+def _video(text: str, stem: str) -> Source:
+    video = open_video(text)
+    files = () if whole_number(text) is not None and not Path(text).exists() else (Path(text),)
+    return Source(text, True, video.length, lambda: _named(video, text, stem), stem, video.rate, files)
+
+
+def _video_or_problem(path: Path, stem: str, name: str) -> Source:
+    """A video in a folder: one that cannot be played does not keep the others from being read."""
+    try:
+        return _video(str(path), stem)
+    except CtnetError as error:
+        problem = Frame(None, name, str(error))
+        return Source(str(path), True, 0, lambda: iter([problem]), stem, files=(path,))
+
+
+def _address(text: str) -> Source:
+    opened, name = open_stream(text), shown(text)
+    parts = urlsplit(text)
+    stem = Path(parts.path).stem.strip(".") or parts.hostname or "stream"
+    if isinstance(opened, bytes):
+        return Source(
+            name, False, 1, lambda: _downloaded(name, Path(parts.path).name.strip(".") or stem, opened)
+        )
+    return Source(name, True, opened.length, lambda: _named(opened, name, stem), stem, opened.rate)
+
+
+def _downloaded(name: str, file_name: str, data: bytes) -> Iterator[Frame]:
+    try:
+        image = decode_image(name, data)
+        yield Frame(image, file_name, note=_note(name, data, image))
+    except ImageError as error:
+        yield Frame(None, file_name, str(error))
+
+
+def _named(frames: Iterable[Numbered], source: str, stem: str) -> Iterator[Frame]:
+    for number, found in frames:
+        if isinstance(found, str):
+            yield Frame(None, source, found)
+        else:
+            yield Frame(found, f"{stem}_{number:06d}")

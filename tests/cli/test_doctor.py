@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 
@@ -120,5 +121,44 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch) -> None:
 def test_the_table_marks_what_is_wrong(ctnet, monkeypatch) -> None:
     monkeypatch.setattr(doctor, "_python", lambda: Finding("python", False, "too old"))
     done = ctnet("doctor")
-    assert (done.code, done.out) == (1, "")
-    assert any(line.split()[:2] == ["WRONG", "python"] for line in done.err.splitlines())
+    assert (done.code, done.err) == (1, "")
+    assert any(line.split()[:2] == ["WRONG", "python"] for line in done.out.splitlines())
+
+
+class Installed:
+    """A distribution as ``importlib.metadata`` tells of it."""
+
+    def __init__(self, megabytes: int, *requires: str) -> None:
+        self.files = [type("File", (), {"size": megabytes * 10**6})(), type("File", (), {"size": None})()]
+        self.requires = list(requires)
+
+
+def test_the_installed_size_and_the_way_to_a_smaller_one(monkeypatch) -> None:
+    installed = {
+        "ctnet-toolkit": Installed(1, "torch>=2.6", "PyYAML>=6", "gone ; sys_platform == 'win32'"),
+        "torch": Installed(1000, "nvidia-cudnn-cu13==9; platform_system == 'Linux'", "triton", "sympy"),
+        "nvidia-cudnn-cu13": Installed(900),
+        "triton": Installed(600, "torch"),
+        "pyyaml": Installed(99, "big; extra == 'all'"),
+        "big": Installed(10_000),
+    }
+
+    def distribution(name: str) -> Installed:
+        if name not in installed:
+            raise doctor.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(doctor.metadata, "distribution", distribution)
+    text = doctor._installed_size().text
+    assert text.startswith(
+        "2.6 GB with all that ctnet needs, 1.5 GB of it libraries for GPUs; without them: "
+    )
+    assert "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu" in text
+    del installed["nvidia-cudnn-cu13"], installed["triton"]
+    assert doctor._installed_size().text == "1.1 GB with all that ctnet needs"
+
+
+def test_the_way_to_a_cpu_only_build_is_the_one_in_the_docs() -> None:
+    root = Path(__file__).parents[2]
+    for page in ("README.md", "docs/install.md"):
+        assert doctor.CPU_ONLY in (root / page).read_text("utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from ctnet.base.errors import CtnetError
 from ctnet.data import images
@@ -120,7 +121,7 @@ def test_truncated_jpeg(tmp_path: Path, progressive: bool) -> None:
     jpeg = noisy(progressive)
     read_image(save(tmp_path, jpeg, "whole.jpg"))
     for length in [*range(2, len(jpeg) - 1, len(jpeg) // 60), len(jpeg) - 2, len(jpeg) - 1]:
-        with pytest.raises(ImageError, match=r"cut.jpg is cut short: the end of the picture is missing"):
+        with pytest.raises(ImageError, match=r"cut.jpg is cut short: the end of the image is missing"):
             read_image(save(tmp_path, jpeg[:length], "cut.jpg"))
 
 
@@ -146,7 +147,7 @@ def test_truncated_png(tmp_path: Path, picture: np.ndarray) -> None:
     png = encode(".png", picture)
     read_image(save(tmp_path, png + b"appended"))
     for length in [*range(8, len(png) - 12, 13), len(png) - 12, len(png) - 1]:
-        with pytest.raises(ImageError, match=r"cut.png is cut short: the end of the picture is missing"):
+        with pytest.raises(ImageError, match=r"cut.png is cut short: the end of the image is missing"):
             read_image(save(tmp_path, png[:length], "cut.png"))
 
 
@@ -175,7 +176,9 @@ def test_missing_image_and_folder(tmp_path: Path) -> None:
 
 def test_samples_of_other_kinds_are_told_from_broken_files(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "floats.tif"), np.zeros((4, 5), np.float32))
-    with pytest.raises(ImageError, match=r"floats.tif .*its samples are float32, and 8 and 16 bits are read"):
+    with pytest.raises(
+        ImageError, match=r"floats.tif .*its samples are float32, but only 8 and 16 bits are supported"
+    ):
         read_image(tmp_path / "floats.tif")
 
 
@@ -227,3 +230,112 @@ def test_memory_is_asked_for_before_a_large_picture_is_decoded(
     monkeypatch.setattr(images, "available_memory", lambda: 6 * 50 * 40 - 1)
     with pytest.raises(ImageError, match=rf"large.{suffix} has 50x40 pixels, which need .* are free"):
         read_image(path)
+
+
+# --- what is said of odd files
+
+
+def pillow(path: Path, mode: str, image: np.ndarray, **how: object) -> Path:
+    Image.fromarray(image).convert(mode).save(path, **how)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["p.gif", "p.png", "l.png", "1.png", "LA.png", "1.tif", "p.tif", "CMYK.jpg", "CMYK.tif", "RGB.jp2"],
+)
+def test_modes_of_pictures(tmp_path: Path, picture: np.ndarray, name: str) -> None:
+    mode = name.split(".")[0]
+    found = read_image(pillow(tmp_path / name, mode.upper() if len(mode) == 1 else mode, picture))
+    expected = np.asarray(Image.open(tmp_path / name).convert("RGB"))
+    assert found.shape == picture.shape
+    assert np.abs(found.astype(int) - expected).mean() < (20 if mode == "CMYK" else 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_orientation_is_obeyed_in_every_format(tmp_path: Path, picture: np.ndarray, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = read_image(pillow(tmp_path / f"plain{suffix}", "RGB", picture))
+    turned = read_image(pillow(tmp_path / f"turned{suffix}", "RGB", picture, exif=exif))
+    assert turned.shape == (60, 40, 3)
+    assert np.abs(turned.astype(int) - np.rot90(upright, -1)).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "parts"),
+    [(".tif", 40), (".bmp", 40), (".webp", 40), (".ppm", 40), (".gif", 12)],
+)
+def test_cut_files_are_called_cut(tmp_path: Path, picture: np.ndarray, suffix: str, parts: int) -> None:
+    path = pillow(tmp_path / f"whole{suffix}", "RGB", picture)
+    read_image(path)
+    data = path.read_bytes()
+    for length in range(900 if suffix == ".gif" else 40, len(data) - 2, len(data) // parts):
+        with pytest.raises(ImageError, match=r"cut\..* is .*cut short"):
+            read_image(save(tmp_path, data[:length], f"cut{suffix}"))
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate", "jpeg", "packbits"])
+def test_cut_tiffs(tmp_path: Path, picture: np.ndarray, compression: str | None) -> None:
+    path = pillow(tmp_path / "whole.tif", "RGB", picture, compression=compression)
+    read_image(path)
+    data = path.read_bytes()
+    with pytest.raises(ImageError, match="is cut short"):
+        read_image(save(tmp_path, data[: len(data) // 2], "cut.tif"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("int16", "int16"), ("int32", "int32"), ("float64", "float64"), ("int8", "int8")]
+)
+def test_samples_without_a_scale_are_named(tmp_path: Path, kind: str, said: str) -> None:
+    cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((4, 5), kind))
+    with pytest.raises(ImageError, match=rf"a.tif .*its samples are {said}, and 8 and 16 bits are read"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".pfm"])
+def test_formats_of_floats_are_named(tmp_path: Path, suffix: str) -> None:
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), np.zeros((4, 5, 3), np.float32))
+    with pytest.raises(ImageError, match="its samples are floats"):
+        read_image(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(40), r"\(HEIC is not read; save it as PNG or JPEG\)"),
+        (b"v/1\x01" + bytes(40), "its samples are floats, as in all files of OpenEXR"),
+        (b"%PDF-1.7" + bytes(40), r"\(PDF is not read; save it as PNG or JPEG\)"),
+        (b"BM" + bytes(60), r"\(its content is broken\)"),
+    ],
+)
+def test_known_formats_are_named(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        read_image(save(tmp_path, data))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pnm"])
+def test_the_upper_byte_is_taken_in_every_format(tmp_path: Path, picture: np.ndarray, suffix: str) -> None:
+    deep = picture.astype(np.uint16) * 256 + 200
+    np.testing.assert_array_equal(read_image(save(tmp_path, encode(suffix, deep))), picture)
+    grey = np.repeat(picture[..., :1], 3, axis=2)
+    np.testing.assert_array_equal(read_image(save(tmp_path, encode(suffix, deep[..., 0]))), grey)
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("PIXELS", r"more pixels than OpenCV reads \(2\^30\); set OPENCV_IO_MAX_IMAGE_PIXELS"),
+        ("WIDTH", r"more columns than OpenCV reads \(2\^20\); set OPENCV_IO_MAX_IMAGE_WIDTH"),
+        ("HEIGHT", r"more rows than OpenCV reads \(2\^20\); set OPENCV_IO_MAX_IMAGE_HEIGHT"),
+    ],
+)
+def test_the_limit_that_is_exceeded_is_named(tmp_path: Path, monkeypatch, limit: str, message: str) -> None:
+    cv2.imwrite(str(tmp_path / "sound.png"), np.zeros((4, 5, 3), np.uint8))
+
+    def refuse(data, flags):
+        raise cv2.error(f"Assertion failed: size <= CV_IO_MAX_IMAGE_{limit} in function 'validate'")
+
+    monkeypatch.setattr(cv2, "imdecode", refuse)
+    with pytest.raises(ImageError, match=message):
+        read_image(tmp_path / "sound.png")

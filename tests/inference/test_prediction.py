@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.documents import results_of
@@ -153,14 +154,14 @@ def test_a_video_that_is_read_is_never_replaced(detector, tmp_path: Path) -> Non
 def test_ctrl_c_keeps_what_was_done(detector, photos: Path, tmp_path: Path, monkeypatch) -> None:
     video, written = write_video(tmp_path / "clip.avi"), []
 
-    class Interrupting(prediction._VideoFile):
+    class Interrupting(prediction.VideoFile):
         def write(self, name: str, image: np.ndarray) -> Path:
             if len(written) == 3:
                 raise KeyboardInterrupt
             written.append(name)
             return super().write(name, image)
 
-    monkeypatch.setattr(prediction, "_VideoFile", Interrupting)
+    monkeypatch.setattr(prediction, "VideoFile", Interrupting)
     done = run(detector, tmp_path / "out", photos / "a.png", video, photos)
     assert done.interrupted
     assert [path.name for path in done.pictures] == ["a.png", "clip.mp4"]
@@ -242,3 +243,26 @@ def test_a_video_that_cannot_be_named_is_refused(detector, tmp_path: Path) -> No
     out = tmp_path / os.fsdecode(b"out\xe9")
     with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
         run(detector, out, write_video(tmp_path / "clip.avi"))
+
+
+def test_pages_and_animations_are_drawn(detector, tmp_path: Path, monkeypatch) -> None:
+    """Pages become pictures, animations a video; what browsers do not show is said."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    pictures = [Image.new("RGB", (64, 48), (70 * number, 0, 99)) for number in range(3)]
+    pictures[0].save(tmp_path / "scan.v2.tif", save_all=True, append_images=pictures[1:])
+    pictures[0].save(tmp_path / "moving.gif", save_all=True, append_images=pictures[1:], duration=100)
+    out = tmp_path / "out"
+    done = run(detector, out, tmp_path / "scan.v2.tif", tmp_path / "moving.gif")
+    assert [path.name for path in done.pictures] == [
+        *(f"scan.v2_{number:06d}.png" for number in range(3)),
+        "moving.mp4",
+    ]
+    assert len(done.images) == 6
+    assert done.notes == [] or "moving.mp4 is MPEG-4 Part 2, which browsers do not show" in done.notes[0]
+
+
+def test_notes_of_images_are_kept(detector, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "dark.png"), np.full((40, 60), 900, np.uint16))
+    done = run(detector, tmp_path / "out", tmp_path / "dark.png", draw=False)
+    assert len(done.images) == 1
+    assert "dark.png is almost black" in done.notes[0]

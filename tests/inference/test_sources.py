@@ -5,15 +5,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from ctnet.base.errors import CtnetError
-from ctnet.inference.sources import open_source, open_sources
+from ctnet.inference.sources import Source, open_sources
 
 
 def write(path: Path, value: int = 100) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((20, 30, 3), value, np.uint8))
     return path
+
+
+def open_source(text: str) -> Source:
+    """The only source of a text."""
+    (source,) = open_sources([text])
+    return source
 
 
 @pytest.fixture
@@ -81,7 +88,7 @@ def test_a_folder_of_a_number_is_no_camera(tmp_path: Path, monkeypatch) -> None:
 )
 def test_what_cannot_be_opened_says_why(tmp_path: Path, monkeypatch, name, message) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "broken.mp4").write_bytes(b"\0no video")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CtnetError, match=message):
         open_source(name)
@@ -112,3 +119,90 @@ def test_frames_after_a_broken_one_are_not_lost(tmp_path: Path) -> None:
         f"clip_{number:06d}" for number in (0, 1, 2, 4, 5, 6, 7)
     ]
     assert [frame.problem for frame in frames if frame.image is None] == [f"{path}: frame 3 cannot be read"]
+
+
+# --- what files are, whatever they are called
+
+
+def animation(path: Path, count: int = 3) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = [Image.new("RGB", (32, 24), (70 * number, 0, 99)) for number in range(count)]
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], **({} if "tif" in path.name else {"duration": 50})
+    )
+    return path
+
+
+def test_a_folder_of_everything(tmp_path: Path, video: Path) -> None:
+    folder = tmp_path / "in"
+    write(folder / "b.png")
+    write(folder / "sub" / "Ä ö.JPG")
+    animation(folder / "sub" / "moving.GIF")
+    animation(folder / "scan.tiff")
+    (folder / "clip.AVI").write_bytes(video.read_bytes())
+    (folder / "half.mp4").write_bytes(b"\0" * 99)
+    (folder / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    (folder / "notes.txt").write_text("no image")
+    sources = open_sources([str(folder)])
+    assert [Path(source.name).name for source in sources] == [
+        "in", "clip.AVI", "half.mp4", "scan.tiff", "moving.GIF"
+    ]  # fmt: skip
+    assert [source.is_video for source in sources] == [False, True, True, False, True]
+    assert [source.stem for source in sources[1:]] == ["clip", "half", "scan", "sub/moving"]
+    frames = [frame for source in sources for frame in source]
+    assert [frame.name for frame in frames if frame.image is not None] == [
+        "b.png",
+        "sub/Ä ö.JPG",
+        *(f"clip_{number:06d}" for number in range(6)),
+        *(f"scan_{number:06d}" for number in range(3)),
+        *(f"sub/moving_{number:06d}" for number in range(3)),
+    ]
+    heic, half = [frame.problem for frame in frames if frame.image is None]
+    assert "phone.HEIC is not an image that can be read (HEIC is not read; save it as PNG or JPEG)" in heic
+    assert "cannot play" in half
+
+
+def test_a_folder_of_videos_alone(tmp_path: Path, video: Path) -> None:
+    (source,) = open_sources([str(tmp_path)])
+    assert (source.is_video, source.name) == (True, str(video))
+
+
+@pytest.mark.parametrize("name", ["picture", "picture.dat", "picture.mp4"])
+def test_an_image_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "a.png").rename(tmp_path / name)
+    (frame,) = open_source(str(path))
+    assert frame.image is not None
+    assert not open_source(str(path)).is_video
+
+
+@pytest.mark.parametrize("name", ["clip", "clip.dat", "CLIP.AVI"])
+def test_a_video_may_have_any_suffix(video: Path, name: str) -> None:
+    source = open_source(str(video.rename(video.with_name(name))))
+    assert (source.is_video, len(list(source))) == (True, 6)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "labels.json", "empty.dat"])
+def test_what_is_neither_is_refused_before_anything_is_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("" if "empty" in name else "some words\n" * 9)
+    good = str(write(tmp_path / "a.png"))
+    with pytest.raises(CtnetError, match=rf"cannot play .*{name}: it is (a text file|empty); name images"):
+        open_sources([good, str(tmp_path / name)])
+
+
+def test_an_animation_has_its_rate(tmp_path: Path) -> None:
+    source = open_source(str(animation(tmp_path / "a.webp")))
+    assert (source.is_video, source.length, source.rate, source.stem) == (True, 3, 20, "a")
+    assert [frame.name for frame in source] == ["a_000000", "a_000001", "a_000002"]
+    pages = open_source(str(animation(tmp_path / "a.tif")))
+    assert (pages.is_video, pages.length) == (False, 3)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_a_picture_of_12_bits_in_16_is_said_to_be_black(tmp_path: Path, suffix: str) -> None:
+    ramp = np.linspace(0, 4095, 600).reshape(20, 30).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / f"dark{suffix}"), ramp)
+    cv2.imwrite(str(tmp_path / f"light{suffix}"), ramp * 16)
+    cv2.imwrite(str(tmp_path / f"night{suffix}"), np.zeros((20, 30), np.uint8))
+    dark, light, night = open_source(str(tmp_path))
+    assert "is almost black: of 16-bit samples the upper byte is taken" in dark.note
+    assert (light.note, night.note) == ("", "")
