@@ -212,8 +212,8 @@ class _PictureFiles:
     def write(self, name: str, image: np.ndarray) -> Path:
         path = self.folder / name
         if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-            ends = (
-                path.suffix.lower() in IMAGE_SUFFIXES
+            # The name of a page or frame may hold a point that does not begin a suffix.
+            ends = path.suffix.lower() in IMAGE_SUFFIXES
             path = path.with_suffix(".png") if ends else path.with_name(f"{path.name}.png")
         path = self.names.free(path)
         write_image(path, image)
