@@ -1,6 +1,6 @@
 """ctnet: Objects as Points (CenterNet) as a toolkit. An object is one peak of a keypoint heatmap.
 
-The public names below are loaded on first use, so that ``import ctnet`` and ``ctnet --help`` stay instant.
+The public names below are loaded on first use, so that ``import ctnet`` and ``ctnet --help`` are instant.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ``ctnet doctor`` looks at: versions, devices, fast paths, and the traps of an installation."""
+"""The checks of ``ctnet doctor``: versions, devices, fast paths, and common installation problems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ctnet.base.errors import CtnetError
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Distributions whose versions matter, with the extra that brings the optional ones.
+#: Distributions whose versions matter, with the extra that installs the optional ones.
 PACKAGES = {
     "torch": "",
     "torchvision": "",
@@ -31,11 +31,11 @@ PACKAGES = {
     "av": "video",
 }
 
-#: How far a fast path may be from the plain one, as a share of the largest value: some roundings in float32.
+#: Largest allowed error of a fast path relative to the largest value: a few roundings in float32.
 BOUND = 1e-4
 
 TORCHVISION_TRAP = (
-    "torchvision does not fit this torch: most likely torch came from the CPU-only index and torchvision "
+    "torchvision does not match this torch: most likely torch came from the CPU-only index and torchvision "
     "from PyPI (or the other way round). Both must come from one place: "
     "pip uninstall torch torchvision, then pip install torch torchvision in one command"
 )
@@ -53,9 +53,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         good: False where something needs fixing.
-        text: what was found, and the fix.
+        text: the result, and the fix.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything; nothing here raises."""
+    """Run all checks; never raises."""
     checks: list[tuple[str, Callable[[], Finding | list[Finding]]]] = [
         ("python", _python),
         ("packages", _packages),
@@ -83,7 +83,7 @@ def examine() -> list[Finding]:
             result = check()
         except CtnetError as error:
             result = Finding(name, False, str(error))
-        except Exception as error:  # a doctor reports what breaks, whatever it is
+        except Exception as error:  # any failure is reported
             result = Finding(name, False, f"{type(error).__name__}: {error}")
         findings += result if isinstance(result, list) else [result]
     return findings
@@ -137,13 +137,13 @@ def _sizes(names: list[str]) -> dict[str, int]:
 
 
 def _torchvision() -> Finding:
-    """Its compiled operators load only beside the torch they were built for."""
+    """Its compiled operators load only with the torch that they were built for."""
     try:
         importlib.import_module("torchvision")
         importlib.import_module("torchvision.ops").nms  # noqa: B018  (looking it up is the test)
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         return Finding("torchvision", False, f"{TORCHVISION_TRAP} ({type(error).__name__}: {error})")
-    return Finding("torchvision", True, "loads, and fits this torch")
+    return Finding("torchvision", True, "loads, and matches this torch")
 
 
 def _devices() -> list[Finding]:
@@ -159,7 +159,7 @@ def _devices() -> list[Finding]:
             )
     elif torch.version.cuda:
         findings.append(
-            Finding("cuda", True, f"this torch is built for CUDA {torch.version.cuda}, but no GPU is seen")
+            Finding("cuda", True, f"this torch is built for CUDA {torch.version.cuda}, but no GPU is visible")
         )
     else:
         findings.append(Finding("cuda", True, "this torch is a CPU build"))
@@ -167,7 +167,7 @@ def _devices() -> list[Finding]:
 
 
 def _fast_path(name: str, compute: Callable[[], list[Tensor]]) -> Finding:
-    """Hold a fast path against the plain one; it is checked even where it is turned off."""
+    """Compare a fast path with the plain one, even if fast paths are turned off."""
     from ctnet.ops.fast import VARIABLE, fast_paths, fast_paths_enabled
 
     with fast_paths(True):
@@ -180,7 +180,7 @@ def _fast_path(name: str, compute: Callable[[], list[Tensor]]) -> Finding:
 
 
 def _difference(found: list[Tensor], expected: list[Tensor]) -> float:
-    """The largest difference of any two tensors, as a share of the largest value; NaN where one is."""
+    """The largest difference of any two tensors relative to the largest value; NaN if either has NaN."""
     pairs = zip(found, expected, strict=True)
     shares = [((one - other).abs().max() / other.abs().max()).item() for one, other in pairs]
     return max(shares, key=lambda share: math.inf if math.isnan(share) else share)
@@ -204,7 +204,7 @@ def _deform(device: str) -> list[Tensor]:
 def _with_gradients(
     function: Callable[..., Tensor], shapes: Sequence[tuple[int, ...]], device: str = "cpu"
 ) -> list[Tensor]:
-    """What a function gives for random inputs of these shapes, and its gradients, brought to the CPU."""
+    """A function's outputs and gradients for random inputs of these shapes, on the CPU."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -252,7 +252,7 @@ def _winograd_in_inference() -> Finding:
 
 
 def _deformable_convolution_on_cuda() -> list[Finding]:
-    """torchvision's kernels for the GPU, against the CPU."""
+    """torchvision's GPU kernels, compared with the CPU."""
     import torch
 
     if not torch.cuda.is_available():

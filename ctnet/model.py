@@ -14,10 +14,10 @@ from ctnet.core.heads import Head, Heatmap
 from ctnet.core.targets import CellTargets, Target
 from ctnet.core.task import Task
 
-#: Up to this share of the cells is read one by one; beyond, the whole map is as quick.
+#: Cells are computed one by one up to this fraction of the map; above it the whole map is as fast.
 _FEW = 1 / 4
 
-#: Side of the largest input, pixels: OpenCV resamples no larger picture.
+#: Side of the largest input, pixels: OpenCV does not resample larger images.
 LARGEST_INPUT = 32766
 
 
@@ -26,8 +26,8 @@ class CenterNet(nn.Module):
 
     Attributes:
         backbone: images -> one stride-4 feature map per stack.
-        heads: what each branch means.
-        branches: one module per stack; its children carry the heads' names.
+        heads: the head of each branch.
+        branches: one module per stack; its children have the heads' names.
 
     Source: section 3 and appendix A.
     """
@@ -43,14 +43,14 @@ class CenterNet(nn.Module):
         )
 
     def forward(self, images: Tensor, targets: Mapping[str, Target] | None = None) -> list[dict[str, Tensor]]:
-        """Raw predictions of every stack, each head's as its target reads it.
+        """Raw predictions of every stack, for each head in the form that its target needs.
 
-        A head that is taught at single cells is computed at those alone: of the paper's three branches, each
-        a third of them, training does little more than one.
+        A head with targets at single cells is computed only there, so training computes little more than one
+        of the paper's three branches.
 
         Args:
             images: (B, 3, H, W), normalised RGB; H and W divisible by ``backbone.divisor``.
-            targets: in training, those of every head, joined over the batch, on the images' device.
+            targets: in training, every head's targets, joined over the batch, on the images' device.
 
         Returns:
             One {head name: raw values} per stack; the last is the one to decode. Values are the whole map
@@ -63,9 +63,9 @@ class CenterNet(nn.Module):
         ]
 
     def activated(self, images: Tensor) -> dict[str, Tensor]:
-        """The last stack's maps with each head's activation: what ``Task.decode`` reads.
+        """The last stack's activated maps, as ``Task.decode`` reads them.
 
-        Earlier stacks are supervised in training; here their heads are not computed.
+        The heads of earlier stacks are only used in training and are not computed here.
         """
         features, branches = self.backbone(images)[-1], self.branches[-1]
         return {
@@ -83,21 +83,21 @@ def create_model(
         task: the task, or just its heads by name.
         backbone: see ``list_backbones``.
         pretrained: start from ImageNet weights (channels in RGB order).
-        small_heads: start regression heads as small as the backbone asks; see ``Recipe``.
+        small_heads: initialise regression heads with small weights; see ``Recipe``.
 
     Raises:
-        CtnetError: for an unknown backbone, or weights that cannot be had.
+        CtnetError: for an unknown backbone, or weights that cannot be loaded.
     """
     heads = task.heads if isinstance(task, Task) else task
     return CenterNet(create_backbone(backbone, pretrained=pretrained), heads, small_heads)
 
 
 def check_input_size(size: tuple[int, int], divisor: int, backbone: str) -> None:
-    """Refuse an input whose sides the backbone cannot halve as often as it must.
+    """Refuse an input size that does not suit the backbone.
 
     Args:
         size: (width, height), pixels.
-        divisor: what both must be multiples of.
+        divisor: both sides must be multiples of it.
         backbone: its name, for the message.
 
     Raises:
@@ -112,7 +112,7 @@ def check_input_size(size: tuple[int, int], divisor: int, backbone: str) -> None
         )
     if max(size) > LARGEST_INPUT:
         raise CtnetError(
-            f"size {width}x{height} is beyond {LARGEST_INPUT} pixels a side; choose a smaller one"
+            f"size {width}x{height} has a side above {LARGEST_INPUT} pixels; choose a smaller one"
         )
 
 
@@ -126,7 +126,7 @@ def _as_read(branch: nn.Module, features: Tensor, target: Target | None) -> Tens
 
 
 def _at_cells(branch: nn.Module, features: Tensor, target: CellTargets) -> Tensor:
-    """What ``_branch`` says at the target's cells alone: (M, C)."""
+    """The output of ``_branch`` at the target's cells only: (M, C)."""
     assert isinstance(branch, nn.Sequential)
     first, last = branch[0], branch[2]
     assert isinstance(first, nn.Conv2d)
@@ -138,7 +138,7 @@ def _at_cells(branch: nn.Module, features: Tensor, target: CellTargets) -> Tenso
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
     row = (target.batch[:, None, None] * height + y) * width + x
-    # index_select, because its gradient adds up in a fixed order (see CellTargets.gather).
+    # index_select, because its gradient is summed in a fixed order (see CellTargets.gather).
     patches = features.permute(0, 2, 3, 1).reshape(-1, depth).index_select(0, row.flatten())
     patches = (patches * inside.flatten()[:, None]).view(len(target), 9 * depth)
     weight = first.weight.permute(0, 2, 3, 1).flatten(1)

@@ -1,4 +1,4 @@
-"""The start of a plugin: a whole distribution with one task that works as it stands."""
+"""Creating a plugin: a complete distribution with one working task."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ _SUFFIX = ".template"
 
 
 def write_new_task(name: str, folder: Path | None = None) -> Path:
-    """Write a plugin with a task of this name.
+    """Write a plugin with a task of the given name.
 
     Args:
-        name: of the task: lower-case letters, digits and underscores, a letter first.
+        name: the task's name: lower-case letters, digits and underscores, starting with a letter.
         folder: where the distribution goes; ``ctnet-tasks-<name>`` in the current folder when None.
 
     Returns:
         The distribution's folder.
 
     Raises:
-        CtnetError: for a name that cannot be used or is taken, a folder that exists already, or one that
-            cannot be written.
+        CtnetError: for a name that is invalid or in use, and for a folder that exists or cannot be written.
     """
     _check_name(name)
     distribution = f"ctnet-tasks-{name.replace('_', '-')}"
     folder = folder or Path(distribution)
     if folder.exists():
-        raise CtnetError(f"{folder} exists already, and nothing is overwritten; name another with --output")
+        raise CtnetError(f"{folder} already exists and is not overwritten; choose another with --output")
     values = {
         "task": name,
         "Class": "".join(part.capitalize() for part in name.split("_")),
@@ -44,7 +43,7 @@ def write_new_task(name: str, folder: Path | None = None) -> Path:
     }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Beside its place first: a full disk leaves no half of a plugin behind.
+        # Written next to its destination first, so that a full disk does not leave a partial plugin.
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             whole = Path(temporary) / "whole"
             _write(_TEMPLATE, whole, values)
@@ -61,11 +60,11 @@ def _check_name(name: str) -> None:
             'a letter first ("rotated_boxes")'
         )
     if name in list_tasks():
-        raise CtnetError(f"a task called {name!r} is installed already; choose another name")
+        raise CtnetError(f"a task called {name!r} is already installed; choose another name")
 
 
 def _write(source: Path, target: Path, values: dict[str, str]) -> None:
-    """Copy a folder of templates, with the values in place of their names between @ signs."""
+    """Copy a folder of templates, replacing names between @ signs by their values."""
     target.mkdir()
     for entry in source.iterdir():
         if entry.is_dir():

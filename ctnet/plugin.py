@@ -1,7 +1,6 @@
-"""Everything that a plugin may import: the whole face of ctnet for tasks, backbones, commands and converters.
+"""Everything that a plugin may import: the API for tasks, backbones, commands and converters.
 
-What is not here may move. Names are imported on first use, so a plugin's command costs no more to start than
-what it uses.
+Anything else may change. Names are imported on first use, so that a plugin's command only loads what it uses.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from ctnet.base.numbers import whole_number as whole_number
     from ctnet.base.output import print_json as print_json
     from ctnet.base.output import print_line as print_line
+    from ctnet.base.output import print_note as print_note
     from ctnet.base.output import print_table as print_table
     from ctnet.base.output import warn_once as warn_once
     from ctnet.base.progress import track as track
@@ -115,8 +115,8 @@ if TYPE_CHECKING:
     from ctnet.data.images import image_size as image_size
     from ctnet.data.images import read_image as read_image
     from ctnet.data.joints import left_right_pairs as left_right_pairs
+    from ctnet.data.joints import names_a_side as names_a_side
     from ctnet.data.joints import other_side as other_side
-    from ctnet.data.joints import states_a_side as states_a_side
     from ctnet.data.problems import Problem as Problem
     from ctnet.data.problems import refuse as refuse
     from ctnet.data.problems import summarize as summarize
@@ -124,8 +124,8 @@ if TYPE_CHECKING:
     from ctnet.data.scenes import contrasting as contrasting
     from ctnet.data.scenes import coverage as coverage
     from ctnet.data.scenes import fine_points as fine_points
-    from ctnet.data.scenes import in_sight as in_sight
     from ctnet.data.scenes import scene_of as scene_of
+    from ctnet.data.scenes import visible_objects as visible_objects
     from ctnet.data.synthetic import SHAPES as SHAPES
     from ctnet.data.synthetic import draw_scene as draw_scene
     from ctnet.evaluation.coco import BOX_METRICS as BOX_METRICS
@@ -183,7 +183,7 @@ if TYPE_CHECKING:
     from ctnet.report.tables import print_metrics as print_metrics
     from ctnet.report.writing import write_image as write_image
 
-#: Section of the reference -> module -> the names that it gives.
+#: Section of the reference -> module -> the names that it exports.
 CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "The task": {
         "ctnet.core.task": (
@@ -350,7 +350,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.data.joints": (
             "left_right_pairs",
             "other_side",
-            "states_a_side",
+            "names_a_side",
         ),
         "ctnet.data.problems": (
             "Problem",
@@ -364,7 +364,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "contrasting",
             "coverage",
             "fine_points",
-            "in_sight",
+            "visible_objects",
             "scene_of",
         ),
         "ctnet.data.synthetic": (
@@ -441,6 +441,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.base.output": (
             "print_json",
             "print_line",
+            "print_note",
             "print_table",
             "warn_once",
         ),

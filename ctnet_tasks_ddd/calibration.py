@@ -21,7 +21,7 @@ class Calibrations:
     """The calibration of every frame.
 
     Attributes:
-        files: a file for each; None where an index tells whose a calibration is.
+        files: a file per frame; None where an index assigns calibrations to frames.
         index: frame -> file of its calibration, and (width, height) of its image.
     """
 
@@ -30,10 +30,10 @@ class Calibrations:
 
     @classmethod
     def open(cls, source: Path) -> Calibrations:
-        """Find them in a folder: ``training/calib/NNNNNN.txt``, or ``calib_index.txt``, or a zip.
+        """Find the calibrations of a folder: ``training/calib/NNNNNN.txt``, or ``calib_index.txt``, or a zip.
 
-        The index has lines ``FRAME NAME WIDTH HEIGHT``: the calibration of the frame is ``calib/NAME.txt``
-        and its image has that size.
+        The index has lines ``FRAME NAME WIDTH HEIGHT``: the frame has the calibration ``calib/NAME.txt`` and
+        an image of that size.
 
         Raises:
             CtnetError: when there are none, or the index cannot be read.
@@ -48,7 +48,7 @@ class Calibrations:
         return cls(files, {})
 
     def size(self, frame: str) -> tuple[int, int] | None:
-        """Width and height of the frame's image, if the index tells."""
+        """Width and height of the frame's image, if the index states them."""
         return self.index[frame][1] if frame in self.index else None
 
     def matrix(self, frame: str) -> Matrix:

@@ -1,7 +1,7 @@
-"""Between an image and the space before the camera: projection, boxes in space, angles.
+"""Camera geometry: projection, 3D boxes, angles.
 
 The camera's frame: x right, y down, z forward, metres, as in KITTI's labels. A camera is its matrix P (3x4)
-from there to homogeneous pixels, whose last column (the camera's place beside the frame's origin) counts.
+from there to homogeneous pixels, whose last column (the camera's offset from the frame's origin) is used.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 
 from ctnet.plugin import LARGEST_COORDINATE
 
-#: What is nearer than this, or behind the camera, is projected as if it were so far away, metres.
+#: Points nearer than this, or behind the camera, are projected as if at this distance, metres.
 NEAR = 0.1
 
-#: The corner that takes each one's place when the world is mirrored, see ``box_corners``.
+#: The corner that each one becomes when the scene is mirrored, see ``box_corners``.
 MIRRORED_CORNERS = (1, 0, 3, 2, 5, 4, 7, 6)
 
 # Corners of a box of height, width and length 1 whose bottom centre is the origin: floor, then roof.
@@ -69,11 +69,11 @@ def project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
 
 
 def unproject(pixels: np.ndarray, depth: np.ndarray, camera: np.ndarray) -> np.ndarray:
-    """The points of the camera's frame that show at pixels, at depths.
+    """Points of the camera's frame from pixels and depths.
 
     Args:
         pixels: (N, 2), image pixels.
-        depth: (N,), metres along the optical axis from the camera itself: z plus the camera's own place
+        depth: (N,), metres along the optical axis from the camera itself: z plus the camera's own offset
             ``camera[2, 3]``.
         camera: (3, 4), without skew.
 
@@ -89,13 +89,13 @@ def unproject(pixels: np.ndarray, depth: np.ndarray, camera: np.ndarray) -> np.n
 
 
 def box_corners(dimensions: np.ndarray, location: np.ndarray, rotation_y: np.ndarray) -> np.ndarray:
-    """The corners of boxes: the floor's (front left, front right, back right, back left), then the roof's.
+    """The corners of boxes: bottom (front left, front right, back right, back left), then top.
 
-    Left is as a driver sees it: an unrotated box looks along x, with z on its left.
+    Left is the driver's left: an unrotated box faces along x, with z on its left.
 
     Args:
         dimensions: (N, 3) height, width, length, metres.
-        location: (N, 3), centre of the floor.
+        location: (N, 3), bottom centre.
         rotation_y: (N,), rad, about the y axis.
 
     Returns:
@@ -109,13 +109,13 @@ def box_corners(dimensions: np.ndarray, location: np.ndarray, rotation_y: np.nda
 
 
 def heading(dimensions: np.ndarray, location: np.ndarray, rotation_y: np.ndarray) -> np.ndarray:
-    """(N, 2, 3): from the centre of each box's floor one length ahead; arguments as ``box_corners``."""
+    """(N, 2, 3): from each box's bottom centre one length ahead; arguments as ``box_corners``."""
     ahead = np.stack([np.cos(rotation_y), np.zeros_like(rotation_y), -np.sin(rotation_y)], axis=1)
     return np.stack([location, location + dimensions[:, 2:] * ahead], axis=1)
 
 
 def middle(dimensions: np.ndarray, location: np.ndarray) -> np.ndarray:
-    """(N, 3): the centres of boxes whose floors' centres are ``location`` (N, 3)."""
+    """(N, 3): the centres of boxes whose bottom centres are ``location`` (N, 3)."""
     raised = np.array(location, np.float64)
     raised[:, 1] -= dimensions[:, 0] / 2
     return raised
@@ -127,16 +127,16 @@ def wrap(angle: Any) -> Any:
 
 
 def rotation_of(alpha: Any, x: Any, camera: np.ndarray) -> Any:
-    """Rotation about the y axis from the angle of observation: the ray to the object turns with it.
+    """Rotation about the y axis from the observation angle and the direction of the ray to the object.
 
     Args:
-        alpha: angle of observation, rad.
-        x: of the pixel in which the object is seen.
+        alpha: observation angle, rad.
+        x: of the object's pixel.
         camera: (3, 4).
     """
     return wrap(alpha + np.arctan2(x - camera[0, 2], camera[0, 0]))
 
 
 def observation_of(rotation_y: Any, x: Any, camera: np.ndarray) -> Any:
-    """Angle of observation from the rotation about the y axis; the inverse of ``rotation_of``."""
+    """Observation angle from the rotation about the y axis; the inverse of ``rotation_of``."""
     return wrap(rotation_y - np.arctan2(x - camera[0, 2], camera[0, 0]))

@@ -16,6 +16,7 @@ from ctnet.plugin import (
     StrictOption,
     print_json,
     print_line,
+    print_note,
     print_report,
     print_table,
     read_lines,
@@ -28,7 +29,7 @@ _ENOUGH = 40  # objects: as many as R40 has recall positions
 
 
 class Iou(str, Enum):
-    """Which overlaps a match demands."""
+    """Minimum overlaps of a match."""
 
     strict = "strict"
     shipped = "shipped"
@@ -51,7 +52,7 @@ def kitti_eval_command(
 ) -> None:
     """Evaluate KITTI result files: 2D AP, orientation, bird's-eye and 3D AP, over 11 and 40 recall positions.
 
-    Equal to the benchmark's own program, for the results of any detector.
+    Gives the numbers of the benchmark's own program, for the results of any detector.
 
     Examples:
 
@@ -62,7 +63,7 @@ def kitti_eval_command(
     from ctnet_tasks_ddd.kitti_eval import LABEL_FOLDERS, evaluate
 
     if curves and not as_json:
-        raise CtnetError("--curves has 41 values a figure; give --json with it")
+        raise CtnetError("--curves has 41 values per figure; give --json with it")
     names = None
     if frames is not None:
         names = [line.strip() for line in read_lines(frames) if line.strip()]
@@ -72,7 +73,7 @@ def kitti_eval_command(
     if frames is None:
         known = len(FrameFiles(labels, LABEL_FOLDERS).names)
         if result.frames < known:
-            print_line(
+            print_note(
                 f"evaluated the {result.frames} frames that have a result file, of {known} with labels; "
                 "--frames FILE evaluates a list"
             )
@@ -99,12 +100,12 @@ def convert_kitti(
     results: Path | None = typer.Option(
         None, help="With --export: write these detections (COCO results JSON) as KITTI result files instead."
     ),
-    split: str = typer.Option("val", help="With --results: the split that was detected on."),
+    split: str = typer.Option("val", help="With --results: the split of the detections."),
     images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert KITTI's 3D object data to a COCO data directory, or with --export the other way.
+    """Convert KITTI's 3D object data to a COCO data directory, or with --export back.
 
     Labels and calibration may be in the benchmark's zips, and images may be missing.
 
@@ -165,4 +166,4 @@ def _print_figures(result: KittiResult) -> None:
     if shown := "; ".join(f"{name} {', '.join(counts)}" for name, counts in few.items() if counts):
         print_line(f"R40 of fewer than {_ENOUGH} objects cannot reach 100, by the benchmark's rule: {shown}")
     if missing:
-        print_line(f"not evaluated, for the results have no part for it: {', '.join(missing)}")
+        print_line(f"not evaluated, because the results lack it: {', '.join(missing)}")

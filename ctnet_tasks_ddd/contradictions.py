@@ -1,4 +1,4 @@
-"""Numbers of an annotation that contradict each other."""
+"""Contradictory numbers in annotations."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from ctnet_tasks_ddd.camera import NEAR, box_corners, camera_of, project, wrap
 from ctnet_tasks_ddd.fields import is_region
 
-#: How far alpha may be from what rotation_y and location say, rad: in KITTI's own labels 0.112 at most.
+#: Tolerance between alpha and the value from rotation_y and location, rad: at most 0.112 in KITTI's labels.
 ANGLE_TOLERANCE = 0.2
-#: How far ``depth`` may be from the location's z, metres.
+#: Tolerance between ``depth`` and the location's z, metres.
 DEPTH_TOLERANCE = 0.05
-#: An object that its annotation calls truncated so far may be projected beside its box.
+#: Objects truncated at least this much may be projected outside their box.
 MOST_TRUNCATED = 0.9
 
 
 def contradictions(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-    """What makes an annotation unusable as a 3D box though each of its numbers could be right.
+    """Errors of a 3D annotation whose numbers are valid individually but contradict each other.
 
     Args:
         annotation: as in the COCO file, with usable ``bbox``, ``dim``, ``location`` and angles; of ignore
@@ -58,4 +58,4 @@ def _between_numbers(annotation: Mapping[str, Any], camera: np.ndarray) -> Itera
         low, high = points.min(axis=0), points.max(axis=0)
         if (high < [left, top]).any() or (low > [left + width, top + height]).any():
             shown = ", ".join(f"{value:.0f}" for value in (*low, *high))
-            yield f"its body shows at {shown} (x1, y1, x2, y2), beside its box"
+            yield f"its 3D box projects to {shown} (x1, y1, x2, y2), outside its box"

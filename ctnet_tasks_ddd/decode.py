@@ -1,4 +1,4 @@
-"""From maps to objects in the image, and from there into space."""
+"""From maps to objects in the image, and on to 3D."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def decode_objects(maps: Mapping[str, Tensor], k: int) -> Detections:
     """Activated maps -> k objects per image on the output grid, best first.
 
     Args:
-        maps: by head, see ``Boxes3d``; without ``offset`` the cell's middle is the centre. A ``size`` of 4
-            channels holds the distances of the box's sides from the centre, one of 2 its width and height.
+        maps: by head, see ``Boxes3d``; without ``offset`` the middle of the cell is used. A ``size`` of 4
+        channels holds the distances of the box's sides from the centre, one of 2 channels its width and
+        height.
         k: objects per image.
 
     Returns:
@@ -39,15 +40,15 @@ def decode_objects(maps: Mapping[str, Tensor], k: int) -> Detections:
 
 
 def lift_detections(detections: Detections, camera: np.ndarray, stretch: float) -> Detections:
-    """Objects of one image with their places in space.
+    """Objects of one image with their positions in 3D.
 
     Args:
         detections: from ``decode_objects``, in image pixels.
         camera: (3, 4), of the image.
-        stretch: depths are multiplied by this: the focal length against that of the training.
+        stretch: factor of depths: the focal length relative to that of the training.
 
     Returns:
-        ``centre`` has become ``location`` (N, 3) m, the floor's centre, ``rotation_y`` (N,) rad and
+        ``centre`` is replaced by ``location`` (N, 3) m, the bottom centre, ``rotation_y`` (N,) rad and
         ``corners`` (N, 8, 2), image pixels; ``depth`` is the location's z.
 
     Source: section 4.1; the released code's post-processing.

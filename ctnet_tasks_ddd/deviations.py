@@ -1,4 +1,4 @@
-"""How far off the depth and the orientation of the objects that were found are."""
+"""Mean errors of depth and orientation of matched objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctnet_tasks_ddd.camera import wrap
 from ctnet_tasks_ddd.fields import is_region
 from ctnet_tasks_ddd.kitti_eval import CLASSES, IOU
 
-#: The overlap of image boxes that the benchmark demands; of other classes, that of most.
+#: The overlap of image boxes that the benchmark requires, and that for other classes.
 _DEMANDED = dict(zip(CLASSES, IOU["strict"][0], strict=True))
 _OTHERWISE = 0.5
 
@@ -26,20 +26,19 @@ def deviations(
 ) -> dict[str, float]:
     """Mean errors of the detections that are matched to an object in the image.
 
-    A detection, the best first, takes the free object of its class whose box overlaps its own most, if the
-    overlap exceeds what the benchmark demands in the image (0.7 for cars, 0.5 for others). All objects of the
-    categories count, however small or hidden; ignore regions do not.
+    Detections, highest score first, are matched to the free object of their class that they overlap most, if
+    the overlap exceeds the benchmark's for image boxes (0.7 for cars, 0.5 for others). All objects of the
+    categories count, even small or hidden ones; ignore regions do not.
 
     Args:
-        frames: the annotations of an image and what was found there.
+        frames: the annotations and detections of each image.
         category_ids: category id of each label.
         class_names: name of each label.
 
     Returns:
-        For all classes together and, with ``/<class>``, for each: ``found``, the share of the objects that
-        were found; ``depth_error``, the mean of their distance from the true z, divided by it;
-        ``orientation_error``, their mean difference of the angles of observation (alpha), degrees. What
-        nothing was found for is left out.
+        For all classes together and, with ``/<class>``, for each: ``found``, the fraction of matched objects;
+        ``depth_error``, the mean relative error of their z; ``orientation_error``, the mean error of the
+        observation angle (alpha), degrees. Errors without matched objects are left out.
     """
     parts: dict[str, list[np.ndarray]] = {name: [np.zeros((0, len(_FIGURES)))] for name in class_names}
     for entries, found in frames:
@@ -57,11 +56,11 @@ def deviations(
 
 
 def _errors(objects: Sequence[Mapping[str, Any]], found: Detections | None, demanded: float) -> np.ndarray:
-    """``_FIGURES`` (N, 3) of N objects: 1 or 0 for found or not, and errors, NaN where they are not known.
+    """``_FIGURES`` (N, 3) of N objects: 1 or 0 for matched or not, and errors, NaN where unknown.
 
     Args:
         objects: of one class in one image.
-        found: of that class in that image.
+        found: detections of that class in that image.
         demanded: the overlap to exceed.
     """
     errors = np.full((len(objects), len(_FIGURES)), [0, np.nan, np.nan])

@@ -1,4 +1,4 @@
-"""Objects drawn as boxes in space, and seen from above."""
+"""Objects drawn as 3D boxes, and seen from above."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import numpy as np
 from ctnet.plugin import Colour, Detections, class_colour, draw_detections, draw_lines, font_scale
 from ctnet_tasks_ddd.camera import box_corners, heading
 
-#: Lines along a box's corners, see ``camera.box_corners``: floor, roof, pillars, the cross on its front.
+#: Lines along a box's corners, see ``camera.box_corners``: bottom, top, vertical edges, and the cross on the
+#: front.
 _WIRES = ((0, 1, 2, 3, 0), (4, 5, 6, 7, 4), (0, 4), (1, 5), (2, 6), (3, 7), (0, 5), (1, 4))
 
 _GROUND, _LINES, _INK = (28, 30, 34), (70, 74, 80), (175, 180, 186)
-_NEAREST_RANGE = 20.0  # m: what the view from above shows at least
+_NEAREST_RANGE = 20.0  # m: the smallest range of the view from above
 _STEPS = (5, 10, 20, 50, 100, 200, 500)
 
 
 def draw_objects(image: np.ndarray, detections: Detections, class_names: tuple[str, ...]) -> np.ndarray:
-    """The image with boxes in space, their fronts crossed, and beside it the same seen from above.
+    """The image with 3D boxes, a cross on their fronts, and next to it the view from above.
 
-    Detections without a place in space are drawn as boxes in the image, and nothing beside it.
+    Detections without a 3D position are drawn as image boxes, without the view from above.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -52,11 +53,11 @@ def draw_wireframe(canvas: np.ndarray, corners: np.ndarray, colour: Colour) -> N
 
 
 def from_above(detections: Detections, height: int) -> np.ndarray:
-    """A square map of the ground before the camera, which stands at the middle of its lower edge.
+    """A square map of the ground in front of the camera, which is at the middle of the lower edge.
 
     Args:
         detections: with ``location``, ``dimensions`` and ``rotation_y``.
-        height: of the picture, pixels.
+        height: of the map, pixels.
 
     Returns:
         (height, height, 3) uint8, RGB.
@@ -75,7 +76,7 @@ def from_above(detections: Detections, height: int) -> np.ndarray:
 
 
 def _reach(detections: Detections) -> float:
-    """How far the view from above shows, m: a round number beyond most objects."""
+    """Range of the view from above, m: a round number beyond most objects."""
     if not len(detections):
         return _NEAREST_RANGE
     far = float(np.quantile(np.nan_to_num(detections.location[:, 2]), 0.95)) + 5
@@ -83,7 +84,7 @@ def _reach(detections: Detections) -> float:
 
 
 def _draw_ranges(panel: np.ndarray, reach: float, scale: float) -> None:
-    """Circles of equal distance with their metres."""
+    """Circles of equal distance, labelled in metres."""
     height = panel.shape[0]
     step = next((s for s in _STEPS if reach / s <= 5), _STEPS[-1])
     size = font_scale(panel) * 0.9

@@ -23,10 +23,10 @@ def encode_objects(instances: Instances, grid: Grid, projected: bool, rectangles
     """Targets of all heads of ddd for one image.
 
     Args:
-        instances: with the columns of ``Boxes3d``, on the grid; crowds are ignore regions.
+        instances: with the columns of ``Boxes3d``, on the grid; crowd regions are ignore regions.
         grid: the output grid.
-        projected: peaks are the projected middles of bodies instead of boxes' centres.
-        rectangles: an ignore region softens the penalty in all its cells instead of as a Gaussian.
+        projected: peaks are the projected 3D centres instead of the boxes' centres.
+        rectangles: an ignore region reduces the penalty in all its cells instead of as a Gaussian.
     """
     instances = cut_to_grid(instances, grid)
     heatmap = _heatmap(instances, projected, rectangles)
@@ -51,13 +51,13 @@ def encode_objects(instances: Instances, grid: Grid, projected: bool, rectangles
 
 
 def peaks_of(instances: Instances, projected: bool) -> np.ndarray:
-    """(N, 2): where the peaks of objects are, on the grid.
+    """(N, 2): the peaks of objects, on the grid.
 
-    A body whose middle is projected outside its box (cut by the image's border, say) has its peak in the
-    nearest cell of the box.
+    An object whose 3D centre is projected outside its box (at the image's border, for example) has its peak
+    in the nearest cell of the box.
 
     Args:
-        instances: on the grid, with their boxes cut to it.
+        instances: on the grid, with boxes clipped to it.
         projected: see ``encode_objects``.
     """
     boxes = instances.boxes

@@ -1,8 +1,9 @@
-"""KITTI's figures for ``ctnet eval``, and detections of ddd in COCO results files."""
+"""The KITTI metrics for ``ctnet eval``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,28 @@ from ctnet_tasks_ddd.fields import DONT_CARE, frame_name, is_region, labels_of
 from ctnet_tasks_ddd.kitti_eval import CLASSES, Figure, evaluate_objects
 from ctnet_tasks_ddd.objects import NO_ALPHA, NO_LOCATION, KittiObjects
 
-#: Name of a figure -> its metric in ``kitti_eval``.
+#: Name -> metric in ``kitti_eval``.
 METRICS = {"AP2D": "detection", "AOS": "orientation", "APBEV": "ground", "AP3D": "3d"}
 
 _POINTS = 40
 
 
 class KittiEvaluator(Evaluator):
-    """Figures of the KITTI benchmark, in [0, 1], for Car, Pedestrian and Cyclist, and mean errors.
+    """The metrics of the KITTI benchmark, in [0, 1], for Car, Pedestrian and Cyclist, and mean errors.
 
-    ``compute`` gives ``AP2D/Car/moderate/R40`` and the like: AP of image boxes (``AP2D``), orientation
-    (``AOS``), boxes seen from above (``APBEV``) and in space (``AP3D``); easy, moderate and hard; over 11 and
-    over 40 recall positions; ``AP2D/Car`` and the like: of moderate objects; ``AP2D``, ``AOS``, ``APBEV``,
-    ``AP3D``: their means over classes, of which the main figure ``AP`` is the mean. Beside these stand the
-    errors of ``deviations``.
+    ``compute`` returns ``AP2D/Car/moderate/R40`` etc.: AP of image boxes (``AP2D``), orientation
+    (``AOS``), boxes seen from above (``APBEV``) and 3D boxes (``AP3D``); easy, moderate and hard; over 11 and
+    over 40 recall positions; ``AP2D/Car`` etc.: of moderate objects; ``AP2D``, ``AOS``, ``APBEV``, ``AP3D``:
+    their means over classes, and the main metric ``AP``, the mean of these. In addition there are the errors
+    of ``deviations``.
 
-    The benchmark's own R40 of a class with fewer than 40 objects cannot reach 1, since it takes at most as
-    many points of the curve as there are objects. The figures without a difficulty spread these over all
-    recall positions, so that they are of use on small splits; from 80 objects on they are R40's.
+    The benchmark's own R40 of a class with fewer than 40 objects cannot reach 1, since it uses at most as
+    many points of the curve as there are objects. The metrics without a difficulty distribute these over all
+    recall positions, so that they are useful on small splits; with 80 objects or more they equal R40.
     """
 
     main_metric = "AP"
+    units = MappingProxyType({"depth_error": "%", "orientation_error": "degrees"})
     needs_all = True
 
     def __init__(
@@ -46,7 +48,7 @@ class KittiEvaluator(Evaluator):
         """See ``Evaluator``.
 
         Args:
-            ground_truth: the content of a COCO annotation file with the fields of ``fields``.
+            ground_truth: the content of a COCO annotation file with the keys of ``fields``.
             category_ids: category id of each label.
             class_names: name of each label.
             iou: see ``kitti_eval.IOU``.
@@ -54,8 +56,8 @@ class KittiEvaluator(Evaluator):
         super().__init__(ground_truth, category_ids, class_names)
         if not {name.lower() for name in self.class_names} & set(CLASSES):
             raise CtnetError(
-                f"the metric kitti measures Car, Pedestrian and Cyclist, not {', '.join(self.class_names)}; "
-                "measure their image boxes with --metric coco"
+                "the metric kitti evaluates Car, Pedestrian and Cyclist, not "
+                f"{', '.join(self.class_names)}; evaluate their image boxes with --metric coco"
             )
         self.iou = iou
         self._images = [dict(image) for image in ground_truth["images"]]
@@ -63,7 +65,7 @@ class KittiEvaluator(Evaluator):
         self._labels = labels_of({**ground_truth, "annotations": typed})
 
     def compute(self) -> dict[str, float]:
-        """The figures; see the class."""
+        """The metrics; see the class."""
         result = evaluate_objects(self._labels, self._results(), self.iou)
         names = {name.lower(): name for name in self.class_names}
         summary: dict[str, float] = {}
@@ -83,7 +85,7 @@ class KittiEvaluator(Evaluator):
             of_class |= reached
         errors = deviations(self._frames(), self.category_ids, self.class_names)
         main = {self.main_metric: float(np.mean(list(summary.values())))}
-        # Tables take their columns from the first figures of a class.
+        # Tables take their columns from the first metrics of a class.
         return main | summary | of_class | errors | figures
 
     def _frames(self) -> Iterator[tuple[list[Mapping[str, Any]], Detections | None]]:
@@ -104,12 +106,12 @@ class KittiEvaluator(Evaluator):
 
 
 def _typed(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An ignore region of no KITTI class is like a DontCare region."""
+    """An ignore region without a KITTI class counts as a DontCare region."""
     return {**entry, "type": DONT_CARE} if is_region(entry) and "type" not in entry else entry
 
 
 def _table(found: Detections | None) -> np.ndarray:
-    """The columns of a result file (N, 15) without the class; what is not known has KITTI's values for it."""
+    """The columns of a result file (N, 15) without the class; unknown values are KITTI's placeholders."""
     if found is None or not len(found):
         return np.zeros((0, 15))
     count, fields = len(found), found.fields()
@@ -133,7 +135,7 @@ def _table(found: Detections | None) -> np.ndarray:
 def _average(figure: Figure) -> float:
     """Mean over 40 recall positions of the best precision (or orientation) at that recall or beyond."""
     point = np.arange(len(figure.thresholds))
-    # A point of the curve is one step of recall further than the one before, or one object if that is more.
+    # Points of the curve are one step of recall apart, or one object if that is more.
     recall = np.maximum(point / _POINTS, (point + 1) / max(figure.objects, 1))
     wanted = np.arange(1, _POINTS + 1) / _POINTS
     curve = np.append(figure.curve[: len(point)], 0.0)

@@ -1,7 +1,7 @@
-"""Objects as COCO JSON keeps them, and as the columns of KITTI's files.
+"""Objects in COCO JSON, and as the columns of KITTI's files.
 
-An annotation of the converted data has, beside COCO's own fields, ``type`` (KITTI's class name), ``line`` (in
-the label file, from 1), ``truncated`` (share outside the image), ``occluded`` (0 to 3), ``alpha``, ``dim``
+An annotation of the converted data has, besides COCO's own keys, ``type`` (KITTI's class name), ``line`` (in
+the label file, from 1), ``truncated`` (fraction outside the image), ``occluded`` (0 to 3), ``alpha``, ``dim``
 [height, width, length], ``location`` [x, y, z] of the bottom centre, ``depth`` (z) and ``rotation_y``; metres
 and radians, the camera's frame.
 """
@@ -18,10 +18,10 @@ import numpy as np
 from ctnet_tasks_ddd.objects import NO_ALPHA, NO_LOCATION, KittiObjects
 
 CATEGORIES = ("Pedestrian", "Car", "Cyclist")
-"""The categories of the converted data; ids count from 1."""
+"""The categories of the converted data; ids start at 1."""
 
 IGNORED = {"Van": "Car", "Truck": "Car", "Person_sitting": "Pedestrian"}
-"""Classes that are not a category but so like one that a detection of it is not held wrong in training."""
+"""Classes that are not a category but so similar to one that its detections are not penalised in training."""
 
 DONT_CARE = "DontCare"
 
@@ -29,14 +29,14 @@ Entry = Mapping[str, Any]
 
 
 def entry_of_fields(fields: Sequence[str], line: int) -> dict[str, Any]:
-    """The fields of a label line as an entry: without COCO's own fields but ``bbox`` and ``area``.
+    """The columns of a label line as an entry: of COCO's own keys only ``bbox`` and ``area``.
 
     Args:
         fields: the 15 columns, checked.
         line: its number in the file.
     """
     left, top, right, bottom = map(Decimal, fields[4:8])
-    # In decimal arithmetic the sides come out with the digits that the file prints.
+    # Decimal arithmetic keeps the file's digits in the sides.
     box = [float(value) for value in (left, top, right - left, bottom - top)]
     entry: dict[str, Any] = {"type": fields[0], "line": line, "bbox": box, "area": round(box[2] * box[3], 3)}
     if fields[0].lower() == DONT_CARE.lower():
@@ -54,7 +54,7 @@ def entry_of_fields(fields: Sequence[str], line: int) -> dict[str, Any]:
 
 
 def values_of_entry(entry: Entry) -> list[float]:
-    """The 14 columns of an entry after the class; what it lacks has KITTI's values for "none"."""
+    """The 14 columns of an entry after the class; missing values are KITTI's placeholders."""
     x, y, width, height = (Decimal(repr(float(value))) for value in entry["bbox"])
     return [
         entry.get("truncated", -1.0),
@@ -78,7 +78,7 @@ def frame_name(image: Entry) -> str:
 
 
 def entries_by_image(content: Entry) -> dict[int, list[Entry]]:
-    """Image id -> entries in the order of the label file, each once, those outside all categories included.
+    """Image id -> distinct entries in the order of the label file, including those without category.
 
     Args:
         content: of a COCO file.

@@ -1,4 +1,4 @@
-"""One text file a frame, in a folder or in a zip."""
+"""One text file per frame, in a folder or in a zip."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path, PurePosixPath
 
 from ctnet.plugin import CtnetError, os_error, read_text, require_regular
 
-#: Bytes of a frame's file; a zip of a few kilobytes can hold terabytes.
+#: Largest file of a frame, bytes; a zip of a few kilobytes can unpack to terabytes.
 _LARGEST = 1 << 26
 
 
 class FrameFiles:
-    """The files ``NNNNNN.txt`` of a folder or a zip; ``frame in files`` tells whether a frame has one.
+    """The files ``NNNNNN.txt`` of a folder or a zip; ``frame in files`` is whether a frame has one.
 
-    Where no text file is called by a number, frames have other names.
+    If no text file has a number as its name, frames have other names.
 
     Attributes:
         source: the folder or zip.
@@ -27,12 +27,12 @@ class FrameFiles:
 
         Args:
             source: a folder, or a zip with the files in any one folder.
-            folders: where the files lie in ``source`` if they do not lie at its top: the first of these that
-                has any ("data" in a folder of results, say; "label_2" or "training/label_2" in labels).
+            folders: subfolders of ``source`` to search if there are no files at its top: the first of these
+            that has any ("data" for results; "label_2" or "training/label_2" for labels).
 
         Raises:
-            CtnetError: when there are none, or when a zip has some in several folders and in none of those
-                named.
+            CtnetError: when there are none, or when a zip has files in several folders but none of those
+            named.
         """
         self.source = Path(source)
         self._archive = None
@@ -47,7 +47,7 @@ class FrameFiles:
 
     @classmethod
     def first_of(cls, places: Iterable[Path], folders: Sequence[str], otherwise: str) -> FrameFiles:
-        """The files in the first place that exists; a CtnetError that says ``otherwise`` when none does."""
+        """The files in the first existing place; if none exists, a CtnetError says ``otherwise``."""
         for place in places:
             if place.exists():
                 return cls(place, folders)
@@ -94,7 +94,7 @@ def _open_archive(source: Path) -> zipfile.ZipFile:
 def _of_one_folder(members: Iterable[str], source: Path, folders: Sequence[str]) -> dict[str, str]:
     """Frame -> file: of those at the top, else in the first of ``folders``, else in the only folder."""
     paths = {path: member for member in members if (path := PurePosixPath(member)).suffix == ".txt"}
-    # The benchmark's frames have numbers, so that a readme beside them is none; own data may have names.
+    # The benchmark's frames have numbers, so a readme next to them is not one; custom data may have names.
     numbered = {path: member for path, member in paths.items() if path.stem.isdecimal()}
     found: dict[str, dict[str, str]] = {}
     for path, member in (numbered or paths).items():
@@ -105,7 +105,9 @@ def _of_one_folder(members: Iterable[str], source: Path, folders: Sequence[str])
                 return files
     if not found:
         places = "".join(f" nor in {folder}" for folder in folders)
-        raise CtnetError(f"{source} has no text files, one a frame (000001.txt), neither at its top{places}")
+        raise CtnetError(
+            f"{source} has no text files, one per frame (000001.txt), neither at its top{places}"
+        )
     if len(found) > 1:
         several = ", ".join(sorted(found))
         raise CtnetError(f"{source} has frames in several folders ({several}); make a zip of one of them")

@@ -1,4 +1,4 @@
-"""The heads of ddd: values that may count as in the released code, depth, and rotation in two bins."""
+"""The heads of ddd: values (optionally averaged as in the released code), depth, and rotation in two bins."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch.nn import functional
 
 from ctnet.plugin import CellTargets, Loss, Regression, Target, full_precision, l1_loss
 
-#: The released code's, so that the division by the sigmoid is defined.
+#: The released code's value; avoids division by zero.
 _EPSILON = 1e-6
 
-#: The middles of the two bins, rad. Either reaches 30 degrees beyond its half of the circle, at both ends.
+#: The centres of the two bins, rad. Each extends 30 degrees beyond its half of the circle at both ends.
 BIN_MIDDLES = (-math.pi / 2, math.pi / 2)
 _OVERLAP = math.pi / 6
 
-#: Channels of a bin: logits of "outside" and "inside", sine and cosine of the angle from its middle.
+#: Channels of a bin: logits of "outside" and "inside", sine and cosine of the angle from its centre.
 _OF_BIN = 4
 
 
 @dataclass(frozen=True)
 class Values(Regression):
-    """Values at the objects' cells, learnt by L1.
+    """Values at the objects' cells, trained with L1.
 
     Attributes:
-        slots: 0: the count is of the values that count (the paper's mean). Otherwise, as in the released
-            code, of so many objects per image, however many it has; those that are not there cost nothing.
+        slots: 0: the loss is averaged over the weighted values (the paper's mean). Otherwise it is averaged
+        over this many objects per image, regardless of their actual number, as in the released code.
     """
 
     slots: int = 0
@@ -46,8 +46,8 @@ class Values(Regression):
 class Depth(Values):
     """Depth in metres: 1 / sigmoid - 1 of the raw value (section 4.1).
 
-    A fresh network says about 20 m, the middle of KITTI's objects. From the released code's bias of 0, which
-    is 1 m, the loss first has hardly a slope (it is the depth itself) and then overshoots.
+    An untrained network predicts about 20 m, the middle of KITTI's range. With the released code's bias of 0,
+    which is 1 m, the gradient is tiny at first and then overshoots.
     """
 
     bias: float = -3.0
@@ -58,7 +58,7 @@ class Depth(Values):
 
 @dataclass(frozen=True)
 class Distances(Values):
-    """Distances of a box's left, top, right and bottom side from a point inside (or beside) it, cells."""
+    """Distances of a box's left, top, right and bottom side from a point inside (or outside) it, cells."""
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         return activated.flip(-1)[:, [2, 1, 0, 3]]
@@ -66,11 +66,11 @@ class Distances(Values):
 
 @dataclass(frozen=True)
 class Rotation(Regression):
-    """The angle of observation in two bins that overlap (appendix B).
+    """The observation angle in two overlapping bins (appendix B).
 
-    Channels, for either bin: logits of "outside" and "inside", sine and cosine of the angle from its middle.
-    Targets have the same channels, 1 for the logit that should be high; sine and cosine count in the bins
-    that the angle lies in.
+    Channels, for either bin: logits of "outside" and "inside", sine and cosine of the angle from its centre.
+    Targets have the same channels, 1 for the logit that should be high; sine and cosine have weight in the
+    bins that contain the angle.
     """
 
     def loss(self, predicted: Tensor, target: Target) -> Loss:
@@ -78,7 +78,7 @@ class Rotation(Regression):
         return rotation_loss(predicted, target)
 
     def mirror(self, activated: Tensor) -> Tensor | None:
-        # alpha becomes pi - alpha: the angle from either middle changes its sign.
+        # alpha becomes pi - alpha: the angle from either centre changes its sign.
         sign = activated.new_tensor([1, 1, -1, 1] * len(BIN_MIDDLES))
         return activated.flip(-1) * sign[:, None, None]
 
@@ -87,7 +87,7 @@ def rotation_values(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Targets of the rotation head.
 
     Args:
-        alpha: (N,), angle of observation, rad in [-pi, pi].
+        alpha: (N,), observation angle, rad in [-pi, pi].
 
     Returns:
         Values and weights, (N, 8) float32 each.
@@ -103,9 +103,9 @@ def rotation_values(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def angle_of(rotation: Tensor) -> Tensor:
-    """The angle of observation (...,), rad in [-pi, pi), from the rotation head's channels (..., 8).
+    """The observation angle (...,), rad in [-pi, pi), from the rotation head's channels (..., 8).
 
-    The bin whose logit "inside" is higher decides, the second one of equals, as in the released code.
+    The bin with the higher logit "inside" is used, on ties the second one, as in the released code.
 
     Source: appendix B.
     """
@@ -119,7 +119,7 @@ def angle_of(rotation: Tensor) -> Tensor:
 
 
 def rotation_loss(output: Tensor, target: CellTargets) -> Loss:
-    """Cross entropy of either bin, and L1 of sine and cosine in the bins that the angle lies in.
+    """Cross-entropy of both bins, and L1 of sine and cosine in the bins that contain the angle.
 
     Args:
         output: (N, 8), see ``Rotation``.
@@ -139,13 +139,13 @@ def rotation_loss(output: Tensor, target: CellTargets) -> Loss:
 def released_rotation_losses(output: Tensor, target: CellTargets, slots: int) -> dict[str, Loss]:
     """The released code's form of ``rotation_loss``: a sum of three means with a count each.
 
-    The cross entropy is a mean over all slots, of which every empty one costs log 2; sine and cosine are
-    learnt by smooth L1, in the mean over the objects of each bin.
+    The cross-entropy is a mean over all slots, where every empty one adds log 2; sine and cosine have a
+    smooth L1 loss, averaged over the objects of each bin.
 
     Args:
         output: (N, 8), see ``Rotation``.
         target: of the same N objects.
-        slots: room for objects in an image.
+        slots: slots for objects per image.
     """
     output = full_precision(output)
     value, weight = target.value.to(output.dtype), target.weight.to(output.dtype)
@@ -161,7 +161,7 @@ def released_rotation_losses(output: Tensor, target: CellTargets, slots: int) ->
 
 
 def _of_bins(output: Tensor, value: Tensor, weight: Tensor) -> Tensor:
-    """(N, 2): cross entropy of each bin's logits, times its weight."""
+    """(N, 2): cross-entropy of each bin's logits, times its weight."""
     counts = weight[:, 1::_OF_BIN]
     logits = output.reshape(len(output), len(BIN_MIDDLES), _OF_BIN)[..., :2]
     inside = value[:, 1::_OF_BIN].flatten().long()

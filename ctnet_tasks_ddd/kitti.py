@@ -33,12 +33,12 @@ from ctnet_tasks_ddd.fields import CATEGORIES, DONT_CARE, IGNORED, entry_of_fiel
 from ctnet_tasks_ddd.frame_files import FrameFiles
 from ctnet_tasks_ddd.objects import LABEL_COLUMNS, check_fields
 
-#: Classes of objects, and with those of ignore regions, by the categories that they count for.
+#: Classes of objects and of ignore regions, by the categories that they count for.
 _OBJECTS: dict[str, tuple[str, ...]] = {name.lower(): (name,) for name in CATEGORIES}
 _PLACES = _OBJECTS | {name.lower(): (category,) for name, category in IGNORED.items()}
 _PLACES |= {DONT_CARE.lower(): CATEGORIES}
 
-#: Records that one note names.
+#: Records listed in one note.
 _NAMED = 5
 
 
@@ -51,23 +51,23 @@ def convert_kitti(
 ) -> ConvertReport:
     """Convert KITTI's training data to a COCO data directory with 3D fields.
 
-    Pedestrian, Car and Cyclist become categories. What is like one of them (Van, Truck, Person_sitting)
-    becomes an ignore region (``iscrowd`` and ``ignore`` 1) of that category, a DontCare region one of every
-    category; all other classes are kept in the image's entry, under ``others``. Nothing of a label is lost:
-    see ``write_labels``.
+    Pedestrian, Car and Cyclist become categories. Similar classes (Van, Truck, Person_sitting) become ignore
+    regions (``iscrowd`` and ``ignore`` 1) of that category, DontCare regions those of every category; all
+    other classes are kept in the image's entry, under ``others``. No information is lost, see
+    ``write_labels``.
 
     Args:
-        source: a folder as the benchmark unpacks, with ``training/label_2``, ``training/calib`` and, if they
-            are there, ``training/image_2`` and ``ImageSets``; labels and calibration may be in their zips.
+        source: a folder in the benchmark's layout, with ``training/label_2``, ``training/calib`` and
+        optionally ``training/image_2`` and ``ImageSets``; labels and calibration may be in their zips.
         target: the data directory to write.
-        split_files: lists of frames, one per line; a split is called as its file. Without any, the lists in
-            ``ImageSets`` (but ``test.txt``, whose frames have no labels); without these, all frames are
-            ``train``.
+        split_files: lists of frames, one per line; a split is named after its file. By default the lists in
+        ``ImageSets`` (except ``test.txt``, whose frames have no labels); without these, all frames are
+        ``train``.
         images: how the images get to ``target/images``, see ``ctnet.plugin.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
-        CtnetError: when ``source`` has not this layout, or with ``strict`` when a record is bad.
+        CtnetError: when ``source`` does not have this layout, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
     kitti = _Source.open(source, need_images=images != "none")
@@ -87,7 +87,7 @@ def convert_kitti(
 
 @dataclass(frozen=True)
 class _Source:
-    """KITTI's training data where it lies."""
+    """The files of KITTI's training data."""
 
     folder: Path
     labels: FrameFiles
@@ -110,7 +110,7 @@ class _Source:
         return cls(folder, labels, Calibrations.open(folder), ids, images, need_images and bool(images))
 
     def splits(self, files: Sequence[Path], problems: list[Problem]) -> dict[str, list[str]]:
-        """Split name to frames, in the order of the lists."""
+        """Split name -> frames, in the order of the lists."""
         files = files or [path for path in sorted(self.folder.glob("ImageSets/*.txt")) if path.stem != "test"]
         if not files:
             return {"train": list(self.labels.names)}
@@ -119,17 +119,17 @@ class _Source:
             names = listed_names(path, problems, "frame")
             if not names:
                 raise CtnetError(f"{path} lists no frame; write one per line, as 000012")
-            # The name of an annotation file is cut at its last underscore.
+            # The split is the part of an annotation file's name after its last underscore.
             split = path.stem.replace("_", "-")
             if split in splits:
-                raise CtnetError(f"two lists are called {split}; a split is called as its file: rename one")
+                raise CtnetError(f"two lists are called {split}; a split is named after its file: rename one")
             splits[split] = list(names)
         return splits
 
     def read(self, splits: Mapping[str, Sequence[str]], problems: list[Problem]) -> dict[str, ImageRecord]:
-        """Frame name to record for all that can be read; the rest goes to ``problems``."""
+        """Frame name -> record for frames that can be read; the others are added to ``problems``."""
         listed = dict.fromkeys(self.images.keys() - self.ids.keys(), "it has an image")
-        for split in reversed(list(splits)):  # the first list that names a frame is the one to tell of
+        for split in reversed(list(splits)):  # problems mention the first list that names a frame
             listed |= dict.fromkeys(splits[split], f"listed in {split}")
 
         def read(name: str) -> tuple[str, ImageRecord]:
@@ -148,7 +148,7 @@ class _Source:
             raise BadRecord("no file in image_2", f"looked for {name}.png")
         size = self.calibrations.size(name) or (known_size(matrix) if file is None else readable_size(file))
         if size is None:
-            raise BadRecord("no image size", "there is no image, and the camera is none of the benchmark's")
+            raise BadRecord("no image size", "there is no image, and the camera is not the benchmark's")
         check_size(matrix, size)
         lines = enumerate(self.labels.read(name).splitlines(), start=1)
         rows = ((f"{name}.txt:{number}", (number, line.split())) for number, line in lines if line.strip())
@@ -173,8 +173,8 @@ class _Source:
         if behind:
             shown = ", ".join(behind[:_NAMED]) + (", ..." if len(behind) > _NAMED else "")
             yield (
-                "ignore regions, for the image cuts them and their middle is behind the camera, where there "
-                f"is no depth to learn: {shown}"
+                "ignore regions, because they are cut by the image and their centre is behind the camera, "
+                f"without a valid depth: {shown}"
             )
         listed = {name for names in splits.values() for name in names}
         unlisted = len(set(self.labels.names) - listed)
@@ -185,7 +185,7 @@ class _Source:
         if not self.images:
             yield "there is no folder image_2: labels and calibration were converted without images"
         elif not self.need_images:
-            yield "the images were left where they are; put them into the target's folder images yourself"
+            yield "the images were not copied; put them into the target's folder images yourself"
 
 
 def _entry(number: int, fields: Sequence[str], size: tuple[int, int]) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def _entry(number: int, fields: Sequence[str], size: tuple[int, int]) -> dict[st
     check_fields(fields, LABEL_COLUMNS)
     try:
         entry = entry_of_fields(fields, number)
-    except ArithmeticError as error:  # decimals have exponents that floats take for zero
+    except ArithmeticError as error:  # decimals can have exponents that underflow to zero in floats
         raise BadRecord("box that is not a four finite numbers", " ".join(fields[4:8])[:60]) from error
     x, y, width, height = entry["bbox"]
     corners = "left {}, top {}, right {}, bottom {}".format(*fields[4:8])
@@ -208,9 +208,9 @@ def _entry(number: int, fields: Sequence[str], size: tuple[int, int]) -> dict[st
 
 
 def _annotations(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The annotations of an entry: of an object, of an ignore region of one category or of all, or none."""
+    """The annotations of an entry: an object, an ignore region of one or all categories, or none."""
     name = entry["type"].lower()
-    # Where there is no depth to learn, the object is visible all the same.
+    # Without a valid depth the object is still visible.
     region = int(name not in _OBJECTS or _is_behind(entry))
     return [
         {"category": category, **entry, "iscrowd": region, "ignore": region}
@@ -219,11 +219,11 @@ def _annotations(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_behind(entry: Mapping[str, Any]) -> bool:
-    """Whether an object's middle is behind the camera."""
+    """Whether an object's centre is behind the camera."""
     return entry["type"].lower() in _OBJECTS and entry["depth"] <= 0
 
 
 def _passes(entry: Mapping[str, Any]) -> bool:
-    """Whether an object with its middle behind the camera is cut by the image and still reaches into it."""
+    """Whether an object with its centre behind the camera is cut by the image but still partly visible."""
     _, width, length = entry["dim"]
     return bool(entry["truncated"] > 0 and entry["depth"] > -math.hypot(width, length) / 2)

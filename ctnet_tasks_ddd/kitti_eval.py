@@ -1,7 +1,7 @@
 """The evaluation of the KITTI object benchmark: 2D AP, orientation (AOS), bird's-eye and 3D AP.
 
-The figures are those of the benchmark's own C++ program. Its rules, in its words: *valid* objects count,
-*ignored* ones neither count nor harm, all others are absent.
+Results equal those of the benchmark's own C++ program. In its terms, *valid* objects count, *ignored* ones
+count neither as right nor as wrong, all others are absent.
 
 Source: Geiger, Lenz, Urtasun: Are we ready for autonomous driving? The KITTI vision benchmark suite, CVPR
 2012, and the benchmark's development kit; 40 recall positions: Simonelli et al., Disentangling monocular 3D
@@ -32,7 +32,7 @@ from ctnet_tasks_ddd.overlaps import METRICS, Shapes, frame_pairs, overlaps
 
 CLASSES = ("car", "pedestrian", "cyclist")
 NEIGHBOURS = {"van": "car", "person_sitting": "pedestrian"}
-"""Classes so like an evaluated one that a detection of it on them is neither right nor wrong."""
+"""Classes so similar to an evaluated one that its detections on them are neither right nor wrong."""
 
 DIFFICULTIES = ("easy", "moderate", "hard")
 _MIN_HEIGHT = (40, 25, 25)  # of the image box, pixels
@@ -44,15 +44,15 @@ IOU: Mapping[str, tuple[tuple[float, ...], ...]] = {
     "shipped": ((0.7, 0.5, 0.5), (0.5, 0.25, 0.25), (0.5, 0.25, 0.25)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""Overlap that a match must exceed, for each of METRICS and of CLASSES: "strict" is the benchmark's own,
+"""Overlap that a match must exceed, per metric and class: "strict" is the benchmark's own,
 "shipped" that of the evaluation program which CenterNet's authors released, "half" 0.5 throughout."""
 
 LABEL_FOLDERS = ("training/label_2", "label_2")
 RESULT_FOLDERS = ("data",)
-"""Where the files lie inside what the user names, if not at its top."""
+"""Subfolders with the files, if they are not at the top of the given folder."""
 
 _POINTS = 41  # of a curve
-_LOWEST_SCORE = -1e7  # the C++ program's "no detection": what scores no more is never seen
+_LOWEST_SCORE = -1e7  # the C++ program's "no detection": scores up to this are ignored
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Figure:
     Attributes:
         R11: average precision over 11 recall positions, percent.
         R40: average precision over 40 recall positions, percent.
-        curve: (41,) float64 in [0, 1], precision (or orientation similarity) at recall 0, 1/40, ... 1 or
-            above.
+        curve: (41,) float64 in [0, 1], precision (or orientation similarity) at recalls 0, 1/40, ... 1 or
+        higher.
         objects: number of labels that count.
-        thresholds: (T,) float64, descending: the scores at which the curve was taken, T at most 41.
+        thresholds: (T,) float64, descending: the scores at which the curve was sampled, T at most 41.
         right, wrong, missed: (T,) int64, detections that match, detections that do not, and labels without
             detection, at each threshold.
     """
@@ -82,11 +82,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class KittiResult:
-    """What an evaluation came to.
+    """The result of an evaluation.
 
     Attributes:
-        figures: class -> metric ("detection", "orientation", "ground", "3d") -> difficulty -> figure. What
-            the results have no part for (no 3D boxes, no orientation, no such class) is left out.
+        figures: class -> metric ("detection", "orientation", "ground", "3d") -> difficulty -> figure. Metrics
+        that the results lack (no 3D boxes, no orientation, no such class) are left out.
         objects: class -> difficulty -> number of labels that count.
         frames: number of frames evaluated.
         iou: name of the thresholds.
@@ -121,13 +121,13 @@ def evaluate(
     Args:
         labels: folder or zip of label files ``NNNNNN.txt``.
         results: folder or zip of result files ``NNNNNN.txt``; a frame without detections has an empty file.
-        frames: the frames to evaluate; a frame without a result file counts as one in which nothing was
-            found. None takes the frames that have a result file, as the benchmark's program does.
-        iou: which overlaps are demanded, see ``IOU``.
+        frames: the frames to evaluate; a frame without a result file counts as one without detections. None:
+        the frames with a result file, as in the benchmark's program.
+        iou: the required overlaps, see ``IOU``.
 
     Raises:
-        CtnetError: naming file and line, for what cannot be read, a line with another number of columns,
-            something that is not a finite number, and a frame without labels.
+        CtnetError: naming file and line, for an unreadable file, a line with the wrong number of columns, a
+        value that is not a finite number, and a frame without labels.
     """
     _thresholds(iou)
     return evaluate_objects(*read_files(labels, results, frames), iou)
@@ -157,9 +157,9 @@ def evaluate_objects(labels: KittiObjects, results: KittiObjects, iou: str = "st
     """Evaluate objects in memory: as ``evaluate``, on all frames.
 
     Args:
-        labels: with ``DontCare`` and the classes that are not evaluated.
+        labels: including ``DontCare`` and the classes that are not evaluated.
         results: of the same frames, with scores.
-        iou: which overlaps are demanded, see ``IOU``.
+        iou: the required overlaps, see ``IOU``.
     """
     if labels.frame_names != results.frame_names:
         raise ValueError("labels and results must be of the same frames in the same order")
@@ -174,7 +174,7 @@ def evaluate_objects(labels: KittiObjects, results: KittiObjects, iou: str = "st
 
 
 def recall_thresholds(scores: np.ndarray, objects: int) -> np.ndarray:
-    """The scores at which recall comes nearest to 0, 1/40, 2/40 ...: at most 41, descending.
+    """The scores at which recall is nearest to 0, 1/40, 2/40 ...: at most 41, descending.
 
     Args:
         scores: of the detections that match a label that counts, in any order.
@@ -219,7 +219,7 @@ class _Pairs(NamedTuple):
     overlap: np.ndarray
 
     def at(self, rows: np.ndarray) -> _Pairs:
-        """Some of them, or in another order."""
+        """A selection, or another order."""
         return _Pairs(*(column[rows] for column in self))
 
     def by_preference(self, keys: np.ndarray) -> _Pairs:
@@ -229,17 +229,17 @@ class _Pairs(NamedTuple):
 
 @dataclass(frozen=True)
 class _Scene:
-    """Labels and results, and all that is the same for every difficulty."""
+    """Labels and results, and everything that does not depend on the difficulty."""
 
     labels: KittiObjects
     results: KittiObjects
-    label_class: np.ndarray  # (N,) index into CLASSES, a neighbour's that of its class; -1 for all others
+    label_class: np.ndarray  # (N,) index into CLASSES, for a neighbour that of its class; -1 for all others
     neighbour: np.ndarray  # (N,) bool
     label_height: np.ndarray
     result_class: np.ndarray  # (M,) index into CLASSES; -1 for all others
     result_height: np.ndarray  # whole pixels
     pairs: Mapping[str, _Pairs]  # by metric
-    forgiven: Mapping[str, np.ndarray]  # (M,) bool by metric: lies in a DontCare region
+    forgiven: Mapping[str, np.ndarray]  # (M,) bool by metric: in a DontCare region
 
     @classmethod
     def of(cls, labels: KittiObjects, results: KittiObjects, iou: tuple[tuple[float, ...], ...]) -> _Scene:
@@ -271,10 +271,10 @@ class _Scene:
         )
 
     def metrics(self, number: int) -> dict[str, dict[str, Figure]]:
-        """Metric -> difficulty -> figure of a class; orientation comes with detection, if there is one."""
+        """Metric -> difficulty -> figure of a class; with orientation, if the results have it."""
         mine = self.result_class == number
         boxes, location = self.results.boxes[mine], self.results.location[mine]
-        # The C++ program's signs that a result has a part: see the description of the result format.
+        # How the C++ program decides whether results have 3D boxes etc.: see the result format.
         signs = (boxes[:, 0] >= 0, location[:, 0] != NO_LOCATION, location[:, 1] != NO_LOCATION)
         found: dict[str, dict[str, Figure]] = {}
         for metric, sign in zip(METRICS, signs, strict=True):
@@ -299,20 +299,21 @@ class _Scene:
         """Precision and orientation of one class and difficulty."""
         counts = self.counts(number, level)
         objects = int(counts.sum())
-        # A detection that is too small is ignored whatever its class: it may still take a label.
+        # A detection that is too small is ignored whatever its class: it may still be matched to a label.
         ignored = self.result_height < _MIN_HEIGHT[level]
         valid = (self.result_class == number) & ~ignored
         pairs = self.pairs[metric]
         pairs = pairs.at((self.label_class[pairs.label] == number) & (valid | ignored)[pairs.result])
         scores = self.results.scores
 
-        # First every label takes the best score: this tells which scores to look at.
+        # First every label is matched to the highest score: this determines the score thresholds.
         first = pairs.by_preference(scores[pairs.result])
         taken = self._serve(first, scores[first.result][:, None] > _LOWEST_SCORE)[:, 0]
         right = first.at(taken & counts[first.label] & valid[first.result])
         thresholds = recall_thresholds(scores[right.result], objects)
 
-        # Then, at each of them, the largest overlap; an ignored detection only where there is no valid one.
+        # Then, at each of them, to the largest overlap; to an ignored detection only if there is no valid
+        # one.
         second = pairs.by_preference(np.where(valid[pairs.result], pairs.overlap, -1))
         taken = self._serve(second, scores[second.result][:, None] >= thresholds)
         right_rows = counts[second.label] & valid[second.result]
@@ -358,11 +359,11 @@ def _overlapping(
     iou: tuple[tuple[float, ...], ...],
     of_second: bool = False,
 ) -> dict[str, _Pairs]:
-    """The pairs that overlap by more than is demanded, by metric.
+    """The pairs whose overlap exceeds the threshold, by metric.
 
     Args:
         first, second: labels and results.
-        class_of: the class whose thresholds hold for pairs of rows; -1 for those that are none.
+        class_of: the class whose thresholds apply to pairs of rows; -1 for no pair.
         iou: of each metric and class.
         of_second: see ``overlaps``.
     """

@@ -24,10 +24,10 @@ from ctnet_tasks_ddd.fields import DONT_CARE, Entry, entries_by_image, frame_nam
 
 
 def write_labels(data: str | Path, target: str | Path) -> int:
-    """Write the label files of a converted data directory, the way back from ``convert_kitti``.
+    """Write the label files of a converted data directory, the inverse of ``convert_kitti``.
 
-    Every number has two decimals, or as many more as it needs; the lines of KITTI's own labels come back as
-    they were, but for those that the conversion refused.
+    Every number has two decimals, or more if needed; the lines of KITTI's own labels are reproduced exactly,
+    except for those that the conversion refused.
 
     Args:
         data: the data directory; the frames of all its splits are written.
@@ -57,17 +57,17 @@ def write_results(data: str | Path, split: str, results: str | Path, target: str
 
     Args:
         data: the data directory that the detections belong to.
-        split: which of its annotation files names the images; all detections must be of these.
+        split: the split with the images; all detections must be of these.
         results: list of {image_id, category_id, bbox (xywh), score} with the 3D fields ``alpha``, ``dim``,
-            ``location`` and ``rotation_y`` where they are known.
+            ``location`` and ``rotation_y`` where known.
         target: the folder for the files ``NNNNNN.txt``.
 
     Returns:
         The number of files.
 
     Raises:
-        CtnetError: for an unknown split, and for a detection that lacks something, names an unknown image or
-            category, or has a number that is not finite.
+        CtnetError: for an unknown split, and for a detection with a missing key, an unknown image or
+        category, or a number that is not finite.
     """
     files = {file.split: file.path for file in annotation_files(Path(data), ["instances"])}
     if split not in files:
@@ -86,7 +86,7 @@ def result_lines(content: Entry, detections: Sequence[Entry], where: str = "resu
     Args:
         content: of the COCO file with the images and categories.
         detections: see ``write_results``.
-        where: what holds the detections, for messages.
+        where: source of the detections, for messages.
 
     Raises:
         CtnetError: see ``write_results``.
@@ -114,7 +114,7 @@ def _refuse_one_frame_of_two(images: Sequence[Entry], owners: dict[str, str]) ->
 
     Args:
         images: of a COCO file.
-        owners: frame -> file name of its image in the files before; is added to.
+        owners: frame -> file name of its image in earlier files; is added to.
     """
     here: set[str] = set()
     for image in images:
@@ -130,7 +130,7 @@ def _refuse_one_frame_of_two(images: Sequence[Entry], owners: dict[str, str]) ->
 def label_line(entry: Entry) -> str:
     """The line of a label file for an entry (see ``fields``), without line end."""
     is_region = entry["type"].lower() == DONT_CARE.lower()
-    # The benchmark prints what a region has no value for as whole numbers: all but its box.
+    # The benchmark prints a region's placeholders, everything but its box, as integers.
     whole = {*range(3), *range(7, 14)} if is_region else {1}
     values = enumerate(values_of_entry(entry))
     texts = [f"{value:g}" if column in whole else _decimals(value) for column, value in values]
@@ -142,12 +142,12 @@ def result_line(name: str, detection: Mapping[str, Any]) -> str:
 
     Args:
         name: of the class.
-        detection: ``bbox`` (xywh), ``score``, and what is known of ``alpha``, ``dim``, ``location``,
-            ``rotation_y``.
+        detection: ``bbox`` (xywh), ``score``, and optionally ``alpha``, ``dim``, ``location``,
+        ``rotation_y``.
 
     Raises:
-        KeyError, TypeError, ValueError: for a detection that lacks its box or score, or has other than finite
-            numbers.
+        KeyError, TypeError, ValueError: for a detection without box or score, or with values that are not
+        finite numbers.
     """
     known = {key: value for key, value in detection.items() if key not in ("truncated", "occluded")}
     if len(detection["bbox"]) != 4:
@@ -200,7 +200,7 @@ class _Category(TypedDict):
 
 
 class _Content(TypedDict):
-    """What is written of a COCO file."""
+    """The part of a COCO file that is written."""
 
     __pydantic_config__ = _OPEN  # type: ignore[misc]
 
@@ -210,7 +210,7 @@ class _Content(TypedDict):
 
 
 def _read_content(file: Path) -> Entry:
-    """A COCO file whose numbers can be written.
+    """A validated COCO file.
 
     Raises:
         CtnetError: naming the first value that does not fit, or the annotation of an unknown image or
@@ -231,7 +231,7 @@ def _read_content(file: Path) -> Entry:
 
 
 def _decimals(value: float) -> str:
-    """With two decimals, or as many as it needs."""
+    """With two decimals, or more if needed."""
     text = f"{value:.2f}"
     return text if float(text) == value else repr(float(value))
 

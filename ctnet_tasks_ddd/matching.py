@@ -1,4 +1,4 @@
-"""Labels choose their detections one after the other, in all frames and at all score thresholds at once."""
+"""Greedy matching of labels and detections, in all frames and at all score thresholds at once."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import numpy as np
 
 
 def serve(frame: np.ndarray, label: np.ndarray, result: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Let the labels of each frame, in order, take the first detection on their list that is still free.
+    """Match the labels of each frame, in order, to the first detection on their list that is still free.
 
-    Frames know nothing of each other, so the n-th label of every frame looks at the m-th detection of its
-    list in
-    one step: there are as many steps as the most crowded frame needs, and each is a few operations on arrays.
+    Frames are independent, so the n-th label of every frame is compared with the m-th detection of its list
+    in one step: the number of steps is that of the most crowded frame, and each is a few array operations.
 
     Args:
         frame: (P,) int64: the frame of each pair.
-        label: (P,) int64, ascending: pairs of a label stand together, the ones it likes best first.
+        label: (P,) int64, ascending: pairs of a label are adjacent, preferred ones first.
         result: (P,) int64: the detection of each pair.
         present: (P, T) bool: whether that detection exists at each of T thresholds.
 
     Returns:
-        (P, T) bool: the pairs that came about. At each threshold a label and a detection have at most one.
+        (P, T) bool: the matched pairs. At each threshold a label and a detection have at most one.
     """
     taken = np.zeros_like(present)
     if not len(label):

@@ -1,4 +1,4 @@
-"""Objects as KITTI's label and result files describe them: columns over many frames, read from lines."""
+"""The objects of KITTI's label and result files, as columns over many frames."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ NO_LOCATION = -1000.0  #: the coordinates of an object without a 3D box; its siz
 
 @dataclass(frozen=True)
 class KittiObjects:
-    """Labels or results of many frames as columns, frame after frame and in the order of the files.
+    """Labels or results of many frames as columns, frame by frame and in the order of the files.
 
     Attributes:
-        frame_names: (F,) the frames, those without objects included.
+        frame_names: (F,) the frames, including those without objects.
         frame: (N,) int64, ascending: index into ``frame_names``.
         types: (N,) class names as in the files ("Car", "DontCare", ...).
-        truncation: (N,) float64, share of the object outside the image; -1 unknown.
+        truncation: (N,) float64, fraction of the object outside the image; -1 unknown.
         occlusion: (N,) float64, 0 visible, 1 partly, 2 largely hidden, 3 unknown; -1 in results.
         alpha: (N,) float64, observation angle, rad; -10 for none.
         boxes: (N, 4) float64, xyxy, image pixels.
@@ -108,13 +108,13 @@ def parse_lines(text: str, columns: int, where: str) -> tuple[list[str], np.ndar
         where: the file, for messages.
 
     Raises:
-        CtnetError: for a line with another number of columns or with something that is not a finite number.
+        CtnetError: for a line with the wrong number of columns or a value that is not a finite number.
     """
     rows = [row for row in map(str.split, text.splitlines()) if row]
     try:
         values = np.array([float(token) for row in rows for token in row[1:]])
         if all(len(row) == columns for row in rows) and (np.abs(values) <= LARGEST_COORDINATE).all():
-            # A class name is one object for all the lines that have it: results may have millions.
+            # Class names are shared between lines: results may have millions.
             return [sys.intern(row[0]) for row in rows], values.reshape(len(rows), columns - 1)
     except ValueError:
         pass
@@ -141,5 +141,5 @@ def _advice(fields: Sequence[str], columns: int) -> str:
     if len(fields) == LABEL_COLUMNS and columns == RESULT_COLUMNS:
         return "add the score as the last one"
     if len(fields) == RESULT_COLUMNS and columns == LABEL_COLUMNS:
-        return "take the score at its end away, or is this a result file?"
+        return "remove the score at its end, or is this a result file?"
     return " ".join(FIELDS[:columns])

@@ -1,8 +1,8 @@
 """Pairs of labels and results that overlap, over all frames at once.
 
-In the camera's frame, which looks along z, x points right and y down, a box stands on its bottom face, whose
-centre is its location: it fills y - height .. y. At rotation_y = 0 its length lies along x, and it turns from
-x towards -z. Metres and radians; sizes may be negative, as in results of a regression gone astray.
+In the camera's frame z points forward, x right and y down. A box's location is the centre of its bottom face,
+so it spans y - height .. y. At rotation_y = 0 its length is along x, and it rotates from x towards -z. Metres
+and radians; predicted sizes may be negative.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PAIRS_AT_ONCE = 500_000
 
 @dataclass(frozen=True)
 class Shapes:
-    """Where objects are.
+    """Boxes of objects.
 
     Attributes:
         frame: (N,) int64, ascending.
@@ -57,11 +57,11 @@ def frame_pairs(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[np.ndar
 
 
 def overlaps(first: Shapes, second: Shapes, of_second: bool = False) -> list[np.ndarray]:
-    """How far objects overlap, pair by pair, one array (N,) for each of ``METRICS``.
+    """Pairwise overlaps of objects, one array (N,) for each of ``METRICS``.
 
     Args:
         first, second: N objects each.
-        of_second: divide the intersection by the content of the second instead of the union.
+        of_second: divide the intersection by the area or volume of the second instead of the union.
     """
     area = rotated_intersections(_ground(first), _ground(second))
     common = (box_intersections(first.boxes, second.boxes), area, area * _common_height(first, second))
@@ -72,14 +72,14 @@ def overlaps(first: Shapes, second: Shapes, of_second: bool = False) -> list[np.
 
 
 def _contents(shapes: Shapes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Area in the image, area on the ground, volume; negative where a size is."""
+    """Area in the image, area on the ground, volume; negative if a size is."""
     left, top, right, bottom = shapes.boxes.T
     height, width, length = shapes.boxes_3d[:, 3:6].T
     return (right - left) * (bottom - top), width * length, height * length * width
 
 
 def _ground(shapes: Shapes) -> np.ndarray:
-    """(N, 5) rotated boxes in the plane of x and z, where rotation_y turns from x towards -z."""
+    """(N, 5) rotated boxes in the plane of x and z, where rotation_y rotates from x towards -z."""
     return shapes.boxes_3d[:, [0, 2, 5, 4, 6]] * [1, 1, 1, 1, -1]
 
 

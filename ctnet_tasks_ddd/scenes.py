@@ -1,4 +1,4 @@
-"""Synthetic streets: cars, pedestrians and cyclists of shaded blocks, seen by a camera like KITTI's."""
+"""Synthetic streets: cars, pedestrians and cyclists made of shaded blocks, seen by a camera like KITTI's."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, boxes_around, fine_points, in_sight, scene_of
+from ctnet.plugin import Instances, Sample, boxes_around, fine_points, scene_of, visible_objects
 from ctnet_tasks_ddd.camera import box_corners, project, wrap
 from ctnet_tasks_ddd.fields import CATEGORIES
 
 _FOCAL = 0.581  # of the image's width
 _PRINCIPAL = (0.491, 0.46)  # of the image's width and height
-_BESIDE = (0.0622, 0.0003, 0.0027)  # the camera's place in its frame, m
+_BESIDE = (0.0622, 0.0003, 0.0027)  # the camera's offset in its frame, m
 _CAMERA_HEIGHT = 1.65  # m, above the ground
 _MOST_OBJECTS = 6
 _LEAST_HEIGHT = 26  # pixels of a box: KITTI's evaluation counts objects from 25 on
@@ -35,16 +35,16 @@ _NORMALS = ((1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1), (0, -1, 0))
 
 
 class _Block(NamedTuple):
-    """Cuboid in fractions of its object: along it (front 0.5), up from the floor, across (left 0.5)."""
+    """Cuboid in fractions of its object: lengthwise (front 0.5), up from the bottom, across (left 0.5)."""
 
     along: tuple[float, float]
     up: tuple[float, float]
     across: tuple[float, float]
     colour: str
-    front: str = ""  #: colour of its front, where that is another
+    front: str = ""  #: colour of its front, if different
 
 
-#: What objects are made of; some colours are drawn at random for each object, see ``_colours``.
+#: The blocks of each class; some colours are random per object, see ``_colours``.
 _BLOCKS = {
     "Pedestrian": (
         _Block((0, 0.5), (0, 0.5), (-0.35, -0.05), "trousers"),
@@ -93,7 +93,7 @@ class _Object:
         return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
 
     def part(self, block: _Block) -> _Object:
-        """A block of it."""
+        """The corners of a block."""
         height, width, length = self.dimensions
         sides = np.array([block.up, block.across, block.along])
         own = np.array([length * sides[2].mean(), -height * block.up[0], width * sides[1].mean()])
@@ -102,9 +102,9 @@ class _Object:
 
 
 def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-    """Draw one to six objects on a plane; lamps and faces tell where they look.
+    """Draw one to six objects on a plane; lamps and faces show their orientation.
 
-    All lie wholly in the picture and are seen at least by half.
+    All are entirely inside the image and at least half visible.
 
     Args:
         rng: the only source of randomness; the same state gives the same scene.
@@ -120,7 +120,7 @@ def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
             if len(placed) < count and _fits(candidate, placed, camera, size):
                 placed.append(candidate)
         placed.sort(key=lambda thing: -np.hypot(*thing.location[[0, 2]]))
-        seen = in_sight([_mask(thing, camera, size) for thing in placed], _LEAST_SEEN)
+        seen = visible_objects([_mask(thing, camera, size) for thing in placed], _LEAST_SEEN)
         objects = [placed[number] for number in seen]
     canvas = _ground(rng, camera, size)
     for thing in objects:
@@ -149,7 +149,7 @@ def camera_for(size: tuple[int, int]) -> np.ndarray:
 
 
 def _place(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int]) -> _Object:
-    """An object of a random kind, somewhere before the camera."""
+    """An object of a random class, somewhere in front of the camera."""
     label = int(rng.choice(len(CATEGORIES), p=(0.3, 0.45, 0.25)))
     dimensions = rng.uniform(*_DIMENSIONS[CATEGORIES[label]])
     farthest = max(camera[0, 0] * dimensions[0] / _LEAST_HEIGHT, 6.0)
@@ -162,7 +162,7 @@ def _place(rng: np.random.Generator, camera: np.ndarray, size: tuple[int, int]) 
 
 
 def _fits(candidate: _Object, others: list[_Object], camera: np.ndarray, size: tuple[int, int]) -> bool:
-    """Whether an object lies in the picture, and stands apart from the others."""
+    """Whether an object is inside the image and apart from the others."""
     points = project(candidate.corners, camera)
     if candidate.corners[:, 2].min() < 1 or (points < 0).any() or (points > np.array(size) - 1).any():
         return False
@@ -182,7 +182,7 @@ def _mask(thing: _Object, camera: np.ndarray, size: tuple[int, int]) -> np.ndarr
 
 
 def _draw(canvas: np.ndarray, thing: _Object, rng: np.random.Generator, camera: np.ndarray) -> None:
-    """Draw an object's shadow and its blocks: farthest first, of those above each other the lower one."""
+    """Draw an object's shadow and its blocks: farthest first, and lower ones before those above."""
     floor = thing.corners[:4]
     _fill(canvas, project(floor + 0.12 * (floor - floor.mean(axis=0)), camera), np.array([45.0, 45, 48]))
     colours = _colours(rng)
@@ -207,7 +207,7 @@ def _colours(rng: np.random.Generator) -> dict[str, np.ndarray]:
 def _render(
     canvas: np.ndarray, part: _Object, front: np.ndarray, colour: np.ndarray, camera: np.ndarray
 ) -> None:
-    """Fill the faces of a block that can be seen, as bright as they face the sun."""
+    """Fill the visible faces of a block, shaded by their angle to the sun."""
     for number, (face, normal) in enumerate(zip(_FACES, _NORMALS, strict=True)):
         corners, outward = part.corners[list(face)], part.turn @ np.array(normal)
         if outward @ corners.mean(axis=0) < 0:

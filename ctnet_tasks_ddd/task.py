@@ -1,4 +1,4 @@
-"""ddd: 3D boxes from one image. An object is a point; depth, dimensions and angle are read off there."""
+"""ddd: 3D boxes from one image. An object is a point, where depth, dimensions and angle are predicted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ from ctnet_tasks_ddd.fields import CATEGORIES
 from ctnet_tasks_ddd.heads import Depth, Distances, Rotation, Values, released_rotation_losses
 from ctnet_tasks_ddd.scenes import draw_street
 
-#: Images are seen as they are: cropping and scaling change what is to be measured (section 5).
+#: No cropping or scaling, which would change the depth (section 5).
 _AS_IT_IS = Augmentation(flip=0.0, scale=None, shift=0.0, colour=0.0, lighting=0.0)
 _PAPER = Recipe(
     epochs=70,
@@ -68,13 +68,13 @@ _PAPER = Recipe(
     size=(1280, 384),
     augmentation=_AS_IT_IS,
 )
-#: As the released code's --aug_ddd: images of another scale train neither depth nor dimensions.
+#: As the released code's --aug_ddd: rescaled images train neither depth nor dimensions.
 _AUGMENTED = dataclasses.replace(
     _PAPER, augmentation=dataclasses.replace(_AS_IT_IS, scale=(0.6, 1.4), shift=0.2, geometric=0.5)
 )
 _JITTER = dataclasses.replace(_AS_IT_IS, flip=0.5, colour=0.2, lighting=0.05)
 
-#: Objects that the released code makes room for in an image; only its losses ask for it.
+#: Slots for objects per image in the released code; only used by its losses.
 _RELEASED_SLOTS = 50
 
 
@@ -83,21 +83,19 @@ class Options:
     """Options of ddd."""
 
     center: Literal["box", "projected"] = option(
-        "box", "an object's peak: centre of its box (as released), or of its body, projected"
+        "box", "an object's peak: centre of its box (as released), or its projected 3D centre"
     )
     loss: Literal["paper", "released"] = option(
         "paper", "means over objects (equations 5 to 7), or over the released code's 50 slots per image"
     )
     ignore: Literal["gaussian", "rectangle"] = option(
-        "gaussian", "an ignore region softens the penalty around its centre, or in all its cells"
+        "gaussian", "an ignore region reduces the penalty around its centre, or in all its cells"
     )
     size_weight: float = option(0.1, "weight of the size head (lambda_size)")
     depth_weight: float = option(
         1.0, "weight of the depth head (1 in the paper; 0.1 lets the others learn from scratch)"
     )
-    focal: float = option(
-        0.581, "focal length, in widths of the image, that depths are learnt for (KITTI: 0.581)"
-    )
+    focal: float = option(0.581, "focal length, in image widths, that depths are learnt for (KITTI: 0.581)")
 
 
 class Boxes3d(Task):
@@ -106,15 +104,15 @@ class Boxes3d(Task):
     Heads: ``heatmap`` [C], ``offset`` [2], ``size`` [2; 4 distances with center=projected], ``depth`` [1],
     ``dimensions`` [3: height, width, length], ``rotation`` [8: two bins].
 
-    Instances carry ``dimensions`` (N, 3) m, ``location`` (N, 3) m, of the floor's centre in the camera's
-    frame, ``depth`` (N,) m, its z, ``rotation_y`` and ``alpha`` (N,) rad, ``depth_target`` (N,) m, which is
-    what the depth head should say, and the points ``centre`` (N, 2), the projected middle of the body, and
-    ``corners`` (N, 8, 2), the projected corners. What is not known (of crowds), or not true of this view, is
-    NaN; the points of what is not known are the box's centre.
+    Instances carry ``dimensions`` (N, 3) m, ``location`` (N, 3) m, the bottom centre in the camera's frame,
+    ``depth`` (N,) m, its z, ``rotation_y`` and ``alpha`` (N,) rad, ``depth_target`` (N,) m, the target of the
+    depth head, and the points ``centre`` (N, 2), the projected 3D centre, and ``corners`` (N, 8, 2), the
+    projected corners. Unknown values (of crowd regions), or those invalid in this view, are NaN; unknown
+    points are the box's centre.
 
     Detections of ``decode`` carry ``centre`` (through which the ray to the object goes), ``alpha``, ``depth``
-    and ``dimensions``; ``lift`` makes ``location``, ``rotation_y`` and ``corners`` of them and of the camera.
-    Without a camera they stay as they are, and depths are those of a camera of focal length ``focal``.
+    and ``dimensions``; ``lift`` computes ``location``, ``rotation_y`` and ``corners`` from them and the
+    camera. Without a camera they are unchanged, and depths are those of a camera of focal length ``focal``.
     """
 
     name = "ddd"
@@ -126,8 +124,8 @@ class Boxes3d(Task):
         "kitti-half": metric(KittiEvaluator, iou="half"),
         **BOX_METRICS,
     }
-    # Measured: two idle cores see two thousand of these scenes in five minutes. In scenes so near the ray to
-    # the box's centre misses the body's middle by much.
+    # Measured: two idle cores see two thousand of these scenes in five minutes. In scenes this close, the ray
+    # to the box's centre is far from the 3D centre.
     scenes = Scenes(
         tuple({"id": number, "name": name} for number, name in enumerate(CATEGORIES, start=1)),
         draw_street,
@@ -144,7 +142,7 @@ class Boxes3d(Task):
         ),
     )
     layout = Layout(fit="width")
-    # The box's centre is not the body's, projected: what is lifted from it lies beside the truth.
+    # The box's centre is not the projected 3D centre, so positions lifted from it are biased.
     fields: Mapping[str, Field] = {
         "dimensions": Value(
             json="dim", needed="objects", width=3, limits=(1e-6, math.inf), digits=4, unit="m",
@@ -154,7 +152,7 @@ class Boxes3d(Task):
             json="location", needed="objects", width=3, digits=4, unit="m", parts=("x", "y", "z"),
             mirror_sign=(-1, 1, 1), tolerance=1.0,
         ),
-        # What is measured is the location, whose z it is.
+        # Metrics evaluate the location, which includes the depth as z.
         "depth": Value(
             json="depth", needed="never", measured=False, digits=4, unit="m", under_zoom="unknown"
         ),
@@ -187,7 +185,7 @@ class Boxes3d(Task):
     # --- from annotations to targets
 
     def complete(self, instances: Instances, image: Mapping[str, Any]) -> Instances:
-        """What follows from a body and the camera; of objects of which nothing else is known, their boxes."""
+        """Columns derived from 3D boxes and the camera; for objects without 3D data, from their boxes."""
         camera = known_camera(image)
         measured = ~np.isnan(instances.dimensions).any(axis=1)
         middle_of_box = box_centres(instances.boxes)
@@ -238,14 +236,14 @@ class Boxes3d(Task):
             raise CtnetError(f"image {info.image_id} ({info.file_name}): {error}; fix its entry") from error
         if camera is None:
             warn_once(
-                "there are images without a camera (calib, 3x4, in their entries): their objects get no "
-                "place in space, and depths as a camera of the training's focal length would have them"
+                "there are images without a camera (calib, 3x4, in their entries): their objects get no 3D "
+                "position, and their depths are those of a camera with the training's focal length"
             )
             return detections
         return lift_detections(detections, camera, self._stretch(camera, info.width))
 
     def _stretch(self, camera: np.ndarray, width: float) -> float:
-        """How many times as far away as the depth head says an object is that this camera sees."""
+        """The factor from predicted depths to depths for this camera."""
         return float(camera[0, 0] / width / self.options.focal)
 
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:

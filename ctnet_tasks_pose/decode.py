@@ -1,4 +1,4 @@
-"""From maps to poses: every joint of every person in one sweep of tensor operations."""
+"""From maps to poses: all joints of all persons in one batch of tensor operations."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ctnet.plugin import Detections, FoundPeaks, find_peaks, gather, locate
 
-#: A joint's peak counts above this value.
+#: Minimum value of a joint's peak.
 PEAK_THRESHOLD = 0.1
-#: A regressed joint moves to a peak at most this part of its box's longer side away.
+#: Maximum distance from a regressed joint to its peak, as a fraction of the box's longer side.
 REACH = 0.3
-#: Where peaks that do not count are put: too far from any joint to be its nearest.
+#: Position of peaks that are ignored: too far from any joint to be its nearest.
 _FAR_AWAY = -1e4
 
 
@@ -23,14 +23,15 @@ def decode_poses(maps: Mapping[str, Tensor], k: int, snap: bool) -> Detections:
 
     Args:
         maps: ``heatmap`` (B, C, H, W), ``size`` (B, 2, H, W), ``joints`` (B, 2 J, H, W); optionally
-            ``offset`` (else the cell's middle is the centre), ``joint_heatmap`` (B, J, H, W; else nothing
-            snaps) and ``joint_offset`` (else a peak lies in its cell's middle).
+            ``offset`` (else the middle of the cell is used), ``joint_heatmap`` (B, J, H, W; else joints are
+            not snapped) and ``joint_offset`` (else peaks are in the middle of their cells).
         k: persons per image, and peaks per joint that are considered.
         snap: move joints to the nearest peak of their heatmap.
 
     Returns:
         Detections with ``keypoints`` (B, k, J, 2) and ``keypoint_scores`` (B, k, J): the peak's value where
-        a joint snapped to it, else the heatmap's value at the joint; without joint heatmaps the person's.
+        a joint snapped to it, else the heatmap's value at the joint; without joint heatmaps the person's
+        score.
 
     Source: section 4.2 of the paper; the thresholds are the released code's.
     """
@@ -38,7 +39,7 @@ def decode_poses(maps: Mapping[str, Tensor], k: int, snap: bool) -> Detections:
     centre = locate(persons, maps.get("offset"))
     size = gather(maps["size"], persons)
     boxes = torch.cat([centre - size / 2, centre + size / 2], dim=2)
-    # From the centre's cell, not from the centre: so the offsets are trained.
+    # From the centre's cell, not from the centre, as the offsets are trained.
     offsets = gather(maps["joints"], persons)
     joints = offsets.reshape(*offsets.shape[:2], -1, 2) + persons.cells.unsqueeze(2)
     scores = _joint_scores(maps.get("joint_heatmap"), joints, persons)
@@ -62,7 +63,8 @@ def find_joint_peaks(heatmap: Tensor, offset: Tensor | None, k: int) -> JointPea
 
     Args:
         heatmap: (B, J, H, W), probabilities.
-        offset: (B, 2, H, W), of a joint within its cell, one map for all joints; None: the cell's middle.
+        offset: (B, 2, H, W), of a joint within its cell, one map for all joints; None: the middle of the
+        cell.
         k: peaks per joint; all cells, if fewer.
     """
     batch, joints = heatmap.shape[:2]
@@ -73,7 +75,7 @@ def find_joint_peaks(heatmap: Tensor, offset: Tensor | None, k: int) -> JointPea
 
 
 def snap_joints(joints: Tensor, scores: Tensor, boxes: Tensor, peaks: JointPeaks) -> tuple[Tensor, Tensor]:
-    """Move each joint to the nearest peak of its heatmap, if that lies inside the person's box and near.
+    """Move each joint to the nearest peak of its heatmap, if that is close and inside the person's box.
 
     Args:
         joints: (B, K, J, 2), regressed, grid.
@@ -82,7 +84,7 @@ def snap_joints(joints: Tensor, scores: Tensor, boxes: Tensor, peaks: JointPeaks
         peaks: of each joint.
 
     Returns:
-        Joints and scores; those that found no peak as they were.
+        Joints and scores; joints without a peak are unchanged.
     """
     counts = peaks.score > PEAK_THRESHOLD
     peak_x = torch.where(counts, peaks.x, _FAR_AWAY)

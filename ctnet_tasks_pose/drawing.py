@@ -1,4 +1,4 @@
-"""Poses drawn on an image: limbs coloured by side, joints as large as they are sure."""
+"""Drawing poses: limbs coloured by side, joints sized by score."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def draw_poses(
 
 
 def limb_side(skeleton: Skeleton, edge: tuple[int, int]) -> Side:
-    """The side of a limb: that of its ends, "middle" for one that crosses over (the shoulders, say)."""
+    """The side of a limb: that of its ends, "middle" for one between both sides (such as the shoulders)."""
     ends = {skeleton.sides[joint] for joint in edge} - {"middle"}
     return ends.pop() if len(ends) == 1 else "middle"
 

@@ -24,15 +24,15 @@ def encode_poses(
 ) -> dict[str, Target]:
     """Targets of all heads of pose for one image.
 
-    As in the released code a person of whom no joint is labelled (a crowd, usually) is a positive of the
-    heatmap and trains nothing else, and a joint outside the grid counts as not labelled. Such a person has
-    samples of weight 0: its box is known all the same.
+    As in the released code a person without labelled joints (usually a crowd region) is only a positive of
+    the heatmap, and a joint outside the grid counts as unlabelled. Such a person has targets of weight 0,
+    since its box is still known.
 
     Args:
         instances: with ``keypoints`` (N, J, 2) on the grid and ``visibility`` (N, J).
         grid: the output grid.
         radius: formula of the Gaussian radius.
-        ignored: (N,) bool, instances that only soften the penalty around them.
+        ignored: (N,) bool, instances that only reduce the penalty around them.
     """
     shown = cut_to_grid(instances.replace(positive=~ignored), grid)
     radii = box_radius(box_sizes(shown.boxes), radius)
@@ -44,7 +44,7 @@ def encode_poses(
 
 
 def _person_targets(instances: Instances, grid: Grid) -> dict[str, Target]:
-    """What is regressed at the persons' centres."""
+    """Regression targets at the persons' centres."""
     centre = box_centres(instances.boxes)
     cell = centre.astype(np.int64)
     has_joints = (instances.visibility > 0).any(axis=1)
@@ -60,7 +60,7 @@ def _person_targets(instances: Instances, grid: Grid) -> dict[str, Target]:
 
 
 def _joint_targets(instances: Instances, radii: np.ndarray, grid: Grid) -> dict[str, Target]:
-    """What is drawn and regressed at the joints themselves; a joint's Gaussian is as wide as its person's."""
+    """Targets at the joints themselves; a joint's Gaussian has the radius of its person's."""
     person, joint = np.nonzero(_labelled(instances, grid))
     points = instances.keypoints[person, joint]
     cell = points.astype(np.int64)
@@ -71,7 +71,7 @@ def _joint_targets(instances: Instances, radii: np.ndarray, grid: Grid) -> dict[
 
 
 def _labelled(instances: Instances, grid: Grid) -> np.ndarray:
-    """(N, J) bool, the joints that are labelled and lie on the grid."""
+    """(N, J) bool, the joints that are labelled and on the grid."""
     points = instances.keypoints
     inside = (points >= 0).all(axis=2) & (points < [grid.width, grid.height]).all(axis=2)
     return np.asarray(inside & (instances.visibility > 0))

@@ -1,4 +1,4 @@
-"""COCO's figures for keypoints, with the tolerances of any skeleton."""
+"""The COCO metrics for keypoints, with the tolerances of any skeleton."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ctnet_tasks_pose.skeleton import DEFAULT_SIGMA, Skeleton
 class CocoKeypointEvaluator(CocoEvaluator):
     """Average precision and recall of poses by object keypoint similarity, as COCO defines them.
 
-    ``compute`` gives ``AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL`` (M, L: persons from 32² up to 96²
-    and above, pixels of area), and with several classes ``AP/<class>``. At most ``max_dets`` detections of a
-    class count in an image (COCO: 20). Crowd regions and persons of whom no joint is labelled absorb
-    detections without counting.
+    ``compute`` returns ``AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL`` (M, L: persons from 32² up to
+    96² and above, pixels of area), and with several classes ``AP/<class>``. At most ``max_dets`` detections
+    per class and image count (COCO: 20). Crowd regions and persons without labelled joints absorb detections
+    without counting.
     """
 
     needs_all = True
@@ -39,12 +39,12 @@ class CocoKeypointEvaluator(CocoEvaluator):
         super().__init__({**ground_truth, "annotations": persons}, category_ids, class_names, engine)
         if not any(person["num_keypoints"] for person in self.annotations if not person["iscrowd"]):
             raise CtnetError(
-                "no person of the ground truth has a labelled joint, so there is nothing to measure; give a "
-                "split that has keypoints"
+                "no person of the ground truth has a labelled joint, so there is nothing to evaluate; give "
+                "a split that has keypoints"
             )
         if self.skeleton.assumed:
             warn_once(
-                f"no OKS sigma is known for {', '.join(self.skeleton.assumed)}: {DEFAULT_SIGMA:g} is taken; "
+                f"no OKS sigma is known for {', '.join(self.skeleton.assumed)}: {DEFAULT_SIGMA:g} is used; "
                 "add 'sigmas' to the category to state them"
             )
 
@@ -80,7 +80,7 @@ class CocoKeypointEvaluator(CocoEvaluator):
 
 
 def _counted(annotation: Mapping[str, Any], joints: int) -> dict[str, Any]:
-    """A copy with what COCO leaves optional filled in."""
+    """A copy with optional COCO keys filled in."""
     values = annotation.get("keypoints") or [0] * (3 * joints)
     if len(values) != 3 * joints:
         raise CtnetError(

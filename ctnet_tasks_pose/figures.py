@@ -1,4 +1,4 @@
-"""Synthetic scenes of jointed figures: people of simple limbs before a cluttered ground."""
+"""Synthetic scenes of jointed figures: stick figures on a cluttered background."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, draw_scene, fine_points, in_sight, scene_of
+from ctnet.plugin import Instances, Sample, draw_scene, fine_points, scene_of, visible_objects
 
-#: COCO's person: the names and limbs of its keypoints, for the scenes of ``draw_figures``.
+#: COCO's person: its keypoints and limbs, for the scenes of ``draw_figures``.
 FIGURES: tuple[dict[str, Any], ...] = (
     {
         "id": 1,
@@ -36,7 +36,7 @@ _LEAST_SEEN = 0.6  # of a figure's joints
 _SUPERSAMPLING = 2
 _SKIN = np.array([[245, 208, 175], [224, 172, 130], [176, 120, 80], [105, 70, 48]], np.float64)
 
-# Proportions, as fractions of the whole height.
+# Proportions, as fractions of the height.
 _HEAD, _NECK, _TORSO = 0.085, 0.05, 0.29
 _SHOULDER, _HIP = 0.105, 0.065  # half the width
 _UPPER_ARM, _FOREARM, _THIGH, _SHIN = 0.16, 0.15, 0.23, 0.22
@@ -45,13 +45,13 @@ _ARM_WIDTH, _LEG_WIDTH = 0.055, 0.075
 
 @dataclass(frozen=True)
 class _Figure:
-    """One person in its place.
+    """A placed person.
 
     Attributes:
         joints: name -> (2,) point, image pixels.
         height: of the upright figure, pixels.
-        faces_us: else it shows its back: no face, and left is on the left.
-        mask: (H, W) bool on the fine canvas, what it covers.
+        faces_us: facing the camera; otherwise seen from behind: no face, and left is on the left.
+        mask: (H, W) bool on the fine canvas, its pixels.
     """
 
     joints: dict[str, np.ndarray]
@@ -63,16 +63,17 @@ class _Figure:
 def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     """Draw one to three figures in random poses, some seen from behind, some behind others or a board.
 
-    Sides can be told by the face: a figure that faces us has its left arm on the right of the picture. A
-    joint behind something is labelled as hidden; a joint outside the picture, or of a face turned away, is
-    not labelled. A figure of which less than six tenths of the joints can be seen is left out.
+    The face shows which side is which: a figure that faces the camera has its left arm on the right of the
+    image. An occluded joint is labelled as hidden; a joint outside the image, or of a face turned away, is
+    unlabelled. A figure with less than 60 % of its joints visible is left out.
 
     Args:
         rng: the only source of randomness; the same state gives the same scene.
         size: (width, height) in pixels, at least 32 each.
 
     Returns:
-        A sample with boxes around whole figures (cut at the image's border), ``keypoints``, ``visibility``.
+        A sample with boxes around whole figures (clipped at the image's border), ``keypoints``,
+        ``visibility``.
     """
     ground = cv2.GaussianBlur(draw_scene(rng, size).image, (0, 0), min(size) / 40)
     fine = (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING)
@@ -81,8 +82,8 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     figures: list[_Figure] = []
     while not figures:
         candidates = [_place(rng, size, fine) for _ in range(int(rng.choice(_FIGURES)))]
-        candidates.sort(key=lambda figure: figure.height)  # who is nearer is larger, and in front
-        seen = in_sight([figure.mask for figure in candidates], partial(_is_seen, candidates), board)
+        candidates.sort(key=lambda figure: figure.height)  # nearer figures are larger, and in front
+        seen = visible_objects([figure.mask for figure in candidates], partial(_is_seen, candidates), board)
         figures = [candidates[number] for number in seen]
     for figure in figures:
         _render(rng, canvas, figure)
@@ -98,7 +99,7 @@ def draw_figures(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
 
 
 def _place(rng: np.random.Generator, size: tuple[int, int], fine: tuple[int, int]) -> _Figure:
-    """A figure in a random pose and place."""
+    """A figure with a random pose and position."""
     height = rng.uniform(0.65, 0.95) * min(size)
     faces_us = bool(rng.random() < 0.95)
     middle = rng.uniform([0.15, 0.42], [0.85, 0.58]) * size
@@ -114,7 +115,7 @@ def _pose(rng: np.random.Generator, left: int) -> dict[str, np.ndarray]:
 
     Args:
         rng: draws the angles.
-        left: 1 where the figure's left is on our right.
+        left: 1 where the figure's left is on the right of the image, else -1.
     """
     lean = np.radians(rng.uniform(-15, 15))
     hip = np.array([0.0, 0.03])
@@ -146,8 +147,7 @@ def _turned(x: float, y: float, angle: float) -> np.ndarray:
 _Part = tuple[str, list[np.ndarray], float]
 
 
-#: Back to front: what a part is made of, the joints at its ends or corners, its width as a fraction of the
-#: height.
+#: Back to front: the kind of part, the joints at its ends or corners, its width as a fraction of the height.
 _BODY = (
     ("trousers", "left_hip left_knee", _LEG_WIDTH),
     ("trousers", "right_hip right_knee", _LEG_WIDTH),
@@ -227,6 +227,6 @@ def _visibility(figure: _Figure, cover: np.ndarray) -> np.ndarray:
 
 
 def _box(mask: np.ndarray) -> list[float]:
-    """xyxy around what a figure covers, image pixels."""
+    """xyxy around a figure's pixels, image pixels."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return [edge / _SUPERSAMPLING for edge in (x, y, x + width, y + height)]

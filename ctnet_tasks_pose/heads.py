@@ -1,4 +1,4 @@
-"""The heads that know joints: what a mirror does to their maps."""
+"""The heads of joints, with their behaviour under mirroring."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ctnet.plugin import CellTargets, Grid, Heatmap, Regression, Target
 
 @dataclass(frozen=True)
 class JointHeatmap(Heatmap):
-    """One heatmap for each joint of the skeleton, whoever the joint belongs to.
+    """One heatmap per joint of the skeleton, shared by all persons.
 
     Attributes:
-        mirrored: the channel that takes each one's place in the mirror.
+        mirrored: for each channel, the index of its mirror image.
     """
 
     mirrored: tuple[int, ...] = ()
@@ -31,7 +31,7 @@ class PersonValues(Regression):
     def render(self, target: Target, grid: Grid) -> Tensor:
         assert isinstance(target, CellTargets)
         canvas = super().render(target, grid)
-        # At its own cell every person has its own values, not those of the nearest one that trains.
+        # At its own cell every person has its own values, not those of the nearest one with weight.
         canvas[target.batch, :, target.y, target.x] = target.value
         return canvas
 
@@ -41,7 +41,7 @@ class JointOffsets(PersonValues):
     """Offsets (x, y) of every joint from the cell of its person's centre; 0 for one that is not labelled.
 
     Attributes:
-        mirrored: the joint that takes each one's place in the mirror.
+        mirrored: for each joint, the index of its mirror image.
     """
 
     mirrored: tuple[int, ...] = ()

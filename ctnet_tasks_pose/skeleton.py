@@ -1,4 +1,4 @@
-"""What a data set's category says of its joints: names, sides, limbs and the tolerances of evaluation."""
+"""The skeleton of a data set's category: names, sides, limbs and evaluation tolerances of joints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, Len
 
-from ctnet.plugin import CtnetError, Points, check_json, left_right_pairs, other_side, shorten, states_a_side
+from ctnet.plugin import CtnetError, Points, check_json, left_right_pairs, names_a_side, other_side, shorten
 
 Side = Literal["left", "middle", "right"]
 
@@ -26,7 +26,7 @@ COCO_SIGMAS: Mapping[str, float] = {
     **dict.fromkeys(("left_ankle", "right_ankle"), 0.089),
 }
 
-#: For a joint that neither the data set nor COCO gives a tolerance: about the mean of COCO's.
+#: For joints without a tolerance in the data set or COCO: about the mean of COCO's.
 DEFAULT_SIGMA = 0.067
 
 _LARGEST_SIGMA = 100.0
@@ -34,14 +34,14 @@ _LARGEST_SIGMA = 100.0
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The joints that a detection has.
+    """The joints of a detection.
 
     Attributes:
         joints: their names, in the order of the annotations.
-        edges: limbs, pairs of joints counted from 0.
-        pairs: (left, right) joints that a mirror exchanges, counted from 0.
+        edges: limbs, pairs of 0-based joint indices.
+        pairs: (left, right) joints that a mirror swaps, 0-based.
         sigmas: tolerance of each joint in COCO's object keypoint similarity.
-        assumed: the joints whose tolerance is ``DEFAULT_SIGMA`` because nothing else is known.
+        assumed: the joints whose tolerance is ``DEFAULT_SIGMA`` because none is known.
     """
 
     joints: tuple[str, ...]
@@ -55,7 +55,7 @@ class Skeleton:
 
     @cached_property
     def mirrored(self) -> list[int]:
-        """For each joint the one that takes its place in the mirror; applied twice it is the identity."""
+        """For each joint, the index of its mirror image; applied twice it is the identity."""
         partners = dict([*self.pairs, *((right, left) for left, right in self.pairs)])
         return [partners.get(joint, joint) for joint in range(len(self))]
 
@@ -68,16 +68,16 @@ class Skeleton:
 
     @cached_property
     def field(self) -> Points:
-        """The column ``keypoints``, in which poses stand in records and files."""
+        """The field of the column ``keypoints``."""
         return Points(
             json="keypoints",
-            needed="never",  # of some persons only the box is known
+            needed="never",  # some persons only have a box
             n=len(self),
             visible="visibility",
             scores="keypoint_scores",
             swap=tuple(self.mirrored),
             names=self.joints,
-            # All joints share one offset map: where two lie in one cell, a peak may be off within it.
+            # All joints share one offset map: where two are in one cell, a peak may be off within it.
             tolerance=4.0,
         )
 
@@ -87,7 +87,7 @@ class Skeleton:
 
         Args:
             categories: each with ``keypoints`` (names of joints), and optionally ``skeleton`` (limbs as pairs
-                counted from 1) and ``sigmas``.
+            of 1-based indices) and ``sigmas``.
 
         Raises:
             CtnetError: for a category without joints or with broken ones, and for categories that differ.
@@ -97,7 +97,7 @@ class Skeleton:
             if (skeleton.joints, skeleton.sigmas) != (skeletons[0].joints, skeletons[0].sigmas):
                 raise CtnetError(
                     f"{_title(categories[0])} and {_title(category)} differ in their joints or sigmas; pose "
-                    "detects one skeleton at a time: make them equal, or train each category on its own"
+                    "detects one skeleton at a time: make them equal, or train each category separately"
                 )
         return skeletons[0]
 
@@ -121,7 +121,7 @@ def _joint_names(category: Mapping[str, Any]) -> tuple[str, ...]:
             "category of the annotation file"
         )
     if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
-        raise CtnetError(f"{_title(category)} needs joint names that are distinct texts, has {list(names)}")
+        raise CtnetError(f"{_title(category)} needs joint names that are distinct strings, has {list(names)}")
     return tuple(names)
 
 
@@ -138,7 +138,7 @@ def _pairs(category: Mapping[str, Any], joints: tuple[str, ...]) -> tuple[tuple[
     pairs = left_right_pairs(joints)
     paired = {joint for pair in pairs for joint in pair}
     for number, name in enumerate(joints):
-        if number not in paired and states_a_side(name):
+        if number not in paired and names_a_side(name):
             raise CtnetError(
                 f"{_title(category)} has a joint {name!r} but no {other_side(name)!r}, so a mirrored image "
                 "would show a joint that has no name; add it, or rename the joint"

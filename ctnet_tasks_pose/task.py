@@ -48,7 +48,7 @@ _DEMO = replace(
 )
 _HOURGLASS = Recipe(epochs=150, batch_size=24, learning_rate=2.5e-4, milestones=(130,))
 
-#: Visibility of a joint in COCO files that is not labelled.
+#: Visibility of an unlabelled joint in COCO files.
 UNLABELLED = 0
 
 
@@ -60,15 +60,15 @@ class Options:
     size_weight: float = option(0.1, "weight of the size head (lambda_size)")
     radius: Literal["official", "corrected"] = option("official", "formula of the Gaussian radius")
     crowd: Literal["positive", "ignore"] = option(
-        "positive", "crowd regions are persons, or only soften the penalty around them"
+        "positive", "crowd regions are persons, or only reduce the penalty around them"
     )
     unlabelled: Literal["positive", "ignore"] = option(
-        "positive", "persons of whom no joint is labelled are found, or only soften the penalty around them"
+        "positive", "persons without labelled joints are positives, or only reduce the penalty around them"
     )
 
 
 class Pose(Task):
-    """Poses (section 4.2). Joints, their names, pairs and limbs are those of the data set's categories.
+    """Poses (section 4.2). Joints, names, pairs and limbs are taken from the data set's categories.
 
     Heads for J joints: ``heatmap`` [C], ``offset`` [2], ``size`` [2], ``joints`` [2 J], ``joint_heatmap``
     [J], ``joint_offset`` [2].
@@ -85,7 +85,7 @@ class Pose(Task):
         "keypoints-reference": metric(CocoKeypointEvaluator, engine="pycocotools"),
         **BOX_METRICS,
     }
-    # New scenes teach more than seeing the same ones again.
+    # New scenes help more than further epochs on the same ones.
     scenes = Scenes(FIGURES, draw_figures, counts={"train": 1200, "val": 100}, recipe=_DEMO)
     layout = Layout(prefix="person_keypoints")
 
@@ -106,14 +106,15 @@ class Pose(Task):
     # --- from annotations to targets
 
     def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        """Warnings of labelled joints that the image cannot show.
+        """Warnings about labelled joints outside the image.
 
-        They are trained as not labelled, like joints outside a crop, and evaluated as COCO does: as they are.
+        In training they count as unlabelled, like joints outside a crop; they are evaluated unchanged, as in
+        COCO.
         """
         values = annotation.get("keypoints") or []
         width, height = image["width"], image["height"]
         return [
-            AnnotationWarning(f"{name} lies at ({x:g}, {y:g}), outside the {width}x{height} image")
+            AnnotationWarning(f"{name} is at ({x:g}, {y:g}), outside the {width}x{height} image")
             for name, x, y, v in zip(
                 self.skeleton.joints, values[::3], values[1::3], values[2::3], strict=False
             )

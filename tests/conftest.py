@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, _registry, register_backbone
 from ctnet.core.evaluator import Evaluator
-from ctnet.core.task import create_task
+from ctnet.core.task import Task, create_task
 from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.measuring.results import read_results
 
@@ -83,6 +83,24 @@ class Tiny(Backbone):
 
 def tiny(pretrained: bool = False) -> Backbone:
     return Tiny()
+
+
+@pytest.fixture
+def register_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Task]], str]:
+    """Installs the entry point of a task's class, which a test module defines at its top; gives its name."""
+
+    def register(cls: type[Task]) -> str:
+        site = tmp_path / "site-of-tasks"
+        folder = site / f"tasks_of_tests_{cls.name}-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {cls.name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(
+            f"[ctnet.tasks]\n{cls.name} = {cls.__module__}:{cls.__qualname__}\n"
+        )
+        monkeypatch.syspath_prepend(site)
+        return cls.name
+
+    return register
 
 
 @contextmanager

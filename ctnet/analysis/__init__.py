@@ -1,6 +1,6 @@
-"""The studies of the paper: what point detectors and anchor detectors miss, and why.
+"""The studies of the paper: the objects that point and anchor detectors miss, and why.
 
-Those that run a network are loaded on first use, so that the others need no torch.
+Those that run a network are imported on first use, so that the others need no torch.
 """
 
 from __future__ import annotations

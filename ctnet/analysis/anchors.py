@@ -1,4 +1,4 @@
-"""Anchors: the objects that no anchor of a RetinaNet covers, so that one is forced upon them."""
+"""Anchors: the objects that no anchor of a RetinaNet matches, so that one has to be assigned anyway."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ ANCHOR_RATIOS = (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Anchors:
-    """The anchors of a RetinaNet: every shape on every point of a grid over the resized image.
+    """The anchors of a RetinaNet: every shape at every point of a grid over the resized image.
 
     Attributes:
         sizes: sides of the square anchors, pixels of the resized image.
         ratios: height / width; an anchor of any ratio has about the area of the square one.
         stride: pixels between grid points.
         shorter_side: the image is resized until its shorter side has this many pixels.
-        variant: "official" is the authors' tool, from which the published figures come: shapes are rounded
-            at the size of the stride, scaled up and one pixel shorter, and stand on (stride - 1) / 2 + i
-            stride, floor(side / stride) of them. "paper" is the text: exact shapes on stride / 2 + i stride
-            for i up to floor((side - stride / 2) / stride).
+        variant: "official" is the authors' tool, from which the published figures come: shapes are rounded at
+            the size of the stride, scaled up and one pixel shorter, at positions (stride - 1) / 2 + i stride,
+            floor(side / stride) of them. "paper" is the text: exact shapes at stride / 2 + i stride for i up
+            to floor((side - stride / 2) / stride).
 
     Raises:
-        CtnetError: for values that leave no anchor.
+        CtnetError: for values without any anchor.
     """
 
     sizes: Sequence[float] = ANCHOR_SIZES
@@ -61,11 +61,11 @@ class Anchors:
 
 @dataclass(frozen=True)
 class UnmatchedCount:
-    """Unmatched objects among all, of one size or of one category.
+    """Unmatched objects among all objects, those of one size or of one category.
 
     Attributes:
         name: "all", a size or a category.
-        objects: how many there are.
+        objects: their number.
         unmatched: those whose best anchor has an IoU under the threshold.
     """
 
@@ -82,8 +82,8 @@ class UnmatchedAnchors:
         split: the data set's name.
         sizes, ratios, stride, shorter_side, variant: see ``Anchors``.
         threshold, crowd: see ``count_unmatched_anchors``.
-        crowd_regions: how many of all objects are crowd regions.
-        total, by_size, by_category: the counts; every category that was asked for is there.
+        crowd_regions: number of crowd regions among all objects.
+        total, by_size, by_category: the counts; all requested categories are included.
     """
 
     split: str
@@ -111,21 +111,21 @@ def count_unmatched_anchors(
     categories: Sequence[str] | None = None,
     crowd: bool = True,
 ) -> UnmatchedAnchors:
-    """Count the objects whose best anchor has an IoU under a threshold: a RetinaNet's forced assignments.
+    """Count the objects whose best anchor has an IoU below a threshold: a RetinaNet's forced assignments.
 
-    The image is resized until its shorter side is that of the anchors (the longer one is rounded down) and
-    the boxes with it; every anchor shape stands on every point of a grid. The paper reports, for COCO
-    train2017, 170220 of 860001 objects: 125831 small, 18505 medium and 25884 large ones.
+    Image and boxes are resized until the shorter side is that of the anchors (the longer one is rounded
+    down); every anchor shape is placed at every point of a grid. The paper reports, for COCO train2017,
+    170220 of 860001 objects: 125831 small, 18505 medium and 25884 large ones.
 
     Args:
-        dataset: the annotations; no image is read.
+        dataset: the annotations; images are not read.
         anchors: those of the paper when None.
         threshold: the IoU that matches an anchor to an object.
-        categories: names of those looked at; None: all.
-        crowd: count crowd regions, too, whose overlap is taken as COCO does: divided by the anchor's area.
+        categories: names of the categories to count; None: all.
+        crowd: count crowd regions too, with COCO's overlap: divided by the anchor's area.
 
     Raises:
-        CtnetError: for a threshold out of range, an unknown category, and when there is no object.
+        CtnetError: for a threshold out of range, an unknown category, and when there are no objects.
 
     Source: appendix C, equation 11. Sizes are COCO's, by the annotation's area in the image's own pixels.
     """
@@ -166,7 +166,7 @@ def anchor_shapes(anchors: Anchors) -> np.ndarray:
         bad = int(np.argmax((shapes <= 0).any(axis=1)))
         raise CtnetError(
             f"size {size[bad]:g} and ratio {ratio[bad]:g} leave an anchor without area at stride {stride}; "
-            "take larger sizes or milder ratios"
+            "use larger sizes or ratios closer to 1"
         )
     return shapes
 
@@ -174,9 +174,9 @@ def anchor_shapes(anchors: Anchors) -> np.ndarray:
 def best_overlaps(dataset: Dataset, objects: Objects, shapes: np.ndarray, anchors: Anchors) -> np.ndarray:
     """(K,) float64: the largest IoU of every object with any anchor of its resized image.
 
-    The overlap of two intervals of fixed lengths never grows with the distance of their middles, and the IoU
-    of two boxes of fixed sizes only grows with their overlap. So the best place of an anchor of any shape is
-    the grid point nearest to the box's centre, in x and in y by themselves, and no other is looked at.
+    The overlap of two intervals of fixed lengths never grows with the distance of their midpoints, and the
+    IoU of two boxes of fixed sizes grows with their overlap. So the best position of an anchor of any shape
+    is the grid point nearest to the box's centre, in x and y separately, and only that one is tried.
     """
     images = np.stack([dataset.coco.widths, dataset.coco.heights], axis=1).astype(np.int64)[objects.images]
     shorter = images.min(axis=1, keepdims=True)
@@ -199,7 +199,7 @@ def best_overlaps(dataset: Dataset, objects: Objects, shapes: np.ndarray, anchor
 
 
 def _grid(resized: np.ndarray, stride: int, variant: AnchorVariant) -> tuple[float, np.ndarray]:
-    """Where the grid starts in x and y, and (K, 2) how many points it has in x and y."""
+    """Start of the grid in x and y, and (K, 2) its number of points in x and y."""
     if variant == "paper":
         return stride / 2, np.floor((resized - stride / 2) / stride) + 1
     return (stride - 1) / 2, resized // stride
@@ -208,7 +208,7 @@ def _grid(resized: np.ndarray, stride: int, variant: AnchorVariant) -> tuple[flo
 def _counts(
     names: Sequence[str], membership: np.ndarray, unmatched: np.ndarray
 ) -> tuple[UnmatchedCount, ...]:
-    """One count for each name; ``membership`` (K,) counts into the names."""
+    """One count per name; ``membership`` (K,) are indices into the names."""
     objects = np.bincount(membership, minlength=len(names)).tolist()
     missed = np.bincount(membership[unmatched], minlength=len(names)).tolist()
     return tuple(map(UnmatchedCount, names, objects, missed))

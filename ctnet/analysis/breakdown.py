@@ -1,4 +1,4 @@
-"""Which mistakes cost how much: an error breakdown in the manner of TIDE, for any task."""
+"""The cost of each type of error: a breakdown like TIDE's, for any task."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TYPES = ("classification", "localisation", "both", "duplicate", "background", "m
 _CLASSIFICATION, _LOCALISATION, _BOTH, _DUPLICATE, _BACKGROUND, _MISSED = range(6)
 _RIGHT = 6
 
-#: At most so many detections of a class count in an image, as in COCO's evaluation.
+#: Maximum number of detections per class and image, as in COCO's evaluation.
 _MOST_OF_A_CLASS = 100
 
-#: Below this overlap with every object, a detection lies on the background (TIDE's choice).
+#: Below this overlap with every object, a detection is on the background (TIDE's value).
 BACKGROUND_IOU = 0.1
 _RECALLS = np.linspace(0, 1, 101)
 
@@ -33,7 +33,7 @@ class ErrorCost:
     """One type of error.
 
     Attributes:
-        count: how many there are.
+        count: their number.
         cost: AP gained when errors of this type, and no others, are fixed; AP is in [0, 1].
     """
 
@@ -43,15 +43,15 @@ class ErrorCost:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """What keeps the AP from being 1.
+    """The errors that keep the AP below 1.
 
     Attributes:
-        iou: from this overlap on a box is in its place.
-        background_iou: below this overlap with every object a detection lies on the background.
-        ap: COCO's AP at ``iou`` alone, in [0, 1].
-        objects: number of objects, crowds left out.
+        iou: the smallest overlap of a well localised box.
+        background_iou: below this overlap with every object a detection is on the background.
+        ap: COCO's AP at ``iou``, in [0, 1].
+        objects: number of objects, without crowd regions.
         detections: number of detections that count.
-        right: how many of these are right.
+        right: number of correct ones.
         errors: count and cost by type, in the order of ``TYPES``.
     """
 
@@ -70,12 +70,12 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found in one image, and how it overlaps what is there.
+    """The objects and detections of one image, with their overlaps.
 
     Attributes:
         instances: M objects and C crowd regions, in image pixels.
         found: N detections, in image pixels.
-        overlap: (N, M) in [0, 1], of the detections with the objects, crowd regions left out.
+        overlap: (N, M) in [0, 1], of detections and objects, without crowd regions.
     """
 
     instances: Instances
@@ -86,43 +86,44 @@ class Compared:
 def break_down(
     images: Iterable[Compared], iou: float = 0.5, background_iou: float = BACKGROUND_IOU
 ) -> Breakdown:
-    """Sort the errors of a detector by type, and say how much AP each type costs.
+    """Classify a detector's errors by type, with the AP that each type costs.
 
-    Detections find objects as in COCO's evaluation: best score first, each takes the free object of its class
-    that it overlaps most, by at least ``iou``. One that takes none, and that no crowd region of its class
-    absorbs, is wrong, and the first that holds of these says how:
+    Detections are matched to objects as in COCO's evaluation: highest score first, each to the free object of
+    its class that it overlaps most, by at least ``iou``. An unmatched one that is not absorbed by a crowd
+    region of its class is wrong; the first of these conditions that holds is its type:
 
     * localisation: its best overlap with objects of its class is in [background_iou, iou);
     * classification: it overlaps an object of another class by at least ``iou``;
-    * duplicate: it overlaps an object of its class by at least ``iou`` (which another detection took);
+    * duplicate: it overlaps an object of its class by at least ``iou`` (which another detection is matched
+    to);
     * background: it overlaps no object by ``background_iou`` or more;
-    * both: what is left, an object of another class found badly.
+    * both: any other, an object of another class that is badly localised.
 
-    An object that is neither found nor the target of a classification or localisation error (the object that
-    such a detection overlaps most) is missed.
+    An object that is neither matched nor the target of a classification or localisation error (the object
+    that such a detection overlaps most) is missed.
 
     Fixing: a localisation or classification error becomes right, keeping its score, if its target is not
-    found and it is the best-scored error with this target; else it is taken out, as duplicate, background and
-    both errors are. Missed objects are no longer counted; a class that has no object left then leaves the
-    mean. A cost can be slightly below 0, since AP is read at 101 recalls.
+    matched and it has the highest score among the errors with this target; otherwise it is removed, like
+    duplicate, background and both errors. Missed objects are no longer counted; a class without remaining
+    objects is dropped from the mean. A cost can be slightly below 0, since AP is read at 101 recalls.
 
     Args:
         images: instances and detections of every image, and their overlaps.
-        iou: overlap at which a detection is in its place.
-        background_iou: overlap below which nothing is meant.
+        iou: smallest overlap of a well localised detection.
+        background_iou: largest overlap of a background error (exclusive).
 
     Raises:
-        CtnetError: for thresholds out of order, and when there is no object at all.
+        CtnetError: for thresholds out of order, and when there are no objects.
 
     Source: Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020; where
-        its text leaves the choice (order of the types, one fixed error an object), as its authors' tool.
+    its text is ambiguous (order of the types, one fixed error per object), as its authors' tool.
     """
     check_thresholds(iou, background_iou)
     parts = [_examine(image, iou, background_iou) for image in images]
     columns = _Columns(*(np.concatenate([part[i] for part in parts]) for i in range(6))) if parts else None
     if columns is None or not len(columns.object_labels):
         raise CtnetError(
-            "there is no object to be found, so there are no errors to sort; give a split with annotations"
+            "there are no objects, so there are no errors to classify; give a split with annotations"
         )
     ap = _mean_ap(columns, None)
     counts = np.bincount(columns.kinds, minlength=_RIGHT + 1)
@@ -140,7 +141,7 @@ def check_thresholds(iou: float, background_iou: float = BACKGROUND_IOU) -> None
     """Refuse thresholds that are out of order.
 
     Raises:
-        CtnetError: saying what they must be.
+        CtnetError: stating the allowed range.
     """
     if not 0 <= background_iou < iou <= 1:
         raise CtnetError(
@@ -149,11 +150,11 @@ def check_thresholds(iou: float, background_iou: float = BACKGROUND_IOU) -> None
 
 
 def compare(dataset: Dataset, found: Mapping[int, Detections]) -> Iterator[Compared]:
-    """Every image's instances with what was found in it, in the order of image ids.
+    """Every image's instances and detections, in the order of image ids.
 
     Args:
-        dataset: the ground truth, bound to a task, which says how much a detection and an object overlap.
-        found: detections by image id, in image pixels; nothing was found in an image that is not here.
+        dataset: the ground truth, bound to a task, which defines the overlap of a detection and an object.
+        found: detections by image id, in image pixels; missing images have no detections.
     """
     task = dataset.task
     assert task is not None
@@ -167,13 +168,13 @@ def compare(dataset: Dataset, found: Mapping[int, Detections]) -> Iterator[Compa
 
 @dataclass(frozen=True)
 class _Columns:
-    """All images' detections (those that a crowd absorbs left out), and all objects.
+    """All images' detections (without those absorbed by crowd regions), and all objects.
 
     Attributes:
         scores: (N,) float64.
         labels: (N,) int64.
         kinds: (N,) int64, index into ``TYPES``, or ``_RIGHT``.
-        fixed: (N,) int64, the class in which the detection is right once its error is fixed; -1: nowhere.
+        fixed: (N,) int64, the class in which the detection is right once its error is fixed; -1: none.
         object_labels: (M,) int64.
         missed: (M,) bool.
     """
@@ -193,7 +194,7 @@ def _examine(image: Compared, iou: float, background_iou: float) -> tuple[np.nda
     rows = _counted(np.asarray(found.scores, np.float64), np.asarray(found.labels, np.int64))
     boxes, scores, labels = (np.asarray(column)[rows] for column in (found.boxes, found.scores, found.labels))
     boxes = boxes.astype(np.float64).reshape(-1, 4)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # a size may come out negative early in training
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # a size may be negative early in training
     overlap = np.asarray(image.overlap, np.float64)[rows]
     same = labels[:, None] == objects.labels[None, :]
     taken = _match(np.where(same, overlap, -1.0), iou)
@@ -208,7 +209,7 @@ def _examine(image: Compared, iou: float, background_iou: float) -> tuple[np.nda
     missed[target[target >= 0]] = False
     claimed = (target >= 0) & ~np.append(is_found, True)[target]
     fixed = np.full(len(labels), -1, np.int64)
-    first = np.flatnonzero(claimed)[np.unique(target[claimed], return_index=True)[1]]  # the best-scored
+    first = np.flatnonzero(claimed)[np.unique(target[claimed], return_index=True)[1]]  # the best one
     fixed[first] = objects.labels[target[first]]
     return (
         scores[counts].astype(np.float64),
@@ -221,7 +222,7 @@ def _examine(image: Compared, iou: float, background_iou: float) -> tuple[np.nda
 
 
 def _counted(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rows of the detections that count, best first."""
+    """Rows of the detections that count, highest score first."""
     order = np.argsort(-scores, kind="stable")
     by_label = order[np.argsort(labels[order], kind="stable")]
     starts = np.searchsorted(labels[by_label], labels[by_label], side="left")
@@ -232,7 +233,7 @@ def _counted(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _match(overlap: np.ndarray, iou: float) -> np.ndarray:
-    """The object (M) that each detection (N) takes, -1 for none; of equal overlaps the later, as in COCO."""
+    """The object (M) matched to each detection (N), -1 for none; on ties the later one, as in COCO."""
     taken = np.full(len(overlap), -1, np.int64)
     free = overlap[:, ::-1].copy()
     last = overlap.shape[1] - 1
@@ -245,7 +246,7 @@ def _match(overlap: np.ndarray, iou: float) -> np.ndarray:
 
 
 def _kinds(overlap: np.ndarray, same: np.ndarray, iou: float, background_iou: float) -> np.ndarray:
-    """The type of error that each detection is, if it is one."""
+    """The type of error of each detection, if it is one."""
     of_its_class = np.where(same, overlap, 0).max(axis=1, initial=0)
     of_another = np.where(same, 0, overlap).max(axis=1, initial=0)
     conditions = [
@@ -261,7 +262,7 @@ def _kinds(overlap: np.ndarray, same: np.ndarray, iou: float, background_iou: fl
 
 
 def _targets(overlap: np.ndarray, same: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """The object that each classification or localisation error meant; -1 for other detections."""
+    """The target of each classification or localisation error; -1 for other detections."""
     target = np.full(len(kinds), -1, np.int64)
     for kind, candidates in ((_LOCALISATION, same), (_CLASSIFICATION, ~same)):
         rows = kinds == kind
@@ -303,8 +304,8 @@ def average_precision(right: np.ndarray, count: int) -> float:
     """COCO's average precision of one class at one IoU: the mean of precision at recalls 0, 0.01 ... 1.
 
     Args:
-        right: (N,) bool, whether each detection is right; best score first.
-        count: number of objects to be found, at least 1.
+        right: (N,) bool, whether each detection is right, highest score first.
+        count: number of objects, at least 1.
     """
     found = np.cumsum(right)
     precision = found / np.arange(1, len(found) + 1)

@@ -1,4 +1,4 @@
-"""Collisions: objects of one class that share a cell of the output grid, or that NMS would take for one."""
+"""Collisions: objects of one class that share a cell of the output grid, or that NMS would merge."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from ctnet.base.progress import track
 from ctnet.data.dataset import Dataset
 
 CENTER = "center"
-"""The name of centre collisions in ``Collisions.kinds``; those by overlap are called "iou>0.7"."""
+"""The name of centre collisions in ``Collisions.kinds``; overlaps are called "iou>0.7" etc."""
 
 
 @dataclass(frozen=True)
 class PairCount:
-    """Collisions of one kind among some objects.
+    """Collisions of one kind in a set of objects.
 
     Attributes:
-        pairs: of objects that collide; three in one cell are three pairs. The paper's figures.
-        objects: those in at least one pair.
-        lost: those that collide with an earlier one (in the file's order) that is not lost itself: what one
-            detection a cell misses, or what greedy NMS removes of perfect detections.
+        pairs: number of colliding pairs; three objects in one cell are three pairs. The paper's figures.
+        objects: number of objects in at least one pair.
+        lost: number of objects that collide with an earlier one (in the file's order) that is not lost
+        itself: the objects missed with one detection per cell, or the perfect detections removed by greedy
+        NMS.
     """
 
     pairs: int
@@ -38,11 +39,11 @@ class PairCount:
 
 @dataclass(frozen=True)
 class Group:
-    """The collisions of all objects, of one size or of one category.
+    """The collisions of all objects, or those of one size or category.
 
     Attributes:
         name: "all", a size or a category.
-        objects: how many there are, crowd regions among them (the paper's 860001).
+        objects: number of objects, including crowd regions (the paper's 860001).
         collisions: by kind. A pair of two sizes counts for the smaller one.
     """
 
@@ -57,7 +58,7 @@ class CrowdedImage:
 
     Attributes:
         image_id, file_name: as in the annotation file.
-        pairs: by kind, the ids of two annotations that collide.
+        pairs: by kind, the ids of the two colliding annotations.
     """
 
     image_id: int
@@ -73,9 +74,9 @@ class Collisions:
         split: the data set's name.
         stride, rounding, inclusive, crowd: the conventions, see ``count_collisions``.
         kinds: "center", then the thresholds ("iou>0.7"), in the order given.
-        crowd_regions: how many of all objects are crowd regions; they collide only with ``crowd``.
+        crowd_regions: how many of all objects are crowd regions; they are compared only with ``crowd``.
         total, by_size, by_category: the counts; every category that was asked for is there.
-        images: those with a collision, in the order of the file.
+        images: images with a collision, in the order of the file.
     """
 
     split: str
@@ -114,13 +115,13 @@ def count_collisions(
         stride: image pixels per cell; images count at their own resolution.
         thresholds: a pair collides when its IoU is above (not at) one of them.
         categories: names of those looked at; None: all.
-        rounding: a centre c lies in cell floor(c / stride), or with "nearest" in floor(c / stride + 0.5).
-        inclusive: the IoU takes a box's corners for pixels that belong to it, so that sides and overlaps are
-            one pixel longer; False: corners are points of the plane.
-        crowd: let crowd regions collide, too. They count as objects in any case, as in the paper.
+        rounding: a centre c is in cell floor(c / stride), or with "nearest" in floor(c / stride + 0.5).
+        inclusive: the IoU counts the last pixel as part of a box, so that sides and overlaps are one pixel
+        longer; False: corners are points.
+        crowd: also compare crowd regions. They count as objects in any case, as in the paper.
 
     Raises:
-        CtnetError: for a stride, threshold, rounding or category that is none, and when there is no object.
+        CtnetError: for an invalid stride, threshold, rounding or category, and when there are no objects.
 
     Source: section 6.1.1 and appendix C, equations 9 and 10.
     """
@@ -174,12 +175,12 @@ class _Pairs:
         return cls(first[order], second[order])
 
     def members(self) -> np.ndarray:
-        """The objects in any pair, each once."""
+        """The distinct objects in any pair."""
         members: np.ndarray = np.unique(np.concatenate([self.first, self.second]))
         return members
 
     def lost(self) -> np.ndarray:
-        """The objects that a pass in order drops because they collide with an earlier one that stays."""
+        """The objects that a greedy pass drops because they collide with an earlier one that is kept."""
         members, places = np.unique(np.concatenate([self.first, self.second]), return_inverse=True)
         first, second = np.split(places, 2)
         lost = np.zeros(len(members), bool)
@@ -196,7 +197,7 @@ class _Pairs:
 def _same_cell(
     objects: Objects, compared: np.ndarray, stride: float, rounding: Rounding
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of one image and class whose centres lie in one cell."""
+    """Pairs of one image and class whose centres are in one cell."""
     boxes = objects.boxes[compared]
     cells = np.floor((boxes[:, :2] + boxes[:, 2:] / 2) / stride + (0.5 if rounding == "nearest" else 0))
     groups = _groups_of(objects, compared)
@@ -219,7 +220,7 @@ def _same_cell(
 
 
 def _groups_of(objects: Objects, compared: np.ndarray) -> np.ndarray:
-    """(K,) int64, one number for every image and class."""
+    """(K,) int64, a number per image and class."""
     groups: np.ndarray = objects.images[compared] * len(objects.names) + objects.labels[compared]
     return groups
 
@@ -230,8 +231,8 @@ def _overlapping(
     """Pairs of one image and class whose IoU is above the threshold, and their IoU.
 
     Boxes are sorted by group and left edge and compared with the next one, the one after it and so on: an
-    object is through when that box begins beyond its right edge or belongs to another group. So only boxes
-    whose extents in x meet are ever compared, and all objects take a step at once.
+    object is done when that box starts beyond its right edge or belongs to another group. So only boxes whose
+    extents in x overlap are compared, and all objects advance in one vectorised step.
     """
     groups = _groups_of(objects, compared)
     order = np.lexsort((objects.boxes[compared, 0], groups))
@@ -261,11 +262,11 @@ def _overlapping(
     return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(overlaps)
 
 
-# --- counting them
+# --- counting pairs
 
 
 def _groups(names: Sequence[str], membership: np.ndarray, found: dict[str, _Pairs]) -> tuple[Group, ...]:
-    """One group for each name; ``membership`` (K,) counts into the names."""
+    """One group per name; ``membership`` (K,) are indices into the names."""
 
     def count(which: np.ndarray) -> list[int]:
         counts: list[int] = np.bincount(which, minlength=len(names)).tolist()

@@ -1,4 +1,4 @@
-"""What a detector's errors cost: by head, where there are maps, and by type."""
+"""The cost of a detector's errors: by head, where there are maps, and by type."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ctnet.measuring.run import Settings
 
 @dataclass(frozen=True)
 class ErrorStudy:
-    """Both tables, and what may surprise in them.
+    """Both tables, and facts that explain them.
 
     Attributes:
         oracle: heads replaced by ground truth; None where there are no maps.
         breakdown: errors by type.
         problems: records that are left out, and images that could not be read.
-        empty_images: how many images have no detection.
-        absent_classes: names of the classes without an object.
+        empty_images: number of images without detections.
+        absent_classes: names of the classes without objects.
     """
 
     oracle: Oracle | None
@@ -36,18 +36,18 @@ class ErrorStudy:
 def study_errors(
     subject: Subject, heads: Heads | None = None, settings: Settings | None = None, iou: float = 0.5
 ) -> ErrorStudy:
-    """Replace heads by ground truth, where there are maps, and sort the errors by type.
+    """Replace heads by ground truth, where there are maps, and classify the errors by type.
 
     Args:
-        subject: whose errors.
+        subject: the detections to study.
         heads: combinations to replace, see ``ctnet.analysis.oracles``.
-        settings: choices at test time.
-        iou: overlap at which the breakdown takes a box for right.
+        settings: test-time settings.
+        iou: smallest overlap of a correct box in the breakdown.
 
     Raises:
-        CtnetError: for a threshold or head that does not exist, and all that measuring refuses.
+        CtnetError: for a threshold or head that does not exist, and for anything that evaluation refuses.
     """
-    check_thresholds(iou)  # before the network has run for minutes
+    check_thresholds(iou)  # before the network runs for minutes
     settings = settings or Settings()
     table = subject.oracle(heads, settings)
     found = subject.found(settings) if table is None else table.detections

@@ -1,4 +1,4 @@
-"""What non-maximum suppression would still do after a detector that does without it."""
+"""The effect of non-maximum suppression on a detector that works without it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ METHODS: tuple[Nms, ...] = get_args(Nms)
 
 @dataclass(frozen=True)
 class NmsRow:
-    """The figures after one method.
+    """The results of one method.
 
     Attributes:
         method: "none", "hard", "soft" or "soft-linear".
-        metrics: the evaluator's figures.
-        gain: of the main metric against no suppression.
-        detections: how many are left.
-        duplicates: how many of these are a second detection of an object that is found already, see
-            ``ctnet.analysis.breakdown``; soft suppression leaves them in, with lower scores.
-        removed: how many duplicates fewer than without suppression.
-        duplicate_cost: AP50 that the duplicates cost.
+        metrics: the evaluator's metrics.
+        gain: of the main metric over no suppression.
+        detections: number of remaining detections.
+        duplicates: number of remaining duplicates of a matched object, see ``ctnet.analysis.breakdown``; soft
+        suppression keeps them with lower scores.
+        removed: number of duplicates removed.
+        duplicate_cost: AP50 lost to the duplicates.
     """
 
     method: Nms
@@ -47,12 +47,12 @@ class NmsRow:
 
 @dataclass(frozen=True)
 class NmsComparison:
-    """Section 4 of the paper: what suppression adds.
+    """Section 4 of the paper: the gain from suppression.
 
     Attributes:
-        main_metric: the figure that gains are of.
+        main_metric: the metric that gains refer to.
         rows: the first is without suppression.
-        problems: images that could not be read; nothing was found in them.
+        problems: images that could not be read; they have no detections.
     """
 
     main_metric: str
@@ -70,16 +70,16 @@ def compare_nms(
     settings: Settings | None = None,
     methods: Sequence[Nms] = METHODS,
 ) -> NmsComparison:
-    """Measure a detector's detections as they are and after each method; the network runs once per image.
+    """Evaluate a detector without suppression and with each method; the network runs once per image.
 
     Args:
         detector: what is measured.
         dataset: images and ground truth.
-        settings: choices at test time, at one scale; its ``nms`` plays no part.
-        methods: see ``ctnet.ops.nms.suppress_by``; "none" comes first in any case.
+        settings: choices at test time, at one scale; its ``nms`` is ignored.
+        methods: see ``ctnet.ops.nms.suppress_by``; "none" is always included first.
 
     Raises:
-        CtnetError: for an unknown method or several scales, and all that ``evaluate`` refuses.
+        CtnetError: for an unknown method or several scales, and for anything that ``evaluate`` refuses.
     """
     settings = settings or Settings()
     if len(settings.scales) > 1:

@@ -1,4 +1,4 @@
-"""The objects that an analysis looks at, as columns."""
+"""The objects of an analysis, as columns."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.stats import SIZE_LIMITS
 
 SIZES = ("small", "medium", "large")
-"""COCO's words for an area under 32 x 32, under 96 x 96 and from 96 x 96 pixels."""
+"""COCO's names for areas below 32 x 32, below 96 x 96 and of at least 96 x 96 pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """Annotated objects of a data set, crowd regions among them, images together and in the file's order.
+    """Annotated objects of a data set, including crowd regions, grouped by image in the file's order.
 
     Attributes:
         rows: (K,) int64, rows of the columns of ``dataset.coco``.
         images: (K,) int64, images of ``dataset.coco``.
         boxes: (K, 4) float64, xywh, image pixels.
-        labels: (K,) int64, counts into ``names``.
+        labels: (K,) int64, indices into ``names``.
         names: the categories, in the order of the file.
-        sizes: (K,) int64, counts into ``SIZES``; by the annotation's area.
+        sizes: (K,) int64, indices into ``SIZES``, by the annotation's area.
         crowd: (K,) bool.
     """
 
@@ -42,7 +42,7 @@ class Objects:
         return len(self.rows)
 
     def __getitem__(self, chosen: np.ndarray) -> Objects:
-        """The objects that a mask or an index array chooses."""
+        """The objects selected by a mask or an index array."""
         return Objects(
             self.rows[chosen],
             self.images[chosen],
@@ -59,25 +59,25 @@ def select_objects(dataset: Dataset, categories: Sequence[str] | None = None) ->
 
     Args:
         dataset: its images.
-        categories: names of those wanted; None: all.
+        categories: names of the selected ones; None: all.
 
     Raises:
-        CtnetError: for an unknown category, and when there is no object at all or none of a wanted category.
+        CtnetError: for an unknown category, and when there are no objects, or none of a selected category.
     """
     coco = dataset.coco
     wanted = _wanted(dataset, categories)
     ids = np.array([int(category["id"]) for category in wanted], np.int64)
     order = np.argsort(ids)
-    in_dataset = np.zeros(len(coco) + 1, bool)  # the last stands for images that the file does not list
+    in_dataset = np.zeros(len(coco) + 1, bool)  # the last is for images that the file does not list
     in_dataset[dataset.rows] = True
     rows = np.flatnonzero(coco.usable & in_dataset[coco.image_index] & np.isin(coco.category_ids, ids))
     labels = order[np.searchsorted(ids, coco.category_ids[rows], sorter=order)]
     names = tuple(str(category["name"]) for category in wanted)
     present = {names[label] for label in np.unique(labels)}
     if categories is not None and (absent := sorted(set(names) - present)):
-        raise CtnetError(f"{coco.path} has no object of category {absent[0]!r}; leave that out")
+        raise CtnetError(f"{coco.path} has no objects of category {absent[0]!r}; leave that out")
     if not len(rows):
-        raise CtnetError(f"{coco.path} has no object; there is nothing to count")
+        raise CtnetError(f"{coco.path} has no objects; there is nothing to count")
     return Objects(
         rows=rows,
         images=coco.image_index[rows].astype(np.int64),

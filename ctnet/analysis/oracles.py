@@ -1,4 +1,4 @@
-"""What each head's errors cost: heads replaced by their ground truth."""
+"""The cost of each head's errors: heads are replaced by ground truth."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from ctnet.inference.preprocessing import Prepared
 from ctnet.measuring.run import Evaluation, Settings, evaluate
 from ctnet.measuring.stored import evaluate_maps
 
-#: Up to so many heads, the first heatmap is combined with each other head.
+#: With up to this many heads, the first heatmap is combined with each other head.
 _FEW_HEADS = 4
 
 
 @dataclass(frozen=True)
 class OracleRow:
-    """The figures with some heads replaced.
+    """The metrics with some heads replaced.
 
     Attributes:
-        heads: names of the heads that were ground truth.
+        heads: names of the heads replaced by ground truth.
         metrics: the evaluator's figures.
-        gain: of the main metric against no replaced head.
+        gain: of the main metric over no replaced head.
     """
 
     heads: tuple[str, ...]
@@ -54,7 +54,7 @@ class Setback:
 
     Attributes:
         added: the head.
-        heads: what was ground truth already.
+        heads: the heads that were already replaced.
         before, after: the main metric.
     """
 
@@ -69,10 +69,10 @@ class Oracle:
     """The paper's table 7.
 
     Attributes:
-        main_metric: the figure that gains and setbacks are of.
-        rows: the first is the detector as it is.
+        main_metric: the metric that gains and setbacks refer to.
+        rows: the first is the detector without replacement.
         problems: images that could not be read; nothing was found in them.
-        detections: what the detector as it is found, by image id.
+        detections: the detector's own detections, by image id.
     """
 
     main_metric: str
@@ -82,7 +82,7 @@ class Oracle:
 
     @property
     def setbacks(self) -> list[Setback]:
-        """Every pair of rows that differ by one head, where that head's ground truth does not help."""
+        """All pairs of rows that differ by one head whose ground truth does not help."""
         main = self.main_metric
         found = []
         for row in self.rows:
@@ -110,10 +110,10 @@ Heads = Sequence[str] | Sequence[Sequence[str]]
 def oracle(
     detector: Detector, dataset: Dataset, heads: Heads | None = None, settings: Settings | None = None
 ) -> Oracle:
-    """Measure a detector with heads replaced by their ground truth; the network runs once per image.
+    """Evaluate a detector with heads replaced by their ground truth; the network runs once per image.
 
     The annotations are encoded as for training and rendered (``Head.render``): a heatmap becomes its
-    Gaussians, a regression map carries everywhere the values of the nearest object.
+    Gaussians, a regression map has the values of the nearest object in every cell.
 
     Args:
         detector: what is measured.
@@ -138,13 +138,13 @@ def oracle(
 def oracle_of_maps(
     maps: MapFile, dataset: Dataset, heads: Heads | None = None, settings: Settings | None = None
 ) -> Oracle:
-    """The same of maps that were stored (``ctnet eval --save-maps``), without the network.
+    """The same for stored maps (``ctnet eval --save-maps``), without the network.
 
     Args:
         maps: of the data set's images, at one scale.
-        dataset: what they are maps of.
+        dataset: the data set of the maps.
         heads: see ``oracle``.
-        settings: of these topk, nms, metric count.
+        settings: only topk, nms and metric are used.
 
     Raises:
         CtnetError: for maps of several scales, or of an image that the data set does not have.
@@ -164,10 +164,10 @@ def oracle_of_maps(
 
 
 def combinations(heads: Mapping[str, Head]) -> list[tuple[str, ...]]:
-    """The combinations worth a row: each head, the first heatmap with others, all regressions, all heads.
+    """The combinations to evaluate: each head, the first heatmap with others, all regressions, all heads.
 
     The first heatmap is combined with each other head; where a task has more than four heads, with the others
-    one after the other, as in the paper's table 7.
+    added one by one, as in the paper's table 7.
 
     Args:
         heads: of a task, by name.
@@ -192,13 +192,13 @@ def render_heads(
     views: Sequence[View],
     grid: Grid,
 ) -> dict[str, Tensor]:
-    """The activated maps that heads without error would give, (B, C, H, W) each.
+    """The activated maps of perfect heads, (B, C, H, W) each.
 
     Args:
         task: encodes.
         names: of its heads.
         instances: of B images, in image pixels.
-        views: how the grid lies over these images.
+        views: the views of these images.
         grid: the output grid; its ``batch`` is B.
     """
     targets: list[dict[str, Target]] = []
@@ -212,7 +212,7 @@ def render_heads(
 
 
 class _Study:
-    """Decodes every batch's maps once for each combination of replaced heads."""
+    """Decodes every batch's maps once per combination of replaced heads."""
 
     def __init__(
         self, task: Task, stride: int, dataset: Dataset, settings: Settings, heads: Heads | None
@@ -226,7 +226,7 @@ class _Study:
         self._index_of = {int(image_id): index for index, image_id in enumerate(dataset.image_ids)}
 
     def info(self, image_id: int) -> ImageInfo:
-        """What is known of an image."""
+        """Metadata of an image."""
         return self.dataset.info(self._index_of[image_id])
 
     def take(self, maps: Mapping[str, Tensor], batch: Sequence[Prepared], scale: float) -> None:
@@ -235,7 +235,7 @@ class _Study:
 
     @torch.inference_mode()
     def decode(self, maps: Mapping[str, Tensor], views: Sequence[View]) -> None:
-        """Decode the maps once for each combination."""
+        """Decode the maps once per combination."""
         some = next(iter(maps.values()))
         grid = Grid(some.shape[2], some.shape[3], len(views))
         instances = [self.dataset.instances(self._index_of[view.info.image_id]) for view in views]
@@ -243,17 +243,17 @@ class _Study:
         rendered = {name: values.to(some.device) for name, values in rendered.items()}
         for names, evaluator in self.evaluators.items():
             mixed = {**maps, **{name: rendered[name] for name in names}}
-            # A rendered heatmap is 0 far from objects: what is read there is nothing.
+            # A rendered heatmap is 0 far from objects: these detections have score 0.
             found = decode(self.task, mixed, views, self.settings)
             for view, detections in zip(views, found, strict=True):
                 merged = merge(self.task, [detections], self.settings)
                 evaluator.update(view.info.image_id, merged)
 
     def result(self, plain: Evaluation) -> Oracle:
-        """The table, once all images were taken.
+        """The table, after all images.
 
         Args:
-            plain: the figures without a replaced head.
+            plain: the metrics without a replaced head.
         """
         assert plain.evaluator is not None
         main = plain.main_metric

@@ -1,4 +1,4 @@
-"""How much accuracy a smaller network input costs, and how much time it saves."""
+"""Accuracy and time at several sizes of the network input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES: tuple[tuple[int, int] | None, ...] = (None, (512, 512), (384, 384))
 
 @dataclass(frozen=True)
 class ResolutionRow:
-    """One size of input.
+    """The results at one input size.
 
     Attributes:
         size: (width, height), pixels; None: the image's own resolution, padded.
@@ -42,8 +42,8 @@ class ResolutionComparison:
     """The paper's table 3a.
 
     Attributes:
-        main_metric: the figure that counts.
-        rows: one a size, as asked for.
+        main_metric: the metric that sizes are compared by.
+        rows: one per size, in the given order.
         problems: images that could not be read; nothing was found in them.
     """
 
@@ -66,19 +66,19 @@ def compare_resolutions(
     settings: Settings | None = None,
     sizes: Sequence[tuple[int, int] | None] = SIZES,
 ) -> ResolutionComparison:
-    """Measure a detector at several sizes of input.
+    """Evaluate a detector at several input sizes.
 
-    Before every measurement one image goes through unmeasured, so that no size pays for the warming up.
+    Before every measurement one image is processed as a warm-up.
 
     Args:
         detector: what is measured.
         dataset: images and ground truth.
-        settings: choices at test time; its ``resize`` and ``size`` play no part. Times compare best with
-            a ``batch_size`` of 1, for images of different resolutions cannot share a batch.
+        settings: choices at test time; its ``resize`` and ``size`` are ignored. Times are best compared with
+        a ``batch_size`` of 1, since images of different resolutions cannot share a batch.
         sizes: (width, height) each, or None for the image's own resolution.
 
     Raises:
-        CtnetError: for a size that the network cannot take, and all that ``evaluate`` refuses.
+        CtnetError: for a size that the network does not accept, and all that ``evaluate`` refuses.
 
     Source: section 5.1, table 3a.
     """
@@ -88,7 +88,7 @@ def compare_resolutions(
         dataclasses.replace(settings, resize="fix" if size else "keep", size=size)
         for size in dict.fromkeys(sizes)
     ]
-    for one in chosen:  # before the first of them costs minutes
+    for one in chosen:  # before minutes are spent on the first of them
         detector.preprocessor(one.resize, one.size)
     done = []
     for one in chosen:

@@ -29,14 +29,14 @@ from ctnet.model import create_model
 from ctnet.report.writing import write_image
 from ctnet.training.config import versions
 
-#: (width, height) of the pictures that go through, and how many different ones.
+#: (width, height) of the test images, and their number.
 PICTURE = (640, 480)
 _PICTURES = 8
 
 
 @dataclass(frozen=True)
 class Duration:
-    """How long something takes for one image, milliseconds.
+    """Time per image, milliseconds.
 
     Attributes:
         median: half of the repetitions were faster.
@@ -49,21 +49,21 @@ class Duration:
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured, on what.
+    """The measured times, and the set-up.
 
     Attributes:
         total: of all stages together.
         stages: by name, see ``StageTimes``.
         images_per_second: at the median.
-        repeats, warm_up: batches that were measured, and that went before unmeasured.
-        batch_size: images a forward pass.
+        repeats, warm_up: measured batches, and warm-up batches before them.
+        batch_size: images per forward pass.
         size: (width, height) of the network's input, pixels.
-        flip: whether the mirrored input went through, too.
-        dtype: of the network's arithmetic.
+        flip: whether the mirrored input was also processed.
+        dtype: of the network's computation.
         task, backbone: the network.
         parameters: number of its parameters.
-        hardware: the device, and what is beside it.
-        versions: of what did the work, by name.
+        hardware: the device and the processor.
+        versions: of the libraries, by name.
     """
 
     total: Duration
@@ -93,18 +93,18 @@ def measure_speed(
     repeats: int = 30,
     warm_up: int = 5,
 ) -> Speed:
-    """Send pictures through a detector, from files to detections, and take the time.
+    """Time a detector, from image files to detections.
 
-    The pictures are scenes that the task draws, 640x480 JPEG, so that no data set is needed and figures of
-    different detectors compare. All runs in this process, one stage after the other; at the end of every
-    stage the device is waited for.
+    The images are the task's synthetic scenes, 640x480 JPEG, so no data set is needed and figures of
+    different detectors are comparable. Stages run one after the other in this process, and the device is
+    synchronised at the end of each.
 
     Args:
         detector: what is measured.
         settings: flip, scales, resize, size, topk, nms, amp.
-        batch_size: images a forward pass.
-        repeats: batches that are measured.
-        warm_up: batches that go before.
+        batch_size: images per forward pass.
+        repeats: measured batches.
+        warm_up: batches before them.
 
     Raises:
         CtnetError: for a size that the network cannot take, and when there is not enough memory.
@@ -132,7 +132,7 @@ def measure_speed(
 
 
 class _Synchronised(StageTimes):
-    """Stage times that wait for an accelerator's queue: a stage pays for its own work alone."""
+    """Stage times that wait for the accelerator's queue, so that each stage includes only its own work."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ def _write_pictures(detector: Detector, folder: Path) -> list[tuple[Path, ImageI
         try:
             sample = example_of(create_task(cls.name, scenes_of(cls).categories), rng, PICTURE)
             image, record = sample.image, sample.info.record
-        except CtnetError:  # a task that draws no scenes
+        except CtnetError:  # a task without scenes
             coarse = rng.integers(0, 256, (PICTURE[1] // 16, PICTURE[0] // 16, 3), dtype=np.uint8)
             image, record = coarse.repeat(16, axis=0).repeat(16, axis=1), {}
         write_image(path, image)
@@ -206,7 +206,7 @@ def untrained_detector(task_name: str, backbone: str, device: str = "auto") -> D
 
 
 def hardware(device: torch.device) -> str:
-    """The device in words: its model, and for a CPU the threads that work on it."""
+    """A description of the device: its model, and for a CPU the number of threads."""
     processor = f"{_processor()}, {torch.get_num_threads()} threads"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({processor})"

@@ -1,4 +1,4 @@
-"""What is measured or studied: a detector, a results file or stored maps, with the data that it is of."""
+"""The subject of an evaluation or study: a detector, a results file or stored maps, with its data set."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from ctnet.training.run import latest_run
 
 @dataclass(frozen=True)
 class Ground:
-    """Where the ground truth lies.
+    """Location of the ground truth.
 
     Attributes:
-        data: the data directory; the run's own when None, which results and maps do not have.
+        data: the data directory; the run's own when None; results and maps have none.
         split: of it; the run's validation split, or "val", when None.
         strict: refuse bad records, and images that cannot be read, instead of leaving them out.
     """
@@ -43,24 +43,24 @@ class Ground:
     strict: bool = False
 
     def directory(self, what: str) -> Path:
-        """The data directory of something that does not name its own.
+        """The data directory, for a subject without one of its own.
 
         Raises:
             CtnetError: when none is given.
         """
         if self.data is None:
-            raise CtnetError(f"say which data the {what} are of: --data DIR [--split SPLIT]")
+            raise CtnetError(f"name the data set of the {what}: --data DIR [--split SPLIT]")
         return self.data
 
 
 @dataclass(frozen=True)
 class Subject(ABC):
-    """Detections, or what makes them, and the ground truth that they are held against.
+    """Detections, or their source, and the ground truth that they are compared with.
 
     Attributes:
         kind: "checkpoint", "results" or "maps".
         source: its file.
-        task: what is detected.
+        task: the task of the detections.
         dataset: images and ground truth.
         strict: see ``Ground``.
     """
@@ -86,15 +86,15 @@ class Subject(ABC):
 
         Args:
             run: folder or checkpoint; the latest run when None.
-            results: a COCO results file, anybody's.
+            results: a COCO results file of any program.
             maps: a file that ``ctnet eval --save-maps`` wrote.
-            task_name: whose results ``results`` are.
+            task_name: the task of ``results``.
             ground: the ground truth.
-            device: where a run's detector runs.
-            options: of a run's task, instead of those that it was trained with.
+            device: the device of a run's detector.
+            options: options of a run's task that replace those of its training.
 
         Raises:
-            CtnetError: for a file that is missing or damaged, data that does not go with it, and with
+            CtnetError: for a file that is missing or damaged, data that does not match it, and with
                 ``Ground.strict`` for bad records.
         """
         ground = ground or Ground()
@@ -111,11 +111,11 @@ class Subject(ABC):
         return subject
 
     def on_device(self, settings: Settings, workers: int | None, amp: str) -> Settings:
-        """The settings with what depends on the device, where a network runs.
+        """The settings with device-dependent defaults filled in, if a network runs.
 
         Args:
             settings: choices at test time.
-            workers: loading processes; a number that suits the device when None.
+            workers: loading processes; a default for the device when None.
             amp: see ``choose_amp``.
         """
         return settings
@@ -123,12 +123,12 @@ class Subject(ABC):
     def evaluate(
         self, settings: Settings, ranks: Ranks | None = None, save_maps: Path | None = None
     ) -> Evaluation:
-        """Measure.
+        """Compute the metrics.
 
         Args:
-            settings: choices at test time, as far as they matter here.
+            settings: test-time settings, as far as they apply.
             ranks: the processes that share a detector's work.
-            save_maps: the file to keep a detector's maps in.
+            save_maps: the file to store a detector's maps in.
 
         Raises:
             CtnetError: see ``evaluate``, ``evaluate_results`` and ``evaluate_maps``.
@@ -142,7 +142,7 @@ class Subject(ABC):
     def _evaluate(self, settings: Settings, ranks: Ranks | None, save_maps: Path | None) -> Evaluation: ...
 
     def oracle(self, heads: Heads | None, settings: Settings) -> Oracle | None:
-        """What each head's errors cost, see ``ctnet.analysis.oracles``; None where there are no maps."""
+        """The cost of each head's errors, see ``ctnet.analysis.oracles``; None where there are no maps."""
         return None
 
     def found(self, settings: Settings) -> State:
@@ -186,7 +186,7 @@ class DetectorSubject(Subject):
 
 @dataclass(frozen=True)
 class ResultsSubject(Subject):
-    """Detections that somebody wrote to a COCO results file."""
+    """Detections in a COCO results file."""
 
     kind = "results"
 
@@ -208,7 +208,7 @@ class ResultsSubject(Subject):
 
 @dataclass(frozen=True)
 class MapsSubject(Subject):
-    """A network's maps, stored."""
+    """A network's stored maps."""
 
     kind = "maps"
 

@@ -1,4 +1,4 @@
-"""What a backbone is, and how one is found by its name: ours by decorator, others' by entry point."""
+"""The backbone contract, and the registry: ours are registered by decorator, others by entry point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUP = "ctnet.backbones"
 
 
 class Backbone(nn.Module):
-    """Images to feature maps. The heads and the engine know a backbone by these attributes alone.
+    """Images to feature maps. These attributes are all that the heads and the engine use.
 
     Attributes:
         channels: channels of every feature map.
@@ -27,7 +27,7 @@ class Backbone(nn.Module):
         hidden: width of the hidden 3x3 convolution of each head.
         stacks: how many feature maps ``forward`` returns.
         head_std: standard deviation of the initial weights of regression heads; None for torch's default.
-        learns_from_scratch: False where small data needs ImageNet weights to get anywhere.
+        learns_from_scratch: False where training on small data sets needs ImageNet weights.
     """
 
     channels: int
@@ -56,7 +56,7 @@ class Backbone(nn.Module):
         """Refuse images whose sides are not multiples of ``divisor``, naming the next size that fits.
 
         Raises:
-            CtnetError: as said.
+            CtnetError: when a side is not a multiple.
         """
         height, width = images.shape[-2:]
         if height % self.divisor or width % self.divisor:
@@ -73,23 +73,23 @@ _factories: dict[str, Factory] = {}
 
 
 def register_backbone(factory: Factory) -> Factory:
-    """Register a function as the backbone of its name; it takes ``pretrained`` and builds the network."""
+    """Register a function as the backbone of its name; it takes ``pretrained`` and returns the network."""
     name = factory.__name__
     if name in _factories:
-        warnings.warn(f"backbone {name!r} is registered again; the later one counts", stacklevel=2)
+        warnings.warn(f"backbone {name!r} is registered again; the later one is used", stacklevel=2)
     _factories[name] = factory
     return factory
 
 
 @dataclass(frozen=True)
 class Family:
-    """Backbones called ``<name>/<model>``, made by a library that is imported when one of them is wanted.
+    """Backbones called ``<name>/<model>``, made by a library that is imported on first use.
 
     Attributes:
         name: the part before the slash.
         create: model, pretrained -> backbone.
         models: all models, in any order.
-        source: the library and its version, found without importing it.
+        source: the library and its version, looked up without importing it.
     """
 
     name: str
@@ -119,7 +119,7 @@ def list_backbones(pattern: str = "*") -> list[str]:
             a slash: "timm/*".
 
     Raises:
-        CtnetError: for the models of a family whose library is not there.
+        CtnetError: for the models of a family whose library is not installed.
     """
     family = _family(pattern)
     if family is not None:
@@ -148,7 +148,7 @@ def create_backbone(name: str, pretrained: bool = False) -> Backbone:
 
     Raises:
         CtnetError: for an unknown name (offering the nearest), a plugin that fails, or weights that cannot be
-            had.
+        loaded.
     """
     if name in _factories:
         return _factories[name](pretrained=pretrained)
@@ -163,7 +163,7 @@ def create_backbone(name: str, pretrained: bool = False) -> Backbone:
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """One row of the table of backbones. A plugin that fails has an error and no figures.
+    """One row of the table of backbones. A plugin that fails has an error instead of values.
 
     Attributes:
         name: as in ``list_backbones``.
@@ -225,7 +225,7 @@ def _plugins() -> dict[str, Plugin]:
     for name in _factories.keys() & plugins.keys():
         plugin = plugins.pop(name)
         warnings.warn(
-            f"backbone {name!r} of {plugin.distribution} is hidden by ours of that name",
+            f"backbone {name!r} of {plugin.distribution} is hidden by the built-in one of that name",
             stacklevel=3,
         )
     return plugins
@@ -242,6 +242,6 @@ def _from_plugin(plugin: Plugin, pretrained: bool) -> Backbone:
         raise CtnetError(f"{origin} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(backbone, Backbone):
         raise CtnetError(
-            f"{origin} makes a {type(backbone).__name__}, which is not a ctnet.backbones.Backbone"
+            f"{origin} returns a {type(backbone).__name__}, which is not a ctnet.backbones.Backbone"
         )
     return backbone

@@ -1,4 +1,4 @@
-"""DLA-34 with deformable convolutions around every up-sampling, down to a quarter of the input.
+"""DLA-34 with deformable convolutions around every upsampling step, to a quarter of the input.
 
 Modules carry the names of the authors' release, so that its checkpoints map entry for entry.
 
@@ -49,7 +49,7 @@ class Block(nn.Module):
 
 
 class Root(nn.Module):
-    """Aggregation: a 1x1 convolution over the maps side by side."""
+    """Aggregation: a 1x1 convolution over the concatenated maps."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -67,9 +67,9 @@ class Tree(nn.Module):
     Args:
         depth: 1 for two blocks and a root, n for two trees of depth n - 1, the second of which has the root.
         in_channels, out_channels: of the tree.
-        stride: of its first block.
-        keeps_input: the root reads the tree's own (pooled) input too.
-        carried: channels that the root reads in addition, from the trees around this one.
+        stride: of the first block.
+        keeps_input: whether the root also reads the tree's own (pooled) input.
+        carried: channels that the root reads in addition, from enclosing trees.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Tree(nn.Module):
                 _convolution(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels)
             )
         if depth > 1:
-            # The published network has this projection and never reads its output. It stays, so that files
-            # map entry for entry; frozen, so that distributed training does not wait for its gradient.
+            # The published network has this projection and never reads its output. It is kept so that files
+            # map entry for entry, and frozen so that distributed training does not wait for its gradient.
             self.project.requires_grad_(False)
 
     def forward(self, x: Tensor, carried: tuple[Tensor, ...] = ()) -> Tensor:
@@ -137,7 +137,7 @@ class Trunk(nn.Module):
         return maps
 
 
-# --- the way up: iterative deep aggregation
+# --- upsampling: iterative deep aggregation
 
 
 class DeformableLayer(nn.Module):
@@ -153,11 +153,11 @@ class DeformableLayer(nn.Module):
 
 
 class IterativeAggregation(nn.Module):
-    """Brings maps to the width and size of the first, each one merged into the next.
+    """Resizes maps to the width and size of the first, merging each into the next.
 
     Args:
-        out_channels: width of the results.
-        channels: widths of the maps, finest first; the first is ``out_channels`` already.
+        out_channels: width of the outputs.
+        channels: widths of the maps, finest first; the first is ``out_channels``.
         factors: how much coarser each map is than the first.
     """
 
@@ -180,7 +180,7 @@ class IterativeAggregation(nn.Module):
             self.add_module(f"node_{i}", DeformableLayer(out_channels, out_channels))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps, finest first -> the first as it is, and each other one merged with all before it."""
+        """Maps, finest first -> the first unchanged, and each of the others merged with all before it."""
         merged = [maps[0]]
         for i, coarser in enumerate(maps[1:], start=1):
             project, up, node = (self.get_submodule(f"{kind}_{i}") for kind in ("proj", "up", "node"))
@@ -189,7 +189,7 @@ class IterativeAggregation(nn.Module):
 
 
 def _start_bilinear(up: nn.ConvTranspose2d) -> None:
-    """Make every channel's kernel the bilinear interpolation by the layer's stride."""
+    """Initialise every channel's kernel as bilinear interpolation by the layer's stride."""
     size = up.kernel_size[0]
     ramp = 1 - (torch.arange(size) - (size - 1) / 2).abs() / up.stride[0]
     with torch.no_grad():
@@ -204,7 +204,7 @@ class PyramidAggregation(nn.Module):
         self.steps = len(channels) - 1
         for step in range(self.steps):
             finest = len(channels) - 2 - step
-            # The step before has brought all coarser maps to the width and size of its own finest.
+            # The previous step has resized all coarser maps to the width and size of its finest.
             coarser = [channels[finest + 1]] * (step + 1)
             self.add_module(
                 f"ida_{step}",
@@ -223,7 +223,7 @@ class PyramidAggregation(nn.Module):
 
 
 class DLA(Backbone):
-    """DLA-34 and its deformable way up to stride 4."""
+    """DLA-34 with deformable upsampling to stride 4."""
 
     channels = 64
     hidden = 256
@@ -247,7 +247,7 @@ def dla34(pretrained: bool = False) -> Backbone:
     if pretrained:
         from ctnet.backbones.timm_models import imagenet_weights
 
-        # timm leaves out the two projections that nothing reads, and has a classifier that we do not.
+        # timm omits the two unused projections, and has a classifier that this network does not.
         weights = imagenet_weights("dla34")
         network.base.load_state_dict(
             {

@@ -1,4 +1,4 @@
-"""Hourglass-104: two hourglasses in a row, each of which feeds the heads (intermediate supervision).
+"""Hourglass-104: two stacked hourglasses, each of which feeds the heads (intermediate supervision).
 
 Modules carry the names of the authors' release, so that its checkpoints map entry for entry.
 
@@ -66,7 +66,7 @@ def _residuals(*widths: int, stride: int = 1) -> nn.Sequential:
 
 
 class Hourglass(nn.Module):
-    """Halves the map, works on it there (in an hourglass one level deeper), doubles it and adds the original.
+    """Halves the map, processes it (with an hourglass one level deeper), doubles it and adds the original.
 
     Args:
         widths: channels here and at each coarser level.
@@ -90,7 +90,7 @@ class Hourglass(nn.Module):
 
 
 class StackedHourglass(Backbone):
-    """Two hourglasses; the second one sees the features of the stem and of the first."""
+    """Two hourglasses; the second one reads the features of the stem and of the first."""
 
     channels = 256
     divisor = 128

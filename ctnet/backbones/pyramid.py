@@ -1,4 +1,4 @@
-"""Lateral connections: coarse maps are doubled in size and added to finer ones, down to stride 4.
+"""Lateral connections: coarse maps are upsampled and added to finer ones, down to stride 4.
 
 Source:
     after Lin et al., Feature Pyramid Networks, 2017, section 3.
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Width of the map at stride 4 that comes out.
+#: Width of the output map at stride 4.
 CHANNELS = 64
 _STRIDE = 4
 
@@ -21,7 +21,7 @@ def pyramid_layers(channels: Mapping[int, int]) -> tuple[nn.Module, nn.ModuleLis
 
     Args:
         channels: stride -> channels of the maps to merge. All strides are 4 times a power of two; strides
-            between 4 and the coarsest may be missing, and their laterals then are too.
+        between 4 and the coarsest may be missing, and then have no laterals.
     """
     coarsest = max(channels)
     top = _convolution(channels[coarsest], _width(max(_STRIDE, coarsest // 2)), 1)

@@ -1,7 +1,7 @@
-"""ResNets whose last map is brought back to a quarter of the input in three ways.
+"""ResNets whose last map is upsampled to a quarter of the input, in three ways.
 
 ``resnet*`` (plain up-convolutions) and ``resdcn*`` (deformable convolutions between them) are the paper's;
-they need ImageNet weights. ``resfpn*`` learns from scratch on small data.
+they need ImageNet weights. ``resfpn*`` can be trained from scratch on small data sets.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ResNetTrunk(Backbone):
         pretrained: start from torchvision's ImageNet weights.
 
     Raises:
-        CtnetError: when the ImageNet weights cannot be had.
+        CtnetError: when the ImageNet weights cannot be loaded.
     """
 
     def __init__(self, depth: int, pretrained: bool) -> None:
@@ -77,7 +77,7 @@ def _imagenet_weights(name: str) -> Mapping[str, Tensor]:
         reason = getattr(error, "reason", None) or error
         raise CtnetError(
             f"cannot fetch the ImageNet weights of {name} ({reason}): put {weights.url} at {target}, "
-            "or train resfpn18, which needs none"
+            "or train resfpn18, which does not need them"
         ) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CtnetError(
@@ -134,7 +134,7 @@ class ResNetDCN(ResNetTrunk):
 
 
 def _start_bilinear(up: nn.ConvTranspose2d) -> None:
-    """Make output channel 0 the bilinear up-sampling of all inputs; as in the released code, no other one."""
+    """As in the released code, only output channel 0 starts as bilinear upsampling (of all inputs)."""
     ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
     with torch.no_grad():
         up.weight[:, 0] = torch.outer(ramp, ramp)
@@ -143,7 +143,8 @@ def _start_bilinear(up: nn.ConvTranspose2d) -> None:
 class ResNetFPN(ResNetTrunk):
     """ResNet with lateral connections (``ctnet.backbones.pyramid``).
 
-    Every stage of the trunk is a few layers away from the loss, so it learns without ImageNet weights.
+    Every stage of the trunk is only a few layers from the loss, so it can be trained without ImageNet
+    weights.
     """
 
     channels = 64

@@ -1,6 +1,6 @@
-"""``timm/<model>``: any feature extractor of timm, brought to stride 4 by lateral connections.
+"""``timm/<model>``: any feature extractor of timm, upsampled to stride 4 by lateral connections.
 
-timm is an extra and takes seconds to import: nothing here imports it before one of its models is wanted.
+timm is an extra and takes seconds to import, so it is imported only when one of its models is used.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ctnet.base.errors import CtnetError, unknown_name
 
 
 class TimmPyramid(Backbone):
-    """A trunk of timm and our lateral connections.
+    """A trunk from timm with lateral connections.
 
     Args:
         model: timm's name.
         pretrained: start the trunk from timm's default weights.
 
     Raises:
-        CtnetError: without timm, for an unknown model, one that gives no maps or takes no image of any size,
-            and for weights that cannot be had.
+        CtnetError: without timm, for an unknown model, one without feature maps or with a fixed input size,
+        and for weights that cannot be loaded.
     """
 
     channels = CHANNELS
@@ -37,7 +37,7 @@ class TimmPyramid(Backbone):
         options = _probe(model)
         self.trunk = _create(model, pretrained, options)
         info = self.trunk.feature_info
-        # Of the maps at one stride the last is the deepest. Those finer than 4 are of no use.
+        # Of several maps with one stride the last is the deepest. Strides below 4 are not used.
         self.indices = {
             stride: index
             for index, (stride, _) in enumerate(zip(info.reduction(), info.channels(), strict=True))
@@ -58,10 +58,10 @@ class TimmPyramid(Backbone):
 
 
 def _probe(model: str) -> Mapping[str, Any]:
-    """Find the options under which a model takes images of any size, by trying it on a device without memory.
+    """Find the options with which a model accepts images of any size, by running it on the meta device.
 
     Raises:
-        CtnetError: when there are none, or its strides are not powers of two.
+        CtnetError: when there are none, or the strides are not powers of two.
     """
     error: Exception | None = None
     for options in ({"dynamic_img_size": True}, {}):
@@ -82,7 +82,7 @@ def _probe(model: str) -> Mapping[str, Any]:
             error = problem
     else:
         raise CtnetError(
-            f"timm/{model} does not take images of any size ({type(error).__name__}: {error}); "
+            f"timm/{model} does not accept images of any size ({type(error).__name__}: {error}); "
             "choose another model"
         ) from error
     raise CtnetError(
@@ -102,7 +102,7 @@ def _create(model: str, pretrained: bool, options: Mapping[str, Any]) -> Any:
     except RuntimeError as error:
         if pretrained:
             raise _no_weights(model, error) from error
-        raise CtnetError(f"timm/{model} gives no feature maps ({error}); choose another model") from error
+        raise CtnetError(f"timm/{model} has no feature maps ({error}); choose another model") from error
     except Exception as error:
         if pretrained:
             raise _no_weights(model, error) from error
@@ -113,7 +113,7 @@ def imagenet_weights(model: str) -> dict[str, Tensor]:
     """Weights of one of timm's classifiers, under timm's names.
 
     Raises:
-        CtnetError: without timm, and for weights that cannot be had.
+        CtnetError: without timm, and for weights that cannot be loaded.
     """
     timm = _import_timm()
     try:
@@ -126,7 +126,7 @@ def imagenet_weights(model: str) -> dict[str, Tensor]:
 def _no_weights(model: str, error: Exception) -> CtnetError:
     reason = str(error).strip().splitlines()
     return CtnetError(
-        f"cannot have timm's weights of {model} ({type(error).__name__}: {reason[0] if reason else ''}): "
+        f"cannot load timm's weights of {model} ({type(error).__name__}: {reason[0] if reason else ''}): "
         "they come from huggingface.co, or from the cache of a machine that has fetched them (HF_HOME)"
     )
 

@@ -1,6 +1,6 @@
-"""The sets of names that one chooses from, for the library and for options of the command line alike.
+"""The choices of options that take one of several names, for the library and the command line alike.
 
-They lie here, apart from what they choose, so that ``--help`` and completion need no torch.
+They are kept apart from the code that they select, so that ``--help`` and completion need no torch.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from typing import Any, Literal, get_args
 
 from ctnet.base.errors import CtnetError
 
-#: Mixed precision: a type for autocast, none, or bf16 where the device has it.
+#: Mixed precision: the dtype for autocast, none, or bf16 where the device supports it.
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
-#: How an image gets into a data directory, see ``place_image``.
+#: How an image is placed in a data directory, see ``place_image``.
 ImageMode = Literal["link", "copy", "none"]
 
-#: How detections that overlap are suppressed: not at all, dropped, or their scores lowered.
+#: What happens to overlapping detections: nothing, they are removed, or their scores are lowered.
 Nms = Literal["none", "hard", "soft", "soft-linear"]
 
 #: How an image is made to fit the network, see ``Preprocessor``.
 Resize = Literal["fix", "keep"]
 
-#: The cell of a centre, see ``count_collisions``.
+#: Which cell a centre falls into, see ``count_collisions``.
 Rounding = Literal["floor", "nearest"]
 
-#: Where anchors stand and what sizes they have, see ``Anchors``.
+#: Positions and sizes of anchors, see ``Anchors``.
 AnchorVariant = Literal["official", "paper"]
 
 
 def check_choice(what: str, value: object, choices: Any) -> None:
-    """Refuse a value that is not one of a ``Literal``'s.
+    """Refuse a value that is not one of the names of a ``Literal``.
 
     Args:
         what: what is chosen, for the message ("nms").

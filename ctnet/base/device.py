@@ -1,4 +1,4 @@
-"""Choosing a device, and what it can do."""
+"""Choosing a device, and what it supports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AMP_TYPES: dict[Amp, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that exists.
+    """The device for "auto", "cpu", "cuda", "cuda:1" or "mps".
 
     Raises:
         CtnetError: for a device that this machine or this build of torch does not have.
@@ -26,11 +26,11 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # names that torch is about to forget
+            warnings.simplefilter("ignore")  # names that torch is about to drop
             device = torch.device(name)
-        torch.zeros(1, device=device).item()  # some devices hold no numbers ("meta")
+        torch.zeros(1, device=device).item()  # some devices hold no data ("meta")
         if device.type == "cpu" and device.index:
-            raise RuntimeError  # torch takes any number here, and has one CPU
+            raise RuntimeError  # torch accepts any index here, but there is only one CPU
     except (RuntimeError, AssertionError, ImportError) as error:
         raise CtnetError(
             f"device {name!r} cannot be used here; use auto or cpu, and see `ctnet doctor`"
@@ -39,7 +39,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_amp(name: str, device: torch.device) -> torch.dtype | None:
-    """The type for autocast: "off", "bf16", "fp16", or "auto" (bf16 where the device has it, else off).
+    """The dtype for autocast: "off", "bf16", "fp16", or "auto" (bf16 where the device supports it, else off).
 
     Raises:
         CtnetError: for another name.
@@ -53,12 +53,12 @@ def choose_amp(name: str, device: torch.device) -> torch.dtype | None:
 
 
 def amp_name(dtype: torch.dtype | None) -> Amp:
-    """The name that ``choose_amp`` turns into this type: what a run's config keeps in place of "auto"."""
+    """The inverse of ``choose_amp``: the name that a run's config stores in place of "auto"."""
     return next((name for name, kind in AMP_TYPES.items() if kind == dtype), "off")
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16 products (elsewhere they are emulated, and slow)."""
+    """Whether the device multiplies bfloat16 in hardware (elsewhere it is emulated, and slow)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -71,7 +71,7 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Images (B, H, W, 3) uint8 RGB -> the network's input (B, 3, H, W) float32 in channels-last layout.
+    """Images (B, H, W, 3) uint8 RGB -> network input (B, 3, H, W) float32, channels-last.
 
     Args:
         mean, std: per channel, on the scale 0..1.

@@ -1,4 +1,4 @@
-"""What ctnet raises when the user, not the program, has to change something."""
+"""The errors that ctnet raises for mistakes of the user, not of the program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class CtnetError(Exception):
 
     Args:
         message: the line.
-        details: rows of a table that follows it, where one line cannot name all that is wrong.
+        details: rows of a table that follows it, where one line cannot name everything that is wrong.
     """
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
@@ -40,21 +40,21 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> CtnetError:
 def os_error(error: OSError, action: str, path: str | Path) -> CtnetError:
     """Turn an operating-system error (full disk, read-only folder, missing file) into one clear line."""
     reason = error.strerror or type(error).__name__
-    return CtnetError(f"cannot {action} {path}: {reason}{cure_of(error.errno)}")
+    return CtnetError(f"cannot {action} {path}: {reason}{remedy(error.errno)}")
 
 
-def cure_of(number: int | None) -> str:
-    """What helps when the machine has run out of something, as the end of a sentence; else nothing."""
-    return _CURES.get(number or 0, "")
+def remedy(number: int | None) -> str:
+    """What to do when the machine has run out of a resource, as the end of a sentence; else ""."""
+    return _REMEDIES.get(number or 0, "")
 
 
 def is_shortage(error: OSError) -> bool:
-    """Whether the machine has run out of something, so that no file is to blame."""
-    return error.errno in _CURES
+    """Whether the machine has run out of a resource, in which case no file is to blame."""
+    return error.errno in _REMEDIES
 
 
-_CURES = {
+_REMEDIES = {
     errno.EMFILE: "; allow more (`ulimit -n 4096`), or use --workers 0",
-    errno.ENFILE: "; end other programs, or use --workers 0",
-    errno.ENOMEM: "; end other programs, or use smaller batches and fewer --workers",
+    errno.ENFILE: "; close other programs, or use --workers 0",
+    errno.ENOMEM: "; close other programs, or use smaller batches and fewer --workers",
 }

@@ -1,9 +1,10 @@
-"""Writing files so that a kill or a full disk never leaves half of one behind."""
+"""Writing files so that a kill or a full disk never leaves a partial one."""
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import stat
@@ -15,10 +16,10 @@ from typing import IO, Any
 
 from ctnet.base.errors import CtnetError, os_error
 
-#: Bytes of a document that is read whole (a list, a configuration, a calibration).
+#: Largest document that is read into memory (a list, a configuration, a calibration), bytes.
 DOCUMENT_LIMIT = 1 << 28
 
-#: Bytes of a JSON document that is read whole (a file of results).
+#: Largest JSON document that is read into memory (a results file), bytes.
 JSON_LIMIT = 1 << 36
 
 _KINDS = (
@@ -28,19 +29,19 @@ _KINDS = (
     (stat.S_ISBLK, "a disk"),
     (stat.S_ISSOCK, "a socket"),
 )
-_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "wb", seekable: bool = False) -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path``; on success fsync it and rename it to ``path``.
 
-    Readers see the old content or the new, never a part. On any failure the temporary file is removed.
-    A symbolic link stays one: the file that it leads to is written. A pipe or a character device
-    (``/dev/null``, ``/dev/stdout``) gets the content itself and stays what it is.
+    Readers see the old content or the new, never a partial file. On any failure the temporary file is
+    removed. A symbolic link stays one: its target is written. A pipe or a character device
+    (``/dev/null``, ``/dev/stdout``) gets the content directly and is not replaced.
 
     Args:
-        path: the file to appear; its folder is made when missing.
+        path: the file to write; its folder is created when missing.
         mode: "wb" or "w" (UTF-8 text).
         seekable: refuse pipes and devices, for formats that are not written front to back.
 
@@ -59,7 +60,7 @@ def atomic_write(path: str | Path, mode: str = "wb", seekable: bool = False) -> 
             return
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The file system limits the length of a name, in bytes.
+        # File systems limit the length of a name, in bytes.
         handle, temporary = tempfile.mkstemp(
             dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".part"
         )
@@ -78,12 +79,12 @@ def atomic_write(path: str | Path, mode: str = "wb", seekable: bool = False) -> 
             raise os_error(error, "write", path) from error
         if isinstance(error, UnicodeEncodeError):
             text = ascii(error.object[max(error.start - 20, 0) : error.end])
-            raise CtnetError(f"cannot write {path}: half of a character in {text}; fix that name") from error
+            raise CtnetError(f"cannot write {path}: unpaired surrogate in {text}; fix that name") from error
         raise
 
 
 def _mode_of(path: Path) -> int | None:
-    """What kind of file a path leads to (``st_mode``); None where there is none."""
+    """The kind of file at a path (``st_mode``); None where there is none."""
     try:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -91,7 +92,7 @@ def _mode_of(path: Path) -> int | None:
 
 
 def _open_stream(path: Path, kind: int, mode: str, seekable: bool) -> IO[Any]:
-    """Open a pipe or a character device for writing; without a reader a pipe would wait for ever."""
+    """Open a pipe or a character device for writing; a pipe without a reader would block."""
     if seekable or not (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)):
         raise CtnetError(f"cannot write {path}: it is {_kind_of(kind)}; name a file")
     flags = os.O_WRONLY | (os.O_NONBLOCK if stat.S_ISFIFO(kind) else 0)
@@ -115,16 +116,16 @@ def _kind_of(mode: int) -> str:
 def _write_error(error: OSError | ValueError, path: Path) -> CtnetError:
     if isinstance(error, OSError):
         return os_error(error, "write", path)
-    return CtnetError(f"cannot write {path}: this is not a name that the file system can hold ({error})")
+    return CtnetError(f"cannot write {path}: this is not a valid file name ({error})")
 
 
 def is_text(text: str) -> bool:
-    """Whether a text holds whole characters alone: others cannot be written or drawn."""
-    return not _HALF_A_CHARACTER.search(text)
+    """Whether a string is free of unpaired surrogates, which can neither be written nor drawn."""
+    return not _SURROGATE.search(text)
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is a regular file; False also for a name that no file system can hold."""
+    """Whether there is a regular file; False also for an invalid name."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -132,7 +133,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def require_regular(path: str | Path) -> int:
-    """Insist that a path leads to a regular file: a pipe or a device could be read without end.
+    """Refuse anything but a regular file: a pipe or a device could be read without end.
 
     Returns:
         Its size, bytes.
@@ -145,7 +146,7 @@ def require_regular(path: str | Path) -> int:
     except OSError as error:
         raise os_error(error, "read", path) from error
     except ValueError as error:
-        raise CtnetError(f"cannot read {path}: no file can have this name ({error})") from error
+        raise CtnetError(f"cannot read {path}: this is not a valid file name ({error})") from error
     if not stat.S_ISREG(status.st_mode):
         raise CtnetError(f"cannot read {path}: it is {_kind_of(status.st_mode)}; give a regular file")
     return status.st_size
@@ -156,14 +157,14 @@ def read_bytes(path: str | Path, limit: int = DOCUMENT_LIMIT) -> bytes:
 
     Args:
         path: the file.
-        limit: the most bytes that it may have.
+        limit: largest size that is read, bytes.
 
     Raises:
         CtnetError: when it is missing, not a regular file, larger than ``limit``, or cannot be read.
     """
     size = require_regular(path)
     if size > limit:
-        raise CtnetError(f"cannot read {path}: it has {size} bytes, and at most {limit} are read")
+        raise CtnetError(f"cannot read {path}: it has {size} bytes; the limit is {limit}")
     try:
         with open(path, "rb") as stream:
             return stream.read()
@@ -190,7 +191,7 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
 
     Args:
         path: the file.
-        errors: what becomes of bytes that are not UTF-8, see ``bytes.decode``.
+        errors: how bytes that are not UTF-8 are handled, see ``bytes.decode``.
 
     Raises:
         CtnetError: as ``read_bytes``, and when it is not UTF-8.
@@ -202,14 +203,14 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
 
 
 def _give_usual_permissions(path: str) -> None:
-    """mkstemp makes private files; give this one what ``open`` would have given."""
+    """mkstemp creates private files; give this one the permissions of a file that ``open`` creates."""
     mask = os.umask(0)
     os.umask(mask)
     os.chmod(path, 0o666 & ~mask)
 
 
 def is_plain_archive(archive: str | Path | IO[bytes]) -> bool:
-    """Whether a zip holds no more bytes than it has: a few kilobytes can stand for terabytes.
+    """Whether a zip's content is no larger than the zip: a few kilobytes can unpack to terabytes.
 
     Args:
         archive: the file, or a stream of it.
@@ -239,28 +240,33 @@ def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """A value as JSON text that any encoding of Unicode can hold.
+    """A value as JSON text that can be written in any encoding of Unicode.
 
-    File names that are not UTF-8 hold halves of characters, which are written as escapes: read back, they
-    give the same name.
+    File names that are not UTF-8 hold unpaired surrogates, which are written as escapes and read back as the
+    same name.
 
     Raises:
         ValueError: when ``value`` holds NaN or an infinity.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-    return _HALF_A_CHARACTER.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+    return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, finite: bool = False) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: the file.
+        finite: refuse NaN, Infinity and numbers beyond floats, which JSON does not have and Python reads.
+
     Raises:
-        CtnetError: when the file is missing, unreadable or not JSON, naming the place in it; when an object
-            in it has a key twice, of which readers would take the last in silence.
+        CtnetError: when the file is missing, unreadable or not JSON, naming the position in it; when an
+        object in it has a key twice, of which readers would silently take the last.
     """
+    checks: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:
-        text = read_bytes(path, JSON_LIMIT).decode("utf-8")
-        return json.loads(text, object_pairs_hook=partial(_object, path))
+        text = read_bytes(path, JSON_LIMIT).decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=partial(_object, path), **checks)
     except RecursionError as error:
         raise CtnetError(f"{path} holds values nested too deeply; write it again") from error
     except ValueError as error:
@@ -268,10 +274,16 @@ def read_json(path: str | Path) -> Any:
         raise CtnetError(f"{path} is not valid JSON ({reason}); was it cut short?") from error
 
 
+def _finite(text: str) -> float:
+    if math.isfinite(value := float(text)):
+        return value
+    raise ValueError(f"{text[:20]} is not a number of JSON")
+
+
 def _object(path: str | Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise CtnetError(f"{path} has an object with the key {twice!r} twice; leave one of them")
+        raise CtnetError(f"{path} has an object with the key {twice!r} twice; keep one of them")
     return found

@@ -1,4 +1,4 @@
-"""A lock on a folder that dies with its process."""
+"""A lock on a folder that is released when its process ends."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ctnet.base.errors import CtnetError, os_error
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-#: The file in the folder that carries the lock. It stays when the lock is gone.
+#: The file in the folder that is locked. It stays after the lock is released.
 LOCK_NAME = ".lock"
 
-#: A killed process's children hold its lock for a moment longer.
+#: Children of a killed process hold its lock for a moment longer.
 _PATIENCE_SECONDS = 2.0
 
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -26,14 +26,14 @@ def lock_folder(folder: Path, busy: str) -> BaseFileLock | None:
     The operating system frees the lock when the process ends, however it ends.
 
     Args:
-        folder: which exists.
-        busy: the error when somebody else holds the lock.
+        folder: an existing one.
+        busy: the error when another process holds the lock.
 
     Returns:
         The lock, to be released; None where the file system has no locks.
 
     Raises:
-        CtnetError: when somebody else holds it, or the folder cannot be written.
+        CtnetError: when another process holds it, or the folder is not writable.
     """
     import filelock
 

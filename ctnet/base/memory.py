@@ -1,4 +1,4 @@
-"""How much memory there is, and what an allocator says that refuses."""
+"""How much memory there is, and telling out-of-memory errors from others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROUPS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator refused: Python's, NumPy's, OpenCV's, torch's on any device."""
+    """Whether an error means out of memory: Python's, NumPy's, OpenCV's or torch's on any device."""
     kind = type(error)
     if isinstance(error, MemoryError) or kind.__name__ == "OutOfMemoryError":  # torch's
         return True
@@ -28,7 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def available_memory(device: torch.device | None = None) -> int | None:
-    """Bytes that can still be had on a device, the CPU when None; None where nobody says."""
+    """Free memory of a device (the CPU when None), bytes; None where it is not known."""
     if device is not None and device.type == "cuda":
         import torch
 
@@ -57,14 +57,14 @@ def _in_group(limit: str, usage: str) -> int | None:
 
 
 def bytes_per_pixel(model: nn.Module, side: int, device: torch.device) -> float:
-    """The least memory that a network needs at once for a pixel of its input, bytes.
+    """A lower bound of a network's peak memory per pixel of its input, bytes.
 
-    A layer's input and output are held together; what else is alive then is not counted.
+    A layer's input and output are held together; nothing else that is alive then is counted.
 
     Args:
-        model: takes (1, 3, side, side) float32; in evaluation mode, or its statistics would move.
-        side: of a small input that the network can take, pixels.
-        device: where it lies.
+        model: takes (1, 3, side, side) float32; in evaluation mode, or its running statistics would change.
+        side: of a small input that the network accepts, pixels.
+        device: the model's device.
     """
     import torch
 
@@ -103,5 +103,5 @@ def _held(values: object) -> int:
 
 
 def gigabytes(count: float) -> str:
-    """Bytes for people."""
+    """A number of bytes as readable text."""
     return f"{count / 1e9:.1f} GB"

@@ -1,17 +1,17 @@
-"""Numbers that users write: what a text says, and how large a number may be."""
+"""Numbers that users write: parsing them, and how large they may be."""
 
 from __future__ import annotations
 
 from ctnet.base.errors import CtnetError
 
-#: No picture has a side, and no box a coordinate, beyond this, pixels.
+#: Largest side of an image and largest coordinate of a box, pixels.
 LARGEST_COORDINATE = float(2**31)
 
-_DIGITS = 18  # of the largest whole numbers that are read
+_DIGITS = 18  # of the largest integers that are read
 
 
 def whole_number(text: str) -> int | None:
-    """The whole number that a text of the digits 0 to 9 says; None for any other text.
+    """The integer written with the digits 0 to 9; None for any other string.
 
     ``str.isdigit`` is true of characters that ``int`` cannot read ("²").
     """
@@ -19,7 +19,7 @@ def whole_number(text: str) -> int | None:
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that generators of random numbers do not take.
+    """Refuse a seed that random number generators do not accept.
 
     Raises:
         CtnetError: for a seed below 0 or from 2^64 on.

@@ -9,9 +9,9 @@ from typing import Any
 
 from ctnet.base.errors import CtnetError, unknown_name
 
-#: The versions of the contract that this ctnet keeps: the oldest and the newest. A plugin states the one that
-#: it was written for, or its own oldest and newest, as the attribute ``contract`` of what its entry point
-#: names; one that states nothing is loaded as it is.
+#: The oldest and the newest version of the contract that this ctnet supports. A plugin states the one that it
+#: was written for, or its own oldest and newest, as the attribute ``contract`` of the object that its entry
+#: point names; a plugin that states none is loaded without a check.
 CONTRACTS = (2, 2)
 
 
@@ -29,7 +29,7 @@ class Plugin:
 
     @property
     def distribution(self) -> str:
-        """The distribution's name; those of all that claim the plugin's name."""
+        """The distribution's name; with a conflict, the names of all distributions in it."""
         return ", ".join(name for name, _ in self._distributions())
 
     @property
@@ -42,7 +42,7 @@ class Plugin:
         return " and ".join(f"{name} {version}" for name, version in self._distributions())
 
     def _distributions(self) -> list[tuple[str, str]]:
-        """Name and version, without repetition."""
+        """Names and versions, without duplicates."""
         found = (
             (point.dist.name, point.dist.version) if point.dist else ("an unknown distribution", "?")
             for point in self.entry_points
@@ -71,12 +71,12 @@ class Plugin:
         return loaded
 
     def _check_contract(self, stated: object) -> None:
-        """Refuse a plugin whose versions of the contract are all older or all newer than those kept here."""
+        """Refuse a plugin whose contract versions are all older or all newer than the supported ones."""
         versions = stated if isinstance(stated, tuple) else (stated, stated)
         if len(versions) != 2 or not all(isinstance(version, int) for version in versions):
             raise CtnetError(
-                f"plugin {self.name!r} of {self.origin} states the contract {stated!r}, which is neither a "
-                f"whole number nor (oldest, newest); update {self.distribution}"
+                f"plugin {self.name!r} of {self.origin} states contract version {stated!r}, which is "
+                f"neither a whole number nor (oldest, newest); update {self.distribution}"
             )
         older = versions[1] < CONTRACTS[0]
         if older or versions[0] > CONTRACTS[1]:
@@ -84,12 +84,12 @@ class Plugin:
 
             raise CtnetError(
                 f"plugin {self.name!r} of {self.origin} was written for {_versions(versions)} of ctnet's "
-                f"contract, and ctnet {__version__} keeps {_versions(CONTRACTS)}; "
+                f"contract, and ctnet {__version__} supports {_versions(CONTRACTS)}; "
                 f"update {self.distribution if older else 'ctnet-toolkit'}"
             )
 
     def _reason(self, error: BaseException) -> str:
-        """Why it does not load, and what to do."""
+        """Why it does not load, and the fix."""
         missing = (error.name or "") if isinstance(error, ImportError) else ""
         root = missing.partition(".")[0]
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -105,7 +105,7 @@ class Plugin:
 
 
 def _versions(versions: tuple[int, ...]) -> str:
-    """Oldest and newest in words."""
+    """A range of versions in words."""
     oldest, newest = versions
     return f"version {oldest}" if oldest == newest else f"versions {oldest} to {newest}"
 
@@ -114,7 +114,7 @@ def discover(group: str) -> dict[str, Plugin]:
     """All plugins of an entry-point group, by name, sorted. Nothing is imported.
 
     The environment variable ``CTNET_PLUGINS`` (comma-separated names, or ``none``) restricts what is found;
-    what ctnet itself contains always stays.
+    ctnet's own are always included.
 
     Args:
         group: "ctnet.tasks", "ctnet.backbones", "ctnet.commands", "ctnet.converters" or "ctnet.analyses".
@@ -124,7 +124,7 @@ def discover(group: str) -> dict[str, Plugin]:
         if not _allowed(point):
             continue
         earlier = found[point.name].entry_points if point.name in found else ()
-        # The same entry point seen twice is one: an editable install beside a built one.
+        # An editable install next to a built one lists the same entry point twice.
         if point.value not in {other.value for other in earlier}:
             found[point.name] = Plugin(group, point.name, (*earlier, point))
     return dict(sorted(found.items()))

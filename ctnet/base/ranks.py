@@ -1,4 +1,4 @@
-"""Evaluation by several processes: each takes its share, the first puts the parts together."""
+"""Evaluation by several processes: each takes its share, the first merges the results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this one is.
+    """The rank of this process, and the number of processes.
 
     Attributes:
-        rank: from 0, the first.
-        count: of all processes.
+        rank: 0 is the first.
+        count: number of processes.
     """
 
     rank: int = 0
@@ -27,7 +27,7 @@ class Ranks:
 
     @classmethod
     def current(cls) -> Ranks:
-        """Those of torch's process group; one alone where there is none."""
+        """Those of torch's process group; a single process where there is none."""
         from torch import distributed
 
         if not (distributed.is_available() and distributed.is_initialized()):
@@ -39,11 +39,11 @@ class Ranks:
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's part of a sequence that all have alike; lengths differ by one at most."""
+        """This process's part of a sequence that all processes hold; lengths differ by one at most."""
         return items[self.rank :: self.count]
 
     def gather(self, value: T) -> list[T]:
-        """Everyone's value by rank, in the first process; an empty list in the others. All must call it."""
+        """All processes' values by rank, in the first process; an empty list elsewhere. All must call it."""
         from torch import distributed
 
         if self.count == 1:
@@ -53,7 +53,7 @@ class Ranks:
         return values or []
 
     def broadcast(self, value: T) -> T:
-        """The first process's value, in all. All must call it."""
+        """The first process's value, in every process. All must call it."""
         from torch import distributed
 
         values = [value]
@@ -69,10 +69,10 @@ def number_of_processes() -> int:
 
 @contextmanager
 def launched_ranks() -> Iterator[Ranks]:
-    """The processes that ``torchrun`` started, joined for as long as the context lasts; else one alone.
+    """The process group that ``torchrun`` started, for as long as the context lasts; else a single process.
 
     Raises:
-        CtnetError: when the processes do not find each other.
+        CtnetError: when the processes cannot connect to each other.
     """
     if number_of_processes() < 2:
         yield Ranks()
@@ -85,8 +85,8 @@ def launched_ranks() -> Iterator[Ranks]:
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise CtnetError(
-            f"WORLD_SIZE says {os.environ['WORLD_SIZE']} processes, but they cannot be joined ({reason}); "
-            "start them with torchrun"
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the processes cannot connect ({reason}); start "
+            "them with torchrun"
         ) from error
     try:
         yield Ranks.current()
@@ -95,7 +95,7 @@ def launched_ranks() -> Iterator[Ranks]:
 
 
 def device_of_rank(device: str) -> str:
-    """Processes of one machine take its GPUs in turn, where the device is "auto" or "cuda"."""
+    """The GPU of this process among those of its machine, where the device is "auto" or "cuda"."""
     import torch
 
     local = os.environ.get("LOCAL_RANK")

@@ -1,7 +1,8 @@
-"""Checking documents at the door: values of a file against a declared type, and one line of error.
+"""Validating documents: a file's values against a declared type, with a one-line error.
 
 A schema is an annotated type: a dataclass, a ``TypedDict``, ``list[...]``; limits are written with
-``annotated_types`` (``Annotated[int, Ge(1)]``). Pydantic compares, and is imported when first needed.
+``annotated_types`` (``Annotated[int, Ge(1)]``). Pydantic does the validation, and is imported when first
+needed.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from ctnet.base.errors import CtnetError
 
 _SHOWN = 60  # characters of a value in an error
 
-#: Names of files that are not UTF-8 hold halves of characters, which pydantic does not take for text.
-_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+#: File names that are not UTF-8 hold unpaired surrogates, which pydantic does not accept in strings.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PRIVATE = 0x100000  # first character of a plane for private use
 _HIDDEN = range(_PRIVATE + 0xD800, _PRIVATE + 0xE000)
 
@@ -27,7 +28,7 @@ _EXPECTED = {
     "int_parsing": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
-    "string_type": "a text",
+    "string_type": "a string",
     "bool_type": "true or false",
     "dict_type": "an object",
     "list_type": "a list",
@@ -41,7 +42,7 @@ _EXPECTED = {
 
 
 def check_json(kind: Any, value: Any, source: object, fix: str, finite: bool = True) -> Any:
-    """Hold a parsed JSON document against a type, strictly: a text is not a number, true is not 1.
+    """Validate a parsed JSON document against a type, strictly: a string is not a number, true is not 1.
 
     Args:
         kind: the schema.
@@ -54,13 +55,13 @@ def check_json(kind: Any, value: Any, source: object, fix: str, finite: bool = T
         The document as ``kind``: lists where it says ``tuple`` are tuples, objects are its dataclasses.
 
     Raises:
-        CtnetError: naming the file, the first place that does not fit, its value and what it should be.
+        CtnetError: naming the file, the first path that does not fit, its value and what was expected.
     """
     try:
         text = json.dumps([value], ensure_ascii=False)
     except (RecursionError, TypeError, ValueError) as error:
         raise CtnetError(f"{source} cannot be read ({type(error).__name__}); {fix}") from error
-    whole, halves = _HALF_A_CHARACTER.subn(lambda half: chr(_PRIVATE + ord(half[0])), text)
+    whole, halves = _SURROGATE.subn(lambda half: chr(_PRIVATE + ord(half[0])), text)
     found = _checked(kind, finite, whole, [value], source, fix)
     return _restored(found) if halves else found
 
@@ -75,7 +76,7 @@ def check_text(kind: Any, text: str | bytes, source: object, fix: str, finite: b
 
 
 def check_values(kind: Any, value: Any, source: object, fix: str) -> Any:
-    """As ``check_json``, for values that JSON does not have: tensors, whole-number keys, tuples."""
+    """As ``check_json``, for values that JSON does not have: tensors, integer keys, tuples."""
     return _checked(kind, False, None, [value], source, fix)
 
 
@@ -95,12 +96,12 @@ def _adapter(kind: Any, finite: bool) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
     config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=not finite, arbitrary_types_allowed=True)
-    # A dataclass takes no settings of its own here, and has those of what it stands in.
+    # A dataclass cannot be given a configuration here; it inherits that of the type around it.
     return TypeAdapter(list[kind], config=config)
 
 
 def _restored(value: Any) -> Any:
-    """With halves of characters where characters for private use stood in for them."""
+    """With the surrogates that private-use characters stood in for."""
     if isinstance(value, str):
         return "".join(chr(ord(c) - _PRIVATE) if ord(c) in _HIDDEN else c for c in value)
     if isinstance(value, (list, tuple)):
@@ -124,7 +125,7 @@ def _error(errors: Sequence[Mapping[str, Any]], value: list[Any], source: object
 
 
 def _place(error: Mapping[str, Any], value: Any) -> tuple[list[str], str]:
-    """Where an error lies, without pydantic's names for alternatives, and what is there."""
+    """The path of an error, without pydantic's names for alternatives, and the value there."""
     place: list[str] = []
     if error["type"] == "json_invalid":
         return place, ""
@@ -155,10 +156,10 @@ def _expected(error: Mapping[str, Any]) -> str:
 
 
 def shorten(value: Any) -> str:
-    """A value in an error: its beginning on one line, with control characters escaped."""
+    """A value for an error message: its beginning on one line, with control characters escaped."""
     try:
         text = repr(value)
-    except (RecursionError, ValueError):  # nested beyond measure; a number of thousands of digits
-        return f"a {type(value).__name__} beyond reason"
+    except (RecursionError, ValueError):  # nested too deeply; a number of thousands of digits
+        return f"a {type(value).__name__} too large to show"
     text = " ".join(text.split())
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

@@ -63,7 +63,7 @@ def type_text(hint: Any) -> str:
         bool: "true|false",
         int: "a whole number",
         float: "a number",
-        str: "a text",
+        str: "a string",
         type(None): "none",
         tuple[int, ...]: "whole numbers separated by commas",
         tuple[int, int]: "a whole number or WIDTHxHEIGHT",

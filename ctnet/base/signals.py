@@ -1,4 +1,4 @@
-"""Ending in good order when the machine asks for it."""
+"""Shutting down cleanly when the program is asked to end."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any]
 
-#: What ends a program: Ctrl-C; schedulers, containers and `kill`; a terminal that is closed.
-_ENDINGS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+#: Signals that end a program: Ctrl-C; schedulers, containers and `kill`; a closed terminal.
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 @contextmanager
-def on_ending(handler: Handler, including_ctrl_c: bool = True) -> Iterator[None]:
-    """Have a handler called by whatever asks the program to end, for as long as the context lasts.
+def on_termination(handler: Handler, including_ctrl_c: bool = True) -> Iterator[None]:
+    """Install a handler for the signals that end a program, for as long as the context lasts.
 
     A signal that is ignored (SIGHUP under ``nohup``) stays ignored. Outside the main thread nothing is
-    changed: whoever runs us there handles signals.
+    changed: the host program handles signals.
 
     Args:
         handler: as of ``signal.signal``; ``signal.default_int_handler`` raises KeyboardInterrupt.
         including_ctrl_c: False leaves Ctrl-C as it is.
     """
-    names = _ENDINGS if including_ctrl_c else _ENDINGS[1:]
+    names = _SIGNALS if including_ctrl_c else _SIGNALS[1:]
     before = {}
     try:
         for name in names:

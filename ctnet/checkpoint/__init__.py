@@ -1,4 +1,4 @@
-"""Checkpoints: ctnet's own file format, and the layout of the authors' release in both directions."""
+"""Checkpoints: ctnet's own file format, and conversion from and to the authors' release."""
 
 from ctnet.checkpoint.file import (
     FORMAT,

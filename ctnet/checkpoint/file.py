@@ -1,4 +1,4 @@
-"""The one file format: plain tensors and JSON values, self-describing, read without running code."""
+"""The file format: plain tensors and JSON values, self-describing, loaded without running code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Count = Annotated[int, Ge(1)]
 
 @dataclass(frozen=True)
 class Description:
-    """Everything that turns a file of weights back into a detector.
+    """Everything besides weights that is needed to restore a detector.
 
     Attributes:
         task: entry-point name.
@@ -68,7 +68,7 @@ class Description:
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str | Path) -> Description:
-        """Read back what a file says of itself.
+        """Parse the description in a file.
 
         Raises:
             CtnetError: naming the file and the first value that does not fit.
@@ -97,10 +97,10 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        description: what the weights belong to.
-        weights: state dict of the network to use (the moving average where one was kept).
+        description: the detector that the weights belong to.
+        weights: state dict of the network to use (the moving average where there is one).
         training: optimizer, raw weights, random state, position; empty in a file for inference only.
-        metrics: figures of the evaluation that went with these weights.
+        metrics: metrics of the evaluation of these weights.
     """
 
     path: Path
@@ -117,7 +117,7 @@ def save(
     training: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> None:
-    """Write a checkpoint: whole or not at all.
+    """Write a checkpoint atomically.
 
     Raises:
         CtnetError: when the file cannot be written (disk full, folder read-only).
@@ -133,7 +133,7 @@ def save(
 
 
 def write_tensors(path: str | Path, content: Any) -> None:
-    """Write any torch file: whole or not at all.
+    """Write any torch file atomically.
 
     Raises:
         CtnetError: when the file cannot be written (disk full, folder read-only).
@@ -142,7 +142,7 @@ def write_tensors(path: str | Path, content: Any) -> None:
         try:
             torch.save(content, stream)
         except RuntimeError as error:
-            # torch's zip writer hides the operating system's reason (mostly a full disk).
+            # torch's zip writer hides the operating system's error (mostly a full disk).
             raise _write_error(error, path) from error
 
 
@@ -150,7 +150,7 @@ def load(path: str | Path) -> Checkpoint:
     """Read a checkpoint onto the CPU. Never runs code from the file.
 
     Raises:
-        CtnetError: for a file that is missing, cut short, no checkpoint of ctnet, or one that holds code.
+        CtnetError: for a file that is missing, truncated, not a checkpoint of ctnet, or one that holds code.
     """
     content = read_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -180,7 +180,7 @@ def read_tensors(path: str | Path) -> Any:
     try:
         with stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that the error below is about
-            # torch itself looks neither at sizes nor at check sums; what it writes is not compressed
+            # torch itself checks neither sizes nor checksums; the files that it writes are not compressed
             if zipfile.is_zipfile(stream) and (
                 not is_plain_archive(stream) or zipfile.ZipFile(stream).testzip()
             ):
@@ -194,17 +194,17 @@ def read_tensors(path: str | Path) -> Any:
                 "save the state dict alone with torch.save(model.state_dict(), ...)"
             ) from error
         raise CtnetError(f"{path} is not a checkpoint, or a damaged one; copy or train it again") from error
-    except Exception as error:  # whatever a garbled file makes the reader stumble over
+    except Exception as error:  # a garbled file can raise any error
         raise CtnetError(
             f"{path} is cut short or damaged; copy it again, or use another checkpoint"
         ) from error
 
 
 def load_model(checkpoint: Checkpoint) -> tuple[Task, CenterNet]:
-    """Build task and network that a checkpoint describes, with its weights.
+    """Create the task and network that a checkpoint describes, with its weights.
 
     Raises:
-        CtnetError: naming the file, when these do not fit each other.
+        CtnetError: naming the file, when weights and network do not match.
     """
     described = checkpoint.description
     try:
@@ -223,7 +223,7 @@ def load_model(checkpoint: Checkpoint) -> tuple[Task, CenterNet]:
 
 @dataclass(frozen=True)
 class WeightReport:
-    """How a state dict fits a network: names of entries."""
+    """The names of a state dict's entries, by whether they match a network's."""
 
     loaded: list[str]
     missing: list[str]
@@ -254,11 +254,11 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], partial: bool
     Args:
         module: the network.
         weights: its state dict.
-        partial: take what fits and report the rest, instead of refusing.
+        partial: load the entries that match and report the others, instead of failing.
 
     Raises:
-        CtnetError: unless ``partial``, when any entry is missing, unexpected or of another shape; always, for
-            entries that are not plain numbers.
+        CtnetError: unless ``partial``, when any entry is missing, unexpected or of another shape; always for
+        entries that are not dense finite tensors.
     """
     own = module.state_dict()
     _refuse_unusable(weights, own)
@@ -273,7 +273,8 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], partial: bool
     )
     if not report.complete and not partial:
         raise CtnetError(
-            f"these weights do not fit the network: {report.summary()}; was it another backbone or task?"
+            f"these weights do not match the network: {report.summary()}; are they of another backbone or "
+            "task?"
         )
     module.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
     return report
@@ -284,7 +285,7 @@ _WHOLE = (torch.int64, torch.int32)
 
 
 def _refuse_unusable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that a network cannot take: sparse ones, other types, NaN."""
+    """Refuse tensors that cannot be weights: sparse ones, other dtypes, NaN."""
     for name, tensor in weights.items():
         kinds = (
             (_FLOATS + _WHOLE) if name not in own else _FLOATS if own[name].is_floating_point() else _WHOLE
@@ -295,11 +296,11 @@ def _refuse_unusable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -
             what = "holds NaN or infinity"
         else:
             continue
-        raise CtnetError(f"the weight {name} {what}; such weights cannot be used: take another checkpoint")
+        raise CtnetError(f"the weight {name} {what}; such weights cannot be used: use another checkpoint")
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Without looking at a value as often as strides of 0 repeat it."""
+    """Whether all values are finite, without reading values repeated by strides of 0 more than once."""
     held = tensor[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())]
     return bool(held.isfinite().all())
 

@@ -1,8 +1,8 @@
-"""The authors' released checkpoints: their layout, what they were trained on, and the way back.
+"""The authors' released checkpoints: reading them, writing them, and their training data.
 
-A released file names its entries after the release's modules and says nothing of architecture, task, classes
-or normalisation; all of that is recognised. Our backbones keep the release's names, so that only the heads
-are renamed. Its networks read BGR images and ours RGB ones, so the stem's input channels are reversed.
+A released file names its entries after the release's modules and does not state architecture, task, classes
+or normalisation; all of these are recognised. Our backbones keep the release's names, so only the heads are
+renamed. The released networks read BGR images and ours RGB ones, so the stem's input channels are reversed.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ _NETWORKS = (
     "hourglass*",
 )  # those of the release, as ``list_backbones`` patterns
 
-# DLA's ImageNet classifier, which the release keeps in its files and never runs.
+# DLA's ImageNet classifier, which is in the released files but never used.
 _UNUSED = ("base.fc.weight", "base.fc.bias")
-_KEPT_UNUSED = "official_unused"  # where a converted file keeps them, within ``training``
+_KEPT_UNUSED = "official_unused"  # where a converted file stores them, within ``training``
 
 _SINGLE = re.compile(r"[02]\.(weight|bias)")
 _STACKED = re.compile(r"\d+\.(0\.conv|1)\.(weight|bias)")
 _SHOWN = 12
 
 
-# --- reading into a network
+# --- loading into a network
 
 
 def load_official(
     model: CenterNet, source: str | Path | Mapping[str, Any], channel_order: ChannelOrder = "bgr"
 ) -> None:
-    """Copy the weights of a released checkpoint into a network: all of them, or none.
+    """Copy the weights of a released checkpoint into a network: all or none.
 
-    The heads of the network are called as the release calls them (hm, wh, reg, ...), or as an installed task
-    does whose heads state those as ``Head.released``.
+    The network's heads have the released names (hm, wh, reg, ...), or the names of an installed task whose
+    heads state the released ones as ``Head.released``.
 
     Args:
         model: the network.
         source: a file of the release, or its content: a state dict, also inside ``{"state_dict": ...}``, and
-            with ``module.`` before each name. What else is there (optimizer, epoch) is ignored.
+        with ``module.`` before each name. Anything else in it (optimizer, epoch) is ignored.
         channel_order: the order of the file's input channels. "bgr" (the release) reverses those of the stem,
             so that the network reads RGB images; "keep" leaves them.
 
@@ -78,7 +78,7 @@ def official_state_dict(model: CenterNet, channel_order: ChannelOrder = "bgr") -
     """The weights of a network under the release's names: the inverse of ``load_official``.
 
     Args:
-        model: a network whose heads are called as the release calls them, or as an installed task does.
+        model: a network whose heads have the released names, or those of an installed task.
         channel_order: "bgr" reverses the input channels of the stem, "keep" leaves them.
     """
     _check_order(channel_order)
@@ -99,7 +99,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict of a released file, without wrapping and prefixes."""
     content = source if isinstance(source, Mapping) else read_tensors(source)
     if isinstance(content, Mapping) and content.get("format") == FORMAT:
-        raise CtnetError(f"{_called(source)} is a checkpoint of ctnet already; there is nothing to convert")
+        raise CtnetError(f"{_called(source)} is already a checkpoint of ctnet; there is nothing to convert")
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
@@ -165,7 +165,7 @@ def _official_names(model: CenterNet, heads: Mapping[str, str]) -> dict[str, str
 
 
 def _stem(backbone: nn.Module) -> str:
-    """The name of the kernel that reads the image."""
+    """The name of the first convolution's kernel."""
     return next(
         name for name, value in backbone.state_dict().items() if value.dim() == 4 and value.shape[1] == 3
     )
@@ -183,7 +183,7 @@ def _from_release(
     channel_order: ChannelOrder,
     source: str,
 ) -> dict[str, Tensor]:
-    """The release's state dict as ours. The model gives names, shapes and dtypes; it may be on "meta"."""
+    """Convert a released state dict. Names, shapes and dtypes come from the model, which may be on "meta"."""
     names, own = _official_names(model, heads), model.state_dict()
     _refuse_mismatch({names[name]: value for name, value in own.items()}, weights, source)
     ours = {name: weights[names[name]].to(value.dtype) for name, value in own.items()}
@@ -259,14 +259,14 @@ def _recognise_backbone(weights: Mapping[str, Tensor], source: str) -> str:
         common = sum(key in trunk and trunk[key].shape == value.shape for key, value in entries.items())
         if common == len(entries) == len(trunk):
             return name
-        # Of two that share as much, the one with fewer entries of its own is nearer.
+        # On ties the one with fewer other entries is nearer.
         score = 2 * common - len(entries)
         if common and (nearest is None or score > nearest[0]):
             nearest = score, name, entries
     if nearest is None:
         raise CtnetError(f"{source} holds no network of the release (ResNet, DLA-34, Hourglass-104)")
     _refuse_mismatch(nearest[2], trunk, source, f"{nearest[1]}, the nearest network")
-    raise AssertionError("a network without any difference was passed over")
+    raise AssertionError("an exact match was missed")
 
 
 @cache
@@ -277,7 +277,7 @@ def _entries(backbone: str) -> Mapping[str, Tensor]:
 
 
 def _installed_tasks() -> Iterator[type[Task]]:
-    """Classes of all tasks that load; one that does not has no say here."""
+    """Classes of all tasks that load; others are skipped."""
     for name in discover(GROUP):
         try:
             yield load_task_class(name)
@@ -286,13 +286,13 @@ def _installed_tasks() -> Iterator[type[Task]]:
 
 
 def _released(task: Task | type[Task]) -> dict[str, str]:
-    """Our heads -> their names in the release, of those that have one."""
+    """Our heads -> their released names, where they have one."""
     heads = _example_heads(task) if isinstance(task, type) else task.heads
     return {name: head.released for name, head in heads.items() if head.released}
 
 
 def _example_heads(cls: type[Task]) -> Mapping[str, Head]:
-    """Heads for the categories of its scenes, or of the first data set of the release that it takes."""
+    """Heads for the categories of a task's scenes, or of the first released data set that it accepts."""
     drawn = [] if cls.scenes is None else [cls.scenes.categories]
     for categories in (*drawn, *(data.categories for data in RELEASED)):
         with suppress(CtnetError):
@@ -303,7 +303,7 @@ def _example_heads(cls: type[Task]) -> Mapping[str, Head]:
 def _recognise_task(
     heads: Mapping[str, int], named: Sequence[Mapping[str, Any]] | None, options: Mapping[str, Any]
 ) -> tuple[Task, ReleasedData]:
-    """The task, bound to categories, whose heads have these names and channels; and its data set."""
+    """The task, bound to categories, whose heads have these names and channels, and the data set."""
     classes = [cls for cls in _installed_tasks() if set(heads) <= set(_released(cls).values())]
     shown = ", ".join(f"{name} {channels}" for name, channels in heads.items())
     if not classes:
@@ -315,21 +315,22 @@ def _recognise_task(
         for data in RELEASED:
             try:
                 task = cls(named or data.categories, **options)
-            except CtnetError:  # a task of joints, say, for categories without any
+            except CtnetError:  # such as a task of joints, for categories without joints
                 continue
             if {head.released: head.channels for head in task.heads.values()} == heads:
                 return task, _data_of(named) if named else data
     tasks = " or ".join(cls.name for cls in classes)
     if named:
-        raise CtnetError(f"{len(named)} categories do not fit the heads {shown} of task {tasks}")
+        raise CtnetError(f"{len(named)} categories do not match the heads {shown} of task {tasks}")
     raise CtnetError(
-        f"no data set of the release gives task {tasks} the heads {shown}; name the categories with --names "
+        f"with no released data set does task {tasks} have the heads {shown}; name the categories with "
+        "--names "
         "FILE, or state the task's options with -O"
     )
 
 
 def _accepting(classes: Sequence[type[Task]], options: Mapping[str, Any]) -> list[type[Task]]:
-    """The tasks that have these options."""
+    """The tasks that accept these options."""
     accepting, refused = [], []
     for cls in classes:
         try:
@@ -343,7 +344,7 @@ def _accepting(classes: Sequence[type[Task]], options: Mapping[str, Any]) -> lis
 
 
 def _data_of(named: Sequence[Mapping[str, Any]]) -> ReleasedData:
-    """The data set whose normalisation goes with named categories: COCO's, the release's default."""
+    """The data set whose normalisation is used with named categories: COCO, the release's default."""
     same = (data for data in RELEASED if len(data.categories) == len(named))
     return replace(next(same, COCO), categories=named)
 
@@ -353,13 +354,13 @@ def _data_of(named: Sequence[Mapping[str, Any]]) -> ReleasedData:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a converted file holds.
+    """The result of a conversion.
 
     Attributes:
-        description: as written to, or read from, ctnet's file.
-        data: the data set whose size and normalisation were taken; empty on the way back.
-        dropped: entries of the release that the network does not have.
-        parameters: numbers in the network's weights.
+        description: as in ctnet's file.
+        data: the data set whose size and normalisation were used; empty for the inverse conversion.
+        dropped: released entries that the network does not have.
+        parameters: number of the network's parameters.
     """
 
     description: Description
@@ -379,8 +380,8 @@ def from_official(
     Args:
         source: the release's file.
         target: the file to write.
-        categories: as in a COCO file, where the model was trained on something else than the release's data.
-        options: the task's own, where the model has other heads than the defaults give.
+        categories: as in a COCO file, where the model was trained on other data than the release's.
+        options: the task's own, where the model has other heads than with the defaults.
 
     Raises:
         CtnetError: for a file that cannot be read, an architecture, task or categories that are not
@@ -408,10 +409,10 @@ def from_official(
 
 
 def to_official(source: str | Path, target: str | Path) -> Conversion:
-    """Convert ctnet's file to one that the release reads: ``{"epoch": 0, "state_dict": ...}``.
+    """Convert ctnet's file to one that the released code reads: ``{"epoch": 0, "state_dict": ...}``.
 
-    Entries that the network does not have come back where the file kept them from its own conversion;
-    otherwise they stay away, and the release keeps its initial values there, which it never reads.
+    Entries that the network does not have are restored if the file was itself converted; otherwise they are
+    left out, and the released code keeps its initial values there, which it never uses.
 
     Args:
         source: ctnet's file.
@@ -424,10 +425,12 @@ def to_official(source: str | Path, target: str | Path) -> Conversion:
     description = checkpoint.description
     task = description.create_task()
     if not any(description.backbone in list_backbones(pattern) for pattern in _NETWORKS):
-        raise CtnetError(f"the release has no network {description.backbone}, so it could not read the file")
+        raise CtnetError(
+            f"the released code has no network {description.backbone}, so it could not read the file"
+        )
     nameless = [name for name, head in task.heads.items() if not head.released]
     if nameless:
-        raise CtnetError(f"the release has no head for {', '.join(nameless)} of task {task.name}")
+        raise CtnetError(f"the released code has no head for {', '.join(nameless)} of task {task.name}")
     with torch.device("meta"):
         model = create_model(task, description.backbone)
     state = _to_release(model, checkpoint.weights, _released(task), "bgr")

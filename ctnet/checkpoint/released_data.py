@@ -1,4 +1,4 @@
-"""The data sets that the authors' released models were trained on: what a file of weights does not say."""
+"""The data sets that the authors' released models were trained on: a weights file does not state them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SWAPPED = {"mean": (0.406, 0.456, 0.485), "std": (0.225, 0.224, 0.229)}
 
 
 def numbered(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Categories with the ids 1, 2, ...; an empty name leaves its id out."""
+    """Categories with the ids 1, 2, ...; the id of an empty name is left out."""
     return [{"id": place, "name": name} for place, name in enumerate(names, start=1) if name]
 
 

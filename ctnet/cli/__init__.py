@@ -1,5 +1,7 @@
-"""The command line: one module per command, each parses, calls the library and prints. Nothing heavy is
-imported before a command runs."""
+"""The command line: one module per command, which parses, calls the library and prints.
+
+Nothing heavy is imported before a command runs.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from collections.abc import Sequence
 
 import typer
 
-from ctnet.base.errors import CtnetError, cure_of
+from ctnet.base.errors import CtnetError, remedy
 from ctnet.base.output import printable
-from ctnet.base.signals import on_ending
+from ctnet.base.signals import on_termination
 from ctnet.cli import analyze, convert, data
 from ctnet.cli.checks import backbones_app
 from ctnet.cli.demo import demo
@@ -55,24 +57,25 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line on stderr and exit code 2. SIGTERM is a Ctrl-C."""
+    """Run the command line: a user's mistake is one line on stderr and exit code 2. SIGTERM acts as
+    Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes
     try:
-        with on_ending(signal.default_int_handler, including_ctrl_c=False):
+        with on_termination(signal.default_int_handler, including_ctrl_c=False):
             app()
     except (MemoryError, RuntimeError) as error:
         from ctnet.base.memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
-        fail("there is not enough memory; end other programs, or use smaller images and batches")
+        fail("there is not enough memory; close other programs, or use smaller images and batches")
     except CtnetError as error:
         fail(str(error), error.details)
     except OSError as error:
-        # A full disk or a folder without permission that no library function has named more closely.
+        # A full disk or missing permissions, where no library function gave a better message.
         where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
-        fail(f"{error.strerror or error}{where}{cure_of(error.errno)}")
+        fail(f"{error.strerror or error}{where}{remedy(error.errno)}")
 
 
 def fail(message: str, details: Sequence[str] = ()) -> None:

@@ -30,16 +30,16 @@ def anchors(
     size: list[float] = typer.Option([32, 64, 128, 256, 512], help="Side of a square anchor (repeatable)."),
     ratio: list[float] = typer.Option([0.5, 1, 2], help="Height / width of an anchor (repeatable)."),
     stride: int = typer.Option(16, help="Pixels of the resized image between anchors."),
-    shorter_side: int = typer.Option(800, help="The image is resized until its shorter side has this."),
-    iou: float = typer.Option(0.5, help="An anchor matches an object from this IoU on."),
+    shorter_side: int = typer.Option(800, help="Shorter side of the resized image, pixels."),
+    iou: float = typer.Option(0.5, help="Minimum IoU of a matching anchor."),
     category: Category = None,
     variant: AnchorVariant = typer.Option(
-        "official", help="official: rounded anchors as in the authors' tool; paper: exact ones, as it writes."
+        "official", help="official: rounded anchors, as the authors' tool; paper: exact ones, as the text."
     ),
     crowd: bool = typer.Option(True, "--crowd/--no-crowd", help="Count crowd regions, as the authors did."),
     as_json: Json = False,
 ) -> None:
-    """Count the objects that no anchor of a RetinaNet matches, so that one is forced upon them.
+    """Count the objects that no anchor of a RetinaNet matches, so that one has to be assigned anyway.
 
     The paper's figures for COCO train2017 are 170220 of 860001 objects: 125831 small, 18505 medium and 25884
     large ones. A point detector has no anchors to miss with.
@@ -66,7 +66,7 @@ def anchors(
 
 
 def _print_anchors(report: UnmatchedAnchors) -> None:
-    print_line(f"{report.split}: objects whose best anchor has an IoU under {report.threshold:g}")
+    print_line(f"{report.split}: objects whose best anchor has an IoU below {report.threshold:g}")
     print_line()
     _print_unmatched("size", [*report.by_size, report.total])
     missed = [count for count in report.by_category if count.unmatched]

@@ -36,16 +36,16 @@ def collisions(
     inclusive: bool = typer.Option(
         True,
         "--inclusive/--exact",
-        help="IoU of boxes that own their last pixel (+1), as the authors counted, or of boxes in the plane.",
+        help="IoU of boxes including their last pixel (+1), as in the authors' tool, or of exact boxes.",
     ),
-    crowd: bool = typer.Option(False, "--crowd/--no-crowd", help="Let crowd regions collide, too."),
+    crowd: bool = typer.Option(False, "--crowd/--no-crowd", help="Also compare crowd regions."),
     as_json: Json = False,
 ) -> None:
-    """Count objects of one class that share an output cell, or overlap so much that NMS drops one.
+    """Count objects of one class that share an output cell, or overlap so much that NMS removes one.
 
     `pairs` are what the paper counts: 614 in one cell, 715 and 5179 with an IoU above 0.7 and 0.5, of the
-    860001 objects of COCO train2017. `objects` are those in a pair. `lost` are those that one detection a
-    cell cannot give, or that NMS would remove from perfect detections. Images count at their own size.
+    860001 objects of COCO train2017. `objects` are those in a pair. `lost` are those missed with one
+    detection per cell, or removed by NMS from perfect detections. Images are counted at their own size.
 
     Examples:
 
@@ -87,8 +87,8 @@ def _print_collisions(report: Collisions) -> None:
     print_line()
     print_line(
         f"center: same class, same cell of {report.stride:g} px ({report.rounding}); "
-        f"IoU of boxes {'with their last pixel (+1)' if report.inclusive else 'in the plane'}; "
-        f"crowd regions {'collide like objects' if report.crowd else 'do not collide'}"
+        f"IoU of boxes {'including their last pixel (+1)' if report.inclusive else 'with exact edges'}; "
+        f"crowd regions {'are compared like objects' if report.crowd else 'are not compared'}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctnet.base.output import print_json, print_line, print_table
+from ctnet.base.output import print_json, print_line, print_note, print_table
 from ctnet.cli.measured import about, figure, overall, print_about, some_names, warn
 from ctnet.cli.parameters import (
     Amp,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ctnet.analysis.errors import ErrorStudy
     from ctnet.analysis.subject import Subject
 
-#: What makes sense with --results and with --maps: no network looks at images then.
+#: Options that apply with --results and --maps, where no network runs.
 _WITH_RESULTS = ("data", "split", "task", "iou", "as_json")
 _WITH_MAPS = ("data", "split", "heads", "iou", "metric", "nms", "topk", "as_json")
 
@@ -47,12 +47,12 @@ def errors(
         list[str],
         typer.Option(help="Replace these heads: heatmap,size (repeatable); all sensible combinations."),
     ] = [],  # noqa: B006  (Typer copies it)
-    iou: Annotated[float, typer.Option(help="Overlap at which the breakdown takes a box for right.")] = 0.5,
+    iou: Annotated[float, typer.Option(help="Minimum IoU of a correct box in the breakdown.")] = 0.5,
     results: Annotated[
-        Path | None, typer.Option(help="Break down this COCO results file, anybody's, instead.")
+        Path | None, typer.Option(help="Break down this COCO results file (of any program) instead.")
     ] = None,
     maps: Annotated[
-        Path | None, typer.Option(help="Take the maps of this file (`ctnet eval --save-maps`) instead.")
+        Path | None, typer.Option(help="Use the maps in this file (`ctnet eval --save-maps`) instead.")
     ] = None,
     task: TaskOfResults = None,
     metric: Metric = None,
@@ -67,11 +67,11 @@ def errors(
     amp: Amp = "off",
     as_json: Json = False,
 ) -> None:
-    """Say what a detector's errors cost: heads replaced by ground truth, and errors sorted by type.
+    """Show the cost of a detector's errors: heads replaced by ground truth, and errors by type.
 
     The first table is the paper's (table 7): some heads' maps are rendered from the annotations, the others
-    are the network's. The second sorts the wrong detections in the manner of TIDE (Bolya et al. 2020), and
-    says how much AP would be gained if there were no errors of that type.
+    are the network's. The second classifies wrong detections like TIDE (Bolya et al. 2020), and shows how
+    much AP would be gained without errors of that type.
 
     Examples:
 
@@ -111,9 +111,9 @@ def _give(subject: Subject, study: ErrorStudy, as_json: bool) -> None:
     warn(study.problems, subject.dataset)
     if study.empty_images:
         total = len(subject.dataset)
-        print_line(f"{study.empty_images} of {total} images have no detection; what they show is missed")
+        print_note(f"{study.empty_images} of {total} images have no detection; what they show is missed")
     if absent := study.absent_classes:
-        print_line(
+        print_note(
             f"no object of {len(absent)} classes, which play no part in the means: {some_names(absent)}"
         )
     if as_json:
@@ -156,6 +156,6 @@ def _print_breakdown(done: Breakdown) -> None:
         [[name, error.count, f"{error.cost:.3f}"] for name, error in done.errors.items()],
     )
     print_line(
-        f"{ap} {done.ap:.3f}; {done.right} of {done.objects} objects are found "
-        f"by {done.detections} detections of any score"
+        f"{ap} {done.ap:.3f}; {done.right} of {done.objects} objects are found, by {done.detections} "
+        "detections of any score"
     )

@@ -42,10 +42,10 @@ def nms(
     amp: Amp = "off",
     as_json: Json = False,
 ) -> None:
-    """Measure a detector without non-maximum suppression and after it, hard and soft.
+    """Evaluate a detector without non-maximum suppression, and with hard and soft suppression.
 
-    `duplicates` are detections of an object that a better-scored one has found already (IoU 0.5), and `AP50
-    cost` is what they cost. Soft suppression leaves them in, with lower scores.
+    `duplicates` are detections of an object that one with a higher score already found (IoU 0.5), and `AP50
+    cost` is the AP50 that they cost. Soft suppression keeps them with lower scores.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""Arguments, options and words that the studies of annotations share."""
+"""Shared arguments, options and texts of the studies of annotations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctnet.base.output import print_line
+from ctnet.base.output import print_line, print_note
 
 if TYPE_CHECKING:
     from ctnet.data.dataset import Dataset
@@ -16,24 +16,24 @@ Directory = Annotated[
     Path, typer.Argument(help="A data directory: `annotations/<prefix>_<split>.json` and images.")
 ]
 Split = Annotated[str, typer.Option(help="Which split.")]
-Category = Annotated[list[str] | None, typer.Option(help="Look at this category alone (repeatable).")]
+Category = Annotated[list[str] | None, typer.Option(help="Only this category (repeatable).")]
 
 #: Rows of the longer tables.
 FIRST = 10
 
 
 def print_rest(number: int, what: str) -> None:
-    """Say that a table was cut."""
+    """Say that a table was truncated."""
     if number > FIRST:
         print_line(f"and {number - FIRST} more {what}; --json lists all")
 
 
 def print_skipped(dataset: Dataset) -> None:
-    """Say how many records are left out."""
+    """Print how many records are left out."""
     if problems := dataset.problems:
-        print_line(f"{len(problems)} bad records are not counted; ctnet data check names them")
+        print_note(f"{len(problems)} bad records are not counted; ctnet data check names them")
 
 
 def percent(part: int, whole: int) -> float:
-    """100 for all; 0 of nothing."""
+    """``part`` as a percentage of ``whole``; 0 if that is 0."""
     return 100 * part / max(whole, 1)

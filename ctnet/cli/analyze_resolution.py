@@ -27,16 +27,16 @@ def resolution(
     flip: Flip = False,
     topk: Topk = 100,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images a forward pass; with more than 1, times do not compare.")
+        int, typer.Option(min=1, help="Images per forward pass; with more than 1, times are not comparable.")
     ] = 1,
     device: Device = "auto",
     workers: Workers = None,
     amp: Amp = "off",
     as_json: Json = False,
 ) -> None:
-    """Measure a detector at several sizes of input: AP and time per image (the paper's table 3a).
+    """Evaluate a detector at several input sizes: AP and time per image (the paper's table 3a).
 
-    `ms` is the time per image from file to detections, wall time; `network` is the network's part.
+    `ms` is the time per image from file to detections, wall time; `network` is the part of the network.
 
     Examples:
 

@@ -26,14 +26,14 @@ def speed(
     flip: Flip = False,
     device: Device = "auto",
     amp: Amp = "off",
-    repeats: Annotated[int, typer.Option(min=1, help="Batches that are measured.")] = 30,
-    warm_up: Annotated[int, typer.Option(min=0, help="Batches that go before, unmeasured.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Measured batches.")] = 30,
+    warm_up: Annotated[int, typer.Option(min=0, help="Warm-up batches before measuring.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Take the time from files to detections, stage by stage: median and 95th percentile per image.
+    """Time a detector from files to detections, stage by stage: median and 95th percentile per image.
 
-    The pictures are drawn scenes of 640x480, so figures of different detectors compare. An accelerator is
-    waited for at the end of every stage.
+    The images are synthetic scenes of 640x480, so that different detectors are comparable. Accelerators are
+    synchronised at the end of every stage.
 
     Examples:
 
@@ -55,7 +55,7 @@ def speed(
     elif run is None:
         source, detector = f"untrained {backbone}", untrained_detector("ctdet", backbone, device)
     else:
-        raise CtnetError(f"{run} has a backbone of its own; leave out the run or --backbone")
+        raise CtnetError(f"{run} has its own backbone; leave out the run or --backbone")
     settings = DetectionSettings(flip=flip, size=parse_size(size), amp=choose_amp(amp, detector.device))
     done = measure_speed(detector, settings, batch_size, repeats, warm_up)
     if as_json:

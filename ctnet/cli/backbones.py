@@ -30,7 +30,7 @@ def backbones(
     from ctnet.base.errors import unknown_name
     from ctnet.base.progress import track
 
-    # A family of a thousand is one row, unless some of it is asked for.
+    # A family of a thousand models is one row, unless the pattern asks for its models.
     families = [family for family in list_families() if pattern in ("*", f"{family.name}/*")]
     whole = any(pattern == f"{family.name}/*" for family in families)
     names = [] if whole else list_backbones(pattern)
@@ -48,7 +48,7 @@ def backbones(
 
 
 def _cells(row: BackboneInfo) -> tuple[object, ...]:
-    """A row without figures is a family, or a backbone that cannot be built and says why."""
+    """A row without values is a family, or a backbone that cannot be built, with the reason."""
     if not row.channels:
         return row.name, "", "", "", "", row.error or row.source
     figures = (row.channels, row.stride, row.divisor)

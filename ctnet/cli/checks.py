@@ -39,7 +39,7 @@ def check_task(
     option: TaskOptions = None,
     json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Check that a task keeps the contract, on its own example scenes. Exit code 1 when it does not.
+    """Check a task against the contract, on its own example scenes. Exit code 1 if a check fails.
 
     Examples:
 
@@ -59,7 +59,7 @@ def check_backbone(
     name: Annotated[str, typer.Argument(help="Backbone, see `ctnet backbones`.")],
     json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Check that a backbone keeps the contract, on tiny images. Exit code 1 when it does not.
+    """Check a backbone against the contract, on tiny images. Exit code 1 if a check fails.
 
     Example: `ctnet backbones check resfpn18`
     """
@@ -74,7 +74,7 @@ def check_backbone(
 
 
 def _report(running: Iterable[Outcome], total: int, what: str, json: bool) -> None:
-    """Print what comes of checks that are about to run, and exit with 1 when one fails."""
+    """Run checks, print their outcomes, and exit with 1 when one fails."""
     from ctnet.base.progress import track
 
     done = list(track(running, f"checking {what}", total=total, unit="checks"))

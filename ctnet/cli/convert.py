@@ -21,14 +21,15 @@ def coco(
     ],
     output: OutputOption,
     split: str | None = typer.Option(None, help="Join all files into this split. Default: by their names."),
-    image_folder: Path | None = typer.Option(None, help="Where the images lie, if not near the files."),
+    image_folder: Path | None = typer.Option(None, help="Where the images are, if not near the files."),
     images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a data directory of COCO JSON in any other layout, as annotation tools export it.
+    """Make a data directory from COCO JSON in any layout, as exported by annotation tools.
 
-    Names of files and folders say the split: `instances_val2017.json`, `valid/_annotations.coco.json`.
+    Splits are taken from the names of files and folders: `instances_val2017.json`,
+    `valid/_annotations.coco.json`.
 
     Examples:
 
@@ -46,7 +47,7 @@ def voc(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder with Annotations, ImageSets and JPEGImages, VOCdevkit, or XML beside images."
+            help="A folder with Annotations, ImageSets and JPEGImages, VOCdevkit, or XML next to images."
         ),
     ],
     output: OutputOption,
@@ -56,8 +57,8 @@ def voc(
 ) -> None:
     """Convert Pascal VOC to a COCO data directory.
 
-    Every list of images in ImageSets/Main becomes a split; without lists, folders say it.
-    Of a VOCdevkit with several years, lists of one name are joined.
+    Every list of images in ImageSets/Main becomes a split; without lists, folders are the splits. In a
+    VOCdevkit with several years, lists with the same name are joined.
 
     Examples:
 
@@ -81,12 +82,12 @@ def yolo(
     export: bool = typer.Option(
         False, "--export", help="Write YOLO labels from COCO instead of reading them."
     ),
-    names: Path | None = typer.Option(None, help="Class names, one per line, where the source states none."),
+    names: Path | None = typer.Option(None, help="Class names, one per line, if the source has none."),
     images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert YOLO labels to a COCO data directory, or with --export the other way.
+    """Convert YOLO labels to a COCO data directory, or with --export back.
 
     Examples:
 
@@ -102,7 +103,7 @@ def yolo(
         )
     if export:
         from ctnet.convert.yolo_export import (
-            export_yolo,  # a data set brings torch, which reading does without
+            export_yolo,  # a data set imports torch, which reading does not need
         )
 
         report = export_yolo(source, output, images, strict)
@@ -139,9 +140,9 @@ def via(
         Path, typer.Argument(help="A project or annotations of VIA 2, JSON or CSV, or their folder.")
     ],
     output: OutputOption,
-    attribute: str | None = typer.Option(None, help="The attribute of regions that is the class."),
+    attribute: str | None = typer.Option(None, help="The attribute of regions with the class."),
     split: str | None = typer.Option(None, help="The name of the split; by file and folder, or train."),
-    image_folder: Path | None = typer.Option(None, help="Where the images lie, if not near the file."),
+    image_folder: Path | None = typer.Option(None, help="Where the images are, if not near the file."),
     images: ImagesOption = "link",
     strict: StrictOption = False,
     as_json: JsonOption = False,

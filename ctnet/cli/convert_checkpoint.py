@@ -22,7 +22,7 @@ def checkpoint(
     source: Annotated[Path, typer.Argument(help="A checkpoint of the authors' release (.pth).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     back: Annotated[
-        bool, typer.Option("--to-official", help="The other way: from ctnet's file to the release's.")
+        bool, typer.Option("--to-official", help="The other direction: from ctnet's file to the authors'.")
     ] = False,
     names: Annotated[
         Path | None,
@@ -32,7 +32,7 @@ def checkpoint(
         ),
     ] = None,
     option: TaskOptions = None,
-    json: Annotated[bool, typer.Option("--json", help="What was found, as JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Convert a checkpoint of the authors' release (CenterNet) to ctnet's file, or back.
 
@@ -55,10 +55,11 @@ def checkpoint(
     elif names is None and not option:
         done = to_official(source, output)
     else:
-        raise CtnetError("--names and -O are for reading a file of the release; leave them out")
+        raise CtnetError("--names and -O are for reading a released file; leave them out")
     if json:
         print_json(_document(done, output))
-    _give(done, output, back)
+    else:
+        _give(done, output, back)
 
 
 def _document(done: Conversion, output: Path) -> dict[str, Any]:
@@ -84,9 +85,9 @@ def _give(done: Conversion, output: Path, back: bool) -> None:
     print_line(f"categories: {_first_names(found.categories)}")
     if not back:
         width, height = found.size
-        print_line(f"input {width}x{height}, mean and std as the release has them for {done.data}")
+        print_line(f"input {width}x{height}, with the released mean and std of {done.data}")
     if done.dropped:
-        print_line(f"left out, since the network never reads them: {', '.join(done.dropped)}")
+        print_line(f"left out, since the network does not use them: {', '.join(done.dropped)}")
     print_line(f"written to {output}")
 
 

@@ -1,4 +1,4 @@
-"""``ctnet data``: look into a data directory, and divide it."""
+"""``ctnet data``: inspecting and dividing a data directory."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ctnet.base.output import print_json, print_line, print_table
+from ctnet.base.output import print_json, print_line, print_note, print_table
 
 if TYPE_CHECKING:
     from ctnet.data.check import CheckReport
     from ctnet.data.problems import Problem
     from ctnet.data.stats import DatasetStats
 
-app = typer.Typer(no_args_is_help=True, help="Check, measure, draw and divide data sets.")
+app = typer.Typer(no_args_is_help=True, help="Check, summarise, draw and divide data sets.")
 
 _DIRECTORY = typer.Argument(..., help="A data directory: `annotations/<prefix>_<split>.json` and images.")
 _SPLIT = typer.Option(None, "--split", help="One split; by default all.")
-_TASK = typer.Option(None, "--task", help="Take this task's annotations, and look at its own fields too.")
+_TASK = typer.Option(None, "--task", help="Use this task's annotations, including its own fields.")
 _JSON = typer.Option(False, "--json", help="Print everything as JSON on stdout.")
 
 
@@ -28,17 +28,17 @@ def check(
     directory: Path = _DIRECTORY,
     split: str | None = _SPLIT,
     size: int | None = typer.Option(
-        None, min=1, help="Network input that images are scaled into, for objects under one output cell."
+        None, min=1, help="Network input size, to find objects smaller than one output cell."
     ),
     images: bool = typer.Option(True, "--images/--no-images", help="Read every image file."),
     task: str | None = _TASK,
-    strict: bool = typer.Option(False, "--strict", help="Exit with 1 when there is a bad record."),
+    strict: bool = typer.Option(False, "--strict", help="Exit with 1 if there is a bad record."),
     as_json: bool = _JSON,
 ) -> None:
     """Look for bad records, broken images, duplicates and more.
 
-    Bad records are those that training and evaluation leave out or trip over; warnings are worth a look.
-    Exit code: 0; with --strict 1 when there is a bad record; 2 when the data cannot be examined at all.
+    Bad records are left out of training and evaluation; warnings are worth a look.
+    Exit code: 0; with --strict 1 if there is a bad record; 2 if the data cannot be read at all.
 
     Examples:
 
@@ -83,14 +83,14 @@ def stats(
 @app.command()
 def show(
     directory: Path = _DIRECTORY,
-    split: str | None = typer.Option(None, help="Which split; train, or the only one."),
+    split: str | None = typer.Option(None, help="The split; default: train, or the only one."),
     number: int = typer.Option(8, "-n", "--number", min=1, help="How many images, drawn at random."),
-    output: Path = typer.Option(Path("shown"), "--output", "-o", help="The folder for the pictures."),
-    seed: int = typer.Option(0, help="Another seed draws other images."),
+    output: Path = typer.Option(Path("shown"), "--output", "-o", help="The folder for the drawings."),
+    seed: int = typer.Option(0, help="Seed of the random choice."),
     image: list[int] = typer.Option([], help="The id of an image to draw instead; may be repeated."),
     task: str | None = _TASK,
 ) -> None:
-    """Draw annotations into pictures.
+    """Draw annotations on images.
 
     Examples:
 
@@ -108,27 +108,27 @@ def show(
     for path in files:
         print(path)
     for problem in problems:
-        print_line(f"skipped {problem}")
+        print_note(f"skipped {problem}")
 
 
 @app.command()
 def split(
     directory: Path = _DIRECTORY,
-    val: float = typer.Option(0.0, help="Share of the images to validate on: 0.2."),
-    test: float = typer.Option(0.0, help="Share of the images to test on."),
+    val: float = typer.Option(0.0, help="Fraction of the images for validation, such as 0.2."),
+    test: float = typer.Option(0.0, help="Fraction of the images for testing."),
     folds: int = typer.Option(0, help="For cross-validation: train0 and val0, train1 and val1, ..."),
     group: str | None = typer.Option(
-        None, help="A field of the images' entries: images with the same value stay together."
+        None, help="A key of the images' entries: images with the same value stay together."
     ),
-    split: str | None = typer.Option(None, "--split", help="Which split to divide; the only one."),
-    seed: int = typer.Option(0, help="Another seed divides otherwise."),
-    force: bool = typer.Option(False, "--force", help="Replace annotation files that are there."),
+    split: str | None = typer.Option(None, "--split", help="The split to divide; default: the only one."),
+    seed: int = typer.Option(0, help="Seed of the random division."),
+    force: bool = typer.Option(False, "--force", help="Replace existing annotation files."),
     as_json: bool = _JSON,
 ) -> None:
-    """Divide the images of a split into train, val and test, each class alike.
+    """Divide the images of a split into train, val and test, with each class in proportion.
 
-    New annotation files are written beside the old one; images stay where they are. Where `train` is divided
-    itself, --force writes the new `train`, and the old one is kept as `all`.
+    New annotation files are written next to the old one; images are not moved. If `train` itself is divided,
+    --force writes the new `train`, and the old one is kept as `all`.
 
     Examples:
 
@@ -151,9 +151,9 @@ def split(
         [[name, *(part.objects.get(name, 0) for part in done.parts)] for name in names],
     )
     for problem in done.problems:
-        print_line(f"in no split: {problem}")
+        print_note(f"in no split: {problem}")
     for note in done.notes:
-        print_line(f"note: {note}")
+        print_note(f"note: {note}")
 
 
 def _print_check(report: CheckReport) -> None:
@@ -177,9 +177,9 @@ def _print_check(report: CheckReport) -> None:
     )
     print_line()
     if not report.images_read:
-        print_line("image files were not read (--no-images)")
+        print_note("image files were not read (--no-images)")
     for note in report.notes:
-        print_line(f"note: {note}")
+        print_note(f"note: {note}")
     print_line(f"{report.bad} bad records; --json lists every record" if report.bad else "no bad records")
 
 
@@ -227,9 +227,9 @@ def _print_stats(figures: DatasetStats) -> None:
         rows = [[split.split, *split.fields[title]] for split in splits if split.fields.get(title)]
         print_table([title, *map(_quantile_name, QUANTILES)], rows)
     print_line()
-    print_line("small: area under 32 x 32 px, large: from 96 x 96 px; crowd regions are counted apart")
+    print_line("small: area under 32 x 32 px, large: from 96 x 96 px; crowd regions are counted separately")
     if figures.skipped:
-        print_line(f"{figures.skipped} bad records are not counted; ctnet data check names them")
+        print_note(f"{figures.skipped} bad records are not counted; ctnet data check names them")
 
 
 def _quantile_name(quantile: float) -> str:

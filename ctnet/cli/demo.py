@@ -18,7 +18,7 @@ def demo(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the scenes.")] = None,
     device: Device = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Metrics as JSON on stdout.")] = False,
 ) -> None:
     """See a task at work in minutes on a CPU: synthetic scenes, training, evaluation, pictures.
 
@@ -42,7 +42,7 @@ def demo(
         return
     from ctnet.report.tables import print_metrics
 
-    print_metrics(done.metrics, "on scenes that were not trained on")
+    print_metrics(done.metrics, "on scenes that were not trained on", units=done.units)
     print_line(f"done in {done.seconds / 60:.1f} minutes")
     print_line(f"picture:   {done.picture}")
     print_line(f"run:       {done.run}  (try: ctnet predict {done.run} {done.data}/val)")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import print_json, print_line
+from ctnet.base.output import print_json, print_line, print_note
 from ctnet.cli.measured import about, print_about, some_names, warn
 from ctnet.cli.parameters import (
     Amp,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ctnet.data.problems import Problem
     from ctnet.measuring.run import Evaluation
 
-#: What makes sense with --results and with --maps: no network looks at images then.
+#: Options that apply with --results and --maps, where no network runs.
 _WITH_RESULTS = ("data", "split", "task", "metric", "max_dets", "strict", "curves", "json")
 _WITH_MAPS = ("data", "split", "metric", "max_dets", "strict", "curves", "json", "topk", "nms", "save")
 
@@ -60,8 +60,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Detections of a class that count in an image; the metric's own (COCO's 100, or 20 for "
-            "poses) when left out.",
+            help="Detections per class and image; default: the metric's (COCO's 100, or 20 for poses).",
         ),
     ] = None,
     option: TaskOptions = None,
@@ -77,18 +76,18 @@ def evaluate(
         Path | None, typer.Option(help="Write precision at 101 recalls per class and IoU to this JSON file.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Measure this COCO results file, anybody's, instead of a detector.")
+        Path | None, typer.Option(help="Evaluate this COCO results file instead of a detector.")
     ] = None,
     maps: Annotated[
-        Path | None, typer.Option(help="Decode and measure the maps of this file instead of a detector.")
+        Path | None, typer.Option(help="Decode and evaluate the maps of this file instead of a detector.")
     ] = None,
     task: TaskOfResults = None,
     strict: Strict = False,
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Metrics as JSON on stdout.")] = False,
 ) -> None:
-    """Measure a trained detector on a data set, or a file of results or maps.
+    """Evaluate a trained detector on a data set, or a file of results or maps.
 
-    Started by torchrun, the processes share the images; the figures are the same.
+    Started by torchrun, processes share the images; the metrics are the same.
 
     Examples:
 
@@ -138,14 +137,14 @@ def evaluate(
         subject = Subject.of(run, results, maps, task, ground, device_of_rank(device), options)
         done = subject.evaluate(subject.on_device(settings, workers, amp), ranks, save_maps)
         if save_maps is not None:
-            print_line(f"maps: {save_maps}")
+            print_note(f"maps: {save_maps}")
         if ranks.is_first:
             _give(subject, done, json)
             _write(subject, done, save, curves)
 
 
 def _give(subject: Subject, done: Evaluation, json: bool) -> None:
-    """Figures first; files after them, so that a full disk costs no figure."""
+    """Print metrics first and write files after them, so that a full disk loses no metrics."""
     from ctnet.report.tables import print_metrics
 
     problems = [*subject.dataset.problems, *done.problems]
@@ -156,7 +155,8 @@ def _give(subject: Subject, done: Evaluation, json: bool) -> None:
         print_json({**document, "timing": done.times.to_json()} if timed else document)
         return
     print_about(subject)
-    print_metrics(done.metrics)
+    assert done.evaluator is not None
+    print_metrics(done.metrics, units=done.evaluator.units)
     if timed:
         print_line(str(done.times))
 
@@ -168,12 +168,12 @@ def _warn(subject: Subject, done: Evaluation, problems: Sequence[Problem]) -> No
     assert done.evaluator is not None
     if nowhere := done.evaluator.classes_without_objects():
         names = some_names(nowhere)
-        print_line(f"classes without an object, hence without a figure: {len(nowhere)} ({names})")
+        print_note(f"classes without an object, hence without a figure: {len(nowhere)} ({names})")
     if line := done.evaluator.beyond_limit():
-        print_line(f"warning: {line}")
+        print_note(f"warning: {line}")
     empty = images_without_results(done.evaluator, subject.dataset)
     if subject.kind != "checkpoint" and empty:
-        print_line(
+        print_note(
             f"{empty} of {len(subject.dataset)} images have no detection in {subject.source}; "
             "what they show is missed"
         )
@@ -185,7 +185,7 @@ def _write(subject: Subject, done: Evaluation, save: Path | None, curves: Path |
     assert done.evaluator is not None
     if save is not None:
         write_json(save, done.results(subject.task), indent=None)
-        print_line(f"detections: {save}")
+        print_note(f"detections: {save}")
     if curves is not None:
         write_json(curves, done.evaluator.curves(), indent=None)
-        print_line(f"curves: {curves}")
+        print_note(f"curves: {curves}")

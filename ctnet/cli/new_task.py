@@ -13,10 +13,10 @@ from ctnet.base.output import print_line
 def new_task(
     name: Annotated[str, typer.Argument(help="Name of the task: lower-case letters, digits, underscores.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The folder to make; ctnet-tasks-NAME.")
+        Path | None, typer.Option("--output", "-o", help="The folder to create; default: ctnet-tasks-NAME.")
     ] = None,
 ) -> None:
-    """Write a plugin with a new task: a distribution of its own, tested, that works as it stands.
+    """Write a plugin with a new task: a complete, working distribution with tests.
 
     Example: `ctnet tasks new dials`
     """

@@ -12,25 +12,25 @@ from ctnet.base.choices import ImageMode
 from ctnet.base.choices import Nms as NmsName
 from ctnet.base.choices import Resize as ResizeName
 
-# --- what is measured
+# --- what is evaluated
 
-Run = Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; the latest run when left out.")]
-Data = Annotated[Path | None, typer.Option(help="Data directory; the run's own when left out.")]
-Split = Annotated[str | None, typer.Option(help="Split; the run's validation split when left out.")]
+Run = Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; default: the latest run.")]
+Data = Annotated[Path | None, typer.Option(help="Data directory; default: the run's own.")]
+Split = Annotated[str | None, typer.Option(help="Split; default: the run's validation split.")]
 Metric = Annotated[str | None, typer.Option(help="One of the task's metrics, see `ctnet tasks show`.")]
-TaskOfResults = Annotated[str | None, typer.Option("--task", help="Whose results --results are; ctdet.")]
+TaskOfResults = Annotated[str | None, typer.Option("--task", help="The task of --results; default: ctdet.")]
 
-# --- choices at test time
+# --- test-time settings
 
 Flip = Annotated[bool, typer.Option("--flip", help="Average the maps with those of the mirrored image.")]
 Multiscale = Annotated[
     bool,
-    typer.Option("--multiscale", help="Look at 0.5, 0.75, 1, 1.25 and 1.5 times the size, and merge."),
+    typer.Option("--multiscale", help="Detect at 0.5, 0.75, 1, 1.25 and 1.5 times the size, and merge."),
 ]
-Scales = Annotated[str | None, typer.Option(help="Look at these sizes instead: 0.75,1.")]
+Scales = Annotated[str | None, typer.Option(help="Detect at these scales instead: 0.75,1.")]
 Nms = Annotated[
     NmsName | None,
-    typer.Option(help="Suppression; soft is Gaussian. Soft where scales are merged, else the task's own."),
+    typer.Option(help="Suppression; soft is Gaussian. Default: soft for merged scales, else the task's."),
 ]
 Resize = Annotated[
     ResizeName, typer.Option(help="fix: fit into the training size; keep: the image's own resolution.")
@@ -59,6 +59,6 @@ Json = Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout
 Images = Annotated[
     ImageMode,
     typer.Option(
-        help="link: hard links, which cost no space (copies where there are none); none: leave them."
+        help="link: hard links, which take no space (copies where not supported); none: do not place images."
     ),
 ]

@@ -1,4 +1,4 @@
-"""What several commands share: reading option texts."""
+"""Parsing of options, shared by several commands."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def require_finite(**values: float | None) -> None:
-    """Refuse NaN and infinities, which a range of an option lets through.
+    """Refuse NaN and infinities, which an option's range does not exclude.
 
     Args:
         values: by the option's name with underscores; None where it was left out.
@@ -48,10 +48,10 @@ def parse_assignments(texts: Sequence[str], option: str) -> dict[str, str]:
 
     Args:
         texts: as given.
-        option: with which they were given, for messages ("-O").
+        option: the option that they were given with, for messages ("-O").
 
     Raises:
-        CtnetError: for a text without "=".
+        CtnetError: for a string without "=".
     """
     pairs = {}
     for text in texts:
@@ -63,15 +63,15 @@ def parse_assignments(texts: Sequence[str], option: str) -> dict[str, str]:
 
 
 def recipe_fields(texts: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a recipe that were set: with ``-R`` or with an option of their own.
+    """The fields of a recipe that were set with ``-R`` or their own option.
 
     Args:
         texts: FIELD=VALUE each.
-        given: field -> what its own option says, None where it was left out. ``--lr`` sets the learning rate
-            in effect, not the field, so it is only held against ``-R``.
+        given: field -> value of its own option, None where it was left out. ``--lr`` sets the learning rate
+        in effect, not the field, so it is only checked against ``-R``.
 
     Raises:
-        CtnetError: for a text without "=", and a field that was set both ways.
+        CtnetError: for a string without "=", and a field that was set both ways.
     """
     fields: dict[str, Any] = dict(parse_assignments(texts, "-R"))
     for name, value in given.items():
@@ -82,12 +82,12 @@ def recipe_fields(texts: Sequence[str], given: Mapping[str, Any]) -> dict[str, A
 
 
 def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequence[str]) -> None:
-    """Refuse what an option makes meaningless: nothing that one says is passed over in silence.
+    """Refuse options that another one makes meaningless, instead of silently ignoring them.
 
     Args:
         context: of the command.
         instead: the option (its parameter's name) that was given.
-        allowed: parameters that go with it.
+        allowed: parameters that can be combined with it.
 
     Raises:
         CtnetError: naming the first other one on the command line.

@@ -1,4 +1,4 @@
-"""Commands that plugins add: listed by name without importing them, loaded when they are called."""
+"""Commands of plugins: listed by name without importing them, loaded when called."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ctnet.base.plugins import Plugin, discover
 
 
 def plugin_group(entry_points: str) -> type[TyperGroup]:
-    """A group of commands to which plugins add theirs: the ``cls`` of a ``typer.Typer`` or ``add_typer``.
+    """A command group that plugins can extend: the ``cls`` of a ``typer.Typer`` or ``add_typer``.
 
     Args:
         entry_points: the entry-point group that the plugins register in.
     """
 
     def plugins(ctx: Any) -> dict[str, Plugin]:
-        if entry_points not in ctx.meta:  # searched once a call of ctnet
+        if entry_points not in ctx.meta:  # searched once per call of ctnet
             ctx.meta[entry_points] = discover(entry_points)
         found: dict[str, Plugin] = ctx.meta[entry_points]
         return found
@@ -38,7 +38,8 @@ def plugin_group(entry_points: str) -> type[TyperGroup]:
             if own is None:
                 return _PluginCommand(plugin)
             print(
-                f"warning: command {cmd_name!r} of {plugin.origin} is hidden by ctnet's own of that name",
+                f"warning: command {cmd_name!r} of {plugin.origin} is hidden by ctnet's own command of that "
+                "name",
                 file=sys.stderr,
             )
             return own
@@ -47,7 +48,7 @@ def plugin_group(entry_points: str) -> type[TyperGroup]:
 
 
 class _PluginCommand(TyperCommand):
-    """Stands for a plugin's command in the help; becomes the command when it is called."""
+    """A placeholder for a plugin's command in the help, replaced by the command when called."""
 
     def __init__(self, plugin: Plugin) -> None:
         super().__init__(plugin.name, help=f"of {plugin.origin}", rich_help_panel="Plugins")
@@ -78,7 +79,7 @@ def _command(plugin: Plugin) -> Any:
         made: Any = typer.main.get_command(holder)
     except Exception as error:  # a parameter that Typer cannot turn into an option
         raise CtnetError(
-            f"command {plugin.name!r} of {plugin.origin} cannot be made a command: {error}; "
+            f"command {plugin.name!r} of {plugin.origin} cannot be turned into a command: {error}; "
             "report it to its author"
         ) from error
     return made.commands[plugin.name] if isinstance(loaded, typer.Typer) else made

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import print_json, print_line
+from ctnet.base.output import counted, print_json, print_line, print_note
 from ctnet.cli.parameters import (
     BatchSize,
     Device,
@@ -16,6 +18,7 @@ from ctnet.cli.parameters import (
     Multiscale,
     Nms,
     Resize,
+    Run,
     Scales,
     Size,
     TaskOptions,
@@ -28,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    run: Run = None,
     sources: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Images, folders, videos, animations, cameras' numbers, or addresses (rtsp://, http://)."
         ),
-    ],
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path(
         "predictions"
     ),
@@ -67,6 +70,8 @@ def predict(
 
     * `ctnet predict runs/ctdet-resfpn18-1 photo.jpg folder/ -o out`
 
+    * `ctnet predict 'photos/*.jpg'`
+
     * `ctnet predict best.pt street.mp4 --score 0.4`
 
     * `ctnet predict best.pt rtsp://name:password@camera/stream`
@@ -79,7 +84,8 @@ def predict(
     from ctnet.inference.settings import choose_scales
     from ctnet.inference.sources import open_sources
 
-    opened = open_sources(sources)
+    run, texts = _run_and_sources(run, sources or [])
+    opened = open_sources(texts)
     detector = Detector.load(run, device, parse_assignments(option or [], "-O"))
     settings = DetectionSettings(
         flip=flip,
@@ -94,19 +100,61 @@ def predict(
     _give(done, draw, json)
     if done.interrupted:
         raise typer.Exit(130)
-    if not done.images:
-        raise CtnetError("no image could be read")
+
+
+def _run_and_sources(first: Path | None, others: Sequence[str]) -> tuple[Path, Sequence[str]]:
+    """The first argument may be a source already: then the latest run looks at it."""
+    from ctnet.training.run import latest_run, names_run
+
+    given = [] if first is None else [str(first)]
+    if first is None or not names_run(first):
+        others, first = [*given, *others], None
+    if not others:
+        raise CtnetError("say where to detect: `ctnet predict RUN photo.jpg`")
+    return first or latest_run(), others
 
 
 def _give(done: Prediction, draw: bool, json: bool) -> None:
     for problem in done.problems:
-        print_line(f"warning: skipped: {problem}")
+        print_note(f"warning: skipped: {problem}")
     for note in done.notes:
-        print_line(f"warning: {note}")
+        print_note(f"warning: {note}")
+    if done.interrupted:
+        print_note("interrupted; what was done until then is kept")
     if json:
         print_json({"images": done.images, "results": done.results})
-    if done.interrupted:
-        print_line("interrupted; what was done until then is kept")
-    pictures = f" and {len(done.pictures)} pictures" if draw else ""
-    results = done.folder / "results.json"
-    print_line(f"{len(done.results)} detections in {len(done.images)} images: {results}{pictures}")
+    say = print_note if json else print_line
+    found = f"{counted(len(done.results), 'detection')} in {_seen(done)}"
+    written = _listed([str(done.folder / "results.json"), *(_drawn(done) if draw else [])])
+    if done.results or not done.best_score:
+        say(f"{found}: {written}")
+    else:
+        say(f"{found}; the best score was {done.best_score:.2g}, try --score {_below(done.best_score)}")
+        say(f"written: {written}")
+
+
+def _seen(done: Prediction) -> str:
+    """ "3 images and 1 video (90 frames)"."""
+    frames = sum(done.frames)
+    images = len(done.images) - frames
+    kinds = [counted(images, "image")] if images or not frames else []
+    if frames:
+        kinds.append(f"{counted(len(done.frames), 'video')} ({counted(frames, 'frame')})")
+    return _listed(kinds)
+
+
+def _drawn(done: Prediction) -> list[str]:
+    videos = sum(path.suffix == ".mp4" for path in done.pictures)
+    kinds = {"picture": len(done.pictures) - videos, "video": videos}
+    return [counted(number, noun) for noun, number in kinds.items() if number]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([*([", ".join(parts[:-1])] if parts[:-1] else []), parts[-1]])
+
+
+def _below(score: float) -> str:
+    """The largest number of as few decimals as possible that is smaller."""
+    power = next(10**digits for digits in range(1, 10) if score * 10**digits > 1 or digits == 9)
+    return f"{math.floor(score * power - 1e-6) / power:g}"

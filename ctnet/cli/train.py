@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import print_json
+from ctnet.base.output import print_json, print_line
 from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
 from ctnet.cli.parsing import (
     parse_assignments,
@@ -26,13 +26,13 @@ def train(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Data directory (COCO JSON and images).")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="See `ctnet backbones`; resfpn18, or resdcn18 with --pretrained.")
+        str | None, typer.Option(help="See `ctnet backbones`; default: resfpn18 (resdcn18 if --pretrained).")
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A recipe of the task (`ctnet tasks show TASK`), or a TOML file; small, or paper with "
-            "--pretrained."
+            help="A recipe of the task (`ctnet tasks show TASK`), or a TOML file; "
+            "default: small (paper if --pretrained)."
         ),
     ] = None,
     field: Annotated[
@@ -47,43 +47,43 @@ def train(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Instead of the recipe's; the learning rate is scaled with it.")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate as it is, not scaled.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate in effect, not scaled.")] = None,
     size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Start the backbone from ImageNet weights.")
     ] = False,
     init: Annotated[
         Path | None,
-        typer.Option(help="Start from this checkpoint's weights, of any task: what fits is taken and named."),
+        typer.Option(help="Start from the matching weights of this checkpoint, of any task."),
     ] = None,
     amp: Amp = "auto",
     option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
-    val_split: Annotated[str, typer.Option(help="Split to evaluate on; none for no evaluation.")] = "val",
+    val_split: Annotated[str, typer.Option(help="Split to evaluate on, or none.")] = "val",
     evaluate_every: Annotated[int, typer.Option(min=1, help="Epochs between evaluations.")] = 1,
     save_every: Annotated[
         float, typer.Option(min=0, help="Seconds between checkpoints within an epoch.")
     ] = 600.0,
     overfit: Annotated[
-        int, typer.Option(min=0, help="Train and evaluate on the first N training images, as they are.")
+        int, typer.Option(min=0, help="Train and evaluate on the first N training images, not augmented.")
     ] = 0,
     strict: Strict = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     device: Device = "auto",
     workers: Workers = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run folder; runs/TASK-BACKBONE-N.")
+        Path | None, typer.Option("--output", "-o", help="Run folder; default: runs/TASK-BACKBONE-N.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Continue this run folder with its own settings.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the final figures as JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the final metrics as JSON on stdout.")] = False,
 ) -> None:
     """Train a detector.
 
     Without --data the task's own synthetic scenes are used. The run folder holds config.json, recipe.toml,
-    metrics.csv, last.pt and best.pt. Ctrl-C or SIGTERM ends after the current step and saves; --resume
-    continues exactly there.
+    metrics.csv, last.pt and best.pt. Ctrl-C or SIGTERM stops after the current step and saves; --resume
+    continues from exactly there.
 
     Examples:
 
@@ -107,11 +107,13 @@ def train(
     require_finite(lr=lr, save_every=save_every)
     machine = Machine(device, workers)
     if resume is not None:
-        # The run continues with its own settings.
+        # A resumed run keeps its own settings.
         refuse_other_settings(context, "resume", ("task", "device", "workers", "json"))
         session = resumed_session(resume, task, machine)
     elif task is None:
-        raise CtnetError("say which task to train, `ctnet train ctdet`, or continue a run with --resume RUN")
+        raise CtnetError(
+            "name the task to train, as in `ctnet train ctdet`, or continue a run with --resume RUN"
+        )
     else:
         given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
         fields = recipe_fields(field or [], given)
@@ -127,5 +129,7 @@ def train(
     finished = session.fit()
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
+    elif finished:
+        print_line(session.summary)
     if not finished:
         raise typer.Exit(130)

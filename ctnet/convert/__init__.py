@@ -1,1 +1,1 @@
-"""Other annotation formats to and from a COCO data directory: Pascal VOC and YOLO."""
+"""Conversion of other annotation formats to and from a COCO data directory."""

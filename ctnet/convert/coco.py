@@ -1,4 +1,4 @@
-"""The COCO data directory that every import writes: one annotation file per split, and the images."""
+"""Writing the COCO data directory of an import: one annotation file per split, and the images."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ctnet.base.progress import track
 from ctnet.convert.files import place_image
 from ctnet.convert.report import SplitReport
 
-#: Where the images of a split go, below the data directory, if not all splits share them.
+#: Folder of a split's images in the data directory, if splits do not share them.
 IMAGE_FOLDER = "images/{split}"
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image on its way into COCO JSON.
+    """One image to be written to COCO JSON.
 
     Attributes:
         file_name: for the COCO entry.
         width, height: pixels.
         objects: COCO annotations with ``category`` (a name) for ``category_id``, without ids.
-        source: the image file, None when it is not there (and need not be).
-        extra: further fields of the image's COCO entry (a camera, say).
+        source: the image file; None when it does not exist (and is not needed).
+        extra: further keys of the image's COCO entry (such as a camera).
     """
 
     file_name: str
@@ -56,12 +56,12 @@ def box_annotation(category: str, xywh: Sequence[float], **extra: Any) -> dict[s
 
 
 def plain(value: float) -> float:
-    """``value``, as int where it is whole, so that JSON says 3 and not 3.0."""
+    """``value``, as int where it is integral, so that JSON has 3 and not 3.0."""
     return int(value) if float(value).is_integer() else value
 
 
 def numbered(splits: Mapping[str, Sequence[ImageRecord]]) -> dict[str, dict[int, ImageRecord]]:
-    """Splits whose images have ids that count from 1, on from one split to the next."""
+    """Splits with image ids from 1, consecutive over all splits."""
     ids = itertools.count(1)
     return {
         split: {number: record for record, number in zip(records, ids, strict=False)}
@@ -84,16 +84,17 @@ def write_splits(
     keypoints: Sequence[Sequence[str]] | None = None,
     image_folder: str = "",
 ) -> tuple[SplitReport, ...]:
-    """Write ``annotations/instances_<split>.json`` of every split, and the images, each once.
+    """Write ``annotations/instances_<split>.json`` of every split, and place each image once.
 
     Args:
         target: the data directory.
         splits: their names -> image id -> record.
-        categories: all names; their ids count from 1 in this order.
+        categories: all names; their ids are 1, 2, ... in this order.
         description: goes into each file's ``info``.
         images: how the images get there, see ``place_image``.
         keypoints: names of each category's keypoints, if it has any.
-        image_folder: where file names begin, below ``target``; "{split}" in it stands for the split's name.
+        image_folder: the folder below ``target`` that file names are relative to; "{split}" in it is replaced
+        by the split's name.
     """
     places = {
         target / image_folder.format(split=split) / record.file_name: record.source

@@ -1,4 +1,4 @@
-"""COCO JSON in other layouts than a data directory's: beside its images, one file a split, several files."""
+"""Importing COCO JSON in other layouts than a data directory's: next to images, one or several files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import write_json
+from ctnet.base.files import read_json, write_json
 from ctnet.base.progress import track
 from ctnet.convert.files import place_image
 from ctnet.convert.image_finder import ImageFinder
 from ctnet.convert.report import BadRecord, ConvertReport, SplitReport
-from ctnet.convert.shapes import load_json
-from ctnet.convert.split_names import one_split_a_file
+from ctnet.convert.split_names import one_file_per_split
 from ctnet.data.coco import CocoFile
 from ctnet.data.images import ImageError, image_size
 from ctnet.data.json_reader import CHUNK, JsonReader
@@ -35,21 +34,21 @@ def import_coco(
     split: str | None = None,
     image_folder: str | Path | None = None,
 ) -> ConvertReport:
-    """Make a data directory of COCO JSON files in any layout.
+    """Make a data directory from COCO JSON files in any layout.
 
-    Every field of images, annotations and categories is kept; sizes that are not stated are read from the
-    images. A file's split is what its name or its folder
-    says (``instances_val2017.json``, ``valid/_annotations.coco.json``), else ``train``. Images are looked for
-    beside the file, in the usual folders, and at last by their name anywhere in the source.
+    Every key of images, annotations and categories is kept; missing sizes are read from the images. A file's
+    split is taken from its name or its folder (``instances_val2017.json``, ``valid/_annotations.coco.json``),
+    else it is ``train``. Images are searched next to the file, in the usual folders, and finally by their
+    name anywhere in the source.
 
     Args:
         sources: COCO JSON files, or folders that hold some.
         target: the data directory to write; images go to ``images/<split>``.
-        images: how the images get there, see `ctnet.convert.coco.place_image`; with "none" an image that lies
-            in ``target`` is found where it is.
+        images: how the images get there, see `ctnet.convert.coco.place_image`; with "none", images in
+        ``target`` are found where they are.
         strict: refuse the data set for its first bad record instead of skipping bad records.
         split: join all files into this split, with new ids.
-        image_folder: where the images lie, if not near the files.
+        image_folder: where the images are, if not near the files.
 
     Raises:
         CtnetError: when there is no such file, when two files could be the same split, when a file cannot be
@@ -75,7 +74,7 @@ def import_coco(
 
 @dataclass
 class _Split:
-    """What becomes one annotation file. Annotations have ``category``, a name, for ``category_id``."""
+    """The content of one annotation file. Annotations have ``category``, a name, for ``category_id``."""
 
     name: str
     images: list[tuple[Entry, Path | None]] = field(default_factory=list)
@@ -89,11 +88,11 @@ class _Split:
 @dataclass(frozen=True)
 class _File:
     path: Path
-    root: Path  # the folder that was given, or the file's own
+    root: Path  # the given folder, or the file's own
 
 
 def _find_files(sources: Sequence[Path], split: str | None, notes: list[str]) -> dict[str, list[_File]]:
-    """Split name to its files."""
+    """Split name -> its files."""
     files: list[_File] = []
     for source in sources:
         if source.is_dir():
@@ -106,7 +105,7 @@ def _find_files(sources: Sequence[Path], split: str | None, notes: list[str]) ->
         raise CtnetError(f"no COCO JSON file (images, annotations, categories) in {_listed(sources)}")
     if split is not None:
         return {split: files}
-    splits = one_split_a_file([(file.path, file.root) for file in files])
+    splits = one_file_per_split([(file.path, file.root) for file in files])
     return {name: [_File(*found)] for name, found in splits.items()}
 
 
@@ -139,17 +138,17 @@ def _read_split(
         with TemporaryDirectory() as folder:
             coco = CocoFile.open(_with_sizes(file.path, finder, Path(folder), problems), cache=False)
             if not len(coco):
-                raise CtnetError(f"{file.path} lists no images that are there")
+                raise CtnetError(f"{file.path} lists no images that exist")
             problems += [replace(problem, where=f"{file.path}: {problem.where}") for problem in coco.problems]
             _append(split, coco, finder, place, (problems, file.path), renumber=len(files) > 1)
     return split
 
 
 def _with_sizes(path: Path, finder: ImageFinder, folder: Path, problems: list[Problem]) -> Path:
-    """The file itself; where some of its images have no size, a copy with the sizes of the images."""
+    """The file itself; where some of its images have no size, a copy with sizes read from the images."""
     if not any("width" not in entry or "height" not in entry for entry in _image_entries(path)):
         return path
-    document = load_json(path)
+    document = read_json(path, finite=True)
     sized = []
     for entry in document["images"]:
         where = f"{path}: image {entry.get('id')}"
@@ -166,7 +165,7 @@ def _with_sizes(path: Path, finder: ImageFinder, folder: Path, problems: list[Pr
 
 
 def _image_entries(path: Path) -> Iterator[Entry]:
-    """The images of a file; nothing where they are not listed as they should be (CocoFile says so)."""
+    """The images of a file; empty where the list is invalid (CocoFile reports that)."""
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -190,7 +189,7 @@ def _finder(file: _File, split: str, image_folder: str | Path | None) -> ImageFi
         if not root.is_dir():
             raise CtnetError(f"{root} is not a folder of images")
         return ImageFinder(root, [root / split, root / "images"])
-    usual = file.root.name == "annotations"  # one file of a data directory, or of a layout like it
+    usual = file.root.name == "annotations"  # a file of a data directory, or of a similar layout
     root = file.root.parent if usual else file.root
     parent = file.path.parent
     near = [root] if parent == root else [parent, parent.parent]
@@ -206,7 +205,7 @@ def _append(
     found: tuple[list[Problem], Path],
     renumber: bool,
 ) -> None:
-    """Add a file's images with their usable annotations, and its categories; ``found`` takes problems."""
+    """Add a file's images with usable annotations, and its categories; ``found`` gets the problems."""
     problems, path = found
     names = {int(category["id"]): str(category["name"]) for category in coco.categories}
     known = {str(category["name"]) for category in split.categories}
@@ -236,10 +235,10 @@ def _place_of(
     taken: Mapping[str, Path | None],
     split: str,
 ) -> tuple[str, Path | None]:
-    """An image's name below ``images/<split>`` of the target, and where it is now.
+    """An image's name below ``images/<split>`` of the target, and its current path.
 
     Raises:
-        BadRecord: when it is not there, or its name is taken by another image.
+        BadRecord: when it does not exist, or another image has its name.
     """
     target, mode = place
     parts = PurePosixPath(name.replace("\\", "/")).parts
@@ -250,7 +249,7 @@ def _place_of(
             source = finder.find(name)
         except BadRecord:
             return plain, None
-        # Where the target holds the images already, they are found where they lie.
+        # Images that are already in the target are found there.
         return (source.relative_to(target).as_posix() if source.is_relative_to(target) else plain), None
     source = finder.find(name)
     if taken.get(plain) not in (None, source):
@@ -264,7 +263,7 @@ def _place_of(
 
 
 def _with_common_categories(splits: Sequence[_Split], notes: list[str]) -> list[_Split]:
-    """The splits with one list of categories: their own ids where these agree, else ids from 1."""
+    """The splits with a common list of categories: their own ids where these agree, else ids from 1."""
     by_name: dict[str, Entry] = {}
     ids: dict[int, str] = {}
     agree = True
@@ -273,11 +272,11 @@ def _with_common_categories(splits: Sequence[_Split], notes: list[str]) -> list[
         agree &= int(by_name.setdefault(name, category)["id"]) == number
         agree &= ids.setdefault(number, name) == name
     for group in _groups(splits, list(by_name.values())):
-        notes.append(f"category {group!r} only groups others and has no object; it was left out")
+        notes.append(f"category {group!r} only groups others and has no objects; it was left out")
         del by_name[group]
     categories = list(by_name.values())
     if not agree:
-        notes.append("the files number their categories differently; the ids were given again from 1")
+        notes.append("the files number their categories differently; they were renumbered from 1")
         categories = [{**category, "id": number} for number, category in enumerate(categories, start=1)]
     for split in splits:
         split.categories = categories

@@ -1,4 +1,4 @@
-"""What the commands of converters share: their options, and how they show what was done."""
+"""Shared parts of the converters' commands: options, and the printed report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ctnet.base.choices import ImageMode
-from ctnet.base.output import print_json, print_line, print_table
+from ctnet.base.output import counted, print_json, print_line, print_note, print_table
 from ctnet.convert.report import ConvertReport
 
 _SHOWN = 20
@@ -21,7 +21,7 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder t
 ImagesOption = Annotated[
     ImageMode,
     typer.Option(
-        help="link: hard links, which cost no space (copies where there are none); none: leave them."
+        help="link: hard links, which take no space (copies where not supported); none: do not place images."
     ),
 ]
 
@@ -35,12 +35,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JS
 
 
 def print_report(report: ConvertReport, as_json: bool, by_category: bool = False) -> None:
-    """Show what a conversion did: as JSON on stdout, or for people on stderr.
+    """Show what a conversion did: as JSON on stdout, or for people.
 
     Args:
         report: of the conversion.
-        as_json: which of the two.
-        by_category: for people, count the objects of each category instead of all together.
+        as_json: print JSON.
+        by_category: in the text, count the objects of each category instead of all together.
     """
     if as_json:
         print_json(report.as_dict())
@@ -54,13 +54,13 @@ def print_report(report: ConvertReport, as_json: bool, by_category: bool = False
         print_table(["split", "images", "objects"], rows)
         print_line(f"\n{len(categories)} categories: {', '.join(categories)}")
     if report.problems:
-        print_line(f"\n{len(report.problems)} bad records, skipped unless it says otherwise:")
+        print_note(f"\n{len(report.problems)} bad records, skipped unless it says otherwise:")
         for problem in report.problems[:_SHOWN]:
-            print_line(f"  {problem}")
+            print_note(f"  {problem}")
         if len(report.problems) > _SHOWN:
-            print_line(f"  ... and {len(report.problems) - _SHOWN} more; --json lists them all")
+            print_note(f"  ... and {len(report.problems) - _SHOWN} more; --json lists them all")
     for note in report.notes:
-        print_line(f"note: {note}")
+        print_note(f"note: {note}")
     pictures = sum(split.images for split in report.splits)
     objects = sum(sum(split.objects.values()) for split in report.splits)
-    print_line(f"\n{pictures} images and {objects} objects written to {report.target}")
+    print_line(f"\n{counted(pictures, 'image')} and {counted(objects, 'object')} written to {report.target}")

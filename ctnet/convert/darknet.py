@@ -1,4 +1,4 @@
-"""Darknet's description of a YOLO data set: ``obj.data``, as Darknet's users write it and CVAT exports it."""
+"""Darknet's description of a YOLO data set: ``obj.data``, as written for Darknet and exported by CVAT."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ctnet.convert.sources import read_lines
 from ctnet.convert.split_names import split_in
 from ctnet.data.problems import Problem
 
-#: Keys of obj.data that name no list of images.
+#: Keys of obj.data that are not lists of images.
 _NOT_SPLITS = ("classes", "names", "backup", "eval", "results", "top", "labels", "map")
 
 
 @dataclass(frozen=True)
 class Darknet:
-    """What an ``obj.data`` says.
+    """The content of an ``obj.data``.
 
     Attributes:
         path: the file.
-        lists: split name to the list of its images.
-        names: the file of class names, None where there is none.
+        lists: split name -> the list of its images.
+        names: the file of class names; None where there is none.
     """
 
     path: Path
@@ -35,10 +35,10 @@ class Darknet:
 
         Args:
             source: a file or folder.
-            problems: takes the lists that are not there.
+            problems: missing lists are added.
 
         Raises:
-            CtnetError: when the file cannot be read or names no list that exists.
+            CtnetError: when the file cannot be read or none of its lists exists.
         """
         path = source if source.suffix == ".data" else source / "obj.data"
         if not path.is_file():
@@ -55,16 +55,17 @@ class Darknet:
                 problems.append(Problem("split that is not there", f"{path} {key}", text))
         if not lists:
             raise CtnetError(
-                f"{path} names no list of images that exists; add a line 'train = train.txt' (paths count "
-                "from its own folder)"
+                f"{path} names no list of images that exists; add a line 'train = train.txt' (relative to "
+                "its own folder)"
             )
         names = _resolved(entries["names"], path.parent) if "names" in entries else None
         return cls(path, lists, names if names and names.is_file() else None)
 
     def images(self, split: str) -> list[tuple[Path, str]]:
-        """The images of a split in the order of its list, each with its name in the split.
+        """The images of a split, in the order of its list, with their names in the split.
 
-        The lists hold paths as seen from the folder that Darknet runs in: what leads to ours is dropped.
+        The paths in a list are relative to the folder that Darknet runs in; the part up to our folder is
+        dropped.
         """
         home = self.path.parent
         found = []
@@ -72,13 +73,13 @@ class Darknet:
             if text := line.strip():
                 path = _resolved(text, home)
                 inside = path.relative_to(home).parts if path.is_relative_to(home) else (path.name,)
-                # CVAT's obj_<split>_data stands for the split and is not a part of the name.
+                # CVAT's obj_<split>_data is the split and not part of the name.
                 named = inside[1:] if len(inside) > 1 and _is_data_folder(inside[0]) else inside
                 found.append((path, PurePosixPath(*named).as_posix()))
         return found
 
     def labels_without_image(self, used: set[Path]) -> Iterator[Problem]:
-        """The label files in CVAT's folders that belong to no listed image."""
+        """The label files in CVAT's folders without a listed image."""
         for folder in sorted(self.path.parent.glob("obj_*_data")):
             for path in sorted(folder.rglob("*.txt")):
                 if path not in used:
@@ -97,7 +98,7 @@ def _entries(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _resolved(text: str, home: Path) -> Path:
-    """The path below ``home``, where Darknet saw it from elsewhere: ``data/train.txt`` is our train.txt."""
+    """The path below ``home``, without Darknet's leading folders: ``data/train.txt`` -> train.txt."""
     parts: Sequence[str] = [part for part in PurePosixPath(text.replace("\\", "/")).parts if part != "/"]
     candidates = [home.joinpath(*parts[start:]) for start in range(len(parts))]
     missing = home.joinpath(*(parts[1:] if len(parts) > 1 and parts[0] == "data" else parts))

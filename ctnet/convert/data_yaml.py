@@ -1,7 +1,7 @@
 """The few keys of an Ultralytics ``data.yaml``, read and written.
 
-Only the keys that are asked for are looked at; nothing in the file (tags, download scripts) is ever executed.
-Every value is the text that the file holds: a class called ``no`` or ``1`` keeps its name.
+Only known keys are read; nothing in the file (tags, download scripts) is ever executed. Every value is kept
+as a string: a class called ``no`` or ``1`` keeps its name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class DataYaml:
-    """The top-level keys of a file; values are checked when asked for.
+    """The top-level keys of a file; values are checked on access.
 
     A key without a value (``test:``, ``test: null``) counts as absent.
 
@@ -32,7 +32,7 @@ class DataYaml:
         where: the file, for messages.
 
     Raises:
-        CtnetError: when the text is not YAML or its top level is not a mapping.
+        CtnetError: when it is not YAML or its top level is not a mapping.
     """
 
     def __init__(self, text: str, where: str | Path) -> None:
@@ -79,7 +79,7 @@ class DataYaml:
         return self._names(self._numbered("names", node))
 
     def lists(self, key: str) -> list[list[str]]:
-        """The value of a key that maps 0, 1, 2, ... to a list of texts each; empty where there is none.
+        """The value of a key that maps 0, 1, 2, ... to lists of strings; empty where there is none.
 
         Raises:
             CtnetError: when it is anything else.
@@ -108,7 +108,7 @@ class DataYaml:
         return [self._text(entry).strip() for entry in entries if not _missing(entry)]
 
     def numbers(self, key: str) -> list[int]:
-        """The value of a key that holds a list of whole numbers from 0; empty where there is none.
+        """The value of a key that holds a list of integers from 0; empty where there is none.
 
         Raises:
             CtnetError: when it is anything else.
@@ -119,7 +119,7 @@ class DataYaml:
         texts = [self._text(entry) for entry in node.value] if isinstance(node, yaml.SequenceNode) else [""]
         numbers = [whole_number(text) for text in texts]
         if None in numbers:
-            raise self._error(node, f"is not a list of whole numbers; write {key} as [0, 1, ...]")
+            raise self._error(node, f"is not a list of integers; write {key} as [0, 1, ...]")
         return [number for number in numbers if number is not None]
 
     def _names(self, nodes: Sequence[yaml.Node]) -> list[str]:
@@ -155,7 +155,7 @@ class DataYaml:
     def _text(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
             kind = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
-            raise self._error(node, f"has {kind} where a text should be; quote a text with ': ' or '['")
+            raise self._error(node, f"has {kind} where a string should be; quote strings with ': ' or '['")
         try:
             return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")  # JSON's \ud83d\ude00
         except UnicodeDecodeError:
@@ -168,17 +168,17 @@ class DataYaml:
 def write_data_yaml(
     splits: Mapping[str, str], names: Sequence[str], more: Mapping[str, Any] | None = None
 ) -> str:
-    """The text of a ``data.yaml``.
+    """The content of a ``data.yaml``.
 
-    The file says no ``path``: readers then take its own folder as the root.
+    The file has no ``path``, so readers use its own folder as the root.
 
     Args:
-        splits: key to path.
+        splits: key -> path.
         names: of the classes, in the order of their numbers.
         more: further keys and their values.
     """
     content = {**splits, "names": dict(enumerate(names)), **(more or {})}
-    # PyYAML loses what ends a line in YAML alone unless it escapes all that is not ASCII.
+    # PyYAML does not preserve YAML's special line breaks unless it escapes everything that is not ASCII.
     plain = not any(sign in name for name in names for sign in "\x85\u2028\u2029")
     return str(yaml.safe_dump(content, allow_unicode=plain, sort_keys=False, width=float("inf")))
 
@@ -193,7 +193,7 @@ def _compose(text: str, where: str | Path) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         reason = f"{error.problem or error.context}; check the quotes, brackets and indentation there"
-    except (ValueError, OverflowError):  # PyYAML lets what chr() raises pass
+    except (ValueError, OverflowError):  # PyYAML does not catch the error of chr()
         line, reason = 1, "an escape is beyond Unicode (U+10FFFF); correct it"
     except RecursionError:
         line, reason = 1, "values are nested too deeply; a data.yaml needs three levels"
@@ -201,5 +201,5 @@ def _compose(text: str, where: str | Path) -> yaml.Node | None:
 
 
 def _missing(node: yaml.Node) -> bool:
-    """A plain ``null``; the same in quotes is a text."""
+    """A plain ``null``; the same in quotes is a string."""
     return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _MISSING

@@ -1,4 +1,4 @@
-"""What the writers of other formats share: the images that can be written, and their label files."""
+"""Shared parts of the writers of other formats: the images that can be written, and label files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ctnet.data.problems import Problem
 
 @dataclass(frozen=True)
 class ExportedImage:
-    """An image on its way into another format.
+    """An image to be exported to another format.
 
     Attributes:
         index: in its data set.
-        name: the path that the export gives it, below its folder of images.
-        source: the image file, None when it is not wanted.
+        name: its path in the export, below the folder of images.
+        source: the image file; None when it is not needed.
     """
 
     index: int
@@ -33,14 +33,14 @@ def exported_images(
     problems: list[Problem],
     need_images: bool,
 ) -> Iterator[ExportedImage]:
-    """The images of a split that can be written; without a file or a name of their own they are problems.
+    """The images of a split that can be written; images without a file or a unique name are problems.
 
     Args:
         dataset: the split.
-        name_of: the path that the export gives an image with this ``file_name``; without their suffixes, by
-            which label files are called, paths must differ.
-        problems: is added to.
-        need_images: look for the image files.
+        name_of: the path in the export of an image with this ``file_name``; paths must differ without their
+        suffixes, since label files are named after them.
+        problems: bad records are added.
+        need_images: whether to look for the image files.
     """
     taken: set[PurePosixPath] = set()
     for index in range(len(dataset)):
@@ -60,7 +60,7 @@ def exported_images(
 
 
 def write_text(path: Path, lines: Iterable[str]) -> None:
-    """Write lines to a text file, plainly: label files are many and small.
+    """Write lines to a text file, not atomically: there are many small label files.
 
     Raises:
         CtnetError: when the file cannot be written.

@@ -1,4 +1,4 @@
-"""Files that conversions read and place: images, lists, folders."""
+"""Files that conversions read and write: images, lists, folders."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ctnet.base.files import atomic_write, read_json, read_text
 
 
 def place_image(source: Path, target: Path, mode: ImageMode) -> None:
-    """Make ``source`` appear at ``target``.
+    """Link or copy ``source`` to ``target``.
 
     Args:
         source: an image file.
-        target: where it goes; an older file there is replaced.
-        mode: "link" makes a hard link, which costs no space, and copies where the file system has none;
-            "copy" always copies; "none" does nothing.
+        target: the destination; an existing file there is replaced.
+        mode: "link" makes a hard link, which takes no space, and copies where the file system does not
+            support them; "copy" always copies; "none" does nothing.
 
     Raises:
         CtnetError: when the file cannot be read or written.
@@ -31,7 +31,7 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_symlink():  # what it leads to is someone else's picture
+        if target.is_symlink():  # the target of the link is someone else's image
             target.unlink()
     except OSError as error:
         raise os_error(error, "place an image at", target) from error

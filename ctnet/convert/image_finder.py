@@ -1,4 +1,4 @@
-"""Finding the image that an annotation file names, wherever the tool has put it."""
+"""Finding the images named by annotation files, wherever the tool has put them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ctnet.convert.report import BadRecord
 from ctnet.data.images import IMAGE_SUFFIXES
 
 NOT_THERE = "image that is not there"
-"""Kind of problem: no file has an image's name."""
+"""Kind of problem: there is no file of an image's name."""
 
 
 class ImageFinder:
-    """Looks for images in likely folders first, then by their name everywhere below a root.
+    """Searches for images in likely folders first, then by name everywhere below a root.
 
     Args:
-        root: the folder below which images lie.
-        folders: where to look for a name as it stands, in this order.
+        root: the folder that contains the images.
+        folders: where to look for a name first, in this order.
     """
 
     def __init__(self, root: Path, folders: Sequence[Path] = ()) -> None:
@@ -30,10 +30,10 @@ class ImageFinder:
         """The file of an image.
 
         Args:
-            name: as the annotation file has it: a relative path, a path of another machine or a URL.
+            name: as in the annotation file: a relative path, a path of another machine or a URL.
 
         Raises:
-            BadRecord: when it is nowhere, or when several files could be meant.
+            BadRecord: when there is none, or several candidates.
         """
         names = list(_readings(name))
         for reading in names:
@@ -61,15 +61,15 @@ class ImageFinder:
 
 
 def name_in_split(source: Path, root: Path, taken: Mapping[str, Path]) -> str:
-    """What an image is called in ``images/<split>``: its name, else its path below the root.
+    """An image's name in ``images/<split>``: its file name, else its path below the root.
 
     Args:
         source: the image.
-        root: the folder that is converted.
-        taken: names that have been given, with their images.
+        root: the source folder.
+        taken: names in use, with their images.
 
     Raises:
-        BadRecord: when both are taken.
+        BadRecord: when both are in use.
     """
     inside = source.relative_to(root).as_posix() if source.is_relative_to(root) else source.name
     for name in (source.name, inside):
@@ -79,7 +79,7 @@ def name_in_split(source: Path, root: Path, taken: Mapping[str, Path]) -> str:
 
 
 def _readings(name: str) -> Iterator[str]:
-    """The name as it stands, then as a path of Windows, then as a URL's path."""
+    """The name unchanged, then as a Windows path, then as a URL's path."""
     yield name
     plain = name.replace("\\", "/")
     if "://" in plain:

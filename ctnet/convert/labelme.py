@@ -14,18 +14,18 @@ import numpy as np
 
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
-from ctnet.base.files import atomic_write
+from ctnet.base.files import atomic_write, read_json
 from ctnet.base.progress import track
 from ctnet.convert.coco import IMAGE_FOLDER, ImageRecord, category_names, numbered, write_splits
 from ctnet.convert.image_finder import NOT_THERE, ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
-from ctnet.convert.shapes import Point, annotation_of, around, load_json, points_of, rectangle
+from ctnet.convert.shapes import Point, annotation_of, around, check_finite, points_of, rectangle
 from ctnet.convert.split_names import by_split
 from ctnet.data.images import IMAGE_SUFFIXES, image_size
 from ctnet.data.layouts import json_kind
 from ctnet.data.problems import Problem, refuse
 
-#: Shapes of LabelMe that enclose nothing.
+#: LabelMe shapes without area.
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 
 
@@ -38,17 +38,17 @@ def import_labelme(
 ) -> ConvertReport:
     """Convert LabelMe's JSON files to a COCO data directory.
 
-    Polygons keep their outline, masks become run lengths; of rectangles and circles there is the box.
-    Shapes of one label and ``group_id`` are one object. Flags, description and group are kept. An image that
-    is not there is taken from the file, where LabelMe has stored it (``imageData``).
+    Polygons keep their outline, masks become run-length encodings; rectangles and circles become boxes.
+    Shapes of one label and ``group_id`` are one object. Flags, description and group are kept. A missing
+    image is taken from the JSON file, if LabelMe has stored it there (``imageData``).
 
     Args:
-        source: a folder with LabelMe's files and images, also in folders of it; ``train``, ``val`` and the
-            like become splits, everything else is ``train``.
+        source: a folder with LabelMe's files and images, also in subfolders; ``train``, ``val`` and similar
+        folders become splits, everything else is ``train``.
         target: the data directory to write; images go to ``images/<split>``.
         images: how the images get there, see `ctnet.convert.coco.place_image`.
         strict: refuse the data set for its first bad record instead of skipping bad records.
-        split: the split of all files, instead of what folders say.
+        split: the split of all files, instead of the folders' splits.
 
     Raises:
         CtnetError: when there is no such file, or with ``strict`` when a record is bad.
@@ -76,7 +76,7 @@ def import_labelme(
 
 @dataclass(frozen=True)
 class _File:
-    """One image and its objects. ``image`` is its file, ``data`` its bytes where only LabelMe has it."""
+    """One image and its objects. ``image`` is its file, ``data`` its bytes if stored by LabelMe."""
 
     name: str
     size: tuple[int, int]
@@ -90,7 +90,7 @@ class _File:
         return ImageRecord(self.name, *self.size, self.objects, self.image, extra)
 
     def place_stored(self, folder: Path, mode: ImageMode) -> None:
-        """Write an image that LabelMe alone has."""
+        """Write an image that was stored in LabelMe's file."""
         if self.data is not None and mode != "none":
             with atomic_write(folder / self.name) as stream:
                 stream.write(self.data)
@@ -115,7 +115,7 @@ def _read_split(files: Sequence[Path], root: Path, problems: list[Problem]) -> l
     for path in track(files, "reading annotations"):
         where = str(path.relative_to(root))
         try:
-            document = load_json(path)
+            document = read_json(path)
             found = _read_file(document, path, finder, taken)
         except BadRecord as error:
             problems.append(error.at(where))
@@ -130,7 +130,7 @@ def _read_split(files: Sequence[Path], root: Path, problems: list[Problem]) -> l
 
 
 def _read_file(document: Any, path: Path, finder: ImageFinder, taken: Mapping[str, Path]) -> _File:
-    """All but the objects.
+    """Everything but the objects.
 
     Raises:
         BadRecord: when the file is not LabelMe's or has no image.
@@ -155,7 +155,7 @@ def _read_file(document: Any, path: Path, finder: ImageFinder, taken: Mapping[st
 
 
 def _image(stated: object, path: Path, finder: ImageFinder) -> Path | None:
-    """The image that a file names, else the one beside it of the same stem."""
+    """The image that a file names, else the one next to it with the same stem."""
     if isinstance(stated, str) and stated:
         plain = path.parent / stated.replace("\\", "/")
         if plain.is_file():
@@ -187,7 +187,7 @@ def _decoded(text: str) -> bytes:
 def _objects(
     shapes: Sequence[Any], size: tuple[int, int], where: str, problems: list[Problem]
 ) -> Iterator[dict[str, Any]]:
-    """The objects of a file; shapes of one label and group are one."""
+    """The objects of a file; shapes of one label and group are one object."""
     groups: dict[tuple[object, ...], list[tuple[int, Any]]] = {}
     for index, shape in enumerate(shapes):
         group = shape.get("group_id") if isinstance(shape, dict) else None
@@ -209,7 +209,7 @@ def _objects(
 
 @dataclass(frozen=True)
 class _Part:
-    """One shape: its outline (of a box the corners), and the pixels of a mask with their left and top."""
+    """One shape: its outline (a box's corners), and the pixels of a mask with their left and top."""
 
     label: str
     outline: Sequence[Point]
@@ -229,6 +229,7 @@ class _Part:
             raise BadRecord("shape without area", f"{label}, a {kind}")
         points = points_of(shape.get("points"))
         extra = {key: shape[key] for key in ("group_id", "description", "flags") if shape.get(key)}
+        check_finite(extra)
         mask = None
         if kind == "rectangle":
             points = rectangle(points)
@@ -246,13 +247,13 @@ class _Part:
 
 
 def _mask(shape: Mapping[str, Any], points: Sequence[Point]) -> tuple[np.ndarray, int, int]:
-    """The pixels of a mask, cropped to its first and last column and row, and where they lie."""
+    """The pixels of a mask, cropped to its extent, and their position."""
     data = shape.get("mask")
     if not isinstance(data, str) or len(points) != 2:
-        raise BadRecord("mask without picture", f"{len(points)} points")
+        raise BadRecord("mask without image", f"{len(points)} points")
     pixels = cv2.imdecode(np.frombuffer(_decoded(data), np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
     if pixels is None or not pixels.any():
-        raise BadRecord("mask without picture", "it shows nothing")
+        raise BadRecord("mask without image", "it is empty")
     left, top = (int(value) for value in points[0])
     if left < 0 or top < 0:
         raise BadRecord("mask outside the image", f"it begins at {left}, {top}")
@@ -262,7 +263,7 @@ def _mask(shape: Mapping[str, Any], points: Sequence[Point]) -> tuple[np.ndarray
 
 
 def _joined(parts: Sequence[_Part], size: tuple[int, int]) -> dict[str, Any]:
-    """One object of all its parts. Its outline is kept where all parts have one."""
+    """One object from all its parts. Its outline is kept if all parts have one."""
     first = parts[0]
     outlined = all(part.outlined for part in parts)
     annotation = annotation_of(
@@ -278,7 +279,7 @@ def _joined(parts: Sequence[_Part], size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's run lengths: column after column, beginning with the length of zeros."""
+    """COCO's run lengths: column by column, starting with a run of zeros."""
     flat = mask.T.ravel()
     changes = np.flatnonzero(np.diff(flat)) + 1
     counts = np.diff([0, *changes, len(flat)]).tolist()

@@ -1,4 +1,4 @@
-"""What a conversion did: counts per split, the records it left out, and notes."""
+"""The report of a conversion: counts per split, skipped records, and notes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ctnet.data.problems import Problem
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What one split came to.
+    """The counts of one split.
 
     Attributes:
         name: as in the name of its annotation file.
         images: number of images written.
-        objects: number of annotated objects written (crowds aside), by category name.
+        objects: number of annotated objects written (without crowd regions), by category name.
     """
 
     name: str
@@ -26,13 +26,13 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class ConvertReport:
-    """What a conversion did.
+    """The report of a conversion.
 
     Attributes:
         target: the folder that was written.
         splits: counts of each split; an image in several splits counts in each.
-        problems: the records left out, each once.
-        notes: what else the user should know, one line each.
+        problems: the skipped records, each once.
+        notes: anything else that the user should know, one line each.
     """
 
     target: Path
@@ -62,7 +62,7 @@ class BadRecord(Exception):
     """A record that cannot be converted.
 
     Args:
-        kind: what is wrong, in words that many records share.
+        kind: the kind of error, shared by many records.
         what: the offending value.
     """
 
@@ -72,5 +72,5 @@ class BadRecord(Exception):
         self.what = what
 
     def at(self, where: str) -> Problem:
-        """The problem to list, now that the place is known."""
+        """The problem to list, with the place of the record."""
         return Problem(self.kind, where, self.what)

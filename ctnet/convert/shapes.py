@@ -1,15 +1,13 @@
-"""What annotation tools draw (rectangles, outlines, circles, ellipses) as COCO annotations."""
+"""The shapes of annotation tools (rectangles, outlines, circles, ellipses) as COCO annotations."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ctnet.base.errors import CtnetError
-from ctnet.base.files import read_text
+from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.convert.coco import box_annotation, plain
 from ctnet.convert.report import BadRecord
 
@@ -17,20 +15,8 @@ Point = tuple[float, float]
 _DIGITS = 3  # of a pixel
 
 
-def load_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        CtnetError: when it cannot be read or is not JSON.
-    """
-    try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CtnetError(f"{path} is not JSON that can be read ({error})") from error
-
-
 def number(value: object, name: str) -> float:
-    """A finite number of a record.
+    """A number of a record that a coordinate can have.
 
     Raises:
         BadRecord: for anything else.
@@ -39,9 +25,22 @@ def number(value: object, name: str) -> float:
         result = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     except OverflowError:
         result = math.inf
-    if not math.isfinite(result):
+    if not abs(result) <= LARGEST_COORDINATE:
         raise BadRecord("coordinate that is not a number", f"{name} is {json.dumps(value)[:40]}")
     return result
+
+
+def check_finite(fields: Mapping[str, Any]) -> None:
+    """Refuse NaN and infinity in fields that are kept: JSON has neither.
+
+    Raises:
+        BadRecord: naming the field.
+    """
+    for name, value in fields.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise BadRecord("value that is not a number", f"{name} is {json.dumps(value)[:40]}") from error
 
 
 def points_of(value: object) -> list[Point]:
@@ -68,12 +67,12 @@ def rectangle(points: Sequence[Point]) -> list[Point]:
 
 
 def around(x: float, y: float, horizontal: float, vertical: float) -> list[Point]:
-    """The corners of the box around a centre, half as wide as ``horizontal`` says."""
+    """The corners of the box around a centre, given its half width and half height."""
     return rectangle([(x - horizontal, y - vertical), (x + horizontal, y + vertical)])
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, turn: float) -> list[Point]:
-    """The corners of the box around an ellipse whose first axis points to ``turn`` (radians)."""
+    """The corners of the box around an ellipse whose first axis is rotated by ``turn`` (radians)."""
     cosine, sine = math.cos(turn), math.sin(turn)
     return around(x, y, math.hypot(rx * cosine, ry * sine), math.hypot(rx * sine, ry * cosine))
 
@@ -87,8 +86,8 @@ def annotation_of(
         category: its name.
         outlines: its parts, image pixels.
         size: (width, height) of the image.
-        outlined: the parts are outlines, to be kept as ``segmentation``; else corners of boxes.
-        extra: further fields.
+        outlined: whether the parts are outlines, kept as ``segmentation``, or corners of boxes.
+        extra: further keys.
 
     Raises:
         BadRecord: when it has no area or lies outside its image.

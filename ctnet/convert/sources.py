@@ -1,4 +1,4 @@
-"""What the readers of other formats share: files and lines that are found, read, or listed as bad."""
+"""Shared parts of the readers of other formats: finding and reading files and lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_folder(source: Path) -> None:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """What is called like an image in a folder and below it, by path; none where there is no folder."""
+    """Files with image suffixes in a folder and its subfolders, by path; empty without the folder."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(path for path in found if not path.is_dir())
 
@@ -48,15 +48,15 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         CtnetError: when it cannot be read or is not UTF-8.
     """
-    return read_text(path).split("\n")  # a name may hold what splitlines takes for a line's end
+    return read_text(path).split("\n")  # a name may hold characters that splitlines treats as line ends
 
 
 def numbered_lines(lines: Iterable[str], where: object) -> Iterator[tuple[str, str]]:
-    """Place ("file:line") and text of every line that is not blank.
+    """Location ("file:line") and text of every line that is not blank.
 
     Args:
         lines: of the file, from its first on.
-        where: what to call the file.
+        where: the file's name, for messages.
     """
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -70,14 +70,14 @@ def listed_names(
     known: Collection[str] = (),
     spelling: Callable[[str], str] = str.strip,
 ) -> dict[str, None]:
-    """The names of a list, one per line, in its order; those that were there before go to ``problems``.
+    """The names of a list, one per line, in order; repeated ones are added to ``problems``.
 
     Args:
         path: a text file.
         problems: is added to.
         what: kind of name, for messages.
-        known: names of lists read before, which must not come again either.
-        spelling: the name that a line means.
+        known: names of lists read before, which must not be repeated either.
+        spelling: line -> name.
     """
     names: dict[str, None] = {}
     for where, line in numbered_lines(read_lines(path), path):
@@ -92,10 +92,10 @@ def listed_names(
 def read_each(
     items: Iterable[tuple[str, Item]], read: Callable[[Item], Record], problems: list[Problem]
 ) -> Iterator[Record]:
-    """What ``read`` makes of every item; those for which it raises BadRecord go to ``problems``.
+    """The results of ``read``; items for which it raises BadRecord are added to ``problems``.
 
     Args:
-        items: pairs of place, for messages, and item.
+        items: pairs of a location, for messages, and an item.
         read: the reader of one item.
         problems: is added to.
     """
@@ -107,9 +107,9 @@ def read_each(
 
 
 def finite_number(text: str) -> float | None:
-    """The number that a text says; None where it says none, NaN, an infinity or one beyond every picture.
+    """A string as a number; None where it is not a number, not finite, or larger than any image.
 
-    What is so large is a slip, and its products may not be finite.
+    Numbers this large are mistakes, and their products may not be finite.
     """
     try:
         value = float(text)
@@ -119,11 +119,11 @@ def finite_number(text: str) -> float | None:
 
 
 def checked_number(text: str, kind: str, what: str | None = None) -> float:
-    """The finite number that a text says.
+    """A string as a finite number.
 
     Args:
         text: a word of a record.
-        kind, what: of the BadRecord when it says none; ``what`` is the text unless given.
+        kind, what: of the BadRecord when it is not one; ``what`` is the text by default.
 
     Raises:
         BadRecord: see ``kind``.

@@ -1,4 +1,4 @@
-"""The split that a file or folder of an annotation tool stands for."""
+"""The split of a file or folder of an annotation tool, from its name."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def split_in(name: str) -> str | None:
 
 
 def split_of(path: Path, root: Path) -> str | None:
-    """The split that a file's name or a folder above it states, the nearest first; None where nothing does.
+    """The split named by a file or a folder above it, the nearest first; None where there is none.
 
     Args:
         path: the file.
-        root: what was given to convert; folders above it say nothing.
+        root: the source; folders above it are ignored.
     """
     within = path.relative_to(root).parts if path.is_relative_to(root) and path != root else (path.name,)
     for part in reversed([*within[:-1], Path(within[-1]).stem]):
@@ -34,11 +34,11 @@ def split_of(path: Path, root: Path) -> str | None:
     return None
 
 
-def one_split_a_file(files: Sequence[tuple[Path, Path]]) -> dict[str, tuple[Path, Path]]:
-    """Split name to the annotation file that is all of it; a single file that says no split is "train".
+def one_file_per_split(files: Sequence[tuple[Path, Path]]) -> dict[str, tuple[Path, Path]]:
+    """Split name -> its only annotation file; a single file without a split in its name is "train".
 
     Args:
-        files: annotation files, each with the folder that was given to convert.
+        files: annotation files, each with its source folder.
 
     Raises:
         CtnetError: when two files would be the same split.
@@ -57,15 +57,15 @@ def one_split_a_file(files: Sequence[tuple[Path, Path]]) -> dict[str, tuple[Path
 
 
 def by_split(files: Sequence[Path], root: Path, split: str | None) -> dict[str, list[Path]]:
-    """Files that hold an image each, by the split they belong to, "train" where nothing says it.
+    """Files of single images by split; "train" where none is named.
 
     Args:
         files: files below ``root``.
-        root: what was given to convert.
-        split: the user's own name for all of them.
+        root: the source.
+        split: the user's name for all of them.
     """
     splits: dict[str, list[Path]] = {}
     for path in files:
-        folder = path.parent / "_"  # the names of single images say nothing: test_0001.json is not a split
+        folder = path.parent / "_"  # names of single images do not count: test_0001.json is not a split
         splits.setdefault(split or split_of(folder, root) or "train", []).append(path)
     return splits

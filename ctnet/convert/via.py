@@ -12,18 +12,19 @@ from typing import Any
 
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_json
 from ctnet.base.progress import track
 from ctnet.convert.coco import IMAGE_FOLDER, ImageRecord, category_names, numbered, write_splits
 from ctnet.convert.image_finder import ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
-from ctnet.convert.shapes import Point, annotation_of, around, ellipse, load_json, number, rectangle
+from ctnet.convert.shapes import Point, annotation_of, around, ellipse, number, rectangle
 from ctnet.convert.sources import read_lines
-from ctnet.convert.split_names import one_split_a_file
+from ctnet.convert.split_names import one_file_per_split
 from ctnet.data.images import ImageError, image_size
 from ctnet.data.layouts import is_via_csv, json_kind
 from ctnet.data.problems import Problem, refuse
 
-#: Attributes that mean the class, where regions have several.
+#: Usual names of the attribute with the class, where regions have several.
 _USUAL = ("class", "label", "category", "name", "type", "object")
 _UNNAMED = "object"
 
@@ -39,8 +40,8 @@ def import_via(
 ) -> ConvertReport:
     """Convert VIA's annotations to a COCO data directory.
 
-    Polygons keep their outline; of rectangles, circles and ellipses there is the box. The other attributes of
-    a region are kept as ``attributes``. Points and polylines enclose nothing and are bad records.
+    Polygons keep their outline; rectangles, circles and ellipses become boxes. The other attributes of a
+    region are kept as ``attributes``. Points and polylines have no area and are bad records.
 
     Args:
         source: a project (``_via_img_metadata``), the annotations as JSON or as CSV; or a folder with one, or
@@ -48,18 +49,20 @@ def import_via(
         target: the data directory to write; images go to ``images/<split>``.
         images: how the images get there, see `ctnet.convert.coco.place_image`.
         strict: refuse the data set for its first bad record instead of skipping bad records.
-        split: the name of the only split, instead of what the file or its folder is called.
-        attribute: the attribute of regions that is the class; needed where it is not clear.
-        image_folder: where the images lie, if not near the file.
+        split: the name of the only split, instead of the name of the file or its folder.
+        attribute: the attribute with the class; needed where it is ambiguous.
+        image_folder: where the images are, if not near the file.
 
     Raises:
-        CtnetError: when there is no such file, it is not clear which attribute is the class, or with
-            ``strict`` when a record is bad.
+        CtnetError: when there is no such file, when the attribute with the class is ambiguous, or with
+        ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
-    files = one_split_a_file([(path, source if source.is_dir() else path.parent) for path in _files(source)])
+    files = one_file_per_split(
+        [(path, source if source.is_dir() else path.parent) for path in _files(source)]
+    )
     if split is not None and len(files) > 1:
-        raise CtnetError(f"{source} has the splits {', '.join(files)}; --split names a single one")
+        raise CtnetError(f"{source} has the splits {', '.join(files)}; --split applies to a single one")
     pictures = {split or name: _read(path) for name, (path, _) in files.items()}
     name = attribute or _class_attribute([p for each in pictures.values() for p in each], source)
     problems: list[Problem] = []
@@ -80,7 +83,7 @@ def import_via(
 
 @dataclass(frozen=True)
 class _Picture:
-    """One image of VIA: its regions as (shape, attributes)."""
+    """One image: its regions as (shape, attributes)."""
 
     name: str
     regions: Sequence[tuple[Any, Any]]
@@ -110,12 +113,12 @@ def _read(path: Path) -> list[_Picture]:
     """
     if path.suffix.lower() == ".csv":
         return _read_csv(path)
-    document = load_json(path)
+    document = read_json(path, finite=True)
     metadata = document.get("_via_img_metadata", document) if isinstance(document, dict) else None
     entries = list(metadata.values()) if isinstance(metadata, dict) else []
     if not entries or not all(isinstance(entry, dict) and "regions" in entry for entry in entries):
         of_3 = isinstance(document, dict) and {"project", "config", "metadata"} <= document.keys()
-        hint = "; it is of VIA 3, which is not read" if of_3 else ""
+        hint = "; it is of VIA 3, which is not supported" if of_3 else ""
         raise CtnetError(f"{path} is not VIA 2's JSON: it does not list images with 'regions'{hint}")
     return [_picture(entry) for entry in entries]
 
@@ -155,7 +158,7 @@ def _read_csv(path: Path) -> list[_Picture]:
 
 
 def _json_cell(text: str | None) -> Any:
-    """A cell of the table; its text where that is not JSON, which then is a bad record."""
+    """A cell of the table; its text where that is not JSON, which makes it a bad record."""
     try:
         return json.loads(text or "{}")
     except (ValueError, RecursionError):
@@ -166,7 +169,7 @@ def _json_cell(text: str | None) -> Any:
 
 
 def _class_attribute(pictures: Iterable[_Picture], source: Path) -> str | None:
-    """The attribute that is the class; None where no region has any."""
+    """The attribute with the class; None where no region has attributes."""
     names: dict[str, None] = {}
     for picture in pictures:
         for _, attributes in picture.regions:
@@ -175,8 +178,8 @@ def _class_attribute(pictures: Iterable[_Picture], source: Path) -> str | None:
     if len(names) <= 1 or len(usual) == 1:
         return next(iter(usual or names), None)
     raise CtnetError(
-        f"the regions of {source} have the attributes {', '.join(names)}; say which one is the class with "
-        "--attribute"
+        f"the regions of {source} have the attributes {', '.join(names)}; choose the one with the class "
+        "with --attribute"
     )
 
 
@@ -225,7 +228,7 @@ def _object(shape: Any, attributes: Any, attribute: str | None, size: tuple[int,
 
 
 def _chosen(value: object, attribute: str) -> str:
-    """The class: a text, or the one option of a checkbox that is ticked."""
+    """The class: a string, or the only ticked option of a checkbox."""
     if isinstance(value, dict):
         ticked = [str(name) for name, chosen in value.items() if chosen is True]
         if len(ticked) != 1:
@@ -237,7 +240,7 @@ def _chosen(value: object, attribute: str) -> str:
 
 
 def _outline(shape: Mapping[str, Any], category: str) -> tuple[list[Point], bool]:
-    """The outline of a region, and whether it is more than the corners of a box."""
+    """The outline of a region, and whether it is a real outline rather than a box's corners."""
 
     def values(*names: str) -> Iterator[float]:
         return (number(shape.get(name), name) for name in names)

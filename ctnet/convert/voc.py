@@ -1,7 +1,7 @@
 """Pascal VOC (XML annotations, text lists of splits) to a COCO data directory.
 
 Source: Everingham et al., The PASCAL Visual Object Classes Challenge, development kit documentation: pixel
-coordinates count from 1 and the maximum belongs to the box.
+coordinates start at 1 and the maximum is inclusive.
 """
 
 from __future__ import annotations
@@ -47,14 +47,15 @@ def convert_voc(
 
     Args:
         source: a folder with ``Annotations``, ``ImageSets/Main`` and ``JPEGImages``, or a folder of such
-            folders (``VOCdevkit``): lists of one name are then joined, which for VOC2007 and VOC2012 gives
+            folders (``VOCdevkit``): lists with the same name are then joined, which for VOC2007 and VOC2012
+            gives
             the ``trainval`` of 16,551 images that the paper trains on.
         target: the data directory to write.
         images: how the images get to ``target/images``, see `ctnet.convert.coco.place_image`.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
-        CtnetError: when ``source`` has not this layout, or with ``strict`` when a record is bad.
+        CtnetError: when ``source`` does not have this layout, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
     years = [_Year.open(folder) for folder in _year_folders(source)]
@@ -89,7 +90,7 @@ class _Year:
         lists = {path.stem: path for path in found if not _is_class_list(path, folder / "Annotations")}
         if not lists:
             raise CtnetError(
-                f"{folder}/ImageSets/Main lists no split; write one image name a line into its train.txt"
+                f"{folder}/ImageSets/Main lists no split; write one image name per line into its train.txt"
             )
         images: dict[str, list[Path]] = {}
         for path in image_files(folder / "JPEGImages"):
@@ -100,14 +101,14 @@ class _Year:
         return self.folder / "Annotations" / f"{name}.xml"
 
     def image(self, name: str, stated: str) -> Path | None:
-        """The picture of an annotation file; None where there is none.
+        """The image of an annotation file; None where there is none.
 
         Args:
             name: of the annotation file, without suffix.
-            stated: what it says as ``<filename>``.
+            stated: its ``<filename>``.
 
         Raises:
-            BadRecord: when several pictures have the name and ``stated`` is none of them.
+            BadRecord: when several images have the name and ``stated`` is not one of them.
         """
         other = PurePosixPath(stated)
         stems = [name]
@@ -140,7 +141,7 @@ def _below(path: Path, year: Path) -> str:
 
 
 def _is_class_list(path: Path, annotations: Path) -> bool:
-    """Lists such as aeroplane_train.txt tell for every image whether it shows the class: -1, 0 or 1."""
+    """Lists such as aeroplane_train.txt say for every image whether it contains the class: -1, 0 or 1."""
     lines = [line.strip() for line in read_lines(path) if line.strip()]
     rows = [line.split() for line in lines]
     alike = bool(rows) and all(len(row) == 2 and row[1] in ("-1", "0", "1") for row in rows)
@@ -148,7 +149,7 @@ def _is_class_list(path: Path, annotations: Path) -> bool:
 
 
 def _listed_name(line: str, annotations: Path) -> str:
-    """The name in a line of a list: some lists have the suffix of the picture, or Windows' separators."""
+    """The name in a line of a list, which may have the image's suffix or Windows' separators."""
     name = str(PurePosixPath(line.strip())) if line.strip() else ""
     path = PurePosixPath(name.replace("\\", "/"))
     shorter = path.with_suffix("") if path.suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else path
@@ -157,7 +158,7 @@ def _listed_name(line: str, annotations: Path) -> str:
 
 
 def _merged_splits(years: Sequence[_Year], problems: list[Problem]) -> dict[str, list[str]]:
-    """Split name to image names, in the order of the lists; of the years one after the other."""
+    """Split name -> image names, in the order of the lists, years concatenated."""
     splits: dict[str, dict[str, None]] = {}
     for year in years:
         for split, path in year.lists.items():
@@ -170,7 +171,7 @@ def _merged_splits(years: Sequence[_Year], problems: list[Problem]) -> dict[str,
 def _read_records(
     years: Sequence[_Year], splits: Mapping[str, Sequence[str]], problems: list[Problem], need_images: bool
 ) -> dict[str, ImageRecord]:
-    """Image name to record for all that can be read; the rest goes to ``problems``."""
+    """Image name -> record for images that can be read; the others are added to ``problems``."""
     listed_in: dict[str, list[str]] = {}
     for split, names in splits.items():
         for name in names:
@@ -210,10 +211,10 @@ def _read_record(year: _Year, name: str, problems: list[Problem], need_image: bo
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses document types: they can define entities that expand without end, and VOC files have none."""
+    """Refuses document types: they can define endlessly expanding entities, and VOC files have none."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise BadRecord("broken XML", f"it declares a document type {name}; take that line out")
+        raise BadRecord("broken XML", f"it declares a document type {name}; remove that line")
 
 
 def annotation_of_file(path: Path) -> ElementTree.Element:
@@ -231,7 +232,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 
 def _annotation(root: ElementTree.Element) -> ElementTree.Element:
-    """The element <annotation>, with names as VOC writes them: without namespaces, in lower case."""
+    """The element <annotation>, with VOC's names: without namespaces, in lower case."""
     for element in root.iter():
         if isinstance(element.tag, str):
             element.tag = element.tag.rpartition("}")[2].lower()
@@ -248,7 +249,7 @@ def _stated_name(root: ElementTree.Element) -> str:
 
 
 def stated_size(root: ElementTree.Element, image: Path | None) -> tuple[int, int]:
-    """Width and height as the file states them, else as the image has them."""
+    """Width and height stated in the file, else those of the image."""
     try:
         width, height = (int(float(root.findtext(f"size/{side}") or "")) for side in ("width", "height"))
         if 0 < width <= LARGEST_COORDINATE and 0 < height <= LARGEST_COORDINATE:
@@ -256,7 +257,7 @@ def stated_size(root: ElementTree.Element, image: Path | None) -> tuple[int, int
     except (ValueError, OverflowError):
         pass
     if image is None:
-        raise BadRecord("no image size", "the file states none and the image is not there")
+        raise BadRecord("no image size", "the file states none and the image is missing")
     try:
         return image_size(image)
     except ImageError as error:
@@ -271,7 +272,7 @@ def read_object(element: ElementTree.Element, width: int, height: int) -> dict[s
     corners = [_coordinate(element, name) for name in ("xmin", "ymin", "xmax", "ymax")]
     xmin, ymin, xmax, ymax = corners
     shown = "xmin {:g}, ymin {:g}, xmax {:g}, ymax {:g}".format(*corners)
-    # A box of one pixel has xmin = xmax by the letter; in practice such boxes are slips of the mouse.
+    # A box of one pixel has xmin = xmax strictly speaking; in practice such boxes are accidental clicks.
     if xmax <= xmin or ymax <= ymin:
         raise BadRecord("box without area", shown)
     if xmax < 1 or ymax < 1 or xmin > width or ymin > height:
@@ -299,10 +300,10 @@ def category_order(names: set[str]) -> Sequence[str]:
 def _notes(years: Sequence[_Year], splits: Mapping[str, Sequence[str]], images: ImageMode) -> Iterator[str]:
     skipped = sum(year.class_lists for year in years)
     if skipped:
-        yield f"{skipped} lists of single classes in ImageSets/Main are not splits and were not converted"
+        yield f"{skipped} lists of single classes in ImageSets/Main are not splits and were ignored"
     listed = {name for names in splits.values() for name in names}
     unlisted = sum(len(year.images.keys() - listed) for year in years)
     if unlisted:
         yield f"{unlisted} images in JPEGImages are in no list and were left out"
     if images == "none":
-        yield "the images were left where they are; put them into the folder images of the target yourself"
+        yield "the images were not copied; put them into the folder images of the target yourself"

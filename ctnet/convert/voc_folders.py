@@ -1,4 +1,4 @@
-"""Pascal VOC XML without lists of images: beside the images (labelImg, Roboflow) or in a folder apart."""
+"""Pascal VOC XML without lists of images: next to the images (labelImg, Roboflow) or in a separate folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.data.layouts import head
 from ctnet.data.problems import Problem, refuse
 
-#: With a namespace, or in capitals, too.
+#: Also with a namespace, or in capitals.
 _ANNOTATION = re.compile(r"<([\w.-]+:)?annotation\b", re.IGNORECASE)
 
 
@@ -29,9 +29,9 @@ def import_voc(
 ) -> ConvertReport:
     """Convert Pascal VOC annotations to a COCO data directory, in the benchmark's layout or any other.
 
-    Where the source lists its images (``ImageSets/Main``), see ``convert_voc``. Else every XML file below it
-    is an image's: folders called ``train``, ``val`` and the like become splits, everything else is ``train``.
-    The image lies beside the file, or is found by its ``<filename>``.
+    Where the source lists its images (``ImageSets/Main``), see ``convert_voc``. Otherwise every XML file
+    below it belongs to an image: folders called ``train``, ``val`` and similar become splits, everything else
+    is ``train``. The image is next to the file, or found by its ``<filename>``.
 
     Args:
         source: a folder.
@@ -91,7 +91,7 @@ def _read(
     """One file.
 
     Raises:
-        BadRecord: when it cannot be used at all.
+        BadRecord: when the whole file is unusable.
     """
     root = annotation_of_file(path)
     stated = (root.findtext("filename") or "").strip()
@@ -110,7 +110,7 @@ def _read(
 
 
 def _image(path: Path, stated: str, finder: ImageFinder) -> Path | None:
-    """The image of a file: beside it, else of the stated name, else of its own name anywhere."""
+    """The image of a file: next to it, else of the stated name, else of its own name anywhere."""
     beside = [found for suffix in IMAGE_SUFFIXES if is_file(found := path.with_suffix(suffix))]
     exact = [found for found in beside if found.name == PurePosixPath(stated.replace("\\", "/")).name]
     if len(beside) > 1 and not exact:

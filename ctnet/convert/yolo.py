@@ -1,4 +1,4 @@
-"""YOLO labels (one text file per image, shares of its width and height) to a COCO data directory."""
+"""YOLO labels (one text file per image, relative to its width and height) to a COCO data directory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ctnet.data.images import IMAGE_SUFFIXES, image_size
 from ctnet.data.problems import Problem, refuse
 
 _SPLIT_KEYS = ("train", "val", "test")
-_ROUNDING = 1e-5  # labels are often printed with six digits
+_ROUNDING = 1e-5  # labels are often written with six digits
 _PIXEL_DIGITS = 3
 
 
@@ -52,8 +52,8 @@ def import_yolo(
 ) -> ConvertReport:
     """Convert a YOLO data set to a COCO data directory.
 
-    A label line is ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 ...``, all but the class as shares of the
-    image. Of a polygon both the outline and the box around it are kept. Where data.yaml states a
+    A label line is ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 ...``, with coordinates relative to the
+    image's size. For a polygon, both the outline and its bounding box are kept. Where data.yaml has a
     ``kpt_shape``, keypoints follow the box: ``class cx cy w h x1 y1 [v1] x2 y2 [v2] ...``.
 
     Args:
@@ -61,12 +61,12 @@ def import_yolo(
             exports it); or a folder of ``images/<split>`` and ``labels/<split>`` (or ``<split>/images`` and
             ``<split>/labels``), or of images and labels side by side, with ``classes.txt``.
         target: the data directory to write; images go to ``images/<split>``. It may be the source folder.
-        names: a text file with one class name a line, instead of those that the source states.
+        names: a text file with one class name per line, instead of the source's own names.
         images: how the images get there, see ``ctnet.convert.files.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
-        CtnetError: when ``source`` has not this layout, or with ``strict`` when a record is bad.
+        CtnetError: when ``source`` does not have this layout, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
     problems: list[Problem] = []
@@ -89,7 +89,7 @@ class _Pair:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the images and labels of each split are, the class names, and the keypoints, if there are any."""
+    """The folders of the images and labels of each split, the class names, and the keypoints, if any."""
 
     names: Sequence[str]
     splits: Mapping[str, Sequence[_Pair]]
@@ -108,7 +108,7 @@ class _Layout:
             folders = _usual_splits(source)
         if not folders:
             raise CtnetError(
-                f"{source} is not a YOLO data set: no data.yaml that leads to images and no images/<split>; "
+                f"{source} is not a YOLO data set: no data.yaml with existing images and no images/<split>; "
                 "to write YOLO labels from a COCO data directory, add --export"
             )
         splits = {split: _pairs(split, places, problems) for split, places in folders.items()}
@@ -117,7 +117,7 @@ class _Layout:
 
 
 def _find_data_yaml(source: Path) -> DataYaml | None:
-    """The source itself when it is such a file, else the one .yaml file in it that names splits."""
+    """The source itself if it is such a file, else the only .yaml file in it that names splits."""
     if source.suffix.lower() in (".yaml", ".yml"):
         return DataYaml.read(source)
     if not source.is_dir():
@@ -134,14 +134,14 @@ def _find_data_yaml(source: Path) -> DataYaml | None:
 
 
 def _described_splits(description: DataYaml, problems: list[Problem]) -> dict[str, list[Path]]:
-    """Split name to its folders or lists of images, as data.yaml says."""
+    """Split name -> its folders or lists of images, as in data.yaml."""
     home = Path(description.where).parent
     roots = [home / path for path in description.paths("path")] + [home]
     splits = {}
     for split in (key for key in description if key.startswith(_SPLIT_KEYS)):
         places = []
         for text in description.paths(split):
-            # Exports of Roboflow say ../train/images for the folder beside the file.
+            # Roboflow's exports have ../train/images for the folder next to the file.
             candidates = [root / text for root in roots] + [home / text.removeprefix("../")]
             place = next((candidate for candidate in candidates if candidate.exists()), None)
             if place is None:
@@ -154,7 +154,7 @@ def _described_splits(description: DataYaml, problems: list[Problem]) -> dict[st
 
 
 def _usual_splits(source: Path) -> dict[str, list[Path]]:
-    """images/<split>, <split>/images, or one folder of images, which is called train."""
+    """images/<split>, <split>/images, or a single folder of images, which becomes train."""
     splits = {folder.name: [folder] for folder in sorted((source / "images").glob("*")) if folder.is_dir()}
     splits = splits or {
         folder.parent.name: [folder] for folder in sorted(source.glob("*/images")) if folder.is_dir()
@@ -190,9 +190,7 @@ def _class_names(source: Path, description: DataYaml | None, names: Path | None)
     if description is not None and names is None and ("names" in description or found is None):
         result = description.names()
     elif found is None:
-        raise CtnetError(
-            f"{source} does not say what its classes are called; give --names FILE, one name per line"
-        )
+        raise CtnetError(f"{source} has no class names; give --names FILE, one name per line")
     else:
         result = [line.strip() for line in read_lines(found)]
         while result and not result[-1]:
@@ -203,7 +201,7 @@ def _class_names(source: Path, description: DataYaml | None, names: Path | None)
 
 
 def _pairs(split: str, places: Sequence[Path], problems: list[Problem]) -> list[_Pair]:
-    """The images of a split with the place of their labels, by name."""
+    """The images of a split with the paths of their labels, by name."""
     names: dict[Path, str] = {}
     for place in places:
         for image, name in _folder_images(place) if place.is_dir() else _listed_images(place):
@@ -211,7 +209,7 @@ def _pairs(split: str, places: Sequence[Path], problems: list[Problem]) -> list[
                 problems.append(Problem("name listed twice", f"{split}/{name}", str(image)))
             else:
                 names[image] = name
-    if len(set(names.values())) < len(names):  # in different folders: these become part of the names
+    if len(set(names.values())) < len(names):  # in different folders, which become part of the names
         root = os.path.commonpath([image.parent for image in names])
         names = {image: image.relative_to(root).as_posix() for image in names}
     pairs = [_Pair(image, _label_path(image), name) for image, name in names.items()]
@@ -221,7 +219,7 @@ def _pairs(split: str, places: Sequence[Path], problems: list[Problem]) -> list[
 
 
 def _of_one_label(split: str, pairs: Sequence[_Pair], problems: list[Problem]) -> Iterator[_Pair]:
-    """Leave out images whose names differ in the suffix alone: whose the label is, nobody knows."""
+    """Leave out images whose names differ only in the suffix: the owner of the label is ambiguous."""
     owners: dict[Path, list[_Pair]] = {}
     for pair in pairs:
         owners.setdefault(pair.label, []).append(pair)
@@ -264,14 +262,14 @@ def _listed_images(listing: Path) -> Iterator[tuple[Path, str]]:
 def _label_path(image: Path) -> Path:
     """The label file of an image: a folder ``images`` of its path becomes ``labels``.
 
-    Of several such folders it is the last, unless the label exists where another one becomes ``labels``.
+    Of several such folders the last is replaced, unless the label exists for another one.
     """
     candidates = [path.with_suffix(".txt") for path in _labels_instead(image)]
     return next(filter(is_file, candidates), candidates[0])
 
 
 def _labels_instead(path: Path) -> list[Path]:
-    """A path with each of its parents ``images`` in turn called ``labels``, the last first."""
+    """A path with each of its parents ``images`` in turn replaced by ``labels``, the last first."""
     parts = path.parts
     found = [
         Path(*parts[:position], "labels", *parts[position + 1 :])
@@ -326,10 +324,10 @@ def read_label(
     """One label line as an annotation in pixels (with ``category`` for ``category_id``).
 
     Args:
-        line: ``class cx cy w h`` or a polygon, as shares of the image; with keypoints after the box.
+        line: ``class cx cy w h`` or a polygon, relative to the image's size; with keypoints after the box.
         width, height: of the image, pixels.
         names: the class names.
-        keypoints: those that every line has.
+        keypoints: the keypoints of every line.
 
     Raises:
         BadRecord: when the line cannot be used.
@@ -357,7 +355,7 @@ def read_label(
 def _class_name(text: str, names: Sequence[str]) -> str:
     number = finite_number(text)
     if number is None or not number.is_integer():
-        raise BadRecord("unknown class", f"{text!r} is not a whole number")
+        raise BadRecord("unknown class", f"{text!r} is not an integer")
     if not 0 <= number < len(names):
         raise BadRecord("unknown class", f"{text}; the classes are 0 to {len(names) - 1}")
     return names[int(number)]
@@ -389,9 +387,9 @@ def _import_notes(splits: Mapping[str, Sequence[ImageRecord]], layout: _Layout) 
     for split, records in splits.items():
         empty = sum(not record.objects for record in records)
         if empty:
-            yield f"{empty} images of {split} have no object; they were kept as background"
+            yield f"{empty} images of {split} have no objects; they were kept as background"
     if layout.keypoints and layout.keypoints.invented:
         yield (
             "data.yaml does not name the keypoints (kpt_names): they are called joint_1, ..., and pairs "
-            "of flip_idx left_joint_2, right_joint_2, ...; which of a pair is the left one is not known"
+            "of flip_idx left_joint_2, right_joint_2, ...; it is not known which one of a pair is left"
         )

@@ -1,4 +1,4 @@
-"""A COCO data directory to YOLO labels: one text file per image, shares of its width and height."""
+"""A COCO data directory to YOLO labels: one text file per image, relative to its width and height."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def export_yolo(
 ) -> ConvertReport:
     """Write the boxes of a COCO data directory as YOLO labels, with a ``data.yaml``.
 
-    Where the categories name keypoints, these are written after the boxes, with their visibility.
+    Where the categories have keypoints, these are written after the boxes, with their visibility.
 
-    Classes are numbered from 0 in the order of the category ids. Boxes are cut at the image's border, since
-    readers of YOLO labels refuse what lies beyond. Crowd regions have no counterpart: they are left out and
+    Classes are numbered from 0 in the order of the category ids. Boxes are clipped to the image, since
+    readers of YOLO labels refuse anything outside. Crowd regions have no counterpart: they are left out and
     counted.
 
     Args:
@@ -46,11 +46,11 @@ def export_yolo(
         target: the folder to write: ``images/<split>``, ``labels/<split>``, and ``data.yaml`` last.
         images: how the images get there, see ``ctnet.convert.files.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
-        prefix: which annotation files (``person_keypoints``); by default ``instances``, else the only ones.
+        prefix: of the annotation files (``person_keypoints``); by default ``instances``, else the only one.
 
     Raises:
-        CtnetError: when ``source`` is not a data directory, its splits differ in their categories or these in
-            their keypoints, or with ``strict`` when a record is bad.
+        CtnetError: when ``source`` is not a data directory, its splits differ in their categories, categories
+        differ in their keypoints, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
     datasets = [Dataset.open(source, split, prefix=prefix) for split in splits(source)]
@@ -66,7 +66,7 @@ def export_yolo(
         for item in track(items, f"writing {split}"):
             if item.image.source is not None:
                 place_image(item.image.source, target / "images" / split / item.image.name, images)
-            # Not atomic: an export that was cut short is told by its missing data.yaml.
+            # Not atomic: an interrupted export is recognised by its missing data.yaml.
             write_text(target / "labels" / split / item.image.name.with_suffix(".txt"), item.lines)
     with atomic_write(target / "data.yaml", "w") as stream:
         described = description_entries(joints, len(names)) if joints else {}
@@ -80,12 +80,12 @@ class _Label:
     """The label file of one image.
 
     Attributes:
-        image: with its name below ``images/<split>``.
+        image: the image, with its name below ``images/<split>``.
         classes: (N,) class numbers.
-        boxes: (N, 4) centre, width and height as shares of the image.
+        boxes: (N, 4) centre, width and height relative to the image's size.
         keypoints: the rest of each line.
-        crowd, clipped: how many crowd regions were left out, how many boxes were cut at the border.
-        outside: how many keypoints lie outside the image.
+        crowd, clipped: number of crowd regions left out, and of boxes clipped at the border.
+        outside: number of keypoints outside the image.
     """
 
     image: ExportedImage
@@ -125,7 +125,7 @@ def _labels(dataset: Dataset, problems: list[Problem], need_images: bool, joints
 
 
 def _plain_name(file_name: str, split: str) -> PurePosixPath:
-    """The name below images/<split>: readers find labels by exchanging the last ``images`` of a path."""
+    """The name below images/<split>: readers find labels by replacing the last ``images`` of a path."""
     plain = file_name.replace("\\", "/")  # Windows' separators
     *folders, name = [part for part in PurePosixPath(plain).parts if part not in ("/", "..")] or [file_name]
     folders = [part for part in folders if part not in ("images", split)]
@@ -150,7 +150,7 @@ def _label(dataset: Dataset, image: ExportedImage, joints: int, problems: list[P
 def _keypoints(
     dataset: Dataset, index: int, rows: np.ndarray, joints: int, problems: list[Problem]
 ) -> tuple[np.ndarray, list[str], int]:
-    """The annotations whose keypoints can be written, how their lines end, how many points are outside."""
+    """The annotations with valid keypoints, the ends of their lines, and the number of points outside."""
     if not joints:
         return rows, [""] * len(rows), 0
     kept, texts, outside = [], [], 0
@@ -172,7 +172,7 @@ def _keypoints(
 
 
 def _split_keys(names: Sequence[str]) -> dict[str, str]:
-    """The key of each split in data.yaml and its folder; train2017 has the key train if no other could."""
+    """The key of each split in data.yaml and its folder; train2017 has the key train if it can."""
     keys = {}
     for split in names:
         plain = split.rstrip("0123456789")
@@ -191,6 +191,6 @@ def _notes(splits: Iterable[list[_Label]]) -> Iterator[str]:
     if crowd := sum(item.crowd for item in items):
         yield f"{crowd} crowd regions were left out: YOLO labels cannot express them"
     if clipped := sum(item.clipped for item in items):
-        yield f"{clipped} boxes were cut at the border of their image"
+        yield f"{clipped} boxes were clipped at the border of their image"
     if outside := sum(item.outside for item in items):
-        yield f"{outside} keypoints outside their image were written as not labelled"
+        yield f"{outside} keypoints outside their image were written as unlabelled"

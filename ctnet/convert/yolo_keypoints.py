@@ -1,4 +1,4 @@
-"""The keypoints of YOLO labels: what data.yaml says of them, and their part of a label line."""
+"""The keypoints of YOLO labels: their description in data.yaml, and their part of a label line."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class YoloKeypoints:
 
     Attributes:
         names: of the keypoints of each class.
-        dimensions: numbers for each: 3 (x, y, visibility), or 2, where a point without a place is 0, 0.
-        invented: True where the data set does not say what its keypoints are called.
+        dimensions: numbers per keypoint: 3 (x, y, visibility), or 2, where a missing point is 0, 0.
+        invented: True where the data set does not name its keypoints.
     """
 
     names: Sequence[Sequence[str]]
@@ -41,13 +41,13 @@ class YoloKeypoints:
 
     @classmethod
     def described(cls, description: DataYaml | None, classes: int) -> YoloKeypoints | None:
-        """What a data.yaml says in ``kpt_shape``, ``kpt_names`` and ``flip_idx``; None without keypoints.
+        """The keypoints of ``kpt_shape``, ``kpt_names`` and ``flip_idx`` in a data.yaml; None without any.
 
-        Keypoints without names are called joint_1, ...; where ``flip_idx`` says that two are each other's
-        mirror image, left_joint_2 and right_joint_2 (which of them is the left one is not known).
+        Keypoints without names are called joint_1, ...; where ``flip_idx`` makes two of them a pair,
+        left_joint_2 and right_joint_2 (it is not known which one is left).
 
         Raises:
-            CtnetError: when these do not fit each other.
+            CtnetError: when these contradict each other.
         """
         if description is None or "kpt_shape" not in description:
             return None
@@ -77,9 +77,9 @@ class YoloKeypoints:
 
 
 def label_text(keypoints: Sequence[float], width: int, height: int) -> tuple[str, int]:
-    """COCO's keypoints of one object as the end of a YOLO label line, and how many points that left out.
+    """COCO's keypoints of one object as the end of a YOLO label line, and the number of points left out.
 
-    Readers refuse points beyond the image, so these are written as not labelled.
+    Readers refuse points outside the image, so these are written as unlabelled.
     """
     words, outside = [], 0
     for x, y, visibility in zip(keypoints[::3], keypoints[1::3], keypoints[2::3], strict=True):
@@ -95,8 +95,8 @@ def description_entries(names: Sequence[str], classes: int) -> dict[str, Any]:
     """The entries of a data.yaml that describe the keypoints, which all classes share.
 
     Args:
-        names: of the keypoints; left and right in them make the pairs that a mirror exchanges.
-        classes: how many there are.
+        names: of the keypoints; left and right in them define the pairs that a mirror swaps.
+        classes: number of classes.
     """
     flip = list(range(len(names)))
     for left, right in left_right_pairs(names):
@@ -106,7 +106,7 @@ def description_entries(names: Sequence[str], classes: int) -> dict[str, Any]:
 
 
 def shared_names(categories: Sequence[Mapping[str, Any]], source: object) -> list[str]:
-    """The keypoints' names that all categories of a COCO file have; empty where none has any.
+    """The keypoint names shared by all categories of a COCO file; empty where there are none.
 
     Raises:
         CtnetError: when the categories differ.
@@ -119,7 +119,7 @@ def shared_names(categories: Sequence[Mapping[str, Any]], source: object) -> lis
         if list(category.get("keypoints") or ()) != first:
             raise CtnetError(
                 f"{source}: {categories[0]['name']!r} and {category['name']!r} differ in their keypoints; a "
-                "YOLO data set has one list for all classes: export them on their own"
+                "YOLO data set has one list for all classes: export them separately"
             )
     return first
 
@@ -134,12 +134,11 @@ def _shape(description: DataYaml) -> tuple[int, int]:
 
 
 def _flip(description: DataYaml, count: int) -> list[int]:
-    """For each keypoint the one that takes its place in the mirror; itself where the file says nothing."""
+    """The mirror image of each keypoint; the identity where the file has none."""
     numbers = description.numbers("flip_idx") or list(range(count))
     if sorted(numbers) != list(range(count)) or [numbers[number] for number in numbers] != list(range(count)):
         raise CtnetError(
-            f"flip_idx in {description.where} must say for each of the {count} keypoints which one takes its "
-            "place in the mirror"
+            f"flip_idx in {description.where} must list the mirror image of each of the {count} keypoints"
         )
     return numbers
 
@@ -147,13 +146,13 @@ def _flip(description: DataYaml, count: int) -> list[int]:
 def _invented_names(count: int, flip: Sequence[int]) -> list[str]:
     names = [f"joint_{number}" for number in range(1, count + 1)]
     for one, other in enumerate(flip):
-        if one < other:  # a pair is found again by its names, so both bear one number
+        if one < other:  # a pair is recognised by its names, so both have one number
             names[one], names[other] = f"left_joint_{one + 1}", f"right_joint_{one + 1}"
     return names
 
 
 def _point(fields: Sequence[str], width: int, height: int) -> list[float]:
-    """x, y in pixels and COCO's visibility; 0, 0, 0 for a point that is not labelled."""
+    """x, y in pixels and COCO's visibility; 0, 0, 0 for an unlabelled point."""
     x, y, *rest = (_number(text) for text in fields)
     if rest and rest[0] not in (0, 1, 2):
         raise BadRecord("visibility that is not 0, 1 or 2", fields[2])

@@ -1,4 +1,4 @@
-"""A task with attributes: any task's class, with fields, heads, figures and captions added."""
+"""A task with attributes: any task's class, with fields, heads, metrics and captions added."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from ctnet.core.options import option
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid, Target
 
-_WEIGHT_HELP = "weight of the attributes' losses: at 1 they cost the boxes some accuracy"
-_HELP = "what else to learn of objects: ripeness:float,occluded:bool,kind:small|medium|large"
+_WEIGHT_HELP = "weight of the attributes' losses; a weight of 1 costs some box accuracy"
+_HELP = "attributes of objects to learn: ripeness:float,occluded:bool,kind:small|medium|large"
 
 
 def wants_attributes(categories: Any, options: Mapping[str, Any]) -> bool:
-    """Whether a task is created with attributes: its option or its categories declare some."""
+    """Whether a task's option or categories declare attributes."""
     entries = categories if isinstance(categories, Sequence) else ()
     return KEY in options or any(isinstance(entry, Mapping) and entry.get(KEY) for entry in entries)
 
 
 @cache
 def with_attributes(cls: Any) -> Any:
-    """A subclass of a task's class whose objects have the attributes that option and categories declare.
+    """A subclass of a task's class, with the attributes that its option and categories declare.
 
     Args:
         cls: a task's class.
@@ -81,8 +81,8 @@ def with_attributes(cls: Any) -> Any:
             found: Detections = super().decode(maps, k)
             if "cells" not in found.extra:
                 raise CtnetError(
-                    f"task {name} cannot have attributes: its decode does not say in which cell each peak "
-                    "lies; its author must add the column cells (see Task.decode)"
+                    f"task {name} cannot have attributes: its decode does not return the cell of each peak; "
+                    "its author must add the column cells (see Task.decode)"
                 )
             return found.replace(**attribute_columns(self.attributes, maps, found))
 
@@ -109,7 +109,7 @@ def _remade(cls: Any, categories: Any, options: Mapping[str, Any]) -> Any:
 def draw_attributes(
     image: np.ndarray, attributes: Mapping[str, Value | Choice], detections: Detections
 ) -> np.ndarray:
-    """A picture with what is known of each object's attributes written below its box, the best on top.
+    """An image with each object's attributes written below its box, higher scores drawn over lower ones.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -140,7 +140,7 @@ def draw_attributes(
 
 
 def _word(name: str, attribute: Value | Choice, value: Any) -> str:
-    """What is written of a value; a flag that is not set needs no word."""
+    """The caption of a value; empty for a flag that is not set."""
     if isinstance(attribute, Value):
         return "" if np.isnan(value) else f"{name} {float(value):.3g}"
     if value < 0 or (attribute.choices == FLAG and not value):

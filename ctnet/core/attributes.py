@@ -1,8 +1,8 @@
-"""Attributes of objects (a ripeness, a flag, a size class): declared in words, learnt by heads of their own.
+"""Attributes of objects (a ripeness, a flag, a size class): declared by users, learnt by their own heads.
 
-A declaration stands in the option ``attributes`` of any task, or in the categories of the COCO file. It gives
-a field, which reads the annotation's dictionary ``attributes`` as CVAT writes it, and a head, which is taught
-and read at the cell of the object's peak.
+A declaration is given by the option ``attributes`` of any task, or by the categories of the COCO file. It
+adds a field, which reads the annotation's dictionary ``attributes`` as CVAT writes it, and a head, which is
+trained and read at the cell of the object's peak.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ctnet.core.losses import Loss
 from ctnet.core.records import Detections, Instances
 from ctnet.core.targets import CellTargets, Grid, Target
 
-#: Where annotations and results hold values, and results the probabilities of choices.
+#: The keys of values in annotations and results, and of the probabilities of choices in results.
 KEY, SCORES_KEY = "attributes", "attribute_scores"
-#: What the name of an attribute's head begins with.
+#: Prefix of the name of an attribute's head.
 HEAD_PREFIX = "attribute_"
 
-#: Probability of the true value that is taught: certainty would ask for endless raw values.
-SURE = 0.98
+#: Target probability of the true value: 1 would need infinite logits.
+CERTAIN = 0.98
 
 _COMMON_COLUMNS = ("boxes", "labels", "crowd", "scores", "cells")
 FLAG = ("false", "true")
@@ -51,8 +51,8 @@ def declared_attributes(
     Args:
         categories: ``attributes`` of each: a list of texts, or of dictionaries as CVAT has them (``name``,
             ``input_type`` or ``type``, ``values``).
-        text: of the option: declarations separated by commas.
-        owner: whose they are, for messages ("task ctdet").
+        text: the option: declarations separated by commas.
+        owner: the task, for messages ("task ctdet").
 
     Raises:
         CtnetError: for a declaration that cannot be read, one made twice, and two that contradict each other.
@@ -63,13 +63,13 @@ def declared_attributes(
         for entry in entries:
             name, attribute = _attribute(entry, f"{owner}: {source}")
             if name in seen:
-                raise CtnetError(f"{owner}: {source} declares attribute {name} twice; leave one out")
+                raise CtnetError(f"{owner}: {source} declares attribute {name} twice; remove one")
             seen.add(name)
             known, elsewhere = found.setdefault(name, (attribute, source))
             if known != attribute:
                 raise CtnetError(
                     f"{owner}: attribute {name} is {_in_words(known)} in {elsewhere}, but "
-                    f"{_in_words(attribute)} in {source}; make the two equal or leave one out"
+                    f"{_in_words(attribute)} in {source}; make the two equal or remove one"
                 )
     return {name: attribute for name, (attribute, _) in found.items()}
 
@@ -77,7 +77,7 @@ def declared_attributes(
 def _sources(
     categories: Sequence[Mapping[str, Any]], text: str, owner: str
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Who declares, and what."""
+    """Each source of declarations, and its declarations."""
     for category in categories:
         entries, source = category.get(KEY) or [], f"category {category['name']!r}"
         if not isinstance(entries, list):
@@ -103,11 +103,11 @@ def _attribute(entry: Any, where: str) -> tuple[str, Value | Choice]:
         elif kind == "bool" or (len(values) > 1 and all(values) and len({*values}) == len(values)):
             choices = FLAG if kind == "bool" else values
             return column, Choice(json=key, needed="never", choices=choices, scores=f"{column}_scores")
-    raise CtnetError(f"{where} declares {entry!r}, which is not {_FORMS}; write for instance ripeness:float")
+    raise CtnetError(f"{where} declares {entry!r}, which is not {_FORMS}; write ripeness:float, for example")
 
 
 def _name_and_kind(entry: Any) -> tuple[str, str]:
-    """A text, or one of CVAT's dictionaries, as name and kind; the kind is empty where it makes no sense."""
+    """Name and kind of a declaration; the kind is empty where it is invalid."""
     if isinstance(entry, str):
         name, _, kind = entry.partition(":")
         return name.strip(), kind.strip()
@@ -127,7 +127,7 @@ def _name_and_kind(entry: Any) -> tuple[str, str]:
 
 
 def _limits(number: re.Match[str]) -> tuple[float, float] | None:
-    """The declared range of a number; None where it is none."""
+    """The declared range of a number; None where it is invalid."""
     if number[1] is None:
         return -math.inf, math.inf
     try:
@@ -152,7 +152,7 @@ def attribute_fields(
     """A task's own fields, followed by those of its attributes.
 
     Raises:
-        CtnetError: for an attribute whose name, or key in files, is taken.
+        CtnetError: for an attribute whose name, or key in files, is already in use.
     """
     joined = dict(fields)
     taken = {*_COMMON_COLUMNS, *fields}
@@ -163,7 +163,7 @@ def attribute_fields(
             added[attribute.scores] = _probabilities(attribute)
         if clash := taken.intersection(added):
             raise CtnetError(
-                f"{owner} has a column {min(clash)!r} already, so no attribute can be called {name}; give it "
+                f"{owner} already has a column {min(clash)!r}, so no attribute can be called {name}; give it "
                 "another name in declaration and annotations"
             )
         taken.update(added)
@@ -185,11 +185,11 @@ def _probabilities(choice: Choice) -> Probabilities:
 
 @dataclass(frozen=True, kw_only=True)
 class Probabilities(Value):
-    """The probability of each value of a choice, by name: (N, choices) of detections, in results alone."""
+    """The probability of each value of a choice, by name: (N, choices) of detections, only in results."""
 
     needed: Any = "never"
     annotated: bool = False
-    tolerance: float = 2 * (1 - SURE)
+    tolerance: float = 2 * (1 - CERTAIN)
 
     def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
         if not isinstance(value, Mapping) or {*value} != {*self.parts}:
@@ -216,10 +216,10 @@ class Probabilities(Value):
 
 @dataclass(frozen=True)
 class ValueHead(Regression):
-    """A number of each object, learnt as a part of its declared range.
+    """A number per object, learnt as a fraction of its declared range.
 
     Attributes:
-        low, span: the range's beginning and length.
+        low, span: start and length of the range.
     """
 
     symmetric: bool = True
@@ -260,7 +260,7 @@ class ChoiceHead(Head):
 
 
 def attribute_head(attribute: Value | Choice, weight: float = 1.0) -> Head:
-    """The head that an attribute is learnt by, its loss multiplied by ``weight``."""
+    """The head of an attribute, its loss multiplied by ``weight``."""
     if isinstance(attribute, Choice):
         return ChoiceHead(1 if attribute.choices == FLAG else len(attribute.choices), weight=weight)
     low, high = attribute.limits
@@ -274,15 +274,15 @@ def attribute_head(attribute: Value | Choice, weight: float = 1.0) -> Head:
 def attribute_targets(
     attributes: Mapping[str, Value | Choice], instances: Instances, cells: np.ndarray
 ) -> dict[str, Target]:
-    """What each attribute's head is taught, by head: nothing where a value is missing, and none of crowds.
+    """The targets of each attribute's head: none where a value is missing, and none of crowd regions.
 
     Args:
         attributes: by column.
         instances: of one image.
-        cells: (N, 2) int64, of each object's peak; -1 where there is none.
+        cells: (N, 2) int64, cell of each object's peak; -1 where there is none.
     """
     shown = (cells >= 0).all(axis=1) & ~instances.crowd
-    # A cell has one value: of objects that share it, the first is the one that comes back.
+    # A cell has one value: of objects that share it, decoding returns the first.
     first = np.zeros(len(cells), bool)
     first[np.unique(np.where(shown[:, None], cells, -1), axis=0, return_index=True)[1]] = True
     shown &= first
@@ -293,7 +293,7 @@ def attribute_targets(
         value = column[known, None]
         if isinstance(attribute, Choice):
             count = len(attribute.choices)
-            value = np.where(value == np.arange(count), SURE, (1 - SURE) / (count - 1))
+            value = np.where(value == np.arange(count), CERTAIN, (1 - CERTAIN) / (count - 1))
             value = value[:, 1:] if attribute.choices == FLAG else value
         targets[HEAD_PREFIX + name] = CellTargets.of(cells[known], value)
     return targets
@@ -302,7 +302,7 @@ def attribute_targets(
 def attribute_columns(
     attributes: Mapping[str, Value | Choice], maps: Mapping[str, Tensor], found: Detections
 ) -> dict[str, Tensor]:
-    """What the attributes' heads say at the cells of detections.
+    """The values of the attributes' heads at the cells of detections.
 
     Args:
         attributes: by column.
@@ -324,7 +324,7 @@ def attribute_columns(
 
 
 def with_examples(instances: Instances, fields: Mapping[str, Field], rng: np.random.Generator) -> Instances:
-    """Instances of a synthetic scene, which knows nothing of attributes, with any values of them."""
+    """Instances of a synthetic scene, with random values of the attributes."""
     columns = instances.fields()
     drawn: dict[str, np.ndarray] = {}
     for name, field in fields.items():

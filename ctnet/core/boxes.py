@@ -1,4 +1,4 @@
-"""What tasks of boxes share: the radius of a box's Gaussian, and boxes cut to the grid."""
+"""Helpers of box tasks: the radius of a box's Gaussian, and boxes clipped to the grid."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def box_radius(size: np.ndarray, variant: RadiusFormula) -> np.ndarray:
 
 
 def clip_boxes(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
-    """Cut xyxy boxes to a frame whose last pixel is (width - 1, height - 1).
+    """Clip xyxy boxes to a frame whose last pixel is (width - 1, height - 1).
 
-    Source: the released code's targets are encoded from boxes cut this way.
+    Source: the released code encodes targets from boxes clipped this way.
     """
     limit = np.array([width - 1, height - 1, width - 1, height - 1], boxes.dtype)
     clipped: np.ndarray = np.clip(boxes, np.zeros_like(limit), limit)
@@ -38,16 +38,16 @@ def clip_boxes(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
 
 
 def cut_to_grid(instances: Instances, grid: Grid) -> Instances:
-    """The instances of which a grid shows something, with their boxes cut to it.
+    """The instances that are at least partly on a grid, with their boxes clipped to it.
 
-    A box that lies outside, or degenerates to a line, has no area: it is not an object there.
+    A box that lies outside, or degenerates to a line, has no area and is left out.
     """
     boxes = clip_boxes(instances.boxes, grid.width, grid.height)
     return instances.replace(boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
 
 
 def box_cells(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(N, 2) int64: cells (x, y) of the centres of xyxy boxes cut to a grid; -1 where nothing is left."""
+    """(N, 2) int64: cells (x, y) of the centres of xyxy boxes clipped to a grid; -1 where nothing is left."""
     shown = clip_boxes(boxes, width, height)
     visible: np.ndarray = np.all(shown[:, 2:] > shown[:, :2], axis=1, keepdims=True)
     cells: np.ndarray = np.where(visible, box_centres(shown), -1).astype(np.int64)

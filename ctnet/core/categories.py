@@ -16,7 +16,7 @@ from ctnet.base.schema import check_json
 
 
 class _Category(TypedDict):
-    """What every entry has; a task may read more of it."""
+    """The keys that every entry has; a task may read others."""
 
     __pydantic_config__ = {"strict": True, "extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
 
@@ -32,7 +32,7 @@ def check_categories(entries: Any, source: object = "the categories") -> None:
         source: the file, for the error.
 
     Raises:
-        CtnetError: for an entry without whole-number id or name.
+        CtnetError: for an entry without an integer id or a name.
     """
     fix = "each needs a whole-number id and a name; fix the annotation file"
     check_json(list[_Category], entries, source, fix)
@@ -45,7 +45,7 @@ class Categories(Sequence[Mapping[str, Any]]):
         """Check and sort them.
 
         Raises:
-            CtnetError: for none at all, and for one without whole-number id or name or with another one's id.
+            CtnetError: for an empty list, for one without an integer id or a name, and for a duplicate id.
         """
         self._entries = _checked(entries)
 

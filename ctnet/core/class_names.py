@@ -1,4 +1,4 @@
-"""Names of the categories of well-known data sets, for files that say only their numbers."""
+"""Names of the categories of well-known data sets, for files that hold only their numbers."""
 
 PASCAL_VOC_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",

@@ -20,9 +20,9 @@ class Scenes:
 
     Attributes:
         categories: of the objects that are drawn, as in a COCO file.
-        draw: (generator, (width, height)) -> a scene; the generator is its only source of randomness, and the
-            columns that ``Task.complete`` computes are left to it.
-        size: (width, height) of a scene when nobody asks for another, pixels.
+        draw: (generator, (width, height)) -> a scene; the generator is its only source of randomness;
+        ``Task.complete`` computes derived columns afterwards.
+        size: default (width, height) of a scene, pixels.
         counts: scenes per split that ``ctnet demo`` draws.
         recipe: what ``ctnet demo`` trains with, at its ``size``; also known as recipe "demo".
     """
@@ -36,29 +36,29 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Layout:
-    """How data reach a task.
+    """How a task's data are laid out.
 
     Attributes:
-        fit: how an image is laid into an input of fixed size: "inside" shows all of it, "width" fills the
-            input's width, and cuts or pads top and bottom alike.
-        prefix: which annotation file of a data directory is the task's own.
-        turns: whether images may be turned in training (``Augmentation.rotate``).
+        fit: how an image is fitted into an input of fixed size: "inside" shows all of it, "width" fills the
+        input's width and crops or pads top and bottom equally.
+        prefix: which annotation file of a data directory the task reads.
+        rotatable: whether images may be rotated in training (``Augmentation.rotate``).
     """
 
     fit: Fit = "inside"
     prefix: str = "instances"
-    turns: bool = True
+    rotatable: bool = True
 
 
 @dataclass(frozen=True)
 class Suppression:
-    """Non-maximum suppression after ``decode`` when nobody asks for another.
+    """A task's default non-maximum suppression after ``decode``.
 
     Attributes:
-        method: "none", since an object is one peak; a task that joins several points to an object may find
-            one in several ways.
-        candidates: how many detections ``decode`` is asked for at least, where suppression has to choose
-            among them before the best are kept.
+        method: "none", since an object is one peak; a task that groups several points into an object may find
+        one object more than once.
+        candidates: the minimum number of detections that ``decode`` is asked for, so that suppression has
+        enough to choose from before the best are kept.
     """
 
     method: Nms = "none"

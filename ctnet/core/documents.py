@@ -1,7 +1,7 @@
-"""Between the entries of COCO files and records, by what a task declares.
+"""Conversion between the entries of COCO files and records, by a task's declarations.
 
-Annotations and results are written and read by the same declarations, so each pair here is inverse to the
-other up to the digits that annotation files carry.
+Annotations and results are written and read by the same declarations, so the functions of each pair are
+inverse to each other, up to the decimals that annotation files carry.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def annotations_of(task: Task, instances: Instances) -> list[dict[str, Any]]:
 
 
 def annotation_errors(task: Task, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-    """What makes an annotation unusable for a task beyond its box, one phrase each.
+    """What is wrong with an annotation besides its box, one phrase per error.
 
     Args:
         task: declares the fields.
@@ -66,19 +66,19 @@ def annotation_errors(task: Task, annotation: Mapping[str, Any], image: Mapping[
         image: the image's entry of the COCO file.
     """
     errors = field_errors(task.fields, annotation, image=image)
-    # What a task looks for between values makes sense only where each of them does.
+    # A task's own check compares values, so it needs each of them to be valid.
     return errors or [
         text for text in task.errors(annotation, image) if not isinstance(text, AnnotationWarning)
     ]
 
 
 def annotation_warnings(task: Task, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-    """What is worth knowing of an annotation without errors; arguments as of ``annotation_errors``."""
+    """Warnings about an annotation without errors; arguments as of ``annotation_errors``."""
     return [text for text in task.errors(annotation, image) if isinstance(text, AnnotationWarning)]
 
 
-def is_choosy(task: Task) -> bool:
-    """Whether a task has errors or warnings to tell of annotations: only then need whole records be read."""
+def checks_records(task: Task) -> bool:
+    """Whether a task checks annotations; only then must whole records be read."""
     return type(task).errors is not Task.errors or any(field.json for field in task.fields.values())
 
 
@@ -92,7 +92,7 @@ def results_of(task: Task, image_id: int, detections: Detections) -> list[dict[s
 def detections_of(task: Task, entries: Sequence[Mapping[str, Any]]) -> Detections:
     """Entries of one image in a COCO results file -> detections in image pixels: inverse of ``results_of``.
 
-    A field of which no entry has a value gives no column, unless it is always needed.
+    A field for which no entry has a value gives no column, unless it is always needed.
 
     Raises:
         KeyError, TypeError, ValueError: for an entry that lacks something; the caller names it.
@@ -115,7 +115,7 @@ def _box_errors(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def truth_of(task: Task, instances: Instances) -> Detections:
-    """Annotated objects (no crowds) as detections of score 1, to be drawn or measured like them."""
+    """Annotated objects (no crowd regions) as detections of score 1, to be drawn or evaluated like them."""
     kept = instances[~instances.crowd]
     columns = found_columns(task.fields, kept.fields())
     return Detections(kept.boxes, np.ones(len(kept), np.float32), kept.labels, columns)

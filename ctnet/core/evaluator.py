@@ -1,10 +1,11 @@
-"""What every evaluator does: gather detections image by image, and join those of several processes."""
+"""The base of all evaluators: gathers detections per image, and merges those of several processes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -13,41 +14,44 @@ from ctnet.base.errors import CtnetError
 from ctnet.core.categories import Categories
 from ctnet.core.records import Detections
 
-#: What one process found, by image id; plain enough to send to another process.
+#: The detections of one process by image id, as plain values that can be sent to another process.
 State = dict[int, Detections]
 
 
 class GroundTruth(Protocol):
-    """What a data set gives to evaluators: a ``Dataset``, or any object with this."""
+    """What evaluators need of a data set: a ``Dataset``, or any object with this method."""
 
     def as_coco(self, full: bool = False) -> dict[str, Any]:
         """Images, usable annotations and categories as a COCO file has them.
 
         Args:
-            full: with every field of the entries (keypoints, polygons), which are then parsed from the file.
+            full: with every key of the entries (keypoints, polygons), which are then parsed from the file.
         """
         ...
 
 
 class Evaluator(ABC):
-    """Measures the detections of a data set's images.
+    """Computes metrics from the detections of a data set's images.
 
-    An image that was never handed over counts as one in which nothing was found. Neither the order of the
-    images nor their distribution over processes changes a figure; an image handed over twice (a sampler that
-    pads its last batch) counts once.
+    An image that was never passed to ``update`` counts as one without detections. Neither the order of the
+    images nor their distribution over processes changes a metric; an image passed twice (a sampler that pads
+    its last batch) counts once.
 
     Attributes:
-        main_metric: the figure of ``compute`` that tells which of two models is better; higher is better.
+        main_metric: the metric of ``compute`` that decides which of two models is better; higher is better.
         class_names: name of each label.
         annotations: of the ground truth, those of the classes: dictionaries as in the file, with ``id`` from
             1 on, ``area`` and ``iscrowd`` filled in.
         needs_all: it reads more of the annotations than box, area and crowd.
         max_dets: how many detections of a class count in an image, the best; None: all.
+        units: of figures that are shown with one, by the figure's name; ``%`` is for a fraction, shown times
+            100. Any other figure is a fraction or a count.
     """
 
     main_metric: ClassVar[str]
     needs_all: ClassVar[bool] = False
     max_dets: int | None = None
+    units: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -59,11 +63,11 @@ class Evaluator(ABC):
 
         Args:
             ground_truth: the content of the file; it is not changed.
-            category_ids: category id of each label; annotations of other categories play no part.
+            category_ids: category id of each label; annotations of other categories are ignored.
             class_names: name of each label.
 
         Raises:
-            CtnetError: for an annotation that cannot be evaluated, and when no object is left to be found.
+            CtnetError: for an annotation that cannot be evaluated, and when there are no objects.
         """
         self.category_ids = [int(category_id) for category_id in category_ids]
         self.class_names = [str(name) for name in class_names]
@@ -72,7 +76,7 @@ class Evaluator(ABC):
         self._detections: State = {}
 
     def update(self, image_id: int, detections: Detections) -> None:
-        """Take in the detections of one image.
+        """Add the detections of one image.
 
         Args:
             image_id: as in the ground truth.
@@ -96,34 +100,34 @@ class Evaluator(ABC):
         self._detections[int(image_id)] = detections
 
     def state(self) -> State:
-        """All that was handed over so far, to be merged elsewhere."""
+        """The detections added so far, to be merged elsewhere."""
         return dict(self._detections)
 
     def merge(self, states: Iterable[State]) -> None:
-        """Take in what other processes gathered."""
+        """Add the detections of other processes."""
         for state in states:
             self._detections.update(state)
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The figures by name. A figure that is not defined (no such object exists) is left out."""
+        """The metrics by name. A metric that is not defined (there are no such objects) is left out."""
 
     def curves(self) -> dict[str, Any]:
-        """Precision against recall, as plain values for a JSON file.
+        """Precision-recall curves, as plain values for a JSON file.
 
         Raises:
-            CtnetError: when the metric has none to give.
+            CtnetError: when the evaluator has none.
         """
-        raise CtnetError(f"{type(self).__name__} gives no curves; they are for the metric coco")
+        raise CtnetError(f"{type(self).__name__} has no curves; use the metric coco")
 
     def classes_without_objects(self) -> list[str]:
-        """Names of the classes that the ground truth has no object of (crowds aside): they have no figure."""
+        """Names of the classes without objects in the ground truth (crowd regions aside)."""
         present = {annotation["category_id"] for annotation in self.annotations if not annotation["iscrowd"]}
         columns = zip(self.category_ids, self.class_names, strict=True)
         return [name for category_id, name in columns if category_id not in present]
 
     def beyond_limit(self) -> str:
-        """A line about images with more objects of a class than detections count; empty where none has."""
+        """A line about images with more objects of a class than ``max_dets``; empty if there are none."""
         if self.max_dets is None:
             return ""
         counts = Counter(
@@ -136,12 +140,12 @@ class Evaluator(ABC):
             return ""
         return (
             f"{len(images)} images have more than {self.max_dets} objects of a class, but at most "
-            f"{self.max_dets} detections of a class count in an image, which limits the figures; "
+            f"{self.max_dets} detections per class and image count, which limits the metrics; "
             f"--max-dets {max(counts.values())} counts enough"
         )
 
     def _checked_annotations(self, ground_truth: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Own copies of the annotations that count, with what COCO leaves optional filled in."""
+        """Copies of the annotations that count, with optional COCO keys filled in."""
         known = set(self.category_ids)
         annotations: list[dict[str, Any]] = []
         for annotation in ground_truth["annotations"]:
@@ -158,13 +162,13 @@ class Evaluator(ABC):
             annotations.append({**annotation, "id": len(annotations) + 1, "iscrowd": crowd, "area": area})
         if all(annotation["iscrowd"] for annotation in annotations):
             raise CtnetError(
-                "the ground truth holds no object of the model's classes, so there is nothing to measure; "
+                "the ground truth holds no object of the model's classes, so there is nothing to evaluate; "
                 "give a split that has annotations"
             )
         return annotations
 
 
-#: Makes the evaluator of a metric from the ground truth and a task's categories.
+#: Makes a metric's evaluator from the ground truth and a task's categories.
 MetricFactory = Callable[[GroundTruth, Categories], Evaluator]
 
 
@@ -173,7 +177,7 @@ def metric(kind: type[Evaluator], **settings: Any) -> MetricFactory:
 
     Args:
         kind: the evaluator's class.
-        settings: what its constructor takes besides ground truth and categories.
+        settings: arguments of its constructor besides ground truth and categories.
     """
 
     def make(truth: GroundTruth, categories: Categories) -> Evaluator:

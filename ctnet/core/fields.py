@@ -1,11 +1,11 @@
 """Declared fields: the columns of instances and detections beyond box, label, crowd and score.
 
-A declaration says how a column stands in annotations and results files, what makes a value unusable, what an
-affine map and a mirror do to it, and how far apart two values are. All of the engine's reading, writing,
-checking, moving and comparing follows from it; see the functions at the end.
+A declaration says how a column is stored in annotations and results files, which values are errors, what an
+affine map and a mirror do to it, and how far apart two values are. The engine reads, writes, checks,
+transforms and compares columns by their declarations alone; see the functions at the end.
 
-Missing values: NaN in columns of numbers, -1 in those of choices; a point that is not labelled is NaN, or has
-visibility 0 where the field keeps one.
+Missing values: NaN in numeric columns, -1 in choices; a point that is not labelled is NaN, or has visibility
+0 where the field has visibilities.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ctnet.core.records import Detections, Instances
 Record = TypeVar("Record", Instances, Detections)
 Columns = Mapping[str, np.ndarray]
 
-#: Of which annotations a value is required.
+#: Which annotations must have a value.
 Needed = Literal["always", "objects", "never"]
 
 
@@ -35,13 +35,13 @@ class Field(ABC):
     """One declared column, called by its name in ``Task.fields``.
 
     Attributes:
-        json: key in annotations and results; "attributes.ripeness" looks into a dictionary; "" for a column
-            that stands in no file (``Task.complete`` derives it).
-        needed: "always"; "objects": of crowd regions it is neither asked for nor read; "never": it may be
-            missing.
-        annotated: False for one that only results have.
-        measured: False for one that no figure of the task's metrics depends on.
-        tolerance: how far apart two values may be and still count as the same in the round trip.
+        json: key in annotations and results; "attributes.ripeness" is a key of a nested dictionary; "" for a
+        column that is in no file (``Task.complete`` derives it).
+        needed: "always"; "objects": crowd regions need none, and it is not read from them; "never": it may be
+        missing.
+        annotated: False for a column that only results have.
+        measured: False for a column that none of the task's metrics depends on.
+        tolerance: how far apart two values may be and still count as equal in the round trip.
         digits: decimals written to annotation files.
         unit: of the values, for tables ("m", "px").
     """
@@ -56,17 +56,17 @@ class Field(ABC):
 
     @abstractmethod
     def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
-        """What makes a JSON value unusable ("are 50 numbers, not 51"), following the key; None if nothing.
+        """What is wrong with a JSON value ("are 50 numbers, not 51"), to follow the key; None if nothing.
 
         Args:
             value: of the key; not None.
-            found: of a result, not an annotation.
+            found: it is of a result, not of an annotation.
             image: its image's entry of the COCO file, where that is known.
         """
 
     @abstractmethod
     def read(self, name: str, values: Sequence[Any], found: bool = False) -> dict[str, np.ndarray]:
-        """JSON values that have no error, None where missing -> columns.
+        """Valid JSON values, None where missing -> columns.
 
         Args:
             name: of the field.
@@ -79,15 +79,15 @@ class Field(ABC):
         """Columns -> JSON values, None where missing: the inverse of ``read``."""
 
     def as_found(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
-        """Columns of instances -> those that detections of the same objects would have."""
+        """Columns of instances -> the columns of detections of the same objects."""
         return {name: columns[name]}
 
     def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
-        """Columns in the frame that ``affine`` maps to; those that do not move are left out."""
+        """Columns in the frame that ``affine`` maps to; columns that it does not change are left out."""
         return {}
 
     def mirror(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
-        """What a mirror changes besides places (``move`` is done): left and right, signs, angles."""
+        """What a mirror changes besides positions, after ``move``: left and right, signs, angles."""
         return {}
 
     def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
@@ -97,11 +97,11 @@ class Field(ABC):
         return distance
 
     def statistics(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
-        """Figures whose distribution ``ctnet data stats`` prints, by title."""
+        """Values whose distribution ``ctnet data stats`` prints, by title."""
         return {}
 
     def title(self, name: str) -> str:
-        """Name and unit, for a table's head."""
+        """Name and unit, for the header of a table."""
         words = name.replace("_", " ")
         return f"{words} ({self.unit})" if self.unit else words
 
@@ -111,12 +111,12 @@ class Points(Field):
     """(x, y) pairs, moved by the affine map: a column (N, n, 2) float32, or (N, 2) when ``n`` is None.
 
     Attributes:
-        n: points of a row.
+        n: points per row.
         visible: column (N, n) int64 with 0 for a point that is not labelled, 1 hidden, 2 seen; annotations
             then hold x, y, visibility, and results x, y, score.
-        scores: column (N, n) of detections, in the place of ``visible``.
-        swap: for each point the one that takes its place in the mirror.
-        cyclic: any of the points may be the first.
+        scores: column (N, n) of detections, in place of ``visible``.
+        swap: for each point, the index of its mirror image.
+        cyclic: the points may start at any of them.
         names: of the points, for messages.
     """
 
@@ -130,7 +130,7 @@ class Points(Field):
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        """Of a row in the file: points, numbers of each."""
+        """Shape of a row in the file: points, numbers per point."""
         return (self.n or 1, 3 if self.visible else 2)
 
     def error(self, value: Any, found: bool = False, image: Mapping[str, Any] | None = None) -> str | None:
@@ -212,8 +212,8 @@ class Value(Field):
     Attributes:
         width: None for a single number.
         limits: smallest and largest allowed value of annotations.
-        mirror_sign: what each number is multiplied by in the mirror.
-        under_zoom: "keep", or "unknown" where a shifted, zoomed or turned image makes it untrue.
+        mirror_sign: factor of each number under mirroring, 1 or -1.
+        under_zoom: "keep", or "unknown" where shifting, zooming or rotating the image invalidates it.
         parts: names of the numbers, for tables and messages.
     """
 
@@ -231,7 +231,7 @@ class Value(Field):
             wanted = "a finite number" if count == 1 else f"{count} finite numbers"
             return f"is {shorten(value)}, not {wanted}{named}"
         low, high = self.limits
-        # A network may find anything, early in training.
+        # A network may predict anything, early in training.
         if not found and not all(low <= number <= high for number in numbers):
             return f"is {shorten(value)}, outside {low:g} to {high:g}"
         return None
@@ -263,7 +263,7 @@ class Value(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Length(Value):
-    """A length in the image, (N,) or (N, width) float64: scaled by the zoom of the affine map."""
+    """A length in the image, (N,) or (N, width) float64: scaled by the affine map."""
 
     limits: tuple[float, float] = (0.0, math.inf)
     unit: str = "px"
@@ -279,22 +279,22 @@ class Angle(Value):
     """An angle in radians, (N,) float64, compared the short way round.
 
     Attributes:
-        period: after which it is the same again.
+        period: of the angle, radians.
         mirrored_about: the mirror takes an angle a to this minus a.
-        turns: whether the affine map's rotation turns it (an angle in the image; not one in space).
+        rotates: whether the affine map's rotation changes it (an angle in the image; not one in space).
     """
 
     period: float = 2 * math.pi
     mirrored_about: float = math.pi
-    turns: bool = False
+    rotates: bool = False
     unit: str = "rad"
     digits: int = 4
 
     def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
-        if not self.turns:
+        if not self.rotates:
             return {}
         linear = affine.matrix[:, :2]
-        reflected = np.linalg.det(linear) < 0  # a mirror is ``mirror``'s to tell
+        reflected = np.linalg.det(linear) < 0  # the mirror itself is left to ``mirror``
         turn = math.atan2(linear[1, 0], -linear[0, 0] if reflected else linear[0, 0])
         return {name: self._wrapped(columns[name] + turn).astype(columns[name].dtype)}
 
@@ -318,10 +318,10 @@ class Angle(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Field):
-    """One of several names: a column (N,) int64, -1 where missing; two names may be written true and false.
+    """One of several names: a column (N,) int64, -1 where missing; two may be written as true and false.
 
     Attributes:
-        choices: the names, in the order of the column's numbers.
+        choices: the names; the column holds their indices.
         scores: column (N, len(choices)) of detections: the probability of each.
     """
 
@@ -381,7 +381,7 @@ def read_fields(
 
     Args:
         fields: by name.
-        entries: one image's.
+        entries: of one image.
         found: they are results.
     """
     columns: dict[str, np.ndarray] = {}
@@ -393,7 +393,7 @@ def read_fields(
 
 
 def stated_fields(fields: Fields, entries: Sequence[Mapping[str, Any]]) -> dict[str, Field]:
-    """Fields of which some entry has a value, and those that are always needed; all, of no entries.
+    """Fields that are always needed or have a value in some entry; all fields if there are no entries.
 
     Args:
         fields: by name.
@@ -411,7 +411,7 @@ def stated_fields(fields: Fields, entries: Sequence[Mapping[str, Any]]) -> dict[
 def write_fields(
     fields: Fields, entries: Sequence[dict[str, Any]], columns: Columns, found: bool = False
 ) -> None:
-    """Add the fields' JSON values to entries; a missing value has no key."""
+    """Add the fields' JSON values to entries; a missing value adds no key."""
     for name, field in fields.items():
         if not field.json or name not in columns or not (found or field.annotated):
             continue
@@ -431,7 +431,7 @@ def field_errors(
     found: bool = False,
     image: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """What makes an entry unusable, a phrase a field.
+    """What is wrong with an entry, one phrase per field.
 
     Args:
         fields: by name.
@@ -455,7 +455,7 @@ def field_errors(
 
 
 def found_columns(fields: Fields, columns: Columns) -> dict[str, np.ndarray]:
-    """Columns of instances -> those that detections of the same objects would have."""
+    """Columns of instances -> the columns of detections of the same objects."""
     found: dict[str, np.ndarray] = {}
     for name, field in fields.items():
         if name in columns:
@@ -464,7 +464,7 @@ def found_columns(fields: Fields, columns: Columns) -> dict[str, np.ndarray]:
 
 
 def move_record(record: Record, affine: Affine, fields: Fields) -> Record:
-    """A record of one image (numpy) in the frame that ``affine`` maps to; boxes stay upright."""
+    """A record of one image (numpy) in the frame that ``affine`` maps to; boxes stay axis-aligned."""
     columns = record.fields()
     moved = {"boxes": affine.boxes(columns["boxes"])}
     for name, field in fields.items():
@@ -474,7 +474,7 @@ def move_record(record: Record, affine: Affine, fields: Fields) -> Record:
 
 
 def forget_under_zoom(record: Record, fields: Fields) -> Record:
-    """A record of an image that is shifted, zoomed or turned, without the values that this makes untrue."""
+    """A record of an image that is shifted, zoomed or rotated, without the values that this invalidates."""
     columns = record.fields()
     unknown = {
         name: np.full_like(columns[name], np.nan)
@@ -485,7 +485,7 @@ def forget_under_zoom(record: Record, fields: Fields) -> Record:
 
 
 def mirror_record(record: Record, fields: Fields) -> Record:
-    """What a mirror changes besides places; the record was moved by a map that mirrors."""
+    """What a mirror changes besides positions; the record was moved by a map that mirrors."""
     columns = record.fields()
     changed: dict[str, np.ndarray] = {}
     for name, field in fields.items():
@@ -495,7 +495,7 @@ def mirror_record(record: Record, fields: Fields) -> Record:
 
 
 def differences(fields: Fields, truth: Record, found: Record) -> dict[str, np.ndarray]:
-    """(M,) by name: how far apart two records of M rows are, in boxes and in each declared field of both."""
+    """(M,) by name: row-wise distances of two records, in boxes and in declared fields that both have."""
     one, other = truth.fields(), found.fields()
     boxes = np.abs(np.asarray(other["boxes"], np.float64) - one["boxes"])
     result = {"boxes": boxes.max(axis=1, initial=0)}
@@ -518,7 +518,7 @@ def _look(entry: Mapping[str, Any], path: str) -> Any:
 
 
 def _holder_error(entry: Mapping[str, Any], path: str) -> str | None:
-    """What keeps "a.b" from being looked up in an entry: an a that is not a dictionary."""
+    """The error that "a.b" cannot be looked up in an entry, because its a is not a dictionary."""
     holder = entry.get(path.partition(".")[0]) if "." in path else None
     if holder is None or isinstance(holder, Mapping):
         return None
@@ -526,7 +526,7 @@ def _holder_error(entry: Mapping[str, Any], path: str) -> str | None:
 
 
 def _flat(value: Any) -> list[Any] | None:
-    """Numbers of a number, a list or nested lists; None for anything else."""
+    """A number, a list or nested lists as a flat list of numbers; None for anything else."""
     if isinstance(value, (bool, str)) or value is None:
         return None
     if isinstance(value, (int, float)):
@@ -540,7 +540,7 @@ def _flat(value: Any) -> list[Any] | None:
 
 
 def _cyclic_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N,): of points (N, n, 2) either of which may begin, one way round or the other; 0 for NaN."""
+    """(N,): distance of points (N, n, 2) that may start at any of them, in either direction; 0 for NaN."""
     ways = (other, other[:, ::-1])
     orders = [np.roll(way, turn, axis=1) for way in ways for turn in range(one.shape[1])]
     gaps = np.stack([np.abs(order - one).max(axis=(1, 2), initial=0) for order in orders])
@@ -553,10 +553,10 @@ def _counted(points: int) -> str:
 
 
 def is_finite(value: Any, largest: float = 1e15) -> bool:
-    """Whether a JSON value is a finite number; true and false are none.
+    """Whether a JSON value is a finite number; true and false are not.
 
     Args:
         value: from a file.
-        largest: what is larger is taken for a slip: its products would not be finite.
+        largest: anything larger counts as a mistake: its products would not be finite.
     """
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -largest <= value <= largest

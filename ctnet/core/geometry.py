@@ -1,4 +1,4 @@
-"""Affine maps between image, network input and output grid. Points are (x, y); pixel centres are whole."""
+"""Affine maps between image, network input and output grid. Points are (x, y), integer at pixel centres."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ctnet.core.records import ImageInfo
 
-#: How an image is laid into an input, see ``Layout``.
+#: How an image is fitted into an input, see ``Layout``.
 Fit = Literal["inside", "width"]
 
 
@@ -26,7 +26,7 @@ class Affine:
 
     @classmethod
     def identity(cls) -> Affine:
-        """The map that leaves every point where it is."""
+        """The identity map."""
         return cls(np.array([[1.0, 0, 0], [0, 1.0, 0]]))
 
     @classmethod
@@ -36,7 +36,7 @@ class Affine:
 
     @classmethod
     def mirror(cls, width: float) -> Affine:
-        """Left becomes right in a frame ``width`` pixels wide: x -> width - 1 - x."""
+        """Mirror left and right in a frame ``width`` pixels wide: x -> width - 1 - x."""
         return cls(np.array([[-1.0, 0, width - 1], [0, 1, 0]]))
 
     @classmethod
@@ -47,15 +47,15 @@ class Affine:
         output: tuple[float, float],
         degrees: float = 0.0,
     ) -> Affine:
-        """Put ``centre`` in the middle of an output whose whole width shows ``side`` pixels of the source.
+        """Map ``centre`` to the middle of an output whose width spans ``side`` pixels of the source.
 
-        The map is a similarity: the width alone sets the scale, the height follows.
+        The map is a similarity: only the width sets the scale; the height follows.
 
         Args:
             centre: (x, y) in the source frame.
             side: source pixels across the output's width.
             output: (width, height) of the output.
-            degrees: rotation of the crop window in the source, clockwise as seen with y downwards.
+            degrees: rotation of the crop window in the source, clockwise with y pointing down.
 
         Source: the released code's affine transform, in closed form.
         """
@@ -72,10 +72,10 @@ class Affine:
         return Affine(np.concatenate([linear, shift[:, None]], axis=1))
 
     def inverse(self) -> Affine:
-        """The way back.
+        """The inverse map.
 
         Raises:
-            ValueError: when the map flattens the plane.
+            ValueError: when the map is singular.
         """
         linear = self.matrix[:, :2]
         if abs(np.linalg.det(linear)) < 1e-12:
@@ -84,18 +84,18 @@ class Affine:
         return Affine(np.concatenate([back, -(back @ self.matrix[:, 2])[:, None]], axis=1))
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Map points (..., 2) of any float type; the type is kept, the arithmetic is float64."""
+        """Map points (..., 2) of any float type; the dtype is kept, the arithmetic is float64."""
         moved = points.astype(np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
         result: np.ndarray = moved.astype(points.dtype)
         return result
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """Map xyxy boxes (..., 4) to the upright boxes around their mapped corners."""
+        """Map xyxy boxes (..., 4) to the axis-aligned boxes around their mapped corners."""
         corners = self.points(boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(*boxes.shape[:-1], 4, 2))
         return np.concatenate([corners.min(axis=-2), corners.max(axis=-2)], axis=-1)
 
     def warp(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Resample an image (H, W, 3) uint8 bilinearly to ``size`` = (width, height); outside it is black."""
+        """Resample an image (H, W, 3) uint8 bilinearly to ``size`` = (width, height), padded with black."""
         import cv2
 
         return np.asarray(cv2.warpAffine(image, self.matrix, size, flags=cv2.INTER_LINEAR))
@@ -103,7 +103,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class View:
-    """How the output grid lies over an image.
+    """An image, and how the output grid maps to it.
 
     Attributes:
         info: identity and size of the image.
@@ -115,7 +115,7 @@ class View:
 
     @classmethod
     def through(cls, info: ImageInfo, to_input: Affine, stride: int) -> View:
-        """The view of an image that lies in the network's input.
+        """The view of an image that was mapped into the network's input.
 
         Args:
             info: the image.

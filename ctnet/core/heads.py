@@ -1,4 +1,4 @@
-"""A Head: one dense output map and all that the engine must know about it."""
+"""A Head: one dense output map and everything that the engine needs to know about it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = 
     "giou": heatmap.concentric_giou_loss,
 }
 
-#: -log((1 - p) / p) for p = 0.1: a fresh heatmap starts at a low probability (RetinaNet's prior).
+#: -log((1 - p) / p) for p = 0.1: an untrained heatmap starts at a low probability (RetinaNet's prior).
 HEATMAP_BIAS = -2.19
 
 
 @dataclass(frozen=True)
 class Head:
-    """One dense output map. Subclass it for a new kind of output; the engine asks nothing else.
+    """One dense output map. Subclass it for a new kind of output; the engine uses nothing else.
 
     Attributes:
         channels: channels of the map.
         weight: factor of its loss (lambda in the paper).
         bias: initial bias of its last convolution.
-        twin: the head whose map takes the place of this one in the mirror (left ends, right ends); "" for
-            itself.
+        twin: the head that this one becomes under mirroring (left ends, right ends); "" for itself.
         released: its name in the authors' release; "" for none.
     """
 
@@ -46,18 +45,18 @@ class Head:
     released: str = ""
 
     def activate(self, raw: Tensor) -> Tensor:
-        """Turn the raw map (B, C, H, W) into the one that decoding reads; the identity unless overridden."""
+        """Apply the activation to the raw map (B, C, H, W); the identity unless overridden."""
         return raw
 
     def loss(self, predicted: Tensor, target: Target) -> Loss:
-        """Sum over what the target teaches, and its count; finite under autocast and without any object.
+        """The loss as a sum, and its count; finite under autocast and without any object.
 
-        It is computed in the type of ``predicted``, but for half precision, which becomes float32.
+        It is computed in the dtype of ``predicted``, or float32 for half precision.
 
         Args:
             predicted: raw values, before the activation, as the target reads them: the whole map
                 (B, C, H, W) for ``Peaks``, the values (M, C) at the cells of ``CellTargets``.
-            target: that of the whole batch, on the same device.
+            target: of the whole batch, on the same device.
         """
         raise TypeError(f"{type(self).__name__} must define loss(predicted, target)")
 
@@ -66,7 +65,7 @@ class Head:
         return None
 
     def render(self, target: Target, grid: Grid) -> Tensor:
-        """The activated map (grid.batch, C, grid.height, grid.width) of a network without error."""
+        """The activated map (grid.batch, C, grid.height, grid.width) of a perfect network."""
         raise TypeError(f"{type(self).__name__} must define render(target, grid)")
 
 
@@ -130,7 +129,7 @@ def mirror_maps(heads: Mapping[str, Head], maps: Mapping[str, Tensor]) -> dict[s
 def fill_nearest(samples: CellTargets, grid: Grid) -> Tensor:
     """A dense map whose cells carry the value of the nearest sample of their image.
 
-    Entries of weight 0 are not samples of their channel; a channel without any stays 0.
+    Entries of weight 0 are ignored in their channel; a channel without samples stays 0.
 
     Args:
         samples: targets of ``grid.batch`` images.
@@ -139,7 +138,7 @@ def fill_nearest(samples: CellTargets, grid: Grid) -> Tensor:
     Returns:
         (B, D, H, W) float32.
 
-    Source: appendix E, ground truth in place of a regression head.
+    Source: appendix E, ground truth in place of a regression head's output.
     """
     depth = samples.value.shape[1]
     device = samples.value.device
@@ -165,14 +164,14 @@ def fill_nearest(samples: CellTargets, grid: Grid) -> Tensor:
 
 
 def _nearest(down: Tensor, across: Tensor) -> Tensor:
-    """Which of N samples is nearest to each cell, the first of equals: (H, W) int64.
+    """Index of the nearest of N samples for each cell, the first on ties: (H, W) int64.
 
     Args:
         down: (N, H) int64, squared distances of rows from the samples'.
         across: (N, W) int64, those of columns.
     """
-    # One sample after the other against the best so far: no table of N distances per cell, which is several
-    # times as slow to fill and search.
+    # Samples are compared one by one with the best so far: filling and searching a table of N distances per
+    # cell is several times as slow.
     down, across = down.int(), across.int()
     best = down[0, :, None] + across[0]
     nearest = torch.zeros_like(best)

@@ -9,15 +9,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Loss:
-    """A sum over what one batch teaches, and how much that is.
+    """The sum of a loss over one batch, and the count to divide it by.
 
-    The engine divides: by the counts of everything that makes one optimizer step, so a batch that is split
-    gives the gradients of the whole.
+    The engine divides by the counts of all micro-batches and ranks of an optimizer step, so a batch that is
+    split gives the gradients of the whole.
 
     Attributes:
         total: scalar, the sum; differentiable.
-        count: scalar, what the sum is divided by (1, where it is less). It depends on the target alone, never
-            on what was predicted.
+        count: scalar, what the sum is divided by (at least 1). It depends on the target alone, never on the
+        prediction.
     """
 
     total: Tensor

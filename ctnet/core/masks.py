@@ -14,16 +14,16 @@ from ctnet.base.schema import shorten
 from ctnet.core.fields import Columns, Field, is_finite
 from ctnet.core.geometry import Affine
 
-#: By how much outlines are enlarged to be compared.
+#: Factor by which outlines are enlarged for comparison.
 _FINE = 8.0
 
-#: Of a mask that is decoded: OpenCV reads no larger picture.
+#: Largest mask that is decoded: OpenCV reads no larger image.
 _MOST_PIXELS = 2**30
 
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """A region of the plane: what lies in one of the polygons and in no hole.
+    """A region of the plane: all points inside one of the polygons but not in a hole.
 
     Attributes:
         polygons, holes: closed, (V, 2) float32, (x, y).
@@ -45,13 +45,13 @@ class Outline:
         return Outline(tuple(map(affine.points, self.polygons)), tuple(map(affine.points, self.holes)))
 
     def rasterise(self, width: int, height: int) -> np.ndarray:
-        """(height, width) bool: pixels whose centre (a whole number) lies in the region or on its edge."""
+        """(height, width) bool: pixels whose centre (integer coordinates) is in the region or on its edge."""
         import cv2
 
         canvas = np.zeros((height, width), np.uint8)
         shift = 8  # fractional bits of a coordinate
         rings = [*((ring, 1) for ring in self.polygons), *((ring, 0) for ring in self.holes)]
-        # Large ones first, since a hole may have an island.
+        # Large ones first, since a hole may contain an island.
         for ring, value in sorted(rings, key=lambda pair: -cv2.contourArea(pair[0])):
             points = [np.round(ring * 2**shift).astype(np.int32)]
             cv2.fillPoly(canvas, points, value, shift=shift)
@@ -100,13 +100,13 @@ class Mask(Field):
         return {name: column}
 
     def distance(self, name: str, truth: Columns, found: Columns) -> np.ndarray:
-        """(N,): 1 - IoU of two outlines, rasterised eight times as fine as their frame."""
+        """(N,): 1 - IoU of two outlines, rasterised at eight times the resolution of their frame."""
         pairs = zip(truth[name], found[name], strict=True)
         return np.array([0.0 if one is None else _one_minus_iou(one, other) for one, other in pairs])
 
 
 def _without_holes(outline: Outline) -> list[np.ndarray]:
-    """Polygons that show the same region: each hole is joined to what surrounds it by a slit."""
+    """Polygons of the same region without holes: each hole is joined to its surrounding polygon by a slit."""
     import cv2
 
     rings = list(outline.polygons)
@@ -120,7 +120,7 @@ def _without_holes(outline: Outline) -> list[np.ndarray]:
 
 
 def _joined(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """One ring that goes around another and, over a slit between nearest points, along it."""
+    """One ring from an outer and an inner one, joined by a slit between their nearest points."""
     gaps = ((ring[:, None] - hole) ** 2).sum(axis=2)
     end, start = np.unravel_index(gaps.argmin(), gaps.shape)
     inner = np.roll(hole, -int(start), axis=0)
@@ -128,7 +128,7 @@ def _joined(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def outline_of(segmentation: Any) -> Outline | None:
-    """The outline of a sound COCO segmentation; None of one that is missing or empty.
+    """The outline of a valid COCO segmentation; None for one that is missing or empty.
 
     Args:
         segmentation: polygons, or a run-length encoding, image pixels.
@@ -142,7 +142,7 @@ def outline_of(segmentation: Any) -> Outline | None:
     contours, levels = cv2.findContours(_decode(segmentation), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if not contours:
         return None
-    # A mask's pixel covers a whole unit of COCO's coordinates: its middle is half a unit further.
+    # A mask's pixel covers a whole unit of COCO's coordinates, so its centre is half a unit further.
     rings = [contour.reshape(-1, 2).astype(np.float32) + 0.5 for contour in contours]
     is_hole = [parent >= 0 for parent in levels[0][:, 3]]
     return Outline(
@@ -156,7 +156,7 @@ def _run_length_error(encoding: Mapping[str, Any], image: Mapping[str, Any] | No
     if not isinstance(size, Sequence) or len(size) != 2 or not all(map(_is_side, size)):
         return f"is a run-length mask of size {shorten(size)}, not [height, width]"
     if math.prod(size) > _MOST_PIXELS:
-        return f"is a run-length mask of size {size}, beyond every picture"
+        return f"is a run-length mask of size {size}, larger than any image"
     if image is not None and list(size) != [image["height"], image["width"]]:
         return f"is a run-length mask of size {size}, its image [{image['height']}, {image['width']}]"
     if isinstance(counts, Sequence) and not isinstance(counts, str):

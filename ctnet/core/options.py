@@ -20,7 +20,7 @@ class NoOptions:
 
 @dataclasses.dataclass(frozen=True)
 class OptionRow:
-    """One option as ``ctnet tasks show`` prints it."""
+    """One option as printed by ``ctnet tasks show``."""
 
     name: str
     type: str
@@ -29,7 +29,7 @@ class OptionRow:
 
 
 def option(default: Any, help: str, limits: tuple[float, float] = (-math.inf, math.inf)) -> Any:
-    """A dataclass field with a default, a line of help, and the least and largest value of a number."""
+    """A dataclass field with a default, a line of help, and the smallest and largest value of a number."""
     return dataclasses.field(default=default, metadata={"help": help, "limits": limits})
 
 
@@ -39,7 +39,7 @@ def parse_options(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
     Args:
         cls: a dataclass whose fields are bool, int, float, str or Literal of strings.
         values: option name to value; strings are converted to the field's type.
-        owner: what has these options, for messages ("task ctdet").
+        owner: what the options belong to, for messages ("task ctdet").
 
     Raises:
         CtnetError: for an unknown option, a value of the wrong type or beyond the limits, naming what is
@@ -51,7 +51,7 @@ def parse_options(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
         if not _fits(field.default, hints[field.name]):
             raise CtnetError(
                 f"option {field.name} of {owner} has the default {field.default!r}, which is not "
-                f"{type_text(hints[field.name])}; its author must change the one or the other"
+                f"{type_text(hints[field.name])}; its author must change one of them"
             )
     parsed = convert_all(values, hints, "option", owner)
     for name, value in parsed.items():

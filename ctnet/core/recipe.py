@@ -1,4 +1,4 @@
-"""A recipe: schedule and hyper-parameters of a training, as data."""
+"""A recipe: schedule and hyperparameters of a training run, as data."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 Strength = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
 
-#: What is set apart: a table of its own in a file, and the task's options.
+#: Fields set separately: augmentation (a table of its own in a file) and the task's options.
 _GROUPS = ("augmentation", "options")
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images vary.
+    """Augmentation of training images.
 
     Attributes:
-        flip: probability of mirroring left and right.
-        scale: smallest and largest factor on the image's longer side, drawn in steps of 0.1; None keeps it.
+        flip: probability of a horizontal flip.
+        scale: smallest and largest factor on the image's longer side, drawn in steps of 0.1; None for no
+        scaling.
         shift: how far the crop's centre moves: "border" is the released code's rule (anywhere but near the
-            image's border); a number is the largest fraction of the image's width and height; 0 keeps it.
-        rotate: maximum rotation to either side, degrees; 0 (as in the paper) for none.
-        geometric: fraction of the images that are scaled, shifted and rotated; the others show the plain
-            view.
+            image's border); a number is the largest fraction of the image's width and height; 0 for no shift.
+        rotate: maximum rotation in either direction, degrees; 0 (as in the paper) for none.
+        geometric: fraction of the images that are scaled, shifted and rotated; the others keep the plain
+        view.
         colour: strength of brightness, contrast and saturation jitter; 0 for none.
         lighting: standard deviation of the PCA lighting noise; 0 for none.
 
@@ -64,26 +65,26 @@ class Recipe:
     Attributes:
         epochs: passes over the training split.
         batch_size: images per batch.
-        learning_rate: at ``batch_size`` images per step; more or fewer images scale it linearly.
+        learning_rate: for ``batch_size`` images per step; it scales linearly with the number of images.
         milestones: epochs after which the learning rate is divided by 10 (schedule "step").
         schedule: "step" or "cosine" (down to ``final_rate`` over all epochs).
         final_rate: final learning rate of a cosine schedule, as a fraction of the learning rate. The last,
-            small steps memorise what cannot be learnt otherwise, such as which objects somebody forgot
-            to mark.
+        small steps mostly memorise noise, such as which objects the annotators missed.
         optimizer: "adam" or "adamw".
         weight_decay: of the optimizer.
-        warmup: iterations over which the learning rate rises linearly from 0.
+        warmup: steps over which the learning rate rises linearly from 0, at most a fifth of the run.
         clip_norm: maximum gradient norm; None leaves gradients alone.
         offset_rate: learning-rate multiplier of the offset layers of deformable convolutions. They start at
-            zero with thousands of inputs each, so one step at the full rate moves the samples by pixels:
-            without pretrained weights nothing else can learn meanwhile.
-        small_heads: start regression heads as small as the backbone asks (``Backbone.head_std``). Good for
-            fine-tuning; from scratch their hidden units then grow alike and learn little more than the mean.
-        ema: decay of the moving average of weights that is evaluated and kept; 0 for none.
+        zero with thousands of inputs each, so one step at the full rate moves the sampling points by pixels:
+        without pretrained weights this keeps the other layers from learning.
+        small_heads: initialise regression heads with the backbone's small standard deviation
+            (``Backbone.head_std``). Good for fine-tuning; when training from scratch their hidden units then
+            become alike and learn little more than the mean.
+        ema: decay of the moving average of weights that is evaluated and saved; 0 for none.
         size: (width, height) of the network input, pixels.
-        accumulate: batches whose gradients make one step.
+        accumulate: gradient accumulation: batches per optimizer step.
         augmentation: how training images vary.
-        options: options of the task that the recipe wants other than their defaults; ``-O`` goes before them.
+        options: task options that the recipe changes from their defaults; ``-O`` overrides them.
 
     Raises:
         CtnetError: for a value out of range.
@@ -126,7 +127,7 @@ class Recipe:
 
 
 def recipe_fields() -> dict[str, Any]:
-    """The type of every field that can be set by name: the recipe's own, and those of its augmentation."""
+    """The types of all fields that can be set by name: the recipe's own, and those of its augmentation."""
     return {**own_fields(), **_hints(Augmentation)}
 
 
@@ -157,5 +158,5 @@ SMALL = Recipe(
 )
 
 #: What ``ctnet demo`` trains with: two CPU cores need about three minutes for 600 simple scenes, in which
-#: everything is marked.
+#: everything is annotated.
 DEMO = replace(SMALL, epochs=10, final_rate=0.0, size=(128, 128))

@@ -1,4 +1,4 @@
-"""The records that travel between data, tasks and results: Annotations, Instances, Detections, Sample."""
+"""The records passed between data, tasks and results: Annotations, Instances, Detections, Sample."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Annotations(Protocol):
-    """The annotations of one image as a data set gives them to ``instances_of``.
+    """The annotations of one image, as a data set passes them to ``instances_of``.
 
-    A sequence of the file's own dictionaries (parsed only when asked for), with the columns that every
-    task needs as arrays.
+    A sequence of the file's own dictionaries (parsed on demand), with the columns that every task needs as
+    arrays.
 
     Attributes:
         boxes: (N, 4) float32, xyxy, image pixels.
@@ -35,7 +35,7 @@ class Annotations(Protocol):
 
 
 def object_column(rows: Iterable[Any]) -> np.ndarray:
-    """(N,) object array of any N values: a column whose rows differ in shape (polygons, say)."""
+    """(N,) object array of any N values: a column whose rows differ in shape (such as polygons)."""
     values = list(rows)
     column = np.empty(len(values), object)
     for index, value in enumerate(values):
@@ -46,7 +46,7 @@ def object_column(rows: Iterable[Any]) -> np.ndarray:
 class _Columns:
     """Named columns of equal length; ``extra`` holds the task's own, read as attributes.
 
-    A list as a column (its rows may differ in shape) becomes an array of objects.
+    A column given as a list (its rows may differ in shape) becomes an array of objects.
     """
 
     extra: Mapping[str, Any]
@@ -65,11 +65,11 @@ class _Columns:
         return {**{name: getattr(self, name) for name in self._own}, **self.extra}
 
     def replace(self, **columns: Any) -> Self:
-        """A copy with some columns exchanged or added."""
+        """A copy with some columns replaced or added."""
         return self._of({**self.fields(), **columns})
 
     def __getitem__(self, rows: Any) -> Self:
-        """The rows that an index array, mask or slice selects (of a batch: its images)."""
+        """The rows selected by an index array, mask or slice (for a batch: its images)."""
         if isinstance(rows, (int, np.integer)):
             rows = slice(rows, rows + 1)
         return self._of({name: column[rows] for name, column in self.fields().items()})
@@ -88,17 +88,17 @@ class _Columns:
         object.__setattr__(self, "extra", extra)
         lengths = {name: len(column) for name, column in self.fields().items()}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"{type(self).__name__} needs columns of one length, got {lengths}")
+            raise ValueError(f"{type(self).__name__} needs columns of equal length, got {lengths}")
 
 
 @dataclass(frozen=True)
 class Instances(_Columns):
-    """The annotated objects of one image, in the frame that the context names (image, input or grid).
+    """The annotated objects of one image, in image, input or grid coordinates, depending on the context.
 
     Attributes:
         boxes: (N, 4) float32, xyxy.
         labels: (N,) int64, contiguous from 0.
-        crowd: (N,) bool, True for a region that holds many objects.
+        crowd: (N,) bool, True for a crowd region of many objects.
         extra: the task's own columns, numpy arrays with N rows; also readable as attributes.
     """
 
@@ -119,7 +119,7 @@ class Instances(_Columns):
 
     @classmethod
     def of(cls, boxes: Any, labels: Any, crowd: Any = None, **extra: Any) -> Instances:
-        """Instances from anything array-like, converted to the right types."""
+        """Instances from array-likes, converted to the right dtypes."""
         labels = np.asarray(labels, np.int64).reshape(-1)
         crowd = np.zeros(len(labels), bool) if crowd is None else np.asarray(crowd, bool)
         return cls(np.asarray(boxes, np.float32).reshape(-1, 4), labels, crowd, extra)
@@ -127,7 +127,7 @@ class Instances(_Columns):
 
 @dataclass(frozen=True)
 class Detections(_Columns):
-    """What was found, best first.
+    """Detections, highest score first.
 
     ``Task.decode`` makes them for a batch: torch tensors with a leading axis B and exactly k rows per image,
     on the output grid, with the column ``cells`` (B, k, 2) int64 of their peaks. Everywhere else they belong
@@ -156,7 +156,7 @@ class Detections(_Columns):
 
     @classmethod
     def empty(cls) -> Detections:
-        """No detection at all, without task columns."""
+        """An empty record, without task columns."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
     def per_image(self) -> list[Detections]:
@@ -175,7 +175,7 @@ class Detections(_Columns):
             category_ids: category id of each label.
         """
         boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
-        # A size regression may come out negative early in training; such a box covers nothing.
+        # A predicted size may be negative early in training; such a box has no area.
         sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
         columns = zip(
             np.concatenate([boxes[:, :2], sizes], axis=1).tolist(),
@@ -192,7 +192,7 @@ class Detections(_Columns):
     def from_coco(
         cls, entries: Sequence[Mapping[str, Any]], category_ids: Sequence[int] | np.ndarray
     ) -> Detections:
-        """Entries of one image in a COCO results file, in double precision: they measure as they stand there.
+        """Entries of one image in a COCO results file, as float64, so metrics see the exact values.
 
         Args:
             entries: category_id, bbox (xywh) and score each.
@@ -209,11 +209,11 @@ class Detections(_Columns):
         return cls(boxes, scores, labels)
 
     def without(self, *names: str) -> Self:
-        """A copy that lacks these columns, where it has them."""
+        """A copy without these columns."""
         return self._of({name: column for name, column in self.fields().items() if name not in names})
 
     def above(self, score: float) -> Detections:
-        """Those with at least this score."""
+        """The detections with at least this score."""
         return self[self.scores >= score]
 
 
@@ -227,13 +227,13 @@ def _is_float(column: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What is known of an image besides its pixels.
+    """Metadata of an image.
 
     Attributes:
-        image_id: as in the COCO file (or the running number of a file in ``predict``).
+        image_id: as in the COCO file (or the index of a file in ``predict``).
         file_name: as in the COCO file.
         width, height: pixels.
-        record: the image's whole entry of the COCO file (a camera's ``calib``, say).
+        record: the image's whole entry of the COCO file (such as a camera's ``calib``).
     """
 
     image_id: int

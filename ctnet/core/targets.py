@@ -1,4 +1,4 @@
-"""Ragged training targets: one row per object, no padding, no cap on their number."""
+"""Ragged training targets: one row per object, no padding, no limit on their number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 
 class Grid(NamedTuple):
-    """The output grid's size in cells, and how many images it stands for."""
+    """The output grid's size in cells, and the number of images."""
 
     height: int
     width: int
@@ -22,7 +22,7 @@ class Grid(NamedTuple):
 
 
 class _Ragged:
-    """Rows of several images in columns of equal length; ``batch`` says which image a row belongs to."""
+    """Rows of several images in columns of equal length; ``batch`` is the image that a row belongs to."""
 
     batch: Tensor
 
@@ -30,11 +30,11 @@ class _Ragged:
         return len(self.batch)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same rows on another device, copied without waiting where the source is pinned."""
+        """The same rows on another device, copied asynchronously where the source is pinned."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
-        """The same rows in page-locked memory, from where a GPU copies without waiting."""
+        """The same rows in page-locked memory, from which a GPU copies asynchronously."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     @classmethod
@@ -66,16 +66,16 @@ def _joined(columns: Sequence[Tensor] | Sequence[int]) -> Tensor | int:
 
 @dataclass(frozen=True)
 class Peaks(_Ragged):
-    """What a heatmap is drawn from: one Gaussian per row.
+    """Targets of a heatmap: one Gaussian per row.
 
     Attributes:
         batch: (N,) int64, index of the image in the batch.
         x, y: (N,) float32, the point on the output grid; its integer part is the peak's pixel.
         radius: (N,) int64, radius of the Gaussian in cells.
         channel: (N,) int64, the heatmap's channel.
-        positive: (N,) bool; False softens the penalty around the point but makes no positive.
-        cells: the number of cells all Gaussians cover together, known on the host so that rendering on a
-            GPU need not wait for it.
+        positive: (N,) bool; False reduces the penalty around the point without making it a positive.
+        cells: the total number of cells of all Gaussians, known on the host so that rendering on a GPU need
+        not wait for it.
     """
 
     batch: Tensor
@@ -119,14 +119,14 @@ class Peaks(_Ragged):
 
 @dataclass(frozen=True)
 class CellTargets(_Ragged):
-    """Values of a dense map at single pixels.
+    """Targets of a dense map at single pixels.
 
     Attributes:
         batch: (M,) int64, index of the image in the batch.
         x, y: (M,) int64, pixel on the output grid.
-        value: (M, D) float32, what the map's D channels should say there.
+        value: (M, D) float32, the targets of the map's D channels.
         weight: (M, D) float32, how much each value counts; 0 masks it.
-        images: how many images these are the targets of, with or without rows.
+        images: number of images of the batch, those without rows included.
     """
 
     batch: Tensor
@@ -138,7 +138,7 @@ class CellTargets(_Ragged):
 
     @classmethod
     def of(cls, pixels: np.ndarray, value: np.ndarray, weight: np.ndarray | None = None) -> CellTargets:
-        """The samples of one image, from arrays.
+        """The targets of one image, from arrays.
 
         Args:
             pixels: (M, 2) int, (x, y) on the output grid.
@@ -167,16 +167,16 @@ class CellTargets(_Ragged):
         grid: Grid,
         relative: bool = False,
     ) -> CellTargets:
-        """CellTargets at every cell of the objects' Gaussians, which they count by.
+        """CellTargets at every cell of the objects' Gaussians, weighted by them.
 
-        Where Gaussians overlap the cell belongs to the higher one, and to the later of equals.
+        Where Gaussians overlap, the cell belongs to the higher one, on ties to the later one.
 
         Args:
             points: (N, 2) float, (x, y) on the output grid.
             radius: (N,) int, cells.
-            value, weight: (N, D) float, the values of each object and how much they count.
+            value, weight: (N, D) float, the values of each object and their weights.
             grid: its size.
-            relative: values are (x, y) as seen from the object's pixel, and become as seen from each cell.
+            relative: values are (x, y) relative to the object's pixel, and become relative to each cell.
 
         Source: the released code's dense regression targets.
         """
@@ -200,11 +200,12 @@ class CellTargets(_Ragged):
         """Read a dense map (B, D, H, W) at these pixels -> (M, D)."""
         depth, height, width = maps.shape[1:]
         row = (self.batch * height + self.y) * width + self.x
-        # index_select, because its gradient adds up in a fixed order; advanced indexing's need not.
+        # index_select, because its gradient is summed in a fixed order; that of advanced indexing need not
+        # be.
         return maps.permute(0, 2, 3, 1).reshape(-1, depth).index_select(0, row)
 
 
-#: What ``Task.encode`` gives for a head.
+#: What ``Task.encode`` returns for a head.
 Target = Peaks | CellTargets
 
 

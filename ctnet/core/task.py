@@ -1,4 +1,4 @@
-"""The Task contract, and the discovery of tasks through entry points."""
+"""The Task contract, and discovering tasks through entry points."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ GROUP = "ctnet.tasks"
 
 
 class AnnotationWarning(str):
-    """A phrase of ``Task.errors`` that leaves the annotation in use; ``ctnet data check`` shows it."""
+    """A phrase of ``Task.errors`` that is only a warning, shown by ``ctnet data check``."""
 
 
 class Task(ABC):
-    """What a detector of one kind of object-as-a-point is made of. The engine knows nothing else about it.
+    """Everything that defines a detector of one kind of object as a point. The engine uses nothing else.
 
-    A subclass declares its heads, its fields and how it is measured, and says how instances become targets
-    and maps become detections. The round trip binds the two: ``decode(render(encode(x)))`` gives x back, up
-    to objects that share a cell.
+    A subclass declares its heads, fields and metrics, and implements encoding (instances to targets) and
+    decoding (maps to detections). The round trip ties the two together: ``decode(render(encode(x)))`` returns
+    x, up to objects that share a cell.
 
     Attributes:
         name: equals the entry point's name.
         Options: a frozen dataclass of ``option`` fields.
         metrics: name -> factory of an evaluator (see ``metric``); the first is the default.
-        scenes: the synthetic scenes of its demo and its tests; None for a task that draws none.
-        layout: how images are laid into the input, and which annotation files are the task's own.
-        suppression: what follows ``decode`` when nobody asks for another.
+        scenes: synthetic scenes for its demo and its tests; None for a task without.
+        layout: how images are fitted into the input, and which annotation files the task reads.
+        suppression: the default non-maximum suppression after ``decode``.
         fields: the columns of instances and detections beyond box, label, crowd and score, by name.
         heads: head name -> Head.
     """
@@ -73,12 +73,12 @@ class Task(ABC):
         """Bind the task to a data set's categories.
 
         Args:
-            categories: as in the COCO file (``id``, ``name``, what else the task reads); labels follow
-                the order of ids.
+            categories: as in the COCO file (``id``, ``name``, and other keys that the task reads); labels are
+            in the order of ids.
             options: values for the fields of ``Options``, converted from strings where needed.
 
         Raises:
-            CtnetError: for categories without id or name, and for options that do not exist or do not fit.
+            CtnetError: for categories without id or name, and for unknown or invalid options.
         """
         self.categories = Categories(categories)
         self.options: Any = parse_options(self.Options, options, f"task {self.name}")
@@ -86,22 +86,22 @@ class Task(ABC):
     # --- from annotations to targets
 
     def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        """What makes an annotation unusable that no declaration can say: values that contradict each other.
+        """Errors that no declaration can express: values of an annotation that contradict each other.
 
-        Such a record is left out and listed (or refused with ``--strict``), like one with a bad box. An
-        ``AnnotationWarning`` leaves it in use, and is shown by ``ctnet data check`` alone.
+        Such a record is left out and listed (or refused with ``--strict``), like one with a bad box. With an
+        ``AnnotationWarning`` it is still used; only ``ctnet data check`` shows the warning.
 
         Args:
             annotation: as in the COCO file, of a known category, with a usable box and usable fields.
             image: the image's entry of the COCO file.
 
         Returns:
-            A short phrase each ("depth is 10, but the location's z is 12").
+            One short phrase per error ("depth is 10, but the location's z is 12").
         """
         return []
 
     def complete(self, instances: Instances, image: Mapping[str, Any]) -> Instances:
-        """Instances in image pixels, as read by the declarations -> with columns that must be computed.
+        """Add derived columns to instances in image pixels, as read by the declarations.
 
         Args:
             instances: of one image; missing values are NaN, or -1 in columns of choices.
@@ -111,14 +111,14 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
-        """Instances of one image on the output grid -> each head's targets. No cap on their number."""
+        """Instances of one image on the output grid -> each head's targets. No limit on their number."""
 
     def losses(self, predicted: Mapping[str, Tensor], targets: Mapping[str, Target]) -> dict[str, Loss]:
-        """Totals and counts of a batch by name; each head's own unless overridden.
+        """The losses of a batch by name; each head's own unless overridden.
 
-        Override it where a loss reads several heads, or where what counts as a positive depends on what was
-        predicted. A loss with a head's name is multiplied by the head's weight, any other by 1. Names are the
-        same for all batches, and counts depend on the targets alone.
+        Override it where a loss reads several heads, or where the positives depend on the predictions. A loss
+        with a head's name is multiplied by the head's weight, any other by 1. Names are the same for all
+        batches, and counts depend on the targets alone.
 
         Args:
             predicted: by head, as ``Head.loss`` reads it.
@@ -138,9 +138,9 @@ class Task(ABC):
         return box_cells(instances.boxes, grid.width, grid.height)
 
     def collides(self, instances: Instances, grid: Grid) -> np.ndarray:
-        """(N,) bool: objects that cannot come back because another one, further up, takes their place.
+        """(N,) bool: objects that cannot be decoded because an earlier one takes their place.
 
-        Unless overridden: those that share a cell. Extend it where objects also compete for something else.
+        Unless overridden: those that share a cell. Extend it where objects can collide in other ways.
 
         Args:
             instances: of one image, on the output grid.
@@ -157,15 +157,16 @@ class Task(ABC):
         """Activated maps -> k detections per image on the output grid (all cells, if fewer), best first.
 
         It is exported with the network: tensor operations only, no branching on values. The column ``cells``
-        (B, k, 2) int64, which the engine takes out again, says in which cell (x, y) each object's peak lies:
-        there the heads of attributes are read.
+        (B, k, 2) int64, which the engine removes again, holds the cell (x, y) of each object's peak, where
+        the heads of attributes are read.
         """
 
     def lift(self, detections: Detections, view: View) -> Detections:
-        """Detections of one image in image pixels -> with what needs more than pixels (a camera, say).
+        """Add what needs more than pixels (such as a camera) to detections of one image in image pixels.
 
         Args:
-            detections: the best that are above the score, best first; their points are in image pixels.
+            detections: the best ones above the score threshold, highest score first; their points are in
+            image pixels.
             view: the image (``view.info``), and the map from the output grid to its pixels (``view.affine``).
 
         Returns:
@@ -174,10 +175,10 @@ class Task(ABC):
         return detections
 
     def overlap(self, a: Detections, b: Detections) -> np.ndarray:
-        """How much each of some detections overlaps each of others: (N, M) in [0, 1], 1 for equal ones.
+        """Pairwise overlap of detections: (N, M) in [0, 1], 1 for equal ones.
 
-        It decides for non-maximum suppression, for the merging of scales and for the error breakdown. Unless
-        overridden: the IoU of the upright boxes. Override it where an object is not its upright box.
+        It is used by non-maximum suppression, by the merging of scales and by the error breakdown. Unless
+        overridden: the IoU of the axis-aligned boxes. Override it where these do not describe the objects.
 
         Args:
             a, b: N and M rows of one image, lifted, in image pixels.
@@ -187,25 +188,25 @@ class Task(ABC):
 
     @abstractmethod
     def draw(self, image: np.ndarray, detections: Detections, info: ImageInfo | None = None) -> np.ndarray:
-        """A copy of the image (H, W, 3) uint8 RGB with detections of one image drawn in.
+        """A copy of the image (H, W, 3) uint8 RGB with its detections drawn.
 
-        It may be wider, to show another view beside the image.
+        It may be wider, to show another view next to the image.
 
         Args:
             image: the image.
             detections: lifted, in image pixels.
-            info: what is known of the image (a camera, say).
+            info: metadata of the image (such as its camera).
         """
 
     # --- training
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
-        """Recipes by name for this task with a backbone; the first is the default."""
+        """Recipes by name for this task and a backbone; the first is the default."""
         return {"small": SMALL}
 
 
 def create_task(name: str, categories: Sequence[Mapping[str, Any]], /, **options: Any) -> Task:
-    """Make a task by its entry-point name.
+    """Create a task by its entry-point name.
 
     Args:
         name: see ``list_tasks``.
@@ -213,7 +214,7 @@ def create_task(name: str, categories: Sequence[Mapping[str, Any]], /, **options
         options: the task's own, see ``ctnet tasks show NAME``.
 
     Raises:
-        CtnetError: for an unknown task, a plugin that does not load, categories or options that do not fit.
+        CtnetError: for an unknown task, a plugin that does not load, invalid categories or options.
     """
     made = load_task_class(name)
     check_categories(list(categories))
@@ -226,10 +227,10 @@ def scenes_of(task: Task | type[Task]) -> Scenes:
     """The example scenes of a task.
 
     Raises:
-        CtnetError: for a task that draws none.
+        CtnetError: for a task without scenes.
     """
     if task.scenes is None:
-        raise CtnetError(f"task {task.name} draws no example scenes; give a data set with --data DIR")
+        raise CtnetError(f"task {task.name} has no example scenes; give a data set with --data DIR")
     return task.scenes
 
 
@@ -239,15 +240,15 @@ def example_of(task: Task, rng: np.random.Generator, size: tuple[int, int] | Non
     Args:
         task: bound to the categories of its scenes.
         rng: the only source of randomness.
-        size: (width, height), pixels; the scenes' own when None.
+        size: (width, height), pixels; the scenes' default when None.
 
     Raises:
-        CtnetError: for a task that draws none, or is bound to other categories.
+        CtnetError: for a task without scenes, or one bound to other categories.
     """
     scenes = scenes_of(task)
     if json.dumps([*task.categories]) != json.dumps([*Categories(scenes.categories)]):
         raise CtnetError(
-            f"task {task.name} draws its own {', '.join(Categories(scenes.categories).names)}, not "
+            f"task {task.name} has scenes of {', '.join(Categories(scenes.categories).names)}, not "
             f"{', '.join(task.categories.names)} of other data; give a data set with --data DIR"
         )
     sample = scenes.draw(rng, size or scenes.size)
@@ -275,7 +276,7 @@ def load_task_class(name: str) -> type[Task]:
     called = getattr(cls, "name", None)
     if called != name:
         raise CtnetError(
-            f"plugin {name!r} is a task that calls itself {called!r}, so its checkpoints could not be "
-            "opened again; its author must make the two names equal"
+            f"plugin {name!r} is a task with the name {called!r}, so its checkpoints could not be opened "
+            "again; its author must make the two names equal"
         )
     return cls

@@ -1,4 +1,4 @@
-"""How a training image is looked at: one affine map for image and instances alike, then colour jitter."""
+"""Augmentation: one affine map for image and instances, then colour jitter."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 _EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 _GREY = np.array([0.299, 0.587, 0.114])
 
-#: Half the widest margin at the image's border in which no crop centre lies, pixels.
+#: Half the largest margin at the image's border without crop centres, pixels.
 _BORDER = 128
 
 
 class Crop(NamedTuple):
-    """What part of an image a training step sees, and whether mirrored."""
+    """The part of an image that is shown to the network, and whether it is mirrored."""
 
     affine: Affine  #: image pixels -> input pixels, mirroring included
     mirrored: bool
-    #: from where the letterbox shows a pixel to where this crop does (mirroring apart); None: the same
+    #: from a pixel's position in the letterbox to its position in this crop (before mirroring); None: the
+    #: same
     change: Affine | None = None
 
 
 def letterbox(image_size: tuple[int, int], input_size: tuple[int, int], fit: Fit = "inside") -> Affine:
-    """The image in the middle of the input.
+    """The affine map that centres the image in the input.
 
     Args:
         image_size, input_size: (width, height), pixels.
-        fit: "inside": all of it, as large as it fits; "width": as wide as the input.
+        fit: "inside": all of it, as large as possible; "width": as wide as the input.
     """
     width, height = image_size
     return Affine.centred((width / 2, height / 2), _plain_side(image_size, input_size, fit), input_size)
@@ -55,12 +56,12 @@ def random_crop(
     augmentation: Augmentation,
     fit: Fit = "inside",
 ) -> Crop:
-    """A random flip, scale, crop and turn.
+    """A random flip, scale, crop and rotation.
 
     Args:
         rng: the only source of randomness.
         image_size, input_size: (width, height), pixels.
-        augmentation: how much of each.
+        augmentation: the strength of each.
         fit: see ``letterbox``.
 
     Source: the released code: scale in steps of 0.1, crop centres outside a border that halves until
@@ -96,12 +97,12 @@ def _crop_centre(rng: np.random.Generator, extent: int) -> int:
 
 
 def crop_instances(instances: Instances, crop: Crop, task: Task, stride: int) -> Instances:
-    """Instances of an image as a crop shows them, on the output grid.
+    """Instances of a cropped image, on the output grid.
 
     Args:
         instances: in image pixels.
         crop: what the network sees.
-        task: its fields know left from right, and what a zoom makes untrue.
+        task: its fields define what mirroring and zooming do to their values.
         stride: input pixels per output cell.
     """
     if crop.change is not None:
@@ -113,17 +114,17 @@ def crop_instances(instances: Instances, crop: Crop, task: Task, stride: int) ->
 def jitter(rng: np.random.Generator, image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     """Random brightness, contrast, saturation (in random order) and lighting.
 
-    All four are linear in a pixel's colour, so they are joined into one 3x4 matrix and applied once.
+    All four are linear in a pixel's colour, so they are combined into one 3x4 matrix and applied once.
 
     Args:
         rng: the only source of randomness.
         image: (H, W, 3) uint8, RGB.
-        augmentation: how much.
+        augmentation: the strengths.
 
     Returns:
-        A new (H, W, 3) uint8 image; values beyond 0..255 are cut.
+        A new (H, W, 3) uint8 image; values outside 0..255 are clipped.
 
-    Source: the released code's colour augmentation (there on floats that are not cut).
+    Source: the released code's colour augmentation (there on floats that are not clipped).
     """
     import cv2
 

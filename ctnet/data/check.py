@@ -1,4 +1,4 @@
-"""Looking for what is wrong with a data set: records, ids, images, duplicates."""
+"""Finding errors in a data set: records, ids, images, duplicates."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ DUPLICATE_IOU = 0.8
 _PAIRS_AT_ONCE = 1 << 20
 _LISTED = 10
 
-REPEATED_IMAGE = "an id that an earlier image has"
-REPEATED_FILE = "a file name that an earlier image has"
-BAD_IMAGE = "image missing, broken or of another size"
-REPEATED_BOX = "the same box and category twice"
+REPEATED_IMAGE = "duplicate image id"
+REPEATED_FILE = "duplicate image file name"
+BAD_IMAGE = "image missing, broken or of the wrong size"
+REPEATED_BOX = "duplicate box"
 
 PROBLEMS = (*RECORD_ERRORS, UNFIT, REPEATED_IMAGE, REPEATED_FILE, REPEATED_BOX, BAD_IMAGE)
-"""What makes a record bad, in the order of the table."""
+"""The kinds of bad records, in the order of the table."""
 
 OVERLAPPING = f"two boxes of one category with IoU over {DUPLICATE_IOU}"
 PARTLY_OUTSIDE = "box partly outside its image"
 SMALL = "object smaller than one output cell"
 CROWD = "crowd region"
 NO_OBJECT = "image without annotation"
-SHARED = "image that another split has too"
-UNUSED = "category without object"
-ODD_AREA = "area that does not fit its box"
-REPEATED_ID = "an id that an earlier annotation has"
+SHARED = "image shared with another split"
+UNUSED = "category without objects"
+ODD_AREA = "area that does not match its box"
+REPEATED_ID = "duplicate annotation id"
 GROUP = "category that only groups others"
-OF_TASK = "annotation that the task can use only in part"
+OF_TASK = "annotation that the task can only partly use"
 
 WARNINGS = (
     OVERLAPPING,
@@ -59,14 +59,14 @@ WARNINGS = (
     GROUP,
     OF_TASK,
 )
-"""What is worth knowing but not an error."""
+"""The kinds of warnings."""
 
 IDENTIFIERS = {
     "unknown image": "unknown-image-id",
     "unknown category": "unknown-category-id",
-    "crowd mark that is neither 0 nor 1": "bad-iscrowd",
-    "no box of four finite numbers": "bad-bbox",
-    "box beyond every picture": "bbox-too-large",
+    "crowd flag that is neither 0 nor 1": "bad-iscrowd",
+    "box that is not four finite numbers": "bad-bbox",
+    "box larger than any image": "bbox-too-large",
     "box without area": "empty-bbox",
     "box outside its image": "bbox-outside-image",
     UNFIT: "unfit-for-task",
@@ -91,13 +91,13 @@ IDENTIFIERS = {
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """What was found in one split.
+    """The findings in one split.
 
     Attributes:
         split: its name.
         images, annotations: how many the file lists.
         problems: bad records; their kinds are ``PROBLEMS``.
-        warnings: what is worth knowing; their kinds are ``WARNINGS``.
+        warnings: their kinds are ``WARNINGS``.
     """
 
     split: str
@@ -109,13 +109,13 @@ class SplitCheck:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found in a data directory.
+    """The findings in a data directory.
 
     Attributes:
         directory: the data directory.
         splits: the findings of each split.
-        images_read: whether the image files were looked into.
-        notes: what else the user should know of the directory, one line each.
+        images_read: whether the image files were read.
+        notes: anything else that the user should know, one line each.
     """
 
     directory: Path
@@ -151,10 +151,10 @@ def check_dataset(
     Args:
         directory: the data directory.
         split: its name; by default all splits.
-        size: side of the square network input that images will be scaled into, pixels, for the objects
-            smaller than an output cell; by default images are not scaled.
+        size: side of the square network input, pixels, to which images are scaled when counting objects
+        smaller than an output cell; by default images are not scaled.
         images: read every image.
-        task: examine that task's annotations, and whether it can use them.
+        task: check that task's annotations, and whether it can use them.
 
     Raises:
         CtnetError: when the directory or an annotation file cannot be read at all.
@@ -183,7 +183,7 @@ def _split_dict(check: SplitCheck) -> dict[str, Any]:
 
 
 def _grouped(found: Sequence[Problem], kinds: Sequence[str]) -> dict[str, list[dict[str, str]]]:
-    """By identifier of the kind."""
+    """Records grouped by the identifier of their kind."""
     return {
         IDENTIFIERS[kind]: [{"where": p.where, "what": p.what} for p in found if p.kind == kind]
         for kind in kinds
@@ -191,7 +191,7 @@ def _grouped(found: Sequence[Problem], kinds: Sequence[str]) -> dict[str, list[d
 
 
 def _owners(datasets: Sequence[Dataset]) -> Mapping[str, list[str]]:
-    """File name to the splits that list it."""
+    """File name -> splits that list it."""
     owners: dict[str, list[str]] = {}
     for dataset in datasets:
         for name in {dataset.coco.file_name(row) for row in dataset.rows}:
@@ -222,7 +222,7 @@ def _check_split(
     return SplitCheck(dataset.split, len(dataset), annotations, tuple(problems), tuple(warnings))
 
 
-# --- one function for each thing that is looked for
+# --- one function per check
 
 
 def _repeated_files(dataset: Dataset) -> Iterator[Problem]:
@@ -252,10 +252,10 @@ def _bad_images(dataset: Dataset) -> Iterator[Problem]:
 
 
 def _duplicates(dataset: Dataset) -> tuple[list[Problem], list[Problem]]:
-    """Boxes that an earlier one of the image and category equals, or overlaps by more than DUPLICATE_IOU.
+    """Boxes that equal an earlier one of their image and category, or overlap it by over DUPLICATE_IOU.
 
-    A box is listed with the first few such boxes, and boxes are compared in blocks: thousands of copies of
-    one box must not fill the memory.
+    A box is listed with only the first few such boxes, and boxes are compared in blocks, so that thousands of
+    copies of one box do not exhaust memory.
     """
     coco = dataset.coco
     names = {int(category["id"]): category["name"] for category in dataset.categories}
@@ -276,7 +276,7 @@ def _duplicates(dataset: Dataset) -> tuple[list[Problem], list[Problem]]:
 
 
 def _earlier(boxes: np.ndarray, category_ids: np.ndarray) -> Iterator[tuple[int, int, float]]:
-    """(first, second, IoU) for boxes with earlier ones that equal or overlap them, a few of each kind.
+    """(first, second, IoU) of boxes that equal or overlap an earlier one, a few of each kind.
 
     Args:
         boxes: (N, 4) xywh.
@@ -309,7 +309,7 @@ def _partly_outside(dataset: Dataset) -> Iterator[Problem]:
 
 
 def _small(dataset: Dataset, size: int | None) -> Iterator[Problem]:
-    """Objects that fit into one cell of the output grid, once the image is scaled into the network input."""
+    """Objects smaller than one cell of the output grid, with the image scaled to the network input."""
     coco = dataset.coco
     longest = np.maximum(coco.widths, coco.heights)[coco.image_index]
     scale = np.ones(len(longest)) if size is None else size / longest
@@ -331,7 +331,7 @@ def _odd_areas(dataset: Dataset) -> Iterator[Problem]:
     rows = np.flatnonzero(coco.odd_areas & coco.usable)
     for row, raw in zip(rows, coco.raw_annotations(rows), strict=True):
         what = "area {}, box {:g} x {:g} px".format(repr(raw["area"])[:40], *coco.boxes[row, 2:])
-        yield Problem(ODD_AREA, _where(dataset, row), f"{what}; the area of the box is taken")
+        yield Problem(ODD_AREA, _where(dataset, row), f"{what}; the area of the box is used")
 
 
 def _repeated_ids(dataset: Dataset) -> Iterator[Problem]:
@@ -339,7 +339,7 @@ def _repeated_ids(dataset: Dataset) -> Iterator[Problem]:
     repeated = np.ones(len(ids), bool)
     repeated[np.unique(ids, return_index=True)[1]] = False
     for row in np.flatnonzero(repeated & dataset.coco.usable):
-        yield Problem(REPEATED_ID, _where(dataset, row), "ids are used for nothing but messages")
+        yield Problem(REPEATED_ID, _where(dataset, row), "ids are only used for messages")
 
 
 def _images_without_annotation(dataset: Dataset) -> Iterator[Problem]:
@@ -367,7 +367,7 @@ def _unused_categories(dataset: Dataset) -> Iterator[Problem]:
 
 
 def _of_task(dataset: Dataset) -> Iterator[Problem]:
-    """What the data set's task warns of."""
+    """The warnings of the data set's task."""
     task, coco = dataset.task, dataset.coco
     if task is None or type(task).errors is Task.errors:
         return

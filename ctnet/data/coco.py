@@ -1,4 +1,4 @@
-"""A COCO JSON file as arrays: read once, checked, and kept in an index for the next time."""
+"""A COCO JSON file as arrays: read once, checked, and cached in an index."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ from ctnet.data.problems import Problem
 _log = logging.getLogger("ctnet")
 
 _VERSION = b"4"  # of the index; raise it when the columns or the checks change
-_SHOWN = 60  # characters of a value
-_SMALL = 8 << 20  # bytes; smaller files are read faster than an index is worth
+_SHOWN = 60  # characters of a value in messages
+_SMALL = 8 << 20  # bytes; for smaller files an index is not worth it
 
 
 class CocoFile:
-    """One COCO JSON file: the columns as arrays, everything else parsed from the file when asked for.
+    """One COCO JSON file: the columns as arrays, everything else parsed from the file on demand.
 
-    It costs about 75 bytes an annotation and 60 an image; polygons and other fields stay in the file. An
-    object that is pickled (for a spawned worker) carries the path alone and opens the file again.
+    It takes about 75 bytes per annotation and 60 per image; polygons and other fields stay in the file. A
+    pickled object (for a spawned worker) holds only the path and opens the file again.
 
     Attributes:
         path: the file.
         categories: as in the file, in its order, without ``groups``.
-        groups: categories that only group those that name joints: no annotation has them, they name no
-            joints, and they are the supercategory of one that does.
-        image_ids: (N,) int64, unique; a later entry with an earlier one's id is left out and is a problem.
+        groups: categories that only group those with joints: no annotation has them, they have no joints, and
+        they are the supercategory of one that does.
+        image_ids: (N,) int64, unique; a later entry with the same id is left out and is a problem.
         widths, heights: (N,) int32, pixels.
         first: (N + 1,) int64; image i has the annotations ``first[i]:first[i + 1]``. Rows from ``first[N]``
             on belong to images that the file does not list.
         annotation_ids: (M,) int64; those without an id get consecutive numbers after the largest.
         image_index: (M,) int32, -1 for an unknown image.
         category_ids: (M,) int64.
-        boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; the box around the polygons where
-            the file gives these alone; NaN where there is no valid box.
-        areas: (M,) float64, square pixels; width x height of the box where the file gives none, or a filler.
-        odd_areas: (M,) bool: the file gives an area that cannot be that of the box's object.
+        boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; the bounding box of the polygons
+        where the file has only these; NaN where there is no valid box.
+        areas: (M,) float64, square pixels; width x height of the box where the file has none, or a
+        placeholder.
+        odd_areas: (M,) bool: the file's area is impossible for the box.
         crowd: (M,) bool.
-        errors: (M,) uint8, 0 for a usable annotation, else counts into ``columns.RECORD_ERRORS`` from 1.
+        errors: (M,) uint8, 0 for a usable annotation, else an index into ``columns.RECORD_ERRORS`` plus 1.
     """
 
     def __init__(
@@ -81,15 +82,15 @@ class CocoFile:
 
     @classmethod
     def open(cls, path: str | Path, cache: bool = True) -> CocoFile:
-        """Read a COCO JSON file, or the index that an earlier reading of the same content left.
+        """Read a COCO JSON file, or the index written when the same content was first read.
 
         Args:
             path: the file.
-            cache: keep an index of a large file in ``$CTNET_CACHE`` (default: the user's cache folder).
+            cache: cache the index of a large file in ``$CTNET_CACHE`` (default: the user's cache folder).
 
         Raises:
-            CtnetError: when the file is missing, cut short, no COCO file, or an image or category entry
-                lacks what every entry needs. Bad annotations raise nothing: see ``problems``.
+            CtnetError: when the file is missing, truncated, not a COCO file, or an image or category entry
+            lacks a required key. Bad annotations do not raise: see ``problems``.
         """
         path = Path(path)
         require_regular(path)
@@ -134,33 +135,33 @@ class CocoFile:
         return next(self.raw_images([image]))
 
     def raw_images(self, images: Sequence[int] | np.ndarray) -> Iterator[dict[str, Any]]:
-        """The images' whole entries, parsed from the file one after the other."""
+        """The images' whole entries, parsed from the file one by one."""
         return self._parse(self._columns.image_ranges[np.asarray(images, np.int64)])
 
     def raw_annotations(self, rows: Sequence[int] | np.ndarray) -> Iterator[dict[str, Any]]:
-        """Whole annotations, parsed from the file one after the other."""
+        """Whole annotations, parsed from the file one by one."""
         rows = np.asarray(rows, np.int64)
         raws = self._parse(self._columns.annotation_ranges[rows])
         return (self._with_box(raw, row) for raw, row in zip(raws, rows.tolist(), strict=True))
 
     def raw_entries(self, image: int, rows: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The image's whole entry and whole annotations, parsed in one go."""
+        """The image's whole entry and whole annotations, parsed with one opening of the file."""
         columns = self._columns
         ranges = np.concatenate([columns.image_ranges[[image]], columns.annotation_ranges[rows]])
         entry, *raws = self._parse(ranges)
         return entry, [self._with_box(raw, row) for raw, row in zip(raws, rows.tolist(), strict=True)]
 
     def _with_box(self, raw: dict[str, Any], row: int) -> dict[str, Any]:
-        """The annotation with the box around its outline, where it has no other."""
+        """The annotation, with the bounding box of its outline where it has none."""
         if raw.get("bbox") in NO_BOX and self.errors[row] == 0:
             raw["bbox"] = self.boxes[row].tolist()
         return raw
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """Every record that is left out, images first."""
+        """All records that are left out, images first."""
         repeated = [
-            Problem("an id that an earlier image has", f"image {image_id}", "the later entry is left out")
+            Problem("duplicate image id", f"image {image_id}", "the later entry is left out")
             for image_id in self._columns.repeated_images.tolist()
         ]
         rows = np.flatnonzero(self.errors)
@@ -185,7 +186,7 @@ class CocoFile:
         """Read byte ranges. An open file is not kept: forked workers would share its position."""
         try:
             with open(self.path, "rb") as stream:
-                self._insist_on_the_same(_stamp(os.fstat(stream.fileno())))
+                self._check_unchanged(_stamp(os.fstat(stream.fileno())))
                 for start, end in ranges.tolist():
                     stream.seek(start)
                     yield json.loads(stream.read(end - start))
@@ -194,7 +195,7 @@ class CocoFile:
         except (RecursionError, ValueError) as error:
             raise CtnetError(f"{self.path} is not valid JSON at byte {start} ({error})") from error
 
-    def _insist_on_the_same(self, stamp: tuple[int, int]) -> None:
+    def _check_unchanged(self, stamp: tuple[int, int]) -> None:
         if stamp != self._stamp:
             if _digest(self.path) != self.digest:
                 raise _changed(self.path)
@@ -204,7 +205,7 @@ class CocoFile:
 def _without_groups(
     categories: list[dict[str, Any]], used: np.ndarray
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The categories, and apart from them those that only group others (see ``CocoFile.groups``)."""
+    """The categories, and separately those that only group others (see ``CocoFile.groups``)."""
     above = {str(category.get("supercategory")) for category in categories if category.get("keypoints")}
     groups = [
         category
@@ -215,7 +216,7 @@ def _without_groups(
 
 
 def _shown(value: Any) -> str:
-    """As it stands in the file, shortened."""
+    """The value as written in the file, shortened."""
     try:
         return json.dumps(value)[:_SHOWN]
     except RecursionError:
@@ -249,7 +250,7 @@ def _digest(path: Path) -> str:
 
 
 def _index_path(digest: str) -> Path | None:
-    """Where the index of this content lies; None where the user has no home."""
+    """Path of the index of this content; None for a user without a home folder."""
     try:
         return _cache_folder() / f"coco-{digest[:40]}.npz"
     except RuntimeError:
@@ -267,16 +268,16 @@ def _cache_folder() -> Path:
 
 
 def _load(path: Path) -> Columns | None:
-    """The columns of an index; None where there is none or it is damaged (the archive has check sums)."""
+    """The columns of an index; None where there is none or it is damaged (the archive has checksums)."""
     try:
         if not is_plain_archive(path):
-            raise ValueError("it holds more than it has room for")
+            raise ValueError("its content is larger than the file")
         with np.load(path, allow_pickle=False) as archive:
             return Columns(**{field.name: archive[field.name] for field in dataclasses.fields(Columns)})
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    except Exception as error:  # whatever a damaged archive makes numpy and zipfile raise
-        _log.warning("the index %s is damaged (%s) and is made again", path, error)
+    except Exception as error:  # numpy and zipfile can raise anything for a damaged archive
+        _log.warning("the index %s is damaged (%s) and will be rebuilt", path, error)
         return None
 
 
@@ -288,5 +289,5 @@ def _keep(columns: Columns, path: Path) -> None:
             )
     except CtnetError as error:
         _log.warning(
-            "%s; the annotations will be read again each time (CTNET_CACHE names another folder)", error
+            "%s; the annotations will be read again each time (set CTNET_CACHE to use another folder)", error
         )

@@ -20,24 +20,24 @@ from ctnet.data import json_reader
 from ctnet.data.json_reader import JsonReader
 from ctnet.data.outlines import outlined, read_boxes
 
-_FILLED_IN = 16.0  # square pixels; an area of 0 or 1 in a box of as many is a filler
-_ABSENT = -(2**63)  # stands for an id that is missing or no whole number
+_FILLED_IN = 16.0  # square pixels; an area of 0 or 1 in a box this large is a placeholder
+_ABSENT = -(2**63)  # marks an id that is missing or not an integer
 
 RECORD_ERRORS = {
     "unknown image": "image_id",
     "unknown category": "category_id",
-    "crowd mark that is neither 0 nor 1": "iscrowd",
-    "no box of four finite numbers": "bbox",
-    "box beyond every picture": "bbox",
+    "crowd flag that is neither 0 nor 1": "iscrowd",
+    "box that is not four finite numbers": "bbox",
+    "box larger than any image": "bbox",
     "box without area": "bbox",
     "box outside its image": "bbox",
 }
-"""What can be wrong with an annotation, and the field to look at; the first that applies counts."""
+"""The errors of an annotation, and the field in question; the first that applies counts."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """All that is kept of a file (see ``CocoFile``), annotations sorted by image, then as in the file."""
+    """The columns of a file (see ``CocoFile``), annotations sorted by image, then as in the file."""
 
     category_json: np.ndarray
     image_ids: np.ndarray
@@ -64,7 +64,7 @@ def read_columns(path: Path, size: int) -> Columns:
 
     Args:
         path: the COCO JSON file.
-        size: its bytes, for the progress.
+        size: its size in bytes, for the progress bar.
 
     Raises:
         CtnetError: see ``CocoFile.open``.
@@ -102,7 +102,7 @@ def _read_document(reader: JsonReader, path: Path) -> tuple[_Images, _Annotation
             reader.value()
     reader.end()
     if images is None:
-        raise CtnetError(f"{path} has no 'images'; a COCO file lists them beside its annotations")
+        raise CtnetError(f"{path} has no 'images'; a COCO file lists them next to its annotations")
     annotations = annotations or _AnnotationRows()
     if categories is None and len(annotations.starts):
         raise CtnetError(f"{path} has annotations but no 'categories'; is it a file of captions?")
@@ -125,7 +125,7 @@ def _items(
 
 
 def _kind(value: Any) -> str:
-    names = {list: "a list", dict: "an object", str: "a text", bool: "true or false", type(None): "null"}
+    names = {list: "a list", dict: "an object", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
@@ -135,7 +135,7 @@ def _checked_categories(categories: list[dict[str, Any]], path: Path) -> list[di
     for number, category in enumerate(categories, start=1):
         category_id = _whole(category.get("id"))
         if category_id == _ABSENT or not isinstance(category.get("name"), str):
-            raise CtnetError(f"category {number} of {path} needs a whole number 'id' and a text 'name'")
+            raise CtnetError(f"category {number} of {path} needs a whole number 'id' and a string 'name'")
         if category_id in seen:
             raise CtnetError(
                 f"category {number} of {path} has the id {category_id} of an earlier one; renumber it"
@@ -143,7 +143,7 @@ def _checked_categories(categories: list[dict[str, Any]], path: Path) -> list[di
         if not is_text(category["name"]):
             raise CtnetError(
                 f"category {number} of {path} (id {category_id}) is called {category['name']!a}, which "
-                "holds half of a character; rename it"
+                "holds an unpaired surrogate; rename it"
             )
         seen.add(category_id)
         if (other := names.setdefault(category["name"], category_id)) != category_id:
@@ -193,7 +193,7 @@ def _checked_image(entry: Mapping[str, Any], number: int, path: Path) -> tuple[i
         if not 0 < value < 2**31:
             raise CtnetError(
                 f"image {number} of {path} (id {image_id}, {name}) needs its {field!r} in pixels, "
-                f"has {entry.get(field)!r}; write the size of the picture there"
+                f"has {entry.get(field)!r}; write the size of the image there"
             )
     return image_id, name, width, height
 
@@ -206,7 +206,7 @@ class _AnnotationRows:
         self.boxes, self.areas = array("d"), array("d")
         self.crowd = array("b")
         self.starts, self.ends = array("q"), array("q")
-        self.outlined = array("q")  # rows whose box is the one around their outline
+        self.outlined = array("q")  # rows whose box is the bounding box of their outline
 
     def add(self, annotation: Mapping[str, Any], start: int, end: int) -> None:
         get = annotation.get
@@ -222,14 +222,14 @@ class _AnnotationRows:
         self.ends.append(end)
 
     def take_boxes_of_outlines(self, path: Path) -> None:
-        """Outlines were skipped over while the file was read; those that are needed are parsed now."""
+        """Outlines were skipped while the file was read; those that are needed are parsed now."""
         ranges = [(self.starts[row], self.ends[row]) for row in self.outlined]
         for row, box in zip(self.outlined, read_boxes(path, ranges), strict=True):
             self.boxes[4 * row : 4 * row + 4] = array("d", box)
 
 
 def _whole(value: Any) -> int:
-    """An id as int64; ``_ABSENT`` for what is none."""
+    """An id as int64; ``_ABSENT`` for anything else."""
     if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and -(2**63) <= value < 2**63 else _ABSENT
@@ -244,14 +244,14 @@ def _box(value: Any) -> tuple[float, float, float, float]:
 
 
 def _flag(value: Any) -> int:
-    """0 or 1; -1 for what is neither."""
+    """0 or 1; -1 for anything else."""
     if value is None:
         return 0
     return int(value) if isinstance(value, (int, float)) and value in (0, 1) else -1
 
 
 def _area(value: Any) -> float:
-    """NaN where none is stated, -1 for what is not an area."""
+    """NaN where it is missing, -1 where it is not a valid area."""
     if value is None:
         return math.nan
     try:
@@ -302,7 +302,7 @@ def _arrange(images: _Images, annotations: _AnnotationRows, categories: list[dic
 
 
 def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where each wanted id stands in ``ids``; -1 where it does not."""
+    """Position of each wanted id in ``ids``; -1 where it is missing."""
     if not len(ids):
         return np.full(len(wanted), -1)
     order = np.argsort(ids)
@@ -311,7 +311,7 @@ def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _numbered(ids: np.ndarray) -> np.ndarray:
-    """Give what has no id the next number after the largest id."""
+    """Number entries without an id, from the largest id on."""
     absent = ids == _ABSENT
     start = max(ids.max(initial=0), 0) + 1
     return np.where(absent, start + np.cumsum(absent) - 1, ids)
@@ -331,7 +331,7 @@ def _errors(
     known_category: np.ndarray,
     bad_crowd: np.ndarray,
 ) -> np.ndarray:
-    """(M,) uint8: 0, or which of ``RECORD_ERRORS``; a box that is partly outside has none."""
+    """(M,) uint8: 0, or the number of the error in ``RECORD_ERRORS``; partly outside is not an error."""
     x, y, width, height = boxes.T
     known_image = image_index >= 0
     image_width = np.append(widths, 0)[image_index]

@@ -14,7 +14,7 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_bytes
 from ctnet.base.progress import track
-from ctnet.core.documents import annotation_errors, instances_of, is_choosy
+from ctnet.core.documents import annotation_errors, checks_records, instances_of
 from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.data.coco import CocoFile
@@ -30,7 +30,7 @@ from ctnet.data.entries import Entries, ImageAnnotations, ImageRecord
 from ctnet.data.images import IMAGE_LIMIT, ImageError, read_image
 from ctnet.data.problems import Problem, refuse
 
-#: Kind of problem: the record is sound, but the task cannot use it.
+#: Kind of problem: the record is valid, but the task cannot use it.
 UNFIT = "annotation unfit for the task"
 
 
@@ -40,12 +40,12 @@ class Dataset:
 
     Attributes:
         coco: the annotation file.
-        folders: where images are looked for, in this order.
+        folders: where images are searched, in this order.
         rows: (N,) int64, the images of ``coco`` that belong to the data set.
-        task: makes instances of annotations; None: boxes and labels alone.
+        task: converts annotations to instances; None: only boxes and labels.
         split: its name, as found ("val2017").
         unfit: (K,) int64, annotations of ``coco`` (rows) that the task cannot use (``annotation_errors``).
-        unfit_problems: what is wrong with them.
+        unfit_problems: the errors in them.
     """
 
     coco: CocoFile
@@ -68,12 +68,12 @@ class Dataset:
         """Open ``annotations/<prefix>_<split>.json`` of a data directory.
 
         Args:
-            directory: holds ``annotations/`` and the images: beside it, in ``<split>/``, in
-                ``images/<split>/`` or in ``images/``.
-            split: "train", "val", ...; where it does not exist, its name with a year is taken ("val2017").
-            task: what the data is for; a class only says which annotations (its instance needs the
-                categories, which are not known yet).
-            prefix: which annotations; by default the task's own, else ``instances``, else the only ones.
+            directory: holds ``annotations/`` and the images: next to it, in ``<split>/``, in
+            ``images/<split>/`` or in ``images/``.
+            split: "train", "val", ...; where it does not exist, its name with a year is used ("val2017").
+            task: the task to read the data for; a class only selects the annotation file (an instance needs
+            the categories, which are not known yet).
+            prefix: of the annotation file; by default the task's own, else ``instances``, else the only one.
             strict: refuse a file with bad records instead of leaving them out (see ``problems``).
 
         Raises:
@@ -95,12 +95,12 @@ class Dataset:
     def from_file(
         cls, path: str | Path, folders: Sequence[str | Path], task: Task | None = None, split: str = ""
     ) -> Dataset:
-        """A data set from one COCO JSON file, wherever it lies.
+        """A data set from one COCO JSON file in any place.
 
         Args:
             path: the COCO JSON file.
-            folders: where its images are looked for.
-            task: what the data is for.
+            folders: where its images are searched.
+            task: the task to read the data for.
             split: a name for it.
 
         Raises:
@@ -119,7 +119,7 @@ class Dataset:
         """Read image ``index`` and its instances.
 
         Raises:
-            ImageError: when the image is missing, broken or not of the size that its entry says.
+            ImageError: when the image is missing, broken or not of the size in its entry.
         """
         entries = self._entries(index)
         info = self._info(index, entries)
@@ -144,7 +144,7 @@ class Dataset:
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know of records that are used, a line each."""
+        """Warnings about records that are used, one line each."""
         coco = self.coco
         odd = np.flatnonzero(coco.odd_areas & self.usable)
         if not len(odd):
@@ -153,19 +153,19 @@ class Dataset:
             f"annotation {coco.annotation_ids[odd[0]]} of image {coco.image_ids[coco.image_index[odd[0]]]}"
         )
         return [
-            f"{len(odd)} annotations state an area that does not fit their box (first: {first}); "
-            "the area of the box is taken"
+            f"{len(odd)} annotations state an area that does not match their box (first: {first}); the area "
+            "of the box is used"
         ]
 
     @property
     def usable(self) -> np.ndarray:
-        """(A,) bool: which annotations of ``coco`` are those of this data set's images and not left out."""
+        """(A,) bool: annotations of ``coco`` that belong to this data set's images and are not left out."""
         usable = self.coco.usable & np.isin(self.coco.image_index, self.rows)
         usable[self.unfit] = False
         return usable
 
     def info(self, index: int) -> ImageInfo:
-        """What is known of an image; its ``record`` is parsed when first looked into."""
+        """Metadata of an image; its ``record`` is parsed on first access."""
         return self._info(index, self._entries(index))
 
     def _info(self, index: int, entries: Entries) -> ImageInfo:
@@ -191,7 +191,7 @@ class Dataset:
         return rows[~np.isin(rows, self.unfit)] if len(self.unfit) else rows
 
     def instances(self, index: int) -> Instances:
-        """The objects of an image, in image pixels, as the task sees them."""
+        """The objects of an image, in image pixels, with the task's columns."""
         return self._instances(self._entries(index))
 
     def _instances(self, entries: Entries) -> Instances:
@@ -202,7 +202,7 @@ class Dataset:
         return Instances(annotations.boxes, labels, annotations.crowd)
 
     def image_path(self, index: int) -> Path:
-        """Where the image lies.
+        """The path of the image.
 
         Raises:
             ImageError: when it is in none of the folders.
@@ -213,10 +213,10 @@ class Dataset:
                 if is_file(path := folder / spelling):
                     return path
         folders = ", ".join(str(folder) for folder in self.folders)
-        raise ImageError(f"image {self.image_ids[index]} ({name}) is missing; looked in {folders}")
+        raise ImageError(f"image {self.image_ids[index]} ({name}) is missing; searched {folders}")
 
     def fingerprint(self) -> str:
-        """Tells whether image files were exchanged: sizes of up to 10,000 files, content of up to 64."""
+        """A hash that changes with the image files: sizes of up to 10,000 files, content of up to 64."""
         digest = hashlib.sha256()
         count = len(self)
         with_content = set(np.linspace(0, count - 1, min(count, 64)).astype(int).tolist())
@@ -226,21 +226,21 @@ class Dataset:
                 digest.update(f"{index} {path.stat().st_size} ".encode())
                 if index in with_content:
                     digest.update(read_bytes(path, IMAGE_LIMIT))
-            except (CtnetError, OSError):  # it is listed where it is read
+            except (CtnetError, OSError):  # it is reported where it is read
                 digest.update(f"{index} unreadable ".encode())
         return digest.hexdigest()[:32]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
-        """The data set of some images alone, in the given order."""
+        """The data set with only these images, in the given order."""
         return replace(self, rows=self.rows[np.asarray(indices, np.int64)])
 
     def with_task(self, task: Task | None) -> Dataset:
-        """The same images, seen by another task; annotations that it cannot use are left out and listed."""
+        """The same images for another task; annotations that it cannot use are left out and listed."""
         unfit, problems = _examine(self.coco, task)
         return replace(self, task=task, unfit=unfit, unfit_problems=problems)
 
     def as_coco(self, full: bool = False) -> dict[str, Any]:
-        """The data set as the COCO dictionary that evaluators take: its images, their usable annotations.
+        """The data set as a COCO dictionary for evaluators: its images and their usable annotations.
 
         Annotations are renumbered from 1, since evaluators take an id of 0 for "no match".
 
@@ -288,8 +288,8 @@ def _image_entry(dataset: Dataset, index: int) -> dict[str, Any]:
 
 
 def _examine(coco: CocoFile, task: Task | None) -> tuple[np.ndarray, tuple[Problem, ...]]:
-    """Ask a task that is choosy about every annotation: rows that it refuses, and why."""
-    if task is None or not is_choosy(task):
+    """The annotations (rows) that a task's own checks refuse, and why."""
+    if task is None or not checks_records(task):
         return np.zeros(0, np.int64), ()
     rows, problems = [], []
     images = track(range(len(coco)), "examining annotations")
@@ -311,10 +311,10 @@ def open_splits(
     Args:
         directory: the data directory.
         split: its name; all splits when None.
-        task_name: the task whose annotations are wanted, and that the data sets are bound to.
+        task_name: the task whose annotations are read, and that the data sets are bound to.
 
     Raises:
-        CtnetError: as ``Dataset.open``, and for an unknown task or one that cannot take the categories.
+        CtnetError: as ``Dataset.open``, and for an unknown task or one that does not accept the categories.
     """
     cls = load_task_class(task_name) if task_name else None
     if split:

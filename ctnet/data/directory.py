@@ -1,4 +1,4 @@
-"""A data directory: which annotation files it has, and where their images lie."""
+"""A data directory: which annotation files it has, and where their images are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AnnotationFile:
 
 
 def annotation_files(directory: Path, prefixes: Sequence[str]) -> list[AnnotationFile]:
-    """All of them; a split's name has an underscore only after one of ``prefixes``."""
+    """All annotation files; a split's name has an underscore only after one of ``prefixes``."""
     paths = sorted((directory / "annotations").glob("*.json"))
     if not paths:
         if found := advice(directory):
@@ -56,7 +56,7 @@ def files_of_split(directory: Path, split: str | None = None) -> list[Annotation
     """
     have = splits(directory)
     if split is None and len(have) > 1:
-        raise CtnetError(f"{directory} has the splits {', '.join(have)}; say which one with --split")
+        raise CtnetError(f"{directory} has the splits {', '.join(have)}; choose one with --split")
     wanted = split or have[0]
     found = [file for file in annotation_files(directory, []) if file.split == wanted]
     if not found:
@@ -80,9 +80,9 @@ def find_annotations(
 
     Args:
         directory: the data directory.
-        split: its name; where it does not exist, its one name with a year is taken.
-        prefixes: the first of these that has the split is taken.
-        only_these: whether another prefix will not do.
+        split: its name; where it does not exist, its only name with a year is used.
+        prefixes: the first of these that has the split is used.
+        only_these: whether to refuse other prefixes.
 
     Raises:
         CtnetError: when there is no such file, or several.
@@ -105,7 +105,7 @@ def find_annotations(
 
 
 def _of_split(files: Sequence[AnnotationFile], split: str, directory: Path) -> list[AnnotationFile]:
-    """Those of exactly this split, otherwise those of its one name with a year."""
+    """The files of exactly this split, otherwise those of its only name with a year."""
     exact = [file for file in files if file.split == split]
     if exact:
         return exact
@@ -117,15 +117,15 @@ def _of_split(files: Sequence[AnnotationFile], split: str, directory: Path) -> l
 
 
 def image_folders(directory: Path, split: str) -> list[Path]:
-    """Where the images of a split may lie."""
+    """Folders where the images of a split may be."""
     return [directory, directory / split, directory / "images" / split, directory / "images"]
 
 
 def found_first(folders: Sequence[Path], name: str) -> tuple[Path, ...]:
-    """Look first where the first image lies: one look-up an image instead of several."""
+    """The folders, the first image's first: one lookup per image instead of several."""
     return tuple(sorted(folders, key=lambda folder: not any(is_file(folder / s) for s in spellings(name))))
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """A file name as it is and, where Windows wrote the file, as other systems write it."""
+    """A file name unchanged and, if it has Windows' separators, with those of other systems."""
     return (name, name.replace("\\", "/")) if "\\" in name else (name,)

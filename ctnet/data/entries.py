@@ -1,4 +1,4 @@
-"""One image's entries of the annotation file, parsed only when somebody looks."""
+"""One image's entries of the annotation file, parsed on demand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ctnet.data.coco import CocoFile
 
 
 class Entries:
-    """An image's entry of the file and its usable annotations, read when first looked into.
+    """An image's entry of the file and its usable annotations, read on first access.
 
-    The file is opened once for all that a task reads of an image: opening costs more than parsing an entry.
+    The file is opened only once per image: opening takes longer than parsing an entry.
     """
 
     def __init__(self, coco: CocoFile, image: int, rows: np.ndarray) -> None:
@@ -27,13 +27,13 @@ class Entries:
         return self.coco.raw_entries(self._image, self.rows)
 
     def image(self) -> dict[str, Any]:
-        """The image's entry; where nobody looks at the annotations, these are not parsed."""
+        """The image's entry; annotations are not parsed until they are accessed."""
         parsed = self.__dict__.get("together")
         return parsed[0] if parsed is not None else self.coco.raw_image(self._image)
 
 
 class ImageAnnotations(Sequence[Mapping[str, Any]]):
-    """The usable annotations of one image: the file's own dictionaries, parsed only when asked for.
+    """The usable annotations of one image: the file's own dictionaries, parsed on demand.
 
     Attributes:
         boxes: (N, 4) float32, xyxy, image pixels.
@@ -63,7 +63,7 @@ class ImageAnnotations(Sequence[Mapping[str, Any]]):
 
 
 class ImageRecord(Mapping[str, Any]):
-    """One image's entry of the file, parsed when first looked into; pickled as the entry itself."""
+    """One image's entry of the file, parsed on first access; pickled as the entry itself."""
 
     def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
         self._read = read

@@ -1,4 +1,4 @@
-"""Reading an image file as 8-bit RGB, or saying what is wrong with it."""
+"""Reading an image file as 8-bit RGB, with a clear error if that fails."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ IMAGE_LIMIT = 1 << 32
 
 
 class ImageError(CtnetError):
-    """An image file that is missing, broken, cut short or of another size than its entry says."""
+    """An image file that is missing, broken, truncated or not of the size in its entry."""
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read an image of any depth and number of channels.
 
-    A camera's orientation mark is obeyed, unless only the picture as stored has the expected size.
+    The EXIF orientation is applied, unless only the image as stored has the expected size.
 
     Args:
         path: the file.
@@ -72,7 +72,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
         value), transparency is dropped, of an animation it is the first frame.
 
     Raises:
-        ImageError: naming the file, when it is missing, no image, cut short or has another size.
+        ImageError: naming the file, when it is missing, not an image, truncated or has another size.
     """
     return decode_image(path, read_image_bytes(path), size)
 
@@ -146,7 +146,7 @@ def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.nd
 
 
 def name_for_opencv(path: str | Path) -> str:
-    """The name of a file that OpenCV itself opens (a video).
+    """The name of a file that OpenCV opens itself (a video).
 
     Raises:
         CtnetError: for a name that is not UTF-8, at which OpenCV crashes.
@@ -162,7 +162,7 @@ def name_for_opencv(path: str | Path) -> str:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) of an image as ``read_image`` gives it; the whole file is read and checked.
+    """(width, height) of an image as ``read_image`` returns it; the whole file is read and checked.
 
     Raises:
         ImageError: as ``read_image``.
@@ -199,7 +199,7 @@ def _decode_colour(data: bytes, flags: int = 0) -> np.ndarray | None:
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    """BGR, or None for what OpenCV cannot decode."""
+    """The image in BGR; None if OpenCV cannot decode it."""
     if not data:
         return None
     if format_of(data) in _BY_PILLOW:
@@ -207,11 +207,11 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
     try:
         with _quiet():
             return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:  # a header that promises absurd sizes
+    except cv2.error as error:  # a header with absurd sizes
         if error.code == cv2.Error.STS_NO_MEM:
             raise CtnetError(
-                f"there is not enough memory to decode an image of {len(data)} bytes; end other programs, or "
-                "use fewer --workers"
+                f"there is not enough memory to decode an image of {len(data)} bytes; close other programs, "
+                "or use fewer --workers"
             ) from error
         if "CV_IO_MAX_IMAGE" in str(error):
             raise _TooLarge(str(error)) from error
@@ -241,8 +241,8 @@ def _insist_on_memory(path: str | Path, data: bytes) -> None:
     free = available_memory()
     if free is not None and needed > free:
         raise ImageError(
-            f"{path} has {width}x{height} pixels, which need {gigabytes(needed)}, and {gigabytes(free)} are "
-            "free; make it smaller, or cut it into parts"
+            f"{path} has {width}x{height} pixels, which need {gigabytes(needed)}, but {gigabytes(free)} are "
+            "free; make it smaller, or split it"
         )
 
 
@@ -252,7 +252,7 @@ class _TooLarge(Exception):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """OpenCV does not say on stderr what the ImageError will say."""
+    """Keeps OpenCV from printing to stderr what the ImageError says."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

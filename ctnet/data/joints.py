@@ -1,4 +1,4 @@
-"""Left and right in the names of joints: data sets state their pairs so, in COCO's files and elsewhere."""
+"""Left and right in the names of joints, from which data sets' pairs are derived."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _LETTER = re.compile(r"(?<![A-Za-z])[LlRr](?![a-z])")  # L_wrist, wrist.l, LWris
 
 
 def other_side(name: str) -> str:
-    """The name with left and right exchanged (left_eye, eyeLeft, L_eye, LEye, eye.l), else as it is."""
+    """The name with left and right swapped (left_eye, eyeLeft, L_eye, LEye, eye.l), else unchanged."""
     swapped = _WORD.sub(_swapped, name)
     return swapped if swapped != name else _LETTER.sub(_swapped, name)
 
 
 def left_right_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
-    """The (left, right) positions of names that differ in their side alone, in order."""
+    """The (left, right) positions of names that differ only in their side, in order."""
     position = {name: number for number, name in enumerate(names)}
     pairs = []
     for number, name in enumerate(names):
@@ -27,7 +27,7 @@ def left_right_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
     return pairs
 
 
-def states_a_side(name: str) -> bool:
+def names_a_side(name: str) -> bool:
     """Whether a name has left or right as a word of its own (left_eye, eyeLeft; not upright)."""
     words = re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
     return any(word.lower() in ("left", "right") for word in words)

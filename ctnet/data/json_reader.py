@@ -19,10 +19,10 @@ _LONG_LIST = re.compile(r"\[\[[-+.0-9eE, \t\r\n]{60,}\]")
 
 
 class JsonReader:
-    """Walks through one JSON document.
+    """Parses one JSON document step by step.
 
     The text is held as latin-1, where a character is a byte: positions in it are then offsets in the
-    file. Values with other characters are decoded once more, as the UTF-8 they are.
+    file. Values with other characters are decoded again, as UTF-8.
 
     Args:
         chunks: the file's bytes, in pieces of any size.
@@ -33,8 +33,8 @@ class JsonReader:
         self._chunks = iter(chunks)
         self._source = source
         self._decode = json.JSONDecoder().raw_decode
-        self._plain = ""  # what has been read and not yet dealt with
-        self._text = ""  # the same, without the long lists that are skimmed over
+        self._plain = ""  # what has been read and not yet parsed
+        self._text = ""  # the same, without the long lists that are skipped
         self._position = 0  # in both
         self._base = 0  # offset of self._text in the file
         self._place = "the document"
@@ -45,7 +45,7 @@ class JsonReader:
             self._position = 3
 
     def peek(self) -> str:
-        """The next character that is not white space; empty at the end."""
+        """The next character that is not whitespace; empty at the end."""
         while True:
             self._position = _SPACE.match(self._text, self._position).end()  # type: ignore[union-attr]
             if self._position < len(self._text):
@@ -54,7 +54,7 @@ class JsonReader:
                 return ""
 
     def value(self) -> tuple[Any, int, int]:
-        """The next value, whatever it is, and its first and last-plus-one byte in the file."""
+        """The next value of any type, and its byte range in the file (first, last plus one)."""
         self.peek()
         chunks = 1
         while True:
@@ -63,7 +63,7 @@ class JsonReader:
             except (json.JSONDecodeError, RecursionError) as error:
                 if not self._more(chunks):
                     raise self._broken(error) from None
-                chunks *= 2  # a value of many chunks is not tried again for each
+                chunks *= 2  # a value of many chunks is not parsed again for each
                 continue
             except ValueError:
                 raise self._invalid("a number of thousands of digits") from None
@@ -82,7 +82,7 @@ class JsonReader:
             if not isinstance(key, str):
                 raise self._invalid("a key that is not a string")
             if key in seen:
-                raise self._invalid(f"the key {key!r} a second time; leave one of them")
+                raise self._invalid(f"the key {key!r} a second time; keep one of them")
             seen.add(key)
             self._take(":")
             yield key
@@ -94,8 +94,8 @@ class JsonReader:
         """The elements of the next array with their byte ranges.
 
         Args:
-            noun: what an element is, for messages.
-            skim: give long lists of numbers inside lists (polygons) as empty ones, in a third of the time.
+            noun: name of an element, for messages.
+            skim: read long lists of numbers inside lists (polygons) as empty ones, in a third of the time.
         """
         self._place, self._count, self._skim = noun, 1, skim
         self._take("[")
@@ -109,7 +109,7 @@ class JsonReader:
                 return
 
     def end(self) -> None:
-        """Insist that nothing follows."""
+        """Refuse anything after the document."""
         if self.peek():
             raise self._invalid("text after the end of the document")
 
@@ -135,7 +135,7 @@ class JsonReader:
         return value, self._base + start, self._base + end
 
     def _more(self, chunks: int = 1) -> bool:
-        """Read on, dropping what has been dealt with; False at the end of the file."""
+        """Read more, dropping what has been parsed; False at the end of the file."""
         read = [chunk for _, chunk in zip(range(chunks), self._chunks, strict=False)]
         if not read:
             return False
@@ -168,5 +168,5 @@ class JsonReader:
 
 
 def _blank(numbers: re.Match[str]) -> str:
-    """As many characters as before, so that positions stay what they are."""
+    """Keeps the number of characters, so that positions stay valid."""
     return "[[" + " " * (len(numbers[0]) - 3) + "]"

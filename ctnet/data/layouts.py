@@ -1,4 +1,4 @@
-"""Recognising folders of annotation tools, so that an error can name the command that converts them."""
+"""Recognising the folders of annotation tools, so that an error can name the command to convert them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-_HEAD = 1 << 16  # bytes of a file that are looked into
-_FILES = 50  # of a folder that are looked into
+_HEAD = 1 << 16  # bytes of a file that are inspected
+_FILES = 50  # files of a folder that are inspected
 _VIA_COLUMNS = ("region_shape_attributes", "region_attributes")
 
 
 def advice(path: Path) -> str | None:
-    """What to do with something that is not a data directory.
+    """Advice for a path that is not a data directory.
 
     Args:
-        path: a folder or file that a user gave as data.
+        path: a folder or file that the user gave as data.
 
     Returns:
         What it is and the command that converts it, or how to export it; None where nothing is recognised.
@@ -40,7 +40,7 @@ def advice(path: Path) -> str | None:
 
 def head(path: Path) -> str:
     """The first 64 kB of a file as text; empty where it cannot be read."""
-    if not path.is_file():  # a pipe would wait for ever
+    if not path.is_file():  # a pipe would block
         return ""
     try:
         with open(path, "rb") as stream:
@@ -50,7 +50,7 @@ def head(path: Path) -> str:
 
 
 def json_kind(path: Path) -> str | None:
-    """What a JSON file holds, as far as its beginning tells: "COCO", "LabelMe", "VIA", ...; None: unknown."""
+    """The format of a JSON file, judging by its beginning: "COCO", "LabelMe", "VIA", ...; None: unknown."""
     text = head(path)
     keys = set(re.findall(r'"(\w+)"\s*:', text))
     if text.startswith("["):
@@ -144,7 +144,7 @@ def _voc(path: Path) -> str | None:
         if "<annotations" in text:
             return f"{file.name} is CVAT's own XML, which is not read: export COCO 1.0 from CVAT"
         if "<annotation" in text:
-            return _convert("Pascal VOC XML beside images", "voc", path)
+            return _convert("Pascal VOC XML next to images", "voc", path)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Batches for training: every sample has its own random stream, whichever worker makes it."""
+"""Batches for training: every sample has its own random stream, independent of the worker."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Batch:
     Attributes:
         images: (B, H, W, 3) uint8, RGB.
         targets: head name -> ragged targets of the batch.
-        indices: which images of the data set these are.
-        problems: images of the batch that could not be read, and were left out.
+        indices: the images' indices in the data set.
+        problems: images of the batch that could not be read and were left out.
     """
 
     images: Tensor
@@ -48,14 +48,14 @@ class Batch:
         return Batch(self.images.pin_memory(), targets, self.indices, self.problems)
 
     def to(self, device: torch.device) -> Batch:
-        """Copy to the training device, without waiting where memory is pinned."""
+        """Copy to the training device, asynchronously where memory is pinned."""
         targets = {name: target.to(device) for name, target in self.targets.items()}
         return Batch(self.images.to(device, non_blocking=True), targets, self.indices, self.problems)
 
 
 @dataclass(frozen=True)
 class EncodedSample:
-    """One augmented image with its targets, as a worker hands it to collation."""
+    """One augmented image with its targets, as a worker passes it to collation."""
 
     image: np.ndarray
     targets: Mapping[str, Target]
@@ -85,7 +85,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         dataset: images and annotations.
         task: encodes them.
         input_size: (width, height), pixels.
-        augmentation: how images vary.
+        augmentation: the augmentation of images.
         seed: of the whole run.
         stride: input pixels per output cell.
         """
@@ -119,7 +119,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
 
 
 def collate(samples: Sequence[EncodedSample | Problem | Failure]) -> Batch | Failure:
-    """Stack images, join ragged targets; what could not be read is listed in ``problems``."""
+    """Stack images and join ragged targets; unreadable images are listed in ``problems``."""
     for sample in samples:
         if isinstance(sample, Failure):
             return sample
@@ -134,7 +134,7 @@ def collate(samples: Sequence[EncodedSample | Problem | Failure]) -> Batch | Fai
 
 @dataclass
 class _Order:
-    """Batches of keys for one epoch at a time, shuffled by (seed, epoch); can begin in the middle."""
+    """Batches of keys for one epoch at a time, shuffled by (seed, epoch); can start mid-epoch."""
 
     length: int
     batch_size: int
@@ -157,8 +157,8 @@ class Loader:
     """Training batches epoch by epoch.
 
     Attributes:
-        samples: what is loaded.
-        batch_size: images per batch (the last batch of an epoch holds what is left).
+        samples: the samples to load.
+        batch_size: images per batch (the last batch of an epoch may be smaller).
         workers: worker processes; 0 loads in the calling process.
         seed: of the shuffling.
         pin_memory: for fast copies to a GPU.
@@ -182,7 +182,7 @@ class Loader:
             persistent_workers=self.workers > 0,
             pin_memory=self.pin_memory,
             worker_init_fn=prepare_worker if self.workers else None,
-            # Its own stream: a loader that begins in mid-epoch must not move the global one.
+            # A generator of its own: a loader that starts mid-epoch must not advance the global one.
             generator=torch.Generator(),
         )
 
@@ -194,7 +194,7 @@ class Loader:
         """The batches of an epoch, from batch ``start`` on.
 
         Raises:
-            CtnetError: what a worker found wrong with a record; when a worker died (``WorkerDied``).
+            CtnetError: for a bad record found by a worker; when a worker died (``WorkerDied``).
         """
         self._order.epoch, self._order.start = number, start
         for batch in load(self._loader):

@@ -1,4 +1,4 @@
-"""The box around an annotation that has an outline (``segmentation``) and no ``bbox``."""
+"""The bounding box of an annotation that has an outline (``segmentation``) but no ``bbox``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 NO_BOX: tuple[object, ...] = (None, [])
-"""What stands for "no box" under ``bbox``: some tools write an empty list."""
+"""Values of ``bbox`` that mean "no box": some tools write an empty list."""
 
 
 def outlined(annotation: Mapping[str, Any]) -> bool:
-    """Whether an annotation leaves its box to its outline."""
+    """Whether an annotation has an outline instead of a box."""
     return annotation.get("bbox") in NO_BOX and bool(annotation.get("segmentation"))
 
 
 def box_around(segmentation: object) -> tuple[float, float, float, float] | None:
-    """The box around polygons.
+    """The bounding box of polygons.
 
     Args:
         segmentation: as in a COCO file: a list of polygons, each x1, y1, x2, y2, ... in image pixels.
@@ -43,11 +43,11 @@ def box_around(segmentation: object) -> tuple[float, float, float, float] | None
 
 
 def read_boxes(path: Path, ranges: Sequence[tuple[int, int]]) -> list[tuple[float, ...]]:
-    """The boxes around the outlines of annotations, parsed from the file.
+    """The bounding boxes of annotations' outlines, parsed from the file.
 
     Args:
         path: the COCO JSON file.
-        ranges: first and last-plus-one byte of each annotation.
+        ranges: byte range (first, last plus one) of each annotation.
 
     Returns:
         xywh of each; four NaN where there is none.

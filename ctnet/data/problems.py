@@ -1,4 +1,4 @@
-"""Bad records: listed one by one, summed up by kind, or refused."""
+"""Bad records: listed one by one, summarised by kind, or refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Problem:
     """One record that cannot be used.
 
     Attributes:
-        kind: what is wrong, in words that many records share ("box without area").
+        kind: the kind of error, shared by many records ("box without area").
         where: the record ("annotation 17 of image 12").
         what: the offending value ("bbox [3, 4, 0, 10]").
     """
@@ -27,7 +27,7 @@ class Problem:
 
 
 def summarize(problems: Iterable[Problem]) -> list[str]:
-    """One line for each kind: how many, and the first of them."""
+    """One line per kind: the count and the first record."""
     first: dict[str, Problem] = {}
     counts: dict[str, int] = {}
     for problem in problems:
@@ -43,8 +43,8 @@ def refuse(problems: Iterable[Problem], source: object) -> None:
     """Raise one error for all problems; nothing happens when there is none.
 
     Args:
-        problems: what was found.
-        source: where, for the message: the file or folder.
+        problems: the bad records.
+        source: the file or folder, for the message.
 
     Raises:
         CtnetError: one line with the count and the first record of every kind.

@@ -1,4 +1,4 @@
-"""What synthetic scenes are made of: outlines with soft edges, colours that can be seen, noise."""
+"""Building blocks of synthetic scenes: antialiased outlines, contrasting colours, noise."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from ctnet.core.records import ImageInfo, Instances, Sample
 _SUPERSAMPLING = 4
 
 
-def in_sight(
+def visible_objects(
     masks: Sequence[np.ndarray],
     enough: float | Callable[[int, np.ndarray], bool],
     cover: np.ndarray | bool = False,
 ) -> dict[int, np.ndarray]:
-    """Of which objects enough can be seen, when later ones hide parts of earlier ones.
+    """The objects of which enough is visible, when later ones hide parts of earlier ones.
 
     Args:
         masks: (H, W) bool, the pixels of each object, in the order in which they are drawn.
-        enough: the share of an object's pixels, or a function of its number and of what lies in front of it.
-        cover: (H, W) bool, what lies in front of all; False for nothing.
+        enough: the minimum visible fraction of an object's pixels, or a function of its number and the pixels
+        in front of it.
+        cover: (H, W) bool, pixels in front of all objects; False for none.
 
     Returns:
-        Their numbers, ascending, and what lies in front of each.
+        Their numbers, ascending, and the pixels in front of each.
     """
     kept: dict[int, np.ndarray] = {}
     for number, mask in reversed([*enumerate(masks)]):
@@ -42,11 +43,11 @@ def in_sight(
 
 
 def coverage(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """How much of each pixel outlines cover: filled at four times the resolution, then averaged.
+    """The coverage of each pixel by outlines: filled at four times the resolution, then averaged.
 
     Args:
-        outlines: (P, 2) each, points (x, y) in pixels, whose centres are whole numbers; an outline within
-            another cuts a hole.
+        outlines: (P, 2) each, points (x, y) in pixels, with integer pixel centres; an outline within another
+        cuts a hole.
         size: (width, height), pixels.
 
     Returns:
@@ -59,28 +60,28 @@ def coverage(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarra
 
 
 def fine_points(points: np.ndarray, times: int) -> np.ndarray:
-    """Points of an image in sixteenths of a pixel of a canvas that is finer: for OpenCV's ``shift=4``.
+    """Image points in sixteenths of a pixel of a finer canvas, for OpenCV's ``shift=4``.
 
     Args:
-        points: (..., 2), (x, y) in image pixels, whose centres are whole numbers.
-        times: how many of the canvas's pixels are one of the image, across and down.
+        points: (..., 2), (x, y) in image pixels, with integer pixel centres.
+        times: canvas pixels per image pixel, in each direction.
     """
     return np.asarray(np.round(((points + 0.5) * times - 0.5) * 16), np.int32)
 
 
 def blend(canvas: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
-    """Put a colour over a canvas where something covers it.
+    """Blend a colour into a canvas by coverage.
 
     Args:
         canvas: (H, W, 3) float; changed.
-        cover: (H, W) uint8, how much of each pixel, up to 255.
-        colour: (3,), or one for each pixel.
+        cover: (H, W) uint8, coverage of each pixel, up to 255.
+        colour: (3,), or one per pixel.
     """
     canvas += cover[..., None] / 255 * (colour - canvas)
 
 
 def contrasting(rng: np.random.Generator, below: np.ndarray) -> np.ndarray:
-    """Of five random colours the one that differs most from what lies below, (3,)."""
+    """The one of five random colours that differs most from the pixels below, (3,)."""
     colours = rng.uniform(10, 245, (5, 3))
     return np.asarray(colours[np.abs(colours - below).sum(axis=1).argmax()])
 
@@ -92,14 +93,14 @@ def scene_of(
     instances: Instances,
     record: Mapping[str, Any] | None = None,
 ) -> Sample:
-    """A finished scene: the canvas with noise on it, and a placeholder for its identity.
+    """A finished scene: the canvas with noise, and placeholder metadata.
 
     Args:
         rng: draws the noise.
-        canvas: (H, W, 3), what was drawn, 0 to 255.
+        canvas: (H, W, 3), the drawn scene, 0 to 255.
         noise: its standard deviation.
-        instances: what is shown, image pixels.
-        record: what else the image's entry of a COCO file says (a camera, say).
+        instances: the drawn objects, image pixels.
+        record: further keys of the image's entry of a COCO file (such as a camera).
     """
     noisy = canvas + rng.normal(0, noise, canvas.shape)
     height, width = canvas.shape[:2]

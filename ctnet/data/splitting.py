@@ -1,4 +1,4 @@
-"""Making splits of an annotation file: image by image, each class divided alike, groups kept together."""
+"""Splitting an annotation file by image: classes divided in proportion, groups kept together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import write_json
+from ctnet.base.files import atomic_write, to_json
 from ctnet.data.coco import CocoFile
 from ctnet.data.dataset import Dataset
 from ctnet.data.directory import AnnotationFile, files_of_split, image_folders
@@ -24,10 +24,10 @@ from ctnet.data.problems import Problem
 from ctnet.data.stratify import stratify
 
 WHOLE = "all"
-"""What the split that was divided is called from then on, where its name is needed for a part of it."""
+"""The new name of the split that was divided, where its name is needed for one of its parts."""
 
-NOT_OF_AN_IMAGE = ("unknown image", "an id that an earlier image has")
-"""Kinds of problems whose records go with no image, hence into no part."""
+NOT_OF_AN_IMAGE = ("unknown image", "duplicate image id")
+"""Kinds of problems whose records belong to no image and hence to no part."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SplitPart:
         name: the split.
         path: its annotation file.
         images: number of images.
-        objects: number of objects (crowds aside) by category name.
+        objects: number of objects (without crowd regions) by category name.
     """
 
     name: str
@@ -49,13 +49,13 @@ class SplitPart:
 
 @dataclass(frozen=True)
 class Splitting:
-    """What ``split_dataset`` did.
+    """The result of ``split_dataset``.
 
     Attributes:
         source: the split that was divided.
-        parts: what was written.
+        parts: the splits that were written.
         problems: records that are in no part.
-        notes: what else the user should know.
+        notes: anything else that the user should know.
     """
 
     source: str
@@ -84,14 +84,14 @@ class Splitting:
 
 @dataclass(frozen=True)
 class Division:
-    """How a split is to be divided.
+    """How to divide a split.
 
     Attributes:
-        val, test: shares of the images, 0 for none; the rest is for training.
-        folds: divide what is not test into so many parts instead of train and val: ``train0`` and ``val0``,
-            ``train1`` and ``val1``, ...; 0 for none.
-        group: a field of the images' entries; images with the same value stay together.
-        seed: another seed divides otherwise.
+        val, test: fractions of the images, 0 for none; the rest is for training.
+        folds: number of folds into which everything but test is divided, instead of train and val: ``train0``
+            and ``val0``, ``train1`` and ``val1``, ...; 0 for none.
+        group: a key of the images' entries; images with the same value stay together.
+        seed: of the random division.
     """
 
     val: float = 0.0
@@ -103,11 +103,11 @@ class Division:
     def __post_init__(self) -> None:
         for name, share in (("val", self.val), ("test", self.test)):
             if not 0 <= share < 1:
-                raise CtnetError(f"--{name} is {share:g}; it is a share of the images, 0.2 for a fifth")
+                raise CtnetError(f"--{name} is {share:g}; it must be a fraction of the images, such as 0.2")
         if self.folds and self.val:
-            raise CtnetError("--folds makes validation splits of its own; leave out --val")
+            raise CtnetError("--folds creates its own validation splits; leave out --val")
         if not self.folds and not self.val and not self.test:
-            raise CtnetError("say how to divide: --val 0.2, --val 0.2 --test 0.1, or --folds 5")
+            raise CtnetError("choose how to divide: --val 0.2, --val 0.2 --test 0.1, or --folds 5")
         if self.folds == 1 or self.folds < 0:
             raise CtnetError(f"--folds is {self.folds}; at least 2 are needed")
         if self.val + self.test >= 1:
@@ -115,16 +115,16 @@ class Division:
 
     @property
     def shares(self) -> list[float]:
-        """Of the images, for each of what is divided: folds or train and val, then test."""
+        """The fractions of the images for each part: folds or train and val, then test."""
         rest = 1 - self.test
         own = [rest / self.folds] * self.folds if self.folds else [rest - self.val, self.val]
         return [*own, self.test]
 
     def splits(self, part: np.ndarray) -> dict[str, np.ndarray]:
-        """Split name to its images.
+        """Split name -> its images.
 
         Args:
-            part: (N,) which of ``shares`` each image belongs to.
+            part: (N,) the index in ``shares`` of each image's part.
         """
         test = part == len(self.shares) - 1
         if self.folds:
@@ -143,20 +143,20 @@ class Division:
 def split_dataset(
     directory: str | Path, division: Division, split: str | None = None, force: bool = False
 ) -> Splitting:
-    """Write annotation files of new splits beside the one that they are made of; images stay where they are.
+    """Write annotation files of new splits next to the original one; images are not moved.
 
-    Images are divided so that each class's images are (iterative stratification), and images without an
-    object too. Every field of the file is kept.
+    Each class's images are divided in proportion (iterative stratification), and so are images without
+    objects. Every key of the file is kept.
 
     Args:
         directory: the data directory.
         division: how to divide.
-        split: which split to divide; by default the only one.
-        force: replace annotation files that are there. That of the divided split itself is kept as ``all``.
+        split: the split to divide; by default the only one.
+        force: replace existing annotation files. That of the divided split itself is kept as ``all``.
 
     Raises:
         CtnetError: when there are several splits and none is named, too few images or groups, files that
-            would be replaced, or images that have no such field.
+        would be replaced, or images without the ``group`` key.
     """
     directory = Path(directory)
     first, *others = files_of_split(directory, split)
@@ -172,13 +172,15 @@ def split_dataset(
         coco, rows = _same_images(dataset.coco, CocoFile.open(other.path), splits)
         documents |= _documents(coco, other, rows, names)
     _refuse_to_replace(documents, [first, *others], force)
+    contents = {path: _content(document, first.path) for path, document in documents.items()}
     for file in (first, *others):
         if file.path in documents:
             whole = _path_of(file, WHOLE)
             notes.append(f"{file.path.name} is now {whole.name}: it lists all images, as before")
             _rename(file.path, whole)
-    for path, document in documents.items():
-        write_json(path, document, indent=None)
+    for path, content in contents.items():
+        with atomic_write(path, "w") as stream:
+            stream.write(content)
     parts = tuple(
         SplitPart(name, path, len(document["images"]), _counts(document))
         for (name, path), document in zip(_names_and_paths(first, splits), documents.values(), strict=False)
@@ -187,7 +189,7 @@ def split_dataset(
 
 
 def split_command(directory: Path) -> str:
-    """The command line that makes a validation split of a data directory."""
+    """The command line that splits off a validation set of a data directory."""
     have = splits_of(directory)
     source = "train" if "train" in have else have[0]
     words = ["ctnet", "data", "split", str(directory), "--val", "0.2"]
@@ -195,18 +197,18 @@ def split_command(directory: Path) -> str:
     return shlex.join([*words, "--force"] if source in ("train", "val") else words)
 
 
-# --- which image goes where
+# --- assigning images
 
 
 def _parts(dataset: Dataset, division: Division, notes: list[str]) -> np.ndarray:
-    """(N,) which of the division's shares each image belongs to."""
+    """(N,) the index of each image's part."""
     coco = dataset.coco
     ids = [int(category["id"]) for category in dataset.categories]
     labels = np.zeros((len(coco), len(ids) + 2))
     shown = coco.usable & ~coco.crowd
     for column, number in enumerate(ids):
         labels[coco.image_index[shown & (coco.category_ids == number)], column] = 1
-    labels[:, -2] = ~labels.any(axis=1)  # images without an object are divided alike too
+    labels[:, -2] = ~labels.any(axis=1)  # images without objects are divided in proportion too
     labels[:, -1] = 1
     groups = np.arange(len(coco)) if division.group is None else _groups(coco, division.group, notes)
     together = np.zeros((groups.max() + 1, labels.shape[1]))
@@ -217,7 +219,7 @@ def _parts(dataset: Dataset, division: Division, notes: list[str]) -> np.ndarray
 
 
 def _groups(coco: CocoFile, field: str, notes: list[str]) -> np.ndarray:
-    """(N,) the number of each image's group; an image without the field is a group of its own."""
+    """(N,) the number of each image's group; an image without the key is a group of its own."""
     numbers: dict[str, int] = {}
     groups, alone = [], 0
     fields: set[str] = set()
@@ -232,18 +234,18 @@ def _groups(coco: CocoFile, field: str, notes: list[str]) -> np.ndarray:
             f"no image of {coco.path} has a field {field!r}; they have {', '.join(sorted(fields))}"
         )
     if alone:
-        notes.append(f"{alone} images have no {field!r}; each was taken for a group of its own")
+        notes.append(f"{alone} images have no {field!r}; each was treated as a group of its own")
     notes.append(f"{len(numbers)} groups of images with the same {field!r}")
     return np.array(groups)
 
 
-# --- what is written
+# --- writing
 
 
 def _documents(
     coco: CocoFile, file: AnnotationFile, splits: Mapping[str, np.ndarray], names: Mapping[str, str]
 ) -> dict[Path, dict[str, Any]]:
-    """Path to content of the new annotation files of one file."""
+    """Path -> content of the new annotation files of one file."""
     rest = _other_entries(file.path)
     documents = {}
     for name, path in _names_and_paths(file, splits):
@@ -259,12 +261,12 @@ def _names_and_paths(file: AnnotationFile, names: Iterable[str]) -> list[tuple[s
 
 
 def _path_of(file: AnnotationFile, split: str) -> Path:
-    """The annotation file of another split, beside one."""
+    """The annotation file of another split, next to this one."""
     return file.path.with_name(f"{file.prefix}_{split}.json" if file.prefix else f"{split}.json")
 
 
 def _other_entries(path: Path) -> dict[str, Any]:
-    """All of a file but its images and annotations."""
+    """Everything in a file but its images and annotations."""
     rest: dict[str, Any] = {}
     with open(path, "rb") as stream:
         reader = JsonReader(iter(lambda: stream.read(CHUNK), b""), path)
@@ -278,7 +280,7 @@ def _other_entries(path: Path) -> dict[str, Any]:
 
 
 def _paths_from(dataset: Dataset, directory: Path, notes: list[str]) -> dict[str, str]:
-    """The file name of each image -> what finds it whatever its split is called."""
+    """The file name of each image -> a path that does not depend on the split's name."""
     names, missing = {}, 0
     everywhere = (directory, directory / "images")
     for index in range(len(dataset)):
@@ -293,19 +295,20 @@ def _paths_from(dataset: Dataset, directory: Path, notes: list[str]) -> dict[str
             continue
         names[name] = path.relative_to(directory).as_posix() if path.is_relative_to(directory) else name
     if missing:
-        notes.append(f"{missing} images are missing; their names were left as they are")
+        notes.append(f"{missing} images are missing; their names were left unchanged")
     return names
 
 
 def _same_images(
     coco: CocoFile, other: CocoFile, splits: Mapping[str, np.ndarray]
 ) -> tuple[CocoFile, dict[str, np.ndarray]]:
-    """Another annotation file of the same images, divided as the first."""
+    """Another annotation file of the same images, divided like the first."""
     index = {other.file_name(row): row for row in range(len(other))}
     names = {name: [coco.file_name(row) for row in rows] for name, rows in splits.items()}
     if set(index) != {name for each in names.values() for name in each}:
         raise CtnetError(
-            f"{other.path} and {coco.path} are of the same split and list other images; move one of them away"
+            f"{other.path} and {coco.path} are of the same split but list different images; move one of "
+            "them away"
         )
     return other, {name: np.array([index[each] for each in own]) for name, own in names.items()}
 
@@ -327,11 +330,23 @@ def _rename(path: Path, target: Path) -> None:
         raise os_error(error, "rename", path) from error
 
 
+def _content(document: Mapping[str, Any], source: Path) -> str:
+    try:
+        return to_json(document) + "\n"
+    except ValueError as error:
+        raise CtnetError(
+            f"{source} has a number that is not finite (NaN, Infinity or beyond floats), which JSON does "
+            "not have; `ctnet data check` lists its record: correct it"
+        ) from error
+
+
 def _counts(document: Mapping[str, Any]) -> dict[str, int]:
     names = {category["id"]: str(category["name"]) for category in document["categories"]}
     counts = Counter(
         names[annotation["category_id"]]
         for annotation in document["annotations"]
-        if annotation.get("category_id") in names and not annotation.get("iscrowd")
+        if isinstance(annotation.get("category_id"), (int, float))  # bad records are kept as they are
+        and annotation["category_id"] in names
+        and not annotation.get("iscrowd")
     )
     return {name: counts[name] for name in names.values()}

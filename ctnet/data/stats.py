@@ -1,4 +1,4 @@
-"""Figures of a data set: images, objects by class and size, how large and how many."""
+"""Statistics of a data set: images, objects by class and size, box sizes and counts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SIZE_LIMITS = (32**2, 96**2)
 
 @dataclass(frozen=True)
 class SplitStats:
-    """Figures of one split. All but the counts of crowd regions are about single objects.
+    """Statistics of one split. All but the number of crowd regions are about single objects.
 
     Attributes:
         split: its name.
         images: number of images.
-        images_without_object: those among them that show no object.
+        images_without_object: number of images without objects.
         objects: number of usable annotations that are not crowd regions.
         crowd: number of crowd regions.
         by_category: objects of each category name, in the order of the file.
@@ -53,12 +53,12 @@ class SplitStats:
 
 @dataclass(frozen=True)
 class DatasetStats:
-    """Figures of a data directory.
+    """Statistics of a data directory.
 
     Attributes:
         directory: the data directory.
-        splits: the figures of each split.
-        skipped: number of bad records, which no figure counts.
+        splits: the statistics of each split.
+        skipped: number of bad records, which are not counted elsewhere.
     """
 
     directory: Path
@@ -66,7 +66,7 @@ class DatasetStats:
     skipped: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures as JSON values."""
+        """The statistics as JSON values."""
         return {
             "directory": str(self.directory),
             "skipped_records": self.skipped,
@@ -76,12 +76,12 @@ class DatasetStats:
 
 
 def dataset_stats(directory: str | Path, split: str | None = None, task: str | None = None) -> DatasetStats:
-    """Count and measure the objects of a data directory. No image is read.
+    """Count and measure the objects of a data directory. Images are not read.
 
     Args:
         directory: the data directory.
         split: its name; by default all splits.
-        task: take that task's annotations, and add its own figures (of its declared fields).
+        task: read that task's annotations, and add the statistics of its declared fields.
 
     Raises:
         CtnetError: when the directory or an annotation file cannot be read.
@@ -92,7 +92,7 @@ def dataset_stats(directory: str | Path, split: str | None = None, task: str | N
 
 
 def split_stats(dataset: Dataset) -> SplitStats:
-    """The figures of one data set."""
+    """The statistics of one data set."""
     coco = dataset.coco
     usable = dataset.usable
     single = usable & ~coco.crowd
@@ -118,7 +118,7 @@ def split_stats(dataset: Dataset) -> SplitStats:
 
 
 def _field_statistics(dataset: Dataset) -> dict[str, tuple[float, ...]]:
-    """The distribution of each figure that the task's declared fields have of its instances."""
+    """The distribution of each statistic of the task's declared fields."""
     task = dataset.task
     if task is None or not task.fields:
         return {}

@@ -32,16 +32,16 @@ _LEAST_VISIBLE = 0.3
 def draw_scene(rng: np.random.Generator, size: tuple[int, int], classes: int = len(SHAPES)) -> Sample:
     """Draw shapes of several kinds, sizes and colours over a textured background.
 
-    Later shapes hide parts of earlier ones; a shape of which less than 30 % would be seen is left out.
+    Later shapes hide parts of earlier ones; a shape with less than 30 % visible is left out.
     A box is tight around the whole shape, hidden parts included, and clipped to the image.
 
     Args:
         rng: the only source of randomness; the same state gives the same scene.
-        size: (width, height) in pixels, at least 32 each.
-        classes: how many of ``SHAPES`` appear, counted from the first; more than there are means all.
+        size: (width, height), pixels, at least 32 each.
+        classes: how many of ``SHAPES`` to use, from the first; larger numbers mean all.
 
     Returns:
-        A sample with one to eight instances, boxes in image pixels, and a placeholder identity.
+        A sample with one to eight instances, boxes in image pixels, and placeholder metadata.
     """
     width, height = size
     if min(size) < 32:
@@ -49,7 +49,7 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int], classes: int = l
     outlines = _OUTLINES[: max(1, classes)]
     count = int(rng.integers(1, _MOST_OBJECTS + 1))
     shapes: list[_Shape] = []
-    while not shapes:  # all can be hidden, by the image's border
+    while not shapes:  # all can be outside the image
         shapes = _drop_hidden([_place(rng, size, outlines) for _ in range(count)], size)
     canvas = _background(rng, width, height)
     for shape in shapes:
@@ -71,12 +71,13 @@ def write_dataset(
 ) -> None:
     """Write a data directory of a task's example scenes.
 
-    The images come first and the annotation file of a split last, so a directory that has the file is whole.
-    Scene i of a split depends on the seed, the split's name and i alone.
+    A split's images are written first and its annotation file last, so a directory with that file is
+    complete. Scene i of a split depends only on the seed, the split's name and i.
 
     Args:
-        task: gives the scenes and declares their fields.
-        directory: gets ``annotations/<the task's prefix>_<split>.json`` and ``<split>/<number>.jpg``.
+        task: draws the scenes and declares their fields.
+        directory: where ``annotations/<the task's prefix>_<split>.json`` and ``<split>/<number>.jpg`` are
+        written.
         counts: number of scenes by split name.
         size: (width, height) of every scene, pixels.
         seed: of all randomness.
@@ -119,13 +120,13 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class _Shape:
-    """A shape in its place.
+    """A placed shape.
 
     Attributes:
         label: index into ``SHAPES``.
         box: (4,) float32 xyxy, image pixels, not clipped.
         x, y: the image pixel of the mask's first element; may lie outside the image.
-        coverage: (h, w) float32, the part of each pixel that the shape covers.
+        coverage: (h, w) float32, the fraction of each pixel that the shape covers.
     """
 
     label: int
@@ -135,7 +136,7 @@ class _Shape:
     coverage: np.ndarray
 
     def overlap(self, width: int, height: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Where shape and image overlap: rows and columns of the image, and those of the mask."""
+        """The overlap of shape and image: rows and columns of the image, and of the mask."""
         left, top = max(self.x, 0), max(self.y, 0)
         right = min(self.x + self.coverage.shape[1], width)
         bottom = min(self.y + self.coverage.shape[0], height)
@@ -145,7 +146,7 @@ class _Shape:
 
 def _regular(corners: int, radius: float = 1.0) -> np.ndarray:
     """A regular polygon, (corners, 2); with many corners, a circle."""
-    angles = np.pi / 2 + (np.arange(corners) + 0.5) * 2 * np.pi / corners  # the lowest side is level
+    angles = np.pi / 2 + (np.arange(corners) + 0.5) * 2 * np.pi / corners  # the lowest side is horizontal
     return radius * np.stack([np.cos(angles), np.sin(angles)], 1)
 
 
@@ -155,7 +156,7 @@ def _plus(arm: float) -> np.ndarray:
     return np.concatenate([quarter, *(quarter @ turn.T for turn in turns)])
 
 
-# One entry for each of SHAPES: closed outlines around the origin; a second outline cuts a hole.
+# One entry per shape: closed outlines around the origin; a second outline cuts a hole.
 _OUTLINES = (
     [_regular(72)],
     [_regular(4)],
@@ -181,12 +182,12 @@ _BALL_SHADING = np.array(
 def _place(
     rng: np.random.Generator, size: tuple[int, int], outlines: Sequence[Sequence[np.ndarray]]
 ) -> _Shape:
-    """Choose kind, size, stretch, rotation and place of a shape, and work out which pixels it covers."""
+    """Choose kind, size, stretch, rotation and position of a shape, and compute the pixels that it covers."""
     label = int(rng.integers(len(outlines)))
     shorter = min(size)
     longer_side = np.exp(rng.uniform(np.log(max(12, shorter / 20)), np.log(shorter / 2)))
     stretch = np.exp(rng.uniform(-0.15, 0.15, 2))
-    angle = np.radians(rng.uniform(-20, 20))  # a triangle stays a gable, a cross a plus
+    angle = np.radians(rng.uniform(-20, 20))  # a triangle stays upright, a cross a plus
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     contours = [(outline * stretch) @ turn.T for outline in outlines[label]]
     low, high = contours[0].min(0), contours[0].max(0)
@@ -196,13 +197,13 @@ def _place(
     box = boxes_around(contours[0])
     x, y = np.floor(box[:2]).astype(int)
     columns, rows = np.ceil(box[2:]).astype(int) - (x, y)
-    # Outlines and boxes have whole numbers at the edges of pixels, not at their centres.
+    # Outlines and boxes have integer coordinates at the edges of pixels, not at their centres.
     covered = coverage([contour - (x, y) - 0.5 for contour in contours], (columns, rows))
     return _Shape(label, box.astype(np.float32), int(x), int(y), covered.astype(np.float32) / 255)
 
 
 def _drop_hidden(shapes: Sequence[_Shape], size: tuple[int, int]) -> list[_Shape]:
-    """The shapes, drawn in this order, of which enough remains to be seen."""
+    """The shapes, drawn in this order, of which enough stays visible."""
     width, height = size
     kept: list[_Shape] = []
     hidden = np.zeros((height, width), np.float32)
@@ -237,7 +238,7 @@ def _stripes(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 
 def _render(rng: np.random.Generator, canvas: np.ndarray, shape: _Shape) -> None:
-    """Render a shape onto the canvas in a colour that differs from what lies below, lightly shaded."""
+    """Render a shape onto the canvas in a colour that contrasts with the pixels below, lightly shaded."""
     inside, part = shape.overlap(canvas.shape[1], canvas.shape[0])
     below = canvas[inside]
     colour = contrasting(rng, below.mean((0, 1))).astype(np.float32)

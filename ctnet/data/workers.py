@@ -1,4 +1,4 @@
-"""Worker processes that load images, and what is said when they die."""
+"""Worker processes that load images, and the errors when they die."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ctnet.base.errors import CtnetError, cure_of
+from ctnet.base.errors import CtnetError, remedy
 
-# Exit codes of a worker that cannot hand over what it loaded.
+# Exit codes of a worker that cannot pass on what it loaded.
 _NO_SHARED_MEMORY, _NO_HANDLES, _CANNOT_HAND_OVER = 101, 102, 103
 
 _SHARED_MEMORY = (
-    "a loading process found no room in shared memory (/dev/shm); make it larger (docker run --shm-size 8g), "
+    "a loading process ran out of shared memory (/dev/shm); make it larger (docker run --shm-size 8g), "
     "or use --workers 0 or a smaller --batch-size"
 )
-_HANDLES = f"the loading processes ran out of file handles{cure_of(errno.EMFILE)}"
+_HANDLES = f"the loading processes ran out of file handles{remedy(errno.EMFILE)}"
 
 
-# What torch says of the two.
+# torch's messages for the two.
 _OF_HANDLES = ("Too many open files", "received 0 items of ancdata")
 _OF_SHARED_MEMORY = ("unable to allocate shared memory", "unable to mmap", "unable to resize file")
 
 
 class WorkerDied(CtnetError):
-    """A loading process ended before its work did."""
+    """A loading process ended before its work was done."""
 
 
 def default_workers(device: torch.device) -> int:
-    """Worker processes that keep the device fed without taking the cores it computes on."""
+    """The default number of worker processes: enough to feed the device without taking its cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if device.type == "cpu":
-        # On two cores both threads of every operation would wait for the one that shares its core.
+        # On two cores both threads of an operation would wait for the one that shares a core with a worker.
         return 1 if cores > 2 else 0
     return max(1, min(8, cores - 1))
 
 
 def load(loader: DataLoader[Any]) -> Iterator[Any]:
-    """What a loader gives.
+    """The batches of a loader.
 
-    A worker that dies is noticed where the next batch is asked for, and nowhere else: torch would raise in
-    the middle of a training step, whose weights could then not be saved.
+    A dead worker is only reported when the next batch is requested: torch would raise in the middle of a
+    training step, whose weights could then not be saved.
 
     Raises:
-        WorkerDied: when a worker was killed or could not hand over what it loaded.
-        CtnetError: when the workers cannot be started or reached for want of file handles.
+        WorkerDied: when a worker was killed or could not pass on what it loaded.
+        CtnetError: when the workers cannot be started or reached because no file handles are left.
     """
     try:
         batches = _started(loader)
@@ -91,23 +91,23 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _why(error: Exception, workers: list[BaseProcess]) -> CtnetError | None:
-    """What a loader's error means for the user; None for a mistake of the program."""
-    if isinstance(error, (EOFError, ConnectionError)):  # a connection is closed before its process is gone
+    """The user's message for a loader's error; None for a bug."""
+    if isinstance(error, (EOFError, ConnectionError)):  # a connection is closed before its process has ended
         ended = wait([worker.sentinel for worker in workers], timeout=2)
         for worker in workers:
             if worker.sentinel in ended:
                 worker.join(2)
     codes = [worker.exitcode for worker in workers if not worker.is_alive()]
     if codes:
-        return WorkerDied(_said_of(next((code for code in codes if code), 0)))
+        return WorkerDied(_exit_message(next((code for code in codes if code), 0)))
     text = str(error)
     if getattr(error, "errno", None) == errno.EMFILE or any(hint in text for hint in _OF_HANDLES):
         return CtnetError(_HANDLES)
     return CtnetError(_SHARED_MEMORY) if any(hint in text for hint in _OF_SHARED_MEMORY) else None
 
 
-def _said_of(code: int) -> str:
-    """The line for a worker's exit code; minus the number of the signal that killed it."""
+def _exit_message(code: int) -> str:
+    """The message for a worker's exit code; a negative one is the signal that killed it."""
     if code in (_NO_SHARED_MEMORY, -getattr(signal, "SIGBUS", 0)):
         return _SHARED_MEMORY
     if code == _NO_HANDLES:
@@ -118,20 +118,20 @@ def _said_of(code: int) -> str:
             "smaller --batch-size"
         )
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return f"a loading process {how} before its work was done; start again, with --workers 0 if it recurs"
+    return f"a loading process {how} before its work was done; try again, or with --workers 0"
 
 
 def prepare_worker(worker: int) -> None:
-    """Configure a worker: one thread, ignores Ctrl-C, ends with its parent, and when it cannot hand over.
+    """Configure a worker: one thread, ignores Ctrl-C, exits with its parent or when it cannot pass on data.
 
-    torch's own workers can hang for ever on a queue that a killed trainer no longer reads, and let a trainer
-    wait for ever for what they had no shared memory or file handle to send.
+    torch's own workers can hang for ever on a queue that a killed trainer no longer reads, and a trainer can
+    wait for ever for data that they had no shared memory or file handle to send.
     """
     import cv2
 
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGBUS"):  # the main process says what it means
+    if hasattr(signal, "SIGBUS"):  # the main process explains it
         signal.signal(signal.SIGBUS, signal.SIG_DFL)
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_with_error)  # type: ignore[attr-defined]
     sys.excepthook = _end_without_handles
@@ -141,7 +141,7 @@ def prepare_worker(worker: int) -> None:
 def _end_without_handles(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """The thread that hands over file handles would print the same error for ever."""
+    """The thread that passes file handles would print the same error for ever."""
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         os._exit(_NO_HANDLES)
     sys.__excepthook__(kind, error, trace)

@@ -1,4 +1,4 @@
-"""Evaluators: detections and ground truth in, figures out."""
+"""Evaluators: detections and ground truth in, metrics out."""
 
 from ctnet.evaluation.coco import CocoBoxEvaluator
 from ctnet.evaluation.voc import VocEvaluator

@@ -1,4 +1,4 @@
-"""Figures of attributes, beside those of a metric: how far off numbers are, which values are told apart."""
+"""Metrics of attributes, in addition to those of boxes: errors of numbers, accuracy of choices."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from ctnet.core.task import Task
 from ctnet.evaluation.matching import average_precision, match_best_first
 from ctnet.ops.boxes import box_coverage
 
-#: Overlap from which a detection is that of an object.
+#: Smallest overlap at which a detection matches an object.
 _SAME = 0.5
 
 
 class AttributeEvaluator(Evaluator):
-    """Another evaluator, whose ``compute`` also gives the figures of attributes.
+    """Wraps an evaluator; ``compute`` also returns the metrics of attributes.
 
-    A detection is that of the object of its label that it overlaps most, by ``Task.overlap`` of 0.5 or more;
-    the best score chooses first, and an object is found once. Objects found this way give ``<name>/error``,
-    the mean absolute error of a number; ``<name>/accuracy``, the share of objects whose most probable value
-    is the true one; and ``<name>/confusion/<true>/<found>``, the shares of values found for each true one.
-    ``<name>/AP/<value>`` is the average precision (area under the monotone curve) of finding the objects that
-    have a value: scores are multiplied by its probability, and detections of objects whose value is not
-    known, and of crowds, are neither right nor wrong. A figure without objects is left out.
+    A detection is matched to the object of its label that it overlaps most, with a ``Task.overlap`` of 0.5 or
+    more; the highest score chooses first, and an object is matched once. Matched objects give
+    ``<name>/error``, the mean absolute error of a number; ``<name>/accuracy``, the fraction of objects whose
+    most probable value is the true one; and ``<name>/confusion/<true>/<found>``, the fractions of values
+    predicted for each true one. ``<name>/AP/<value>`` is the average precision (area under the monotone
+    curve) of the objects that have a value: scores are multiplied by its probability, and detections of crowd
+    regions or of objects whose value is not known count neither as right nor as wrong. Metrics without
+    objects are left out.
     """
 
     def __init__(
@@ -39,17 +40,19 @@ class AttributeEvaluator(Evaluator):
         task: Task,
         attributes: Mapping[str, Value | Choice],
     ) -> None:
-        """Measure attributes beside a metric.
+        """Evaluate attributes in addition to a metric.
 
         Args:
-            inner: gives the metric's own figures.
+            inner: the evaluator of the metric.
             ground_truth: the content of a COCO annotation file.
-            task: whose detections are measured.
+            task: the task of the detections.
             attributes: by column.
         """
         super().__init__(ground_truth, task.categories.ids, task.categories.names)
         self.main_metric = inner.main_metric  # type: ignore[misc]  # that of the one that is extended
         self.max_dets = inner.max_dets
+        numbers = {name: kind.unit for name, kind in attributes.items() if isinstance(kind, Value)}
+        self.units = {**inner.units, **{f"{name}/error": unit for name, unit in numbers.items() if unit}}
         self._inner, self._ground_truth = inner, ground_truth
         self._task, self._attributes = task, attributes
 
@@ -81,7 +84,7 @@ class AttributeEvaluator(Evaluator):
 
     @cached_property
     def _truth(self) -> dict[int, tuple[Detections, Instances]]:
-        """Of each image its objects as detections, and its crowds."""
+        """The objects of each image as detections, and its crowd regions."""
         task, rows = self._task, {image_id: [] for image_id in self._image_names}  # type: ignore[var-annotated]
         for annotation in self.annotations:
             rows[annotation["image_id"]].append(annotation)
@@ -98,13 +101,13 @@ class AttributeEvaluator(Evaluator):
 
 
 class _Image(NamedTuple):
-    """What was found in an image beside what is there.
+    """The detections of an image compared with its objects.
 
     Attributes:
         truth: M objects.
         found: N detections.
         overlap: (N, M), 0 for those of different labels.
-        in_crowd: (N,) bool, detections that a crowd of their label covers for the most part.
+        in_crowd: (N,) bool, detections mostly covered by a crowd region of their label.
     """
 
     truth: Detections
@@ -117,7 +120,7 @@ def _compare(task: Task, truth: Detections, crowds: Instances, found: Detections
     if found is None or not len(found):
         blank = Detections.empty() if found is None else found
         return _Image(truth, blank, np.zeros((0, len(truth))), np.zeros(0, bool))
-    # Results of others may say nothing of attributes.
+    # Other programs' results may have no attributes.
     unknown = read_fields(task.fields, [{}] * len(found), found=True)
     found = found.replace(**{**unknown, **found.fields()})
     labels = np.asarray(found.labels)[:, None]
@@ -130,7 +133,7 @@ def _compare(task: Task, truth: Detections, crowds: Instances, found: Detections
 
 
 def _pairs(name: str, images: list[_Image]) -> tuple[np.ndarray, np.ndarray]:
-    """The true values and the found ones of a column, of all objects that were found."""
+    """The true and the predicted values of a column, for all matched objects."""
     true, found = [np.zeros(0)], [np.zeros(0)]
     for image in images:
         match = match_best_first(image.overlap, np.asarray(image.found.scores), _SAME)
@@ -141,7 +144,7 @@ def _pairs(name: str, images: list[_Image]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _column(found: Detections, name: str) -> np.ndarray:
-    """(N,) float64: what detections say of an attribute; NaN of those that say nothing of it."""
+    """(N,) float64: the detections' values of an attribute; NaN where missing."""
     column = found.fields().get(name)
     return np.full(len(found), np.nan) if column is None else np.asarray(column, np.float64)
 
@@ -171,7 +174,7 @@ def _choice_figures(name: str, choice: Choice, images: list[_Image]) -> dict[str
 
 
 def _average_precision(name: str, choice: Choice, value: int, images: list[_Image]) -> float | None:
-    """Of finding the objects that have a value; None where there is none."""
+    """Average precision of the objects that have a value; None if there are none."""
     count, scores, right = 0, [np.zeros(0)], [np.zeros(0, bool)]
     for image in images:
         true = np.asarray(image.truth.fields()[name])

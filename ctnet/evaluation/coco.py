@@ -1,4 +1,4 @@
-"""COCO's figures for boxes."""
+"""The COCO metrics for boxes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ctnet.core.evaluator import Evaluator, metric
 from ctnet.core.records import Detections
 from ctnet.evaluation.matching import IOUS
 
-#: What computes COCO's figures; the second is the reference.
+#: Implementations of the COCO metrics; the second is the reference.
 ENGINES = ("faster-coco-eval", "pycocotools")
 
 Figures = dict[str, np.ndarray]
 
 
 class CocoEvaluator(Evaluator):
-    """What COCO's figures for boxes and for keypoints share: the engine, and means over what is defined.
+    """The base of the COCO metrics for boxes and keypoints: the engine, and means over defined values.
 
-    All figures are in [0, 1]. Where COCO prints -1 because no object of that size or class exists, the figure
-    is left out, and the class plays no part in the means.
+    All metrics are in [0, 1]. Where COCO prints -1 because no object of that size or class exists, the metric
+    is left out, and the class is not part of the means.
 
     Attributes:
         sigmas: tolerance of each joint, to measure keypoints; None to measure boxes.
@@ -48,7 +48,7 @@ class CocoEvaluator(Evaluator):
             ground_truth: the content of a COCO annotation file.
             category_ids: category id of each label.
             class_names: name of each label.
-            engine: "faster-coco-eval", or "pycocotools", which gives the same figures more slowly.
+            engine: "faster-coco-eval", or "pycocotools", which computes the same metrics more slowly.
 
         Raises:
             CtnetError: for an engine that does not exist, and as ``Evaluator``.
@@ -60,15 +60,15 @@ class CocoEvaluator(Evaluator):
 
     @abstractmethod
     def figures(self, precision: np.ndarray, recall: np.ndarray, columns: Mapping[str, int]) -> Figures:
-        """The values, by name of the figure, that it is the mean of; those that are not defined are -1.
+        """The values that each metric is the mean of, by its name; undefined ones are -1.
 
         Args:
             precision, recall: see ``coco_curves``.
-            columns: of each class among those of the curves, by name.
+            columns: index of each class in the curves, by name.
         """
 
     def limits(self) -> list[int]:
-        """Detections of a class that count in an image, ascending: an axis of the curves."""
+        """The limits of detections per class and image, ascending: an axis of the curves."""
         return [self.max_dets]
 
     def results(self, image_id: int, detections: Detections) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ class CocoEvaluator(Evaluator):
         return detections.to_coco(image_id, self.category_ids)
 
     def compute(self) -> dict[str, float]:
-        """The figures; see the class."""
+        """The metrics; see the class."""
         figures = self.figures(*self._curves())
         defined = {name: values[values > -1] for name, values in figures.items()}
         return {name: float(values.mean()) for name, values in defined.items() if values.size}
@@ -100,9 +100,9 @@ class CocoEvaluator(Evaluator):
 class CocoBoxEvaluator(CocoEvaluator):
     """Average precision and recall as the COCO challenge defines them.
 
-    ``compute`` gives the twelve figures ``AP, AP50, AP75, APS, APM, APL, AR1, AR10, AR100, ARS, ARM, ARL``
+    ``compute`` returns the twelve metrics ``AP, AP50, AP75, APS, APM, APL, AR1, AR10, AR100, ARS, ARM, ARL``
     (S, M, L: objects up to 32², up to 96² and above, pixels of area) and ``AP/<class>`` and ``AP50/<class>``.
-    At most ``max_dets`` detections of a class count in an image (COCO: 100), which AR100 is named after.
+    At most ``max_dets`` detections per class and image count (COCO: 100), which AR100 is named after.
     Crowd regions absorb detections without counting as objects.
     """
 
@@ -134,7 +134,7 @@ class CocoBoxEvaluator(CocoEvaluator):
         return figures
 
     def curves(self) -> dict[str, Any]:
-        """Precision at the 101 recalls 0, 0.01 ... 1: of every class that has objects, at every IoU.
+        """Precision at the 101 recalls 0, 0.01 ... 1, for every class with objects and every IoU.
 
         Objects of all sizes, as in ``AP``.
         """
@@ -169,10 +169,10 @@ def coco_curves(
     Args:
         engine: one of ``ENGINES``.
         image_ids: of all images.
-        category_ids: that count.
+        category_ids: the categories to evaluate.
         annotations: of a COCO file, with ids from 1; they are not changed.
-        found: entries of a results file; they are completed in place.
-        limits: detections of a class that count in an image, ascending.
+        found: entries of a results file; missing keys are added in place.
+        limits: limits of detections per class and image, ascending.
         sigmas: tolerance of each joint, to measure keypoints; None to measure boxes.
 
     Returns:
@@ -208,7 +208,7 @@ def coco_curves(
     return np.asarray(curves["precision"]), np.asarray(curves["recall"]), ordered
 
 
-#: COCO's figures for boxes, for any task; the reference gives the same ones more slowly.
+#: The COCO metrics for boxes, for any task; the reference computes the same ones more slowly.
 BOX_METRICS = {
     "coco": metric(CocoBoxEvaluator),
     "coco-reference": metric(CocoBoxEvaluator, engine="pycocotools"),

@@ -1,4 +1,4 @@
-"""What measures a task."""
+"""The evaluator of a task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctnet.evaluation.attributes import AttributeEvaluator
 def evaluator_of(
     task: Task, truth: GroundTruth, metric: str | None = None, max_dets: int | None = None
 ) -> Evaluator:
-    """What measures a task's detections on a data set; the figures of attributes follow those of the metric.
+    """The evaluator of a task's detections on a data set; attributes add their own metrics.
 
     Args:
         task: declares its metrics.
@@ -21,7 +21,7 @@ def evaluator_of(
         max_dets: see ``Evaluator.max_dets``; the metric's own when None.
 
     Raises:
-        CtnetError: for an unknown metric, for ground truth that cannot be measured, and for ``max_dets``
+        CtnetError: for an unknown metric, for ground truth that cannot be evaluated, and for ``max_dets``
             where the metric counts all detections.
     """
     name = metric or next(iter(task.metrics))

@@ -1,4 +1,4 @@
-"""Average precision of detections that are matched to objects: to boxes, or to any other shape."""
+"""Average precision of detections matched to objects: boxes, or any other shape."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.records import Detections
 
-#: Pascal VOC's average precision: at eleven recalls (2007), or the whole area (from 2010).
+#: Pascal VOC's average precision: at eleven recalls (2007), or the area under the curve (from 2010).
 Metric = Literal["voc07", "voc10"]
 
-#: The overlaps that COCO's AP is the mean over.
+#: The overlap thresholds that COCO's AP is averaged over.
 IOUS = tuple(hundredths / 100 for hundredths in range(50, 100, 5))
 
 
 class _Matches(NamedTuple):
-    """All detections, best score first; ``number`` is that of the object most overlapped, 0 without one."""
+    """All detections, highest score first; ``number`` is that of the object overlapped most, 0 if none."""
 
     labels: np.ndarray
     number: np.ndarray
@@ -28,7 +28,7 @@ class _Matches(NamedTuple):
 
 
 class _Objects(NamedTuple):
-    """The annotated objects of one image; ``number`` is unique in the data set, -1 for what is ignored."""
+    """The annotated objects of one image; ``number`` is unique in the data set, -1 for ignored objects."""
 
     values: np.ndarray
     labels: np.ndarray
@@ -38,24 +38,25 @@ class _Objects(NamedTuple):
 class MatchedEvaluator(Evaluator):
     """Mean average precision by the rules of Pascal VOC, of objects of any shape.
 
-    A subclass says which column overlaps, and how much. ``compute`` gives ``mAP`` (the mean over overlaps of
-    0.5, 0.55 ... 0.95), ``mAP50``, ``mAP75`` and ``AP50/<class>``, all in [0, 1]. The metric "voc10" takes
-    the area under the precision made monotone, "voc07" the mean of the best precision at the recalls 0, 0.1
-    ... 1. A class without objects is left out.
+    A subclass defines the column that is compared, and the overlap. ``compute`` gives ``mAP`` (the mean over
+    overlaps of 0.5, 0.55 ... 0.95), ``mAP50``, ``mAP75`` and ``AP50/<class>``, all in [0, 1]. The metric
+    "voc10" takes the area under the precision made monotone, "voc07" the mean of the best precision at the
+    recalls 0, 0.1 ... 1. A class without objects is left out.
 
-    The rules: every detection, best score first, looks for the object of its class that it overlaps most. An
-    overlap of at least the threshold makes it right the first time that object is found and wrong every
-    further time; less makes it wrong. Where the object is to be ignored (annotation field ``difficult``,
-    ``ignore`` or ``iscrowd``), the detection is neither right nor wrong, nor does the object count.
+    The rules: every detection, highest score first, is matched to the object of its class that it overlaps
+    most. With an overlap of at least the threshold, the first detection of an object is right and every
+    further one wrong; with less it is wrong. Where the object is to be ignored (annotation field
+    ``difficult``,
+    ``ignore`` or ``iscrowd``), neither the detection nor the object counts.
 
     Attributes:
         column: of detections, and key of annotations; "boxes" are the annotations' ``bbox``.
         shape: of one object's value in that column.
-        overlaps: what counts as found; one threshold or several.
+        overlaps: one overlap threshold or several.
     """
 
     main_metric = "mAP50"
-    needs_all = True  # the flags difficult and ignore stand in whole records only
+    needs_all = True  # only whole records have the flags difficult and ignore
     column: ClassVar[str] = "boxes"
     shape: ClassVar[tuple[int, ...]] = (4,)
     overlaps: ClassVar[tuple[float, ...]] = IOUS
@@ -87,7 +88,7 @@ class MatchedEvaluator(Evaluator):
 
     @abstractmethod
     def overlap(self, found: np.ndarray, objects: np.ndarray) -> np.ndarray:
-        """How much each of N detections overlaps each of M objects of one image: (N, M) in [0, 1].
+        """Pairwise overlap of N detections and M objects of one image: (N, M) in [0, 1].
 
         Args:
             found, objects: their values in the column, (N, ...) and (M, ...) float64.
@@ -114,7 +115,7 @@ class MatchedEvaluator(Evaluator):
         return {name: float(value) for name, value in self.figures(table).items()}
 
     def figures(self, table: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """Names for the average precision of each class at each of ``overlaps``, and its means."""
+        """The metrics by name, from the average precision of each class at each of ``overlaps``."""
         means = np.mean(list(table.values()), axis=0) if table else np.zeros(len(self.overlaps))
         figures = {"mAP": means.mean(), "mAP50": means[0], "mAP75": means[self.overlaps.index(0.75)]}
         return figures | {f"AP50/{name}": row[0] for name, row in table.items()}
@@ -134,7 +135,7 @@ class MatchedEvaluator(Evaluator):
         }
 
     def _matches(self) -> _Matches:
-        """In the order of the scores, and of the image ids among equal ones, whichever process found what."""
+        """Sorted by score, then by image id, so that the distribution over processes does not matter."""
         scores = [np.zeros(0)]
         columns = [_Matches(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
         for image_id, found in sorted(self.state().items()):
@@ -156,7 +157,7 @@ def average_precision(right: np.ndarray, count: int, metric: Metric) -> float:
 
     Args:
         right: (N,) bool, whether each detection is right; best score first.
-        count: number of objects to be found, at least 1.
+        count: number of objects, at least 1.
         metric: "voc07" or "voc10".
     """
     found = np.cumsum(right)
@@ -167,23 +168,21 @@ def average_precision(right: np.ndarray, count: int, metric: Metric) -> float:
         return float(envelope[right].sum() / count)
     total = 0.0
     for tenth in range(11):
-        first = np.searchsorted(
-            found * 10, tenth * count
-        )  # whole numbers: 3 of 10 is a recall of 0.3 exactly
+        first = np.searchsorted(found * 10, tenth * count)  # integers: 3 of 10 is a recall of 0.3 exactly
         total += envelope[first] if first < len(found) else 0.0
     return float(total / 11)
 
 
 def match_best_first(overlap: np.ndarray, scores: np.ndarray, least: float) -> np.ndarray:
-    """Which object each detection finds: of those still free, the one it overlaps most.
+    """Greedy matching: each detection gets the free object that it overlaps most.
 
     Args:
-        overlap: (N, M), of detections with objects; 0 where the two can never match.
-        scores: (N,); the best one chooses first.
-        least: the overlap that counts as found, above 0.
+        overlap: (N, M), of detections with objects; 0 where the two must not match.
+        scores: (N,); the highest one chooses first.
+        least: the smallest overlap that matches, above 0.
 
     Returns:
-        (N,) int64, the object's row; -1 for a detection that finds none.
+        (N,) int64, the object's row; -1 for an unmatched detection.
     """
     match = np.full(len(scores), -1)
     free = overlap.copy()
@@ -196,7 +195,7 @@ def match_best_first(overlap: np.ndarray, scores: np.ndarray, least: float) -> n
 
 
 def check_column(image_id: int, detections: Detections, name: str, shape: tuple[int, ...]) -> None:
-    """Refuse detections of an image that cannot be measured by one of their columns.
+    """Refuse detections of an image with a missing or invalid column.
 
     Args:
         image_id: of the image.
@@ -211,13 +210,14 @@ def check_column(image_id: int, detections: Detections, name: str, shape: tuple[
     wanted = (len(detections), *shape)
     if len(detections) and (column.shape != wanted or not np.isfinite(column).all()):
         raise CtnetError(
-            f"the detections of image {image_id} have {name} of shape {column.shape} or not all finite; "
-            f"needed are finite ones of shape {wanted}: are they of another task, or of other categories?"
+            f"the detections of image {image_id} have {name} of shape {column.shape} or with NaN or "
+            f"infinity; finite values of shape {wanted} are needed: are they of another task, or of other "
+            "categories?"
         )
 
 
 def _first_times(objects: np.ndarray) -> np.ndarray:
-    """Whether each detection is the first to find its object; those of ignored objects are taken out."""
+    """Whether each detection is the first match of its object; matches of ignored objects are removed."""
     objects = objects[objects >= 0]
     right = np.zeros(len(objects), bool)
     right[np.unique(objects, return_index=True)[1]] = True

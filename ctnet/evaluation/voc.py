@@ -17,9 +17,9 @@ class VocEvaluator(MatchedEvaluator):
 
     ``compute`` gives ``mAP`` and ``AP/<class>`` in [0, 1]; the rules are those of ``MatchedEvaluator``.
 
-    Boxes are edges here, so that areas are width times height. The development kit has pixels, first and last
-    included, and adds 1 to every width and height: the same areas, for ``ctnet convert voc`` writes the edges
-    of those pixels.
+    Boxes are given by their edges here, so areas are width times height. The development kit uses inclusive
+    pixel indices and adds 1 to every width and height, which gives the same areas: ``ctnet convert voc``
+    writes the edges of those pixels.
     """
 
     main_metric = "mAP"
@@ -33,5 +33,5 @@ class VocEvaluator(MatchedEvaluator):
         return {"mAP": float(np.mean(list(by_class.values()))) if by_class else 0.0, **by_class}
 
 
-#: Pascal VOC's mAP as of 2007 (11 recalls) and of 2010 (the whole curve).
+#: Pascal VOC's mAP as of 2007 (11 recalls) and of 2010 (the area under the curve).
 VOC_METRICS = {name: metric(VocEvaluator, metric=name) for name in get_args(Metric)}

@@ -19,7 +19,7 @@ def focal_loss(
 ) -> tuple[Tensor, Tensor]:
     """Penalty-reduced pixel-wise logistic regression with focal weights.
 
-    Computed in the logits' type, in float32 for half precision, so it stays finite under autocast. Logits
+    Computed in the logits' dtype, or float32 for half precision, so it stays finite under autocast. Logits
     beyond the clamp get no gradient, as in the released code. A cell is positive when its target is
     exactly 1.
 
@@ -30,14 +30,14 @@ def focal_loss(
         beta: exponent of the penalty reduction around peaks.
 
     Returns:
-        Two scalars: the sum over cells, and the number of positives, which divides it where there are any.
+        Two scalars: the sum over cells, and the number of positives, which it is divided by if there are any.
 
     Source: equation 1; the clamp and the case without positives as in the released code.
     """
     logits = full_precision(logits).clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT)
     target = target.to(logits.dtype)
     positive = target == 1
-    # sigmoid(-x), not 1 - sigmoid(x): the difference loses digits where p is near 1.
+    # sigmoid(-x), not 1 - sigmoid(x): the difference loses precision where p is near 1.
     cells = torch.where(
         positive,
         functional.logsigmoid(logits) * (-logits).sigmoid() ** alpha,

@@ -1,4 +1,4 @@
-"""Gaussian peaks: how wide they are, and drawing them."""
+"""Gaussian peaks: their radius, and drawing them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 RadiusVariant = Literal["official", "corrected"]
 
-#: Height of a point that softens the penalty around it without being a positive.
+#: Peak value of a point that reduces the penalty around it without being a positive.
 SOFT_PEAK = 0.9999
 
 
@@ -39,7 +39,7 @@ def gaussian_radius(
     min_overlap: float = 0.7,
     variant: RadiusVariant = "official",
 ) -> Tensor:
-    """Radius within which a moved corner pair still gives a box of IoU ``min_overlap`` with the object's.
+    """Radius by which both corners may move and still give a box of IoU ``min_overlap`` with the object's.
 
     Args:
         height, width: box size in cells of the output grid, any broadcastable shapes.
@@ -77,14 +77,14 @@ def _root(a: float, b: Tensor, c: Tensor, variant: RadiusVariant) -> Tensor:
 
 
 def draw_gaussians(peaks: PeakRows, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Draw Gaussians of a whole batch in one call; where they overlap the larger value stays.
+    """Draw the Gaussians of a whole batch in one call; where they overlap the larger value stays.
 
     Each row draws exp(-d^2 / (2 sigma^2)) with sigma = (2 radius + 1) / 6 in the square of its radius
     around its pixel (the integer part of its point), cut at the map's border. A row that is not
     ``positive`` reaches ``SOFT_PEAK`` instead of 1 at its pixel.
 
     Args:
-        peaks: N rows on any device; the map is made there.
+        peaks: N rows on any device; the map is created there.
         shape: (B, C, H, W) of the map.
 
     Returns:

@@ -24,7 +24,7 @@ class FoundPeaks(NamedTuple):
 
 
 def suppress_non_peaks(heatmap: Tensor) -> Tensor:
-    """Keep the cells that no neighbour of their 3x3 window exceeds; set the rest to 0.
+    """Keep the cells that are a maximum of their 3x3 window; set the rest to 0.
 
     Args:
         heatmap: (B, C, H, W) of non-negative values.
@@ -37,8 +37,8 @@ def suppress_non_peaks(heatmap: Tensor) -> Tensor:
 def _highest_around(heatmap: Tensor) -> Tensor:
     """The largest value of each cell's 3x3 window, cut at the map's border.
 
-    Rows, then columns, of shifted maps: the same as ``max_pool2d``, whose kernel for CPUs uses no vector
-    instructions (a tenth of the time).
+    Rows, then columns, of shifted maps: the same as ``max_pool2d``, whose CPU kernel uses no vector
+    instructions; this takes a tenth of the time.
     """
     padded = functional.pad(heatmap, (1, 1, 1, 1), value=-torch.inf)
     columns = padded[..., :-2, :].maximum(padded[..., 2:, :]).maximum(padded[..., 1:-1, :])
@@ -82,10 +82,10 @@ def gather(maps: Tensor, peaks: FoundPeaks) -> Tensor:
 
 
 def locate(peaks: FoundPeaks, offset: Tensor | None) -> Tensor:
-    """Where on the grid the points lie that peaks are of: (B, k, 2), (x, y).
+    """Positions of the peaks' points on the grid: (B, k, 2), (x, y).
 
     Args:
         peaks: k peaks per image.
-        offset: (B, 2, H, W), of a point within its cell; None: each lies in the middle of its cell.
+        offset: (B, 2, H, W), of a point within its cell; None: the middle of the cell.
     """
     return peaks.cells + (0.5 if offset is None else gather(offset, peaks))

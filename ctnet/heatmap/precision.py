@@ -1,4 +1,4 @@
-"""The type that losses are computed in."""
+"""The dtype that losses are computed in."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Losses of values read at single pixels: sums over (M, D) entries, and the counts that divide them.
+"""Losses of values read at single pixels: sums over (M, D) entries, and the counts that they are divided by.
 
-All are computed in the output's type, in float32 for half precision.
+All are computed in the output's dtype, or float32 for half precision.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ctnet.heatmap.precision import full_precision
 
-#: Keeps divisions by a size defined; the released code's value.
+#: Avoids division by zero; the released code's value.
 _EPSILON = 1e-4
 
 
@@ -23,7 +23,7 @@ def l1_loss(output: Tensor, value: Tensor, weight: Tensor) -> tuple[Tensor, Tens
     Returns:
         Two scalars: the sum, and the sum of weights.
 
-    Source: equations 2 and 3; the count is of components, not objects, as in the released code.
+    Source: equations 2 and 3; the count is the number of components, not of objects, as in the released code.
     """
     output = full_precision(output)
     value, weight = value.to(output.dtype), weight.to(output.dtype)
@@ -66,7 +66,8 @@ def normalized_l1_loss(output: Tensor, value: Tensor, weight: Tensor) -> tuple[T
 def concentric_giou_loss(output: Tensor, value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """1 - GIoU of two boxes that share their centre, from their sizes alone.
 
-    A negative size has no area: it is taken as 0, and its magnitude is added so that a gradient leads back.
+    A negative size has no area: it is taken as 0, and its magnitude is added so that a gradient pushes it
+    back above 0.
 
     Args:
         output: (M, D) with D = 2 n: n pairs (width, height), grid units.

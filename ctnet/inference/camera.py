@@ -1,4 +1,4 @@
-"""The camera of images that no data set describes."""
+"""The camera of images without a data set."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _KITTI_LINE = "P2:"
 
 @dataclass(frozen=True)
 class Camera:
-    """What ``predict`` knows of the camera; without either, nothing.
+    """The camera given to ``predict``, if any.
 
     Attributes:
-        calib: a calibration file, or a folder with one ``<image name>.txt`` for every image, in the images'
-            subfolders or without them.
-        focal: focal length in pixels, the optical axis through the middle of the image.
+        calib: a calibration file, or a folder with one ``<image name>.txt`` for every image, with or without
+        the images' subfolders.
+        focal: focal length in pixels, with the principal point at the centre of the image.
 
     Raises:
-        CtnetError: for both at once, and a focal length that is not a positive number.
+        CtnetError: for both at once, and for a focal length that is not a positive number.
     """
 
     calib: Path | None = None

@@ -1,4 +1,4 @@
-"""From activated maps to detections in image pixels: one look at an image, and several looks joined."""
+"""From activated maps to detections in image pixels: for one view of an image, and merging several."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.ops.nms import suppress, suppress_by
 
-#: Rows whose overlaps with all others a task is asked for at once: few calls, and little memory within one.
+#: Rows whose overlaps with all others are computed in one call, to limit both calls and memory.
 _BLOCK = 64
 
 
@@ -30,18 +30,18 @@ def decode(
     settings: DetectionSettings,
     times: StageTimes | None = None,
 ) -> list[Detections]:
-    """Read detections off maps, wherever the maps come from: a network, a file, rendered ground truth.
+    """Decode detections from maps of any source: a network, a file, rendered ground truth.
 
     Args:
-        task: knows how.
+        task: decodes.
         maps: activated, (B, C, H, W) by head.
-        views: how the maps lie over each of the B images.
-        settings: of these topk, score, and what suppression follows (nms, scales) count.
-        times: takes in how long the stages take.
+        views: the views of the B images.
+        settings: only topk, score, nms and scales are used.
+        times: the time of the stages is added.
 
     Returns:
         One record per image, best first, in pixels of that image, lifted: at most ``topk`` rows, or as many
-        as suppression is to choose from.
+        as suppression needs to choose from.
     """
     times = StageTimes() if times is None else times
     wanted = max(settings.topk, task.suppression.candidates)
@@ -57,15 +57,15 @@ def decode(
 
 
 def merge(task: Task, looks: Sequence[Detections], settings: DetectionSettings) -> Detections:
-    """Join the detections of one image that one or several looks at it gave; suppress class by class.
+    """Merge the detections of one or several views of an image; suppress class by class.
 
     Args:
-        task: says how much two detections overlap.
+        task: defines the overlap of two detections.
         looks: at least one; numpy columns, in image pixels, lifted.
-        settings: of these topk, score, and the method of suppression (nms, scales) count.
+        settings: only topk, score, nms and scales are used.
 
     Returns:
-        The best ``topk``, best first, with the weakened scores.
+        The best ``topk``, highest score first, with reduced scores.
 
     Raises:
         CtnetError: when looks have different columns.
@@ -86,9 +86,9 @@ def merge(task: Task, looks: Sequence[Detections], settings: DetectionSettings) 
 
 
 def _suppressed(task: Task, found: Detections, method: Nms) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of one class that stay, and their scores; by the task's own overlap where it has one.
+    """Rows of one class that are kept, and their scores; with the task's own overlap where it has one.
 
-    Upright boxes are counted in whole pixels, as in the released code, which keeps its figures.
+    Axis-aligned boxes have inclusive pixel ends, as in the released code, to reproduce its results.
     """
     if method == "none" or type(task).overlap is Task.overlap:
         return suppress(found.boxes, found.scores, method)
@@ -97,7 +97,7 @@ def _suppressed(task: Task, found: Detections, method: Nms) -> tuple[np.ndarray,
 
 
 def _joined(looks: Sequence[Detections]) -> Detections:
-    """All rows of several looks; one that found nothing has no say in what the columns are."""
+    """All rows of several views; views without detections do not determine the columns."""
     parts = [look for look in looks if len(look)] or list(looks[:1])
     if len(parts) == 1:
         return parts[0]
@@ -107,14 +107,15 @@ def _joined(looks: Sequence[Detections]) -> Detections:
         for name in names:
             if name not in column:
                 raise CtnetError(
-                    f"two looks at one image cannot be merged: one has a column {name!r}, the other only "
-                    f"{', '.join(column)}; Task.decode and Task.lift must give every look the same columns"
+                    f"two views of one image cannot be merged: one has a column {name!r}, the other only "
+                    f"{', '.join(column)}; Task.decode and Task.lift must return the same columns for every "
+                    "view"
                 )
     return parts[0].replace(**{name: _stacked([column[name] for column in columns]) for name in names})
 
 
 def _stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows after rows: of one shape as an array, else as an array of objects."""
+    """Concatenated rows: of equal shape as an array, else as an array of objects."""
     arrays = [np.asarray(part) for part in parts]
     if len({array.shape[1:] for array in arrays}) == 1:
         return np.concatenate(arrays)

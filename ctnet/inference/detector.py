@@ -30,7 +30,7 @@ from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
 
-#: Pixels of an input for which nobody asks whether there is memory.
+#: Free memory is not checked for inputs with fewer pixels.
 _SMALL_INPUT = 1 << 22
 
 #: One image at every scale.
@@ -38,14 +38,13 @@ Views = Sequence[Prepared]
 
 
 class Detector:
-    """A trained network with everything around it.
+    """A trained network with pre- and postprocessing.
 
     Attributes:
-        task: what it detects.
+        task: of the network.
         model: the network, prepared for inference on ``device``.
-        description: what the checkpoint says of itself.
-        device: where it runs.
-    """
+        description: the checkpoint's description.
+        device: of the network."""
 
     def __init__(
         self, task: Task, model: CenterNet, description: Description, device: torch.device | None = None
@@ -64,11 +63,11 @@ class Detector:
         Args:
             path: of the file or folder.
             device: where it runs.
-            options: of the task, instead of those that it was trained with.
+            options: of the task, replacing those of the training.
 
         Raises:
             CtnetError: for a file that is missing, damaged, or not of ctnet; for an unusable device; for
-                options that the task does not have, or with which the weights do not fit it.
+                options that the task does not have, or with which the weights do not match.
         """
         checkpoint = load(checkpoint_of(path))
         if options:
@@ -79,14 +78,14 @@ class Detector:
         return cls(task, model, checkpoint.description, choose_device(device))
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
-        """How images are made to fit the network.
+        """How images are resized for the network.
 
         Args:
             resize: see ``Preprocessor``.
             size: (width, height) for "fix"; the training size when None.
 
         Raises:
-            CtnetError: for another mode, a size that the network cannot take, or a size for "keep".
+            CtnetError: for another mode, a size that the network does not accept, or a size for "keep".
         """
         check_choice("resize", resize, Resize)
         if resize == "keep" and size is not None:
@@ -108,15 +107,15 @@ class Detector:
         Args:
             images: (H, W, 3) uint8 RGB arrays or files, one or many.
             settings: choices at test time.
-            batch_size: images a forward pass.
-            records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
-                say), for tasks that lift detections out of the picture.
+            batch_size: images per forward pass.
+            records: further keys of each image's entry in a COCO file (such as a camera's ``calib``), for
+            tasks that lift detections to 3D.
 
         Returns:
             One record per image, in order, best detection first, boxes in pixels of that image.
 
         Raises:
-            CtnetError: for an image that cannot be read, or settings that do not fit.
+            CtnetError: for an image that cannot be read, or invalid settings.
         """
         chosen = settings or DetectionSettings()
         single = isinstance(images, (np.ndarray, str, Path))
@@ -152,15 +151,14 @@ class Detector:
         """Detections of images that were prepared at every scale, in pixels of each image.
 
         Args:
-            batch: per image one input a scale, as ``Preprocessor.views`` gives them; the inputs of one scale
-                have one size.
-            settings: scales, flip, nms, topk, score and amp count here.
+            batch: per image one input per scale, from ``Preprocessor.views``; the inputs of one scale have
+            one size.
+            settings: scales, flip, nms, topk, score and amp are used.
             times: takes in how long the stages take.
-            keep_maps: is given the activated maps of every scale, whose they are, and the scale.
+            keep_maps: called with the activated maps of every scale, their images, and the scale.
 
         Raises:
-            CtnetError: when the network gives NaN or infinities.
-        """
+            CtnetError: when the network outputs NaN or infinities."""
         times = StageTimes() if times is None else times
         looks = []
         for scale, prepared in zip(settings.scales, zip(*batch, strict=True), strict=True):
@@ -180,7 +178,7 @@ class Detector:
         amp: torch.dtype | None = None,
         times: StageTimes | None = None,
     ) -> dict[str, Tensor]:
-        """What the network says: activated maps (B, C, H, W) float32 on the device, ready to be decoded.
+        """The network's activated maps (B, C, H, W) float32 on the device, ready for decoding.
 
         Args:
             batch: inputs of one size.
@@ -188,11 +186,11 @@ class Detector:
             amp: type for autocast; None for full precision.
             times: takes in how long the stages take.
 
-        Where memory does not suffice for all of them at once, the batch is divided.
+        If there is not enough memory for the whole batch, it is split.
 
         Raises:
-            CtnetError: when the network gives NaN or infinities, or a single image needs more memory than
-                there is.
+            CtnetError: when the network outputs NaN or infinities, or a single image does not fit into
+            memory.
 
         Source: section 4 and appendix, flip testing: maps are averaged before decoding.
         """
@@ -204,15 +202,15 @@ class Detector:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Out here nothing of the failed pass is held any more.
+            # Outside the except block, tensors of the failed pass are freed.
             most = len(batch) // 2
         if not most:
-            raise _too_large(batch[0], "more memory than can be had")
+            raise _too_large(batch[0], "more memory than available")
         parts = [self.maps(batch[i : i + most], flip, amp, times) for i in range(0, len(batch), most)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _most_at_once(self, prepared: Prepared) -> int:
-        """How many inputs of this size there is memory for; the least that they need is what counts."""
+        """How many inputs of this size fit into memory, judging by a lower bound of their needs."""
         pixels = prepared.input.shape[0] * prepared.input.shape[1]
         if pixels < _SMALL_INPUT:
             return sys.maxsize
@@ -221,7 +219,7 @@ class Detector:
             return sys.maxsize
         needed = pixels * self._bytes_per_pixel
         if needed > free:
-            raise _too_large(prepared, f"at least {gigabytes(needed)}, and {gigabytes(free)} are free")
+            raise _too_large(prepared, f"at least {gigabytes(needed)}, but {gigabytes(free)} are free")
         return max(1, int(free / needed))
 
     @cached_property
@@ -239,17 +237,17 @@ class Detector:
         with times.stage("network"):
             with autocast(self.device, amp):
                 maps = self._averaged(inputs) if flip else self.model.activated(inputs)
-            # Reading this one value back waits for the device, so the stage's time is the network's own.
+            # Reading this value synchronises with the device, so the stage's time is the network's.
             finite = bool(torch.stack([values.isfinite().all() for values in maps.values()]).all())
         if not finite:
             names = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
             raise CtnetError(
-                f"the network gives NaN or infinities ({names}); it diverged, or its weights are damaged"
+                f"the network outputs NaN or infinities ({names}); it diverged, or its weights are damaged"
             )
         return maps
 
     def _averaged(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Maps of inputs averaged with those of their mirror images, seen in the mirror again."""
+        """Maps of inputs averaged with the mirrored maps of their mirror images."""
         plain, mirrored = self._both(inputs, inputs.flip(3))
         averaged = {}
         for name, back in mirror_maps(self.task.heads, mirrored).items():
@@ -257,11 +255,11 @@ class Detector:
         return averaged
 
     def _both(self, one: Tensor, other: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Maps of two batches in one forward pass, or in two where the device has no memory for one."""
+        """Maps of two batches in one forward pass, or in two if memory is short."""
         maps = None
         with suppress(torch.OutOfMemoryError):
             maps = self.model.activated(torch.cat([one, other]))
-        if maps is None:  # out here nothing of the failed pass is held any more
+        if maps is None:  # outside the except block, tensors of the failed pass are freed
             return self.model.activated(one), self.model.activated(other)
         count = len(one)
         return ({name: m[:count] for name, m in maps.items()}, {name: m[count:] for name, m in maps.items()})
@@ -277,7 +275,7 @@ def _too_large(prepared: Prepared, needs: str) -> CtnetError:
 
 
 def checkpoint_of(path: str | Path) -> Path:
-    """The file to open: a checkpoint itself, or a run folder's best.pt (or last.pt, before any evaluation).
+    """The file to open: a checkpoint, or a run folder's best.pt (last.pt before the first evaluation).
 
     Raises:
         CtnetError: when there is none.

@@ -1,9 +1,9 @@
-"""Keeping a network's maps in an HDF5 file, to decode and measure them again without the network.
+"""Storing a network's maps in an HDF5 file, to decode and evaluate them again without the network.
 
 A file holds one group per size of input ("512x512"), and in it, row by row, ``image_id`` (N,), ``scale``
 (N,), ``affine`` (N, 2, 3) from image pixels to input pixels, and in the group ``maps`` a dataset (N, C, H, W)
-float16 for every head, one chunk a row: the activated maps, averaged with the mirror image's where that was
-asked for. ``description`` holds the checkpoint's description as JSON.
+float16 for every head, one chunk a row: the activated maps, averaged with those of the mirror image, if
+requested. ``description`` holds the checkpoint's description as JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FORMAT = "ctnet maps 1"
 _FIX = "make it again with --save-maps"
 _ROW_BYTES = 64  # of an image id, a scale and an affine map
 _SMALLEST = 1e-12  # determinant of an affine map
-_BEST_RATIO = 1032  # of deflate, should somebody have compressed the file
+_BEST_RATIO = 1032  # of deflate, if the file was compressed
 
 
 class _Attributes(TypedDict):
@@ -53,12 +53,12 @@ class _Attributes(TypedDict):
     resize: Literal["fix", "keep"]
 
 
-#: Largest float16: what lies beyond (the depth of a point far behind the horizon) is cut to it.
+#: Largest float16: larger values (depths far beyond the horizon) are clipped to it.
 _LARGEST = 65504.0
 
 
 class MapWriter:
-    """Takes in maps batch by batch; fits ``Detector.detect(keep_maps=...)``."""
+    """Stores maps batch by batch, for ``Detector.detect(keep_maps=...)``."""
 
     def __init__(self, file: Any, sink: _Sink) -> None:
         self._file, self._sink = file, sink
@@ -68,8 +68,8 @@ class MapWriter:
 
         Args:
             maps: activated, (B, C, H, W) by head.
-            batch: whose they are.
-            scale: at which they were looked at.
+            batch: the images of the maps.
+            scale: of the images.
 
         Raises:
             OSError: when the disk is full.
@@ -90,12 +90,12 @@ class MapWriter:
 def write_maps(
     path: str | Path, description: Description, settings: DetectionSettings
 ) -> Iterator[MapWriter]:
-    """Make a file of maps: whole when the context ends, or not there at all.
+    """Write a file of maps atomically; it appears when the context ends.
 
     Args:
-        path: the file to appear.
+        path: the file to write.
         description: of the detector.
-        settings: how it looks at images.
+        settings: its test-time settings.
 
     Raises:
         CtnetError: when the file cannot be written (disk full, folder read-only).
@@ -104,19 +104,22 @@ def write_maps(
 
     with atomic_write(path, seekable=True) as stream, _Sink(stream.fileno(), "r+b", closefd=False) as sink:
         try:
-            with h5py.File(sink, "w") as file:
-                file.attrs["format"] = FORMAT
-                file.attrs["values"] = "activated maps, float16"
-                file.attrs["task"] = description.task
-                file.attrs["backbone"] = description.backbone
+            # HDF5 1.10 keeps checksums of all but texts of variable length, and reading such a text from a
+            # damaged file may never end: none is written.
+            with h5py.File(sink, "w", libver="v110") as file:
+                file.attrs["format"] = np.bytes_(FORMAT)
+                file.attrs["values"] = np.bytes_("activated maps, float16")
+                file.attrs["task"] = np.bytes_(description.task.encode())
+                file.attrs["backbone"] = np.bytes_(description.backbone.encode())
                 file.attrs["stride"] = description.stride
                 file.attrs["flip"] = settings.flip
                 file.attrs["scales"] = settings.scales
-                file.attrs["resize"] = settings.resize
-                file["description"] = json.dumps(asdict(description))  # no attribute: those end at 64 kB
+                file.attrs["resize"] = np.bytes_(settings.resize)
+                text = json.dumps(asdict(description)).encode()  # not an attribute: those end at 64 kB
+                file["description"] = np.frombuffer(text, np.uint8)
                 yield MapWriter(file, sink)
         finally:
-            sink.check()  # before anything that HDF5 says of a file that is not what it wrote
+            sink.check()  # report the write error before HDF5's follow-up errors
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class StoredMaps:
     Attributes:
         maps: activated, (1, C, H, W) float32 by head.
         affine: image pixels -> input pixels.
-        scale: at which the image was looked at.
+        scale: of the image.
     """
 
     maps: dict[str, Tensor]
@@ -139,15 +142,16 @@ class MapFile:
 
     Attributes:
         path: the file.
-        description: of the detector whose maps these are.
-        attributes: flip, scales, resize and the rest, as stored.
+        description: of the maps' detector.
+        attributes: flip, scales, resize etc., as stored.
     """
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path, self._file = path, file
-        values = {name: _plain(value) for name, value in file.attrs.items()}
+        values = {name: _attribute(file, name) for name in file.attrs}
         self.attributes: dict[str, Any] = check_json(_Attributes, values, f"the attributes of {path}", _FIX)
-        self.description = Description.from_json(_text(_member(file, "description")), path)
+        text = _dataset(file, "description", None, (), "u")[:].tobytes()
+        self.description = Description.from_json(text, path)
         self._rows: dict[int, list[tuple[str, int]]] = {}
         for size in file:
             if size != "description":
@@ -174,8 +178,8 @@ class MapFile:
             raise CtnetError(f"{path} is not an HDF5 file, or was cut short; {_FIX}") from error
         with file:
             try:
-                if file.attrs.get("format") != FORMAT:
-                    raise CtnetError(f"{path} holds no maps of ctnet; make such a file with --save-maps")
+                if "format" not in file.attrs or _attribute(file, "format") != FORMAT:
+                    raise CtnetError(f"{path} has no maps of ctnet; make such a file with --save-maps")
                 maps = cls(path, file)
             except _UNREADABLE as error:
                 raise CtnetError(f"{path} is damaged ({error}); {_FIX}") from error
@@ -183,7 +187,7 @@ class MapFile:
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """The scales at which every image was looked at."""
+        """The scales of every image."""
         return tuple(float(scale) for scale in self.attributes["scales"])
 
     @property
@@ -206,7 +210,7 @@ class MapFile:
         return sorted(stored, key=lambda one: one.scale)
 
     def check_heads(self, task: Task) -> None:
-        """Refuse maps that are not those of a task's heads, on the grid of their input.
+        """Refuse maps that do not match a task's heads and the grid of their input.
 
         Raises:
             CtnetError: naming the group and the head.
@@ -235,7 +239,7 @@ class MapFile:
 
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
-#: Whatever h5py makes of a damaged file.
+#: The errors of h5py for a damaged file.
 _UNREADABLE = (
     AttributeError,
     LookupError,
@@ -249,7 +253,7 @@ _UNREADABLE = (
 
 
 def _member(group: Any, name: str) -> Any:
-    """What a group holds itself: links to elsewhere, in this file or another, are not followed."""
+    """A member of a group itself; links to other places or files are not followed."""
     import h5py
 
     if not isinstance(group, h5py.Group) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -258,7 +262,7 @@ def _member(group: Any, name: str) -> Any:
 
 
 def _dataset(group: Any, name: str, rows: int | None, tail: tuple[int | None, ...], kind: str) -> Any:
-    """A dataset of a shape and kind of numbers, which holds its values itself."""
+    """A dataset of a shape and kind of numbers, with its values in the file itself."""
     import h5py
 
     values = _member(group, name)
@@ -274,14 +278,14 @@ def _dataset(group: Any, name: str, rows: int | None, tail: tuple[int | None, ..
 
 
 def _image_ids(file: Any, size: str, path: Path) -> np.ndarray:
-    """Check the group of one size of input; the images of its rows."""
+    """Check the group of one input size, and return the images of its rows."""
     if not _SIZE.fullmatch(size):
         raise ValueError(f"the group {size!r} is not named after a size, 512x512")
     group = _member(file, size)
     values = _dataset(group, "image_id", None, (), "i")
     rows = len(values)
     if rows * _ROW_BYTES > path.stat().st_size:
-        raise ValueError(f"{size} claims {rows} rows, more than there is room for")
+        raise ValueError(f"{size} claims {rows} rows, more than the file can hold")
     scales = _dataset(group, "scale", rows, (), "f")[:]
     affines = _dataset(group, "affine", rows, (2, 3), "f")[:]
     linear = np.linalg.det(affines[:, :, :2])
@@ -293,21 +297,22 @@ def _image_ids(file: Any, size: str, path: Path) -> np.ndarray:
         held = _dataset(group["maps"], name, rows, (None, None, None), "f")
         if held.nbytes > _BEST_RATIO * path.stat().st_size:
             raise ValueError(
-                f"{size} claims maps of {name} of {held.nbytes} bytes, more than it has room for"
+                f"{size} claims maps of {name} of {held.nbytes} bytes, more than the file can hold"
             )
     ids: np.ndarray = values[:].astype(np.int64)
     return ids
 
 
-def _text(dataset: Any) -> bytes:
-    text = dataset[()]
-    if not isinstance(text, bytes):
-        raise ValueError("its description is not a text")
-    return text
+def _attribute(file: Any, name: str) -> Any:
+    """An attribute as a JSON value."""
+    import h5py
 
-
-def _plain(value: Any) -> Any:
-    """An attribute as JSON has it."""
+    kind = file.attrs.get_id(name).dtype
+    if h5py.check_dtype(vlen=kind) is not None or h5py.check_dtype(ref=kind) is not None:
+        raise ValueError(f"its attribute {name} is of variable length")
+    value = file.attrs[name]
+    if isinstance(value, bytes):
+        return value.decode()
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
@@ -328,8 +333,8 @@ def _append(group: Any, name: str, rows: np.ndarray, chunk: int = 1024) -> None:
 class _Sink(io.FileIO):
     """A file that remembers why a write failed instead of raising.
 
-    HDF5 cannot close a file whose last writes fail (the process dies of it); so it is let believe that all is
-    well, and whoever uses it asks ``check``.
+    HDF5 cannot close a file whose last writes fail (the process crashes), so errors are hidden from it and
+    raised by ``check``.
     """
 
     failure: OSError | None = None
@@ -352,6 +357,6 @@ class _Sink(io.FileIO):
             return size or 0
 
     def check(self) -> None:
-        """Raise what went wrong, if anything did."""
+        """Raise the first error, if there was one."""
         if self.failure is not None:
             raise self.failure

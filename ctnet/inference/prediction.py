@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,7 +37,9 @@ class Prediction:
         folder: where pictures and results lie.
         images: one {"id", "file_name", "source", "width", "height"} per image.
         results: COCO results of all images.
-        pictures: the files that were drawn.
+        pictures: the files that were drawn: pictures, and an MP4 for each video.
+        frames: how many of ``images`` are frames of videos, by the video.
+        best_score: the highest score of all, also of what was not kept.
         problems: images that could not be read, and why.
         notes: what else the user should know: pictures that come out black, videos that browsers do not show.
         interrupted: Ctrl-C ended it (the only end that a camera has); what was done until then is kept.
@@ -47,6 +49,8 @@ class Prediction:
     images: list[dict[str, Any]] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+    best_score: float = 0.0
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
@@ -73,32 +77,48 @@ def predict(
         camera: of all images, for tasks that need one.
 
     Raises:
-        CtnetError: when the folder cannot be written, or a picture would replace an image that is to be read.
+        CtnetError: when the folder cannot be written, a picture would replace an image that is to be read, or
+            no image could be read.
     """
     done = Prediction(folder)
     names = _Names(sources)
-    look = partial(detector, settings=settings or DetectionSettings(score=SCORE), batch_size=batch_size)
+    settings = settings or DetectionSettings(score=SCORE)
+    # What scores less is left out below: the user of none at all hears of the best score.
+    look = partial(detector, settings=replace(settings, score=0.0), batch_size=batch_size)
     try:
         for source in sources:
             writer = _writer(folder, source, names) if draw else None
+            before = len(done.images)
             try:
                 frames = track(source, f"detecting in {source.name}", total=source.length)
                 for image, name, record, detections in _detected(
                     look, frames, done, batch_size, camera or Camera()
                 ):
                     info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
+                    done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
+                    detections = detections[detections.scores > settings.score]
                     _record(done, detector, source, info, detections)
                     if writer is not None:
                         writer.write(name, detector.task.draw(image, detections, info))
             finally:
+                if source.is_video and len(done.images) > before:
+                    done.frames.append(len(done.images) - before)
                 if writer is not None:
                     done.pictures += writer.close()
                     done.notes += [writer.note] if writer.note else []
     except KeyboardInterrupt:
         done.interrupted = True
+    if not done.images and not done.interrupted:
+        raise _nothing_read(done.problems)
     write_json(folder / "images.json", done.images)
     write_json(folder / "results.json", done.results, indent=None)
     return done
+
+
+def _nothing_read(problems: Sequence[str]) -> CtnetError:
+    first = f": {problems[0]}" if problems else ""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return CtnetError(f"no image could be read{first}{more}")
 
 
 def _record(

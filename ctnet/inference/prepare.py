@@ -1,4 +1,4 @@
-"""Make a network ready for inference: the same outputs from fewer and faster operations."""
+"""Preparing a network for inference: the same outputs with fewer and faster operations."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from ctnet.base.errors import CtnetError
 from ctnet.model import CenterNet
 from ctnet.ops.deform_conv import DeformConv
 from ctnet.ops.modules import replace_modules
-from ctnet.ops.winograd_layers import InferenceWinograd, TrainingWinograd, pays_in_inference
+from ctnet.ops.winograd_layers import InferenceWinograd, TrainingWinograd, helps_inference
 
 
 def prepare_for_inference(
     model: CenterNet, *, dtype: torch.dtype | None = None, compile: bool = False
 ) -> CenterNet:
-    """Copy a network for inference on the device where it lies: equal outputs, no training.
+    """Copy a network for inference on its device: equal outputs, no training.
 
     Batch norms are folded into the convolutions before them (plain, transposed, deformable), parameters are
-    laid out channels-last, and images are brought into that layout and type on their way in. On a CPU, in
-    float32, wide 3x3 convolutions and up-convolutions become ``InferenceWinograd``, the heads' together with
-    what follows. Whatever does not fit, in backbones of others say, stays as it is.
+    laid out channels-last, and images are converted to that layout and dtype. On a CPU, in
+    float32, wide 3x3 convolutions and up-convolutions become ``InferenceWinograd``, those of heads together
+    with the layers that follow. Anything else, such as unusual layers of other backbones, is unchanged.
 
     Args:
-        model: the network; it stays untouched.
-        dtype: type of the weights and of the raw maps, torch.bfloat16 say; None keeps the weights' own.
-        compile: let ``torch.compile`` fuse what is left. It needs a C++ compiler, and the first image of each
-            size then takes minutes.
+        model: the network; it is not changed.
+        dtype: dtype of the weights and of the raw maps, such as torch.bfloat16; None keeps the weights' own.
+        compile: let ``torch.compile`` fuse the remaining operations. It needs a C++ compiler, and the first
+            image of each size then takes minutes.
 
     Raises:
         CtnetError: for bfloat16 on a device that would emulate it.
     """
     first = next(model.parameters(), None)
-    if first is None:  # a network that computes without weights: there is nothing to prepare
+    if first is None:  # a network without weights: there is nothing to prepare
         return _copied(model)
     device = first.device
     if dtype == torch.bfloat16 and not has_bf16(device):
-        raise CtnetError(f"{device.type} here has no instructions for bfloat16; leave the type at float32")
+        raise CtnetError(f"{device.type} here has no instructions for bfloat16; use float32")
     prepared = _folded(model)
     prepared.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     prepared.register_forward_pre_hook(_lay_out)
@@ -60,10 +60,10 @@ def _use_winograd(model: CenterNet) -> None:
         assert isinstance(branches, nn.ModuleDict)
         for name, branch in branches.items():
             match list(branch.children()):
-                case [nn.Conv2d() as wide, nn.ReLU(), nn.Conv2d() as tail] if pays_in_inference(wide):
+                case [nn.Conv2d() as wide, nn.ReLU(), nn.Conv2d() as tail] if helps_inference(wide):
                     branches[name] = InferenceWinograd(wide, tail)
     done = {module.convolution for module in model.modules() if isinstance(module, InferenceWinograd)}
-    left = [module for module in model.modules() if pays_in_inference(module) and module not in done]
+    left = [module for module in model.modules() if helps_inference(module) and module not in done]
     replace_modules(model, {module: InferenceWinograd(module) for module in left})
 
 
@@ -99,13 +99,13 @@ def _folded(model: CenterNet) -> CenterNet:
 
 
 class _Trial(TorchFunctionMode):
-    """One run of a network that notes what its convolutions give, and how often it is read.
+    """A trial run of a network that records the outputs of its convolutions and how often they are read.
 
     Attributes:
         maps: the network's outputs.
-        outputs: of every convolution, one tensor a call.
-        inputs: of every batch norm, likewise.
-        readers: id of a convolution's output -> how many operations take it.
+        outputs: of every convolution, one tensor per call.
+        inputs: of every batch norm, as ``outputs``.
+        readers: id of a convolution's output -> number of operations that read it.
     """
 
     def __init__(self, model: CenterNet, images: Tensor) -> None:
@@ -138,11 +138,11 @@ class _Trial(TorchFunctionMode):
         if isinstance(module, nn.BatchNorm2d):
             self.inputs.setdefault(module, []).append(inputs[0])
         else:
-            self.outputs.setdefault(module, []).append(output)  # kept, so that its id stays its own
+            self.outputs.setdefault(module, []).append(output)  # kept, so that its id is not reused
             self.readers[id(output)] = 0
 
     def pairs(self) -> Iterator[tuple[nn.Module, nn.BatchNorm2d]]:
-        """Convolutions, run once, whose output goes to a batch norm, run once, and nowhere else."""
+        """Convolutions whose output is only read by one batch norm, both called once."""
         given = {id(tensor) for tensor in _tensors(self.maps)}
         sources = {
             id(outputs[0]): module
@@ -168,7 +168,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _close(maps: Any, others: Any) -> bool:
     pairs = zip(_tensors(maps), _tensors(others), strict=True)
-    # Relative to the largest value: single values may cancel to nearly nothing. NaN is equal to NaN.
+    # Relative to the largest value: single values may cancel out. NaN counts as equal to NaN.
     return all(
         torch.allclose(
             one, other, rtol=0, atol=1e-3 * one.nan_to_num(0, 0, 0).abs().max().item(), equal_nan=True
@@ -178,7 +178,7 @@ def _close(maps: Any, others: Any) -> bool:
 
 
 def _fold(convolution: Any, norm: nn.BatchNorm2d) -> None:
-    """Scale and shift the outputs of a convolution as the batch norm after it does."""
+    """Apply the scale and shift of the following batch norm to a convolution's weights."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = (_wide(norm.running_var) + norm.eps).rsqrt()

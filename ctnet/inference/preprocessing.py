@@ -15,13 +15,13 @@ from ctnet.core.records import ImageInfo
 from ctnet.data.augment import letterbox
 from ctnet.model import LARGEST_INPUT
 
-#: Pixels of decoded images that are held at once to be detected in together.
+#: Limit on the pixels of decoded images that are batched together.
 PIXELS_AT_ONCE = 1 << 25
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image as the network takes it.
+    """One image, preprocessed for the network.
 
     Attributes:
         affine: image pixels -> input pixels.
@@ -34,20 +34,20 @@ class Prepared:
     input: np.ndarray
 
     def view(self, stride: int) -> View:
-        """How the output grid, of this many input pixels per cell, lies over the image."""
+        """The view of the image for an output grid with this many input pixels per cell."""
         return View.through(self.info, self.affine, stride)
 
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """Resizes and pads images; small enough to be sent to worker processes.
+    """Resizes and pads images; cheap to send to worker processes.
 
     Attributes:
         resize: "fix" fits the image into ``size``; "keep" keeps its resolution and pads it to the divisor,
             as the paper's evaluation does.
         size: (width, height) of the input for "fix", pixels.
-        divisor: what the network's input sides are multiples of.
-        fit: how "fix" lays the image into the input, see ``Layout``.
+        divisor: the network's input sides are multiples of it.
+        fit: how "fix" fits the image into the input, see ``Layout``.
     """
 
     resize: Resize
@@ -61,8 +61,8 @@ class Preprocessor:
         Args:
             image: (H, W, 3) uint8, RGB.
             info: identity and size of the image.
-            scale: the image is resized by this factor first; with "fix" the input stays as large, so that
-                it shows more around the image or less of it.
+            scale: the image is resized by this factor first; with "fix" the input size stays the same, so it
+            shows more around the image or less of it.
 
         Source: the released code's preprocessing, in two steps (resize, then pad or warp) as there.
         """
@@ -72,8 +72,8 @@ class Preprocessor:
         scaled = self._scaled(width, height, scale)
         if max(scaled) > LARGEST_INPUT:
             raise CtnetError(
-                f"{info.file_name} of {width}x{height} pixels at scale {scale:g} is beyond {LARGEST_INPUT} "
-                "pixels a side; choose a smaller scale, or cut the picture"
+                f"{info.file_name} of {width}x{height} pixels at scale {scale:g} has a side above "
+                f"{LARGEST_INPUT} pixels; choose a smaller scale, or split the image"
             )
         if scaled != (width, height):
             image = np.asarray(cv2.resize(image, scaled))
@@ -81,7 +81,7 @@ class Preprocessor:
         return Prepared(affine.after(Affine.scaling(scale)), info, affine.warp(image, size))
 
     def geometry(self, width: int, height: int, scale: float = 1.0) -> tuple[Affine, tuple[int, int]]:
-        """Where an image comes to lie: its pixels -> the input's, and the (width, height) of the input.
+        """The affine map from image to input pixels, and the (width, height) of the input.
 
         Args:
             width, height: of the image, pixels.
@@ -97,17 +97,17 @@ class Preprocessor:
         """Pixels of the scaled image -> input pixels, and the input's (width, height)."""
         width, height = scaled
         if self.resize == "keep":
-            # One more divisor when the side is a multiple already: the released evaluation pads so.
+            # One more divisor if the side is already a multiple, as in the released evaluation.
             size = ((width | (self.divisor - 1)) + 1, (height | (self.divisor - 1)) + 1)
             return Affine.centred((width // 2, height // 2), size[0], size), size
         factor = letterbox(original, self.size, self.fit).matrix[0, 0]
         return Affine.centred((width / 2, height / 2), self.size[0] / factor, self.size), self.size
 
     def views(self, image: np.ndarray, info: ImageInfo, scales: Sequence[float]) -> tuple[Prepared, ...]:
-        """Prepare the whole image at several scales: with "fix" the input grows and shrinks with it.
+        """Prepare the whole image at several scales: with "fix" the input size scales too.
 
-        The released code, told to test at several scales with a fixed input, cuts the border off at those
-        above 1 and finds halves of objects there. No published figure comes from that.
+        The released code, for multi-scale testing with a fixed input, crops the border at scales above 1 and
+        detects partial objects there. No published result uses that.
 
         Args:
             image, info: see above.

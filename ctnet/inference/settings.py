@@ -1,4 +1,4 @@
-"""What one chooses at test time."""
+"""Test-time settings."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ _SCALES = f"{_SMALLEST:g} to {_LARGEST:g}"
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """How a detector looks at an image.
+    """Test-time settings of a detector.
 
     Attributes:
         flip: average the activated maps with those of the mirrored input, where the heads allow it.
-        scales: sizes of the image at which to look, relative to its size without scaling; the detections of
-            several are merged.
+        scales: factors of the image's size; the detections of several scales are merged.
         nms: "none", "hard", "soft" (Gaussian) or "soft-linear" suppression per class; None: "soft" where
             several scales are merged, as in the released code; else the task's own (``Task.suppression``).
         topk: detections per image, all scales together.
-        score: detections score more than this. At 0 none but those go that are nothing: ``Task.decode`` gives
-            as many rows as it is asked for, and scores of 0 where it finds fewer.
+        score: only detections above this score are kept. 0 only removes empty rows: ``Task.decode`` always
+        returns the requested number of rows, with scores of 0 where there are fewer objects.
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
         amp: type for autocast.
@@ -58,7 +57,7 @@ class DetectionSettings:
         check_choice("resize", self.resize, Resize)
 
     def suppression(self, task: Task) -> Nms:
-        """The method that ``nms`` comes down to for a task."""
+        """The suppression method in effect for a task."""
         return self.nms or ("soft" if len(self.scales) > 1 else task.suppression.method)
 
 
@@ -66,7 +65,7 @@ def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:
     """Scales from the command line's ``--multiscale`` and ``--scales 0.75,1``.
 
     Raises:
-        CtnetError: for a text that is not a list of positive numbers.
+        CtnetError: for a string that is not a list of positive numbers.
     """
     if text is None:
         return MULTISCALE if multiscale else (1.0,)
@@ -80,5 +79,5 @@ def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:
 
 
 def _is_scale(scale: float) -> bool:
-    """What is smaller leaves no picture, and what is larger is a slip."""
+    """Smaller scales leave no image, and larger ones are mistakes."""
     return _SMALLEST <= scale <= _LARGEST

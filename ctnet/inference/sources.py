@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,13 +115,36 @@ def _opened(text: str) -> list[Source]:
         return [_video(text, f"camera{text}")]
     if path.is_dir():
         return _folder(path, text)
+    if not path.exists() and glob.has_magic(text):
+        return _matching(text)
     if not path.exists():
         raise CtnetError(f"{path} does not exist; name an image, a folder, a video or a camera's number")
     require_regular(path)
     if animation := open_animation(path):
         return [_animation(text, animation, path.stem)]
-    is_image = path.suffix.lower() in IMAGE_SUFFIXES or format_of(read_start(path, 32)) != ""
+    start = read_start(path, 1024)
+    is_image = format_of(start[:32]) != "" or path.suffix.lower() in IMAGE_SUFFIXES
+    if not is_image and path.suffix.lower() not in VIDEO_SUFFIXES and _is_text(start):
+        problem = Frame(None, path.name, f"{path} is a text file, not an image or a video")
+        return [Source(text, False, 1, lambda: iter([problem]), files=(path,))]
     return [_images(text, [(path, path.name)]) if is_image else _video(text, path.stem)]
+
+
+def _matching(pattern: str) -> list[Source]:
+    """The sources of a pattern that no shell has expanded, in order: files, or folders where it has none."""
+    paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+    paths = [path for path in paths if is_file(path)] or paths
+    if not paths:
+        raise CtnetError(f"no file matches {pattern}")
+    return [source for path in paths for source in _opened(str(path))]
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        start.decode()
+    except UnicodeDecodeError as error:
+        return error.end == len(start) and b"\0" not in start  # cut within a character
+    return bool(start) and b"\0" not in start
 
 
 def _folder(folder: Path, text: str) -> list[Source]:

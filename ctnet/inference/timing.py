@@ -1,4 +1,4 @@
-"""How long each stage from a file to detections takes."""
+"""Timing of the stages from an image file to detections."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 @dataclass
 class StageTimes:
-    """Seconds spent in each stage, and images that went through.
+    """Seconds spent in each stage, and the number of images.
 
     load: reading and decompressing files. pre: resizing, padding, normalising. network: forward pass,
     activation, averaging with the mirrored input. decode: from maps to detections on the grid, on the host.
-    post: back to image pixels, ``Task.lift``, non-maximum suppression. Where processes work side by side,
-    their times add up, so that the stages may sum to more than the time that passed.
+    post: back to image pixels, ``Task.lift``, non-maximum suppression. Times of parallel processes are
+    summed, so stages may add up to more than the wall time.
 
     Attributes:
         seconds: by stage.
@@ -33,7 +33,7 @@ class StageTimes:
 
     @contextmanager
     def stage(self, name: Stage) -> Iterator[None]:
-        """Count the time within to a stage."""
+        """Add the time within the context to a stage."""
         begun = time.perf_counter()
         try:
             yield
@@ -41,7 +41,7 @@ class StageTimes:
             self.seconds[name] += time.perf_counter() - begun
 
     def add(self, other: StageTimes) -> None:
-        """Take in what was measured beside this; the time that passed is the longer."""
+        """Add the times of another process; the wall time is the longer one."""
         for name, seconds in other.seconds.items():
             self.seconds[name] += seconds
         self.images += other.images
@@ -49,11 +49,11 @@ class StageTimes:
 
     @property
     def images_per_second(self) -> float:
-        """Images in the time that passed; 0 before any."""
+        """Images per second of wall time; 0 before the first."""
         return self.images / self.passed if self.passed else 0.0
 
     def milliseconds(self) -> dict[Stage, float]:
-        """Of each stage, per image."""
+        """Time of each stage per image."""
         return {name: 1000 * seconds / max(self.images, 1) for name, seconds in self.seconds.items()}
 
     def to_json(self) -> dict[str, Any]:

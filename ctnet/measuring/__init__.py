@@ -1,1 +1,1 @@
-"""A detector, a results file, stored maps or rendered ground truth over a data set, into an evaluator."""
+"""Evaluating a detector, a results file, stored maps or rendered ground truth on a data set."""

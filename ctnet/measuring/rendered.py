@@ -1,4 +1,4 @@
-"""The law of a task on real annotations: what comes back when its own targets are rendered and decoded."""
+"""The round trip on real annotations: a task's targets are rendered and decoded."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Rendered:
     Attributes:
         instances: the annotated objects, in image pixels.
         on_grid: the same on the output grid.
-        targets: what they were encoded to.
-        detections: what was decoded from the rendered maps, in image pixels, scores above zero.
+        targets: their encoded targets.
+        detections: decoded from the rendered maps, in image pixels, scores above zero.
     """
 
     instances: Instances
@@ -38,14 +38,14 @@ class Rendered:
 def render(
     task: Task, dataset: Dataset, index: int, preprocess: Preprocessor, topk: int, stride: int = 4
 ) -> Rendered:
-    """Send one image's annotations through encode, render and decode: a network without error.
+    """Encode, render and decode one image's annotations, as with a perfect network.
 
     Args:
         task: encodes, renders, decodes.
         dataset: the annotations; images are not read.
-        index: which image.
-        preprocess: the geometry that a detector would use.
-        topk: detections kept.
+        index: of the image.
+        preprocess: the geometry of a detector.
+        topk: maximum number of detections.
         stride: input pixels per output cell.
     """
     info = dataset.info(index)
@@ -56,20 +56,20 @@ def render(
     grid = Grid(height // stride, width // stride)
     targets = task.encode(on_grid, grid)
     maps = {name: head.render(targets[name], grid) for name, head in task.heads.items()}
-    # After the suppression that a detector of this task has, unless it is asked for another.
+    # With the default suppression of this task's detectors.
     settings = DetectionSettings(topk=topk)
     return Rendered(instances, on_grid, targets, merge(task, decode(task, maps, [view], settings), settings))
 
 
 def explain_misses(rendered: Rendered, threshold: float) -> list[str]:
-    """Name the cause of every object that does not come back with its own detection of this IoU.
+    """The cause of every object that is not recovered by a detection of its own with this IoU.
 
     Args:
         rendered: one image.
-        threshold: the IoU to reach, between an object and the one detection that is matched to it.
+        threshold: the IoU required between an object and the detection matched to it.
 
     Returns:
-        One cause per missed object (no crowds); "unexplained" would be a defect of the task.
+        One cause per missed object (no crowd regions); "unexplained" would be a bug of the task.
     """
     instances, found, on_grid = rendered.instances, rendered.detections, rendered.on_grid
     overlap = box_iou(instances.boxes, found.boxes)
@@ -86,18 +86,18 @@ def explain_misses(rendered: Rendered, threshold: float) -> list[str]:
         if (same_cell & same_class).any():
             causes.append("collision: another object of its class has its centre in the same cell")
         elif same_cell.any():
-            causes.append("collision: an object of another class in the same cell owns the size")
+            causes.append("collision: the size is that of an object of another class in the same cell")
         elif beside.any():
             causes.append("neighbouring peaks of one class")
         elif best[i] >= 1 - 2 / max(extents[i].min(), 1e-6):
-            causes.append("cut at the last cell of the grid (less than one cell a side)")
+            causes.append("cut at the last cell of the grid (less than one cell per side)")
         else:
             causes.append("unexplained")
     return causes
 
 
 def _one_to_one(overlap: np.ndarray) -> np.ndarray:
-    """The IoU that each row reaches when every column serves one row, largest overlaps first."""
+    """Each row's IoU in a greedy one-to-one matching, largest overlaps first."""
     best = np.zeros(len(overlap))
     remaining = overlap.copy()
     while remaining.size and remaining.max() > 0:

@@ -1,4 +1,4 @@
-"""Measuring a COCO results file, whoever made it, for any task."""
+"""Evaluating a COCO results file from any program, for any task."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ctnet.measuring.run import Evaluation, measure
 def evaluate_results(
     dataset: Dataset, task: Task, path: str | Path, metric: str | None = None, max_dets: int | None = None
 ) -> Evaluation:
-    """Measure a results file.
+    """Evaluate a results file.
 
     Args:
         dataset: the ground truth.
         task: reads the entries by its declared fields, and declares the metrics; its categories are the
             data set's.
-        path: a JSON list of entries: image_id, category_id, score and what the task needs (a bbox, xywh).
+        path: a JSON list of entries: image_id, category_id, score and the task's own keys (a bbox, xywh).
         metric, max_dets: see ``evaluator_of``.
 
     Raises:
-        CtnetError: when the file cannot be read or is empty, and naming the entry that lacks something, holds
-            NaN or infinities, or whose image or category is unknown.
+        CtnetError: when the file cannot be read or is empty, and naming the entry with a missing key, NaN or
+        infinities, or an unknown image or category.
     """
     evaluator = evaluator_of(task, dataset, metric, max_dets)
     found = read_results(read_json(path), task, dataset.image_ids.tolist(), str(path))
@@ -48,7 +48,7 @@ def read_results(
 
     Args:
         entries: the content of the file.
-        task: reads them.
+        task: declares the fields to read.
         image_ids: those of the data set.
         source: the file's name, for messages.
 
@@ -61,7 +61,7 @@ def read_results(
             "list of objects with image_id, category_id, bbox and score"
         )
     if not entries:
-        raise CtnetError(f"{source} holds no detection at all, so there is nothing to measure")
+        raise CtnetError(f"{source} holds no detections, so there is nothing to evaluate")
     known_images, known_categories = set(image_ids), set(task.categories.ids.tolist())
     rows: dict[int, list[int]] = {}
     for index, entry in enumerate(entries):
@@ -72,13 +72,13 @@ def read_results(
 
 
 def images_without_results(evaluator: Evaluator, dataset: Dataset) -> int:
-    """How many images of a data set nothing was found in."""
+    """Number of images of a data set without detections."""
     state = evaluator.state()
     return sum(not len(state.get(image_id, ())) for image_id in dataset.image_ids.tolist())
 
 
 def _error(entry: Any, images: Collection[int], categories: Collection[int]) -> str | None:
-    """What is wrong with an entry, as the end of a sentence that names it."""
+    """The error of an entry, as the end of a sentence that names it."""
     if not isinstance(entry, dict):
         return f"is not an object with image_id, category_id and score but {shorten(entry)}"
     for name, known, fix in (
@@ -93,7 +93,7 @@ def _error(entry: Any, images: Collection[int], categories: Collection[int]) -> 
     for name, value in entry.items():
         numbers = value if isinstance(value, list) else (value,)
         if any(type(number) in (int, float) and not is_finite(number) for number in numbers):
-            return f"(image {entry['image_id']}) has NaN or infinity as {name}, or a number beyond reason"
+            return f"(image {entry['image_id']}) has NaN or infinity as {name}, or a number that is too large"
     return None
 
 
@@ -101,16 +101,16 @@ def _read(entries: Sequence[Mapping[str, Any]], rows: Sequence[int], task: Task,
     try:
         return detections_of(task, [entries[row] for row in rows])
     except (KeyError, TypeError, ValueError) as disagreement:
-        for row in rows:  # which one is it?
+        for row in rows:  # find the entry
             try:
                 detections_of(task, [entries[row]])
             except (KeyError, TypeError, ValueError) as error:
                 raise CtnetError(
                     f"entry {row} of {source} (image {entries[row]['image_id']}) is not a result of task "
                     f"{task.name} ({type(error).__name__}: {error}); it needs image_id, category_id, "
-                    "a bbox of four numbers, a score, and what else the task writes"
+                    "a bbox of four numbers, a score, and the task's own keys"
                 ) from error
         raise CtnetError(
             f"the entries of image {entries[rows[0]]['image_id']} in {source} do not all have the same "
-            f"fields ({disagreement}); write what is known of all its detections"
+            f"fields ({disagreement}); write the same fields for all detections of an image"
         ) from disagreement

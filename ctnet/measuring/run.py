@@ -1,4 +1,4 @@
-"""A detector over a whole data set, image by image, into an evaluator."""
+"""Running a detector over a whole data set and evaluating it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Prepared, Preprocessor
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 
-#: Is given the activated maps of a batch at one scale, whose they are, and the scale.
+#: Called with the activated maps of a batch at one scale, their images, and the scale.
 KeepMaps = Callable[[Mapping[str, Tensor], Sequence[Prepared], float], None]
 
 
 @dataclass(frozen=True)
 class Settings(DetectionSettings):
-    """Choices at test time, and how to go about the data set.
+    """Test-time settings, and how to read the data set.
 
     Attributes:
-        batch_size: images a forward pass, where their sizes agree.
+        batch_size: images per forward pass, where their sizes are equal.
         workers: processes that read and resize; 0 reads in the calling process.
         metric, max_dets: see ``evaluator_of``.
     """
@@ -51,14 +51,14 @@ class Settings(DetectionSettings):
 
 @dataclass
 class Evaluation:
-    """What came out.
+    """The result of an evaluation.
 
     Attributes:
-        metrics: figures by name.
-        main_metric: the name of the one that counts.
-        problems: images that could not be read; nothing was found in them, as the figures say.
-        times: how long it took, by stage.
-        evaluator: holds all detections (in the first process), and what else they can tell.
+        metrics: by name.
+        main_metric: the name of the one that models are compared by.
+        problems: images that could not be read; they count as images without detections.
+        times: time per stage.
+        evaluator: holds all detections (in the first process).
     """
 
     metrics: dict[str, float]
@@ -68,7 +68,7 @@ class Evaluation:
     evaluator: Evaluator | None = field(default=None, compare=False, repr=False)
 
     def results(self, task: Task) -> list[dict[str, Any]]:
-        """All detections as a COCO results file has them, ordered by image."""
+        """All detections as entries of a COCO results file, ordered by image."""
         assert self.evaluator is not None
         state = self.evaluator.state()
         return [entry for image_id in sorted(state) for entry in results_of(task, image_id, state[image_id])]
@@ -82,15 +82,15 @@ def evaluate(
     ranks: Ranks | None = None,
     keep_maps: KeepMaps | None = None,
 ) -> Evaluation:
-    """Detect in every image of a data set and measure.
+    """Run a detector on every image of a data set and compute the metrics.
 
     Args:
-        detector: what is measured.
+        detector: the detector.
         dataset: images and ground truth; its categories must be the detector's.
-        settings: choices at test time.
-        describe: words for the progress display.
-        ranks: the processes that share the work and all call this; None: this one does it all. The figures
-            are the same, and all get them; detections, problems and times are the first one's to have.
+        settings: test-time settings.
+        describe: text for the progress display.
+        ranks: the processes that share the work and all call this; None: this one does all of it. Metrics are
+        the same in every process; detections, problems and times are only complete in the first one.
         keep_maps: see ``Detector.detect``.
     """
     settings, ranks = settings or Settings(), ranks or Ranks()
@@ -110,14 +110,14 @@ def measure(
     times: StageTimes,
     ranks: Ranks | None = None,
 ) -> Evaluation:
-    """Hand detections to an evaluator as they come, and compute when all processes are done.
+    """Pass detections to an evaluator as they arrive, and compute when all processes are done.
 
     Args:
-        found: (image id, detections), this process's share; while it is drawn from, ``problems`` and
-            ``times`` may fill.
-        evaluator: takes them in.
+        found: (image id, detections), this process's share; ``problems`` and ``times`` may be filled while it
+        is consumed.
+        evaluator: receives them.
         total: number of images, for the progress display.
-        describe: words for it.
+        describe: text for it.
         problems, times: become part of the result.
         ranks: see ``evaluate``.
     """
@@ -149,12 +149,11 @@ def detect_all(
     ranks: Ranks | None = None,
     keep_maps: KeepMaps | None = None,
 ) -> Iterator[tuple[int, Detections]]:
-    """Yield (image id, detections) of all images; those that cannot be read go to ``problems``.
+    """Yield (image id, detections) of all images; unreadable images are added to ``problems``.
 
     Args:
         detector, dataset, settings, ranks, keep_maps: see ``evaluate``.
-        problems: is added to.
-        times: is added to.
+        problems, times: are added to.
     """
     times = StageTimes() if times is None else times
     preprocess = detector.preprocessor(settings.resize, settings.size)
@@ -182,7 +181,7 @@ def detect_all(
 
 @dataclass(frozen=True)
 class _Read:
-    """An image at every scale, and how long that took."""
+    """An image at every scale, and the time to read it."""
 
     views: tuple[Prepared, ...]
     times: StageTimes
@@ -210,7 +209,7 @@ class _Reading(torch.utils.data.Dataset[_Read | Problem | Failure]):
 
 
 def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]]:
-    """Indices in batches; with "keep" only images of equal size share one, and large ones fewer."""
+    """Indices in batches; with "keep" of images of equal size, fewer if these are large."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index in range(len(dataset)):
         info = dataset.info(index)

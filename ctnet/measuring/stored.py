@@ -1,4 +1,4 @@
-"""Measuring the maps of a file again, without the network that made them."""
+"""Evaluating stored maps, without the network that made them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def evaluate_maps(
     metric: str | None = None,
     max_dets: int | None = None,
 ) -> Evaluation:
-    """Decode the maps of a file and measure.
+    """Decode the maps of a file and evaluate the detections.
 
-    Maps are stored as float16, so two neighbouring cells that differ by less than a two-thousandth of their
-    value may become equal, and both a peak: figures differ from the network's by a few ten-thousandths.
+    Maps are stored as float16, so two neighbouring cells that differ by less than 1/2000 of their value may
+    become equal and both be peaks: metrics differ from the network's by a few ten-thousandths.
 
     Args:
-        maps: of all images of the data set; one that is missing counts as one in which nothing was found.
+        maps: of all images of the data set; a missing one counts as an image without detections.
         dataset: the ground truth.
-        task: decodes.
+        task: decodes them.
         topk, nms: see ``DetectionSettings``.
         metric, max_dets: see ``evaluator_of``.
 

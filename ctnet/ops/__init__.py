@@ -1,4 +1,4 @@
-"""Operators that know nothing of detection: deformable convolution, Winograd, boxes, NMS."""
+"""Operators that are independent of detection: deformable convolution, Winograd, boxes, NMS."""
 
 from ctnet.ops.deform_conv import DeformConv, deform_conv2d
 

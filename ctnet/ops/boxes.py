@@ -1,6 +1,6 @@
-"""Upright boxes as arrays: their centres, sizes and areas, and how far they overlap pair by pair.
+"""Axis-aligned boxes as arrays: centres, sizes, areas and pairwise overlaps.
 
-Boxes are xyxy in the last dimension: x1, y1, x2, y2. A side that ends before it begins has no length.
+Boxes are xyxy in the last dimension: x1, y1, x2, y2. An inverted side (x2 < x1 or y2 < y1) has length 0.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ import numpy as np
 
 
 def box_centres(boxes: np.ndarray) -> np.ndarray:
-    """Centres (..., 2) of boxes (..., 4), in the boxes' type."""
+    """Centres (..., 2) of boxes (..., 4), in the boxes' dtype."""
     centres: np.ndarray = (boxes[..., :2] + boxes[..., 2:]) / 2
     return centres
 
 
 def box_sizes(boxes: np.ndarray) -> np.ndarray:
-    """Widths and heights (..., 2) of boxes (..., 4), in the boxes' type; negative of inverted sides."""
+    """Widths and heights (..., 2) of boxes (..., 4), in the boxes' dtype; negative for inverted sides."""
     sizes: np.ndarray = boxes[..., 2:] - boxes[..., :2]
     return sizes
 
 
 def box_areas(boxes: np.ndarray, inclusive: bool = False) -> np.ndarray:
-    """Areas (...) of boxes (..., 4), in the boxes' type; 0 where a side is inverted.
+    """Areas (...) of boxes (..., 4), in the boxes' dtype; 0 where a side is inverted.
 
     Args:
         boxes: (..., 4) xyxy.
-        inclusive: the last pixel belongs to the box, so that a side is x2 - x1 + 1 long; False: corners are
-            points of the plane.
+        inclusive: the last pixel belongs to the box, so a side is x2 - x1 + 1 long; False: corners are
+        points.
     """
     return _area(boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3], inclusive)
 
 
 def boxes_around(points: np.ndarray) -> np.ndarray:
-    """The least boxes (..., 4) around points (..., P, 2), in the points' type."""
+    """Bounding boxes (..., 4) of points (..., P, 2), in the points' dtype."""
     return np.concatenate([points.min(axis=-2), points.max(axis=-2)], axis=-1)
 
 
@@ -41,7 +41,7 @@ def box_iou(one: np.ndarray, other: np.ndarray, inclusive: bool = False) -> np.n
 
     Args:
         one, other: (N, 4) and (M, 4) xyxy, of one floating type.
-        inclusive: see ``box_areas``; the released code's suppression counts so.
+        inclusive: see ``box_areas``; used by the released code's suppression.
 
     Returns:
         (N, M), of the boxes' type.
@@ -52,7 +52,7 @@ def box_iou(one: np.ndarray, other: np.ndarray, inclusive: bool = False) -> np.n
 
 
 def box_coverage(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Share of every box that each region covers: intersection over the box's own area, 0 without an area.
+    """Fraction of every box that each region covers: intersection over the box's own area; 0 without an area.
 
     Args:
         boxes, regions: (N, 4) and (M, 4) xyxy, of one floating type.
@@ -64,20 +64,20 @@ def box_coverage(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def box_intersections(one: np.ndarray, other: np.ndarray, inclusive: bool = False) -> np.ndarray:
-    """Areas (...) that boxes (..., 4) share, in the boxes' type; their shapes broadcast.
+    """Intersection areas (...) of boxes (..., 4), in the boxes' dtype; their shapes broadcast.
 
     Args:
         one, other: (..., 4) xyxy, of one floating type.
         inclusive: see ``box_areas``.
     """
-    # Side by side: quicker than over a last dimension of two.
+    # Coordinate by coordinate: faster than over a last dimension of two.
     x1, y1 = (np.maximum(one[..., side], other[..., side]) for side in (0, 1))
     x2, y2 = (np.minimum(one[..., side], other[..., side]) for side in (2, 3))
     return _area(x1, y1, x2, y2, inclusive)
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """``part / whole``, in the type of ``part``; 0 where the whole is not positive."""
+    """``part / whole``, in the dtype of ``part``; 0 where the whole is not positive."""
     quotient: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     return quotient
 

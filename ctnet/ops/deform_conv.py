@@ -1,9 +1,9 @@
 """Modulated deformable convolution: one operator with autograd, and the layer that the paper's networks use.
 
-On the CPU each sampled value is a weighted sum of four rows of a channels-last table of pixels, which is
-what ``embedding_bag`` computes with vector instructions; one matrix product then applies the kernel. The work
-goes in blocks of output pixels, and the backward pass samples again instead of keeping the columns.
-Elsewhere, and with fast paths turned off, torchvision's kernel does the work.
+On the CPU each sampled value is a weighted sum of four rows of a channels-last table of pixels, which
+``embedding_bag`` computes with vector instructions; one matrix product then applies the kernel. Output pixels
+are processed in blocks, and the backward pass samples again instead of storing the columns. On other devices,
+and with fast paths turned off, torchvision's kernel is used.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ctnet.ops.fast import fast_paths_enabled
 
 Pair = tuple[int, int]
 
-# The forward pass locates this many samples at once, so that few calls do it, and gathers them in smaller
-# parts: of so many elements that they stay in the cache until the product reads them, but no fewer than some
-# rows, since every product reads the whole kernel.
+# The forward pass locates this many samples at once, to save calls, and gathers them in smaller parts: small
+# enough to stay in the cache until the product reads them, but with a minimum number of rows, since every
+# product reads the whole kernel.
 _FORWARD_SAMPLES = 2**15
 _FORWARD_COLUMNS = 2**17
 _FEWEST_ROWS = 128
-# Elements of the column buffer in the backward pass; larger, since every block also sorts its indices.
+# Elements of the column buffer in the backward pass; larger, because every block also sorts its indices.
 _BACKWARD_BLOCK = 2**21
 
 
@@ -43,9 +43,9 @@ def deform_conv2d(
 ) -> Tensor:
     """Convolution whose taps sample the input bilinearly at learned positions, each scaled by a mask.
 
-    The arguments mean what they mean in ``torchvision.ops.deform_conv2d``, with one offset group and one
-    weight group. Outside of the image the input is zero. The result has the dtype of ``x`` and lies in memory
-    channels-last; positions are computed in float32 at least.
+    The arguments are those of ``torchvision.ops.deform_conv2d``, with one offset group and one weight group.
+    Outside the image the input is zero. The result has the dtype of ``x`` and is channels-last; positions are
+    computed in float32 or higher precision.
 
     Args:
         x: input (B, C, H, W), floating.
@@ -55,14 +55,14 @@ def deform_conv2d(
         bias: (O,) or None.
         mask: (B, kh*kw, H', W'), the factor of each tap, or None for 1.
         stride: distance of neighbouring outputs in input pixels, one number or (vertical, horizontal).
-        padding: zeros around the input, likewise.
-        dilation: distance of neighbouring taps, likewise.
+        padding: zeros around the input, as ``stride``.
+        dilation: distance of neighbouring taps, as ``stride``.
 
     Returns:
         (B, O, H', W').
 
     Raises:
-        ValueError: when the shapes do not fit each other.
+        ValueError: when the shapes do not match.
 
     Source:
         Zhu et al., Deformable ConvNets v2, 2019, equation 1.
@@ -77,7 +77,7 @@ def deform_conv2d(
 
 @dataclass(frozen=True)
 class _Grid:
-    """The pixels that are read (batch x height x width: the table's rows) and where the taps lie on them."""
+    """Size of the input (batch x height x width pixels: the table's rows) and geometry of the taps."""
 
     batch: int
     height: int
@@ -110,7 +110,7 @@ def _check(
     for name, tensor in (("x", x), ("offset", offset), ("weight", weight), ("mask", mask)):
         if tensor is not None and (tensor.dim() != 4 or not tensor.is_floating_point()):
             kind = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-            raise ValueError(f"{name} must be a floating tensor with 4 dimensions, not {kind}")
+            raise ValueError(f"{name} must be a floating-point tensor with 4 dimensions, not {kind}")
     if min(*stride, *dilation) < 1 or min(padding) < 0:
         raise ValueError(
             f"stride {stride} and dilation {dilation} must be at least 1, padding {padding} at least 0"
@@ -124,7 +124,8 @@ def _check(
     rows, columns = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
     if min(rows, columns, *kernel) < 1:
         raise ValueError(
-            f"kernel {kernel} with dilation {dilation}, padding {padding} does not fit on ({height}, {width})"
+            f"kernel {kernel} with dilation {dilation}, padding {padding} does not fit into ({height}, "
+            f"{width})"
         )
     taps = kernel_height * kernel_width
     _check_shape("offset", offset, (batch, 2 * taps, rows, columns))
@@ -145,7 +146,7 @@ def _torchvision(
 ) -> Tensor:
     from torchvision.ops import deform_conv2d as stock
 
-    # The stock kernel wants one dtype for all, knows no bfloat16, and would round positions to float16.
+    # torchvision's kernel needs one dtype for all, has no bfloat16, and would round positions to float16.
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     tensors = (None if t is None else t.to(dtype) for t in (x, offset, weight, bias, mask))
     image, offset_, weight_, bias_, mask_ = tensors
@@ -156,7 +157,7 @@ def _torchvision(
 def _gather(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, grid: _Grid
 ) -> Tensor:
-    """Lay everything out as rows of pixels, convolve, and go back to (B, O, H', W')."""
+    """Rearrange everything as rows of pixels, convolve, and restore (B, O, H', W')."""
     if min(grid.height, grid.width) < 2:  # the gather reads 2 x 2 neighbours
         x = F.pad(x, (0, max(0, 2 - grid.width), 0, max(0, 2 - grid.height)))
         grid = replace(grid, height=x.shape[2], width=x.shape[3])
@@ -217,7 +218,7 @@ def _convolve(
 
 
 def _gather_sums(table: Tensor, rows: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
-    """Weighted sums of four rows of the table each, (n, C). ``F.embedding_bag`` takes longer to start."""
+    """Weighted sums of four rows of the table each, (n, C). ``F.embedding_bag`` has more overhead."""
     sums: Tensor = torch.embedding_bag(
         table, rows.view(-1), starts[: len(rows) + 1], False, 0, False, weights.view(-1), True
     )[0]
@@ -253,23 +254,23 @@ def _convolve_backward(
 
 
 def _blocks(pixels: int, columns: int, budget: int) -> Iterator[slice]:
-    """Cut output pixels of ``columns`` elements each into equal blocks of at most ``budget`` elements."""
+    """Split output pixels of ``columns`` elements each into equal blocks of at most ``budget`` elements."""
     count = max(1, -(-pixels * columns // budget))
     step = max(1, -(-pixels // count))
     return (slice(start, min(start + step, pixels)) for start in range(0, pixels, step))
 
 
 class _Samples(NamedTuple):
-    """Where p output pixels sample with their K taps."""
+    """Sampling positions of p output pixels with K taps each."""
 
     corners: Tensor  # (p*K, 4) int32, rows of the table: upper left, upper right, lower left, lower right
-    y: Tensor  # (p, K) distance below the upper row, in pixels; outside of [0, 1] beyond the image's border
-    x: Tensor  # (p, K) distance to the right of the left column, likewise
+    y: Tensor  # (p, K) distance below the upper row, in pixels; outside [0, 1] beyond the image's border
+    x: Tensor  # (p, K) distance to the right of the left column, as ``y``
     factors: Tensor | None  # (p, K) the mask
 
 
 class _Sampler:
-    """Finds the samples of any block of output pixels (their rows, all images after one another)."""
+    """Computes the samples of any block of output pixels (rows of all images, concatenated)."""
 
     def __init__(self, shifts: Tensor, factors: Tensor | None, grid: _Grid) -> None:
         self.shifts, self.factors, self.grid = shifts, factors, grid
@@ -285,7 +286,7 @@ class _Sampler:
     def locate(self, block: slice) -> _Samples:
         y = (self.shifts[block, 0::2] + self.y[block]).add_(self.tap_y)
         x = (self.shifts[block, 1::2] + self.x[block]).add_(self.tap_x)
-        # All corners are inside, however far away (or NaN) the position is; the weights know the border.
+        # All corners are clamped inside, even for NaN positions; the weights handle the border.
         top = y.floor().int().clamp_(0, self.grid.height - 2)
         left = x.floor().int().clamp_(0, self.grid.width - 2)
         first = torch.add(left, top, alpha=self.grid.width).add_(self.image_row[block])
@@ -310,14 +311,14 @@ def _bilinear(samples: _Samples) -> Tensor:
 
 
 def _shares(distance: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights of the pixels at 0 and 1 for a sample at ``distance``: hats, zero from one pixel away on."""
+    """Weights of the pixels at 0 and 1 for a sample at ``distance``: hat functions of width 1."""
     low = distance.abs().neg_().add_(1).relu_()
     high = (distance - 1).abs_().neg_().add_(1).relu_()
     return low, high
 
 
 def _slopes(distance: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivatives of ``_shares``, at the kinks those to the right, as in the stock kernel."""
+    """Derivatives of ``_shares``, one-sided from the right at kinks, as in torchvision's kernel."""
     cell = distance.floor()
     before, inside, after = ((cell == i).to(distance.dtype) for i in (-1, 0, 1))
     return before - inside, inside - after
@@ -341,7 +342,7 @@ def _sample_gradients(samples: _Samples, grad_weights: Tensor) -> tuple[Tensor, 
 def _scatter_add(table: Tensor, corners: Tensor, weights: Tensor, rows: Tensor) -> None:
     """Add weights[i, j] * rows[i] to table[corners[i, j]]: the transpose of the gather, itself as a gather.
 
-    Sorting the corners lists, for every row of the table, who reads it. Those lists are the bags.
+    Sorting the corners gives, for every row of the table, the list of its readers. Those lists are the bags.
     """
     corner, order = corners.view(-1).sort()
     first, last = int(corner[0]), int(corner[-1]) + 1
@@ -356,7 +357,7 @@ def _scatter_add(table: Tensor, corners: Tensor, weights: Tensor, rows: Tensor) 
 class DeformConv(nn.Module):
     """A 3x3 deformable convolution that predicts its own offsets and mask with a plain 3x3 convolution.
 
-    That convolution starts at zero, so the layer starts as half an ordinary convolution (mask sigmoid(0)).
+    That convolution starts at zero, so the layer starts as an ordinary convolution times sigmoid(0) = 0.5.
 
     Args:
         in_channels: C of the input (B, C, H, W).
@@ -368,7 +369,7 @@ class DeformConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        # Channels-last, the order in which the matrix product reads it.
+        # Channels-last, the layout that the matrix product reads.
         weight = torch.empty(out_channels, in_channels, 3, 3).contiguous(memory_format=torch.channels_last)
         bound = (in_channels * 9) ** -0.5
         self.weight = nn.Parameter(nn.init.uniform_(weight, -bound, bound))

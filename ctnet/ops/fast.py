@@ -1,4 +1,4 @@
-"""The one switch of all fast paths: code that gives what plain torch or torchvision gives, only sooner."""
+"""The one switch for all fast paths: code with the results of plain torch or torchvision, only faster."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 
 from ctnet.base.errors import CtnetError
 
-#: Turns all fast paths off when it is 0.
+#: Environment variable that turns all fast paths off when it is 0.
 VARIABLE = "CTNET_FAST"
 
 _forced: ContextVar[bool | None] = ContextVar("fast paths", default=None)
 
 
 def fast_paths_enabled() -> bool:
-    """Whether operators may take their fast paths now; each asks when it is called.
+    """Whether operators may use their fast paths; each operator checks on every call.
 
-    They may not while a graph is captured (``torch.compile``, ``torch.export``, ``torch.jit.trace`` and so
-    both ONNX exporters): what leaves Python is the plain network.
+    They may not while a graph is captured (``torch.compile``, ``torch.export``, ``torch.jit.trace`` and thus
+    both ONNX exporters): the plain network is exported.
 
     Raises:
         CtnetError: when ``CTNET_FAST`` is neither 0 nor 1.
@@ -34,7 +34,7 @@ def fast_paths_enabled() -> bool:
 
 @contextmanager
 def fast_paths(enabled: bool) -> Iterator[None]:
-    """Turn all fast paths on or off within a block, whatever ``CTNET_FAST`` says: to compare the two."""
+    """Turn all fast paths on or off within a block, overriding ``CTNET_FAST``, to compare the two."""
     token = _forced.set(enabled)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Exchanging layers of a network."""
+"""Replacing layers of a network."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import nn
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
-    """Put other layers in the places of some, under every name that they have; the order of names stays.
+    """Replace some layers, under every name that they have; the order of names is kept.
 
     Args:
-        model: the network; it cannot be one of those replaced itself.
-        replacements: old layer -> new layer. What lies within an old layer stays as it is.
+        model: the network; it cannot itself be one of the replaced layers.
+        replacements: old layer -> new layer. Layers inside an old layer are not looked at.
     """
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):

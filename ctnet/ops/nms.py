@@ -1,4 +1,4 @@
-"""Non-maximum suppression, of boxes or by any overlap: hard, and soft by a linear or a Gaussian weight."""
+"""Non-maximum suppression of boxes, or by any overlap: hard, and soft with a linear or Gaussian weight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ctnet.base.choices import Nms
 from ctnet.ops.boxes import box_iou
 
-#: What the released code takes for testing at several scales: IoU, the Gaussian's width, lowest score.
+#: The released code's values for multi-scale testing: IoU, sigma of the Gaussian, lowest score.
 THRESHOLD = 0.5
 SIGMA = 0.5
 FLOOR = 0.001
@@ -18,13 +18,14 @@ FLOOR = 0.001
 def suppress(
     boxes: np.ndarray, scores: np.ndarray, method: Nms = "soft", threshold: float = THRESHOLD
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Remove or weaken upright boxes that overlap a better one, see ``suppress_by``.
+    """Remove axis-aligned boxes that overlap a better one, or lower their scores, see ``suppress_by``.
 
     Args:
-        boxes: (N, 4) xyxy, pixels, first and last included: a width is x2 - x1 + 1.
+        boxes: (N, 4) xyxy, pixels, with inclusive ends: a width is x2 - x1 + 1.
         scores, method, threshold: see ``suppress_by``.
 
-    Source: the released code, with its pixel convention; its stale rows after those that stay are not kept.
+    Source: the released code, with its pixel convention, but without the stale rows that it leaves at the
+    end.
     """
     boxes = np.asfortranarray(boxes, np.float64)  # whole columns are read
     return suppress_by(
@@ -38,21 +39,21 @@ def suppress_by(
     method: Nms = "soft",
     threshold: float = THRESHOLD,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Remove or weaken whatever overlaps a better one.
+    """Remove rows that overlap a better one, or lower their scores.
 
-    The best that is left is taken, and the score of every other is multiplied by a weight of their overlap o:
-    "hard" 0 from the threshold on, "soft-linear" 1 - o above the threshold, "soft" exp(-o^2 / 0.5)
-    (Gaussian). What is weakened below 0.001 is gone. Then the best of the rest is taken.
+    The best remaining row is kept, and the score of every other one is multiplied by a weight of their
+    overlap o: "hard" 0 from the threshold on, "soft-linear" 1 - o above the threshold, "soft" exp(-o^2 / 0.5)
+    (Gaussian). Rows whose score falls below 0.001 are removed. This repeats with the best of the rest.
 
     Args:
-        overlap: row -> its overlaps (N,) with all rows, in [0, 1]; asked for those that are taken alone, so
-            that no matrix is held.
+        overlap: row -> its overlaps (N,) with all rows, in [0, 1]; only computed for rows that are kept, so
+        that no matrix is held.
         scores: (N,).
         method: see above; "none" only sorts.
-        threshold: an overlap; the Gaussian has none.
+        threshold: an overlap; not used by the Gaussian.
 
     Returns:
-        The rows that stay (M,) int64, best first, and their scores (M,) float64.
+        The rows that are kept (M,) int64, highest score first, and their scores (M,) float64.
 
     Source: Bodla et al. 2017 and the released code, with its constants.
     """
@@ -64,7 +65,7 @@ def suppress_by(
     while scores.size and scores[row := int(scores.argmax())] >= 0:
         rows.append(row)
         taken.append(scores[row])
-        scores[row] = -1  # this and every score below 0: no longer there
+        scores[row] = -1  # removes this row; all scores below 0 are removed rows
         shared = overlap(row)
         if method == "hard":
             scores[shared >= threshold] = -1

@@ -1,9 +1,9 @@
-"""Areas of polygons, and how far rotated boxes overlap.
+"""Areas of polygons, and overlaps of rotated boxes.
 
 A rotated box is five numbers in the last dimension: x and y of its centre, its length along its own axis, its
-width across it, and the angle of that axis, radians from the x axis towards the y axis. Sizes may be
-negative, as in results of a regression gone astray: a box with both sides negative is the same box after half
-a turn, one with a single negative side covers nothing.
+width across it, and the angle of that axis, radians from the x axis towards the y axis. Predicted sizes may
+be negative: a box with both sides negative is the same box rotated by 180 degrees, one with a single negative
+side has no area.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ctnet.ops.boxes import ratio
 
 
 def polygon_areas(corners: np.ndarray) -> np.ndarray:
-    """Areas (...) of polygons (..., V, 2) whose corners stand in order around them, either way round."""
+    """Areas (...) of polygons (..., V, 2) with corners in order, in either direction."""
     x, y = corners[..., 0], corners[..., 1]
     twice = (x * np.roll(y, -1, axis=-1) - y * np.roll(x, -1, axis=-1)).sum(axis=-1)
     areas: np.ndarray = np.abs(twice) / 2
@@ -35,7 +35,7 @@ def rotated_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def rotated_intersections(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Areas that rotated boxes share, worked out only where the circles around them meet.
+    """Intersection areas of rotated boxes, computed only where their circumscribed circles meet.
 
     Args:
         one, other: (..., 5) float, rotated boxes in one frame; their shapes broadcast.
@@ -52,12 +52,11 @@ def rotated_intersections(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _common_area(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N,): area that boxes (N, 5) share, row by row.
+    """(N,): intersection areas of boxes (N, 5), row by row.
 
-    The boundary of the first is walked in the frame of the second, where the latter is the range -a..a by
-    -b..b. By Green's theorem the area is the sum over the four edges of the integral of ``clip(x, -a, a) dy``
-    over that part of the edge whose y lies in -b..b. Nothing in it jumps: boxes that coincide or touch need
-    no special case.
+    The boundary of the first is traversed in the frame of the second, where the second is -a..a by -b..b. By
+    Green's theorem the area is the sum over the four edges of the integral of ``clip(x, -a, a) dy`` over the
+    part of the edge with y in -b..b. It is continuous, so boxes that coincide or touch need no special case.
     """
     x, y = _corners_seen_from(first, second)
     half_length, half_width = np.abs(second[:, 2]) / 2, np.abs(second[:, 3]) / 2
@@ -72,9 +71,9 @@ def _common_area(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _corners_seen_from(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of the first box along the length and width axes of the second, (4, N) each.
+    """Coordinates of the first box's corners along the length and width axes of the second, (4, N) each.
 
-    They run from the first of these axes towards the second.
+    They are ordered from the first of these axes towards the second.
     """
     cos, sin = np.cos(second[:, 4]), np.sin(second[:, 4])
     right, down = first[:, 0] - second[:, 0], first[:, 1] - second[:, 1]
@@ -90,7 +89,7 @@ def _corners_seen_from(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarra
 def _inner_part(start: np.ndarray, step: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where in [0, 1] the line ``start + t * step`` enters and leaves the range -limit..limit.
 
-    A line that stays on one side of the range is left at its end or entered at its beginning.
+    For a line that stays on one side of the range both are its end or its start.
     """
     with np.errstate(over="ignore"):
         divisor = np.where(step == 0, 1.0, step)
@@ -99,7 +98,7 @@ def _inner_part(start: np.ndarray, step: np.ndarray, limit: np.ndarray) -> tuple
 
 
 def _mean_clipped(start: np.ndarray, end: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """Mean of ``clip(x, -limit, limit)`` for x running evenly from start to end."""
+    """Mean of ``clip(x, -limit, limit)`` for x uniform from start to end."""
     step = end - start
     enter, leave = _inner_part(start, step, limit)
     at_enter, at_leave = (np.clip(start + part * step, -limit, limit) for part in (enter, leave))

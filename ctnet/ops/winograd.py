@@ -1,10 +1,10 @@
-"""Convolutions with a fraction of the multiplications, in float32 on the CPU.
+"""Winograd convolutions: a fraction of the multiplications, in float32 on the CPU.
 
-In one dimension, a tile of outputs is ``back @ ((kernel @ taps) * (into @ inputs))``: few products, cheap
-sums. In two dimensions the same happens to the columns and to the rows of a tile, and each product of numbers
-is a matrix product over the channels, which all tiles of a strip share. The sums are sparse, and their terms
-are whole channels-last pixels: ``embedding_bag`` computes them with vector instructions, straight from one
-map and straight into the next, so that nothing is cut out, padded or transposed.
+In one dimension, a tile of outputs is ``outputs @ ((kernel @ taps) * (inputs @ pixels))``: few products,
+cheap sums. In two dimensions the transforms apply to the columns and the rows of a tile, and each product
+becomes a matrix product over the channels, shared by all tiles of a strip. The sums are sparse, and their
+terms are whole channels-last pixels: ``embedding_bag`` computes them with vector instructions, straight from
+one map into the next, so that nothing is cropped, padded or transposed.
 
 Source:
     Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016, section 4.
@@ -24,25 +24,25 @@ from torch import Tensor
 Kind = Literal["3x3", "up"]
 
 _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # exact in binary; a fifth of the rounding error of (0, ±1, ±2)
-_SIDE = 4  # inputs from a tile to the next, in each direction
-_STRIP = 128  # tiles that are worked on at once: their transforms stay near the cores
-_FEWEST = 16  # tiles, below which reading the transformed kernel takes longer than the direct sum
-ALIGNMENT = 8  # products of other numbers of columns take up to twice as long
+_SIDE = 4  # inputs from one tile to the next, in each direction
+_STRIP = 128  # tiles that are processed together: their transforms stay in the cache
+_FEWEST = 16  # tiles, below which reading the transformed kernel takes longer than a direct convolution
+ALIGNMENT = 8  # matrix products with other numbers of columns take up to twice as long
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """One dimension of a convolution, by tiles; the first tile begins one input before the map.
+    """The transforms of a convolution in one dimension; the first tile begins one input before the map.
 
     Attributes:
-        into: (P, n), n inputs to the P factors of the products.
-        kernel: (P, k), the k taps to the other factors.
-        back: (q, P), products to q outputs.
+        inputs: (P, n), from n inputs to the P factors of the products.
+        kernel: (P, k), from the k taps to the other factors.
+        outputs: (q, P), from the products to q outputs.
     """
 
-    into: Tensor
+    inputs: Tensor
     kernel: Tensor
-    back: Tensor
+    outputs: Tensor
 
 
 @cache
@@ -53,11 +53,11 @@ def algorithm(kind: Kind) -> Algorithm:
     """
     if kind == "3x3":
         return Algorithm(*_toom_cook(3))
-    into, kernel, back = _toom_cook(2)
+    inputs, kernel, outputs = _toom_cook(2)
     return Algorithm(
-        torch.cat([F.pad(into, (0, 1)), F.pad(into, (1, 0))]),
+        torch.cat([F.pad(inputs, (0, 1)), F.pad(inputs, (1, 0))]),
         torch.cat([kernel @ _selection(3, 1), kernel @ _selection(2, 0)]),
-        torch.stack([F.pad(back, (0, 5)), F.pad(back, (5, 0))], dim=1).flatten(0, 1),
+        torch.stack([F.pad(outputs, (0, 5)), F.pad(outputs, (5, 0))], dim=1).flatten(0, 1),
     )
 
 
@@ -67,9 +67,9 @@ def _selection(*taps: int) -> Tensor:
 
 
 def _toom_cook(taps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cook and Toom's matrices for 4 outputs: of the inputs, of the taps, of the outputs.
+    """Toom-Cook matrices for 4 outputs: transforms of the inputs, the taps and the outputs.
 
-    Polynomials are multiplied by their values at ``_POINTS`` and at infinity, and interpolated (transposed).
+    Polynomials are evaluated at ``_POINTS`` and at infinity, multiplied there and interpolated (transposed).
     """
     reach = _SIDE + taps - 1
     points = torch.tensor(_POINTS[: reach - 1], dtype=torch.float64)
@@ -78,14 +78,14 @@ def _toom_cook(taps: int) -> tuple[Tensor, Tensor, Tensor]:
     powers = points[:, None] ** torch.arange(reach)
     others = [points[points != point] for point in points]
     scales = torch.stack([(point - rest).prod() for point, rest in zip(points, others, strict=True)])
-    into = torch.stack([_coefficients(roots, reach) for roots in (*others, points)])
+    inputs = torch.stack([_coefficients(roots, reach) for roots in (*others, points)])
     kernel = torch.cat([powers[:, :taps] / scales[:, None], infinity[:, -taps:]])
-    back = torch.cat([powers[:, :_SIDE], infinity[:, -_SIDE:]]).t()
-    return into, kernel, back
+    outputs = torch.cat([powers[:, :_SIDE], infinity[:, -_SIDE:]]).t()
+    return inputs, kernel, outputs
 
 
 def _coefficients(roots: Tensor, length: int) -> Tensor:
-    """Coefficients of the polynomial with these roots, from the constant on, padded with zeros."""
+    """Coefficients of the polynomial with these roots, constant term first, padded with zeros."""
     polynomial = torch.zeros(length, dtype=torch.float64)
     polynomial[0] = 1
     for root in roots:
@@ -94,14 +94,14 @@ def _coefficients(roots: Tensor, length: int) -> Tensor:
 
 
 def fits(x: Tensor) -> bool:
-    """Whether this is the quicker way for a map (B, C, H, W), going by its device, type and size."""
+    """Whether this is faster for a map (B, C, H, W), judging by its device, dtype and size."""
     tiles = len(x) * -(-x.shape[2] // _SIDE) * -(-x.shape[3] // _SIDE)
     plain = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
     return plain and tiles >= _FEWEST
 
 
 def transform_kernel(kind: Kind, taps: Tensor, out: Tensor | None = None) -> Tensor:
-    """(k, k, C, O) taps -> (P * P, C, O), of their type; the channels may come the other way round."""
+    """(k, k, C, O) taps -> (P * P, C, O), of their dtype; C and O may be swapped."""
     both = _in_both_directions(kind, taps.dtype)
     transformed = torch.mm(both, taps.reshape(both.shape[1], -1), out=None if out is None else out.flatten(1))
     return transformed.view(-1, *taps.shape[2:])
@@ -120,10 +120,10 @@ def convolve(
     bias: Tensor | None = None,
     tail: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The convolution, in Winograd's domain.
+    """The convolution, in the Winograd domain.
 
     Args:
-        kind: which.
+        kind: of convolution.
         x: (B, C, H, W) float32.
         kernel: (P * P, C, O), transformed; O is a multiple of ``ALIGNMENT``.
         bias: (O,).
@@ -133,7 +133,7 @@ def convolve(
         (B, O or T, H', W'), channels-last in memory.
     """
     batch, channels, height, width = x.shape
-    scale = len(algorithm(kind).back) // _SIDE
+    scale = len(algorithm(kind).outputs) // _SIDE
     table = x.permute(0, 2, 3, 1).reshape(-1, channels)
     outputs = kernel.shape[2] if tail is None else len(tail[1])
     out = x.new_empty(batch * height * width * scale**2, outputs)
@@ -157,7 +157,7 @@ def kernel_gradient(x: Tensor, gradient: Tensor, work: Tensor | None = None) -> 
     Args:
         x: (B, C, H, W) float32, its input.
         gradient: (B, O, H, W), of its output.
-        work: (P * P, O, C), memory to work in.
+        work: (P * P, O, C), scratch memory.
     """
     kind: Kind = "3x3"
     batch, channels, height, width = x.shape
@@ -166,7 +166,7 @@ def kernel_gradient(x: Tensor, gradient: Tensor, work: Tensor | None = None) -> 
     slopes = gradient.permute(0, 2, 3, 1).reshape(-1, outputs)
     both = _in_both_directions(kind, x.dtype)
     total = x.new_empty(len(both), outputs, channels) if work is None else work
-    before = 0.0  # the first strip finds nothing to add to
+    before = 0.0  # the first strip has nothing to add to
     for read, written, (images, above, rows, _, own) in _strips(kind, batch, height, width):
         down, across = _split(kind, "inputs", images, above, rows, width, own)
         factors = _add(across, _add(down, table[read])).view(len(both), -1, channels)
@@ -183,8 +183,8 @@ def kernel_gradient(x: Tensor, gradient: Tensor, work: Tensor | None = None) -> 
 class _Sums(NamedTuple):
     """Weighted sums of rows of a table: the transform of a strip in one direction."""
 
-    rows: Tensor  # (n,) int32, the rows that are read, sum by sum
-    starts: Tensor  # (sums + 1,) int32, where each sum begins in the two others
+    rows: Tensor  # (n,) int32, the rows to read, sum by sum
+    starts: Tensor  # (sums + 1,) int32, where each sum begins in ``rows`` and ``weights``
     weights: Tensor  # (n,) float32
 
 
@@ -209,12 +209,12 @@ _Strip = tuple[int, int, int, int, int]
 
 
 def _strips(kind: Kind, batch: int, height: int, width: int) -> Iterator[tuple[slice, slice, _Strip]]:
-    """Cut a batch of maps into parts of about ``_STRIP`` tiles: rows of tiles of one image, or whole images.
+    """Split a batch of maps into strips of about ``_STRIP`` tiles: rows of one image, or whole images.
 
     Yields the pixels that a strip reads, those that it writes, and its sizes: images, rows read above its
-    own, rows and columns that it reads, own rows.
+    own, rows and columns that it reads, its own rows.
     """
-    reach, scale = algorithm(kind).into.shape[1], len(algorithm(kind).back) // _SIDE
+    reach, scale = algorithm(kind).inputs.shape[1], len(algorithm(kind).outputs) // _SIDE
     tile_rows, tile_columns = -(-height // _SIDE), -(-width // _SIDE)
     step = _SIDE * max(1, min(tile_rows, _STRIP // tile_columns))
     step_images = max(1, _STRIP // (tile_rows * tile_columns))
@@ -242,19 +242,19 @@ def _split(
     width: int,
     height: int,
 ) -> tuple[_Sums, _Sums]:
-    """What turns the pixels of a strip into factors: down, then across.
+    """The sums that transform the pixels of a strip into factors: down, then across.
 
-    Factors lie in the order (point down, point across, image, row of tiles, column of tiles).
+    Factors are in the order (point down, point across, image, row of tiles, column of tiles).
 
     Args:
         kind: of convolution.
-        side: whose pixels: the map's, or (for gradients) those that come out, whose tiles do not overlap.
-        images: that the strip covers.
-        above: rows that it reads above its own, 0 or 1. Beyond what it reads there are zeros.
+        side: whose pixels: of the inputs or, for gradients, of the outputs, whose tiles do not overlap.
+        images: covered by the strip.
+        above: rows that it reads above its own, 0 or 1. Outside of these there are zeros.
         rows, width: that it reads.
         height: its own rows.
     """
-    matrix, before = (algorithm(kind).into, 1) if side == "inputs" else (algorithm(kind).back.t(), 0)
+    matrix, before = (algorithm(kind).inputs, 1) if side == "inputs" else (algorithm(kind).outputs.t(), 0)
     points, reach = matrix.shape
     tile_rows, tile_columns = -(-height // _SIDE), -(-width // _SIDE)
 
@@ -272,31 +272,31 @@ def _split(
 
 @lru_cache(maxsize=128)
 def _joined(kind: Kind, images: int, width: int, height: int) -> tuple[_Sums, _Sums]:
-    """What turns products, in the order of ``_split``, into pixels: up and down, then along.
+    """The sums that transform products, in the order of ``_split``, into pixels: down, then across.
 
     Args:
         kind: of convolution.
-        images: that the strip covers.
+        images: covered by the strip.
         width, height: its own columns and rows, before an up-convolution doubles them.
     """
-    back = algorithm(kind).back
-    outputs, points = back.shape
+    matrix = algorithm(kind).outputs
+    outputs, points = matrix.shape
     scale = outputs // _SIDE
     tile_rows, tile_columns = -(-height // _SIDE), -(-width // _SIDE)
 
     image, y, other, column, point = _grid(images, height * scale, points, tile_columns, points)
     tile = (image * tile_rows + y // outputs) * tile_columns + column
     tiles = images * tile_rows * tile_columns
-    up = _as_sums((point * points + other) * tiles + tile, back[y % outputs, point])
+    up = _as_sums((point * points + other) * tiles + tile, matrix[y % outputs, point])
 
     image, y, x, point = _grid(images, height * scale, width * scale, points)
     place = ((image * height * scale + y) * points + point) * tile_columns + x // outputs
-    along = _as_sums(place, back[x % outputs, point])
+    along = _as_sums(place, matrix[x % outputs, point])
     return up, along
 
 
 def _grid(*sizes: int) -> tuple[Tensor, ...]:
-    """Indices of an array of these sizes, to be broadcast."""
+    """Index arrays of these sizes that broadcast against each other."""
     return tuple(
         torch.arange(size).view(-1, *[1] * (len(sizes) - axis - 1)) for axis, size in enumerate(sizes)
     )

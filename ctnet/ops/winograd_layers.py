@@ -1,7 +1,7 @@
-"""Layers that multiply in Winograd's domain: one for networks that train, one for those that no longer do.
+"""Layers that convolve in the Winograd domain: one for training, one for inference.
 
-Both hold or are the layer that they stand in for, and are that layer wherever the domain does not help:
-on other devices than the CPU, in other types than float32, on tiny maps, and with fast paths turned off.
+Both fall back to the layer that they replace wherever this is not faster: on other devices than the CPU, in
+other dtypes than float32, on tiny maps, and with fast paths turned off.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ctnet.ops.winograd import ALIGNMENT, Kind, convolve, fits, kernel_gradient,
 
 Layer = nn.Conv2d | nn.ConvTranspose2d
 
-# In narrower layers the transforms cost more than the products that they save.
+# In narrower layers the transforms cost more than the multiplications that they save.
 _FEWEST_IN_TRAINING = 64
 _FEWEST_INPUTS = {"3x3": 64, "up": 128}
 _FEWEST_OUTPUTS = 16
 
 
 def winograd_kind(module: nn.Module) -> Kind | None:
-    """The algorithm for a module, or None if it is not a convolution that has one."""
+    """The algorithm for a module; None if it is not a convolution with one."""
     if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) or module.padding_mode != "zeros":
         return None
     settings = (module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
@@ -42,15 +42,15 @@ def winograd_kind(module: nn.Module) -> Kind | None:
 
 
 class TrainingWinograd(nn.Conv2d):
-    """A 3x3 convolution that multiplies in Winograd's domain, forward and backward, where that is quicker.
+    """A 3x3 convolution that runs in the Winograd domain, forward and backward, where that is faster.
 
-    Its parameters and its state dict are those of the ``nn.Conv2d`` that it stands in for. Rounding errors
-    are a few times those of the direct sums.
+    Its parameters and its state dict are those of the ``nn.Conv2d`` that it replaces. Rounding errors are a
+    few times those of the direct convolution.
     """
 
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> TrainingWinograd:
-        """Stand in for a 3x3 convolution with padding 1: with its parameters, not with copies."""
+        """Replace a 3x3 convolution with padding 1, sharing its parameters."""
         channels = (convolution.in_channels, convolution.out_channels)
         layer = cls(*channels, 3, padding=1, bias=convolution.bias is not None, device="meta")
         layer.weight, layer.bias = convolution.weight, convolution.bias
@@ -65,9 +65,9 @@ class TrainingWinograd(nn.Conv2d):
 
 
 def use_winograd(model: nn.Module) -> None:
-    """Let the wide 3x3 convolutions within a network train in Winograd's domain.
+    """Train the wide 3x3 convolutions of a network in the Winograd domain.
 
-    Parameters, their order and their names stay; layers with hooks of somebody else stay as they are.
+    Parameters, their order and their names are kept; layers with hooks are left alone.
     """
     wide = [module for module in model.modules() if type(module) is nn.Conv2d and _is_wide(module)]
     replace_modules(model, {module: TrainingWinograd.of(module) for module in wide})
@@ -99,7 +99,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def _transformed(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3) -> (36, O, C), in the thread's workspace."""
+    """(O, C, 3, 3) -> (36, O, C), in this thread's workspace."""
     return transform_kernel("3x3", weight.permute(2, 3, 0, 1), out=_workspace(weight))
 
 
@@ -107,9 +107,9 @@ _of_thread = threading.local()
 
 
 def _workspace(weight: Tensor) -> Tensor:
-    """Room for one transformed kernel (36, O, C) until the next is asked for.
+    """Memory for one transformed kernel (36, O, C), valid until the next call.
 
-    It is kept, since new memory of this size comes page by page, which takes longer than to fill it.
+    It is reused, since allocating memory of this size page by page takes longer than filling it.
     """
     shape = (36, *weight.shape[:2])
     room: Tensor | None = getattr(_of_thread, "room", None)
@@ -122,15 +122,16 @@ def _workspace(weight: Tensor) -> Tensor:
 
 
 class InferenceWinograd(nn.Module):
-    """A convolution that multiplies in Winograd's domain with a kernel that is transformed once.
+    """A convolution in the Winograd domain with a kernel that is transformed once.
 
-    Rounding errors are a few times those of the direct sum. Recorded gradients, too, take the direct way.
-    The transformed kernel (4 times as large as the kernel, 6 times for an up-convolution) is made when it is
-    first wanted.
+    Rounding errors are a few times those of the direct convolution, which is also used when gradients are
+    recorded. The transformed kernel (4 times as large as the kernel, 6 times for an up-convolution) is
+    computed on first use.
 
     Args:
-        convolution: the layer to stand in for; its kernel must not change afterwards.
-        tail: a 1x1 convolution that follows after a ReLU: it reads the map between while that is at hand.
+        convolution: the layer to replace; its kernel must not change afterwards.
+        tail: a 1x1 convolution that follows after a ReLU; it reads the intermediate map while that is in the
+        cache.
 
     Raises:
         ValueError: if there is no algorithm for the layer.
@@ -149,12 +150,12 @@ class InferenceWinograd(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The convolution's, for whoever reads it."""
+        """The convolution's weight."""
         return self.convolution.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """The convolution's, likewise."""
+        """The convolution's bias."""
         return self.convolution.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,8 +175,8 @@ class InferenceWinograd(nn.Module):
         return convolve(self.kind, x, *self._constants)[:, : self.out_channels]
 
 
-def pays_in_inference(module: nn.Module) -> TypeGuard[Layer]:
-    """Whether ``InferenceWinograd`` is quicker than this module, going by its kind and width."""
+def helps_inference(module: nn.Module) -> TypeGuard[Layer]:
+    """Whether ``InferenceWinograd`` is faster than this module, judging by its kind and width."""
     kind = winograd_kind(module)
     if kind is None:
         return False
@@ -198,7 +199,7 @@ def _constants(kind: Kind, layer: Layer, tail: nn.Conv2d | None) -> _Constants:
 
 
 def _filled_up(kernel: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Kernel (..., O) and bias (O,) with zeros up to a good number of outputs."""
+    """Kernel (..., O) and bias (O,) with zeros up to an aligned number of outputs."""
     outputs = kernel.shape[-1]
     bias = kernel.new_zeros(outputs) if bias is None else bias.detach()
     kernel, bias = (F.pad(t, (0, -outputs % ALIGNMENT)) for t in (kernel, bias))

@@ -1,1 +1,1 @@
-"""Pictures and tables of what was found."""
+"""Drawings and tables of results."""

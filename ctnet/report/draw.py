@@ -1,4 +1,4 @@
-"""Drawing on images. Every function returns a new image and leaves its input as it was."""
+"""Drawing on images. Functions return a new image unless they say that they change theirs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INK = (30, 30, 30)
 
 _RIM = (20, 20, 20)
 _SHIFT = 4  # OpenCV's points in sixteenths of a pixel
-_RIMMED = 200  # pixels: the rims of lines would fill smaller pictures
+_RIMMED = 200  # pixels: the rims of lines would fill smaller images
 
 #: Where a caption goes: x1, y1, x2, y2 in pixels.
 Place = tuple[int, int, int, int]
@@ -38,16 +38,16 @@ def draw_detections(
     outline: Outline | None = None,
     nearest_first: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Draw objects in the colours of their classes, with names and scores; the best score ends on top.
+    """Draw objects in the colours of their classes, with names and scores; the highest score is on top.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         detections: of this image, in its pixels; the score is written after the name as a percentage, unless
-            all are 1, as those of annotations are.
+        all are 1, as for annotations.
         class_names: name of each label.
-        outline: draws one object: takes the canvas, the object's row and its colour; unless given, draws its
-            box.
-        nearest_first: the rows, the one that ends on top first; unless given, the best score first.
+        outline: draws one object: takes the canvas, the object's row and its colour; by default draws its
+        box.
+        nearest_first: the rows in drawing order, topmost first; by default the highest score first.
 
     Returns:
         A new (H, W, 3) uint8 image.
@@ -74,8 +74,8 @@ def draw_detections(
 
 
 def class_colour(label: int) -> Colour:
-    """The RGB colour of a class: bright, the same in every run, far from those of the labels beside it."""
-    hue = (0.58 + label * (math.sqrt(5) - 1) / 2) % 1  # the golden section spreads any number of hues
+    """The RGB colour of a class: bright, constant, and distinct from those of neighbouring labels."""
+    hue = (0.58 + label * (math.sqrt(5) - 1) / 2) % 1  # the golden ratio spaces any number of hues evenly
     value = (1.0, 0.85, 0.95)[label % 3]
     saturation = (0.75, 0.9, 0.55)[label // 3 % 3]
     hsv = np.array([[[hue * 360, saturation, value]]], np.float32)
@@ -84,13 +84,13 @@ def class_colour(label: int) -> Colour:
 
 
 def caption(label: int, class_names: Sequence[str], score: float | None = None) -> str:
-    """The words on a box: the class in letters that can be drawn, and the score in percent."""
+    """The caption of a box: the class in drawable letters, and the score in percent."""
     name = drawable(class_names[label]) or f"class {label}"
     return name if score is None else f"{name} {100 * score:.0f}%"
 
 
 def drawable(text: str) -> str:
-    """The text in ASCII, without accents; empty where too little would remain to be read.
+    """The text in ASCII, without accents; empty where too little of it would remain.
 
     OpenCV's fonts have no other letters and would print question marks.
     """
@@ -100,20 +100,20 @@ def drawable(text: str) -> str:
     return plain if 2 * len(plain) >= letters else ""
 
 
-# Letters that are not accented forms and so would vanish.
+# Letters that are not accented forms and would be dropped.
 _PLAIN = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
 )
 
 
 def line_width(image: np.ndarray) -> int:
-    """Width of lines that suits the size of an image, in pixels."""
+    """Line width for the size of an image, pixels."""
     width: int = max(1, round(min(image.shape[:2]) / 240))
     return width
 
 
 def font_scale(image: np.ndarray) -> float:
-    """Scale of letters that suits the size of an image: small yet readable."""
+    """Font scale for the size of an image: small yet readable."""
     height = np.clip(min(image.shape[:2]) / 45, 7, 40)
     return float(height / _FONT_HEIGHT)
 
@@ -136,11 +136,11 @@ def draw_rectangle(canvas: np.ndarray, box: np.ndarray, colour: Colour) -> None:
 
 
 def draw_lines(canvas: np.ndarray, lines: Iterable[np.ndarray], colour: Colour) -> None:
-    """Draw lines between points that need not be whole, with a dark rim so that they show on any background.
+    """Draw lines at sub-pixel precision, with a dark rim so that they show on any background.
 
     Args:
         canvas: (H, W, 3) uint8; changed.
-        lines: (P, 2) each, points (x, y) in image pixels that are joined in turn; P may differ.
+        lines: (P, 2) each, points (x, y) in image pixels that are joined in order; P may differ.
         colour: RGB.
     """
     width = line_width(canvas)
@@ -165,10 +165,10 @@ def draw_dot(canvas: np.ndarray, point: np.ndarray, radius: int, colour: Colour)
 
 
 def as_pixels(points: np.ndarray, image: np.ndarray, shift: int = 0) -> np.ndarray:
-    """Points as OpenCV takes them, those far outside the image nearer: a wild regression must not overflow.
+    """Points for OpenCV, clamped near the image so that an extreme prediction cannot overflow.
 
     Args:
-        points: (..., 2), (x, y) in image pixels; what is not known (NaN) becomes 0.
+        points: (..., 2), (x, y) in image pixels; NaN becomes 0.
         image: (H, W, 3).
         shift: fractional bits: 4 for sixteenths of a pixel.
 
@@ -186,10 +186,10 @@ def _darker(colour: Colour) -> Colour:
 
 
 def free_place(canvas: np.ndarray, text: str, box: np.ndarray, taken: Sequence[Place]) -> Place:
-    """Where a box's caption hides the least of other captions: above the box, below it or just inside.
+    """The place for a box's caption that overlaps other captions least: above the box, below it or inside.
 
     Args:
-        canvas: (H, W, 3), the image to be drawn on; the place lies inside it, if it is big enough.
+        canvas: (H, W, 3), the image to draw on; the place is inside it, if the image is large enough.
         text: the caption.
         box: (4,) xyxy, image pixels.
         taken: places of the other captions.
@@ -207,13 +207,13 @@ def free_place(canvas: np.ndarray, text: str, box: np.ndarray, taken: Sequence[P
 
 
 def draw_caption(canvas: np.ndarray, text: str, place: Place, colour: Colour) -> None:
-    """Write a text on a coloured ground.
+    """Write text on a coloured background.
 
     Args:
         canvas: (H, W, 3) uint8; changed.
         text: ASCII.
         place: from ``free_place``.
-        colour: RGB of the ground; the letters are black or white, whichever can be read.
+        colour: RGB of the background; the letters are black or white, whichever is readable.
     """
     x1, y1, x2, y2 = place
     cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour, cv2.FILLED)
@@ -225,7 +225,7 @@ def draw_caption(canvas: np.ndarray, text: str, place: Place, colour: Colour) ->
 
 
 def _caption_size(canvas: np.ndarray, text: str) -> tuple[int, int]:
-    """Width and height of a caption's ground, with a third of a letter's height for what hangs below."""
+    """Width and height of a caption's background, with a third of a letter's height for descenders."""
     scale, pad = font_scale(canvas), _caption_pad(canvas)
     width = cv2.getTextSize(text, _FONT, scale, _stroke(scale))[0][0]
     return width + 2 * pad, round(_FONT_HEIGHT * scale * 1.33) + 2 * pad
@@ -250,7 +250,7 @@ def side_by_side(images: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndar
     """Put images in a row, each under its title.
 
     Args:
-        images: (H, W, 3) uint8 RGB each, of any sizes; made as high as the first.
+        images: (H, W, 3) uint8 RGB each, of any size; resized to the height of the first.
         titles: one for each image.
     """
     height = images[0].shape[0]
@@ -260,11 +260,11 @@ def side_by_side(images: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndar
 
 
 def grid(images: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
-    """A contact sheet: images in rows, each in the middle of a cell as big as the biggest of them.
+    """A contact sheet: images in rows, each centred in a cell of the largest one's size.
 
     Args:
         images: (H, W, 3) uint8 RGB each, at least one.
-        columns: images in a row; all in one row when None.
+        columns: images per row; all in one row when None.
     """
     columns = min(columns or len(images), len(images))
     rows = math.ceil(len(images) / columns)
@@ -287,7 +287,7 @@ def _resized(image: np.ndarray, height: int) -> np.ndarray:
 
 
 def _titled(image: np.ndarray, title: str) -> np.ndarray:
-    """The image under a strip with its title, which shrinks to fit."""
+    """The image below a strip with its title, which shrinks to fit."""
     scale = font_scale(image)
     text = drawable(title)
     width = cv2.getTextSize(text, _FONT, scale, 1)[0][0]

@@ -22,10 +22,10 @@ from ctnet.report.draw import draw_detections
 def draw_samples(
     dataset: Dataset, output: str | Path, number: int = 8, seed: int = 0, image_ids: Sequence[int] = ()
 ) -> tuple[list[Path], list[Problem]]:
-    """Draw the annotations of some images into JPEG files.
+    """Draw the annotations of some images to JPEG files.
 
     Args:
-        dataset: where the images come from.
+        dataset: the data set.
         output: the folder for the files; each is called ``<split>_<image id>.jpg``.
         number: how many images, drawn at random.
         seed: of the random choice.
@@ -59,14 +59,14 @@ def _chosen(dataset: Dataset, number: int, seed: int, image_ids: Sequence[int]) 
     for image_id in image_ids:
         if image_id not in positions:
             raise CtnetError(
-                f"split {dataset.split!r} has no image with the id {image_id}; its ids lie between "
+                f"split {dataset.split!r} has no image with the id {image_id}; its ids are between "
                 f"{min(positions)} and {max(positions)}"
             )
     return [positions[image_id] for image_id in image_ids]
 
 
 def _drawn(sample: Sample, dataset: Dataset) -> np.ndarray:
-    """Boxes, crowds among them; over those, what the data set's task draws of its objects."""
+    """Boxes, crowd regions included, and over them the objects as the data set's task draws them."""
     if dataset.task is not None:
         return dataset.task.draw(sample.image, truth_of(dataset.task, sample.instances), sample.info)
     names = [str(c["name"]) for c in sorted(dataset.categories, key=lambda c: int(c["id"]))]

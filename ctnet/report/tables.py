@@ -3,44 +3,61 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-_MOST_COLUMNS = 6
+from ctnet.base.output import printable, width_of
+
 _UNLIMITED = 10_000  # characters
+_MOST_COLUMNS = 6
+_BORDER = 3  # characters that a column takes besides its text
 
 
-def print_metrics(metrics: Mapping[str, float], title: str | None = None, file: TextIO | None = None) -> None:
+def print_metrics(
+    metrics: Mapping[str, float],
+    title: str | None = None,
+    file: TextIO | None = None,
+    units: Mapping[str, str] | None = None,
+) -> None:
     """Print an evaluator's figures, a row for all classes and one for each, with nothing shortened.
+
+    Columns that do not fit into a terminal's width follow in another table.
 
     Args:
         metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all. What
             follows a word that is not a figure's (``<attribute>/...``) makes a table of its own.
-        title: above the table.
-        file: where to; stderr when None.
+        title: a line above.
+        file: where to; stdout when None.
+        units: ``Evaluator.units``.
     """
-    console = Console(file=file or sys.stderr)
+    file, units = file or sys.stdout, units or {}
+    width = width_of(file) or _UNLIMITED
+    console = Console(file=file, width=_UNLIMITED)
+    if title:
+        print(printable(title), file=file)
     of_attributes = attribute_figures(metrics)
-    tables = [metrics_table({name: metrics[name] for name in metrics if name not in of_attributes}, title)]
-    if of_attributes:
-        tables.append(Table("attribute", Column("figure", justify="right")))
-        for name, value in of_attributes.items():
-            tables[-1].add_row(Text(name), f"{value:.3f}")
-    unlimited = console.options.update(max_width=_UNLIMITED)
+    figures = {name: value for name, value in metrics.items() if name not in of_attributes}
+    tables, further = metrics_tables(figures, width, units)
     for table in tables:
-        console.width = max(console.width, Measurement.get(console, unlimited, table).maximum)
+        console.print(table)
+    for line in _side_by_side(further, min(width, 80)):
+        print(line, file=file)
+    if of_attributes:
+        table = Table("attribute", Column("figure", justify="right"))
+        for name, value in of_attributes.items():
+            table.add_row(Text(name), _with_unit(value, units.get(name, "")))
         console.print(table)
 
 
 def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Of an evaluator's figures those of attributes.
+    """The attributes' metrics among an evaluator's.
 
-    They follow the figures of classes, whose first word is a figure of all classes, or of the first class.
+    They follow the metrics of classes, whose first word is a metric of all classes, or of the first class.
     """
     words = {name for name in metrics if "/" not in name}
     first = next((name.partition("/")[2] for name in metrics if "/" in name), "")
@@ -48,32 +65,95 @@ def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name.partition("/")[0] not in words}
 
 
-def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Table:
+def metrics_tables(
+    metrics: Mapping[str, float], width: int = _UNLIMITED, units: Mapping[str, str] | None = None
+) -> tuple[list[Table], list[str]]:
     """An evaluator's figures: a row for all classes together, then one for each class.
 
     Args:
-        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all. Six
-            figures fit beside each other; the further ones follow below the table.
-        title: above the table.
+        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all.
+        width: characters that a table may take.
+        units: of some figures, see ``Evaluator.units``.
+
+    Returns:
+        The tables, more than one where the columns do not fit beside each other. And the figures of all
+        classes that have no column, with their values: six have one, and those that classes have too.
     """
-    rows: dict[str, dict[str, float]] = {}
+    units = units or {}
     overall = {name: value for name, value in metrics.items() if "/" not in name}
+    rows: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
-        if "/" in name:
-            figure, class_name = name.split("/", 1)
+        figure, slash, class_name = name.partition("/")
+        if slash:
             rows.setdefault(class_name, {})[figure] = value
+    of_classes = dict.fromkeys(figure for figures in rows.values() for figure in figures)
     columns = list(overall)[:_MOST_COLUMNS]
-    columns += [figure for figure in next(iter(rows.values()), {}) if figure not in columns]
-    further = [f"{name} {value:.3f}" for name, value in overall.items() if name not in columns]
-    table = Table(title=title, caption="  ".join(further) or None)
-    table.add_column("class")
+    columns += [figure for figure in of_classes if figure not in columns]
+    further = [
+        f"{name} {_with_unit(value, units.get(name, ''))}"
+        for name, value in overall.items()
+        if name not in columns
+    ]
+    first = max(map(cell_len, ("class", *rows)))
+    parts = _parts(columns, width - first - _BORDER - 1, units)
+    return [_table(overall, rows, part, units) for part in parts], further
+
+
+def _parts(columns: Sequence[str], room: int, units: Mapping[str, str]) -> Iterator[list[str]]:
+    """Columns that fit beside each other."""
+    part: list[str] = []
+    left = room
     for column in columns:
-        table.add_column(column, justify="right")
-    table.add_row("all", *_cells(overall, columns), style="bold", end_section=bool(rows))
-    for class_name, figures in rows.items():
-        table.add_row(Text(class_name), *_cells(figures, columns))
+        needed = max(len(column), len(units.get(column, "")), 5) + _BORDER
+        if part and needed > left:
+            yield part
+            part, left = [], room
+        part.append(column)
+        left -= needed
+    yield part
+
+
+def _table(
+    overall: Mapping[str, float],
+    rows: Mapping[str, Mapping[str, float]],
+    columns: Sequence[str],
+    units: Mapping[str, str],
+) -> Table:
+    table = Table("class", *(Column(_titled(column, units), justify="right") for column in columns))
+    # A class without any of these figures has no row.
+    named = {name: figures for name, figures in rows.items() if any(column in figures for column in columns)}
+    if any(column in overall for column in columns):
+        table.add_row("all", *_cells(overall, columns, units), style="bold", end_section=bool(named))
+    for name, figures in named.items():
+        table.add_row(Text(name), *_cells(figures, columns, units))
     return table
 
 
-def _cells(figures: Mapping[str, float], columns: list[str]) -> list[str]:
-    return [f"{figures[column]:.3f}" if column in figures else "" for column in columns]
+def _cells(figures: Mapping[str, float], columns: Sequence[str], units: Mapping[str, str]) -> list[str]:
+    return [_shown(figures[column], units.get(column, "")) if column in figures else "" for column in columns]
+
+
+def _titled(name: str, units: Mapping[str, str]) -> str:
+    return f"{name}\n{units[name]}" if name in units else name
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{_shown(value, unit)} {unit}".rstrip()
+
+
+def _shown(value: float, unit: str) -> str:
+    """Three decimals, or one where there is a unit."""
+    if not unit:
+        return f"{value:.3f}"
+    return f"{100 * value if unit == '%' else value:.1f}"
+
+
+def _side_by_side(parts: Sequence[str], width: int) -> Iterator[str]:
+    """Short texts in lines of about as many each, none of them alone."""
+    if not parts:
+        return
+    cell = max(map(len, parts)) + 2
+    lines = -(-len(parts) // max(1, width // cell))
+    each = -(-len(parts) // lines)
+    for start in range(0, len(parts), each):
+        yield "".join(part.ljust(cell) for part in parts[start : start + each]).rstrip()

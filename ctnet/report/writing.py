@@ -1,4 +1,4 @@
-"""Writing pictures: whole or not at all."""
+"""Writing images atomically."""
 
 from __future__ import annotations
 

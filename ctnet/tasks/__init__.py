@@ -1,1 +1,1 @@
-"""The built-in task. It is discovered through its entry point, like anybody's."""
+"""The built-in task. It is discovered through its entry point, like any other task."""

@@ -1,4 +1,4 @@
-"""ctdet: 2D boxes. An object is its box's centre; size and sub-cell offset are read off there."""
+"""ctdet: 2D boxes. An object is its box's centre; size and sub-cell offset are predicted there."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ from ctnet.plugin import (
 _PAPER = Recipe(epochs=140, batch_size=128, learning_rate=5e-4, milestones=(90, 120))
 _HOURGLASS = Recipe(epochs=50, batch_size=29, learning_rate=2.5e-4, milestones=(40,))
 _PASCAL_VOC = Recipe(epochs=70, batch_size=32, learning_rate=1.25e-4, milestones=(45, 60), size=(384, 384))
-#: What a crop's edge cuts looks like what the image's edge cuts, and there people probably mark less.
+#: Objects cut by a crop look like objects cut by the image's border, which annotators probably mark less
+#: often.
 _SMALL = dataclasses.replace(SMALL, options={"min_visible": 0.75})
 
-#: A GIoU loss has no gradient from a box without area: sizes then start at this many cells.
+#: The GIoU loss has no gradient for a box without area, so sizes then start at this many cells.
 _GIOU_START = 8.0
 
 
@@ -60,15 +61,15 @@ class Options:
     size_weight: float = option(0.1, "weight of the size head (lambda_size)")
     offset_weight: float = option(1.0, "weight of the offset head (lambda_off)")
     class_specific_size: bool = option(False, "one pair of size channels per class")
-    dense_size: bool = option(False, "learn sizes on all cells of the Gaussians, not at the centres alone")
-    dense_offset: bool = option(False, "learn on those cells also where the centre lies from there")
+    dense_size: bool = option(False, "learn sizes on all cells of the Gaussians, not only at the centres")
+    dense_offset: bool = option(False, "also learn the offset to the centre on those cells")
     radius: Literal["official", "corrected"] = option("official", "formula of the Gaussian radius")
     crowd: Literal["positive", "ignore"] = option(
-        "positive", "crowd regions are objects, or only soften the penalty around them"
+        "positive", "crowd regions are objects, or only reduce the penalty around them"
     )
     min_visible: float = option(
         0.0,
-        "objects of whose box a crop shows a smaller part only soften the penalty around them",
+        "objects with a smaller visible fraction of their box in a crop only reduce the penalty around them",
         limits=(0, 1),
     )
 
@@ -140,7 +141,7 @@ class CenterDetection(Task):
         if self.options.class_specific_size:
             pair = peaks.channel[..., None, None].expand(-1, -1, 1, 2)
             size = size.reshape(*size.shape[:2], -1, 2).gather(2, pair).squeeze(2)
-        # Without an offset head (the ablation of section 5.1) the cell's middle is the best guess.
+        # Without an offset head (the ablation of section 5.1) the middle of the cell is used.
         centre = locate(peaks, maps.get("offset"))
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=2)
         return Detections(boxes, peaks.score, peaks.channel, {"cells": peaks.cells})
@@ -152,6 +153,6 @@ class CenterDetection(Task):
         """``paper`` and ``paper-2x`` (appendix), ``voc`` (section 5.1's Pascal runs), ``small`` (ours)."""
         paper = _HOURGLASS if backbone.startswith("hourglass") else _PAPER
         twice = dataclasses.replace(_PAPER, epochs=230, milestones=(180, 210))
-        # A task that is built on this one may have options of its own instead.
+        # A task that extends this one may replace the options.
         small = _SMALL if isinstance(self.options, Options) else SMALL
         return {"paper": paper, "paper-2x": twice, "voc": _PASCAL_VOC, "small": small}

@@ -1,4 +1,4 @@
-"""The conformance kit: what a plugin's author runs to know that ctnet's contracts are kept.
+"""The conformance kit: plugin authors run it to check that ctnet's contracts are kept.
 
     from ctnet.testing import task_checks
 
@@ -6,7 +6,7 @@
     def test_contract(task, check):
         check(task)
 
-makes one test of every check; ``check_task`` and ``check_backbone`` run all of them at once.
+creates one test per check; ``check_task`` and ``check_backbone`` run all of them at once.
 """
 
 from ctnet.testing.backbones import BACKBONE_CHECKS, check_backbone

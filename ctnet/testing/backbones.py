@@ -21,23 +21,23 @@ _SIDE = 32
 
 
 def check_backbone(factory: Factory | str) -> list[Outcome]:
-    """Put a backbone to every check of the contract, on tiny images and with random weights.
+    """Run every check of the contract on a backbone, with tiny images and random weights.
 
     Args:
-        factory: what builds it, called with ``pretrained=False``; or its name.
+        factory: builds the backbone, called with ``pretrained=False``; or its name.
 
     Returns:
-        What came of each check: passed, or skipped with the reason.
+        The outcome of each check: passed, or skipped with the reason.
 
     Raises:
-        ContractViolation: naming every check that fails, what the contract wants, and where it is broken.
+        ContractViolation: naming every check that fails, what the contract requires, and where it is broken.
     """
     name = factory if isinstance(factory, str) else getattr(factory, "__name__", repr(factory))
     return run(BACKBONE_CHECKS, as_factory(factory), f"backbone {name}")
 
 
 def as_factory(factory: Factory | str) -> Factory:
-    """A factory from what ``check_backbone`` takes."""
+    """The factory for an argument of ``check_backbone``."""
     return partial(create_backbone, factory) if isinstance(factory, str) else factory
 
 
@@ -55,26 +55,26 @@ class BackboneProbe:
     def backbone(self) -> Backbone:
         torch.manual_seed(0)
         built = self.factory(pretrained=False)
-        require(isinstance(built, Backbone), f"the factory makes a {type(built).__name__}, no Backbone")
+        require(isinstance(built, Backbone), f"the factory returns a {type(built).__name__}, not a Backbone")
         return built.eval()
 
     @cached_property
     def images(self) -> Tensor:
-        """(2, 3, H, 2 H): the smallest that fits the divisor, and never square."""
+        """(2, 3, H, 2 H): the smallest allowed by the divisor, and never square."""
         divisor = self.backbone.divisor
         side = -(-_SIDE // divisor) * divisor
         return torch.rand(2, 3, side, 2 * side, generator=torch.Generator().manual_seed(0))
 
     @cached_property
     def features(self) -> list[Tensor]:
-        """Of both images, in evaluation mode."""
+        """Features of both images, in evaluation mode."""
         with torch.no_grad():
             return self.backbone(self.images)  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=1)
 def _probe_of(factory: Factory) -> BackboneProbe:
-    """The probe of the factory that is being tested: all its checks share one network."""
+    """The probe of the factory under test: all its checks share one network."""
     return BackboneProbe(factory)
 
 
@@ -90,7 +90,7 @@ def _backbone_check(member: str) -> Callable[[Callable[[BackboneProbe], None]], 
 
 @_backbone_check("Backbone")
 def attributes_are_declared(probe: BackboneProbe) -> None:
-    """channels, stride, divisor, hidden and stacks are whole numbers; the stride divides the divisor."""
+    """channels, stride, divisor, hidden and stacks are integers; the stride divides the divisor."""
     backbone = probe.backbone
     for name in ("channels", "stride", "divisor", "hidden", "stacks"):
         value = getattr(backbone, name, None)
@@ -103,12 +103,12 @@ def attributes_are_declared(probe: BackboneProbe) -> None:
 
 @_backbone_check("Backbone.forward")
 def features_have_the_promised_shape(probe: BackboneProbe) -> None:
-    """forward gives one finite map a stack: channels, and the input's sides divided by the stride."""
+    """forward returns one finite map per stack, with the declared channels and stride."""
     backbone, (batch, _, height, width) = probe.backbone, probe.images.shape
-    require(isinstance(probe.features, list), f"it gives a {type(probe.features).__name__}, no list")
+    require(isinstance(probe.features, list), f"it returns a {type(probe.features).__name__}, not a list")
     require(
         len(probe.features) == backbone.stacks,
-        f"it gives {len(probe.features)} maps and has {backbone.stacks} stacks",
+        f"it returns {len(probe.features)} maps but has {backbone.stacks} stacks",
     )
     expected = (batch, backbone.channels, height // backbone.stride, width // backbone.stride)
     for stack, features in enumerate(probe.features):
@@ -132,12 +132,12 @@ def wrong_sizes_are_refused(probe: BackboneProbe) -> None:
     except Exception as error:
         require(False, f"{side + 1}x{side} raises {type(error).__name__}: {error}")
     else:
-        require(side == 1, f"{side + 1}x{side} is taken")
+        require(side == 1, f"{side + 1}x{side} is accepted")
 
 
 @_backbone_check("Backbone.forward")
 def images_do_not_mix(probe: BackboneProbe) -> None:
-    """Evaluated, an image has the same features alone as in a batch, and nothing in the network changes."""
+    """In evaluation mode an image has the same features alone and in a batch; the network does not change."""
     before = {name: value.clone() for name, value in probe.backbone.named_buffers()}
     with torch.no_grad():
         alone = probe.backbone(probe.images[1:])
@@ -148,8 +148,8 @@ def images_do_not_mix(probe: BackboneProbe) -> None:
 
 
 @_backbone_check("Backbone")
-def weights_come_back(probe: BackboneProbe) -> None:
-    """A network with another one's state dict gives the same features, also with channels last in memory."""
+def weights_survive_a_state_dict(probe: BackboneProbe) -> None:
+    """A network with another one's state dict computes the same features, also with channels-last memory."""
     other = probe.factory(pretrained=False).eval()
     other.load_state_dict(probe.backbone.state_dict())
     other.to(memory_format=torch.channels_last)
@@ -161,7 +161,7 @@ def weights_come_back(probe: BackboneProbe) -> None:
 
 @_backbone_check("Backbone")
 def builds_without_memory(probe: BackboneProbe) -> None:
-    """Built on the meta device it has the same weights: so it is described without being allocated."""
+    """It can be built on the meta device, with the same weights, to be described without allocation."""
     with torch.device("meta"):
         described = probe.factory(pretrained=False)
     shapes = [
@@ -170,7 +170,7 @@ def builds_without_memory(probe: BackboneProbe) -> None:
     ]
     require(shapes[0] == shapes[1], "its state dict differs from that of the real one")
     real = [name for name, value in described.named_parameters() if not value.is_meta]
-    require(not real, f"{', '.join(real[:3])} are allocated all the same")
+    require(not real, f"{', '.join(real[:3])} are allocated anyway")
 
 
 @_backbone_check("Backbone.forward")

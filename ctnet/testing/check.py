@@ -1,4 +1,4 @@
-"""What a check is, how it fails, and what comes of running many."""
+"""Checks: how they are defined, how they fail, and running many of them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from unittest import SkipTest
 
 from ctnet.base.errors import CtnetError, unknown_name
 
-#: Of no check.
+#: No expected failures.
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class ContractViolation(AssertionError):
-    """A contract is broken; the message says what the contract wants, and where it is broken."""
+    """A contract is broken; the message says what the contract requires, and where it is broken."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of a contract, and the function that puts it to the test. Call it with the subject.
+    """One promise of a contract, and the function that tests it. Call it with the subject.
 
     Attributes:
-        name: of the check, as tables and test names show it.
-        member: the part of the contract that makes the promise ("Task.encode").
+        name: name of the check in tables and test names.
+        member: the part of the contract that is tested ("Task.encode").
         wants: the promise in a sentence.
         function: raises an error that says where the promise is broken; raises ``unittest.SkipTest`` where it
             cannot be tested.
@@ -39,7 +39,7 @@ class Check:
     function: Callable[[Any], None]
 
     def __call__(self, subject: Any) -> None:
-        """Put a subject to the test.
+        """Run the check on a subject.
 
         Raises:
             ContractViolation: when it fails.
@@ -60,7 +60,7 @@ class Check:
 
 
 def _own_place(trace: TracebackType | None, subject: Any) -> str:
-    """File and line that raised: the innermost of the subject's own package, or else of all."""
+    """File and line that raised: the innermost frame of the subject's own package, or else of all."""
     frames = [(frame.f_globals.get("__name__", ""), frame, line) for frame, line in traceback.walk_tb(trace)]
     own = [entry for entry in frames if _is_own(entry[0], subject)]
     _, frame, line = (own or frames)[-1]
@@ -68,7 +68,7 @@ def _own_place(trace: TracebackType | None, subject: Any) -> str:
 
 
 def _is_own(module: str, subject: Any) -> bool:
-    """Whether a module belongs to the package of a task (or of a backbone's factory) that is checked."""
+    """Whether a module belongs to the package of the task (or backbone factory) under test."""
     kinds = type(subject).__mro__ if hasattr(type(subject), "encode") else (subject,)
     homes = {getattr(kind, "__module__", "") for kind in kinds}
     packages = {home.partition(".")[0] for home in homes} - {"ctnet", "abc", "builtins"}
@@ -76,7 +76,7 @@ def _is_own(module: str, subject: Any) -> bool:
 
 
 def _defined(subject: Any, member: str) -> str:
-    """Where a task defines the members that make a promise: " (encode: FILE:LINE)", or else its class."""
+    """Where a task defines the tested members: " (encode: FILE:LINE)", or else its class."""
     kinds = [kind for kind in type(subject).__mro__ if _is_own(kind.__module__, subject)]
     if not kinds or not hasattr(kinds[0], "encode"):
         return ""
@@ -87,13 +87,13 @@ def _defined(subject: Any, member: str) -> str:
     try:
         line = inspect.getsourcelines(kinds[0])[1]
         whole = f"{kinds[0].__name__}: {inspect.getsourcefile(kinds[0])}:{line}"
-    except (OSError, TypeError):  # its source is not there
+    except (OSError, TypeError):  # the source is not available
         whole = kinds[0].__name__
     return f" ({', '.join(places) or whole})"
 
 
 def promise(function: Callable[..., Any]) -> str:
-    """What a check's docstring promises: its first paragraph, without the full stop."""
+    """The promise in a check's docstring: its first paragraph, without the full stop."""
     return (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ").rstrip(".")
 
 
@@ -102,7 +102,7 @@ def require(condition: object, where: str) -> None:
 
     Args:
         condition: what should be true.
-        where: what is wrong, following "but".
+        where: the error, to follow "but".
     """
     if not condition:
         raise ContractViolation(where)
@@ -110,11 +110,11 @@ def require(condition: object, where: str) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one check.
+    """The outcome of one check.
 
     Attributes:
         check: its name.
-        result: "passed", "failed", "skipped", or "expected": it failed, as its author declares.
+        result: "passed", "failed", "skipped", or "expected": it failed, as declared by the author.
         reason: why it failed, was skipped or is expected to fail; empty otherwise.
         seconds: how long it took.
     """
@@ -142,7 +142,7 @@ def require_known(expected_failures: Mapping[str, str], checks: Iterable[Check])
 def outcomes(
     checks: Iterable[Check], subject: Any, expected_failures: Mapping[str, str] = NONE
 ) -> Iterator[Outcome]:
-    """Run checks one after the other and say what came of each; see ``run``."""
+    """Run checks one by one and return their outcomes; see ``run``."""
     for check in checks:
         started = time.perf_counter()
         result: Literal["passed", "failed", "skipped", "expected"] = "passed"
@@ -167,9 +167,9 @@ def run(
 
     Args:
         checks: see ``Check``.
-        subject: what they are called with.
-        what: words for it.
-        expected_failures: name of a check -> why the subject does not pass it.
+        subject: the argument of the checks.
+        what: its description, for messages.
+        expected_failures: name of a check -> reason for its failure.
 
     Returns:
         What came of each.

@@ -1,4 +1,4 @@
-"""Example scenes as a data set on the disk, and as what evaluators measure against."""
+"""Example scenes as a data set on disk, and as ground truth for evaluators."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ctnet.data.dataset import Dataset
 from ctnet.testing.probe import Probe
 
 _IMAGES = 6
-#: Of a side of the object that it is made from: a crowd lies wholly inside the image.
+#: Size of a crowd region relative to its object: it is entirely inside the image.
 _CROWD = 0.8
 
 
 @contextmanager
 def scenes_as_dataset(probe: Probe, count: int, crowds: bool = False) -> Iterator[Dataset]:
-    """The first scenes as a COCO file, without its images, which nothing here reads; ids count from 1.
+    """The first scenes as a COCO file, without the images, which are not read; ids start at 1.
 
     Args:
         probe: the task.
@@ -58,7 +58,7 @@ def image_record(scene: Any) -> dict[str, Any]:
 
 
 def crowd_of(probe: Probe, instances: Instances) -> Instances:
-    """A crowd region, one row: the first of some instances, somewhat smaller."""
+    """A crowd region, one row: the first instance, slightly smaller."""
     row = instances[:1]
     centre = (row.boxes[:, :2] + row.boxes[:, 2:]).reshape(-1) / 2
     shrunk = probe.moved(row, _CROWD, (1 - _CROWD) * centre)
@@ -67,7 +67,7 @@ def crowd_of(probe: Probe, instances: Instances) -> Instances:
 
 @dataclass(frozen=True)
 class Truth:
-    """What evaluators measure against, and its objects as detections.
+    """Ground truth for evaluators, and its objects as detections.
 
     Attributes:
         plain, full: content of the COCO file, see ``GroundTruth``.
@@ -79,13 +79,13 @@ class Truth:
     found: dict[int, Detections]
 
     def as_coco(self, full: bool = False) -> dict[str, Any]:
-        """See ``GroundTruth``; every evaluator gets a copy of its own."""
+        """See ``GroundTruth``; every evaluator gets its own copy."""
         return copy.deepcopy(self.full if full else self.plain)
 
 
 @lru_cache(maxsize=8)
 def truth_of_scenes(probe: Probe) -> Truth:
-    """The first scenes, one of them with a crowd region, as ground truth."""
+    """The first scenes as ground truth, one of them with a crowd region."""
     with scenes_as_dataset(probe, _IMAGES, crowds=True) as dataset:
         found = {
             dataset.info(index).image_id: truth_of(probe.task, dataset.instances(index))
@@ -95,7 +95,7 @@ def truth_of_scenes(probe: Probe) -> Truth:
 
 
 class Entries(Sequence[Any]):
-    """Annotations of one image, as ``instances_of`` takes them."""
+    """Annotations of one image, for ``instances_of``."""
 
     def __init__(self, entries: Sequence[dict[str, Any]]) -> None:
         self._entries = entries

@@ -1,4 +1,4 @@
-"""Checks of what a task says of itself: heads, names, options, words."""
+"""Checks of a task's declarations: heads, names, options, documentation."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ctnet.testing.probe import STRIDE, Probe, task_check
 
 @task_check("Task.heads, Head")
 def heads_are_declared(probe: Probe) -> None:
-    """Heads are frozen Head dataclasses by name, with whole channels, a finite bias and a finite weight."""
+    """Heads are frozen Head dataclasses by name, with integer channels, a finite bias and a finite weight."""
     heads = probe.task.heads
     require(heads, "there is none")
     for name, head in heads.items():
-        require(isinstance(head, Head), f"head {name!r} is a {type(head).__name__}, no ctnet.core.heads.Head")
+        require(isinstance(head, Head), f"head {name!r} is a {type(head).__name__}, not a Head")
         require(name.isidentifier(), f"head {name!r} has a name that is not an identifier")
         require(
             isinstance(head.channels, int) and head.channels > 0,
@@ -46,7 +46,7 @@ def heads_are_declared(probe: Probe) -> None:
 
 @task_check("Task.heads, Head.activate")
 def heads_make_a_network(probe: Probe) -> None:
-    """A network is built from the heads alone: activated maps are finite and keep their shape."""
+    """A network can be built from the heads; activated maps are finite and keep their shape."""
     model = CenterNet(_TinyBackbone(), probe.task.heads).eval()
     with torch.no_grad():
         maps = model.activated(torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(0)))
@@ -72,14 +72,14 @@ class _TinyBackbone(Backbone):
 
 @task_check("Task")
 def names_are_declared(probe: Probe) -> None:
-    """Name, categories, metrics, heads of the release and recipes are declared and fit together."""
+    """Name, categories, metrics, released head names and recipes are declared and consistent."""
     task = probe.task
     name = getattr(task, "name", None)
-    require(isinstance(name, str) and name.isidentifier(), f"its name is {name!r}, no identifier")
+    require(isinstance(name, str) and name.isidentifier(), f"its name is {name!r}, not an identifier")
     require(task.metrics, "it declares no metric")
     require(all(map(callable, task.metrics.values())), f"metrics are {task.metrics!r}, not factories")
     released = [head.released for head in task.heads.values() if head.released]
-    require(len(set(released)) == len(released), f"two heads have one name in the release: {released}")
+    require(len(set(released)) == len(released), f"two heads have the same released name: {released}")
     strangers = [head.twin for head in task.heads.values() if head.twin and head.twin not in task.heads]
     require(not strangers, f"twins {strangers} are not heads")
     recipes = task.recipes("")
@@ -87,7 +87,7 @@ def names_are_declared(probe: Probe) -> None:
     demo = {"demo": task.scenes.recipe} if task.scenes else {}
     categories = task.scenes.categories if task.scenes else task.categories
     for key, recipe in {**recipes, **demo}.items():
-        require(isinstance(recipe, Recipe), f"recipe {key!r} is a {type(recipe).__name__}, no Recipe")
+        require(isinstance(recipe, Recipe), f"recipe {key!r} is a {type(recipe).__name__}, not a Recipe")
         try:
             type(task)(categories, **recipe.options)
         except CtnetError as error:
@@ -103,11 +103,11 @@ def fields_are_declared(probe: Probe) -> None:
     fields, instances = probe.task.fields, probe.scenes(1)[0].instances
     keys = [field.json for field in fields.values() if field.json]
     twice = {key for key in keys if keys.count(key) > 1} | (set(keys) & {"bbox", "area", "iscrowd", "score"})
-    require(not twice, f"the JSON keys {sorted(twice)} are used twice, or are COCO's own")
+    require(not twice, f"the JSON keys {sorted(twice)} are used twice or reserved by COCO")
     common = ("boxes", "labels", "crowd", "scores")
     for name, field in fields.items():
         require(isinstance(field, Field), f"field {name!r} is a {type(field).__name__}, not a Field")
-        require(name not in common, f"field {name!r} has the name of a column that all have")
+        require(name not in common, f"field {name!r} has the name of a built-in column")
         if name not in instances.fields() and not field.annotated:
             continue  # only results have it
         require(name in instances.fields(), f"the scenes' instances have no column {name!r}")
@@ -124,7 +124,7 @@ def fields_are_declared(probe: Probe) -> None:
 
 @task_check("Task.Options, ctnet.checkpoint")
 def options_survive_a_checkpoint(probe: Probe) -> None:
-    """Options and categories written to a checkpoint give an equal task when it is opened."""
+    """Options and categories survive writing and opening a checkpoint."""
     task = probe.task
     for changed in [task, *_variants(task)]:
         with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +138,7 @@ def options_survive_a_checkpoint(probe: Probe) -> None:
 
 
 def _variants(task: Task) -> Iterator[Task]:
-    """The task with one option after the other changed; values that it refuses are left out."""
+    """The task with one option changed at a time; values that it refuses are left out."""
     hints = get_type_hints(task.Options)
     for field in dataclasses.fields(task.Options):
         for value in _other_values(hints[field.name], getattr(task.options, field.name)):
@@ -159,8 +159,8 @@ def _other_values(hint: Any, value: Any) -> list[Any]:
 
 
 @task_check("Task, Options")
-def words_describe_it(probe: Probe) -> None:
-    """The docstring says what the task detects and names its heads and its own fields; options have help."""
+def documentation_is_complete(probe: Probe) -> None:
+    """The docstring describes the task and names its heads and fields; options have help."""
     task = probe.task
     text = task.__doc__ or ""
     require(text.strip(), f"class {type(task).__name__} has no docstring")
@@ -170,6 +170,6 @@ def words_describe_it(probe: Probe) -> None:
     fields = {*probe.scenes(1)[0].instances.extra, *found.extra} - {"cells"}
     for kind, names in (("head", task.heads), ("field", sorted(fields))):
         missing = [name for name in names if name not in text]
-        require(not missing, f"the docstring says nothing of {kind} {', '.join(missing)}")
+        require(not missing, f"the docstring does not mention {kind} {', '.join(missing)}")
     mute = [row.name for row in option_rows(task.Options) if not row.help.strip()]
     require(not mute, f"options without help: {', '.join(mute)}")

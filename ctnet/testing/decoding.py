@@ -22,24 +22,24 @@ from ctnet.testing.probe import STRIDE, Probe, task_check
 _K = 20
 _BATCH = 3
 _SCENES = 6
-#: Of an overlap from what it should be.
+#: Tolerance of an overlap.
 _CLOSE = 1e-3
 
 
 @task_check("Task.decode")
 def decode_gives_the_best_first(probe: Probe) -> None:
-    """decode gives exactly k rows per image, best first, with scores in [0, 1] and known labels."""
+    """decode returns exactly k rows per image, best first, with scores in [0, 1] and known labels."""
     for seed in range(3):
         found = probe.task.decode(probe.random_maps(_BATCH, seed), _K)
         for name, column in found.fields().items():
-            require(isinstance(column, Tensor), f"{name} is a {type(column).__name__}, no tensor")
+            require(isinstance(column, Tensor), f"{name} is a {type(column).__name__}, not a tensor")
             require(
                 tuple(column.shape[:2]) == (_BATCH, _K),
                 f"{name} has shape {tuple(column.shape)} for {_BATCH} images and k = {_K}",
             )
-            require(column.isfinite().all(), f"{name} is NaN or infinite somewhere")
+            require(column.isfinite().all(), f"{name} has NaN or infinite values")
         require(tuple(found.boxes.shape) == (_BATCH, _K, 4), f"boxes have shape {tuple(found.boxes.shape)}")
-        require(((found.scores >= 0) & (found.scores <= 1)).all(), "a score lies outside [0, 1]")
+        require(((found.scores >= 0) & (found.scores <= 1)).all(), "a score is outside [0, 1]")
         require((found.scores.diff(dim=1) <= 0).all(), "a score is higher than the one before it")
         known = (found.labels >= 0) & (found.labels < len(probe.task.categories))
         require(found.labels.dtype == torch.int64, f"labels are {found.labels.dtype}, not int64")
@@ -53,23 +53,23 @@ def decode_gives_the_best_first(probe: Probe) -> None:
 
 @task_check("Task.decode")
 def decode_takes_a_blank_image(probe: Probe) -> None:
-    """The rendered maps of an empty image decode to k finite rows without any score."""
+    """The rendered maps of an empty image decode to k finite rows of score 0."""
     nothing = probe.task.encode(probe.on_grid(probe.scenes(1)[0].instances[:0]), probe.grid)
     found = probe.task.decode(probe.render(nothing, probe.grid), _K)
     require(found.scores.shape == (1, _K), f"scores have shape {tuple(found.scores.shape)}")
-    require((found.scores <= 0.1).all(), f"a score of {found.scores.max():.3g} comes out of nothing")
+    require((found.scores <= 0.1).all(), f"an empty image has a score of {found.scores.max():.3g}")
     for name, column in found.fields().items():
         require(column.isfinite().all(), f"{name} is NaN or infinite")
 
 
 @task_check("Task.decode, Head.render")
 def batch_equals_one_by_one(probe: Probe) -> None:
-    """The images of a batch, in any order, are rendered and decoded as each one is alone."""
+    """The images of a batch, in any order, are rendered and decoded as if each were alone."""
     rendered = probe.render(probe.batch_targets(range(_BATCH)), probe.grid._replace(batch=_BATCH))
     for image in range(_BATCH):
         for name, alone in probe.render(probe.targets(image), probe.grid).items():
             same = torch.allclose(rendered[name][image : image + 1], alone, atol=1e-5)
-            require(same, f"head {name!r} renders image {image} of a batch otherwise than alone")
+            require(same, f"head {name!r} renders image {image} of a batch differently than alone")
     for kind, maps in (("rendered", rendered), ("random", probe.random_maps(_BATCH))):
         whole = probe.task.decode(maps, _K)
         turned = probe.task.decode({name: values.flip(0) for name, values in maps.items()}, _K)
@@ -84,7 +84,7 @@ def batch_equals_one_by_one(probe: Probe) -> None:
 
 
 def _first_difference(one: Detections, other: Detections) -> str | None:
-    """The first column in which two records differ; rows without score may."""
+    """The first column in which two records differ; rows of score 0 are not compared."""
     counts = one.scores > 0
     for name, column in one.fields().items():
         theirs = other.fields()[name]
@@ -95,8 +95,8 @@ def _first_difference(one: Detections, other: Detections) -> str | None:
 
 
 @task_check("Task.decode, Task.lift")
-def looks_can_be_merged(probe: Probe) -> None:
-    """Looks at an image through grids of two sizes, or that find nothing, have columns that can be joined."""
+def grids_can_be_merged(probe: Probe) -> None:
+    """Detections from grids of two sizes, or without any row, have columns that can be concatenated."""
     scene, looks = probe.scenes(1)[0], []
     view = View(scene.info, Affine.scaling(STRIDE))
     for zoom, topk in ((1.0, _K), (1.5, _K), (1.0, 2 * _K), (1.0, 0)):
@@ -104,7 +104,7 @@ def looks_can_be_merged(probe: Probe) -> None:
         maps = probe.random_maps(1, grid=Grid(height, width))
         found = probe.task.decode(maps, max(topk, 1)).per_image()[0][:topk]
         lifted = probe.task.lift(move_record(found, view.affine, probe.task.fields), view)
-        require(len(lifted) == len(found), f"lift makes {len(lifted)} rows of {len(found)}")
+        require(len(lifted) == len(found), f"lift returns {len(lifted)} rows for {len(found)}")
         looks.append(lifted.fields())
     first = looks[0]
     for look in looks[1:]:
@@ -120,8 +120,8 @@ def looks_can_be_merged(probe: Probe) -> None:
 
 
 @task_check("Task.overlap")
-def overlap_is_a_share(probe: Probe) -> None:
-    """overlap is (N, M) in [0, 1], the same both ways round, 1 for the same object, 0 for one far away."""
+def overlap_is_a_fraction(probe: Probe) -> None:
+    """overlap is (N, M) in [0, 1], symmetric, 1 for the same object, 0 for distant ones."""
     task = probe.task
     for seed, scene in enumerate(probe.scenes(_SCENES)):
         truth, where = truth_of(task, scene.instances), f"scene {seed}: "
@@ -138,18 +138,18 @@ def overlap_is_a_share(probe: Probe) -> None:
         far = move_record(truth, Affine(np.array([[1.0, 0, 1e4], [0, 1.0, 0]])), task.fields)
         apart = np.asarray(task.overlap(truth, far))
         require((np.abs(apart) <= _CLOSE).all(), f"{where}objects 10000 pixels apart overlap")
-        require(task.overlap(truth[:0], truth).shape == (0, len(truth)), f"{where}none and many do not fit")
+        require(task.overlap(truth[:0], truth).shape == (0, len(truth)), f"{where}wrong shape for 0 rows")
 
 
 @task_check("Task.decode")
 def decode_exports(probe: Probe) -> None:
-    """decode exports to ONNX, and the exported graph agrees with it on maps that it was not traced with."""
+    """decode exports to ONNX, and the exported graph gives the same results on other maps."""
     try:
         import onnxruntime  # type: ignore[import-untyped,import-not-found,unused-ignore]
         import onnxscript  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
     except ImportError as error:
         raise SkipTest(
-            f"{error.name} is not installed; the extra 'export' of ctnet-toolkit brings it"
+            f"{error.name} is not installed; install the extra 'export' of ctnet-toolkit"
         ) from error
     names = tuple(probe.task.heads)
     module = _Decode(probe.task, names).eval()
@@ -157,7 +157,7 @@ def decode_exports(probe: Probe) -> None:
         columns = tuple(probe.task.decode(probe.random_maps(1), _K).fields())
     traced = tuple(probe.random_maps(1).values())
     program = torch.onnx.export(module, traced, dynamo=True, verbose=False, output_names=list(columns))
-    require(program is not None, "the exporter gives nothing")
+    require(program is not None, "the exporter returns nothing")
     graph = program.model_proto.SerializeToString()  # type: ignore[union-attr]
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for seed in (1, 2):
@@ -179,7 +179,7 @@ def _compare_export(probe: Probe, session: Any, maps: Mapping[str, Tensor], colu
 
 
 class _Decode(nn.Module):
-    """decode as a module: tensors in the order of the heads in, columns out."""
+    """decode as a module: from tensors in the order of the heads to columns."""
 
     def __init__(self, task: Task, names: tuple[str, ...]) -> None:
         super().__init__()

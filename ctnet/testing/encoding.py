@@ -20,19 +20,19 @@ from ctnet.testing.dataset import Entries, crowd_of, image_record
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
 _FEW = 12
-#: Cells between the border and the middle of an object that the border cuts.
+#: Cells between the border and the centre of an object that is cut by the border.
 _INSIDE = 1.3
 
 
 @task_check("Task.encode")
 def encode_stays_in_range(probe: Probe) -> None:
-    """Targets of every head are finite, on the grid's cells and the head's channels, also for a cut scene."""
+    """Every head's targets are finite and within the grid and its channels, also for a cropped scene."""
     width, height = probe.size
     grid = Grid(height // STRIDE, width // STRIDE)
     for seed, scene in enumerate(probe.scenes(_FEW)):
         whole = probe.on_grid(scene.instances)
         check_targets(probe.task.encode(whole, grid), probe.task.heads, grid, f"scene {seed}: ")
-        for share in (-0.8, -0.3, 0.4):  # of the grid: most objects lie half outside, or wholly
+        for share in (-0.8, -0.3, 0.4):  # of the grid: most objects are partly or entirely outside
             shift = Affine(np.array([[1.7, 0, share * grid.width], [0, 1.7, share * grid.height]]))
             cut = move_record(whole, shift, probe.task.fields)
             where = f"scene {seed}, enlarged 1.7 times and moved by {share} of the grid: "
@@ -40,19 +40,19 @@ def encode_stays_in_range(probe: Probe) -> None:
 
 
 def check_targets(targets: Mapping[str, Target], heads: Mapping[str, Head], grid: Grid, where: str) -> None:
-    """Refuse targets that the engine cannot use; ``where`` begins the message."""
+    """Refuse targets that the engine cannot use; messages start with ``where``."""
     require(
         set(targets) == set(heads), f"{where}targets are for {sorted(targets)}, heads are {sorted(heads)}"
     )
     for name, target in targets.items():
         place = f"{where}head {name!r} has "
-        require((target.batch == 0).all(), f"{place}rows of another image than the one encoded")
+        require((target.batch == 0).all(), f"{place}rows of a different image")
         for axis, size in (("x", grid.width), ("y", grid.height)):
             value = getattr(target, axis)
             require(value.isfinite().all(), f"{place}{axis} that is NaN or infinite")
             require(
                 ((value >= 0) & (value < size)).all(),
-                f"{place}{axis} {value.tolist()}, beyond a grid {size} cells long",
+                f"{place}{axis} {value.tolist()}, outside a grid of {size} cells",
             )
         if isinstance(target, Peaks):
             _check_peaks(target, heads[name], place)
@@ -66,7 +66,7 @@ def check_targets(targets: Mapping[str, Target], heads: Mapping[str, Head], grid
 
 def _check_peaks(target: Peaks, head: Head, place: str) -> None:
     inside = (target.channel >= 0) & (target.channel < head.channels)
-    require(inside.all(), f"{place}channels {target.channel.tolist()}, and there are {head.channels}")
+    require(inside.all(), f"{place}channels {target.channel.tolist()}, but there are {head.channels}")
     require((target.radius >= 0).all(), f"{place}a negative radius")
     cells = int(((2 * target.radius + 1) ** 2).sum())
     require(target.cells == cells, f"{place}cells {target.cells}, but its radii cover {cells}")
@@ -82,8 +82,8 @@ def _check_samples(target: CellTargets, head: Head, place: str) -> None:
 
 
 @task_check("Task.encode, Task.cells")
-def objects_are_taught_at_their_cells(probe: Probe) -> None:
-    """Every object has a peak in its cell; so have objects half outside the grid, in what is seen of them."""
+def objects_have_peaks_in_their_cells(probe: Probe) -> None:
+    """Every object has a peak in its cell, also if it is partly outside the grid."""
     for seed, scene in enumerate(probe.scenes(_FEW // 2)):
         instances = probe.on_grid(scene.instances[~scene.instances.crowd])
         _check_cells(probe, instances, f"scene {seed}: ", whole=True)
@@ -93,7 +93,7 @@ def objects_are_taught_at_their_cells(probe: Probe) -> None:
 
 
 def _at_borders(probe: Probe, instances: Instances, row: int) -> Iterator[tuple[str, Instances]]:
-    """A scene moved so that the middle of one object's box lies just inside each border of the grid."""
+    """A scene moved so that the centre of one object's box is just inside each border of the grid."""
     x, y = (instances.boxes[row, :2] + instances.boxes[row, 2:]) / 2
     last_x, last_y = probe.grid.width - 1, probe.grid.height - 1
     yield "left", probe.moved(instances, 1, (_INSIDE - x, 0))
@@ -103,7 +103,7 @@ def _at_borders(probe: Probe, instances: Instances, row: int) -> Iterator[tuple[
 
 
 def _check_cells(probe: Probe, instances: Instances, where: str, whole: bool) -> None:
-    """Compare ``Task.cells`` with the heads' peaks; only a whole object must be a positive one."""
+    """Compare ``Task.cells`` with the heads' peaks; only fully visible objects must be positives."""
     grid = probe.grid
     cells = probe.task.cells(instances, grid)
     middle = (instances.boxes[:, :2] + instances.boxes[:, 2:]) / 2
@@ -114,8 +114,8 @@ def _check_cells(probe: Probe, instances: Instances, where: str, whole: bool) ->
         require(min(cell) >= 0 or not inside[row], f"{what}has no cell")
         require(
             min(cell) < 0 or any(cell in head for head in taught.values()),
-            f"{what}has the cell {cell}, and no {'positive ' if whole else ''}peak of heads "
-            f"{', '.join(taught)} lies there",
+            f"{what}has the cell {cell}, but heads {', '.join(taught)} have no "
+            f"{'positive ' if whole else ''}peak there",
         )
 
 
@@ -132,7 +132,7 @@ def _cells_of_peaks(targets: Mapping[str, Target], positive: bool) -> dict[str, 
 
 @task_check("Task.encode, Task.Options")
 def crowds_follow_their_option(probe: Probe) -> None:
-    """A crowd region teaches nothing, unless the task has an option ``crowd``, and that says "positive"."""
+    """A crowd region is not a target, unless the task has an option ``crowd`` set to "positive"."""
     kind, chosen = type(probe.task), dataclasses.asdict(probe.task.options)
     tasks = [probe.task]
     if "ignore" in get_args(get_type_hints(kind.Options).get("crowd")):
@@ -154,7 +154,7 @@ def _check_crowd(targets: Mapping[str, Target], where: str, wanted: bool) -> Non
     heatmaps = {name: target for name, target in targets.items() if isinstance(target, Peaks)}
     learnt = [name for name, target in heatmaps.items() if target.positive.any()]
     if wanted:
-        require(learnt, f'{where}no head has a positive peak, though option crowd is "positive"')
+        require(learnt, f'{where}no head has a positive peak, although option crowd is "positive"')
         return
     require(not learnt, f"{where}it is a positive peak of head {', '.join(learnt)}")
     for name, target in targets.items():
@@ -164,7 +164,7 @@ def _check_crowd(targets: Mapping[str, Target], where: str, wanted: bool) -> Non
 
 @task_check("Task.encode")
 def encode_takes_an_empty_image(probe: Probe) -> None:
-    """An image without objects is encoded to targets without rows, which render finite maps."""
+    """An image without objects has targets without rows, which render to finite maps."""
     nothing = probe.on_grid(probe.scenes(1)[0].instances[:0])
     targets = probe.task.encode(nothing, probe.grid)
     check_targets(targets, probe.task.heads, probe.grid, "")
@@ -175,7 +175,7 @@ def encode_takes_an_empty_image(probe: Probe) -> None:
 
 @task_check("Task.encode, Task.fields")
 def encode_takes_missing_values(probe: Probe) -> None:
-    """Annotations without the fields that may be missing are encoded to usable targets."""
+    """Annotations without optional fields are encoded to valid targets."""
     task = probe.task
     absent = [field.json for field in task.fields.values() if field.json and field.needed == "never"]
     for seed, scene in enumerate(probe.scenes(_FEW // 2)):
@@ -193,7 +193,7 @@ def encode_takes_missing_values(probe: Probe) -> None:
 
 @task_check("Task.encode")
 def encode_leaves_instances_alone(probe: Probe) -> None:
-    """encode changes nothing of the instances that it is given."""
+    """encode does not change its instances."""
     instances = probe.on_grid(probe.scenes(1)[0].instances)
     before = {name: column.copy() for name, column in instances.fields().items()}
     probe.task.encode(instances, probe.grid)

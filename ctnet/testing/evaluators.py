@@ -1,4 +1,4 @@
-"""Checks of evaluators: every way to be worse than the truth costs."""
+"""Checks of evaluators: every kind of error lowers the main metric."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from ctnet.testing.probe import Probe, task_check
 
 Found = Mapping[int, Detections]
 
-#: By how much the main figure must fall where most detections are spoilt.
+#: Minimum drop of the main metric where most detections are wrong.
 _MUCH = 0.1
 _LITTLE = 1e-3
 
 
-def figures_of(probe: Probe, metric: str, found: Found) -> tuple[Evaluator, dict[str, float]]:
-    """What a metric makes of detections; images that ``found`` lacks are not handed over."""
+def metrics_of(probe: Probe, metric: str, found: Found) -> tuple[Evaluator, dict[str, float]]:
+    """The metrics of detections; images that are not in ``found`` are not passed to the evaluator."""
     evaluator = evaluator_of(probe.task, truth_of_scenes(probe), metric)
     for image_id, detections in found.items():
         evaluator.update(image_id, detections)
     return evaluator, evaluator.compute()
 
 
-def main_figure(probe: Probe, metric: str, found: Found) -> float:
-    """The figure that tells which of two models is better; all figures must be finite.
+def main_metric_of(probe: Probe, metric: str, found: Found) -> float:
+    """The main metric; all metrics must be finite.
 
     Raises:
         ContractViolation: when they are not, or when it is missing.
     """
-    evaluator, figures = figures_of(probe, metric, found)
+    evaluator, figures = metrics_of(probe, metric, found)
     require(
         evaluator.main_metric in figures,
-        f"metric {metric!r} gives {sorted(figures)} without its main figure {evaluator.main_metric!r}",
+        f"metric {metric!r} returns {sorted(figures)} without its main metric {evaluator.main_metric!r}",
     )
     broken = [name for name, value in figures.items() if not math.isfinite(value)]
     require(not broken, f"metric {metric!r} gives {', '.join(broken)} that are not finite")
@@ -50,7 +50,7 @@ def main_figure(probe: Probe, metric: str, found: Found) -> float:
 
 
 def _distinct_metrics(probe: Probe) -> Iterator[str]:
-    """The first metric of every class of evaluators: others differ in settings."""
+    """The first metric of every evaluator class: others differ only in settings."""
     seen = set()
     for metric in probe.task.metrics:
         kind = type(evaluator_of(probe.task, truth_of_scenes(probe), metric))
@@ -60,37 +60,37 @@ def _distinct_metrics(probe: Probe) -> Iterator[str]:
 
 
 def _must_cost(probe: Probe, spoil: Callable[[int, Detections], Detections], what: str, least: float) -> None:
-    """Spoil the detections of every image: the main figure of each kind of metric must fall."""
+    """Degrade the detections of every image: the main metric of each evaluator must drop."""
     truth = truth_of_scenes(probe).found
     spoilt = {image_id: spoil(image_id, found) for image_id, found in truth.items()}
     for metric in _distinct_metrics(probe):
-        reached = main_figure(probe, metric, spoilt)
+        reached = main_metric_of(probe, metric, spoilt)
         require(reached <= 1 - least, f"metric {metric!r} gives {reached:.4g} {what}")
         require(reached >= 0, f"metric {metric!r} gives {reached:.4g} {what}")
 
 
 @task_check("Task.metrics, Task.fields")
 def evaluator_gives_truth_the_perfect_score(probe: Probe) -> None:
-    """The annotated objects as detections reach 1 in the main figure of every metric."""
+    """The annotated objects as detections score 1 in the main metric."""
     truth = truth_of_scenes(probe).found
     for metric in probe.task.metrics:
-        reached = main_figure(probe, metric, truth)
+        reached = main_metric_of(probe, metric, truth)
         require(0.999 <= reached <= 1 + 1e-6, f"metric {metric!r} gives {reached:.4g} for the truth")
 
 
 @task_check("Task.metrics")
 def evaluator_takes_no_detections(probe: Probe) -> None:
-    """Without any detection every figure is finite, and the main figure is 0."""
+    """Without detections every metric is finite, and the main metric is 0."""
     nothing = {image_id: found[:0] for image_id, found in truth_of_scenes(probe).found.items()}
     for metric in probe.task.metrics:
         for way, found in (("no image", {}), ("every image without detections", nothing)):
-            reached = main_figure(probe, metric, found)
-            require(reached == 0, f"metric {metric!r} gives {reached:.4g} when {way} is handed over")
+            reached = main_metric_of(probe, metric, found)
+            require(reached == 0, f"metric {metric!r} gives {reached:.4g} when {way} is passed")
 
 
 @task_check("Evaluator.state, Evaluator.merge")
 def evaluators_merge(probe: Probe) -> None:
-    """Figures from several processes, merged, are those of one; an image seen twice counts once."""
+    """Merged results of several processes equal those of one; an image passed twice counts once."""
     truth = truth_of_scenes(probe)
     found = {image_id: worse(detections, image_id) for image_id, detections in truth.found.items()}
     for metric in probe.task.metrics:
@@ -116,13 +116,13 @@ def _close(one: float | None, other: float | None) -> bool:
 
 @task_check("Evaluator.compute, Task.metrics")
 def evaluator_counts_an_object_once(probe: Probe) -> None:
-    """Every object found twice scores less than the truth: one of each two detections is wrong."""
+    """Duplicates cost: every object detected twice scores less than the truth."""
     _must_cost(probe, lambda _, found: _twice(_graded(found)), "for the truth given twice", _LITTLE)
 
 
 @task_check("Evaluator.compute, Task.metrics")
 def evaluator_reads_labels(probe: Probe) -> None:
-    """Objects found with the label of another class score less."""
+    """Detections with wrong labels score less."""
     classes = len(probe.task.categories)
     if classes == 1:
         raise SkipTest("there is one class")
@@ -135,8 +135,8 @@ def evaluator_reads_labels(probe: Probe) -> None:
 
 
 @task_check("Evaluator.compute, Task.metrics")
-def evaluator_reads_places(probe: Probe) -> None:
-    """Objects found beside their places, by their own size, score less."""
+def evaluator_reads_positions(probe: Probe) -> None:
+    """Detections shifted by their own size score less."""
     _must_cost(
         probe, lambda _, found: _beside(probe, found), "for objects shifted by the size of their boxes", _MUCH
     )
@@ -144,14 +144,14 @@ def evaluator_reads_places(probe: Probe) -> None:
 
 @task_check("Evaluator.compute, Task.metrics")
 def evaluator_reads_scores(probe: Probe) -> None:
-    """Wrong detections above the right ones score less than the same ones below."""
+    """Wrong detections with higher scores than the right ones cost more than with lower scores."""
     truth = truth_of_scenes(probe).found
     below, above = (
         {image_id: _with_wrong(probe, found, score) for image_id, found in truth.items()}
         for score in (0.1, 0.9)
     )
     for metric in _distinct_metrics(probe):
-        good, bad = (main_figure(probe, metric, found) for found in (below, above))
+        good, bad = (main_metric_of(probe, metric, found) for found in (below, above))
         require(
             bad <= good - _LITTLE,
             f"metric {metric!r} gives {good:.4g} with wrong detections of low scores, "
@@ -161,38 +161,38 @@ def evaluator_reads_scores(probe: Probe) -> None:
 
 @task_check("Evaluator.compute, Task.metrics")
 def evaluator_counts_images_without_detections(probe: Probe) -> None:
-    """Images in which nothing was found cost as much whether they are handed over or not."""
+    """Images without detections cost the same whether they are passed to the evaluator or not."""
     truth = truth_of_scenes(probe).found
     empty = [image_id for image_id, found in truth.items() if len(found)][::2]
     handed = {image_id: found[: 0 if image_id in empty else None] for image_id, found in truth.items()}
     left_out = {image_id: found for image_id, found in truth.items() if image_id not in empty}
     for metric in _distinct_metrics(probe):
-        one, other = (main_figure(probe, metric, found) for found in (handed, left_out))
+        one, other = (main_metric_of(probe, metric, found) for found in (handed, left_out))
         where = f"metric {metric!r}, {len(empty)} of {len(truth)} images without detections: "
         require(one <= 1 - _LITTLE, f"{where}it gives {one:.4g}")
-        require(abs(one - other) <= 1e-9, f"{where}it gives {one:.4g}, not handed over {other:.4g}")
+        require(abs(one - other) <= 1e-9, f"{where}it gives {one:.4g}, not passed {other:.4g}")
 
 
 @task_check("Task.metrics, Task.fields")
 def metrics_read_every_field(probe: Probe) -> None:
-    """For every field of detections some metric gives other figures when its values are wrong."""
+    """Wrong values of any field of detections change some metric."""
     truth = truth_of_scenes(probe).found
-    before = {metric: figures_of(probe, metric, truth)[1] for metric in _distinct_metrics(probe)}
+    before = {metric: metrics_of(probe, metric, truth)[1] for metric in _distinct_metrics(probe)}
     names = probe.task.decode(probe.random_maps(1), 1).fields()
     for name, field in probe.task.fields.items():
         if not field.json or not field.annotated or name not in names:
             continue
         wrong = {image_id: _with_wrong_field(name, field, found) for image_id, found in truth.items()}
-        reads = any(figures_of(probe, metric, wrong)[1] != figures for metric, figures in before.items())
-        require(reads or not field.measured, f"no figure of {', '.join(before)} changes with {name!r}")
+        reads = any(metrics_of(probe, metric, wrong)[1] != figures for metric, figures in before.items())
+        require(reads or not field.measured, f"no metric of {', '.join(before)} changes with {name!r}")
         require(
             field.measured or not reads,
-            f"field {name!r} is declared measured=False, but figures change with it",
+            f"field {name!r} is declared measured=False, but metrics change with it",
         )
 
 
 def _graded(found: Detections) -> Detections:
-    """With scores that fall from row to row."""
+    """Detections with scores that decrease from row to row."""
     return found.replace(scores=np.linspace(0.9, 0.5, len(found)).astype(np.float32))
 
 
@@ -210,7 +210,7 @@ def _beside(probe: Probe, found: Detections) -> Detections:
 
 
 def _with_wrong(probe: Probe, found: Detections, score: float) -> Detections:
-    """With shifted objects of one score beside the right ones of 0.5, best first."""
+    """Right detections of score 0.5 and shifted ones of another score, best first."""
     right = found.replace(scores=np.full(len(found), 0.5, np.float32))
     wrong = _beside(probe, found).replace(scores=np.full(len(found), score, np.float32))
     both = _joined([right, wrong])
@@ -228,7 +228,7 @@ def _joined(parts: list[Detections]) -> Detections:
 
 
 def _with_wrong_field(name: str, field: Field, found: Detections) -> Detections:
-    """With wrong values of one field, everything else as it was."""
+    """Detections with wrong values of one field."""
     column = found.fields()[name]
     changed: dict[str, np.ndarray] = {}
     if isinstance(field, Points):
@@ -249,7 +249,7 @@ def _with_wrong_field(name: str, field: Field, found: Detections) -> Detections:
 
 
 def worse(truth: Detections, seed: int) -> Detections:
-    """Detections of which some are missing and some too low, with scores of every kind, best first."""
+    """Detections with some missing, some shifted, and varied scores, best first."""
     rng = np.random.default_rng(seed)
     scores = rng.uniform(0.05, 1, len(truth)).astype(np.float32)
     kept = truth.replace(scores=scores)[rng.random(len(truth)) < 0.8]

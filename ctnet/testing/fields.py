@@ -1,4 +1,4 @@
-"""Checks of declared fields: what stands in files, what moves, what is measured."""
+"""Checks of declared fields: their values in files, under transforms, and in metrics."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ctnet.testing.probe import Probe, task_check
 
 _FEW = 8
 _MANY = 20
-#: A value that follows a measure of the boxes so closely, over so many objects, is a length in the image.
+#: A value that correlates this strongly with box sizes, over this many objects, is a length in the image.
 _CORRELATION, _OBJECTS = 0.99, 15
 _ZOOM, _SHIFT = 1.7, (3.25, -1.5)
 
-#: What the kit itself knows how to write, and how to compare.
+#: Kinds of fields that the kit can write and compare itself.
 _KINDS: tuple[type[Field], ...] = (Length, Angle, Value, Points, Choice, Mask)
 
 
 @task_check("Task.fields, Task.complete")
 def annotations_are_read_by_their_keys(probe: Probe) -> None:
-    """Fields read what stands at their JSON keys: the kit writes these annotations itself."""
+    """Fields are read from their JSON keys, in annotations written by the kit itself."""
     task = probe.task
     for seed, scene in enumerate(probe.scenes(_FEW)):
         columns, image = scene.instances.fields(), image_record(scene)
@@ -42,7 +42,7 @@ def annotations_are_read_by_their_keys(probe: Probe) -> None:
 
 @task_check("Task.complete, Task.encode")
 def images_without_annotations_are_read(probe: Probe) -> None:
-    """An image without annotations has instances with the columns of all others, and is encoded."""
+    """An image without annotations has instances with the same columns as others, and can be encoded."""
     scene = probe.scenes(1)[0]
     some = instances_of(probe.task, Entries(_entries_of(probe, scene.instances)), image_record(scene))
     none = instances_of(probe.task, Entries([]), image_record(scene))
@@ -55,7 +55,7 @@ def images_without_annotations_are_read(probe: Probe) -> None:
 
 @task_check("Task.fields")
 def unusable_values_are_refused(probe: Probe) -> None:
-    """Fields of annotations take the values that they write, and no text, no NaN and not too many numbers."""
+    """Fields of annotations accept what they write, and refuse strings, NaN and too many numbers."""
     scene = probe.scenes(1)[0]
     for name, field in probe.task.fields.items():
         if not field.json or not field.annotated or not isinstance(field, _KINDS):
@@ -64,12 +64,12 @@ def unusable_values_are_refused(probe: Probe) -> None:
             error = None if value is None else field.error(value, image=image_record(scene))
             require(error is None, f"field {name!r} refuses {value!r}: it {error}")
         for value in ("nonsense", [math.nan] * 200, [0.5] * 201, {}, [[None]]):
-            require(field.error(value), f"field {name!r} takes {str(value)[:30]} as a value")
+            require(field.error(value), f"field {name!r} accepts {str(value)[:30]} as a value")
 
 
 @task_check("Task.fields")
 def results_are_read_by_their_keys(probe: Probe) -> None:
-    """Of results too, fields read what stands at their JSON keys: the kit writes these entries itself."""
+    """Fields are read from their JSON keys in results too, in entries written by the kit itself."""
     task = probe.task
     for seed, scene in enumerate(probe.scenes(_FEW)):
         truth = truth_of(task, scene.instances)
@@ -82,7 +82,7 @@ def results_are_read_by_their_keys(probe: Probe) -> None:
 
 
 def _entries_of(probe: Probe, instances: Instances) -> list[dict[str, Any]]:
-    """Annotations, written by the kit."""
+    """Annotations written by the kit."""
     entries: list[dict[str, Any]] = []
     for box, label, crowd in zip(instances.boxes, instances.labels, instances.crowd, strict=True):
         x, y, right, bottom = box.astype(np.float64).tolist()
@@ -98,7 +98,7 @@ def _entries_of(probe: Probe, instances: Instances) -> list[dict[str, Any]]:
 
 
 def _written(field: Field, name: str, columns: Columns, found: bool = False) -> list[Any]:
-    """JSON values of a column as its kind promises them (as it writes them, if it refuses those)."""
+    """JSON values of a column as defined by its kind (as the field writes them, if it refuses those)."""
     values = _promised(field, name, columns, found)
     refused = any(field.error(value, found) for value in values if value is not None)
     return field.write(name, columns, found) if refused else values
@@ -147,7 +147,7 @@ def _same(probe: Probe, before: Columns, after: Columns, where: str, annotated: 
 
 
 def _distance(field: Field, name: str, one: Columns, other: Columns) -> np.ndarray:
-    """(N,): by the rules of the kind of field, whatever a subclass makes of them."""
+    """(N,): by the rules of the kind of field, ignoring subclasses."""
     kind = next(kind for kind in _KINDS if isinstance(field, kind))
     gap: np.ndarray = kind.distance(field, name, one, other)
     return gap
@@ -189,7 +189,7 @@ def truth_is_what_is_annotated(probe: Probe) -> None:
 
 @task_check("Task.fields, Task.complete")
 def fields_move_with_the_image(probe: Probe) -> None:
-    """Points go where the image goes, lengths grow with its zoom, and derived columns as they are derived."""
+    """Points move with the image, lengths scale with its zoom, and derived columns stay consistent."""
     task = probe.task
     turn = np.array([[0.8, -0.6, 40.0], [0.6, 0.8, 2.0]])
     zoomed = Affine(np.array([[_ZOOM, 0, _SHIFT[0]], [0, _ZOOM, _SHIFT[1]]]))
@@ -213,12 +213,12 @@ def fields_move_with_the_image(probe: Probe) -> None:
                 f"{_shown(moved.fields()[name])}, not {_shown(expected)}",
             )
         _derived(probe, seed, f"zoomed {_ZOOM} times", zoomed, (Value,))
-        if task.layout.turns:
+        if task.layout.rotatable:
             _derived(probe, seed, "turned", Affine(turn), (Angle,))
 
 
 def _derived(probe: Probe, seed: int, how: str, affine: Affine, kinds: tuple[type[Field], ...]) -> None:
-    """Compare columns that were moved with those that ``Task.complete`` derives from a moved scene."""
+    """Compare moved columns with those that ``Task.complete`` derives from a moved scene."""
     scene, fields = probe.scenes(seed + 1)[seed], probe.task.fields
     moved = move_record(scene.instances, affine, fields)
     derived = probe.task.complete(moved, image_record(scene))
@@ -232,13 +232,13 @@ def _derived(probe: Probe, seed: int, how: str, affine: Affine, kinds: tuple[typ
             (gap <= 1e-3 * (1 + _largest(derived.fields()[name]))).all(),
             f"scene {seed}, {how}: {name} {_shown(scene.instances.fields()[name])} became "
             f"{_shown(moved.fields()[name])}, but Task.complete derives {_shown(derived.fields()[name])}: "
-            "is it a Length, or an Angle that turns?",
+            "is it a Length, or an Angle that rotates?",
         )
 
 
 @task_check("Task.fields")
 def lengths_are_declared_as_such(probe: Probe) -> None:
-    """A value in pixels, or one that follows the size of the boxes from object to object, is a Length."""
+    """A value in pixels, or one that correlates with box sizes, is a Length."""
     rows = [_uncut(probe, scene.instances) for scene in probe.scenes(_MANY)]
     boxes = np.concatenate([instances.boxes for instances in rows]).astype(np.float64)
     measures = _measures(boxes)
@@ -257,7 +257,8 @@ def lengths_are_declared_as_such(probe: Probe) -> None:
             closest = max(closeness, key=closeness.__getitem__)
             require(
                 closeness[closest] < _CORRELATION,
-                f"{name} follows the boxes' {closest} (correlation {closeness[closest]:.3f}) and is a "
+                f"{name} correlates with the boxes' {closest} (correlation {closeness[closest]:.3f}) and is "
+                "a "
                 f"{type(field).__name__}, which no zoom changes: a Length, or under_zoom='unknown'?",
             )
 
@@ -280,7 +281,7 @@ def _measures(boxes: np.ndarray) -> Mapping[str, np.ndarray]:
 
 
 def _correlation(values: np.ndarray, sizes: np.ndarray) -> float:
-    """Of known values; 0 where they are too few or all alike."""
+    """Correlation of known values; 0 where there are too few or all are equal."""
     known = np.isfinite(values)
     values, sizes = values[known], sizes[known]
     if len(values) < _OBJECTS or values.std() < 1e-6 or sizes.std() < 1e-6:

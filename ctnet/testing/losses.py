@@ -16,7 +16,7 @@ from ctnet.testing.probe import Probe, task_check
 from ctnet.training.losses import add_counts, counts_of, mean_losses, weighted_sum
 
 _BATCH = 3
-#: How far the gradients of parts may be from those of the whole in float64, relative to the largest.
+#: Tolerance between the gradients of parts and of the whole in float64, relative to the largest.
 _SAME = 1e-9
 
 _SIZES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -55,7 +55,7 @@ def loss_is_finite_and_differentiable(probe: Probe) -> None:
 
 
 def _require_all_channels(gradient: Tensor | None, target: Target, where: str) -> None:
-    """Every channel of which the target teaches something has a gradient."""
+    """Every channel with targets has a gradient."""
     assert gradient is not None
     pulled = (gradient != 0).any(dim=0) if gradient.dim() == 2 else (gradient != 0).any(0).flatten(1).any(1)
     taught = (target.weight > 0).any(dim=0) if isinstance(target, CellTargets) else torch.ones_like(pulled)
@@ -65,7 +65,7 @@ def _require_all_channels(gradient: Tensor | None, target: Target, where: str) -
 
 @task_check("Task.losses, Head.loss")
 def loss_takes_an_empty_image(probe: Probe) -> None:
-    """An image without objects has the same losses by name; they are finite, and so is their gradient."""
+    """An image without objects has the same losses by name; they and their gradients are finite."""
     targets = _empty(probe)
     predicted = {name: values.requires_grad_() for name, values in _read(_noise(probe, 1), targets).items()}
     losses = probe.task.losses(predicted, targets)
@@ -83,7 +83,7 @@ def loss_takes_an_empty_image(probe: Probe) -> None:
 
 @task_check("Task.losses, Head.loss")
 def counts_depend_on_targets_alone(probe: Probe) -> None:
-    """Counts are not negative, carry no gradient, and are the same whatever was predicted."""
+    """Counts are not negative, have no gradient, and do not depend on the predictions."""
     targets = probe.batch_targets(range(_BATCH))
     counts = _counts(probe, targets, _BATCH)
     for kind, change in _SIZES.items():
@@ -100,7 +100,7 @@ def counts_depend_on_targets_alone(probe: Probe) -> None:
 
 @task_check("Task.losses, Head.loss")
 def parts_give_the_gradients_of_the_whole(probe: Probe) -> None:
-    """Batches of 3 images, 1, and 1 without objects make in float64 the gradients of all in one batch."""
+    """In float64, batches of 3, 1, and 1 image without objects give the gradients of one whole batch."""
     scenes = [*(probe.targets(scene) for scene in range(4)), _empty(probe)]
     raw = {name: values.double().requires_grad_() for name, values in _noise(probe, len(scenes)).items()}
     whole = _gradients(probe, raw, scenes, [slice(0, 5)])
@@ -110,14 +110,14 @@ def parts_give_the_gradients_of_the_whole(probe: Probe) -> None:
         largest = wanted.abs().max().item()
         require(
             error <= _SAME * largest,
-            f"head {name!r}: gradients of up to {largest:.4g} differ by {error:.4g}; a loss is a sum, its "
-            "count is what divides it, and both are computed in float64 where predictions are",
+            f"head {name!r}: gradients of up to {largest:.4g} differ by {error:.4g}; a loss is a sum with "
+            "the count to divide it by, and both are computed in float64 if predictions are",
         )
 
 
 @task_check("Task.losses, CellTargets")
-def loss_reads_only_what_counts(probe: Probe) -> None:
-    """An entry of weight 0 changes no loss and gets no gradient."""
+def loss_ignores_weight_zero(probe: Probe) -> None:
+    """An entry of weight 0 affects no loss and gets no gradient."""
     targets = {name: _masked(target) for name, target in probe.batch_targets(range(_BATCH)).items()}
     predicted = {name: values.requires_grad_() for name, values in _read(_noise(probe), targets).items()}
     masks = {name: target.weight == 0 for name, target in targets.items() if isinstance(target, CellTargets)}
@@ -140,7 +140,7 @@ def loss_reads_only_what_counts(probe: Probe) -> None:
 
 @task_check("Task.losses, Head.loss, Head.render")
 def loss_is_lower_for_rendered_maps(probe: Probe) -> None:
-    """Rendered maps cost less than the same with noise in the place of one head's map, or added to it."""
+    """Rendered maps have a lower loss than with noise added to one head's map, or in its place."""
     targets = probe.batch_targets(range(_BATCH))
     rendered = probe.render(targets, probe.grid._replace(batch=_BATCH))
     perfect = {name: _raw_of(head, rendered[name]) for name, head in probe.task.heads.items()}
@@ -159,11 +159,11 @@ def loss_is_lower_for_rendered_maps(probe: Probe) -> None:
 
 
 def _raw_of(head: Head, activated: Tensor, steps: int = 200) -> Tensor:
-    """Raw maps that activate to the given ones, found by descent: no activation states its inverse."""
+    """Raw maps that activate to the given ones, found by gradient descent."""
     if torch.equal(head.activate(activated), activated):
         return activated
     raw = torch.zeros_like(activated).requires_grad_()
-    optimizer = torch.optim.Adam([raw], lr=0.3, betas=(0.9, 0.9))  # no memory of the first, steep steps
+    optimizer = torch.optim.Adam([raw], lr=0.3, betas=(0.9, 0.9))  # no momentum from the first, steep steps
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.3 * (1 - step / steps)
         optimizer.zero_grad()
@@ -191,12 +191,12 @@ def _read(maps: Mapping[str, Tensor], targets: Mapping[str, Target]) -> dict[str
 
 
 def _empty(probe: Probe) -> dict[str, Target]:
-    """What an image without objects is encoded to."""
+    """The targets of an image without objects."""
     return probe.task.encode(probe.on_grid(probe.scenes(1)[0].instances[:0]), probe.grid)
 
 
 def _masked(target: Target) -> Target:
-    """The first image's values count nothing."""
+    """With weight 0 for the first image's values."""
     if not isinstance(target, CellTargets):
         return target
     return dataclasses.replace(target, weight=target.weight * (target.batch > 0)[:, None])
@@ -217,13 +217,13 @@ def _cost(probe: Probe, predicted: Mapping[str, Tensor], targets: Mapping[str, T
 def _gradients(
     probe: Probe, raw: Mapping[str, Tensor], scenes: Sequence[Mapping[str, Target]], parts: Sequence[slice]
 ) -> dict[str, Tensor]:
-    """Gradients of raw maps, added up over the parts of a step.
+    """Gradients of raw maps, summed over the parts of a step.
 
     Args:
         probe: the task.
         raw: maps of all scenes by head.
         scenes: targets of each.
-        parts: which scenes make a batch.
+        parts: the scenes of each batch.
     """
     task = probe.task
     batches = [

@@ -1,4 +1,4 @@
-"""Checks of the mirror image: of instances, of maps, and that both are the same."""
+"""Checks of mirroring: of instances, of maps, and that both agree."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _FEW = 12
 _FEWER = 4
 #: (x, y), cells.
 _FRACTIONS = ((0.25, 0.5), (0.875, 0.25))
-#: Points are moved to multiples of this: the mirror then takes cells to cells, also those of means of four.
+#: Points are moved to multiples of this: mirroring then maps cells to cells, also for means of four points.
 _RASTER = 4
 
 
 def mirror_image(task: Task, instances: Instances, width: float) -> Instances:
-    """Instances as the mirrored image shows them, in a frame ``width`` pixels (or cells) wide."""
+    """Instances of the mirrored image, in a frame ``width`` pixels (or cells) wide."""
     return mirror_record(move_record(instances, Affine.mirror(width), task.fields), task.fields)
 
 
 @task_check("Task.fields")
 def mirror_of_mirror_is_the_identity(probe: Probe) -> None:
-    """Instances mirrored twice are as they were."""
+    """Instances mirrored twice are unchanged."""
     width = probe.size[0]
     for seed, scene in enumerate(probe.scenes(_FEW)):
         once = mirror_image(probe.task, scene.instances, width)
@@ -42,22 +42,22 @@ def mirror_of_mirror_is_the_identity(probe: Probe) -> None:
 
 @task_check("Task.fields")
 def mirror_moves_every_point(probe: Probe) -> None:
-    """The mirror takes x to width - 1 - x for every point of an instance, and keeps y."""
+    """Mirroring maps x to width - 1 - x for every point of an instance, and keeps y."""
     width = probe.size[0]
     for seed, scene in enumerate(probe.scenes(_FEW)):
         mirrored = mirror_image(probe.task, scene.instances, width)
         for name in _point_columns(probe.task):
             before, after = (_points(record.fields()[name]) for record in (scene.instances, mirrored))
             expected = np.stack([width - 1 - before[..., 0], before[..., 1]], axis=-1)
-            if name == "boxes":  # two corners, of which the left one stays the left one
+            if name == "boxes":  # two corners, of which the left one must stay left
                 expected = np.stack([expected.min(axis=1), expected.max(axis=1)], axis=1)
-            # Left and right may change places, so the points of an instance are compared as a set.
+            # Left and right may be swapped, so the points of an instance are compared as a set.
             same = np.allclose(_sorted(after), _sorted(expected), atol=1e-3)
             require(same, f"scene {seed}: {name} {before.tolist()} became {after.tolist()}, width {width}")
 
 
 def _point_columns(task: Task) -> tuple[str, ...]:
-    """Columns of an image's points: the box, and the declared ones."""
+    """Columns of points: the box, and the declared ones."""
     return ("boxes", *(name for name, field in task.fields.items() if isinstance(field, Points)))
 
 
@@ -67,7 +67,7 @@ def _points(column: np.ndarray) -> np.ndarray:
 
 
 def _sorted(points: np.ndarray) -> np.ndarray:
-    """The points of every instance in the order of x, then y."""
+    """The points of every instance sorted by x, then y."""
     keys = np.round(points[..., 0].astype(float)) * 1e6 + points[..., 1]
     order = np.argsort(keys, axis=1)
     return np.take_along_axis(points, order[..., None], axis=1)
@@ -75,12 +75,12 @@ def _sorted(points: np.ndarray) -> np.ndarray:
 
 @task_check("Head.mirror, Head.twin")
 def head_mirror_of_mirror_is_the_identity(probe: Probe) -> None:
-    """A map mirrored twice is as it was, and keeps its shape."""
+    """A map mirrored twice is unchanged, and keeps its shape."""
     plain = probe.random_maps(2)
     mirrored = mirror_maps(probe.task.heads, plain)
     require(
         set(mirrored) == set(probe.task.heads),
-        f"maps of {sorted(mirrored)} come out, heads are {sorted(probe.task.heads)}",
+        f"it returns maps of {sorted(mirrored)}, heads are {sorted(probe.task.heads)}",
     )
     whole = {name: plain[name] if once is None else once for name, once in mirrored.items()}
     for name, twice in mirror_maps(probe.task.heads, whole).items():
@@ -117,8 +117,8 @@ def encode_commutes_with_mirroring(probe: Probe) -> None:
 
 
 @task_check("Head.mirror, Head.twin")
-def mirrored_values_follow_fractions(probe: Probe) -> None:
-    """What a mirrored map says of an object is right, or off by the same, at any fraction of a cell."""
+def mirrored_values_hold_at_fractions(probe: Probe) -> None:
+    """Values of a mirrored map are right, or have a constant error, at any fraction of a cell."""
     width, height = (-(-side // _RASTER) * _RASTER + 2 * _RASTER + 1 for side in probe.size)
     grid = Grid(height, width)
     for seed, scene in enumerate(probe.scenes(_FEWER)):
@@ -130,13 +130,13 @@ def mirrored_values_follow_fractions(probe: Probe) -> None:
             change = (other[name] - gap).abs().max().item() if gap.numel() else 0.0
             require(
                 change <= 1e-3,
-                f"scene {seed}, shifted by {_FRACTIONS[0]} and by {_FRACTIONS[1]} cells: what the mirrored "
-                f"map of head {name!r} says is off by amounts that differ by {change:.3g}; is it symmetric?",
+                f"scene {seed}, shifted by {_FRACTIONS[0]} and by {_FRACTIONS[1]} cells: errors of the "
+                f"mirrored map of head {name!r} differ by {change:.3g}; is it symmetric?",
             )
 
 
 def _excess(probe: Probe, instances: Instances, grid: Grid) -> dict[str, Tensor]:
-    """By how much the mirrored map says more than the mirrored target, where no two samples share a cell."""
+    """Mirrored map minus mirrored target, where no two samples share a cell."""
     task = probe.task
     plain, mirrored = (
         task.encode(some, grid) for some in (instances, mirror_image(task, instances, grid.width))
@@ -155,7 +155,7 @@ def _excess(probe: Probe, instances: Instances, grid: Grid) -> dict[str, Tensor]
 
 
 def _on_raster(instances: Instances, point_fields: tuple[str, ...]) -> Instances:
-    """Instances whose every point has whole coordinates, and every mean of two or four points too."""
+    """Instances with integer coordinates, also for means of two or four points."""
     moved = {
         name: (np.round(instances.fields()[name] / _RASTER) * _RASTER).astype(np.float32)
         for name in point_fields
@@ -164,7 +164,7 @@ def _on_raster(instances: Instances, point_fields: tuple[str, ...]) -> Instances
 
 
 def _at_lone_samples(target: CellTargets, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """What the target says, and what the map says there, where no two samples share a cell."""
+    """The target's values and the map's values there, where no two samples share a cell."""
     cell = target.y * maps.shape[3] + target.x
     lone = (cell[:, None] == cell[None, :]).sum(1) == 1
     counts = (target.weight > 0) & lone[:, None]

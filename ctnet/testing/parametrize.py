@@ -1,4 +1,4 @@
-"""pytest decorators that make one test of every check."""
+"""pytest decorators that create one test per check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task with example scenes around it: what every check needs again and again."""
+"""A task with its example scenes, shared by all checks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ctnet.testing.check import Check, promise
 #: The checks of a task, in the order in which they run.
 TASK_CHECKS: list[Check] = []
 
-#: How many random scenes the law is tested on; other checks take the first few of them.
+#: Number of random scenes for the round trip; other checks use the first few of them.
 SCENES = 40
 #: Input pixels per cell of the output grid.
 STRIDE = 4
-#: Cells of room beside a scene, so that no object is cut at the grid's border.
+#: Margin around a scene, cells, so that no object is cut at the grid's border.
 _ROOM = 2
 
 
@@ -42,7 +42,7 @@ class Probe:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the scenes; never square, so that a swapped axis shows.
+        """(width, height) of the scenes; never square, so that swapped axes are noticed.
 
         Raises:
             unittest.SkipTest: for a task that draws none.
@@ -67,7 +67,7 @@ class Probe:
 
     @property
     def grid(self) -> Grid:
-        """An output grid with room for a whole scene."""
+        """An output grid large enough for a whole scene."""
         width, height = self.size
         return Grid(-(-height // STRIDE) + _ROOM, -(-width // STRIDE) + _ROOM)
 
@@ -81,20 +81,20 @@ class Probe:
         return move_record(record, Affine(np.array([[zoom, 0, x], [0, zoom, y]])), self.task.fields)
 
     def targets(self, scene: int) -> dict[str, Target]:
-        """What a scene is encoded to."""
+        """The targets of a scene."""
         return self.task.encode(self.on_grid(self.scenes(scene + 1)[scene].instances), self.grid)
 
     def batch_targets(self, scenes: range) -> dict[str, Target]:
-        """What several scenes are encoded to, as a batch."""
+        """The targets of several scenes, as a batch."""
         parts = [self.targets(scene) for scene in scenes]
         return {name: collate_targets([part[name] for part in parts]) for name in self.task.heads}
 
     def render(self, targets: Mapping[str, Target], grid: Grid) -> dict[str, Tensor]:
-        """The activated maps of a network without error."""
+        """The activated maps of a perfect network."""
         return {name: head.render(targets[name], grid) for name, head in self.task.heads.items()}
 
     def random_maps(self, batch: int, seed: int = 0, grid: Grid | None = None) -> dict[str, Tensor]:
-        """Activated maps of a network that knows nothing: no two cells are equal."""
+        """Activated maps of an untrained network: no two cells are equal."""
         generator = torch.Generator().manual_seed(seed)
         height, width, _ = grid or self.grid
         return {
@@ -105,12 +105,12 @@ class Probe:
 
 @lru_cache(maxsize=8)
 def probe_of(task: Task) -> Probe:
-    """The probe of a task: the same one for all its checks, so that scenes are drawn once."""
+    """The probe of a task: shared by all its checks, so that scenes are drawn once."""
     return Probe(task)
 
 
 def task_check(member: str) -> Callable[[Callable[[Probe], None]], Callable[[Probe], None]]:
-    """Make a function the check of its name: its docstring says what the contract wants.
+    """Register a function as the check of its name; its docstring is the promise of the contract.
 
     Args:
         member: see ``Check``.

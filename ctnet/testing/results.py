@@ -1,4 +1,4 @@
-"""Checks of what becomes of detections: figures, results files, pictures."""
+"""Checks of outputs: results files and drawings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ctnet.testing.probe import Probe, task_check
 
 
 @task_check("Task.fields")
-def results_come_back(probe: Probe) -> None:
-    """Detections written as entries of a COCO results file and read again are the same."""
+def results_survive_a_file(probe: Probe) -> None:
+    """Detections survive writing to and reading from a COCO results file."""
     for image_id, found in truth_of_scenes(probe).found.items():
         before = worse(found, image_id)
         entries = json.loads(json.dumps(results_of(probe.task, image_id, before), allow_nan=False))
@@ -32,8 +32,8 @@ def results_come_back(probe: Probe) -> None:
 
 
 @task_check("Task.draw")
-def drawing_makes_a_new_picture(probe: Probe) -> None:
-    """draw returns a new image, as high and as wide or wider, that shows the objects; no input changes."""
+def drawing_makes_a_new_image(probe: Probe) -> None:
+    """draw returns a new image, as high and at least as wide, showing the objects; inputs do not change."""
     for seed, scene in enumerate(probe.scenes(3)):
         truth = truth_of(probe.task, scene.instances)
         image, columns = scene.image.copy(), {k: np.copy(v) for k, v in truth.fields().items()}

@@ -1,4 +1,4 @@
-"""The round trip of a task: decode(render(encode(x))) = x, the law that binds the two."""
+"""The round trip of a task: decode(render(encode(x))) = x."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ctnet.inference.settings import DetectionSettings
 from ctnet.testing.check import require
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
-#: How far a box may be off, pixels.
+#: Tolerance of boxes, pixels.
 _TOLERANCE = 0.01
 _TOPK = 100
 _FEW = 8
-#: An enlarged image: its zoom, and where its corner lies, cells.
+#: An enlarged image: its zoom, and the position of its corner, cells.
 _ZOOM, _SHIFT, _MARGIN = 1.6, (1.3, 0.7), 4
-#: Standard deviation of raw maps where nothing is taught.
+#: Standard deviation of the noise in raw maps outside the targets' cells.
 _LOUD = 3.0
 
 
 @task_check("Task.encode, Task.decode, Head.render")
 def the_round_trip_holds(probe: Probe) -> None:
-    """decode(render(encode(x))) is x: every object that does not collide comes back, best of all."""
+    """decode(render(encode(x))) is x: all objects without collisions are recovered, with top scores."""
     task, kept_of_all, of_all = probe.task, 0, 0
     for seed, scene in enumerate(probe.scenes()):
         instances = scene.instances[~scene.instances.crowd]
@@ -46,19 +46,19 @@ def the_round_trip_holds(probe: Probe) -> None:
         _compare(probe, truth, found, f"in scene {seed} ")
     require(
         2 * kept_of_all >= of_all,
-        f"{of_all - kept_of_all} of {of_all} objects of the example scenes are said to collide",
+        f"{of_all - kept_of_all} of {of_all} objects of the example scenes collide according to the task",
     )
 
 
 @task_check("Task.encode, Task.decode, CellTargets")
 def the_round_trip_holds_at_single_cells(probe: Probe) -> None:
-    """Objects come back from maps that say nothing but noise outside the cells that targets teach."""
+    """Objects are recovered from maps that are noise outside the targets' cells."""
     _round_trips(probe, 1, (0, 0), probe.grid, noisy=True)
 
 
 @task_check("Task.encode, Task.decode, Task.fields")
 def the_round_trip_holds_under_zoom(probe: Probe) -> None:
-    """Objects come back from enlarged images, shifted by fractions of a cell."""
+    """Objects are recovered from enlarged images, shifted by fractions of a cell."""
     width, height = (math.ceil(_ZOOM * side / STRIDE) + _MARGIN for side in probe.size)
     _round_trips(probe, _ZOOM, _SHIFT, Grid(height, width), noisy=False)
 
@@ -70,8 +70,8 @@ def _round_trips(probe: Probe, zoom: float, shift: tuple[float, float], grid: Gr
         probe: the task.
         zoom: of the image.
         shift: (x, y), cells.
-        grid: with room for it.
-        noisy: cells that are not taught are.
+        grid: large enough for it.
+        noisy: whether cells without targets are noise.
     """
     task = probe.task
     to_grid = Affine(np.array([[zoom / STRIDE, 0, shift[0]], [0, zoom / STRIDE, shift[1]]]))
@@ -82,13 +82,13 @@ def _round_trips(probe: Probe, zoom: float, shift: tuple[float, float], grid: Gr
         targets = task.encode(on_grid[comes_back], grid)
         maps = probe.render(targets, grid)
         if noisy:
-            maps = {name: _drowned(task.heads[name], targets[name], maps[name]) for name in maps}
+            maps = {name: _in_noise(task.heads[name], targets[name], maps[name]) for name in maps}
         (found,) = decode(task, maps, [View(scene.info, to_grid.inverse())], DetectionSettings(topk=_TOPK))
         _compare(probe, truth_of(task, instances[comes_back]), found, f"in scene {seed} ")
 
 
-def _drowned(head: Head, target: Target, rendered: Tensor) -> Tensor:
-    """A rendered map of which only the cells that ``CellTargets`` teach are left, in noise."""
+def _in_noise(head: Head, target: Target, rendered: Tensor) -> Tensor:
+    """A rendered map with noise in all cells but those of ``CellTargets``."""
     if not isinstance(target, CellTargets):
         return rendered
     noise = torch.randn(rendered.shape, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Checks of example scenes, and of the way from instances to annotations and back."""
+"""Checks of example scenes, and of converting instances to annotations and back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROUNDING = 0.02
 
 @task_check("Task.scenes")
 def example_is_valid(probe: Probe) -> None:
-    """Example scenes are RGB images of the size asked for, with objects whose boxes lie inside them."""
+    """Example scenes are RGB images of the requested size, with boxes inside the image."""
     task = probe.task
     try:
         scenes_of(task)
@@ -57,7 +57,7 @@ def example_is_valid(probe: Probe) -> None:
 
 @task_check("Task.scenes")
 def example_is_reproducible(probe: Probe) -> None:
-    """A generator state gives the same scene every time, another one another; no other randomness is used."""
+    """Equal generator states give equal scenes, others differ; there is no other source of randomness."""
     probe.scenes(1)  # skips where there are none
     state = pickle.dumps(np.random.get_state())
     one, same, other = (
@@ -76,8 +76,8 @@ def _equal(one: Sample, other: Sample) -> bool:
 
 
 @task_check("Task.fields, Task.complete, Task.errors")
-def annotations_come_back(probe: Probe) -> None:
-    """Instances written as COCO annotations have no errors, and are read as they were."""
+def annotations_survive_a_file(probe: Probe) -> None:
+    """Instances survive writing to and reading from COCO annotations, without errors."""
     with scenes_as_dataset(probe, _FEW) as dataset:
         require(not dataset.problems, f"ctnet leaves out {dataset.problems[0] if dataset.problems else ''}")
         for index in range(len(dataset)):
@@ -89,7 +89,7 @@ def annotations_come_back(probe: Probe) -> None:
 
 
 def _compare(probe: Probe, index: int, after: Instances) -> None:
-    """Compare declared fields by their own distance, and the other columns as they are."""
+    """Compare declared fields by their own distance, and other columns for equality."""
     scene, where = probe.scenes(_FEW)[index], f"scene {index}: "
     before = scene.instances
     require(len(before) == len(after), f"{where}{len(before)} instances became {len(after)}")

@@ -30,19 +30,20 @@ __all__ = ["TASK_CHECKS", "as_task", "check_task"]
 def check_task(
     task: Task | type[Task] | str, expected_failures: Mapping[str, str] = NONE, **options: Any
 ) -> list[Outcome]:
-    """Put a task to every check of the contract.
+    """Run every check of the contract on a task.
 
     Args:
         task: a task, or a task's class or name, which is bound to the categories of its ``scenes``.
-        expected_failures: name of a check -> why the task cannot pass it; one that passes all the same fails.
+        expected_failures: name of a check -> reason for its failure; a check that passes anyway counts as
+        failed.
         options: of the task, for a class or a name.
 
     Returns:
-        What came of each check: passed, or skipped or expected to fail with the reason.
+        The outcome of each check: passed, or skipped or expected to fail with the reason.
 
     Raises:
-        ContractViolation: naming every check that fails, what the contract wants, and where it is broken.
-        CtnetError: for a name that is not installed, options that do not fit, and expected failures of checks
+        ContractViolation: naming every check that fails, what the contract requires, and where it is broken.
+        CtnetError: for a name that is not installed, invalid options, and expected failures of checks
             that do not exist or without a reason.
     """
     require_known(expected_failures, TASK_CHECKS)
@@ -51,7 +52,7 @@ def check_task(
 
 
 def as_task(task: Task | type[Task] | str, **options: Any) -> Task:
-    """A task from what ``check_task`` takes."""
+    """The task for an argument of ``check_task``."""
     if isinstance(task, str):
         task = load_task_class(task)
     return task if isinstance(task, Task) else task(scenes_of(task).categories, **options)

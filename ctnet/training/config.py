@@ -1,4 +1,4 @@
-"""All that repeats a training run, resolved."""
+"""The resolved configuration of a run."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from ctnet.core.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What ``config.json`` of a run holds.
+    """The content of a run's ``config.json``.
 
     Attributes:
-        task, options, backbone, pretrained: what is trained.
-        init: the checkpoint whose weights it started from, if any.
+        task, options, backbone, pretrained: the network.
+        init: the checkpoint that training started from, if any.
         data: the data directory.
-        train_split, val_split: names of its splits; no ``val_split``, no evaluation.
-        recipe_name: where ``recipe`` came from.
-        recipe: schedule and hyper-parameters, with what the user changed.
-        learning_rate: the rate in effect, scaled to the real batch.
+        train_split, val_split: names of its splits; without ``val_split`` there is no evaluation.
+        recipe_name: name or file of ``recipe``.
+        recipe: schedule and hyperparameters, including the user's changes.
+        learning_rate: the learning rate in effect, scaled to the actual batch.
         seed: of initialisation, shuffling and augmentation.
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
         evaluate_every: epochs between evaluations (the last is always evaluated).
         save_every: seconds between checkpoints within an epoch.
         strict: refuse bad records instead of skipping them.
-        annotations, val_annotations: digests of the splits' annotation files; a run resumes on the same data
-            only.
+        annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
+        data.
         images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
-        versions: of what ran it.
+        versions: of Python, ctnet and its libraries.
         commit: of the code, where it is a git checkout.
     """
 
@@ -70,17 +70,17 @@ class TrainingConfig:
 
     @property
     def accumulate(self) -> int:
-        """Batches whose gradients make one step."""
+        """Batches per optimizer step."""
         return self.recipe.accumulate
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     def changes(self, before: Mapping[str, Any]) -> list[str]:
-        """What differs from an earlier ``to_json`` and may not change within a run.
+        """Differences from an earlier ``to_json`` in settings that may not change within a run.
 
         Returns:
-            A phrase for each setting: "learning_rate is 0.1, was 0.2".
+            One phrase per setting: "learning_rate is 0.1, was 0.2".
         """
         now = _flat({name: value for name, value in self.to_json().items() if name not in _FREE})
         then = _flat(before)
@@ -92,7 +92,7 @@ class TrainingConfig:
 
     @classmethod
     def from_json(cls, values: Any, source: Path) -> TrainingConfig:
-        """Read back what ``to_json`` gave.
+        """The inverse of ``to_json``.
 
         Raises:
             CtnetError: for a field that is missing, unknown or out of its range, naming the file.
@@ -102,12 +102,12 @@ class TrainingConfig:
         return read
 
 
-#: What may change between two parts of a run.
+#: Settings that may change when a run is resumed.
 _FREE = ("data", "init", "save_every", "evaluate_every", "strict", "versions", "commit")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings within settings by names with dots, as JSON has them."""
+    """Nested settings by dotted names."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -123,7 +123,7 @@ def scaled_rate(recipe: Recipe, images_per_step: int) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Versions that may change a result."""
+    """Versions that can affect results."""
     return {
         "ctnet": __version__,
         "torch": torch.__version__,
@@ -133,9 +133,9 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs, with "-dirty" when it was changed since; None outside a checkout."""
+    """The commit of the code, with "-dirty" if it has local changes; None outside a checkout."""
     folder = Path(__file__).parents[2]
-    if not (folder / ".git").exists():  # installed: a surrounding checkout would be somebody else's
+    if not (folder / ".git").exists():  # installed: an enclosing checkout would be another project's
         return None
     try:
         head = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

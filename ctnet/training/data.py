@@ -1,4 +1,4 @@
-"""The data that a run trains on and is measured on."""
+"""The data for training and evaluating a run."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ from ctnet.training.run import RUNS, Run
 def example_data(
     task_name: str, counts: Mapping[str, int] | None = None, size: tuple[int, int] | None = None
 ) -> Path:
-    """The data directory of a task's synthetic scenes under ``runs``; drawn when it does not exist yet.
+    """The data directory of a task's synthetic scenes under ``runs``; created if it does not exist yet.
 
     Args:
-        task_name: whose scenes they are.
+        task_name: the task of the scenes.
         counts: scenes per split.
-        size: (width, height) of a scene, pixels; the scenes' own when None.
+        size: (width, height) of a scene, pixels; the scenes' default when None.
     """
     counts = dict(counts or {"train": 480, "val": 80})
     cls = load_task_class(task_name)
     scenes = scenes_of(cls)
     task = create_task(task_name, scenes.categories)
     size = size or scenes.size
-    # A task that draws otherwise than it did gets new scenes: one scene's pixels tell.
+    # A hash of one scene's pixels: when a task's drawing changes, it gets new scenes.
     drawn = example_of(task, np.random.default_rng(0), size).image
     kind = hashlib.sha256(drawn.tobytes()).hexdigest()[:6]
     number = "-".join(str(count) for count in counts.values())
     folder = RUNS / "data" / f"{task_name}-scenes-{size[0]}x{size[1]}-{number}-{kind}"
-    # The annotation files come last, so the folder is whole where they all exist.
+    # The annotation files come last, so the folder is complete if they all exist.
     if not all((folder / "annotations" / f"{cls.layout.prefix}_{split}.json").is_file() for split in counts):
         write_dataset(task, folder, counts, size)
     return folder
 
 
 def evaluation_data(detector: Detector, path: Path, data: Path | None, split: str | None) -> Dataset:
-    """The data set that a detector is to be measured on.
+    """The data set for evaluating a detector.
 
     Args:
-        detector: its categories must be the data's.
-        path: its run folder, or a checkpoint in one, which knows the data; or a checkpoint anywhere.
+        detector: its categories must be those of the data.
+        path: its run folder or a checkpoint in one, whose config names the data; or any checkpoint.
         data: a data directory instead of the run's.
         split: of it; the run's validation split when None.
 
     Raises:
-        CtnetError: when nothing says which data, or the data has other categories.
+        CtnetError: when no data is named, or the data has other categories.
     """
     task = detector.task
     folder = path if path.is_dir() else path.parent
@@ -67,7 +67,7 @@ def evaluation_data(detector: Detector, path: Path, data: Path | None, split: st
     if data is None:
         run = Run(folder)
         if not run.config.is_file():
-            raise CtnetError(f"{path} is in no run folder that names its data; say --data DIR")
+            raise CtnetError(f"{path} is not in a run folder that names its data; give --data DIR")
         config = TrainingConfig.from_json(run.read_config(), run.config)
         data = Path(config.data)
         if split is None and config.overfit:
@@ -85,8 +85,8 @@ def check_categories(dataset: Dataset, task: Task, source: Path) -> None:
     if theirs != ours:
         different = sorted(theirs.keys() ^ ours.keys()) or [key for key in ours if ours[key] != theirs[key]]
         raise CtnetError(
-            f"split {dataset.split!r} of {source} has other categories than the detector (category "
-            f"id {different[0]} is {theirs.get(different[0], 'missing')!r} there and "
+            f"split {dataset.split!r} of {source} has different categories than the detector (category id "
+            f"{different[0]} is {theirs.get(different[0], 'missing')!r} there and "
             f"{ours.get(different[0], 'missing')!r} here); give data with the same categories"
         )
 
@@ -97,7 +97,7 @@ class Splits:
 
     Attributes:
         directory: the data directory.
-        train, val: the data; without ``val`` nothing is evaluated.
+        train, val: the data; without ``val`` there is no evaluation.
         task: bound to the training split's categories.
     """
 
@@ -107,12 +107,12 @@ class Splits:
     task: Task
 
     def fingerprint(self) -> str:
-        """Tells whether image files were exchanged, see ``Dataset.fingerprint``."""
+        """A hash that changes with the image files, see ``Dataset.fingerprint``."""
         parts = [self.train] if self.val is None else [self.train, self.val]
         return " ".join(part.fingerprint() for part in parts)
 
     def with_task(self, task: Task) -> Splits:
-        """The same images, seen by another task."""
+        """The same images for another task."""
         val = None if self.val is None else self.val.with_task(task)
         return replace(self, train=self.train.with_task(task), val=val, task=task)
 
@@ -122,7 +122,7 @@ def open_data(task_name: str, data: TrainingData, options: Mapping[str, Any]) ->
 
     Args:
         task_name, options: the task.
-        data: where it lies, and what of it is wanted.
+        data: its location, and the splits to use.
 
     Raises:
         CtnetError: for splits that do not exist or do not share their categories, and with ``strict`` for
@@ -133,9 +133,10 @@ def open_data(task_name: str, data: TrainingData, options: Mapping[str, Any]) ->
     train = _open_or_advise(directory, data.train_split, cls, "train on another with --train-split")
     task = create_task(task_name, train.categories, **options)
     train = train.with_task(task)
+    val: Dataset | None
     if data.overfit:
         train = train.subset(range(min(data.overfit, len(train))))
-        val: Dataset | None = train
+        val = train if data.val_split else None
     else:
         without = "train without evaluation with --val-split none"
         val = _open_or_advise(directory, data.val_split, task, without) if data.val_split else None
@@ -147,7 +148,7 @@ def open_data(task_name: str, data: TrainingData, options: Mapping[str, Any]) ->
 
 
 def _open_or_advise(directory: Path, split: str, task: Task | type[Task], otherwise: str) -> Dataset:
-    """Open a split; where there is none, say how to make it, or what else to do."""
+    """Open a split; if it does not exist, the error says how to make it, or the alternative."""
     try:
         return Dataset.open(directory, split, task)
     except MissingSplit as error:

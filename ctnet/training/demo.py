@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +29,14 @@ PICTURES = 6
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What a demo made.
+    """The result of a demo.
 
     Attributes:
         run: the run folder.
         data: the data directory of synthetic scenes.
         picture: ground truth beside detections.
         metrics: figures on the scenes that were not trained on.
+        units: of some of them, see ``Evaluator.units``.
         seconds: how long it took in all.
     """
 
@@ -43,19 +44,20 @@ class Demonstration:
     data: Path
     picture: Path
     metrics: dict[str, float]
+    units: Mapping[str, str]
     seconds: float
 
 
 def compare(
     detector: Detector, samples: Sequence[Sample], enlarge: int = 2, score: float = 0.4
 ) -> np.ndarray:
-    """Ground truth beside detections, a pair for each sample.
+    """Ground truth next to detections, one pair per sample.
 
     Args:
-        detector: what detects.
+        detector: the detector.
         samples: images with annotations.
-        enlarge: small scenes are drawn this many times as large, so that captions leave room.
-        score: lowest score that is drawn.
+        enlarge: factor by which small scenes are enlarged, to leave room for captions.
+        score: lowest score to draw.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -83,17 +85,17 @@ def demonstrate(
     device: str = "auto",
     seed: int = 0,
 ) -> Demonstration | None:
-    """Draw scenes, train a small network on them, evaluate, draw what it finds.
+    """Draw scenes, train a small network on them, evaluate it and draw its detections.
 
     Args:
-        task_name: a task that draws example scenes.
-        output: the run folder; a fresh one when None.
+        task_name: a task with example scenes.
+        output: the run folder; a new one when None.
         epochs: passes over the scenes; those of the demo's recipe when None.
-        device: where to run.
+        device: the device to use.
         seed: of the training.
 
     Returns:
-        What was made; None when Ctrl-C ended the training.
+        The result; None when Ctrl-C ended the training.
     """
     started = time.monotonic()
     choose_device(device)  # before the scenes are drawn
@@ -118,4 +120,6 @@ def demonstrate(
     done = evaluate(detector, dataset, Settings())
     picture = run / "detections.jpg"
     write_image(picture, compare(detector, [dataset[i] for i in range(min(PICTURES, len(dataset)))]))
-    return Demonstration(run, data, picture, done.metrics, time.monotonic() - started)
+    assert done.evaluator is not None
+    seconds = time.monotonic() - started
+    return Demonstration(run, data, picture, done.metrics, done.evaluator.units, seconds)

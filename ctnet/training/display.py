@@ -1,4 +1,4 @@
-"""What a training shows: a live line on a terminal, else one line per epoch; TensorBoard if installed."""
+"""Progress of a training run: a live line on a terminal, else one line per epoch; TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ctnet.base.output import printable
+from ctnet.base.output import clock, fitting, printable, width_of, wrapped
 from ctnet.data.loader import Batch
 
 _LINE_EVERY_SECONDS = 30.0
 
 
 class Display:
-    """Follows one training; everything goes to stderr.
+    """Shows the progress of one training run on stderr.
 
     Attributes:
         tensorboard: the writer, when a folder was given and TensorBoard is installed.
@@ -28,7 +28,8 @@ class Display:
         """
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.width = width_of(sys.stderr)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, width=self.width)
         self.tensorboard = _tensorboard(folder) if folder else None
         self._live: Any = None
         self._epoch = self._epochs = self._batches = self._batch = 0
@@ -59,12 +60,11 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self.console.print(printable(line), markup=False)
+        self.console.print(wrapped(printable(line), self.width), markup=False)
 
     def note(self, line: str) -> None:
         """Show a passing state, on a terminal only."""
-        if self._live is not None:
-            self._live.update(f"epoch {self._epoch + 1}/{self._epochs}  {line}")
+        self._show(f"epoch {self._epoch + 1}/{self._epochs}  {line}")
 
     def begin_epoch(self, epoch: int, epochs: int, batches: int, start: int) -> None:
         """A new epoch (counted from 0) begins at batch ``start`` of ``batches``."""
@@ -73,7 +73,7 @@ class Display:
         self._started = time.monotonic()
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield batches, measuring how long the training waits for data."""
+        """Yield batches, measuring the time spent waiting for data."""
         iterator = iter(batches)
         while True:
             asked = time.monotonic()
@@ -84,48 +84,62 @@ class Display:
             yield batch
 
     def step(self, batches: int, images: int, terms: Mapping[str, float], rate: float) -> None:
-        """A step of so many batches is done."""
+        """Called after an optimizer step of ``batches`` batches."""
         self._batch += batches
         self._done_batches += batches
         self._images += images
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + value * images
-        line = self._line(rate)
         now = time.monotonic()
         if self._live is not None:
-            self._live.update(line)
+            self._show(fitting(self._parts(rate), self.width))
         elif now - self._spoken > _LINE_EVERY_SECONDS:
             self._spoken = now
-            self.say(line)
+            self.say(fitting(self._parts(rate), None))
+
+    def _show(self, line: str) -> None:
+        from rich.text import Text
+
+        if self._live is not None:
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
 
     def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], improved: bool) -> None:
-        """An epoch is done; ``row`` goes to TensorBoard, its entries ``shown`` to the terminal."""
+        """An epoch is done; ``row`` goes to TensorBoard, its entries ``shown`` to the terminal.
+
+        Where the width does not suffice, the first of them are shown; metrics.csv has all.
+        """
         seconds = time.monotonic() - self._started
-        figures = "  ".join(f"{name} {row[name]:.4g}" for name in shown)
+        ending = f"{seconds:.1f} s{'  (best)' if improved else ''}"
+        room = None if self.width is None else self.width - len(ending) - 2
+        figures = [f"{name} {_figure(name, row[name])}" for name in shown]
         self._spoken = time.monotonic()
-        self.say(
-            f"epoch {row['epoch']}/{self._epochs}  {figures}  {seconds:.1f} s{'  (best)' if improved else ''}"
-        )
+        line = fitting([f"epoch {row['epoch']}/{self._epochs}", *figures], room)
+        self.say(f"{line}  {ending}")
         if self.tensorboard is not None:
             for name, value in row.items():
                 if name != "epoch":
                     self.tensorboard.add_scalar(name, value, row["epoch"])
 
-    def _line(self, rate: float) -> str:
+    def _parts(self, rate: float) -> list[str]:
+        """What a line of progress says, the most wanted first."""
         elapsed = max(time.monotonic() - self._started, 1e-9)
-        losses = "  ".join(f"{name} {value / max(self._images, 1):.3f}" for name, value in self._sums.items())
+        sums = self._sums or {"loss": 0.0}
+        total, *losses = (f"{name} {value / max(self._images, 1):.3f}" for name, value in sums.items())
         left = (self._epochs - self._epoch) * self._batches - self._batch
-        eta = (time.monotonic() - self._first) / max(self._done_batches, 1) * left
-        return (
-            f"epoch {self._epoch + 1}/{self._epochs}  {self._batch}/{self._batches}  {losses}  "
-            f"lr {rate:.2e}  "
-            f"{self._images / elapsed:.1f} images/s  data wait {100 * self._waited / elapsed:.0f} %  "
-            f"ETA {_clock(eta)}"
-        )
+        return [
+            f"{clock((time.monotonic() - self._first) / max(self._done_batches, 1) * left)} left",
+            f"{self._images / elapsed:.1f} images/s",
+            f"epoch {self._epoch + 1}/{self._epochs}",
+            f"batch {self._batch}/{self._batches}",
+            total,
+            f"data wait {100 * self._waited / elapsed:.0f} %",
+            f"lr {rate:.2e}",
+            *losses,
+        ]
 
 
 class Quiet(Display):
-    """A display that shows nothing but what has to be said."""
+    """A display that only shows permanent lines."""
 
     def step(self, batches: int, images: int, terms: Mapping[str, float], rate: float) -> None:
         pass
@@ -134,23 +148,21 @@ class Quiet(Display):
         pass
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+def _figure(name: str, value: float) -> str:
+    return f"{value:.4g}" if name.endswith("loss") else f"{value:.3f}"
 
 
 def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        print("TensorBoard is not installed: metrics.csv alone is written", file=sys.stderr)
+        print("TensorBoard is not installed: only metrics.csv is written", file=sys.stderr)
         return None
     try:
         return SummaryWriter(str(folder))
-    except UnicodeEncodeError:  # TensorBoard wants names in UTF-8
+    except UnicodeEncodeError:  # TensorBoard needs names in UTF-8
         print(
-            "TensorBoard cannot write into a folder of this name: metrics.csv alone is written",
+            "TensorBoard cannot write to a folder of this name: only metrics.csv is written",
             file=sys.stderr,
         )
         return None

@@ -1,6 +1,7 @@
-"""From a task's totals and counts to the one number that a training descends.
+"""From a task's loss totals and counts to the scalar that training minimises.
 
-Every total is divided by its count over the whole optimizer step: over all its batches, however it is split.
+Every total is divided by its count over the whole optimizer step: over all its batches, regardless of how it
+is split.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def losses_of_stacks(
     """One loss per name for a batch: totals are averaged over stacks (intermediate supervision).
 
     Args:
-        task: what computes them.
-        stacks: what ``CenterNet`` predicts when it knows the targets.
+        task: computes them.
+        stacks: the predictions of ``CenterNet`` when given targets.
         targets: those of every head, joined over the batch.
 
     Source: the released code divides each term by the number of stacks.
@@ -39,10 +40,10 @@ def losses_of_stacks(
 def counts_of(
     task: Task, targets: Mapping[str, Target], grid: Grid, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
-    """The counts of a batch's losses, before anything is predicted: they depend on the targets alone.
+    """The counts of a batch's losses, without predictions: they depend only on the targets.
 
     Args:
-        task: what computes the losses.
+        task: computes the losses.
         targets: those of every head, joined over the batch.
         grid: the output grid of the batch.
         dtype: of the network.
@@ -65,7 +66,7 @@ def add_counts(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def mean_losses(losses: Mapping[str, Loss], counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A batch's share of the step's mean of every loss.
+    """A batch's contribution to the step's mean of every loss.
 
     Args:
         losses: of the batch.
@@ -75,6 +76,6 @@ def mean_losses(losses: Mapping[str, Loss], counts: Mapping[str, Tensor]) -> dic
 
 
 def weighted_sum(terms: Mapping[str, Tensor], heads: Mapping[str, Head]) -> Tensor:
-    """What is descended: a term with a head's name counts by the head's weight, every other one by 1."""
+    """The total loss: terms with a head's name are weighted by the head's weight, others by 1."""
     weights = {name: heads[name].weight if name in heads else 1.0 for name in terms}
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

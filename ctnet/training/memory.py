@@ -1,4 +1,4 @@
-"""Trainings that do not fit into memory: refused in one line, never made smaller in silence."""
+"""Training runs that do not fit into memory: refused with one line, never silently reduced."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes
 from ctnet.training.config import TrainingConfig
 
-#: Pixels of an input for which nobody asks whether there is memory.
+#: Free memory is not checked for inputs with fewer pixels.
 _SMALL_INPUT = 1 << 22
 
 
-def insist_on_memory(backbone: Backbone, size: tuple[int, int], device: torch.device) -> None:
-    """Refuse a size of which not even one image fits, before the machine ends the training for it.
+def check_memory(backbone: Backbone, size: tuple[int, int], device: torch.device) -> None:
+    """Refuse a size if not even one image fits, before the system kills the process.
 
     Args:
         backbone: on the device, in training mode.
         size: (width, height) of the input, pixels.
-        device: where it lies.
+        device: the backbone's device.
 
     Raises:
-        CtnetError: with what is needed and what there is.
+        CtnetError: with the required and the free memory.
     """
     width, height = size
     free = available_memory(device) if width * height >= _SMALL_INPUT else None
@@ -33,13 +33,13 @@ def insist_on_memory(backbone: Backbone, size: tuple[int, int], device: torch.de
     backbone.train()
     if needed > free:
         raise CtnetError(
-            f"one image of {width}x{height} needs at least {gigabytes(needed)}, and {gigabytes(free)} are "
+            f"one image of {width}x{height} needs at least {gigabytes(needed)}, but {gigabytes(free)} are "
             "free; use a smaller --size"
         )
 
 
 def out_of_memory(config: TrainingConfig, batch_size: int, error: BaseException) -> CtnetError:
-    """The line for an allocator that refused a step."""
+    """The error for a step that ran out of memory."""
     width, height = config.recipe.size
     said = next(iter(str(error).splitlines()), "")[:120]
     fewer = f"--batch-size {batch_size // 2} -R accumulate={2 * config.accumulate}"

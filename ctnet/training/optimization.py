@@ -19,10 +19,10 @@ from ctnet.ops.deform_conv import DeformConv
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
-    """Adam or AdamW over all parameters; weight decay leaves biases and norm scales alone.
+    """Adam or AdamW over all parameters; without weight decay for biases and norm scales.
 
-    The layers that place the samples of deformable convolutions have groups of their own where the recipe
-    gives them a rate of their own; ``set_rate`` knows it.
+    The offset layers of deformable convolutions have their own groups if the recipe gives them another rate,
+    which ``set_rate`` applies.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = _groups(parameters, recipe.weight_decay)
@@ -50,7 +50,7 @@ _OPEN = {"strict": True, "extra": "allow"}
 
 
 class _Group(TypedDict):
-    """Of an optimizer's state; rates and the like stand beside the parameters."""
+    """A parameter group of an optimizer's state; other keys are its settings."""
 
     __pydantic_config__ = _OPEN  # type: ignore[misc]
 
@@ -65,14 +65,14 @@ class _State(TypedDict):
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Continue with a saved state: moments and step counts. Rates and the like stay those of the recipe.
+    """Continue with saved moments and step counts. Other settings, such as rates, stay those of the recipe.
 
     Args:
-        optimizer: of ``make_optimizer``, fresh.
-        saved: its ``state_dict`` of another time.
+        optimizer: a new one of ``make_optimizer``.
+        saved: its saved ``state_dict``.
 
     Raises:
-        CtnetError: when the state is not of this network's parameters.
+        CtnetError: when the state does not match this network's parameters.
     """
     fix = "it is damaged, or of another recipe: train again"
     checked = check_values(_State, saved, "its optimizer's state", fix)
@@ -80,13 +80,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -
     own = optimizer.state_dict()
     numbers = [group["params"] for group in own["param_groups"]]
     if [group["params"] for group in checked["param_groups"]] != numbers:
-        raise CtnetError(f"its optimizer's state has other groups of parameters than the recipe; {fix}")
+        raise CtnetError(f"its optimizer's state has different parameter groups than the recipe; {fix}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, moments in state.items():
         shape = parameters[number].shape if 0 <= number < len(parameters) else None
         wanted = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
         if moments.keys() != wanted.keys() or not all(_fits(moments[name], wanted[name]) for name in wanted):
-            raise CtnetError(f"its optimizer's state of parameter {number} does not fit; {fix}")
+            raise CtnetError(f"its optimizer's state of parameter {number} does not match; {fix}")
     optimizer.load_state_dict({"state": state, "param_groups": own["param_groups"]})
 
 
@@ -96,20 +96,20 @@ def _fits(moment: Tensor, shape: torch.Size | None) -> bool:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group of ``make_optimizer`` the learning rate, or its share of it."""
+    """Set the learning rate of every group of ``make_optimizer``, with its multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("share", 1.0)
 
 
 def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """What the learning rate is multiplied with at a step.
+    """The factor of the learning rate at a step.
 
     Args:
         recipe: schedule, milestones, warm-up.
         step: optimizer steps done since the start.
         steps_per_epoch: optimizer steps of one epoch.
     """
-    warm = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+    warm = min(1.0, (step + 1) / max(1, warmup_steps(recipe, steps_per_epoch)))
     if recipe.schedule == "cosine":
         share = step / max(1, recipe.epochs * steps_per_epoch)
         fall = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
@@ -118,10 +118,22 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return float(warm * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones))
 
 
+def warmup_steps(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Steps over which the learning rate rises: the recipe's, but at most a fifth of the run."""
+    return min(recipe.warmup, recipe.epochs * steps_per_epoch // 5)
+
+
+def peak_factor(recipe: Recipe, steps_per_epoch: int) -> float:
+    """The largest ``rate_factor`` of a run; after the warm-up it only falls."""
+    steps = range(warmup_steps(recipe, steps_per_epoch) + 1)
+    return max(rate_factor(recipe, step, steps_per_epoch) for step in steps)
+
+
 class MovingAverage:
     """Exponential moving average of a network's weights and norm statistics.
 
-    Early on the decay is smaller, (1 + t) / (10 + t) after t updates, so that the start is soon forgotten.
+    Early on the decay is smaller, (1 + t) / (10 + t) after t updates, so that the initial weights are soon
+    forgotten.
 
     Attributes:
         decay: the final decay.
@@ -136,7 +148,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the network's present weights."""
+        """Move the average towards the network's current weights."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         current = model.state_dict()
@@ -155,11 +167,10 @@ class MovingAverage:
 
 @contextmanager
 def single_values(model: nn.Module) -> Iterator[None]:
-    """Train on one image: batch norms that see a single value a channel use their running statistics.
+    """Train on one image: batch norms with a single value per channel use their running statistics.
 
-    The deepest map of a small image has one cell. Its mean is itself and its variance nothing, so there is
-    nothing to normalise by; PyTorch refuses it. As long as the context lasts such a layer behaves as in
-    evaluation, and leaves its statistics alone.
+    The deepest map of a small image has one cell with zero variance, which PyTorch refuses to normalise.
+    Within the context such a layer behaves as in evaluation mode and does not update its statistics.
     """
 
     def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""From the recipe that was asked for to the one that is in effect."""
+"""Resolving the requested recipe to the one in effect."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Plan:
 
     Attributes:
         recipe_name: one of the task's, or a TOML file.
-        recipe: with what the user changed; at its own batch its learning rate is the one in effect.
+        recipe: with the user's changes; at its own batch size its learning rate is the one in effect.
         rate: the learning rate in effect.
-        origin: the recipe whose learning rate was scaled to give ``rate``; None: it was given as it is.
-        images_per_step: images that a step really holds.
-        wanted: options of the task that the recipe set.
-        splits: the data, seen by the task with these options.
+        origin: the recipe whose learning rate was scaled to give ``rate``; None: it was given directly.
+        images_per_step: actual images per step.
+        wanted: task options set by the recipe.
+        splits: the data, bound to the task with these options.
     """
 
     recipe_name: str
@@ -45,14 +45,14 @@ def plan_training(
 
     Args:
         splits: the data.
-        backbone: recipes differ by it.
+        backbone: recipes depend on it.
         choice: what is asked for.
-        network: its pretraining suggests a recipe; its options go before the recipe's.
+        network: its pretraining determines the default recipe; its options override the recipe's.
         overfit: images to overfit; 0 for none.
 
     Raises:
-        CtnetError: for a recipe or field that does not exist, values that do not fit, and a rotation that the
-            task cannot take.
+        CtnetError: for a recipe or field that does not exist, invalid values, and rotation for a task that
+        does not support it.
     """
     task = splits.task
     name, base = _chosen(task, backbone, choice.name, network.pretrained)
@@ -62,10 +62,10 @@ def plan_training(
         task = create_task(task.name, task.categories, **network.options, **wanted)
         splits = splits.with_task(task)
     if overfit and "final_rate" not in choice.fields:
-        recipe = replace(recipe, final_rate=0.0)  # here memorising is what is wanted
-    if recipe.augmentation.rotate and not task.layout.turns:
+        recipe = replace(recipe, final_rate=0.0)  # here memorising is the goal
+    if recipe.augmentation.rotate and not task.layout.rotatable:
         raise CtnetError(f"task {task.name} cannot be trained on rotated images; set -R rotate=0")
-    # A step cannot hold more images than there are: the rate follows what it really holds.
+    # A step cannot have more images than there are; the rate follows the actual number.
     images = min(recipe.batch_size, len(splits.train)) * recipe.accumulate
     if choice.rate is not None:
         if choice.rate <= 0:
@@ -82,7 +82,7 @@ def plan_training(
 
 
 def _chosen(task: Task, backbone: str, name: str | None, pretrained: bool) -> tuple[str, Recipe]:
-    """The recipe of this name or file, or the one that suits the network."""
+    """The recipe of this name or file, or the default for the network."""
     if name is not None and name.endswith(".toml"):
         return name, read_recipe(name)
     recipes = dict(task.recipes(backbone))

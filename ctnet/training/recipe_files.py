@@ -21,11 +21,11 @@ else:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """The recipe in a TOML file; a field that it leaves out has the default of ``Recipe``.
+    """The recipe in a TOML file; missing fields have the defaults of ``Recipe``.
 
     Raises:
         CtnetError: when the file cannot be read or is not TOML, lacks epochs, batch_size or learning_rate, or
-            has an unknown field or a value that does not fit.
+        has an unknown field or an invalid value.
     """
     try:
         content = tomllib.loads(read_text(path))
@@ -38,7 +38,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def recipe_toml(recipe: Recipe) -> str:
-    """A recipe as ``read_recipe`` reads it, all fields written out."""
+    """A recipe as TOML for ``read_recipe``, with all fields."""
     return "\n".join(_lines(recipe)) + "\n"
 
 
@@ -51,7 +51,7 @@ def _recipe(content: Mapping[str, Any]) -> Recipe:
     values = convert_all(own, own_fields(), "field", "the recipe")
     inner = convert_all(tables["augmentation"], get_type_hints(Augmentation), "field", "the augmentation")
     if missing := [name for name in ("epochs", "batch_size", "learning_rate") if name not in values]:
-        raise CtnetError(f"the recipe does not say {' and '.join(missing)}; add that")
+        raise CtnetError(f"the recipe lacks {' and '.join(missing)}; add that")
     return Recipe(**values, augmentation=Augmentation(**inner), options=tables["options"])
 
 
@@ -68,7 +68,7 @@ def _lines(recipe: Recipe) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    """A value as TOML writes it; TOML knows no null, so None is the text "none"."""
+    """A value in TOML, which has no null, so None is the string "none"."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_text, value))}]"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What one asks for when one starts a training, in groups; ``new_session`` resolves it."""
+"""The settings of a new training run, in groups; ``new_session`` resolves them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class TrainingData:
 
     Attributes:
         directory: COCO JSON and images; the task's own synthetic scenes when None.
-        train_split, val_split: names of its splits; no ``val_split``, no evaluation.
-        overfit: train and evaluate on the first so many training images, as they are; 0 for all.
+        train_split, val_split: names of its splits; without ``val_split`` there is no evaluation.
+        overfit: train and evaluate on this many of the first training images, without augmentation; 0 for
+        all.
         strict: refuse bad records instead of leaving them out.
     """
 
@@ -31,13 +32,13 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained, and from which weights.
+    """The network and its initial weights.
 
     Attributes:
-        options: of the task, by name; values or their texts.
-        backbone: its name; one that suits ``pretrained`` when None.
+        options: of the task, by name; values or strings.
+        backbone: its name; a default for ``pretrained`` when None.
         pretrained: start the backbone from ImageNet weights.
-        init: a checkpoint to start from; what fits is taken.
+        init: a checkpoint to start from; weights that match are copied.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -48,12 +49,12 @@ class Network:
 
 @dataclass(frozen=True)
 class RecipeChoice:
-    """How it is trained.
+    """The recipe to train with.
 
     Attributes:
-        name: one of the task's recipes, or a TOML file (``*.toml``); one that suits the network when None.
+        name: one of the task's recipes, or a TOML file (``*.toml``); the default for the network when None.
         fields: fields of the recipe to set, by name (``Recipe.with_fields``).
-        rate: the learning rate as it is, not scaled to the batch; the recipe's, scaled, when None.
+        rate: the learning rate in effect, not scaled to the batch; the recipe's, scaled, when None.
     """
 
     name: str | None = None
@@ -63,13 +64,13 @@ class RecipeChoice:
 
 @dataclass(frozen=True)
 class Loop:
-    """How the loop goes about it.
+    """Settings of the loop.
 
     Attributes:
         amp: mixed precision: auto, off, bf16 or fp16.
         evaluate_every: epochs between evaluations.
         save_every: seconds between checkpoints within an epoch.
-        seed: of everything random.
+        seed: of all randomness.
     """
 
     amp: str = "auto"
@@ -80,11 +81,11 @@ class Loop:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it runs; may differ when a run is resumed.
+    """Settings of the machine, which may differ when a run is resumed.
 
     Attributes:
         device: see ``choose_device``.
-        workers: loading processes; a number that suits the device when None.
+        workers: loading processes; a default for the device when None.
         display: where progress is shown; the terminal when None.
     """
 

@@ -1,4 +1,4 @@
-"""The run folder: config, figures, checkpoints."""
+"""The run folder: config, metrics, checkpoints."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 
+#: What ends a file's name that can only be a network's.
+_NETWORKS = (".pt", ".pth", ".pt2", ".onnx", ".xml")
+
+#: How a checkpoint begins, whatever its name.
+_ZIP = b"PK\x03\x04"
+
 
 @dataclass(frozen=True)
 class Run:
-    """One training's folder.
+    """The folder of one training run.
 
     Attributes:
         path: the folder.
-        lock: keeps other trainings out of it; None for who only looks at it.
+        lock: keeps other processes from training in it; None for read-only use.
     """
 
     path: Path
@@ -60,12 +66,12 @@ class Run:
         """Make a run folder, lock it and write its config.
 
         Args:
-            path: where; a fresh numbered folder under ``runs`` when None.
+            path: the folder; a new numbered one under ``runs`` when None.
             stem: first part of that folder's name.
-            config: what ``config.json`` shall hold.
+            config: the content of ``config.json``.
 
         Raises:
-            CtnetError: when the folder holds a run already, or cannot be written.
+            CtnetError: when the folder already holds a run, or cannot be written.
         """
         if path is None:
             path = _fresh(stem)
@@ -74,7 +80,7 @@ class Run:
         cls(path)._refuse_a_second()
         run = cls(path, _locked(path))
         try:
-            run._refuse_a_second()  # of two that began together, the other may have been first
+            run._refuse_a_second()  # another process may have created one at the same time
             write_json(run.config, config)
         except BaseException:
             run.release()
@@ -84,7 +90,7 @@ class Run:
     def _refuse_a_second(self) -> None:
         if self.config.exists():
             raise CtnetError(
-                f"{self.path} holds a run already; continue it with --resume {self.path}, or choose another "
+                f"{self.path} already holds a run; continue it with --resume {self.path}, or choose another "
                 "--output"
             )
 
@@ -103,20 +109,20 @@ class Run:
         return run
 
     def locked(self) -> Run:
-        """The same run, kept to this process until ``release``.
+        """The same run, locked for this process until ``release``.
 
         Raises:
-            CtnetError: when another process trains it.
+            CtnetError: when another process is training it.
         """
         return replace(self, lock=_locked(self.path))
 
     def release(self) -> None:
-        """Let others train it."""
+        """Release the lock."""
         if self.lock is not None:
             self.lock.release()
 
     def discard(self) -> None:
-        """Undo ``create`` for a run that could not begin: remove its config, and an empty folder."""
+        """Undo ``create`` for a run that could not start: remove its config, and the folder if empty."""
         self.config.unlink(missing_ok=True)
         self.recipe.unlink(missing_ok=True)
         (self.path / LOCK_NAME).unlink(missing_ok=True)
@@ -125,12 +131,12 @@ class Run:
             self.path.rmdir()
 
     def remove_leftovers(self) -> None:
-        """Delete the half-written files that a kill left behind."""
+        """Delete partial files of a killed process."""
         for part in self.path.glob(".*.part"):
             part.unlink(missing_ok=True)
 
     def read_config(self) -> Any:
-        """The content of config.json, whatever it is."""
+        """The content of config.json, unchecked."""
         return read_json(self.config)
 
     def write_recipe(self, recipe: Recipe) -> None:
@@ -139,7 +145,7 @@ class Run:
             stream.write(recipe_toml(recipe))
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write metrics.csv whole: one row per epoch, a column for every name that any row has."""
+        """Write metrics.csv: one row per epoch, with the columns of all rows."""
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -149,8 +155,21 @@ class Run:
             stream.write(text.getvalue())
 
 
+def names_run(path: Path) -> bool:
+    """Whether a path is that of a run folder, a checkpoint or an exported file, and not of images."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in ("config.json", "best.pt", "last.pt"))
+    if path.suffix in _NETWORKS:
+        return True
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_ZIP)) == _ZIP
+    except OSError:
+        return False
+
+
 def latest_run(folder: Path = RUNS) -> Path:
-    """The run folder whose checkpoint is newest.
+    """The run folder with the newest checkpoint.
 
     Raises:
         CtnetError: when there is none.
@@ -164,7 +183,7 @@ def latest_run(folder: Path = RUNS) -> Path:
 
 
 def _fresh(stem: str) -> Path:
-    """Make the folder with the first number that nobody has, not even one who looks at the same time."""
+    """Make the folder with the first free number, safely for concurrent processes."""
     for number in count(1):
         with suppress(FileExistsError):
             _make(path := RUNS / f"{stem}-{number}", exist_ok=False)
@@ -184,4 +203,4 @@ def _make(path: Path, exist_ok: bool) -> None:
 
 
 def _locked(path: Path) -> BaseFileLock | None:
-    return lock_folder(path, f"{path} is being trained by another process; wait for its end, or end it first")
+    return lock_folder(path, f"{path} is being trained by another process; wait for it, or stop it first")

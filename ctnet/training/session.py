@@ -1,4 +1,4 @@
-"""From what the user asked for to a trainer: settings resolved, data opened, the run folder made."""
+"""Setting up a trainer: settings are resolved, data opened, the run folder created."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ctnet.backbones import BackboneInfo, describe_backbone
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.numbers import check_seed
+from ctnet.base.output import counted
 from ctnet.base.ranks import number_of_processes
 from ctnet.core.task import load_task_class
 from ctnet.data.problems import summarize
@@ -20,6 +21,7 @@ from ctnet.model import check_input_size
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display
+from ctnet.training.optimization import peak_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.run import Run
@@ -31,12 +33,12 @@ DEFAULT_PRETRAINED_BACKBONE = "resdcn18"
 
 @dataclass
 class Session:
-    """A training that is ready to go.
+    """A training run that is ready to start.
 
     Attributes:
         run: its folder.
-        trainer: does the work.
-        display: shows it.
+        trainer: trains.
+        display: shows progress.
     """
 
     run: Run
@@ -45,23 +47,28 @@ class Session:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Figures of all finished epochs."""
+        """Metrics of all finished epochs."""
         return self.trainer.position.rows
 
+    @property
+    def summary(self) -> str:
+        """What a finished training came to, and where it lies."""
+        main, epochs = self.trainer.main_metric, counted(self.trainer.position.epoch, "epoch")
+        evaluated = [row for row in self.rows if main in row]
+        if not evaluated:
+            return f"trained {epochs}: {self.run.path}"
+        best = max(evaluated, key=lambda row: row[main])  # of equal ones the first, as for best.pt
+        return f"trained {epochs}, best {main} {best[main]:.3f} at epoch {best['epoch']}: {self.run.path}"
+
     def fit(self) -> bool:
-        """Train; says where the results lie. True when finished, False when interrupted."""
+        """Train; where it was interrupted, say how to continue. True when finished."""
         try:
             finished = self.trainer.fit()
         finally:
             self.run.release()
-        position = self.trainer.position
-        if finished:
-            best = f", best {position.best:.4f}" if position.rows and position.best > float("-inf") else ""
-            self.display.say(f"trained {position.epoch} epochs{best}: {self.run.path}")
-        else:
-            self.display.say(
-                f"stopped after step {position.step}; continue with: ctnet train --resume {self.run.path}"
-            )
+        if not finished:
+            resume = f"`ctnet train --resume {self.run.path}`"
+            self.display.say(f"stopped after step {self.trainer.position.step}; continue with {resume}")
         return finished
 
 
@@ -77,21 +84,21 @@ def new_session(
     """Prepare a new run.
 
     Args:
-        task_name: what is detected.
-        data, network, recipe, loop, machine: what is asked for.
-        output: the run folder; a fresh one under ``runs`` when None.
+        task_name: of the task.
+        data, network, recipe, loop, machine: the requested settings.
+        output: the run folder; a new one under ``runs`` when None.
 
     Raises:
         CtnetError: for names that do not exist, data that cannot be used, an output that holds a run.
     """
     data, network, recipe = data or TrainingData(), network or Network(), recipe or RecipeChoice()
     loop, machine = loop or Loop(), machine or Machine()
-    _insist_on_one_process()
-    load_task_class(task_name)  # a wrong name is the first thing to hear of
+    _require_one_process()
+    load_task_class(task_name)  # report a wrong name before anything else
     check_seed(loop.seed)
     backbone = _backbone(network)
     device = choose_device(machine.device)
-    amp = amp_name(choose_amp(loop.amp, device))  # "auto" would mean something else on another machine
+    amp = amp_name(choose_amp(loop.amp, device))  # "auto" could differ on another machine
     splits = open_data(task_name, data, network.options)
     plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
     check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
@@ -101,7 +108,7 @@ def new_session(
         run.write_recipe(plan.recipe)
         trainer = Trainer(config, run, plan.splits, device, machine.workers, machine.display)
     except BaseException:
-        run.discard()  # ImageNet weights that cannot be had, say: nothing was trained yet
+        run.discard()  # such as unavailable ImageNet weights; nothing was trained yet
         raise
     for line in _announcement(trainer, backbone, plan):
         trainer.display.say(line)
@@ -120,7 +127,7 @@ def resumed_session(path: Path, task_name: str | None = None, machine: Machine |
         CtnetError: when there is no run, another process trains it, it is of another task, there is nothing
             to continue from, or its data has changed.
     """
-    _insist_on_one_process()
+    _require_one_process()
     run = Run.existing(path).locked()
     try:
         return _resumed(run, task_name, machine or Machine())
@@ -134,7 +141,7 @@ def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
     run.remove_leftovers()
     if not run.last.is_file() and (kept := [file for file in (run.best, run.metrics) if file.exists()]):
         raise CtnetError(
-            f"{path} has no last.pt, so there is nothing to continue from; {kept[0].name} shows that it has "
+            f"{path} has no last.pt, so there is nothing to continue from; {kept[0].name} shows that it was "
             f"trained: start another run with --init {path}, or restore last.pt"
         )
     config = TrainingConfig.from_json(run.read_config(), run.config)
@@ -145,7 +152,7 @@ def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
     )
     if not Path(config.data).exists():
         raise CtnetError(
-            f"the data of {path}, {config.data}, is not there; if it was moved, write its new place into "
+            f"the data of {path}, {config.data}, does not exist; if it was moved, write its new path into "
             f"'data' of {run.config}"
         )
     splits = open_data(config.task, data, config.options)
@@ -154,19 +161,19 @@ def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
     trainer = Trainer(config, run, splits, choose_device(machine.device), machine.workers, display)
     position, epochs = trainer.position, config.recipe.epochs
     if position.epoch >= epochs:
-        display.say(f"{path} has finished its {epochs} epochs already")
+        display.say(f"{path} has already finished its {epochs} epochs")
     else:
         display.say(f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}")
     return Session(run, trainer, display)
 
 
-def _insist_on_one_process() -> None:
+def _require_one_process() -> None:
     if number_of_processes() > 1:
         raise CtnetError("a training runs in one process; leave out torchrun (and WORLD_SIZE)")
 
 
 def _refuse_other_data(config: TrainingConfig, splits: Splits, path: Path) -> None:
-    """Continue on the very data that the run began with: its figures are compared, its batches counted."""
+    """Refuse changed data: metrics are compared over epochs, and batches are counted."""
     changed, val = None, splits.val
     if config.annotations not in ("", splits.train.coco.digest):
         changed = f"{splits.train.coco.path} was"
@@ -215,20 +222,25 @@ def _config(
 
 
 def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Iterator[str]:
-    """What is about to be trained, line by line."""
+    """A description of the run, line by line."""
     config, train, val = trainer.config, plan.splits.train, plan.splits.val
     yield f"{config.task} with {backbone.name}, recipe {plan.recipe_name}: {_in_words(plan)}"
     origin = plan.origin
     source = f" (recipe: {origin.learning_rate:.3g} at {origin.batch_size})" if origin else ""
-    yield f"learning rate {plan.rate:.3g} at {plan.images_per_step} images per step{source}"
+    steps = trainer.steps_per_epoch
+    warm = warmup_steps(plan.recipe, steps)
+    rising = f" after {counted(warm, 'step')} of warm-up" if warm else ""
+    reached = plan.rate * peak_factor(plan.recipe, steps)
+    images = counted(plan.images_per_step, "image")
+    yield f"learning rate {reached:.3g}{rising} at {images} per step{source}"
     if not config.pretrained and config.init is None and not backbone.learns_from_scratch:
         yield (
-            f"warning: {backbone.name} without ImageNet weights does not take off on small data; "
-            f"use --pretrained, or --backbone {DEFAULT_BACKBONE}"
+            f"warning: {backbone.name} without ImageNet weights hardly learns on small data sets; use "
+            f"--pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
     yield from trainer.started
     to_evaluate = f"{len(val)} to evaluate on" if val else "none to evaluate on"
-    yield f"{len(train)} training images, {to_evaluate}; run folder {trainer.run.path}"
+    yield f"{counted(len(train), 'training image')}, {to_evaluate}; run folder {trainer.run.path}"
     different = [train, *([val] if val is not None and val is not train else [])]
     problems = [problem for dataset in different for problem in dataset.problems]
     for line in [*summarize(problems), *(line for dataset in different for line in dataset.warnings)]:
@@ -246,7 +258,7 @@ def _in_words(plan: Plan) -> str:
     )
     width, height = recipe.size
     return (
-        f"{recipe.epochs} epochs of {recipe.optimizer}, {recipe.schedule} schedule{milestones}, "
+        f"{counted(recipe.epochs, 'epoch')} of {recipe.optimizer}, {recipe.schedule} schedule{milestones}, "
         f"batch {recipe.batch_size}, input {width}x{height}"
         + "".join(f", {name} {value}" for name, value in plan.wanted.items())
     )

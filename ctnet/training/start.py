@@ -1,4 +1,4 @@
-"""Starting a training from the weights of another."""
+"""Starting from the weights of another run."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ctnet.model import CenterNet
 
 
 def start_from(model: CenterNet, path: str | Path) -> list[str]:
-    """Copy what fits of a checkpoint into a network: the backbone, and heads of the same name and shape.
+    """Copy the matching weights of a checkpoint: the backbone, and heads of the same name and shape.
 
     Args:
-        model: a fresh network.
+        model: a new network.
         path: a checkpoint of any task.
 
     Returns:
-        What was taken and what was not: a line for the backbone, a line for the heads.
+        A description of what was copied: one line for the backbone, one for the heads.
 
     Raises:
-        CtnetError: when the checkpoint cannot be read, or its backbone is another one.
+        CtnetError: when the checkpoint cannot be read, or has another backbone.
     """
     checkpoint = load(path)
     taken = set(load_weights(model, checkpoint.weights, partial=True).loaded)
     names = list(model.state_dict())
     if not taken.issuperset(name for name in names if name.startswith("backbone.")):
         raise CtnetError(
-            f"{path} holds the backbone {checkpoint.description.backbone}, whose weights do not fit here; "
-            f"train with --backbone {checkpoint.description.backbone}"
+            f"{path} holds the backbone {checkpoint.description.backbone}, whose weights do not match this "
+            f"network; train with --backbone {checkpoint.description.backbone}"
         )
     whole: list[str] = []
     partly: list[str] = []

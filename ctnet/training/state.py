@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a training besides its weights."""
+"""The training state in a checkpoint, besides weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Count = Annotated[int, Ge(0)]
 
 @dataclass
 class Position:
-    """Where a training stands; all of it is saved.
+    """Progress of a training run; all of it is saved.
 
     Attributes:
         epoch: epochs finished.
         batch: batches done within the current epoch.
         step: optimizer steps done since the start.
-        sums: loss terms added up over the current epoch, and the images they are of.
+        sums: loss terms summed over the current epoch, and their number of images.
         best: best main metric so far.
         rows: one record per finished epoch, as in metrics.csv.
     """
@@ -37,7 +37,7 @@ class Position:
 
 
 class TrainingState(TypedDict):
-    """What ``last.pt`` holds beside the weights to use."""
+    """The content of ``last.pt`` besides the weights to use."""
 
     position: str
     config: str

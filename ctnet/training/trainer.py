@@ -19,7 +19,7 @@ from ctnet.base.device import autocast, choose_amp, normalise
 from ctnet.base.errors import CtnetError
 from ctnet.base.memory import is_out_of_memory
 from ctnet.base.schema import check_text, check_values
-from ctnet.base.signals import on_ending
+from ctnet.base.signals import on_termination
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
 from ctnet.core.targets import Grid
@@ -36,7 +36,7 @@ from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
 from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum
-from ctnet.training.memory import insist_on_memory, out_of_memory
+from ctnet.training.memory import check_memory, out_of_memory
 from ctnet.training.optimization import (
     MovingAverage,
     load_optimizer,
@@ -49,20 +49,20 @@ from ctnet.training.run import Run
 from ctnet.training.start import start_from
 from ctnet.training.state import DAMAGED, Position, TrainingState
 
-#: Work worth a checkpoint before an evaluation that might fail.
+#: Epochs longer than this get a checkpoint before evaluation, which might fail.
 _COSTLY_SECONDS = 120.0
 
-#: Sees an image as it is: for --overfit, where the same images are evaluated.
+#: No augmentation: for --overfit, where the same images are evaluated.
 STILL = Augmentation(flip=0.0, scale=None, shift=0.0, colour=0.0, lighting=0.0)
 
 
 class Trainer:
-    """One training run, from its start or from its last checkpoint.
+    """One training run, new or resumed from its last checkpoint.
 
     Attributes:
-        config, run, task: what is trained, and where it is kept.
-        position: how far it got.
-        started: what was taken from ``config.init``, in words.
+        config, run, task: what is trained, and its folder.
+        position: progress so far.
+        started: description of what was copied from ``config.init``.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class Trainer:
         workers: int | None = None,
         display: Display | None = None,
     ) -> None:
-        """Build network, optimizer and loader; continue where the run's last.pt stands, if it has one.
+        """Build network, optimizer and loader; continue from the run's last.pt, if it has one.
 
         Args:
             config: resolved settings.
             run: the run folder, with its config written.
-            splits: the data, and the task made from its categories; without ``val`` nothing is evaluated and
-                the last weights are the best.
-            device: where to train.
-            workers: loading processes; a number that suits the device when None.
+            splits: the data, and the task bound to its categories; without ``val`` there is no evaluation and
+            the last weights are the best.
+            device: to train on.
+            workers: loading processes; a default for the device when None.
             display: where progress is shown.
         """
         self.config, self.run, self.device = config, run, device
@@ -91,13 +91,13 @@ class Trainer:
         recipe = config.recipe
         torch.manual_seed(config.seed)
         self.model = create_model(self.task, config.backbone, config.pretrained, recipe.small_heads)
-        # A run that continues has weights of its own, and may outlive the checkpoint it started from.
+        # A resumed run has its own weights, and the checkpoint that it started from may be gone.
         start = None if run.last.is_file() else config.init
         self.started = start_from(self.model, start) if start else []
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
         if device.type == "cpu":
             use_winograd(self.model)
-        insist_on_memory(self.model.backbone, recipe.size, device)
+        check_memory(self.model.backbone, recipe.size, device)
         self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone.stride)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
@@ -111,12 +111,17 @@ class Trainer:
         self.loader = Loader(samples, batch_size, self.workers, config.seed, pin_memory=device.type == "cuda")
         self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
         self.display = display or Display(run.path)
+        #: The name of the figure that tells which epoch was the best; empty without evaluation.
+        self.main_metric = ""
         self._stop = self._evaluating = False
         self._has_gradients = False
         self._saved = time.monotonic()
         # Ground truth that cannot be measured is refused now, not after an epoch.
-        if self.val is not None and (line := evaluator_of(self.task, self.val).beyond_limit()):
-            self.display.say(f"warning: {line}")
+        if self.val is not None:
+            evaluator = evaluator_of(self.task, self.val)
+            self.main_metric = evaluator.main_metric
+            if line := evaluator.beyond_limit():
+                self.display.say(f"warning: {line}")
         if run.last.is_file():
             self._resume()
 
@@ -131,10 +136,10 @@ class Trainer:
             CtnetError: when a loss is not finite, an epoch had no readable image, a loading process died, or
                 a checkpoint cannot be written.
         """
-        with on_ending(lambda number, frame: self._ask_to_stop()), self.display:
+        with on_termination(lambda number, frame: self._ask_to_stop()), self.display:
             while self.position.epoch < self.config.recipe.epochs:
                 if not self._epoch_or_stop():
-                    if self.position.batch:  # at an epoch's end it is saved already, with its figures
+                    if self.position.batch:  # at the end of an epoch it was already saved, with its metrics
                         self._save()
                     return False
         return True
@@ -142,7 +147,7 @@ class Trainer:
     def _ask_to_stop(self) -> None:
         """The first Ctrl-C or SIGTERM asks to stop after the current step; the second one stops at once.
 
-        An evaluation changes nothing that is saved, so it is left at once.
+        An evaluation does not change any saved state, so it stops immediately.
         """
         if self._stop or self._evaluating:
             self._stop = True
@@ -150,7 +155,7 @@ class Trainer:
         self._stop = True
 
     def _epoch_or_stop(self) -> bool:
-        """One epoch, wherever it is stopped; False when it was."""
+        """One epoch; False when it was stopped anywhere."""
         try:
             return self._epoch()
         except (RuntimeError, MemoryError) as error:
@@ -161,14 +166,14 @@ class Trainer:
             if not self._evaluating:
                 raise
         except WorkerDied:
-            time.sleep(0.5)  # who ends a whole job ends its loading processes at the same time
+            time.sleep(0.5)  # stopping a whole job stops its loading processes at the same time
             if not self._stop:
                 raise
         self._evaluating = False
         return False
 
     def _epoch(self) -> bool:
-        """One epoch (or the rest of it); False when asked to stop on the way."""
+        """One epoch (or the rest of it); False when asked to stop."""
         position = self.position
         self.display.begin_epoch(position.epoch, self.config.recipe.epochs, len(self.loader), position.batch)
         self.model.train()
@@ -188,7 +193,7 @@ class Trainer:
         return not self._stop or position.epoch == self.config.recipe.epochs
 
     def _losses_and_gradients(self, step: Sequence[Batch]) -> tuple[int, dict[str, float]]:
-        """Add up the gradients of a step's batches.
+        """Accumulate the gradients of a step's batches.
 
         Returns:
             The number of images in them, and the losses of the step.
@@ -199,7 +204,7 @@ class Trainer:
         batches = [step[number].to(self.device) for number in numbers]
         counts = add_counts([self._counts(batch) for batch in batches]) if len(batches) > 1 else None
         shares = [self._backward(batch, counts) for batch in batches]
-        # The one wait for the device in a step: every term of every batch in a single copy.
+        # The only synchronisation with the device in a step: all terms of all batches in one copy.
         rows = torch.stack([torch.stack([*share.values()]) for share in shares]).tolist()
         for number, row in zip(numbers, rows, strict=True):
             if not all(math.isfinite(value) for value in row):
@@ -219,14 +224,14 @@ class Trainer:
         return counts_of(self.task, batch.targets, Grid(height, width, len(batch)))
 
     def _backward(self, batch: Batch, counts: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Add a batch's gradients to the others of its step.
+        """Accumulate a batch's gradients.
 
         Args:
             batch: on the device.
             counts: of the whole step; the batch's own when None.
 
         Returns:
-            The batch's share of the total and of every loss.
+            The batch's contribution to the total and to every loss.
         """
         images = normalise(batch.images, self.description.mean, self.description.std)
         alone = single_values(self.model) if len(batch) == 1 else nullcontext()
@@ -263,23 +268,24 @@ class Trainer:
         if not images:
             raise CtnetError(
                 f"not one image of {self.config.data} could be read in epoch {position.epoch + 1}, so "
-                "nothing was learned; see `ctnet data check`"
+                "nothing was learnt; see `ctnet data check`"
             )
-        # An evaluation that fails must not cost a long epoch; and no best.pt is there without a last.pt.
+        # A failing evaluation must not lose a long epoch, and there is never a best.pt without a last.pt.
         if time.monotonic() - self._saved > _COSTLY_SECONDS or not self.run.last.is_file():
             self._save()
         row: dict[str, Any] = {"epoch": position.epoch + 1, "learning_rate": self._rate()}
-        shown = [name for name in position.sums if name != "images"]
-        row |= {name: position.sums[name] / images for name in shown}
+        losses = [name for name in position.sums if name != "images"]
+        row |= {name: position.sums[name] / images for name in losses}
         last = position.epoch + 1 == recipe.epochs
         metrics: dict[str, float] = {}
+        shown = losses
         if self.val is not None and (last or (position.epoch + 1) % self.config.evaluate_every == 0):
-            metrics, main = self._evaluate(self.val)
+            metrics = self._evaluate(self.val)
             overall = {name: value for name, value in metrics.items() if "/" not in name}
             row |= overall
-            shown += [*overall][:3]
-            improved = metrics.get(main, 0.0) > position.best
-            position.best = max(position.best, metrics.get(main, 0.0))
+            shown = [*overall][:3] + losses
+            improved = metrics.get(self.main_metric, 0.0) > position.best
+            position.best = max(position.best, metrics.get(self.main_metric, 0.0))
         else:
             improved = self.val is None
         position.rows.append(row)
@@ -291,7 +297,7 @@ class Trainer:
         self.run.write_metrics(position.rows)
         self.display.end_epoch(row, shown, improved)
 
-    def _evaluate(self, val: Dataset) -> tuple[dict[str, float], str]:
+    def _evaluate(self, val: Dataset) -> dict[str, float]:
         self.display.note("evaluating")
         model = copy.deepcopy(self.model)
         model.load_state_dict(self._weights())
@@ -300,17 +306,17 @@ class Trainer:
         done = evaluate(detector, val, Settings(workers=self.workers, amp=self.amp), describe="")
         self._evaluating = False
         self._report(done.problems)
-        return done.metrics, done.main_metric
+        return done.metrics
 
     def _report(self, problems: Sequence[Problem]) -> None:
-        """Say which images could not be read, or refuse them."""
+        """Report images that could not be read, or refuse them."""
         if self.config.strict:
             refuse(problems, self.config.data)
         for problem in problems:
             self.display.say(f"skipped {problem}")
 
     def _weights(self) -> Mapping[str, Tensor]:
-        """The weights to use: the moving average where one is kept."""
+        """The weights to use: the moving average where there is one."""
         return self.model.state_dict() if self.average is None else self.average.weights
 
     def _save(self, metrics: Mapping[str, float] | None = None) -> None:
@@ -331,7 +337,7 @@ class Trainer:
         self._saved = time.monotonic()
 
     def _check_weights(self) -> None:
-        """Refuse to replace the last good checkpoint by weights that are NaN or infinite."""
+        """Refuse to replace the last good checkpoint with NaN or infinite weights."""
         tensors = [tensor for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
         if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
             position = self.position
@@ -346,8 +352,8 @@ class Trainer:
         if saved.description.task != self.task.name or saved.description.backbone != self.config.backbone:
             raise CtnetError(
                 f"{self.run.last} is of {saved.description.task} with {saved.description.backbone}, but "
-                f"config.json says {self.task.name} with {self.config.backbone}; the run folder is mixed up: "
-                "train again"
+                f"config.json says {self.task.name} with {self.config.backbone}; the files of the run "
+                "folder do not belong together: train again"
             )
         try:
             self._continue(saved, saved.training)
@@ -357,19 +363,19 @@ class Trainer:
 
     def _continue(self, saved: checkpoint.Checkpoint, training: Mapping[str, Any]) -> None:
         if not training:
-            raise CtnetError("it holds weights and no training state (a copy of best.pt?); start with --init")
+            raise CtnetError("it has weights but no training state (a copy of best.pt?); start with --init")
         training = check_values(TrainingState, training, "its training state", DAMAGED)
         before = check_text(dict[str, Any], training["config"], "its config", DAMAGED)
         if changes := self.config.changes(before):
             raise CtnetError(
-                f"{self.run.config} was changed since it was written ({'; '.join(changes[:3])}); restore it, "
-                f"or begin a new run from these weights with --init {self.run.path}"
+                f"{self.run.config} was changed since it was written ({'; '.join(changes[:3])}); restore "
+                f"it, or start a new run from these weights with --init {self.run.path}"
             )
         self.position = check_text(Position, training["position"], "its position", DAMAGED, finite=False)
         checkpoint.load_weights(self.model, saved.weights)
         if self.average is not None:
             if "updates" not in training or "weights" not in training:
-                raise CtnetError(f"it holds no moving average, which config.json asks for; {DAMAGED}")
+                raise CtnetError(f"it has no moving average, which config.json requires; {DAMAGED}")
             self.average.load(saved.weights, training["updates"])
             checkpoint.load_weights(self.model, training["weights"])
         load_optimizer(self.optimizer, training["optimizer"])
@@ -379,7 +385,7 @@ class Trainer:
             if "cuda_random" in training and self.device.type == "cuda":
                 torch.cuda.set_rng_state(training["cuda_random"], self.device)
         except (RuntimeError, TypeError, KeyError) as error:
-            raise CtnetError(f"its random or scaler state does not fit ({error}); {DAMAGED}") from error
+            raise CtnetError(f"its random or scaler state does not match ({error}); {DAMAGED}") from error
 
     def _not_finite(self, number: int, batch: Batch, values: Mapping[str, float]) -> CtnetError:
         dataset = self.loader.samples.dataset

@@ -247,7 +247,7 @@ def test_becomes_json(random_data: Dataset) -> None:
         ({"threshold": 0}, "the IoU threshold is 0; it must be above 0 and at most 1"),
         ({"variant": "papr"}, "the variant of the anchors is 'papr'; it must be official or paper"),
         ({"categories": ["cst"]}, "there is no category called 'cst'; did you mean cat?"),
-        ({"categories": ["cat", "dog"]}, "no object of category 'dog'; leave that out"),
+        ({"categories": ["cat", "dog"]}, "no objects of category 'dog'; leave that out"),
     ],
 )
 def test_bad_input_is_one_clear_line(make: Make, arguments: dict[str, Any], message: str) -> None:
@@ -259,5 +259,5 @@ def test_bad_input_is_one_clear_line(make: Make, arguments: dict[str, Any], mess
 
 
 def test_no_object_at_all(make: Make) -> None:
-    with pytest.raises(CtnetError, match="has no object; there is nothing to count"):
+    with pytest.raises(CtnetError, match="has no objects; there is nothing to count"):
         count_unmatched_anchors(make([]))

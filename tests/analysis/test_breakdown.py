@@ -149,7 +149,7 @@ def test_boxes_without_area_are_background():
 
 
 def test_mistakes():
-    with pytest.raises(CtnetError, match=r"no object to be found.*split with annotations"):
+    with pytest.raises(CtnetError, match=r"there are no objects.*split with annotations"):
         break_down([compared(Instances.of([OBJECT], [ANT], [True]), found((OBJECT, 1.0, ANT)))])
     with pytest.raises(CtnetError, match="no object to be found"):
         break_down([])

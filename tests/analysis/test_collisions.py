@@ -231,7 +231,7 @@ def test_becomes_json(random_data: Dataset) -> None:
         ({"thresholds": (0.5, 1.0)}, "an IoU threshold is 1; it must be at least 0 and below 1"),
         ({"rounding": "ceil"}, "there is no rounding called 'ceil'; known: floor, nearest"),
         ({"categories": ["cst"]}, "there is no category called 'cst'; did you mean cat?"),
-        ({"categories": ["dog"]}, "no object of category 'dog'; leave that out"),
+        ({"categories": ["dog"]}, "no objects of category 'dog'; leave that out"),
     ],
 )
 def test_bad_input_is_one_clear_line(make: Make, arguments: Entry, message: str) -> None:
@@ -243,7 +243,7 @@ def test_bad_input_is_one_clear_line(make: Make, arguments: Entry, message: str)
 
 
 def test_no_object_at_all(make: Make) -> None:
-    with pytest.raises(CtnetError, match="has no object; there is nothing to count"):
+    with pytest.raises(CtnetError, match="has no objects; there is nothing to count"):
         count_collisions(make([]))
 
 

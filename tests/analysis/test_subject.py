@@ -97,7 +97,7 @@ def test_bad_records_are_refused_of_all_three(saved: Path, scenes: Dataset, tmp_
 def test_mistakes(saved: Path, scenes: Dataset, tmp_path: Path) -> None:
     ground = ground_of(scenes)
     results, maps = saved.with_name("results.json"), saved.with_name("maps.h5")
-    with pytest.raises(CtnetError, match=r"say which data the results of .*results.json are of: --data DIR"):
+    with pytest.raises(CtnetError, match=r"name the data set of the results of .*results.json: --data DIR"):
         Subject.of(results=results, task_name="ctdet")
     with pytest.raises(CtnetError, match=r"say which data the maps of .*maps.h5 are of: --data DIR"):
         Subject.of(maps=maps)

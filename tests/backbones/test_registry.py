@@ -112,7 +112,7 @@ class TestPlugins:
         [
             ("missing", "'missing' of nets-of-others 1.2 does not load: ModuleNotFoundError"),
             ("fails", "'fails' of nets-of-others 1.2 cannot be built: OSError: no such weights"),
-            ("wrong", "'wrong' of nets-of-others 1.2 makes a Identity"),
+            ("wrong", "'wrong' of nets-of-others 1.2 returns a Identity"),
         ],
     )
     def test_a_broken_one_is_named_and_harms_no_other(self, name: str, message: str) -> None:
@@ -122,7 +122,7 @@ class TestPlugins:
         assert create_backbone("shrink").channels == 3
 
     def test_ours_wins_and_says_so(self) -> None:
-        with pytest.warns(UserWarning, match="'resnet18' of nets-of-others is hidden by ours"):
+        with pytest.warns(UserWarning, match="'resnet18' of nets-of-others is hidden by the built-in one"):
             list_backbones()
         assert create_backbone("resnet18").channels == 256
 

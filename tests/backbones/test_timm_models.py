@@ -66,7 +66,10 @@ def test_listing_and_our_own_backbones_do_without_timm() -> None:
     ("model", "message"),
     [
         ("resnte18", r"no backbone called 'timm/resnte18'; did you mean .*timm/resnet18"),
-        ("maxvit_tiny_tf_224", r"timm/maxvit_tiny_tf_224 does not take images of any size \(AssertionError"),
+        (
+            "maxvit_tiny_tf_224",
+            r"timm/maxvit_tiny_tf_224 does not accept images of any size \(AssertionError",
+        ),
         ("vit_small_patch14_dinov2", r"maps at strides 14, 14, 14; a backbone needs powers of two"),
     ],
 )
@@ -78,7 +81,7 @@ def test_models_that_cannot_be_backbones(model: str, message: str) -> None:
 
 def test_a_model_that_cannot_be_one_is_described_by_its_error() -> None:
     info = describe_backbone("timm/maxvit_tiny_tf_224")
-    assert "does not take images of any size" in info.error
+    assert "does not accept images of any size" in info.error
     assert info.channels == 0
 
 

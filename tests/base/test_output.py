@@ -7,7 +7,18 @@ import sys
 
 import pytest
 
-from ctnet.base.output import print_json, print_line, print_table, printable
+from ctnet.base.output import (
+    clock,
+    counted,
+    fitting,
+    print_json,
+    print_line,
+    print_note,
+    print_table,
+    printable,
+    width_of,
+    wrapped,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,9 +37,12 @@ def test_names_do_nothing_to_a_terminal(capsys, text: str, shown: str) -> None:
     assert printable(text) == shown
     print_line(f"\n{text}")
     print_table(("name",), [(text,)])
-    lines = capsys.readouterr().err.splitlines()
+    print_note(text)
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
     assert lines[:2] == ["", shown]
     assert lines[-1] == shown
+    assert captured.err == f"{shown}\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
@@ -39,3 +53,48 @@ def test_json_fits_what_it_is_printed_to(monkeypatch, encoding: str) -> None:
     print_json(value)
     sys.stdout.flush()
     assert json.loads(raw.getvalue().decode(encoding)) == value
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_only_a_terminal_has_a_width(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "66")
+    assert width_of(io.StringIO()) is None
+    assert width_of(Terminal()) == 66
+    monkeypatch.delenv("COLUMNS")
+    assert width_of(Terminal()) is None  # it does not say
+
+
+def test_lines_are_wrapped_at_words_and_commands_stay_whole(monkeypatch, capsys) -> None:
+    text = "stopped after step 12; continue with `ctnet train --resume runs/ctdet-resfpn18-1`, please"
+    lines = wrapped(text, 60).splitlines()
+    assert lines == [
+        "stopped after step 12; continue with",
+        "  `ctnet train --resume runs/ctdet-resfpn18-1`, please",
+    ]
+    assert wrapped(text, None) == text
+    assert wrapped("short", 60) == "short"
+    assert wrapped(f"see {'x' * 70}", 60) == f"see\n  {'x' * 70}"
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    print_note(text)
+    assert sys.stderr.getvalue().splitlines() == lines
+    print_line(text)  # into a file
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_what_does_not_fit_is_left_out() -> None:
+    parts = ["0:00:10 left", "3.5 images/s", "loss 1.25", "x"]
+    assert fitting(parts, None) == "0:00:10 left  3.5 images/s  loss 1.25  x"
+    assert fitting(parts, 26) == "0:00:10 left  3.5 images/s"
+    assert fitting(parts, 36) == "0:00:10 left  3.5 images/s"  # the order says what matters
+    assert fitting(parts, 37) == "0:00:10 left  3.5 images/s  loss 1.25"
+    assert fitting(parts, 5) == "0:00:"
+
+
+def test_numbers_in_words() -> None:
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert clock(3723.9) == "1:02:03"

@@ -70,7 +70,7 @@ def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(CtnetError, match=r"WORLD_SIZE says 2 processes.*start them with torchrun"):
+    with pytest.raises(CtnetError, match=r"WORLD_SIZE is 2.*start them with torchrun"):
         launched_ranks().__enter__()
 
 

@@ -52,7 +52,7 @@ def test_lists_and_objects_become_what_the_type_says() -> None:
         ({"count": True}, ": at count: True, expected a whole number"),
         ({"count": 2.5}, ": at count: 2.5, expected a whole number"),
         ({"count": 0}, ": at count: 0, expected a number greater than or equal to 1"),
-        ({"name": 3}, ": at name: 3, expected a text"),
+        ({"name": 3}, ": at name: 3, expected a string"),
         ({"crops": {}}, ": at crops: {}, expected a list"),
         ({"crops": [3]}, ": at crops.0: 3, expected an object"),
         ({"crops": [{}]}, ": at crops.0.sides: missing, expected a value"),
@@ -61,7 +61,7 @@ def test_lists_and_objects_become_what_the_type_says() -> None:
         ({"crops": [CROP | {"shift": NAN}]}, ": at crops.0.shift: nan, expected 'border' or a finite number"),
         ({"more": 1}, ": at more: 1, expected no such key"),
         ({"a\x1b[2J\n": 1}, r": at 'a\x1b[2J\n': 1, expected no such key"),
-        ({"name": ["x" * 100]}, f": at name: ['{'x' * 55}..., expected a text"),
+        ({"name": ["x" * 100]}, f": at name: ['{'x' * 55}..., expected a string"),
     ],
 )  # fmt: skip
 def test_the_first_place_that_does_not_fit_is_named(change: Any, message: str) -> None:
@@ -119,4 +119,4 @@ def test_values_that_json_does_not_have() -> None:
 def test_values_are_shown_on_one_short_line() -> None:
     assert shorten("a\nb") == r"'a\nb'"
     assert len(shorten("x" * 1000)) == 60
-    assert shorten(10**5000) == "a int beyond reason"
+    assert shorten(10**5000) == "a int too large to show"

@@ -46,9 +46,11 @@ def test_values_at_their_bounds() -> None:
     assert Plain(share=1, pair=(1.0, 0.0), free=10**300).pair == (1.0, 0.0)
 
 
-@pytest.mark.parametrize(("value", "hint"), [(10**400, int), ("9" * 400, int), (2**64, int), ("1e400", float)])
+@pytest.mark.parametrize(
+    ("value", "hint"), [(10**400, int), ("9" * 400, int), (2**64, int), ("1e400", float)]
+)
 def test_numbers_that_no_field_can_hold(value: Any, hint: type) -> None:
-    with pytest.raises(CtnetError, match="option n of task x is .*; it must be a"):
+    with pytest.raises(CtnetError, match=r"option n of task x is .*; it must be a"):
         convert(value, hint, "option n of task x")
 
 

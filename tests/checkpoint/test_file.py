@@ -194,7 +194,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 def test_weights_of_another_backbone(model: CenterNet, task: Task) -> None:
     with pytest.raises(
-        CtnetError, match=r"these weights do not fit the network: .* of another shape"
+        CtnetError, match=r"these weights do not match the network: .* of another shape"
     ) as error:
         load_weights(create_model(task, "wide"), model.state_dict())
     assert "backbone.layer.weight [4, 3, 4, 4] for [6, 3, 4, 4]" in str(error.value)
@@ -210,7 +210,8 @@ def test_missing_and_unexpected_entries(model: CenterNet) -> None:
     weights = {name: tensor for name, tensor in model.state_dict().items() if "size" not in name}
     weights["extra"] = torch.zeros(1)
     with pytest.raises(
-        CtnetError, match=r"4 missing \(.*, \.\.\.\), 1 unexpected \(extra\); was it another backbone or task"
+        CtnetError,
+        match=r"4 missing \(.*, \.\.\.\), 1 unexpected \(extra\); are they of another backbone or task",
     ):
         load_weights(model, weights)
 
@@ -324,7 +325,7 @@ def test_a_value_of_the_description_is_named(file: Path, fields: dict[str, Any],
         ({"options": {"categories": 3}}, "there is no option of task ctdet called 'categories'"),
         ({"options": {"self": 3}}, "there is no option of task ctdet called 'self'"),
         ({"options": {"size_weight": []}}, "option size_weight of task ctdet is"),
-        ({"backbone": "wide"}, "these weights do not fit the network"),
+        ({"backbone": "wide"}, "these weights do not match the network"),
         ({"stride": 8}, "says stride 8, but narrow has 4"),
     ],
 )
@@ -342,7 +343,7 @@ def test_what_does_not_fit_together_names_the_file(file: Path, fields: dict[str,
         ("weights", {1: torch.zeros(1)}, "at weights.1"),
         ("training", 3, "at training: 3, expected an object"),
         ("metrics", {"AP": "high"}, "at metrics.AP: 'high', expected a number"),
-        ("description", {}, "at description: {}, expected a text"),
+        ("description", {}, "at description: {}, expected a string"),
     ],
 )
 def test_the_parts_of_a_file_are_checked(file: Path, field: str, value: Any, message: str) -> None:

@@ -88,6 +88,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, scenes: Path, tiny: str
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTNET_CACHE", str(folder.parent / "cache"))
         size = ["--size", 64, "--batch-size", 3, "--epochs", 1, "--workers", 0, "--device", "cpu"]
+        size += ["--lr", 1e-5]  # so small that its maps stay as even as those of a fresh network
         done = call("train", "ctdet", "--data", scenes, "--backbone", tiny, *size, "-o", folder)
     assert done.code == 0, done.err
     return folder

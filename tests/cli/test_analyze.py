@@ -42,18 +42,18 @@ def row(text: str, start: str) -> list[str]:
     return next(line.split() for line in text.splitlines() if line.startswith(start))
 
 
-def test_collisions_prints_tables_to_stderr(ctnet: Ctnet, data: Path) -> None:
+def test_collisions_prints_tables_to_stdout(ctnet: Ctnet, data: Path) -> None:
     result = ctnet("analyze", "collisions", data)
-    assert (result.code, result.out) == (0, "")
-    assert "train2017: 5 objects, 1 of them crowd regions" in result.err
-    assert row(result.err, "center") == ["center", "1", "2", "1", "20"]
-    assert row(result.err, "iou>0.7") == ["iou>0.7", "1", "2", "1", "20"]
-    assert row(result.err, "iou>0.5") == ["iou>0.5", "2", "4", "2", "40"]
-    assert row(result.err, "small") == ["small", "0", "0", "1", "2"]
-    assert row(result.err, "medium") == ["medium", "1", "1", "1", "2"]
-    assert row(result.err, "cat") == ["cat", "1", "1", "2", "5"]
-    assert row(result.err, "1 ") == ["1", "1.png", "1", "1", "1"]
-    assert "same cell of 4 px (floor)" in result.err
+    assert result.code == 0
+    assert "train2017: 5 objects, 1 of them crowd regions" in result.out
+    assert row(result.out, "center") == ["center", "1", "2", "1", "20"]
+    assert row(result.out, "iou>0.7") == ["iou>0.7", "1", "2", "1", "20"]
+    assert row(result.out, "iou>0.5") == ["iou>0.5", "2", "4", "2", "40"]
+    assert row(result.out, "small") == ["small", "0", "0", "1", "2"]
+    assert row(result.out, "medium") == ["medium", "1", "1", "1", "2"]
+    assert row(result.out, "cat") == ["cat", "1", "1", "2", "5"]
+    assert row(result.out, "1 ") == ["1", "1.png", "1", "1", "1"]
+    assert "same cell of 4 px (floor)" in result.out
     assert "1 bad records are not counted; ctnet data check names them" in result.err
 
 
@@ -71,9 +71,9 @@ def test_collisions_as_json(ctnet: Ctnet, data: Path) -> None:
 
 def test_collisions_where_there_are_none(ctnet: Ctnet, data: Path) -> None:
     result = ctnet("analyze", "collisions", data, "--stride", 1, "--iou", 0.99)
-    assert row(result.err, "center") == ["center", "0", "0", "0", "0"]
-    assert "pairs by class" not in result.err
-    assert "file" not in result.err
+    assert row(result.out, "center") == ["center", "0", "0", "0", "0"]
+    assert "pairs by class" not in result.out
+    assert "file" not in result.out
 
 
 def test_long_tables_say_how_much_is_left_out(ctnet: Ctnet, data: Path) -> None:
@@ -86,19 +86,19 @@ def test_long_tables_say_how_much_is_left_out(ctnet: Ctnet, data: Path) -> None:
     ]
     path.write_text(json.dumps(content))
     result = ctnet("analyze", "collisions", data)
-    assert "and 4 more images with a collision; --json lists all" in result.err
+    assert "and 4 more images with a collision; --json lists all" in result.out
     assert len(json.loads(ctnet("analyze", "collisions", data, "--json").out)["images"]) == 14
 
 
-def test_anchors_prints_tables_to_stderr(ctnet: Ctnet, data: Path) -> None:
+def test_anchors_prints_tables_to_stdout(ctnet: Ctnet, data: Path) -> None:
     result = ctnet("analyze", "anchors", data, "--size", 400, "--ratio", 1)
-    assert (result.code, result.out) == (0, "")
-    assert "train2017: objects whose best anchor has an IoU under 0.5" in result.err
-    assert row(result.err, "small") == ["small", "2", "2", "100"]
-    assert row(result.err, "large") == ["large", "1", "0", "0"]
-    assert row(result.err, "all") == ["all", "5", "4", "80"]
-    assert row(result.err, "cat") == ["cat", "5", "4", "80"]
-    assert "1 anchors (official) every 16 px, shorter side 800 px; 1 crowd regions counted" in result.err
+    assert result.code == 0
+    assert "train2017: objects whose best anchor has an IoU under 0.5" in result.out
+    assert row(result.out, "small") == ["small", "2", "2", "100"]
+    assert row(result.out, "large") == ["large", "1", "0", "0"]
+    assert row(result.out, "all") == ["all", "5", "4", "80"]
+    assert row(result.out, "cat") == ["cat", "5", "4", "80"]
+    assert "1 anchors (official) every 16 px, shorter side 800 px; 1 crowd regions counted" in result.out
     assert "1 bad records are not counted" in result.err
 
 
@@ -116,8 +116,8 @@ def test_anchors_as_json(ctnet: Ctnet, data: Path) -> None:
     [
         (["--stride", 0], "the stride is 0"),
         (["--category", "cta"], "there is no category called 'cta'; did you mean cat?"),
-        (["--category", "dog"], "has no object of category 'dog'; leave that out"),
-        (["--split", "bare"], "has no object; there is nothing to count"),
+        (["--category", "dog"], "has no objects of category 'dog'; leave that out"),
+        (["--split", "bare"], "has no objects; there is nothing to count"),
         (["--split", "test"], "has no split 'test'; it has bare, train2017"),
     ],
 )

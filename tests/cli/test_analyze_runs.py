@@ -45,11 +45,11 @@ def test_errors_as_json(ctnet, run_folder: Path, scenes: Path) -> None:
 
 def test_errors_as_tables(ctnet, run_folder: Path) -> None:
     done = ctnet("analyze", "errors", run_folder, *QUICK, "--iou", 0.75)
-    assert done.out == ""
-    assert "heatmap + size + offset  " in done.err
-    assert "AP75 cost" in done.err
+    assert done.err == ""
+    assert "heatmap + size + offset  " in done.out
+    assert "AP75 cost" in done.out
     for name in ("classification", "localisation", "both", "duplicate", "background", "missed"):
-        assert re.search(rf"^{name} +\d+ +-?\d\.\d\d\d$", done.err, re.MULTILINE)
+        assert re.search(rf"^{name} +\d+ +-?\d\.\d\d\d$", done.out, re.MULTILINE)
 
 
 def test_chosen_heads(ctnet, run_folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_mistakes_with_results(ctnet, scenes: Path, results: Path) -> None:
     def message(*arguments: object) -> str:
         return ctnet("analyze", "errors", "--results", results, *arguments).message
 
-    assert "say which data the results of" in message()
+    assert "name the data set of the results of" in message()
     assert "--flip cannot be combined with --results" in message("--flip", "--data", scenes)
     assert "--iou is 2" in message("--data", scenes, "--iou", 2)
     results.write_text("[]")
@@ -159,8 +159,8 @@ def test_nms(ctnet, run_folder: Path) -> None:
         done = ctnet("eval", run_folder, *QUICK, "--nms", row["method"], "--json")
         assert row["metrics"] == pytest.approx(json.loads(done.out)["metrics"])
     done = ctnet("analyze", "nms", run_folder, *QUICK)
-    assert done.out == ""
-    assert re.search(r"^soft-linear +0\.", done.err, re.MULTILINE)
+    assert done.err == ""
+    assert re.search(r"^soft-linear +0\.", done.out, re.MULTILINE)
 
 
 def test_resolution(ctnet, run_folder: Path) -> None:
@@ -170,8 +170,8 @@ def test_resolution(ctnet, run_folder: Path) -> None:
     assert all(row["timing"]["images"] == 4 for row in document["rows"])
     assert "threads" in document["hardware"]
     done = ctnet("analyze", "resolution", run_folder, *QUICK, *sizes)
-    assert re.search(r"^original +0\.\d{3} ", done.err, re.MULTILINE)
-    assert "batches of 1 on " in done.err
+    assert re.search(r"^original +0\.\d{3} ", done.out, re.MULTILINE)
+    assert "batches of 1 on " in done.out
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_speed(ctnet, run_folder: Path) -> None:
     assert (document["size"], document["flip"], document["repeats"]) == ([96, 96], True, 2)
     done = ctnet("analyze", "speed", run_folder, *short)
     for name in ("load", "pre", "network", "decode", "post", "total"):
-        assert re.search(rf"^{name} +\d+\.\d\d +\d+\.\d\d$", done.err, re.MULTILINE)
-    assert "float32, 2 batches of 1" in done.err
+        assert re.search(rf"^{name} +\d+\.\d\d +\d+\.\d\d$", done.out, re.MULTILINE)
+    assert "float32, 2 batches of 1" in done.out
 
 
 def test_speed_of_an_untrained_network(ctnet, tiny: str, run_folder: Path) -> None:

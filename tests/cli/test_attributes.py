@@ -85,5 +85,5 @@ def test_a_bad_declaration_is_one_line(ctnet, training: list[object]) -> None:
     done = ctnet(*training, "-O", "attributes=kind:int")
     assert done.message == (
         "task ctdet: option attributes declares 'kind:int', which is not NAME:float, NAME:float[LOW..HIGH], "
-        "NAME:bool or NAME:ONE|TWO|...; write for instance ripeness:float"
+        "NAME:bool or NAME:ONE|TWO|...; write ripeness:float"
     )

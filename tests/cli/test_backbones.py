@@ -23,7 +23,7 @@ def test_models_of_a_family(ctnet) -> None:
     rows = json.loads(ctnet("backbones", "timm/resnet1?", "--json").out)
     assert [row["name"] for row in rows] == ["timm/resnet10", "timm/resnet18"][-len(rows) :]
     assert all(row["parameters"] > 1e6 for row in rows)
-    refused = ctnet("backbones", "timm/maxvit_tiny_tf_224").err.splitlines()[-1]
+    refused = ctnet("backbones", "timm/maxvit_tiny_tf_224").out.splitlines()[-1]
     assert "does not take images of any size" in refused
     assert "did you mean timm/resnet18" in ctnet("backbones", "timm/resnte18").message
 
@@ -35,8 +35,8 @@ def test_a_pattern_selects(ctnet) -> None:
 
 def test_the_table(ctnet) -> None:
     done = ctnet("backbones", "resfpn18")
-    assert done.out == ""
-    assert done.err.splitlines()[-1].split()[:3] == ["resfpn18", "11.8", "M"]
+    assert done.err == ""
+    assert done.out.splitlines()[-1].split()[:3] == ["resfpn18", "11.8", "M"]
 
 
 def test_a_pattern_without_a_match_offers_the_nearest(ctnet) -> None:

@@ -39,12 +39,12 @@ def row(text: str, start: str) -> str:
     return next(line for line in text.splitlines() if line.strip().startswith(start))
 
 
-def test_check_prints_a_table_to_stderr(data: Path) -> None:
+def test_check_prints_a_table_to_stdout(data: Path) -> None:
     result = run("check", data)
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert row(result.stderr, "bad records").split() == ["bad", "records", "2"]
-    assert "annotation 2 of image 1" in row(result.stderr, "box without area")
-    assert "2.png" in row(result.stderr, "image missing")
+    assert result.exit_code == 0
+    assert row(result.stdout, "bad records").split() == ["bad", "records", "2"]
+    assert "annotation 2 of image 1" in row(result.stdout, "box without area")
+    assert "2.png" in row(result.stdout, "image missing")
 
 
 def test_check_strict_exits_with_one_for_bad_records(data: Path) -> None:
@@ -65,7 +65,7 @@ def test_check_json_lists_every_record(data: Path) -> None:
 
 def test_stats(data: Path) -> None:
     result = run("stats", data)
-    assert row(result.stderr, "cat").split() == ["cat", "1"]
+    assert row(result.stdout, "cat").split() == ["cat", "1"]
     assert "1 bad records are not counted" in result.stderr
     (split,) = json.loads(run("stats", data, "--json").stdout)["splits"]
     assert (split["images"], split["objects"]) == (2, 1)
@@ -101,7 +101,7 @@ def test_split_prints_a_table_and_show_takes_the_only_split(data: Path, tmp_path
     ]
     result = run("split", data, "--val", 0.5)
     assert result.exit_code == 0
-    assert row(result.stderr, "val").split()[1] == "1"
+    assert row(result.stdout, "val").split()[1] == "1"
     assert "note: 1 images are missing" in result.stderr
     content = json.loads(run("split", data, "--split", "default", "--val", 0.5, "--force", "--json").stdout)
     assert [(part["name"], part["images"]) for part in content["splits"]] == [("train", 1), ("val", 1)]

@@ -24,8 +24,8 @@ def test_it_trains_evaluates_draws_and_says_where(ctnet) -> None:
     assert done.code == 0, done.err
     run = Path("runs/ctdet-tiny-1")
     for path in (run / "detections.jpg", run, "runs/data/"):
-        assert str(path) in done.err
-    assert "AP50" in done.err
+        assert str(path) in done.out
+    assert "AP50" in done.out
     assert read_image(run / "detections.jpg").ndim == 3
     printed = json.loads(ctnet("demo", "--epochs", 1, "--device", "cpu", "--json", "-o", "mine").out)
     assert printed["run"] == "mine"

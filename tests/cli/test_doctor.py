@@ -121,8 +121,8 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch) -> None:
 def test_the_table_marks_what_is_wrong(ctnet, monkeypatch) -> None:
     monkeypatch.setattr(doctor, "_python", lambda: Finding("python", False, "too old"))
     done = ctnet("doctor")
-    assert (done.code, done.out) == (1, "")
-    assert any(line.split()[:2] == ["WRONG", "python"] for line in done.err.splitlines())
+    assert (done.code, done.err) == (1, "")
+    assert any(line.split()[:2] == ["WRONG", "python"] for line in done.out.splitlines())
 
 
 class Installed:

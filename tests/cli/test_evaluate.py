@@ -39,10 +39,10 @@ def test_figures_as_json(ctnet, run_folder: Path, scenes: Path) -> None:
 
 def test_figures_as_a_table(ctnet, run_folder: Path) -> None:
     done = ctnet("eval", run_folder, *QUICK)
-    assert done.out == ""
-    assert f"{run_folder / 'best.pt'} on 4 images of " in done.err
-    assert "AP50" in done.err
-    assert all(shape["name"] in done.err for shape in SHAPES)
+    assert done.err == ""
+    assert f"{run_folder / 'best.pt'} on 4 images of " in done.out
+    assert "AP50" in done.out
+    assert all(shape["name"] in done.out for shape in SHAPES)
 
 
 def test_training_and_evaluation_agree(ctnet, run_folder: Path) -> None:
@@ -121,7 +121,7 @@ def test_time_is_told_by_stage(ctnet, run_folder: Path) -> None:
     assert timing["images"] == 4
     assert list(timing["ms_per_image"]) == ["load", "pre", "network", "decode", "post"]
     assert min(timing["ms_per_image"].values()) > 0
-    told = ctnet("eval", run_folder, *QUICK).err
+    told = ctnet("eval", run_folder, *QUICK).out
     assert re.search(r"[\d.]+ images/s; ms per image: load .*, pre .*, network .*, decode .*, post ", told)
 
 
@@ -151,7 +151,7 @@ def test_images_without_results_and_classes_without_objects_are_told(ctnet, scen
     assert done.code == 0
     assert "3 of 4 images have no detection in r.json; what they show is missed" in done.err
     assert f"classes without an object, hence without a figure: 1 ({absent['name']})" in done.err
-    assert "AP50" in done.err
+    assert "AP50" in done.out
 
 
 def test_saved_maps_measure_nearly_the_same(ctnet, run_folder: Path, scenes: Path) -> None:
@@ -174,7 +174,7 @@ def test_saved_maps_measure_nearly_the_same(ctnet, run_folder: Path, scenes: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--results", "r.json"], "say which data the results of r.json are of: --data DIR"),
+        (["--results", "r.json"], "name the data set of the results of r.json: --data DIR"),
         (["--results", "gone.json", "--data", "SCENES"], "cannot read gone.json: No such file"),
         (["--results", "r.json", "--data", "SCENES", "--flip"], "--flip cannot be combined with --results"),
         (["--results", "r.json", "--maps", "m.h5", "--data", "SCENES"], "--maps cannot be combined"),
@@ -218,7 +218,7 @@ def test_figures_come_before_a_file_that_cannot_be_written(ctnet, run_folder: Pa
         (["--size", "70"], "size 70x70 does not fit tiny: .* the next size that fits is 96x96"),
         (["--resize", "keep", "--size", "64"], "size 64x64 is for resize fix"),
         (["-O", "snap=off"], "no option of task ctdet called 'snap'"),
-        (["-O", "class_specific_size=on"], "these weights do not fit the network"),
+        (["-O", "class_specific_size=on"], "these weights do not match the network"),
         (["--device", "tpu"], "device 'tpu' cannot be used here"),
         (["--data", "nowhere"], "nowhere is not a folder"),
     ],
@@ -245,7 +245,7 @@ def test_weights_of_another_network(ctnet, run_folder: Path, scenes: Path) -> No
     content["weights"] = {"conv.weight": torch.zeros(3)}
     torch.save(content, "mixed.pt")
     message = ctnet("eval", "mixed.pt", "--data", scenes, *QUICK).message
-    assert "these weights do not fit the network: 0 loaded" in message
+    assert "these weights do not match the network: 0 loaded" in message
 
 
 def test_a_checkpoint_of_a_task_that_is_not_installed(ctnet, run_folder: Path, scenes: Path) -> None:

@@ -61,8 +61,8 @@ def test_it_is_complete(plugin: Path) -> None:
 
 def test_the_output_says_what_comes_next(ctnet, tmp_path: Path) -> None:
     done = ctnet("tasks", "new", "dials", "-o", "deep/er/plugin")
-    assert (done.code, done.out) == (0, "")
-    assert "pip install -e deep/er/plugin" in done.err
+    assert (done.code, done.err) == (0, "")
+    assert "pip install -e deep/er/plugin" in done.out
     assert (tmp_path / "deep" / "er" / "plugin" / "pyproject.toml").is_file()
 
 
@@ -72,7 +72,7 @@ def test_nothing_is_overwritten(ctnet, plugin: Path) -> None:
     message = ctnet("tasks", "new", "wall_clocks").message
     assert (
         message
-        == "ctnet-tasks-wall-clocks exists already, and nothing is overwritten; name another with --output"
+        == "ctnet-tasks-wall-clocks already exists and is not overwritten; choose another with --output"
     )
     assert task.read_text() == "mine"
 
@@ -86,7 +86,7 @@ def test_names_that_cannot_be_used(ctnet, tmp_path: Path, name: str) -> None:
 
 
 def test_names_that_are_taken(ctnet) -> None:
-    assert "'ctdet' is installed already" in ctnet("tasks", "new", "ctdet").message
+    assert "'ctdet' is already installed" in ctnet("tasks", "new", "ctdet").message
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

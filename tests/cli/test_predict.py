@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -17,8 +20,8 @@ def test_pictures_and_json(ctnet, run_folder: Path, scenes: Path) -> None:
         "predict", run_folder, scenes / "val", "-o", "out", "--score", 0, "--topk", 3, "--device", "cpu"
     )
     assert done.code == 0, done.err
-    assert done.out == ""
-    assert "12 detections in 4 images: out/results.json and 4 pictures" in done.err
+    assert done.err == ""
+    assert "12 detections in 4 images: out/results.json and 4 pictures" in done.out
     assert len(list(Path("out").glob("*.jpg"))) == 4
     assert len(json.loads(Path("out/results.json").read_text())) == 12
 
@@ -46,14 +49,16 @@ def test_an_unreadable_image_among_good_ones(ctnet, run_folder: Path, scenes: Pa
     done = ctnet("predict", run_folder, "bad.jpg", scenes / "val", "-o", "out")
     assert done.code == 0
     assert "warning: skipped: bad.jpg is not an image that can be read" in done.err
-    assert "in 4 images" in done.err
+    assert "in 4 images" in done.out
 
 
 def test_nothing_but_unreadable_images(ctnet, run_folder: Path) -> None:
     Path("bad.jpg").write_bytes(b"no image")
     done = ctnet("predict", run_folder, "bad.jpg", "-o", "out")
-    assert done.message == "no image could be read"
-    assert "skipped: bad.jpg" in done.err
+    assert done.message == (
+        "no image could be read: bad.jpg is not an image that can be read (unknown format); replace it"
+    )
+    assert not Path("out").exists()
 
 
 def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypatch) -> None:
@@ -91,7 +96,9 @@ def test_mistakes(ctnet, run_folder: Path, scenes: Path, arguments: list[str], m
 
 
 def test_a_run_that_is_none(ctnet, scenes: Path) -> None:
-    assert "holds neither best.pt nor last.pt" in ctnet("predict", scenes, scenes / "val").message
+    Path("run").mkdir()
+    Path("run/config.json").write_text("{}")
+    assert "holds neither best.pt nor last.pt" in ctnet("predict", "run", scenes / "val").message
 
 
 def test_sigterm_keeps_what_was_done(ctnet, run_folder: Path, scenes: Path, monkeypatch) -> None:
@@ -115,8 +122,63 @@ def test_control_characters_in_names_are_shown_as_escapes(ctnet, run_folder: Pat
     Path("a\x1b[2J\nb.jpg").write_bytes(b"no image")
     done = ctnet("predict", run_folder, "a\x1b[2J\nb.jpg", "-o", "out")
     assert done.code == 2
-    assert r"warning: skipped: a\x1b[2J\nb.jpg is not an image" in done.err
+    assert r"error: no image could be read: a\x1b[2J\nb.jpg is not an image" in done.err
     assert "\x1b" not in done.err
+
+
+def test_without_a_run_the_latest_one_looks(ctnet, run_folder: Path, scenes: Path) -> None:
+    shutil.copytree(run_folder, "runs/mine")
+    named = ctnet("predict", run_folder, scenes / "val", "-o", "a", "--score", 0, "--no-draw", "--json")
+    latest = ctnet("predict", scenes / "val", "-o", "b", "--score", 0, "--no-draw", "--json")
+    assert latest.code == 0, latest.err
+    assert latest.out == named.out
+
+
+@pytest.mark.parametrize("given", [[], ["RUN"]])
+def test_nothing_to_look_at(ctnet, run_folder: Path, given: list[str]) -> None:
+    message = ctnet("predict", *(run_folder for _ in given)).message
+    assert message == "say where to detect: `ctnet predict RUN photo.jpg`"
+
+
+def test_a_quoted_pattern_is_expanded(ctnet, run_folder: Path, scenes: Path) -> None:
+    done = ctnet("predict", run_folder, f"{scenes}/va*/*[12].jpg", "-o", "out", "--score", 0)
+    assert "in 2 images: out/results.json and 2 pictures" in done.out
+    assert ctnet("predict", run_folder, "*.jpg").message == "no file matches *.jpg"
+
+
+def test_a_text_file_is_one_line(ctnet, run_folder: Path, scenes: Path) -> None:
+    Path("notes.txt").write_text("hello")
+    line = "notes.txt is a text file, not an image or a video"
+    assert ctnet("predict", run_folder, "notes.txt").message == f"no image could be read: {line}"
+    done = ctnet("predict", run_folder, "notes.txt", scenes / "val", "--score", 0)
+    assert (done.code, done.err) == (0, f"warning: skipped: {line}\n")
+    assert "in 4 images: " in done.out
+
+
+def test_nothing_found_says_which_score_would_find_something(ctnet, run_folder: Path, scenes: Path) -> None:
+    done = ctnet("predict", run_folder, scenes / "val", "-o", "out", "--score", 0.9)
+    first, second = done.out.splitlines()
+    said = re.fullmatch(r"0 detections in 4 images; the best score was (0\.\d+), try --score (0\.\d+)", first)
+    assert said
+    assert 0 < float(said[2]) < float(said[1]) < 0.9
+    assert second == "written: out/results.json and 4 pictures"
+    again = ctnet("predict", run_folder, scenes / "val", "-o", "out", "--score", said[2])
+    assert re.match(r"[1-9]\d* detections? in 4 images: ", again.out)
+
+
+@pytest.mark.parametrize(("best", "shown"), [(0.21, "0.2"), (0.2, "0.1"), (0.04, "0.03"), (1.0, "0.9")])
+def test_the_score_to_try(best: float, shown: str) -> None:
+    assert import_module("ctnet.cli.predict")._below(best) == shown
+
+
+def test_videos_are_counted_as_videos(ctnet, run_folder: Path, scenes: Path) -> None:
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for grey in range(3):
+        writer.write(np.full((48, 64, 3), 60 * grey, np.uint8))
+    writer.release()
+    done = ctnet("predict", run_folder, "clip.avi", scenes / "val", "-o", "out", "--score", 0, "--topk", 1)
+    assert "7 detections in 4 images and 1 video (3 frames): " in done.out
+    assert done.out.endswith("out/results.json, 4 pictures and 1 video\n")
 
 
 def test_notes_are_printed(ctnet, run_folder: Path, tmp_path: Path) -> None:

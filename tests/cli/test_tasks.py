@@ -37,8 +37,8 @@ BROKEN = ("broken", "no_such_module_of_mine:Task", "acme-broken")
 
 def test_list(ctnet) -> None:
     done = ctnet("tasks", "list")
-    assert done.out == ""
-    row = next(line for line in done.err.splitlines() if line.startswith("ctdet"))
+    assert done.err == ""
+    row = next(line for line in done.out.splitlines() if line.startswith("ctdet"))
     assert "ctnet-toolkit" in row
     assert "2D boxes" in row
 
@@ -47,7 +47,7 @@ def test_a_broken_plugin_is_shown_and_harms_nothing(ctnet, with_plugins) -> None
     with_plugins(BROKEN)
     done = ctnet("tasks", "list")
     assert done.code == 0
-    row = next(line for line in done.err.splitlines() if line.startswith("broken"))
+    row = next(line for line in done.out.splitlines() if line.startswith("broken"))
     assert "acme-broken" in row
     assert "does not load: ModuleNotFoundError: No module named 'no_such_module_of_mine'" in row
     rows = {row["name"]: row for row in json.loads(ctnet("tasks", "list", "--json").out)}
@@ -82,7 +82,7 @@ def test_ctnet_plugins_selects(ctnet, with_plugins, monkeypatch, setting: str, s
 def test_show_names_heads_options_recipes_metrics(ctnet) -> None:
     done = ctnet("tasks", "show", "ctdet")
     for text in ("heatmap", "size_loss", "l1|smooth_l1", "lambda_size", "paper-2x", "90, 120", "voc07"):
-        assert text in done.err
+        assert text in done.out
     shown = json.loads(ctnet("tasks", "show", "ctdet", "--json").out)
     assert [head["name"] for head in shown["heads"]] == ["heatmap", "size", "offset"]
     assert {row["name"]: row["default"] for row in shown["options"]}["size_weight"] == 0.1
@@ -122,19 +122,19 @@ def few_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few_checks")
 def test_check_prints_a_table(ctnet) -> None:
     done = ctnet("tasks", "check", "ctdet")
-    assert (done.code, done.out) == (0, "")
-    rows = [line.split()[:2] for line in done.err.splitlines()[2:5]]
+    assert (done.code, done.err) == (0, "")
+    rows = [line.split()[:2] for line in done.out.splitlines()[2:5]]
     assert rows == [["always", "passed"], ["sometimes", "passed"], ["elsewhere", "skipped"]]
-    assert "skipped: elsewhere: something is not installed" in done.err
-    assert "task ctdet: 3 checks, none failed" in done.err
+    assert "skipped: elsewhere: something is not installed" in done.out
+    assert "task ctdet: 3 checks, none failed" in done.out
 
 
 @pytest.mark.usefixtures("few_checks")
 def test_check_exits_with_1_when_a_check_fails(ctnet) -> None:
     done = ctnet("tasks", "check", "ctdet", "-O", "radius=corrected")
     assert done.code == 1
-    assert "sometimes  FAILED" in done.err
-    assert "FAILED: sometimes: The radius is official (Task.Options); but it is corrected" in done.err
+    assert "sometimes  FAILED" in done.out
+    assert "FAILED: sometimes: The radius is official (Task.Options); but it is corrected" in done.out
     shown = ctnet("tasks", "check", "ctdet", "-O", "radius=corrected", "--json")
     assert shown.code == 1
     assert [row["result"] for row in json.loads(shown.out)] == ["passed", "failed", "skipped"]
@@ -151,5 +151,5 @@ def test_check_of_what_is_not_there(ctnet, with_plugins) -> None:
 def test_check_of_a_backbone(ctnet, tiny: str, monkeypatch) -> None:
     done = ctnet("backbones", "check", tiny)
     assert done.code == 1  # it does not refuse wrong sizes
-    assert "wrong_sizes_are_refused           FAILED" in done.err
-    assert f"backbone {tiny}: 7 checks, 1 failed" in done.err
+    assert "wrong_sizes_are_refused           FAILED" in done.out
+    assert f"backbone {tiny}: 7 checks, 1 failed" in done.out

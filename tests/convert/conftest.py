@@ -27,7 +27,7 @@ def picture(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def document(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a text, or a value as JSON, below the test's folder."""
+    """Writes a string, or a value as JSON, below the test's folder."""
 
     def write(name: str, content: Any) -> Path:
         path = tmp_path / name

@@ -20,7 +20,7 @@ def test_counts_problems_and_notes_are_shown(capsys: pytest.CaptureFixture[str])
     assert shown.out == ""
     assert "train       3        9" in shown.err
     assert "2 categories: cat, dog" in shown.err
-    assert "25 bad records, skipped unless it says otherwise:\n  a.txt:1: box without area" in shown.err
+    assert "25 bad records, skipped unless stated otherwise:\n  a.txt:1: box without area" in shown.err
     assert (
         "  ... and 5 more; --json lists them all\nnote: a note\n\n3 images and 9 objects written to out"
         in shown.err

@@ -227,9 +227,9 @@ def test_keypoints(text: str) -> None:
         ("x: &x {names: [a]}\n<<: *x", "x:2 merges another mapping"),
         ("names: [a", "x:1 is not valid YAML: expected ',' or ']', but got '<stream end>'; check the quotes"),
         ("nc: 1\nnames: 'abc", "x:2 is not valid YAML: found unexpected end of stream; check the quotes"),
-        ("names: [a, [b]]", "x:1 has a list where a text should be"),
-        ("names: [a: b, c]", "x:1 has a mapping where a text should be; quote"),
-        ("names:\n- traffic light: red", "x:2 has a mapping where a text should be; quote"),
+        ("names: [a, [b]]", "x:1 has a list where a string should be"),
+        ("names: [a: b, c]", "x:1 has a mapping where a string should be; quote"),
+        ("names:\n- traffic light: red", "x:2 has a mapping where a string should be; quote"),
         ("names:\n- a\n-\n", "x:3 has an empty name"),
         ("names: ['a', '']", "x:1 has an empty name"),
         ("names:\n  0: a\n   1: b", "x:3 is not valid YAML: mapping values are not allowed here"),
@@ -241,7 +241,7 @@ def test_keypoints(text: str) -> None:
         ('names: ["\\U00110000"]', "x:1 is not valid YAML: an escape is beyond Unicode"),
         ('names: ["\\ud83d"]', "x:1 has half a surrogate pair"),
         ("names: " + "[" * 1200, "x:1 is not valid YAML: values are nested too deeply"),
-        ("? [a]\n: b", "x:1 has a list where a text should be"),
+        ("? [a]\n: b", "x:1 has a list where a string should be"),
         ("just words", "x:1 is not 'key: value'; is this a data.yaml"),
         ("\n- a\n- b", "x:2 is not 'key: value'; is this a data.yaml"),
     ],
@@ -256,10 +256,10 @@ def test_what_cannot_be_read_is_said(text: str, message: str) -> None:
     ("text", "message"),
     [
         ("key: {a: b}", "x:1 is not a path or a list of paths"),
-        ("key: [[a]]", "x:1 has a list where a text should be"),
-        ("key: 3", "x:1 is not a list of whole numbers"),
-        ("key: [a]", "x:1 is not a list of whole numbers"),
-        ("key: [-1]", "x:1 is not a list of whole numbers"),
+        ("key: [[a]]", "x:1 has a list where a string should be"),
+        ("key: 3", "x:1 is not a list of integers"),
+        ("key: [a]", "x:1 is not a list of integers"),
+        ("key: [-1]", "x:1 is not a list of integers"),
         ("key: {0: a}", "x:1 is not a list of names"),
         ("key: a", "x:1 must number the classes"),
     ],
@@ -279,9 +279,9 @@ def test_a_bomb_of_aliases_costs_nothing() -> None:
     levels = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40))
     start = time.perf_counter()
     description = DataYaml(f"a0: &a0 [lol]\n{levels}\nnames: *a39\ntrain: *a39\nself: &s [*s]", "x")
-    with pytest.raises(CtnetError, match="has a list where a text should be"):
+    with pytest.raises(CtnetError, match="has a list where a string should be"):
         description.names()
-    with pytest.raises(CtnetError, match="has a list where a text should be"):
+    with pytest.raises(CtnetError, match="has a list where a string should be"):
         description.paths("self")
     assert time.perf_counter() - start < 5
 

@@ -66,7 +66,7 @@ def test_which_attribute_is_the_class(tmp_path: Path, picture: Any, document: An
     picture("in/a.png")
     file = document("in/via.json", entries(region(size="big", species="ant")))
     with pytest.raises(
-        CtnetError, match="have the attributes size, species; say which one is the class with --attr"
+        CtnetError, match="have the attributes size, species; choose the one with the class with --attr"
     ):
         import_via(file, tmp_path / "out")
     assert import_via(file, tmp_path / "out", attribute="species").splits[0].objects == {"ant": 1}
@@ -115,7 +115,7 @@ def test_a_folder_for_each_split_and_regions_by_number(tmp_path: Path, picture: 
         ("train", 1, {"object": 2}),
         ("val", 1, {"object": 2}),
     ]
-    with pytest.raises(CtnetError, match="--split names a single one"):
+    with pytest.raises(CtnetError, match="--split applies to a single one"):
         import_via(tmp_path / "in", tmp_path / "out", split="pool")
 
 
@@ -157,8 +157,8 @@ def test_images_that_are_missing_or_listed_twice(tmp_path: Path, picture: Any, d
     ("content", "message"),
     [
         ("[1]", "is not VIA 2's JSON"),
-        ("{", "is not JSON that can be read"),
-        ({"project": 1, "config": 2, "metadata": 3}, "it is of VIA 3, which is not read"),
+        ("{", "is not valid JSON"),
+        ({"project": 1, "config": 2, "metadata": 3}, "it is of VIA 3, which is not supported"),
         ({"a": {"filename": "x"}}, "is not VIA 2's JSON"),
     ],
 )

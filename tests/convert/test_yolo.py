@@ -270,7 +270,7 @@ def test_export_cuts_at_the_border_and_leaves_crowds_out_aloud(tmp_path: Path) -
     report = export_yolo(source, tmp_path / "yolo")
     assert len((tmp_path / "yolo" / "labels" / "train" / "a.txt").read_text().splitlines()) == 1
     assert any("1 crowd regions were left out" in note for note in report.notes)
-    assert any("1 boxes were cut" in note for note in report.notes)
+    assert any("1 boxes were clipped" in note for note in report.notes)
     assert [problem.kind for problem in report.problems] == ["box without area"]
     with pytest.raises(CtnetError, match="box without area"):
         export_yolo(source, tmp_path / "strict", strict=True)
@@ -382,8 +382,8 @@ def test_names_of_keypoints_are_read_or_invented_aloud(tmp_path: Path, text: str
         ("kpt_shape: [3]", "kpt_shape in .* must be"),
         ("kpt_shape: [3, 4]", "kpt_shape in .* must be"),
         ("kpt_shape: three", "write kpt_shape as"),
-        ("kpt_shape: [3, 3]\nflip_idx: [0, 1]", "flip_idx in .* for each of the 3 keypoints"),
-        ("kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]", "flip_idx in .* for each of the 3 keypoints"),
+        ("kpt_shape: [3, 3]\nflip_idx: [0, 1]", "flip_idx in .* each of the 3 keypoints"),
+        ("kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]", "flip_idx in .* each of the 3 keypoints"),
         ("kpt_shape: [3, 3]\nkpt_names:\n  0: [a, b]", "kpt_names in .* 3 distinct names"),
         ("kpt_shape: [3, 3]\nkpt_names:\n  0: [a, b, b]", "kpt_names in .* 3 distinct names"),
         ("kpt_shape: [3, 3]\nkpt_names:\n  cat: [a, b, c]", "number the classes .* under kpt_names"),

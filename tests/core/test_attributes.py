@@ -151,10 +151,10 @@ def test_a_name_need_not_be_an_identifier() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a:float,a:bool", "task ctdet: option attributes declares attribute a twice; leave one out"),
+        ("a:float,a:bool", "task ctdet: option attributes declares attribute a twice; remove one"),
         ("a", "task ctdet: option attributes declares 'a', which is not NAME:float, NAME:float[LOW..HIGH], "
          "NAME:bool or "
-         "NAME:ONE|TWO|...; write for instance ripeness:float"),
+         "NAME:ONE|TWO|...; write ripeness:float"),
         ("a:int", "option attributes declares 'a:int', which is not"),
         ("a:one", "option attributes declares 'a:one', which is not"),
         ("a:one|one", "which is not"),
@@ -165,13 +165,13 @@ def test_a_name_need_not_be_an_identifier() -> None:
         ("a.b:float", "which is not"),
         (":float", "which is not"),
         ("1st:float", "which is not"),
-        ("boxes:float", "task ctdet has a column 'boxes' already, so no attribute can be called boxes; "
+        ("boxes:float", "task ctdet already has a column 'boxes', so no attribute can be called boxes; "
          "give it "
          "another name in "
          "declaration and annotations"),
-        ("cells:bool", "a column 'cells' already"),
-        ("a:bool,a_scores:float", "a column 'a_scores' already, so no attribute can be called a_scores"),
-        ("a_scores:float,a:bool", "a column 'a_scores' already, so no attribute can be called a"),
+        ("cells:bool", "already has a column 'cells'"),
+        ("a:bool,a_scores:float", "a column 'a_scores', so no attribute can be called a_scores"),
+        ("a_scores:float,a:bool", "a column 'a_scores', so no attribute can be called a"),
     ],
 )  # fmt: skip
 def test_a_bad_option_is_one_line(text: str, message: str) -> None:
@@ -183,7 +183,7 @@ def test_a_bad_option_is_one_line(text: str, message: str) -> None:
 
 def test_names_of_the_task_are_taken() -> None:
     with pytest.raises(
-        CtnetError, match="task ddd has a column 'depth' already, so no attribute can be called depth"
+        CtnetError, match="task ddd already has a column 'depth', so no attribute can be called depth"
     ):
         task_of("depth:float", name="ddd")
 
@@ -204,8 +204,7 @@ def test_json_keys_that_collide() -> None:
     [
         ([["a:float"], ["a:bool"]], "task ctdet: attribute a is a:float in category 'apple', but a:bool in "
          "category 'pear'; "
-         "make the two "
-         "equal or leave one out"),
+         "make the two equal or remove one"),
         ([["a:x|y"], ["a:y|x"]], "attribute a is a:x|y in category 'apple', but a:y|x in category 'pear'"),
         ([["a:bool", "a:bool"], []], "task ctdet: category 'apple' declares attribute a twice"),
         ([["o:float[0..2]"], []], "attribute o is o:float[0..2] in category 'apple', but o:bool in option"),
@@ -247,7 +246,7 @@ def test_a_task_that_names_no_cells() -> None:
     task = Silent(CATEGORIES, attributes="ripe:bool")
     maps = {name: head.activate(torch.zeros(1, head.channels, 8, 8)) for name, head in task.heads.items()}
     with pytest.raises(
-        CtnetError, match=r"^task ctdet cannot have attributes: its decode does not say in which cell"
+        CtnetError, match=r"^task ctdet cannot have attributes: its decode does not return the cell"
     ):
         task.decode(maps, 3)
 

@@ -16,9 +16,9 @@ from ctnet.core.documents import (
     annotation_errors,
     annotation_warnings,
     annotations_of,
+    checks_records,
     detections_of,
     instances_of,
-    is_choosy,
     results_of,
     truth_of,
 )
@@ -170,9 +170,9 @@ def test_only_a_task_with_something_to_say_is_choosy():
     class Silent(CenterDetection):
         fields: ClassVar = {"area": Value(json="")}
 
-    assert is_choosy(TASK)
-    assert not is_choosy(create_task("ctdet", CATEGORIES))
-    assert not is_choosy(Silent(CATEGORIES))
+    assert checks_records(TASK)
+    assert not checks_records(create_task("ctdet", CATEGORIES))
+    assert not checks_records(Silent(CATEGORIES))
 
 
 def found(count: int) -> Detections:

@@ -30,7 +30,7 @@ FIELDS: dict[str, Field] = {
     "tip": Points(json="tip", needed="objects"),
     "corners": Points(json="corners", n=4, cyclic=True, digits=3),
     "reach": Length(json="reach"),
-    "tilt": Angle(json="tilt", period=math.pi, mirrored_about=0.0, turns=True),
+    "tilt": Angle(json="tilt", period=math.pi, mirrored_about=0.0, rotates=True),
     "heading": Angle(json="heading"),
     "place": Value(
         json="place", width=3, mirror_sign=(-1.0, 1.0, 1.0), digits=4, unit="m", parts=("x", "y", "z")

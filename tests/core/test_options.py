@@ -81,7 +81,7 @@ def test_rows_for_display() -> None:
         OptionRow("number", "a whole number", 3, "how many"),
         OptionRow("factor", "a number", 0.5, "how much"),
         OptionRow("on", "true|false", False, "whether"),
-        OptionRow("text", "a text", "", "what"),
+        OptionRow("text", "a string", "", "what"),
     ]
 
 

@@ -31,11 +31,13 @@ def test_of_converts_to_the_right_types(instances: Instances) -> None:
 
 
 def test_columns_of_different_length_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"Instances needs columns of one length, .*'boxes': 2, 'labels': 1"):
+    with pytest.raises(
+        ValueError, match=r"Instances needs columns of equal length, .*'boxes': 2, 'labels': 1"
+    ):
         Instances.of([[0, 0, 1, 1]] * 2, [0])
     with pytest.raises(ValueError, match="'keypoints': 2"):
         Instances.of([[0, 0, 1, 1]], [0], keypoints=np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="Detections needs columns of one length"):
+    with pytest.raises(ValueError, match="Detections needs columns of equal length"):
         Detections(np.zeros((2, 4)), np.zeros(1), np.zeros(2))
 
 

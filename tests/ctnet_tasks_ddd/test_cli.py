@@ -31,14 +31,13 @@ def folders(tmp_path: Path, lines) -> list[object]:
     return ["--labels", tmp_path / "labels", "--results", tmp_path / "results"]
 
 
-def test_the_table_goes_to_stderr(folders) -> None:
+def test_the_table_goes_to_stdout(folders) -> None:
     result = run(kitti_eval_command, *folders)
     assert result.exit_code == 0
-    assert result.stdout == ""
     assert "evaluated the 1 frames that have a result file, of 2 with labels" in result.stderr
-    assert "car    3d           > 0.7" in result.stderr
-    assert "cannot reach 100, by the benchmark's rule: car 0 easy, 1 moderate, 1 hard\n" in result.stderr
-    assert "no part for it: pedestrian detection, pedestrian orientation" in result.stderr
+    assert "car    3d           > 0.7" in result.stdout
+    assert "cannot reach 100, by the benchmark's rule: car 0 easy, 1 moderate, 1 hard\n" in result.stdout
+    assert "no part for it: pedestrian detection, pedestrian orientation" in result.stdout
 
 
 def test_json_is_the_whole_of_stdout(folders) -> None:
@@ -53,7 +52,7 @@ def test_json_is_the_whole_of_stdout(folders) -> None:
 def test_a_list_of_frames(folders, tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("000001\n000002\n")
     result = run(kitti_eval_command, *folders, "--frames", tmp_path / "val.txt")
-    assert "\n2 frames; " in result.stderr
+    assert "\n2 frames; " in result.stdout
     assert "evaluated the" not in result.stderr
     (tmp_path / "val.txt").write_text("")
     result = run(kitti_eval_command, *folders, "--frames", tmp_path / "val.txt")
@@ -64,7 +63,7 @@ def test_conversion_there_and_back(make_kitti, lines, tmp_path: Path) -> None:
     source = make_kitti({"000003": [*lines, "Car 1 2"]})
     result = run(convert_kitti, source, "-o", tmp_path / "out")
     assert result.exit_code == 0
-    assert "train       1           1    1        0" in result.stderr
+    assert "train       1           1    1        0" in result.stdout
     assert "000003.txt:6: line of 3 columns" in result.stderr
     assert "note: there is no folder image_2" in result.stderr
     back = run(convert_kitti, tmp_path / "out", "-o", tmp_path / "back", "--export", "--json")
@@ -72,7 +71,7 @@ def test_conversion_there_and_back(make_kitti, lines, tmp_path: Path) -> None:
     assert (tmp_path / "back" / "000003.txt").read_text().splitlines() == lines
     (tmp_path / "results.json").write_text("[]")
     options = ("--export", "--results", tmp_path / "results.json", "--split", "train")
-    assert "1 files written" in run(convert_kitti, tmp_path / "out", "-o", tmp_path / "r", *options).stderr
+    assert "1 files written" in run(convert_kitti, tmp_path / "out", "-o", tmp_path / "r", *options).stdout
 
 
 def test_the_report_as_json(make_kitti, lines, tmp_path: Path) -> None:

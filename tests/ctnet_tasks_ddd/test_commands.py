@@ -44,7 +44,7 @@ def test_check_is_content_with_its_own_scenes(streets: Path) -> None:
     ("fields", "phrase"),
     [
         ({"alpha": 3.0, "rotation_y": 1.0}, "alpha is 3, but rotation_y and location make it"),
-        ({"bbox": [1, 1, 3, 3]}, "beside its box"),
+        ({"bbox": [1, 1, 3, 3]}, "outside its box"),
         ({"dim": [1.5, -1.6, 3.9]}, "dim is [1.5, -1.6, 3.9], outside 1e-06 to inf"),
         ({"location": [0, 1.6, -9.0], "depth": -9.0}, "behind the camera"),
         ({"depth": 99.0}, "depth is 99, but the location's z is"),

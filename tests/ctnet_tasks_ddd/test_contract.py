@@ -13,7 +13,7 @@ TASKS = [
     for options in ({"center": "projected"}, {"loss": "released", "ignore": "rectangle"})
 ]
 #: What no option of ddd changes.
-SAME = ("decode_exports", "example_is_valid", "drawing_makes_a_new_picture", "evaluators_merge")
+SAME = ("decode_exports", "example_is_valid", "drawing_makes_a_new_image", "evaluators_merge")
 
 
 @task_checks(*TASKS)

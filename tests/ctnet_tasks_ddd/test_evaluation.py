@@ -164,7 +164,7 @@ def test_crowds_of_other_data_are_neither_right_nor_wrong(data) -> None:
 
 def test_classes_unknown_to_the_benchmark_are_refused(data) -> None:
     content = data.as_coco(full=True)
-    with pytest.raises(CtnetError, match="measures Car, Pedestrian and Cyclist, not bus"):
+    with pytest.raises(CtnetError, match="evaluates Car, Pedestrian and Cyclist, not bus"):
         KittiEvaluator(content, [2], ["bus"])
 
 

@@ -37,7 +37,9 @@ def test_a_folder_its_named_folder_and_zips_read_alike(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match=r"cannot read .*nowhere: No such file"):
         FrameFiles(tmp_path / "nowhere")
-    with pytest.raises(CtnetError, match=r"has no text files, one a frame .* neither at its top nor in data"):
+    with pytest.raises(
+        CtnetError, match=r"has no text files, one per frame .* neither at its top nor in data"
+    ):
         FrameFiles(tmp_path, ("data",))
     (tmp_path / "text").write_text("no zip")
     with pytest.raises(CtnetError, match="neither a folder nor a zip"):

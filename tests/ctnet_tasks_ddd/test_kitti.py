@@ -149,7 +149,7 @@ def problem(make_kitti, tmp_path: Path, lines: list[str], **options) -> str:
     ("old", "new", "message"),
     [
         (" -1.52", "", "000003.txt:2: line of 14 columns (a label has 15: class truncation"),
-        ("-1.52", "-1.52 0.9", "000003.txt:2: line of 16 columns (a label has 15: take the score"),
+        ("-1.52", "-1.52 0.9", "000003.txt:2: line of 16 columns (a label has 15: remove the score"),
         ("20.00", "nan", "000003.txt:2: z that is not a finite number (it is 'nan')"),
         ("20.00", "far", "000003.txt:2: z that is not a finite number (it is 'far')"),
         ("1.60", "-1.60", "dimensions that are not positive (height 1.50, width -1.60, length 3.90)"),
@@ -179,7 +179,7 @@ def test_a_cut_object_that_reaches_in_front_of_the_camera_is_no_bad_record(
     passing = lines[0].replace("20.00", "-0.50").replace("0.00", "0.90", 1)
     report = convert_kitti(make_kitti({"000003": [passing]}), tmp_path / "out", images="none", strict=True)
     assert not report.problems
-    assert "their middle is behind the camera" in report.notes[0]
+    assert "their centre is behind the camera" in report.notes[0]
     assert report.notes[0].endswith(": 000003.txt:1")
     (annotation,) = read_split(tmp_path / "out")["annotations"]
     assert (annotation["iscrowd"], annotation["ignore"]) == (1, 1)
@@ -206,7 +206,7 @@ def test_a_cut_object_wholly_behind_the_camera_is_a_bad_record(make_kitti, lines
             (640, 375),
             "its principal point is 900, 200, the image has 640x",
         ),
-        ("500 0 320 0 0 500 240 0 0 0 1 0", None, "no image size (there is no image, and the camera is none"),
+        ("500 0 320 0 0 500 240 0 0 0 1 0", None, "no image size (there is no image, and the camera is not"),
     ],
 )
 def test_bad_calibrations(make_kitti, lines, tmp_path: Path, p2, size, message) -> None:

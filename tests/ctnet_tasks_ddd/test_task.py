@@ -338,7 +338,7 @@ def test_a_sample_opens_the_annotation_file_once(objects: int, tmp_path, monkeyp
         ({"depth": math.nan}, "depth is nan, not a finite number"),
         ({"depth": 21.0}, "depth is 21, but the location's z is 20"),
         ({"alpha": 2.0}, "alpha is 2, but rotation_y and location make it 0.25"),
-        ({"bbox": [5.0, 5, 20, 20]}, "beside its box"),
+        ({"bbox": [5.0, 5, 20, 20]}, "outside its box"),
     ],
 )
 def test_errors_are_named(changes: dict, phrase: str) -> None:
@@ -418,7 +418,7 @@ def test_angles_differ_the_shorter_way_round() -> None:
 
 def test_scenes_are_of_kitti_s_categories_alone() -> None:
     task = Boxes3d([{"id": 1, "name": "tram"}])
-    with pytest.raises(CtnetError, match="task ddd draws its own Pedestrian, Car, Cyclist, not tram"):
+    with pytest.raises(CtnetError, match="task ddd has scenes of Pedestrian, Car, Cyclist, not tram"):
         example_of(task, np.random.default_rng(0), (384, 128))
 
 

@@ -83,7 +83,7 @@ def test_a_joint_outside_its_image_is_said_and_trained_as_not_labelled(figures, 
     change(figures, keypoints=[500, 30, 2, *JOINTS[3:]])
     checked = ctnet("data", "check", figures, "--task", "pose", "--strict")
     assert checked.exit_code == 0
-    assert "nose lies at (500, 30), outside the 64x64 image" in " ".join(checked.stderr.split())
+    assert "nose is at (500, 30), outside the 64x64 image" in " ".join(checked.stderr.split())
     assert train("pose", figures, tiny, "--strict").exit_code == 0
 
 

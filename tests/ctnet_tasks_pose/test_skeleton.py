@@ -78,8 +78,8 @@ def test_sigmas_come_from_the_file_then_from_coco_then_from_a_constant():
     [
         ({"id": 3, "name": "car"}, "category 'car' (id 3) names no joints; pose needs 'keypoints'"),
         (category(), "names no joints"),
-        (category("a", "a"), "needs joint names that are distinct texts"),
-        (category("a", 2), "needs joint names that are distinct texts"),
+        (category("a", "a"), "needs joint names that are distinct strings"),
+        (category("a", 2), "needs joint names that are distinct strings"),
         (category("a", "b", skeleton=[[0, 1]]), "'skeleton' of category 'thing' (id 1): at 0.0: 0, expected"),
         (category("a", "b", skeleton=[[1, 3]]), "counted from 1 to 2"),
         (category("a", "b", skeleton=[7]), "at 0: 7, expected a list; a limb is two joints"),

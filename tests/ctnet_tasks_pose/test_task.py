@@ -252,9 +252,9 @@ def test_joints_outside_the_image_are_worth_a_warning_but_not_an_error():
     annotation = {"keypoints": [64, 8, 2, 20, 48, 1, 63.5, 47.5, 2, -5, -5, 0, 5, -0.5, 2]}
     assert annotation_errors(task, annotation, image) == []
     assert annotation_warnings(task, annotation, image) == [
-        "beak lies at (64, 8), outside the 64x48 image",
-        "left_wing lies at (20, 48), outside the 64x48 image",
-        "right_foot lies at (5, -0.5), outside the 64x48 image",
+        "beak is at (64, 8), outside the 64x48 image",
+        "left_wing is at (20, 48), outside the 64x48 image",
+        "right_foot is at (5, -0.5), outside the 64x48 image",
     ]
 
 

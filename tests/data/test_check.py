@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ctnet.core.task import AnnotationWarning
+from ctnet.core.task import AnnotationWarning, Task
 from ctnet.data import check
 from ctnet.data.check import check_dataset
 from ctnet.data.dataset import UNFIT
 from ctnet.tasks.ctdet import CenterDetection
 
 Make = Callable[..., Path]
+
+
+class Choosy(CenterDetection):
+    """Refuses annotation 9."""
+
+    name = "choosy"
+
+    def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+        return ["dull"] * (annotation["id"] == 9)
+
+
+class Cautious(CenterDetection):
+    """Refuses annotation 17, and warns of every one."""
+
+    name = "cautious"
+
+    def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+        return ["no"] * (annotation["id"] == 17) + [AnnotationWarning(f"of {image['file_name']}")]
 
 
 def found(directory: Path, kind: str, **options: Any) -> list[str]:
@@ -27,7 +45,7 @@ def found(directory: Path, kind: str, **options: Any) -> list[str]:
 
 
 def test_every_kind_has_a_place_in_the_table(
-    make_data: Make, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    make_data: Make, document: dict[str, Any], register_task: Callable[[type[Task]], str]
 ) -> None:
     document["annotations"] += [
         {"id": 100, "image_id": 12, "category_id": 7, "bbox": [0, 0, 0, 5]},
@@ -39,12 +57,12 @@ def test_every_kind_has_a_place_in_the_table(
         {"id": 106, "image_id": 12, "category_id": 7, "bbox": [0, 0, 1e200, 1e200]},
     ]
     document["images"].append({"id": 5, "file_name": "d.jpg", "width": 60, "height": 40})
-    monkeypatch.setattr(CenterDetection, "errors", lambda self, record, image: ["dull"] * (record["id"] == 9))
-    report = check_dataset(make_data(), task="ctdet")
+    task = register_task(Choosy)
+    report = check_dataset(make_data(), task=task)
     kinds = [problem.kind for problem in report.splits[0].problems]
     assert set(kinds) == set(check.PROBLEMS[:9])
     assert report.bad == len(kinds) == 9
-    assert found(make_data(), UNFIT, task="ctdet") == ["annotation 9 of image 40"]
+    assert found(make_data(), UNFIT, task=task) == ["annotation 9 of image 40"]
     assert found(make_data(), UNFIT) == []
     assert (report.splits[0].images, report.splits[0].annotations) == (3, 10)
     assert {warning.kind for warning in report.splits[0].warnings} <= set(check.WARNINGS)
@@ -149,13 +167,12 @@ def test_coco_mini_is_as_described(shared_data: Path) -> None:
     assert (report.bad, crowds) == (0, {"train2017": 8, "val2017": 5})
 
 
-def test_a_task_warns_of_what_it_can_use_in_part(make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    def errors(self: CenterDetection, annotation: dict[str, Any], image: dict[str, Any]) -> list[str]:
-        return ["no"] * (annotation["id"] == 17) + [AnnotationWarning(f"of {image['file_name']}")]
-
-    monkeypatch.setattr(CenterDetection, "errors", errors)
-    assert found(make_data(), UNFIT, task="ctdet") == ["annotation 17 of image 40"]
-    assert found(make_data(), check.OF_TASK, task="ctdet") == [
+def test_a_task_warns_of_what_it_can_use_in_part(
+    make_data: Make, register_task: Callable[[type[Task]], str]
+) -> None:
+    task = register_task(Cautious)
+    assert found(make_data(), UNFIT, task=task) == ["annotation 17 of image 40"]
+    assert found(make_data(), check.OF_TASK, task=task) == [
         "annotation 0 of image 12",
         "annotation 9 of image 40",
     ]

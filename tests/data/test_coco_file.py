@@ -210,12 +210,16 @@ def test_byte_order_mark_and_whole_floats(tmp_path: Path, document: dict[str, An
 @pytest.mark.parametrize(
     ("changes", "kind", "what"),
     [
-        ({"bbox": [float("nan"), 1, 2, 3]}, "no box of four finite numbers", "bbox [NaN, 1, 2, 3]"),
-        ({"bbox": [1, 1, float("inf"), 3]}, "no box of four finite numbers", "bbox [1, 1, Infinity, 3]"),
-        ({"bbox": [1, 2, 3]}, "no box of four finite numbers", "bbox [1, 2, 3]"),
-        ({"bbox": [1, 2, 3, "4"]}, "no box of four finite numbers", 'bbox [1, 2, 3, "4"]'),
-        ({"bbox": [1, 2, 3, 10**400]}, "no box of four finite numbers", "bbox [1, 2, 3, 1000"),
-        ({"bbox": None}, "no box of four finite numbers", "bbox null"),
+        ({"bbox": [float("nan"), 1, 2, 3]}, "box that is not four finite numbers", "bbox [NaN, 1, 2, 3]"),
+        (
+            {"bbox": [1, 1, float("inf"), 3]},
+            "box that is not four finite numbers",
+            "bbox [1, 1, Infinity, 3]",
+        ),
+        ({"bbox": [1, 2, 3]}, "box that is not four finite numbers", "bbox [1, 2, 3]"),
+        ({"bbox": [1, 2, 3, "4"]}, "box that is not four finite numbers", 'bbox [1, 2, 3, "4"]'),
+        ({"bbox": [1, 2, 3, 10**400]}, "box that is not four finite numbers", "bbox [1, 2, 3, 1000"),
+        ({"bbox": None}, "box that is not four finite numbers", "bbox null"),
         ({"bbox": [1, 2, 0, 4]}, "box without area", "bbox [1, 2, 0, 4]"),
         ({"bbox": [10, 10, -3, 4]}, "box without area", "bbox [10, 10, -3, 4]"),
         ({"bbox": [60, 2, 3, 4]}, "box outside its image", "bbox [60, 2, 3, 4], image 60x40"),
@@ -224,9 +228,9 @@ def test_byte_order_mark_and_whole_floats(tmp_path: Path, document: dict[str, An
         ({"category_id": None}, "unknown category", "category_id null"),
         ({"image_id": 6}, "unknown image", "image_id 6"),
         ({"image_id": "6"}, "unknown image", 'image_id "6"'),
-        ({"iscrowd": "0"}, "crowd mark that is neither 0 nor 1", 'iscrowd "0"'),
-        ({"iscrowd": 2}, "crowd mark that is neither 0 nor 1", "iscrowd 2"),
-        ({"iscrowd": [0]}, "crowd mark that is neither 0 nor 1", "iscrowd [0]"),
+        ({"iscrowd": "0"}, "crowd flag that is neither 0 nor 1", 'iscrowd "0"'),
+        ({"iscrowd": 2}, "crowd flag that is neither 0 nor 1", "iscrowd 2"),
+        ({"iscrowd": [0]}, "crowd flag that is neither 0 nor 1", "iscrowd [0]"),
     ],
 )
 def test_bad_annotation_is_left_out_and_listed(
@@ -301,7 +305,9 @@ def test_equal_category_names_are_refused(write: Any, document: dict[str, Any]) 
 
 def test_half_of_a_character_is_not_a_category_name(write: Any, document: dict[str, Any]) -> None:
     document["categories"][1]["name"] = "a\ud800"
-    with pytest.raises(CtnetError, match=r"category 2 of .* is called 'a\\ud800', which holds half"):
+    with pytest.raises(
+        CtnetError, match=r"category 2 of .* is called 'a\\ud800', which holds an unpaired surrogate"
+    ):
         CocoFile.open(write(document))
 
 
@@ -316,7 +322,7 @@ def test_later_image_of_the_same_id_is_left_out(write: Any, document: dict[str, 
     assert file.image_ids.tolist() == [12, 5, 40]
     assert file.file_name(0) == "a.jpg"
     assert [str(problem) for problem in file.problems] == [
-        "image 12: an id that an earlier image has (the later entry is left out)"
+        "image 12: duplicate image id (the later entry is left out)"
     ]
 
 
@@ -376,12 +382,15 @@ def _without(field: str) -> Any:
         (lambda d: d.update(images={"a": 1}), "has an object as 'images' at byte"),
         (lambda d: d.update(annotations=None), "has null as 'annotations' at byte"),
         (lambda d: d["annotations"].insert(2, [1]), r"annotation 3 of .* is a list; it must be an object"),
-        (lambda d: d["images"].append("x"), r"image 4 of .* is a text; it must be an object"),
+        (lambda d: d["images"].append("x"), r"image 4 of .* is a string; it must be an object"),
         (lambda d: d["images"][1].update(id="5"), r"image 2 of .* needs a whole number 'id', has '5'"),
         (_without("file_name"), r"image 2 of .* \(id 5\) needs a 'file_name', has None"),
         (_without("width"), r"image 2 of .* \(id 5, b.jpg\) needs its 'width' in pixels, has None"),
         (lambda d: d["images"][1].update(height=0), r"image 2 .* needs its 'height' in pixels, has 0"),
-        (lambda d: d["categories"][1].pop("name"), r"category 2 of .* needs a whole number 'id' and a text"),
+        (
+            lambda d: d["categories"][1].pop("name"),
+            r"category 2 of .* needs a whole number 'id' and a",
+        ),
         (lambda d: d["categories"][1].update(id=7), r"category 2 of .* has the id 7 of an earlier one"),
     ],
 )
@@ -507,7 +516,7 @@ def test_unwritable_cache_is_said_and_no_error(
     with caplog.at_level(logging.WARNING, "ctnet"):
         assert len(CocoFile.open(write(document))) == 3
     [line] = caplog.messages
-    assert "CTNET_CACHE names another folder" in line
+    assert "set CTNET_CACHE to use another folder" in line
 
 
 def test_small_files_and_refused_cache_leave_no_index(

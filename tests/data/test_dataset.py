@@ -220,7 +220,7 @@ def test_images_in_several_folders(make_data: Make, tmp_path: Path) -> None:
 def test_missing_image(make_data: Make, tmp_path: Path) -> None:
     dataset = Dataset.open(make_data(), "val")
     (tmp_path / "val" / "b.jpg").unlink()
-    with pytest.raises(ImageError, match=r"image 5 \(b.jpg\) is missing; looked in .*val, .*images"):
+    with pytest.raises(ImageError, match=r"image 5 \(b.jpg\) is missing; searched .*val, .*images"):
         dataset[1]
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ctnet.data.joints import left_right_pairs, other_side, states_a_side
+from ctnet.data.joints import left_right_pairs, names_a_side, other_side
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_pairs_are_left_and_right_in_any_order():
 
 @pytest.mark.parametrize(("name", "side"), [("left_eye", True), ("eyeRight", True), ("upright", False)])
 def test_side_as_a_word_of_its_own(name, side):
-    assert states_a_side(name) is side
+    assert names_a_side(name) is side

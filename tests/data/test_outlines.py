@@ -71,7 +71,7 @@ def test_an_outline_that_is_no_polygon_is_listed_with_what_it_is(tmp_path: Path)
     lengths = {"counts": [5, 3], "size": [4, 2]}
     path = write(tmp_path, [polygon(1, segmentation=lengths)], [{"id": 1, "name": "leaf"}])
     (problem,) = CocoFile.open(path).problems
-    assert problem.kind == "no box of four finite numbers"
+    assert problem.kind == "box that is not four finite numbers"
     assert "no polygon to take it from: segmentation" in problem.what
 
 

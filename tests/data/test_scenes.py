@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctnet.core.records import Instances
-from ctnet.data.scenes import blend, contrasting, coverage, fine_points, in_sight, scene_of
+from ctnet.data.scenes import blend, contrasting, coverage, fine_points, scene_of, visible_objects
 
 
 def row_of(*pixels: int) -> np.ndarray:
@@ -15,12 +15,12 @@ def row_of(*pixels: int) -> np.ndarray:
 
 def test_what_is_hidden_too_much_is_left_out_and_then_hides_nothing() -> None:
     below, half_hidden, above = row_of(0, 1, 2, 3), row_of(2, 3, 4, 5), row_of(4, 5, 6)
-    seen = in_sight([below, half_hidden, above], 0.6)
+    seen = visible_objects([below, half_hidden, above], 0.6)
     assert list(seen) == [0, 2]
     np.testing.assert_array_equal(seen[0], above)
     assert not seen[2].any()
-    assert list(in_sight([below, half_hidden, above], 0.5)) == [0, 1, 2]
-    assert list(in_sight([below, row_of()], 0.5)) == [0]  # nothing of it can be seen
+    assert list(visible_objects([below, half_hidden, above], 0.5)) == [0, 1, 2]
+    assert list(visible_objects([below, row_of()], 0.5)) == [0]  # nothing of it can be seen
 
 
 def test_something_else_than_pixels_may_decide_what_is_seen() -> None:
@@ -30,7 +30,7 @@ def test_something_else_than_pixels_may_decide_what_is_seen() -> None:
         asked.append((number, int(cover.sum())))
         return number != 1
 
-    assert list(in_sight([row_of(0), row_of(1), row_of(2)], enough, row_of(8, 9))) == [0, 2]
+    assert list(visible_objects([row_of(0), row_of(1), row_of(2)], enough, row_of(8, 9))) == [0, 2]
     assert asked == [(2, 2), (1, 3), (0, 3)]
 
 

@@ -144,7 +144,7 @@ def test_nothing_is_replaced_without_force_and_the_whole_is_kept(tmp_path: Path)
     assert (tmp_path / "annotations/instances_all.json").read_bytes() == before
     assert any("is now instances_all.json" in note for note in done.notes)
     assert len(numbers(tmp_path, "train")) == 32
-    with pytest.raises(CtnetError, match="has the splits all, train, val; say which one with --split"):
+    with pytest.raises(CtnetError, match="has the splits all, train, val; choose one with --split"):
         split_dataset(tmp_path, Division(val=0.2), force=True)
     with pytest.raises(CtnetError, match=r"instances_all\.json, which exists; move that away"):
         split_dataset(tmp_path, Division(val=0.2), "train", force=True)
@@ -161,7 +161,7 @@ def test_all_annotation_files_of_a_split_are_divided_alike(tmp_path: Path) -> No
     assert posed == numbers(tmp_path, "val")
     make(tmp_path / "b", content, "instances_default")
     make(tmp_path / "b", {**content, "images": content["images"][1:]}, "person_keypoints_default")
-    with pytest.raises(CtnetError, match="are of the same split and list other images"):
+    with pytest.raises(CtnetError, match="are of the same split but list different images"):
         split_dataset(tmp_path / "b", Division(val=0.2))
 
 
@@ -177,6 +177,19 @@ def test_bad_records_go_with_their_image_and_those_of_none_are_listed(tmp_path: 
     assert [problem.where for problem in done.problems] == ["annotation 901 of image 77"]
 
 
+def test_records_of_other_kinds_are_kept_and_numbers_that_json_lacks_refused(tmp_path: Path) -> None:
+    content = entries()
+    content["annotations"][0]["category_id"] = {"no": "number"}
+    (part, _) = split_dataset(make(tmp_path / "odd", content), Division(val=0.2), force=True).parts
+    kept = json.loads(part.path.read_text())["annotations"]
+    assert content["annotations"][0] in kept
+    content["annotations"][0]["bbox"] = [1, 2, float("inf"), 4]
+    folder = make(tmp_path / "infinite", content)
+    with pytest.raises(CtnetError, match="a number that is not finite"):
+        split_dataset(folder, Division(val=0.2), force=True)
+    assert [path.name for path in (folder / "annotations").iterdir()] == ["instances_train.json"]
+
+
 def test_too_few_images(tmp_path: Path) -> None:
     make(tmp_path, entries(2), "instances_default")
     with pytest.raises(CtnetError, match="too few images or groups: val would be empty"):
@@ -187,8 +200,8 @@ def test_too_few_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("division", "message"),
     [
-        ({}, "say how to divide"),
-        ({"val": 20}, "--val is 20; it is a share"),
+        ({}, "choose how to divide"),
+        ({"val": 20}, "--val is 20; it must be a fraction"),
         ({"val": -0.1}, "--val is -0.1"),
         ({"val": float("nan")}, "--val is nan"),
         ({"val": 0.2, "folds": 5}, "leave out --val"),

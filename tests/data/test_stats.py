@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import pytest
 
-from ctnet.core.fields import Choice, Value
+from ctnet.core.fields import Choice, Field, Value
 from ctnet.core.records import Instances
+from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.stats import QUANTILES, dataset_stats, split_stats
 from ctnet.tasks.ctdet import CenterDetection
 
 Make = Callable[..., Path]
+
+
+class Edges(CenterDetection):
+    """With two derived fields."""
+
+    name = "edges"
+    fields: ClassVar[Mapping[str, Field]] = {
+        "left_edge": Value(json="", unit="px"),
+        "side": Choice(json="", choices=("near", "far")),
+    }
+
+    def complete(self, instances: Instances, image: Any) -> Instances:
+        left = instances.boxes[:, 0]
+        return instances.replace(left_edge=left, side=(left > 30).astype(np.int64))
 
 
 def test_counts_and_measures(make_data: Make, document: dict[str, Any]) -> None:
@@ -52,16 +66,11 @@ def test_a_subset_counts_its_own_images_alone(make_data: Make) -> None:
     assert split_stats(dataset.subset([2])).by_category == {"ball": 1, "box": 0}
 
 
-def test_a_task_s_fields_have_figures_too(make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    def complete(self: CenterDetection, instances: Instances, image: Any) -> Instances:
-        left = instances.boxes[:, 0]
-        return instances.replace(left_edge=left, side=(left > 30).astype(np.int64))
-
+def test_a_task_s_fields_have_figures_too(
+    make_data: Make, register_task: Callable[[type[Task]], str]
+) -> None:
     assert dataset_stats(make_data(), task="ctdet").splits[0].fields == {}
-    fields = {"left_edge": Value(json="", unit="px"), "side": Choice(json="", choices=("near", "far"))}
-    monkeypatch.setattr(CenterDetection, "fields", fields)
-    monkeypatch.setattr(CenterDetection, "complete", complete)
-    (split,) = dataset_stats(make_data(), task="ctdet").splits
+    (split,) = dataset_stats(make_data(), task=register_task(Edges)).splits
     np.testing.assert_allclose(split.fields["left edge (px)"], np.quantile([1.5, 50], QUANTILES))
     np.testing.assert_allclose(split.fields["side = far"], np.quantile([0, 1], QUANTILES))
     assert split_stats(Dataset.open(make_data(), "val")).fields == {}

@@ -69,7 +69,7 @@ def no_more_handles() -> None:
     [
         (kill, "a loading process was killed, as Linux does when memory is short; use fewer --workers"),
         (terminate, "a loading process was ended by SIGTERM before its work was done"),
-        (bus_error, "a loading process found no room in shared memory (/dev/shm); make it larger"),
+        (bus_error, "a loading process ran out of shared memory (/dev/shm); make it larger"),
         (leave, "a loading process ended with exit code 7 before its work was done"),
         (no_more_handles, "the loading processes ran out of file handles; allow more (`ulimit -n 4096`)"),
     ],
@@ -133,7 +133,7 @@ def test_a_small_shared_memory_is_one_line(tmp_path: Path) -> None:
     if not can_mount:
         pytest.skip("no right to mount")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert "found no room in shared memory (/dev/shm)" in done.stdout
+    assert "ran out of shared memory (/dev/shm)" in done.stdout
     assert done.stderr == ""
 
 

@@ -121,9 +121,9 @@ def _matches(said: str, told: str) -> bool:
 def test_the_finished_task_passes_these_checks(obb: type[Task]) -> None:
     task = obb(scenes_of(obb).categories)
     names = (
-        "annotations_come_back",
+        "annotations_survive_a_file",
         "the_round_trip_holds",
-        "results_come_back",
+        "results_survive_a_file",
         "encode_commutes_with_mirroring",
     )
     for check in TASK_CHECKS:

@@ -139,5 +139,5 @@ def test_classes_without_objects_are_told(truth: Json, results: list[Json]) -> N
 
 
 def test_voc_has_no_curves(truth: Json) -> None:
-    with pytest.raises(CtnetError, match="VocEvaluator gives no curves; they are for the metric coco"):
+    with pytest.raises(CtnetError, match="VocEvaluator has no curves; use the metric coco"):
         VocEvaluator(truth, [2, 5, 9, 11], list("abcd")).curves()

@@ -29,7 +29,7 @@ def test_nothing_is_found_where_nothing_is() -> None:
 def test_a_column_that_cannot_be_measured_is_named(tips: np.ndarray | None) -> None:
     extra = {} if tips is None else {"tips": tips}
     found = Detections(np.zeros((2, 4)), np.ones(2), np.zeros(2, int), extra)
-    with pytest.raises(CtnetError, match=r"image 7 have tips .* needed are finite ones of shape \(2, 2\)"):
+    with pytest.raises(CtnetError, match=r"image 7 have tips .* finite values of shape \(2, 2\) are needed"):
         check_column(7, found, "tips", (2,))
     check_column(7, Detections.empty(), "tips", (2,))
     check_column(7, found.replace(tips=np.ones((2, 2))), "tips", (2,))

@@ -523,7 +523,7 @@ def test_an_image_that_no_memory_is_left_for_is_named(detector, random_image, mo
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
     monkeypatch.setattr(detector.model, "activated", refuse)
-    with pytest.raises(CtnetError, match=r"image 0, 64x64 pixels .* needs more memory than can be had; use"):
+    with pytest.raises(CtnetError, match=r"image 0, 64x64 pixels .* needs more memory than available; use"):
         detector(random_image(64, 64))
 
 
@@ -540,5 +540,5 @@ def test_memory_is_asked_for_before_a_large_batch(detector, random_image, monkey
     detector(images)
     assert sizes == [2, 2, 1]
     monkeypatch.setattr(detector_module, "available_memory", lambda device: int(0.5 * needed))
-    with pytest.raises(CtnetError, match=r"needs at least .* GB, and .* GB are free; use --resize fix"):
+    with pytest.raises(CtnetError, match=r"needs at least .* GB, but .* GB are free; use --resize fix"):
         detector(images)

@@ -147,7 +147,7 @@ def test_bfloat16(resdcn: CenterNet) -> None:
 
 def test_bfloat16_where_it_is_emulated(resdcn: CenterNet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "has_bf16", lambda device: False)
-    with pytest.raises(CtnetError, match=r"^cpu here has no instructions for bfloat16; leave .* float32$"):
+    with pytest.raises(CtnetError, match=r"^cpu here has no instructions for bfloat16; use float32$"):
         prepare_for_inference(resdcn, dtype=torch.bfloat16)
 
 

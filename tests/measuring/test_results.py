@@ -112,10 +112,10 @@ def test_reading_keeps_every_number(seed: int, count: int) -> None:
         ({"score": float("nan")}, r"entry 2 of r.json \(image \d+\) has NaN or infinity as score"),
         ({"score": float("inf")}, "entry 2 of r.json .* has NaN or infinity as score"),
         ({"image_id": True}, "entry 2 of r.json has image_id True, which is not in the ground truth"),
-        ({"bbox": [0, 0, 1e200, 1e200]}, "entry 2 of r.json .* as bbox, or a number beyond reason"),
+        ({"bbox": [0, 0, 1e200, 1e200]}, "entry 2 of r.json .* as bbox, or a number that is too large"),
         ({"bbox": [0, 0, 1e12, 5]}, "entry 2 of r.json .* bbox is .*, not four finite numbers"),
         ({"bbox": ["1", "2", "3", "4"]}, "entry 2 of r.json .* bbox is .*, not four finite numbers"),
-        ({"score": 10**400}, "entry 2 of r.json .* as score, or a number beyond reason"),
+        ({"score": 10**400}, "entry 2 of r.json .* as score, or a number that is too large"),
         ({"score": "0.5"}, "entry 2 of r.json .* score is '0.5', not a finite number"),
         ({"score": "high"}, "entry 2 of r.json .* not a result of task ctdet .ValueError: score is 'high'"),
     ],
@@ -140,7 +140,7 @@ def test_a_missing_field_is_named(key: str, truth: Json, results: list[Json], ta
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "holds no detection at all, so there is nothing to measure"),
+        ([], "holds no detections, so there is nothing to evaluate"),
         ({"annotations": []}, "is not a list of results but a dict; COCO's results file is a list"),
         ([[1, 2]], r"entry 0 of .* is not an object with image_id, category_id and score but \[1, 2\]"),
     ],

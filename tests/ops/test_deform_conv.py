@@ -258,7 +258,7 @@ def test_the_same_values_twice() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": torch.zeros(4, 7, 6)}, "x must be a floating tensor with 4 dimensions"),
+        ({"x": torch.zeros(4, 7, 6)}, "x must be a floating-point tensor with 4 dimensions"),
         ({"x": torch.zeros(2, 4, 7, 6, dtype=torch.int64)}, r"not torch.int64 of shape \(2, 4, 7, 6\)"),
         ({"x": torch.zeros(2, 5, 7, 6)}, "weight expects 4 input channels, x has 5"),
         ({"offset": torch.zeros(2, 9, 7, 6)}, r"offset must have shape \(2, 18, 7, 6\), not \(2, 9, 7, 6\)"),
@@ -268,7 +268,7 @@ def test_the_same_values_twice() -> None:
         ({"padding": -1}, r"padding \(-1, -1\) at least 0"),
         (
             {"dilation": 5},
-            r"kernel \(3, 3\) with dilation \(5, 5\), padding \(1, 1\) does not fit on \(7, 6\)",
+            r"kernel \(3, 3\) with dilation \(5, 5\), padding \(1, 1\) does not fit into \(7, 6\)",
         ),
     ],
 )

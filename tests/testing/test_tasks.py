@@ -53,7 +53,7 @@ def test_the_export_is_skipped_where_its_packages_are_missing(monkeypatch: pytes
     monkeypatch.setattr(builtins, "__import__", without)
     outcome = check_task("ctdet")[0]
     assert outcome.result == "skipped"
-    assert "onnxruntime is not installed; the extra 'export'" in outcome.reason
+    assert "onnxruntime is not installed; install the extra 'export'" in outcome.reason
 
 
 def test_unknown_tasks_and_options_are_mistakes_of_the_user() -> None:

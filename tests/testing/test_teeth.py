@@ -396,14 +396,14 @@ class MirrorForgets(Hands):
     fields: ClassVar[Any] = changed_field("hands", swap=(0, 0))
 
 
-@caught_by("mirrored_values_follow_fractions")
+@caught_by("mirrored_values_hold_at_fractions")
 class SymmetricOffsets(WithHead):
     """offsets are declared symmetric in the mirror"""
 
     changed = ("offset", head(symmetric=True))
 
 
-@caught_by("mirrored_values_follow_fractions")
+@caught_by("mirrored_values_hold_at_fractions")
 class SymmetricHands(WithHead):
     """hands keep their offsets in the mirror, as if half a cell did not matter"""
 
@@ -476,7 +476,7 @@ class InPlace(Hands):
         return targets
 
 
-@caught_by("objects_are_taught_at_their_cells")
+@caught_by("objects_have_peaks_in_their_cells")
 class NoneAtTheBorder(Hands):
     """objects at the border are not encoded"""
 
@@ -486,7 +486,7 @@ class NoneAtTheBorder(Hands):
         return super().encode(instances[whole], grid)
 
 
-@caught_by("objects_are_taught_at_their_cells")
+@caught_by("objects_have_peaks_in_their_cells")
 class CellsElsewhere(Hands):
     """cells are those of the boxes' upper left corners"""
 
@@ -494,7 +494,7 @@ class CellsElsewhere(Hands):
         return np.where(super().cells(instances, grid) < 0, -1, instances.boxes[:, :2].clip(0)).astype(int)
 
 
-@caught_by("objects_are_taught_at_their_cells")
+@caught_by("objects_have_peaks_in_their_cells")
 class NoCells(Hands):
     """objects that the border cuts are said to have no cell"""
 
@@ -603,14 +603,14 @@ class NoLossOnEmptyImages(Hands):
         return {name: loss for name, loss in losses.items() if len(targets[name])}
 
 
-@caught_by("loss_reads_only_what_counts")
+@caught_by("loss_ignores_weight_zero")
 class PullsEverywhere(WithHead):
     """a loss has a gradient where nothing counts"""
 
     changed = ("offset", head(loss=_pulls_everywhere))
 
 
-@caught_by("loss_reads_only_what_counts")
+@caught_by("loss_ignores_weight_zero")
 class LooksEverywhere(WithHead):
     """a loss depends on values that do not count, though it has no gradient there"""
 
@@ -694,7 +694,7 @@ class TiesByPosition(Hands):
         return Detections._of(columns)
 
 
-@caught_by("looks_can_be_merged")
+@caught_by("grids_can_be_merged")
 class AsWideAsTheGrid(Hands):
     """a column of detections is as wide as the grid"""
 
@@ -704,7 +704,7 @@ class AsWideAsTheGrid(Hands):
         return found.replace(profile=profile.expand(-1, found.scores.shape[1], -1))
 
 
-@caught_by("looks_can_be_merged")
+@caught_by("grids_can_be_merged")
 class LiftsWhatIsThere(Hands):
     """lift adds a column only where something was found"""
 
@@ -712,7 +712,7 @@ class LiftsWhatIsThere(Hands):
         return detections.replace(area=detections.reach**2) if len(detections) else detections
 
 
-@caught_by("looks_can_be_merged")
+@caught_by("grids_can_be_merged")
 class LiftsTheBest(Hands):
     """lift leaves rows out"""
 
@@ -720,7 +720,7 @@ class LiftsTheBest(Hands):
         return detections[:5]
 
 
-@caught_by("overlap_is_a_share")
+@caught_by("overlap_is_a_fraction")
 class Percent(Hands):
     """overlaps are percentages"""
 
@@ -728,7 +728,7 @@ class Percent(Hands):
         return 100 * super().overlap(a, b)
 
 
-@caught_by("overlap_is_a_share")
+@caught_by("overlap_is_a_fraction")
 class NotItself(Hands):
     """an object overlaps itself by half"""
 
@@ -736,7 +736,7 @@ class NotItself(Hands):
         return super().overlap(a, b) / 2
 
 
-@caught_by("overlap_is_a_share")
+@caught_by("overlap_is_a_fraction")
 class PartOfTheFirst(Hands):
     """overlaps are shares of the first object, so not symmetric"""
 
@@ -747,7 +747,7 @@ class PartOfTheFirst(Hands):
         return (high - low).clip(0).prod(2) / own
 
 
-@caught_by("overlap_is_a_share")
+@caught_by("overlap_is_a_fraction")
 class Far(Hands):
     """objects far apart overlap as much as they are alike in size"""
 
@@ -828,7 +828,7 @@ class BoxesOutside(Hands):
     scenes = drawn(_doubled)
 
 
-@caught_by("annotations_come_back")
+@caught_by("annotations_survive_a_file")
 class LosesHands(Hands):
     """annotations hold the hands rounded to ten pixels"""
 
@@ -1105,7 +1105,7 @@ class Unordered(Own, ordered=False):
     """the evaluator ignores the order of scores"""
 
 
-@caught_by("evaluator_reads_places")
+@caught_by("evaluator_reads_positions")
 class AnyPlace(Own, least=0.0):
     """the evaluator accepts any overlap"""
 
@@ -1174,14 +1174,14 @@ class Unwritten(Points):
         return [None] * len(columns[name]) if found else super().write(name, columns)
 
 
-@caught_by("results_come_back")
+@caught_by("results_survive_a_file")
 class LosesResults(Hands):
     """results leave out the hands"""
 
     fields: ClassVar[Any] = changed_field("hands", Unwritten)
 
 
-@caught_by("drawing_makes_a_new_picture")
+@caught_by("drawing_makes_a_new_image")
 class DrawsOver(Hands):
     """draw draws on the image itself"""
 
@@ -1190,7 +1190,7 @@ class DrawsOver(Hands):
         return image
 
 
-@caught_by("drawing_makes_a_new_picture")
+@caught_by("drawing_makes_a_new_image")
 class DrawsNothing(Hands):
     """draw leaves no trace"""
 
@@ -1254,7 +1254,7 @@ class Doubled(Hands):
         self.options = dataclasses.replace(self.options, hand_weight=2 * self.options.hand_weight)
 
 
-@caught_by("words_describe_it")
+@caught_by("documentation_is_complete")
 class Wordless(Hands):
     """no docstring"""
 
@@ -1299,7 +1299,7 @@ def test_an_error_in_the_task_is_a_failure_with_its_place() -> None:
         def draw(self, image: Any, detections: Any, info: Any = None) -> Any:
             raise ZeroDivisionError("of all things")
 
-    check = next(one for one in TASK_CHECKS if one.name == "drawing_makes_a_new_picture")
+    check = next(one for one in TASK_CHECKS if one.name == "drawing_makes_a_new_image")
     with pytest.raises(ContractViolation, match=r"ZeroDivisionError at .*test_teeth.py:\d+: of all things"):
         check(Broken(SHAPES))
 
@@ -1322,19 +1322,19 @@ def test_an_error_below_the_task_has_the_place_in_the_task() -> None:
         def draw(self, image: Any, detections: Any, info: Any = None) -> Any:
             return box_iou(detections.boxes, "of another kind")  # type: ignore[arg-type]
 
-    check = next(one for one in TASK_CHECKS if one.name == "drawing_makes_a_new_picture")
+    check = next(one for one in TASK_CHECKS if one.name == "drawing_makes_a_new_image")
     with pytest.raises(ContractViolation, match=r"but \w+ at .*test_teeth.py:\d+: "):
         check(Broken(SHAPES))
 
 
 # --- failures that are expected
 
-EXPECTED = {"overlap_is_a_share": "it is in percent, as the readers of its figures are used to"}
+EXPECTED = {"overlap_is_a_fraction": "it is in percent, as the readers of its figures are used to"}
 
 
 # Of all checks that one and the one before it.
 FEW = task_checks(Percent, expected_failures=EXPECTED).mark.args[1]
-FEW = [case for case in FEW if case.values[1].name in {"looks_can_be_merged", *EXPECTED}]
+FEW = [case for case in FEW if case.values[1].name in {"grids_can_be_merged", *EXPECTED}]
 
 
 @pytest.mark.parametrize(("task", "check"), FEW)
@@ -1352,7 +1352,7 @@ def test_expected_failures_are_told_with_their_reason() -> None:
 @pytest.mark.usefixtures("quick")
 def test_an_expected_failure_that_passes_fails() -> None:
     message = (
-        r"^task hands fails 1 of .*\n- overlap_is_a_share: it passes, but is expected to fail \(it is in"
+        r"^task hands fails 1 of .*\n- overlap_is_a_fraction: it passes, but is expected to fail \(it is in"
     )
     with pytest.raises(ContractViolation, match=message):
         check_task(Hands, expected_failures=EXPECTED)
@@ -1361,8 +1361,8 @@ def test_an_expected_failure_that_passes_fails() -> None:
 def test_expected_failures_are_of_checks_and_have_reasons() -> None:
     with pytest.raises(CtnetError, match="there is no check called 'overlap_is_a_sphere'"):
         check_task(Hands, expected_failures={"overlap_is_a_sphere": "why not"})
-    with pytest.raises(CtnetError, match="check overlap_is_a_share is expected without a reason"):
-        task_checks(Hands, expected_failures={"overlap_is_a_share": " "})
+    with pytest.raises(CtnetError, match="check overlap_is_a_fraction is expected without a reason"):
+        task_checks(Hands, expected_failures={"overlap_is_a_fraction": " "})
 
 
 @pytest.mark.usefixtures("quick")
@@ -1371,7 +1371,7 @@ def test_a_task_without_scenes_is_told_so() -> None:
         __doc__ = Hands.__doc__
         scenes = None
 
-    with pytest.raises(ContractViolation, match="none is drawn: task hands draws no example scenes"):
+    with pytest.raises(ContractViolation, match="none is drawn: task hands has no example scenes"):
         check_task(Sceneless(SHAPES))
 
 
@@ -1479,7 +1479,7 @@ BACKBONES = [
     ("images_do_not_mix", Mixes),
     ("images_do_not_mix", Counts),
     ("every_weight_learns", Idle),
-    ("weights_come_back", Forgets),
+    ("weights_survive_a_state_dict", Forgets),
     ("builds_without_memory", Allocates),
 ]
 
@@ -1498,5 +1498,5 @@ def test_every_backbone_check_catches_something() -> None:
 
 
 def test_what_is_no_backbone() -> None:
-    with pytest.raises(ContractViolation, match="the factory makes a Linear, no Backbone"):
+    with pytest.raises(ContractViolation, match="the factory returns a Linear, not a Backbone"):
         check_backbone(lambda pretrained: nn.Linear(1, 1))

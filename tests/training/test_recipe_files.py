@@ -71,7 +71,7 @@ def test_the_spellings_of_the_command_line_are_read_too(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("epochs = ", "mine.toml is not valid TOML ("),
-        ("epochs = 1", "mine.toml: the recipe does not say batch_size and learning_rate; add that"),
+        ("epochs = 1", "mine.toml: the recipe lacks batch_size and learning_rate; add that"),
         (f"{REQUIRED}epoch = 1", "there is no field of the recipe called 'epoch'; did you mean epochs"),
         (f"{REQUIRED}rotate = 1", "there is no field of the recipe called 'rotate'"),
         (f"{REQUIRED}warmup = 1.5", "field warmup of the recipe is 1.5; it must be a whole number"),

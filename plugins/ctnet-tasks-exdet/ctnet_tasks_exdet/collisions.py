@@ -1,4 +1,4 @@
-"""Objects whose points cannot be told from those of others, even by a network without error."""
+"""Objects whose points are ambiguous even for a perfect network."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ctnet_tasks_exdet.edges import BOTTOM, LEFT, RIGHT, TOP, box_of
 
 
 def share_a_point(points: np.ndarray) -> np.ndarray:
-    """(N,) bool: objects one of whose points lies in the cell of the same point of an earlier object.
+    """(N,) bool: objects with a point in the cell of the same point of an earlier object.
 
-    Points of one edge share the map that says where in the cell they lie.
+    Points of one edge share an offset map.
 
     Args:
         points: (N, 4, 2), extreme points on the grid.
@@ -22,15 +22,15 @@ def share_a_point(points: np.ndarray) -> np.ndarray:
 
 
 def make_ghosts(points: np.ndarray, classes: np.ndarray, between_cells: bool) -> np.ndarray:
-    """(N,) bool: objects whose points, or centre, are a group with points of earlier objects, as good as any.
+    """(N,) bool: objects whose points or centre form a valid group with points of earlier objects.
 
-    Such a group is in order, and in its middle is the very cell of an object's centre. Objects for whose own
-    centre grouping looks in another cell are among them.
+    Such a group is in order, with the cell of an object's centre in its middle. Objects whose own centre is
+    looked up in a different cell are included.
 
     Args:
         points: (N, 4, 2), extreme points on the grid.
-        classes: (N,), points of different ones are never grouped.
-        between_cells: the middle is between the cells of points, not between the points.
+        classes: (N,), points of different classes are never grouped.
+        between_cells: whether the middle is between the cells of points instead of the points.
     """
     marked = np.zeros(len(points), bool)
     cells = np.floor(points)

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 
 from ctnet.plugin import Colour, Detections, as_pixels, draw_detections, draw_dot, line_width
-from ctnet_tasks_exdet.edges import BOTTOM, LEFT, RIGHT, TOP, side_middles
+from ctnet_tasks_exdet.edges import BOTTOM, LEFT, RIGHT, TOP, side_midpoints
 
-#: How much of the image shows through an octagon.
+#: Transparency of an octagon.
 _CLEAR = 0.75
 
-#: The corners of an octagon, anticlockwise as seen: along the top to the left, then down, to the right, up.
-#: Of each: on which edge it lies, along which axis it lies beside the extreme point, and on which side.
+#: The corners of an octagon, anticlockwise in the image: along the top to the left, then down, to the right,
+#: up. For each: its edge, the axis of its displacement from the extreme point, and the direction.
 _AROUND = (
     *((TOP, 0, 1), (TOP, 0, -1)),
     *((LEFT, 1, -1), (LEFT, 1, 1)),
@@ -24,9 +24,9 @@ _AROUND = (
 
 
 def octagons(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Octagons that touch each side of a box in a segment around its extreme point.
+    """Octagons that touch each side of a box in a segment around the extreme point.
 
-    A segment is a quarter as long as its side, and ends where the side ends.
+    A segment is a quarter of its side's length, clipped to the side.
 
     Args:
         boxes: (N, 4) xyxy.
@@ -51,7 +51,7 @@ def draw_octagons(image: np.ndarray, detections: Detections, class_names: Sequen
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        detections: of this image, in its pixels, with ``extreme_points``, NaN where not known.
+        detections: of this image, in its pixels, with ``extreme_points``, NaN where unknown.
         class_names: name of each label.
 
     Returns:
@@ -61,7 +61,7 @@ def draw_octagons(image: np.ndarray, detections: Detections, class_names: Sequen
     def outline(canvas: np.ndarray, row: int, colour: Colour) -> None:
         box, points = detections.boxes[row], detections.extreme_points[row]
         points = np.where(
-            np.isnan(points), side_middles(box[None])[0], points
+            np.isnan(points), side_midpoints(box[None])[0], points
         )  # other programs' results have none
         _draw_octagon(canvas, octagons(box[None], points[None])[0], points, colour)
 

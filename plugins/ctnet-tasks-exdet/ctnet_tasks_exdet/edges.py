@@ -1,4 +1,4 @@
-"""The four edges of a box and their extreme points, in the order of the release: top, left, bottom, right."""
+"""The four edges of a box and their extreme points, in the released order: top, left, bottom, right."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 EDGES = ("top", "left", "bottom", "right")
 TOP, LEFT, BOTTOM, RIGHT = range(4)
-#: The edge that takes each one's place in the mirror.
+#: The mirror image of each edge.
 MIRRORED = (TOP, RIGHT, BOTTOM, LEFT)
-#: Along which axis each one lies outside, and whether towards larger coordinates (1) or smaller ones (-1).
+#: The axis of each edge's outward direction, and its sign.
 OUTWARD = ((1, -1), (0, -1), (1, 1), (0, 1))
 
 
-def side_middles(boxes: np.ndarray) -> np.ndarray:
-    """The middles of boxes' sides, the best guess where nothing says where an object touches them.
+def side_midpoints(boxes: np.ndarray) -> np.ndarray:
+    """The midpoints of boxes' sides, used where extreme points are not known.
 
     Args:
         boxes: (N, 4) xyxy.

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from ctnet.plugin import Detections
 
-#: A box is a ghost when those inside it have together so many times its score.
+#: A box is a ghost if the boxes inside it have this many times its score in total.
 _TIMES = 3.0
-#: Boxes of one object overlap at least that much (IoU); of those only the best is counted.
+#: Minimum IoU of boxes of one object, of which only the best is counted.
 _SAME = 0.5
 
 
 def suppress_ghosts(found: Detections) -> Detections:
-    """Halve the score of every box that encloses boxes of its class with three times its score, together.
+    """Halve the score of every box that encloses boxes of its class with three times its score in total.
 
     Args:
         found: of a batch, on the output grid, best first.

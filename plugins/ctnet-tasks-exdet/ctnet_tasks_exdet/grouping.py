@@ -14,18 +14,18 @@ from ctnet_tasks_exdet.aggregation import aggregate
 from ctnet_tasks_exdet.edges import BOTTOM, EDGES, LEFT, OUTWARD, RIGHT, TOP
 from ctnet_tasks_exdet.options import Options
 
-#: Top points that are joined with all other points at a time: bounds the memory.
+#: Number of top points that are combined with all other points at a time, which bounds memory.
 _SLAB = 5
-#: Added to the score of what is not a group: far below any group's sum of six values in [0, 1].
+#: Added to the score of an invalid group: far below any group's sum of six values in [0, 1].
 _REJECTED = -100.0
 
 
 def group_points(maps: Mapping[str, Tensor], k: int, options: Options) -> Detections:
-    """Activated maps -> k objects per image on the output grid, best first; rows of score 0 are none.
+    """Activated maps -> k objects per image on the output grid, best first; rows of score 0 are not objects.
 
     Four points are an object when they are in order (none above the top one, none left of the left one, ...),
-    of one class, and the centre heatmap says so in the middle between them. The score is the mean of the four
-    and twice the centre's.
+    of one class, and the centre heatmap has a high value in the middle between them. The score is the mean of
+    the four and twice the centre's.
 
     Args:
         maps: ``top``, ``left``, ``bottom``, ``right`` (B, C or 1, H, W), ``centre`` (B, C, H, W), and
@@ -84,20 +84,20 @@ def _middles(edges: list[_Points], axis: int, size: int, options: Options) -> Te
         edges: the points.
         axis: 1 for rows, between top and bottom; 0 for columns, between left and right.
         size: of the grid along that axis.
-        options: whether points or their cells count.
+        options: whether to use points or their cells.
     """
     one, other = (edges[TOP], edges[BOTTOM]) if axis == 1 else (edges[LEFT], edges[RIGHT])
     if options.middle == "cells":
         total = one.cell[:, :, axis].unsqueeze(2) + other.cell[:, :, axis].unsqueeze(1)
         return torch.div(total, 2, rounding_mode="floor")
     middle = (one.at[:, :, axis].unsqueeze(2) + other.at[:, :, axis].unsqueeze(1)) / 2
-    return middle.floor().clamp(0, size - 1).long()  # a wild offset must not leave the grid
+    return middle.floor().clamp(0, size - 1).long()  # an extreme offset must not leave the grid
 
 
 class _Sums(NamedTuple):
-    """What a group of points is worth without its centre, in parts that fewer than four points decide.
+    """The score of a group of points without its centre, in terms that depend on fewer than four points.
 
-    The sum of the parts is that of the four scores; it is far below zero where points are out of order, of
+    The terms add up to the sum of the four scores; it is far below zero where points are out of order, of
     different classes or too weak.
     """
 
@@ -107,13 +107,13 @@ class _Sums(NamedTuple):
 
     @classmethod
     def of(cls, edges: list[_Points], options: Options) -> _Sums:
-        """Work out the parts; points are in order by their cells, as released."""
+        """Compute the terms; the order of points is that of their cells, as released."""
         score = [torch.where(edge.score >= options.point_threshold, edge.score, _REJECTED) for edge in edges]
 
         def pair(one: int, other: int) -> Tensor:
-            """(B, k, k): 0 for points of two edges that may belong together, else far below."""
+            """(B, k, k): 0 for points of two edges that can be one group, else far below."""
             first, second = edges[one], edges[other]
-            # No point lies further out than that of the edge itself.
+            # No point is further out than that of the edge itself.
             fits = _outward(first, one).unsqueeze(2) >= _outward(second, one).unsqueeze(1)
             fits &= _outward(second, other).unsqueeze(1) >= _outward(first, other).unsqueeze(2)
             if one == TOP and not options.agnostic:
@@ -130,7 +130,7 @@ class _Sums(NamedTuple):
 
 
 def _outward(points: _Points, edge: int) -> Tensor:
-    """(B, k) int64: how far out points' cells lie, as seen from the middle towards an edge."""
+    """(B, k) int64: position of points' cells along an edge's outward direction."""
     axis, sign = OUTWARD[edge]
     return sign * points.cell[:, :, axis]
 
@@ -138,14 +138,14 @@ def _outward(points: _Points, edge: int) -> Tensor:
 def _best_groups(heat: Tensor, row: Tensor, column: Tensor, sums: _Sums, k: int) -> tuple[Tensor, Tensor]:
     """Scores (B, k) of the best groups, and their numbers (B, k), see ``_points_of``.
 
-    Top points are taken a few at a time, so that not all groups are in memory at once.
+    Top points are processed a few at a time, so that not all groups are in memory at once.
 
     Args:
         heat: (B, rows, W), twice the centre heatmap.
         row: (B, k, k), by top and bottom: the centre's row of ``heat``.
         column: (B, k, k), by left and right: the centre's column.
-        sums: what the points are worth.
-        k: groups wanted; where there are fewer, the last rows have score 0.
+        sums: the terms of the points' scores.
+        k: number of groups; if there are fewer, the last rows have score 0.
     """
     count, width = column.shape[1], heat.shape[2]
     columns = column.flatten(1).unsqueeze(1)  # (B, 1, k^2)
@@ -172,7 +172,7 @@ def _best_groups(heat: Tensor, row: Tensor, column: Tensor, sums: _Sums, k: int)
 
 
 def _points_of(number: Tensor, count: int) -> list[Tensor]:
-    """Which point of each edge groups are made of, in the order of ``EDGES``.
+    """The point of each edge of groups, in the order of ``EDGES``.
 
     Args:
         number: (B, n), of groups: its digits to the base of ``count`` are the points of top, bottom, left and

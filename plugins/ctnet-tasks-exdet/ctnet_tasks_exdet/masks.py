@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: Points within this part of the mask's extent from its edge lie on the edge.
+#: Points within this fraction of the mask's extent from its edge are on the edge.
 _EDGE = 0.02
-#: By how much a mask may miss its box and still be its mask: a part of the box's side, or pixels.
+#: Tolerance between a mask and its box: a fraction of the box's side, or pixels.
 _SLACK, _SLACK_PIXELS = 0.05, 2.0
 
 
@@ -19,16 +19,16 @@ def reach_of(contours: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def mask_fits(contours: Sequence[np.ndarray], box: np.ndarray) -> bool:
-    """Whether outlines reach as far as their box (4,) xyxy and no further, with some slack."""
+    """Whether outlines have the extent of their box (4,) xyxy, within a tolerance."""
     slack = np.maximum(_SLACK * np.tile(box[2:] - box[:2], 2), _SLACK_PIXELS)
     return bool((np.abs(reach_of(contours) - box) <= slack).all())
 
 
 def extreme_points(contours: Sequence[np.ndarray], box: np.ndarray) -> np.ndarray:
-    """Where an object touches the four sides of its box.
+    """The points where an object touches the four sides of its box.
 
-    On each side it is the middle of the stretch of outline that lies on the side, as far as it is connected.
-    The outline says where along the side; across, the point lies on the box, which is what is measured.
+    On each side it is the middle of the connected part of the outline on that side. The outline gives the
+    position along the side; the point is always on the box, which is evaluated.
 
     Args:
         contours: closed outlines (V, 2), at least one, that fit the box.
@@ -38,7 +38,7 @@ def extreme_points(contours: Sequence[np.ndarray], box: np.ndarray) -> np.ndarra
         (4, 2) float32: top, left, bottom, right.
 
     Source: ExtremeNet (Zhou et al. 2019), section 5.1: the middle of an edge that is less steep than 3
-    degrees; 2 percent of the extent is the release's measure of it.
+    degrees; the released code uses 2 percent of the extent.
     """
     reach = reach_of(contours)
     tolerance = _EDGE * (reach[2:] - reach[:2])
@@ -50,7 +50,7 @@ def extreme_points(contours: Sequence[np.ndarray], box: np.ndarray) -> np.ndarra
 
 
 def _touching(contours: Sequence[np.ndarray], axis: int, sign: int, tolerance: float) -> float:
-    """The other coordinate of the middle of the stretch where sign * coordinate is smallest."""
+    """The other coordinate of the middle of the part where sign * coordinate is smallest."""
     depth, contour = min(((sign * c[:, axis], c) for c in contours), key=lambda pair: float(pair[0].min()))
     first = int(depth.argmin())
     near = np.roll(depth - depth[first] <= tolerance, -first)  # the extreme vertex comes first

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ctnet.plugin import option
 
-#: k points of each edge make k^4 groups: more than these no machine goes through for every image.
+#: k points of each edge make k^4 groups: more would take too long for every image.
 _MOST_POINTS = 100
 
 
@@ -18,12 +18,12 @@ class Options:
 
     agnostic: bool = option(False, "one heatmap per edge for all classes; the centre has the class")
     points: int = option(
-        40, "peaks of each edge that are grouped, 1 to 100; k make k^4 groups", limits=(1, _MOST_POINTS)
+        40, "peaks per edge to group, 1 to 100; k peaks make k^4 groups", limits=(1, _MOST_POINTS)
     )
-    point_threshold: float = option(0.1, "least value of an extreme point's peak")
-    centre_threshold: float = option(0.1, "least value of the centre heatmap between the points")
+    point_threshold: float = option(0.1, "minimum value of an extreme point's peak")
+    centre_threshold: float = option(0.1, "minimum value of the centre heatmap between the points")
     middle: Literal["points", "cells"] = option(
-        "points", "look for the centre between the points, or (the release) between their cells"
+        "points", "look up the centre between the points, or (as released) between their cells"
     )
     aggregation: float = option(
         0.0, "weight of edge aggregation; ExtremeNet's is 0.1, the release's 0", limits=(0, math.inf)
@@ -34,5 +34,5 @@ class Options:
     offset_weight: float = option(1.0, "weight of each offset head")
     radius: Literal["official", "corrected"] = option("official", "formula of the Gaussian radius")
     crowd: Literal["positive", "ignore"] = option(
-        "positive", "crowd regions are objects, or only soften the penalty around them"
+        "positive", "crowd regions are objects, or only reduce the penalty around them"
     )

@@ -1,4 +1,4 @@
-"""Synthetic scenes of flat shapes that touch their boxes' sides in other places than the middle."""
+"""Synthetic scenes of flat shapes that do not touch their boxes' sides in the middle."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from ctnet.plugin import Instances, Outline, Sample, blend, contrasting, coverage, scene_of
 from ctnet_tasks_exdet.masks import extreme_points, reach_of
 
-#: What is drawn, as a COCO file lists categories; label i is entry i.
+#: The categories as in a COCO file; label i is entry i.
 SHAPES: tuple[dict[str, Any], ...] = (
     {"id": 1, "name": "triangle", "supercategory": "shape"},
     {"id": 2, "name": "kite", "supercategory": "shape"},
     {"id": 3, "name": "star", "supercategory": "shape"},
 )
 
-#: How far the corners of each lie from its middle, in turn.
+#: Distances of each shape's corners from its centre, in order.
 _RADII = ([1.0, 1.0, 1.0], [1.0, 0.55, 1.0, 0.55], [1.0, 0.5] * 5)
 
 _MOST = 5
@@ -25,7 +25,7 @@ _TRIES = 8
 
 
 def draw_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-    """Draw one to five shapes, each turned by any angle, that neither overlap nor leave the image.
+    """Draw one to five shapes, each at a random rotation, that neither overlap nor leave the image.
 
     Args:
         rng: the only source of randomness; the same state gives the same scene.
@@ -56,7 +56,7 @@ def draw_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
 
 
 def _outline(rng: np.random.Generator, label: int) -> np.ndarray:
-    """(V, 2), about as large as the unit circle, turned by any angle."""
+    """(V, 2), about the size of the unit circle, at a random rotation."""
     radii = np.array(_RADII[label])
     angles = np.arange(len(radii)) * 2 * np.pi / len(radii)
     if label == 0:
@@ -68,7 +68,7 @@ def _outline(rng: np.random.Generator, label: int) -> np.ndarray:
 
 
 def _place(rng: np.random.Generator, outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An outline of random size somewhere inside the image, in pixels."""
+    """An outline of random size and position inside the image, pixels."""
     low, high = outline.min(axis=0), outline.max(axis=0)
     longest = rng.uniform(0.18, 0.5) * min(size)
     shape = (outline - low) * longest / (high - low).max()

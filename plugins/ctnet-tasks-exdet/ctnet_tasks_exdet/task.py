@@ -41,7 +41,7 @@ from ctnet.plugin import (
 )
 from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
 from ctnet_tasks_exdet.drawing import draw_octagons
-from ctnet_tasks_exdet.edges import EDGES, MIRRORED, box_of, side_middles
+from ctnet_tasks_exdet.edges import EDGES, MIRRORED, box_of, side_midpoints
 from ctnet_tasks_exdet.ghosts import suppress_ghosts
 from ctnet_tasks_exdet.grouping import group_points
 from ctnet_tasks_exdet.masks import extreme_points, mask_fits, reach_of
@@ -62,12 +62,12 @@ class ExtremeDetection(Task):
     """Boxes from their extreme points, grouped by their centres (ExtremeNet).
 
     Heads: ``centre`` [C]; for each edge a heatmap ``top``, ``left``, ``bottom``, ``right`` [C, or 1 when
-    agnostic] and where in its cell the point lies, ``top_offset``, ``left_offset``, ``bottom_offset``,
+    agnostic] and the point's offset within its cell, ``top_offset``, ``left_offset``, ``bottom_offset``,
     ``right_offset`` [2].
 
     Instances and detections carry ``extreme_points`` (N, 4, 2): the top, left, bottom and right one. They are
-    those of the annotation (``extreme_points``, as the authors' tool writes them), or of its mask, or else
-    the middles of its box's sides. Instances also carry the mask's ``outline``, where there is one.
+    taken from the annotation (``extreme_points``, as written by the authors' tool), from its mask, or else
+    are the midpoints of its box's sides. Instances also have the mask's ``outline``, where there is one.
     """
 
     name = "exdet"
@@ -75,9 +75,9 @@ class ExtremeDetection(Task):
     Options = Options
     metrics = BOX_METRICS
     scenes = Scenes(SHAPES, draw_shapes, counts={"train": 400, "val": 60}, recipe=_DEMO)
-    # As in the release: points that fit several objects make many groups, of which suppression leaves some.
+    # As released: points that fit several objects form many groups, which suppression reduces.
     suppression = Suppression("soft", candidates=1000)
-    layout = Layout(turns=False)  # a turned object has its extreme points elsewhere
+    layout = Layout(rotatable=False)  # rotating an object changes its extreme points
     fields: Mapping[str, Field] = {
         "extreme_points": Points(
             json="extreme_points",
@@ -108,8 +108,8 @@ class ExtremeDetection(Task):
     # --- from annotations to targets
 
     def complete(self, instances: Instances, image: Mapping[str, Any]) -> Instances:
-        """Extreme points that are not stated are those of the mask, or the middles of the box's sides."""
-        points, middles = instances.extreme_points.copy(), side_middles(instances.boxes)
+        """Missing extreme points are taken from the mask, or are the midpoints of the box's sides."""
+        points, middles = instances.extreme_points.copy(), side_midpoints(instances.boxes)
         for row in np.flatnonzero(np.isnan(points).any(axis=(1, 2))):
             outline, box = instances.outline[row], instances.boxes[row]
             fits = outline is not None and mask_fits(outline.polygons, box)
@@ -117,13 +117,15 @@ class ExtremeDetection(Task):
         return instances.replace(extreme_points=points)
 
     def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        """A warning of a mask that is not that of its box: the middles of its sides are taken instead."""
+        """A warning about a mask that does not match its box: the midpoints of its sides are used instead."""
         if annotation.get("extreme_points") is not None or not annotation.get("segmentation"):
             return []
         outline = outline_of(annotation["segmentation"])
         if outline is None:
             return [
-                AnnotationWarning("its mask is empty; the middles of its box's sides are its extreme points")
+                AnnotationWarning(
+                    "its mask is empty; its extreme points are the midpoints of its box's sides"
+                )
             ]
         x, y, width, height = annotation["bbox"]
         if mask_fits(outline.polygons, np.array([x, y, x + width, y + height])):
@@ -140,7 +142,7 @@ class ExtremeDetection(Task):
         return box_cells(_within(instances, grid).boxes, grid.width, grid.height)
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
-        """As in the released code every point's Gaussian is as wide as that of the object's centre."""
+        """As in the released code every point's Gaussian has the radius of that of the object's centre."""
         chosen: Options = self.options
         shown = cut_to_grid(_within(instances, grid), grid)
         radii = box_radius(box_sizes(shown.boxes), chosen.radius)
@@ -166,14 +168,14 @@ class ExtremeDetection(Task):
     # --- training and example data
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
-        """``paper`` (the release's scripts exdet_coco_hg and exdet_coco_dla) and ``small`` (ctnet's)."""
+        """``paper`` (the released scripts exdet_coco_hg and exdet_coco_dla) and ``small`` (ctnet's)."""
         paper = _HOURGLASS if backbone.startswith("hourglass") else _RELEASE
         return {"paper": paper, "small": SMALL}
 
-    # --- what the law leaves open
+    # --- limits of the round trip
 
     def collides(self, instances: Instances, grid: Grid) -> np.ndarray:
-        """Objects that share the cell of their centre or of a point, or that make a group with others."""
+        """Objects that share the cell of their centre or of a point, or that form a group with others."""
         chosen: Options = self.options
         points = instances.extreme_points
         classes = np.zeros_like(instances.labels) if chosen.agnostic else instances.labels
@@ -182,6 +184,6 @@ class ExtremeDetection(Task):
 
 
 def _within(instances: Instances, grid: Grid) -> Instances:
-    """Instances whose points beyond a grid are moved to its border, as in the release; boxes follow."""
+    """Instances with points outside a grid moved to its border, as released; boxes follow."""
     points = np.clip(instances.extreme_points, 0, np.array([grid.width - 1, grid.height - 1], np.float32))
     return instances.replace(boxes=box_of(points), extreme_points=points)

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from ctnet_tasks_exdet import ExtremeDetection
 from ctnet_tasks_exdet.collisions import make_ghosts, share_a_point
-from ctnet_tasks_exdet.edges import box_of, side_middles
+from ctnet_tasks_exdet.edges import box_of, side_midpoints
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from ctnet.core.targets import Grid
 
 
 def points_of(*boxes) -> np.ndarray:
-    return side_middles(np.array(boxes, np.float32).reshape(-1, 4))
+    return side_midpoints(np.array(boxes, np.float32).reshape(-1, 4))
 
 
 ROW = points_of((0, 0, 9, 9), (10, 0, 19, 9), (20, 0, 29, 9))
@@ -52,7 +52,7 @@ def test_ghosts_equal_a_plain_loop(seed, between_cells):
     rng = np.random.default_rng(seed)
     low = rng.uniform(0, 12, (5, 2))
     boxes = np.concatenate([low, low + rng.uniform(1, 8, (5, 2))], axis=1).astype(np.float32)
-    points, classes = side_middles(boxes), rng.integers(0, 2, 5)
+    points, classes = side_midpoints(boxes), rng.integers(0, 2, 5)
     expected = np.zeros(5, bool)
     cells = np.floor(points)
     at = cells if between_cells else points

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ctnet_tasks_exdet import ExtremeDetection
 from ctnet_tasks_exdet.drawing import octagons
-from ctnet_tasks_exdet.edges import EDGES, box_of, side_middles
+from ctnet_tasks_exdet.edges import EDGES, box_of, side_midpoints
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.documents import annotation_warnings, detections_of
@@ -139,7 +139,7 @@ def test_the_mirror_of_the_left_map_is_the_right_one():
 
 
 def test_points_beyond_the_crop_move_to_its_border_and_what_lies_outside_is_gone():
-    points = side_middles(np.array([[-4, 2, 6, 9], [30, 2, 40, 9], [2, 3, 8, 9]], np.float32))
+    points = side_midpoints(np.array([[-4, 2, 6, 9], [30, 2, 40, 9], [2, 3, 8, 9]], np.float32))
     instances = Instances.of(box_of(points), [0, 0, 1], [False, False, True], extreme_points=points)
     targets = task(crowd="ignore").encode(instances, Grid(16, 20))
     left, offset = targets["left"], targets["left_offset"]
@@ -155,7 +155,7 @@ def test_points_beyond_the_crop_move_to_its_border_and_what_lies_outside_is_gone
 
 
 def test_images_are_not_turned():
-    assert not task().layout.turns
+    assert not task().layout.rotatable
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rectangles of any direction: from four corners to centre, size and axis, and back."""
+"""Rotated rectangles: from four corners to centre, size and axis, and back."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ctnet.plugin import rotated_iou
 class Rectangles(NamedTuple):
     """Rectangles by their axes; the long side is always the first.
 
-    A rectangle is the same after half a turn, so its axis has no front: ``axis`` and ``-axis`` are one.
+    A rectangle is symmetric under rotation by 180 degrees, so ``axis`` and ``-axis`` are equivalent.
 
     Attributes:
         centre: (N, 2) float64, (x, y) in the corners' frame.
-        size: (N, 2) float64, length and breadth, length >= breadth.
+        size: (N, 2) float64, length and width, length >= width.
         axis: (N,) complex128 of modulus 1, the direction of the long side (real part x, imaginary part y).
     """
 
@@ -42,9 +42,9 @@ class Rectangles(NamedTuple):
 
 
 def rectangles(corners: np.ndarray) -> Rectangles:
-    """The rectangles that fit four corners best, in the sense of least squares.
+    """The least-squares rectangles of four corners.
 
-    Corners that are a rectangle's, clockwise or not, from any first one, give that rectangle.
+    The corners of a rectangle, in either direction and from any start, give that rectangle.
 
     Args:
         corners: (N, 4, 2) float, (x, y), in order around each rectangle.
@@ -52,7 +52,7 @@ def rectangles(corners: np.ndarray) -> Rectangles:
     points = corners[..., 0].astype(np.complex128) + 1j * corners[..., 1]
     along = (points[:, 1] - points[:, 0] + points[:, 2] - points[:, 3]) / 2
     across = (points[:, 3] - points[:, 0] + points[:, 2] - points[:, 1]) / 2
-    # A complex number's square turns twice as far: opposite directions agree, and a quarter turn is a minus.
+    # Squaring a complex number doubles its angle: opposite directions agree, and 90 degrees is a minus sign.
     doubled = along**2 - across**2
     axis = np.exp(0.5j * np.angle(doubled))
     size = np.stack([np.abs((along / axis).real), np.abs((across / axis).imag)], axis=1)
@@ -66,7 +66,7 @@ def rectangles(corners: np.ndarray) -> Rectangles:
 
 
 def corners_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU (N, M) of the rectangles that fit corners (N, 4, 2) and (M, 4, 2) best; 0 of those without area."""
+    """IoU (N, M) of the least-squares rectangles of corners (N, 4, 2) and (M, 4, 2); 0 without area."""
     one, other = (
         np.column_stack([boxes.centre, boxes.size, boxes.angle]) for boxes in map(rectangles, (first, second))
     )
@@ -74,7 +74,7 @@ def corners_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def misfit(corners: np.ndarray) -> np.ndarray:
-    """(N,): how far the corner that lies farthest off lies from the best rectangle, in the corners' unit."""
+    """(N,): largest distance of a corner from the least-squares rectangle, in the corners' unit."""
     fitted = rectangles(corners).corners
     gaps = np.linalg.norm(corners[:, :, None] - fitted[:, None], axis=3)
     return np.asarray(gaps.min(axis=2).max(axis=1, initial=0))

@@ -35,7 +35,7 @@ def convert_dota(
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert DOTA's labels of rotated boxes to a COCO data directory, or with --export the other way.
+    """Convert DOTA's labels of rotated boxes to a COCO data directory, or with --export back.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""DOTA's labels (eight numbers, a class, a mark of difficulty) to a COCO data directory with ``corners``.
+"""DOTA's labels (eight numbers, a class, a difficulty flag) to a COCO data directory with ``corners``.
 
 Source: Xia et al.: DOTA: A large-scale dataset for object detection in aerial images, CVPR 2018.
 """
@@ -49,9 +49,9 @@ CLASSES = (
 HEADERS = ("imagesource", "gsd")
 _HEADER = re.compile(rf"\s*({'|'.join(HEADERS)})\s*:(.*)", re.IGNORECASE)
 
-#: Corners of a rectangle that were rounded lie within so many units of the last printed digit of one.
+#: Tolerance of a rectangle's rounded corners, in units of the last printed digit.
 _ROUNDED = 1.5
-_DIGITS = 3  # decimals, of rectangles that we compute
+_DIGITS = 3  # decimals, of computed rectangles
 
 
 def import_dota(
@@ -64,10 +64,10 @@ def import_dota(
     """Convert a data set with DOTA's labels to a COCO data directory.
 
     A label line is ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult``; without the last word the object is not
-    difficult. The eight numbers become ``corners``, digit by digit, where they are a rectangle's as far as
-    printed digits can say. Of any other quadrilateral the rectangle of least area around it is taken, and the
-    report counts these. Difficult objects have ``difficult`` and ``ignore`` 1: they are learnt, and do not
-    count in evaluation.
+    difficult. The eight numbers become ``corners``, digit by digit, if they form a rectangle within their
+    printed precision. Any other quadrilateral is replaced by its minimum-area rectangle, and the report
+    counts these. Difficult objects have ``difficult`` and ``ignore`` 1: they are learnt, but do not count in
+    evaluation.
 
     Args:
         source: a folder with ``images`` and ``labelTxt``, or a folder of such folders (``train``, ``val``),
@@ -78,7 +78,7 @@ def import_dota(
         strict: refuse the data set for its first bad record instead of skipping bad records.
 
     Raises:
-        CtnetError: when ``source`` has not this layout, or with ``strict`` when a record is bad.
+        CtnetError: when ``source`` does not have this layout, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
     check_folder(source)
@@ -94,15 +94,16 @@ def import_dota(
     reports = write_splits(target, numbered(splits), categories, description, images)
     if reader.replaced:
         notes.append(
-            f"{reader.replaced} quadrilaterals were not rectangles and became the least ones around them"
+            f"{reader.replaced} quadrilaterals were not rectangles and were replaced by their minimum-area "
+            "rectangles"
         )
     if images == "none":
-        notes.append("the images were left where they are; put them into images/<split> of the target")
+        notes.append("the images were not copied; put them into images/<split> of the target")
     return ConvertReport(target, reports, tuple(reader.problems), tuple(notes))
 
 
 def _splits(source: Path, labels: str | None) -> tuple[dict[str, Path], list[str]]:
-    """Split name to the folder of its labels, whose sister is ``images``; and what is worth a note."""
+    """Split name -> its folder of labels, next to ``images``; and notes."""
     candidates = {"train": source} if (source / "images").is_dir() else {}
     candidates |= {path.name: path for path in sorted(source.iterdir()) if (path / "images").is_dir()}
     found, notes = {}, []
@@ -116,12 +117,12 @@ def _splits(source: Path, labels: str | None) -> tuple[dict[str, Path], list[str
             several = ", ".join(path.name for path in places)
             raise CtnetError(f"{folder} has several folders of labels ({several}); choose one with --labels")
         if places:
-            found[split.replace("_", "-")] = places[0]  # an annotation file's name is cut at an underscore
+            found[split.replace("_", "-")] = places[0]  # the split's name must not contain an underscore
         else:
             notes.append(f"{split} has images but no folder {labels or 'labelTxt'}, and was left out")
     if not found:
         raise CtnetError(
-            f"{source} has not DOTA's layout: neither it nor a folder in it has images and "
+            f"{source} does not have DOTA's layout: neither it nor a folder in it has images and "
             f"{labels or 'labelTxt'}; to write DOTA's labels from a COCO data directory, add --export"
         )
     return found, notes
@@ -129,12 +130,12 @@ def _splits(source: Path, labels: str | None) -> tuple[dict[str, Path], list[str
 
 @dataclass
 class _Reader:
-    """Reads label files, and keeps what is to be told of them.
+    """Reads label files, and collects the contents of the report.
 
     Attributes:
         source: the data set.
         notes, problems: as in the report.
-        replaced: how many quadrilaterals were not rectangles.
+        replaced: number of quadrilaterals that were not rectangles.
     """
 
     source: Path
@@ -143,11 +144,11 @@ class _Reader:
     replaced: int = 0
 
     def split(self, split: str, folder: Path) -> list[ImageRecord]:
-        """The images of a split whose labels lie in a folder."""
+        """The images of a split with labels in a folder."""
         root = folder.parent / "images"
         images: dict[str, list[Path]] = {}
         for path in image_files(root):
-            # A label lies where its image does, or all labels lie together.
+            # A label is in the same subfolder as its image, or all labels are in one folder.
             for name in {path.relative_to(root).with_suffix("").as_posix(), f"*/{path.stem}"}:
                 images.setdefault(name, []).append(path)
         used: set[Path] = set()
@@ -185,7 +186,7 @@ class _Reader:
 
 
 def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, Any], bool]:
-    """One label line as an annotation, and whether its corners are those of the line.
+    """One label line as an annotation, and whether its corners are unchanged.
 
     Args:
         words: of the line.
@@ -209,7 +210,7 @@ def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, 
         raise BadRecord("box outside the image", f"{' '.join(words[:8])}; it has {size[0]}x{size[1]}")
     exact = bool(misfit(corners[None])[0] <= _ROUNDED * _unit(words[:8]))
     if not exact:
-        corners = least_rectangle(corners)
+        corners = min_area_rectangle(corners)
         low, high = corners.min(axis=0), corners.max(axis=0)
     rounded = [round(float(value), _DIGITS) for value in (*low, *(high - low))]
     annotation = box_annotation(
@@ -223,16 +224,16 @@ def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, 
     return annotation | {"area": plain(round(area, _DIGITS))}, exact
 
 
-def least_rectangle(corners: np.ndarray) -> np.ndarray:
-    """The corners (4, 2) of the least rectangle around points (N, 2), rounded, from near the first."""
+def min_area_rectangle(corners: np.ndarray) -> np.ndarray:
+    """Rounded corners (4, 2) of the minimum-area rectangle of points (N, 2), starting near the first."""
     middle = corners.mean(axis=0)
-    # OpenCV counts in float32, which is exact enough only near the origin.
+    # OpenCV computes in float32, which is only precise enough near the origin.
     found = cv2.boxPoints(cv2.minAreaRect((corners - middle).astype(np.float32))).astype(np.float64) + middle
     first = int(np.linalg.norm(found - corners[0], axis=1).argmin())
     return np.asarray(np.roll(found, -first, axis=0).round(_DIGITS))
 
 
 def _unit(words: Iterable[str]) -> float:
-    """The last digit that any of these numbers needs: 1 for whole numbers, 0.1 for 12.5."""
+    """The place value of the last digit of these numbers: 1 for integers, 0.1 for 12.5."""
     decimals = [word.lower().partition("e")[0].partition(".")[2].rstrip("0") for word in words]
     return float(10.0 ** -max(len(digits) for digits in decimals))

@@ -27,7 +27,7 @@ from ctnet_tasks_obb.dota import HEADERS
 
 @dataclass(frozen=True)
 class _Label:
-    """The label file of one image: its lines, its objects by class, and what it cannot say."""
+    """The label file of one image: its lines, objects by class, and the number of crowd regions left out."""
 
     image: ExportedImage
     lines: list[str]

@@ -13,8 +13,8 @@ from ctnet_tasks_obb.boxes import rectangles
 def draw_rotated(image: np.ndarray, detections: Detections, class_names: Sequence[str]) -> np.ndarray:
     """Draw rotated boxes with the names of their classes; the best score ends on top.
 
-    A tick on the middle of one short side shows the direction that the angle is of. Boxes have no front: of
-    the two short sides it is the one to the right (of an upright box, the lower one).
+    A tick at the middle of one short side shows the direction of the angle. Boxes have no front, so it is the
+    right one of the two short sides (for an upright box, the lower one).
 
     Args:
         image: (H, W, 3) uint8, RGB.

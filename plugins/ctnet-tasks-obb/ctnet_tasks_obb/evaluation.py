@@ -9,7 +9,7 @@ from ctnet_tasks_obb.boxes import corners_iou
 
 
 class RotatedEvaluator(MatchedEvaluator):
-    """Mean average precision of rotated boxes; DOTA's development kit takes its mean over eleven recalls."""
+    """Mean average precision of rotated boxes; DOTA's development kit averages over eleven recalls."""
 
     column = "corners"
     shape = (4, 2)

@@ -1,4 +1,4 @@
-"""The angle head: what is learnt of a rectangle's direction, and how it is read again."""
+"""The angle head: encoding and decoding of a rectangle's direction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AngleValues(Regression):
     """cos 2t, sin 2t, cos 4t, sin 4t of the angle t of a rectangle's long side."""
 
     def mirror(self, activated: Tensor) -> Tensor | None:
-        # t becomes -t: the cosines stay, the sines change their sign.
+        # t becomes -t: the cosines are unchanged, the sines change sign.
         sign = activated.new_tensor([1, -1, 1, -1])
         return activated.flip(-1) * sign[:, None, None]
 
@@ -26,8 +26,8 @@ class AngleValues(Regression):
 def angle_values(boxes: Rectangles) -> tuple[np.ndarray, np.ndarray]:
     """Targets of the angle head.
 
-    The first pair counts by how much longer than broad a rectangle is. Which side of a square is the long
-    one is a toss-up: nothing is learnt of it there, and nothing depends on it.
+    The first pair is weighted by the elongation of a rectangle. The longer side of a square is arbitrary, so
+    its weight is 0, and nothing depends on it.
 
     Returns:
         Values and weights, (N, 4) float32 each.
@@ -43,7 +43,7 @@ def angle_values(boxes: Rectangles) -> tuple[np.ndarray, np.ndarray]:
 def angle_of(values: Tensor) -> Tensor:
     """The angle (...,), rad, from the angle head's channels (..., 4).
 
-    The second pair tells the direction of the sides, the first which of them is the long one.
+    The second pair gives the direction of the sides, the first which of them is the long one.
     """
     side = torch.atan2(values[..., 3], values[..., 2]) / 4
     agreement = values[..., 0] * torch.cos(2 * side) + values[..., 1] * torch.sin(2 * side)

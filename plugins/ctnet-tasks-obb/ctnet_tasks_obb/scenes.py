@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.plugin import Instances, Sample, blend, boxes_around, in_sight, scene_of
+from ctnet.plugin import Instances, Sample, blend, boxes_around, scene_of, visible_objects
 from ctnet_tasks_obb.boxes import Rectangles
 
 #: The categories of ``draw_harbour``; label i is entry i.
@@ -15,7 +15,7 @@ KINDS: tuple[dict[str, Any], ...] = tuple(
     {"id": number, "name": name} for number, name in enumerate(("ship", "container", "raft"), start=1)
 )
 
-#: Least and largest length of each kind, in shares of the image's shorter side, and of length / breadth.
+#: Smallest and largest length of each kind, as fractions of the image's shorter side, and length / width.
 _LENGTHS = ((0.22, 0.5), (0.16, 0.32), (0.12, 0.26))
 _ASPECTS = ((2.6, 4.2), (1.6, 2.4), (1.0, 1.15))
 
@@ -29,8 +29,8 @@ _HULL = np.array(
 _BOX = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
 _SHAPES = (_HULL, _BOX, _BOX)
 
-#: What lies on each kind: a deck on a ship; lines across a container and along a raft, so that the two differ
-#: even where their shapes are alike.
+#: Details of each kind: a deck on a ship; lines across a container and along a raft, so that the two differ
+#: even with similar shapes.
 _MARKS = (
     (_HULL * 0.55,),
     [np.array([[along, -0.9], [along, 0.9]]) for along in np.linspace(-0.75, 0.75, 4)],
@@ -41,16 +41,16 @@ _MOST_OBJECTS = 8
 _MOST_HIDDEN = 0.4
 _TRIES = 3  # for a place, on average
 _LEAST_CONTRAST = 50.0  # of 255, in one channel at least
-_MARGIN = 1.0  # pixels that are left free at the image's border
+_MARGIN = 1.0  # pixels kept free at the image's border
 _SHIFT = 6  # OpenCV's points in 64ths of a pixel
 
 
 class _Thing(NamedTuple):
-    """An object in its place; of ``box`` there is one row."""
+    """A placed object; ``box`` has one row."""
 
     label: int
     box: Rectangles
-    body: np.ndarray  #: (H, W) uint8, how much of each pixel it covers, up to 255
+    body: np.ndarray  #: (H, W) uint8, its coverage of each pixel, up to 255
 
     @property
     def mask(self) -> np.ndarray:
@@ -59,7 +59,7 @@ class _Thing(NamedTuple):
 
 
 def draw_harbour(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-    """Draw up to eight objects that lie wholly inside the image; a later one may hide parts of earlier ones.
+    """Draw up to eight objects that are entirely inside the image; later ones may hide parts of earlier ones.
 
     Args:
         rng: the only source of randomness.
@@ -72,7 +72,9 @@ def draw_harbour(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
         thing = _place(rng, size)
         if len(things) == wanted or not _inside(thing.box, size):
             continue
-        if len(in_sight([*(other.mask for other in things), thing.mask], 1 - _MOST_HIDDEN)) > len(things):
+        if len(visible_objects([*(other.mask for other in things), thing.mask], 1 - _MOST_HIDDEN)) > len(
+            things
+        ):
             _render(rng, canvas, thing)
             things.append(thing)
     corners = np.array([thing.box.corners[0] for thing in things], np.float32).reshape(-1, 4, 2)
@@ -86,7 +88,7 @@ def _inside(box: Rectangles, size: tuple[int, int]) -> bool:
 
 
 def _place(rng: np.random.Generator, size: tuple[int, int]) -> _Thing:
-    """An object of any kind, anywhere."""
+    """An object of a random kind, at a random position."""
     label = int(rng.integers(len(KINDS)))
     length = rng.uniform(*_LENGTHS[label]) * min(size)
     breadth = length / rng.uniform(*_ASPECTS[label])
@@ -97,13 +99,13 @@ def _place(rng: np.random.Generator, size: tuple[int, int]) -> _Thing:
 
 
 def _drawn(box: Rectangles, shape: np.ndarray, size: tuple[int, int], filled: bool = True) -> np.ndarray:
-    """(H, W) uint8: how much of each pixel a polygon covers, or a thin line, up to 255.
+    """(H, W) uint8: coverage of each pixel by a polygon or a thin line, up to 255.
 
     Args:
         box: one row.
-        shape: (P, 2), the polygon's or the line's points, along and across the box in halves of its sides.
+        shape: (P, 2), points of the polygon or line, along and across the box in units of half its sides.
         size: (width, height), pixels.
-        filled: a polygon.
+        filled: whether it is a polygon.
     """
     points = shape * box.size[0] / 2
     turned = (points[:, 0] + 1j * points[:, 1]) * box.axis[0]
@@ -116,7 +118,7 @@ def _drawn(box: Rectangles, shape: np.ndarray, size: tuple[int, int], filled: bo
 
 
 def _render(rng: np.random.Generator, canvas: np.ndarray, thing: _Thing) -> None:
-    """Render an object onto the canvas: its body, and a deck, corrugation or planks on it."""
+    """Render an object onto the canvas: its body, and with a deck, corrugation or planks."""
     colour = rng.uniform(60, 255, 3)
     while np.abs(colour - canvas.mean(axis=(0, 1))).max() < _LEAST_CONTRAST:
         colour = rng.uniform(60, 255, 3)

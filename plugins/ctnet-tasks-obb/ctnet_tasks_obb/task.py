@@ -1,4 +1,4 @@
-"""obb: a rotated box is its centre; its size along its own axes and its angle are read off there."""
+"""obb: a rotated box is its centre; its size along its own axes and its angle are predicted there."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ from ctnet_tasks_obb.evaluation import RotatedEvaluator
 from ctnet_tasks_obb.heads import AngleValues, angle_of, angle_values
 from ctnet_tasks_obb.scenes import KINDS, draw_harbour
 
-#: From above there is no up: images are turned any way round.
+#: Aerial images have no upright orientation, so they are rotated by any angle.
 _TURNED = replace(SMALL.augmentation, rotate=180.0)
 
-#: Corners may lie so far beside a rectangle's: what rounding to whole pixels does, or a part of its length.
+#: Tolerance of corners from those of a rectangle: rounding to whole pixels, or a fraction of its length.
 _MOST_MISFIT = 1.5
 _MOST_MISFIT_SHARE = 0.02
 
@@ -62,11 +62,12 @@ class Options:
 
 
 class Obb(Task):
-    """Rotated boxes: heads ``heatmap`` [C], ``offset`` [2], ``size`` [2: length, breadth], ``angle`` [4].
+    """Rotated boxes: heads ``heatmap`` [C], ``offset`` [2], ``size`` [2: length, width], ``angle`` [4].
 
-    Instances and detections carry ``corners`` (N, 4, 2), in order around each box; ``boxes`` are the upright
-    boxes around them. A box has no front: it is the same after half a turn. Instances also carry what
-    follows from the corners: ``sides`` (N, 2), length and breadth, and the ``angle`` of the long side.
+    Instances and detections carry ``corners`` (N, 4, 2), in order around each box; ``boxes`` are the
+    axis-aligned boxes around them. A box has no front: rotated by 180 degrees it is the same. Instances also
+    have columns derived from the corners: ``sides`` (N, 2), length and width, and the ``angle`` of the long
+    side.
     """
 
     name = "obb"
@@ -80,7 +81,7 @@ class Obb(Task):
     fields: Mapping[str, Field] = {
         "corners": Points(json="corners", n=4, cyclic=True, digits=3),
         "sides": Length(json="", width=2, parts=("length", "breadth")),
-        "angle": Angle(json="", period=math.pi, turns=True),
+        "angle": Angle(json="", period=math.pi, rotates=True),
     }
 
     def __init__(self, categories: Any, **options: Any) -> None:
@@ -99,18 +100,18 @@ class Obb(Task):
         return instances.replace(sides=boxes.size, angle=boxes.angle)
 
     def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
-        """Corners that enclose no area, or are not those of a rectangle."""
+        """Corners without area, or not those of a rectangle."""
         values = annotation["corners"]
         corners = np.array(values, np.float64).reshape(1, 4, 2)
         if polygon_areas(corners)[0] <= 0:
-            return [f"corners {list(values)} enclose no area"]
+            return [f"corners {list(values)} have no area"]
         off = float(misfit(corners)[0])
         if off > max(_MOST_MISFIT, _MOST_MISFIT_SHARE * float(rectangles(corners).size[0, 0])):
             return [f"corners {list(values)} are {off:.1f} px from being a rectangle's"]
         return []
 
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
-        """An object whose centre a crop cuts off has no cell; of all others the whole is learnt."""
+        """An object with its centre outside the crop has no cell; all others are learnt as a whole."""
         centre = rectangles(instances.corners).centre.astype(np.float32)
         inside = ((centre >= 0) & (centre < [grid.width, grid.height])).all(axis=1, keepdims=True)
         return np.where(inside, np.floor(centre), -1).astype(np.int64)
@@ -135,7 +136,7 @@ class Obb(Task):
 
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
         peaks = find_peaks(maps["heatmap"], k)
-        centre = locate(peaks, maps.get("offset"))  # a head may be missing where its part is studied
+        centre = locate(peaks, maps.get("offset"))  # a head may be missing in ablations
         size = gather(maps["size"], peaks).clamp(min=0)
         corners = corners_of(centre, size, angle_of(gather(maps["angle"], peaks)))
         boxes = torch.cat([corners.amin(dim=2), corners.amax(dim=2)], dim=2)
@@ -151,5 +152,5 @@ class Obb(Task):
     # --- training
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
-        """``small`` (ours): as ctnet's, with images turned any way round."""
+        """``small`` (ours): as ctnet's, with rotation by any angle."""
         return {"small": replace(SMALL, augmentation=_TURNED)}

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from ctnet_tasks_obb.boxes import Rectangles, misfit
-from ctnet_tasks_obb.dota import CLASSES, import_dota, least_rectangle
+from ctnet_tasks_obb.dota import CLASSES, import_dota, min_area_rectangle
 from ctnet_tasks_obb.dota_export import export_dota
 from typer.testing import CliRunner
 
@@ -120,7 +120,9 @@ def test_printed_digits_survive(tmp_path: Path) -> None:
 def test_what_is_no_rectangle_becomes_the_least_one(tmp_path: Path) -> None:
     write(tmp_path / "DOTA", "P0001", [*GOOD, TRAPEZIUM])
     report = import_dota(tmp_path / "DOTA", tmp_path / "data")
-    assert report.notes == ("1 quadrilaterals were not rectangles and became the least ones around them",)
+    assert report.notes == (
+        "1 quadrilaterals were not rectangles and were replaced by their minimum-area rectangles",
+    )
     corners = np.array(content(tmp_path / "data", "train")["annotations"][-1]["corners"]).reshape(1, 4, 2)
     given = np.array(TRAPEZIUM.split()[:8], float).reshape(1, 4, 2)
     assert misfit(corners)[0] < 0.002
@@ -138,8 +140,8 @@ def test_what_is_no_rectangle_becomes_the_least_one(tmp_path: Path) -> None:
 
 def test_the_least_rectangle_far_from_the_origin() -> None:
     points = np.array([[0, 0], [40, 3], [38, 12], [-1, 9]], float)
-    far = least_rectangle(points + 2e4) - 2e4
-    assert far == pytest.approx(least_rectangle(points), abs=2e-3)
+    far = min_area_rectangle(points + 2e4) - 2e4
+    assert far == pytest.approx(min_area_rectangle(points), abs=2e-3)
 
 
 def test_bad_lines_are_listed_with_file_and_line(tmp_path: Path) -> None:
@@ -216,7 +218,7 @@ def test_the_command(dota: Path, tmp_path: Path) -> None:
 
 
 def test_other_layouts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CtnetError, match="has not DOTA's layout"):
+    with pytest.raises(CtnetError, match="does not have DOTA's layout"):
         import_dota(tmp_path, tmp_path / "data")
     with pytest.raises(CtnetError, match="it does not exist"):
         import_dota(tmp_path / "nowhere", tmp_path / "data")

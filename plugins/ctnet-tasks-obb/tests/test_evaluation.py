@@ -180,7 +180,7 @@ def test_what_cannot_be_measured_is_named() -> None:
     with pytest.raises(CtnetError, match="image id 9 is not in the ground truth"):
         evaluator(truth).update(9, detections())
     found = detections((0.5, 0, box(20, 20)))
-    with pytest.raises(CtnetError, match=r"image 1 have corners .* not all finite"):
+    with pytest.raises(CtnetError, match=r"image 1 have corners .* NaN or infinity"):
         evaluator(truth).update(1, found.replace(corners=found.corners * np.nan))
     with pytest.raises(CtnetError, match=r"corners of shape \(0, 4, 2\)"):
         evaluator(truth).update(1, Detections(np.zeros((1, 4)), np.ones(1), np.zeros(1, int)))
