@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from ctnet.base.errors import CtnetError
     from ctnet.core.records import Detections
     from ctnet.core.task import create_task, list_tasks
-    from ctnet.inference import Detector
+    from ctnet.inference import DetectionSettings, Detector, ImageDetections
     from ctnet.model import create_model
 
 __all__ = [
     "CtnetError",
+    "DetectionSettings",
     "Detections",
     "Detector",
+    "ImageDetections",
     "__version__",
     "analysis",
     "backbones",
@@ -43,8 +45,10 @@ __getattr__ = lazy_attributes(
     __name__,
     {
         "CtnetError": "ctnet.base.errors",
+        "DetectionSettings": "ctnet.inference",
         "Detections": "ctnet.core.records",
         "Detector": "ctnet.inference",
+        "ImageDetections": "ctnet.inference",
         "create_model": "ctnet.model",
         "create_task": "ctnet.core.task",
         "list_backbones": "ctnet.backbones",

@@ -37,7 +37,7 @@ FLOORS = {
     "report": "drawing and tables",
     "convert": "other formats of data sets, to COCO JSON and back",
     "inference": "the detector: preprocessing, test-time augmentation, decoding, sources",
-    "export": "the network in other runtimes (not built yet)",
+    "export": "detectors as files for other runtimes, compared with their run",
     "measuring": "a detector, a results file or stored maps over a data set; the round trip on real data",
     "training": "the loop, schedules, run folders, the demo",
     "analysis": "the paper's studies",

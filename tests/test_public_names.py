@@ -33,6 +33,13 @@ def test_the_page_names_what_the_module_says_is_public(module: str) -> None:
         assert getattr(loaded, name) is not None
 
 
+def test_dir_is_what_is_public() -> None:
+    import ctnet
+    import ctnet.inference.sources
+
+    assert dir(ctnet) == sorted(ctnet.__all__)
+
+
 def test_the_modules_that_ctnet_names_are_the_public_ones() -> None:
     import ctnet
 

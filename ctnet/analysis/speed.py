@@ -175,7 +175,14 @@ def _summary(
         name: 1000 / batch_size * np.array([times.seconds[name] for times in measured]) for name in STAGES
     }
     total = _duration(np.sum(list(per_image.values()), axis=0))
-    description = detector.description
+    description, exported = detector.description, detector.exported
+    dtype: str = "float32" if settings.amp is None else amp_name(settings.amp)
+    if exported is not None:
+        dtype = "int8" if exported.about.int8 else "float16" if exported.about.half else "float32"
+        parameters, flip = exported.about.parameters, exported.about.flip
+    else:
+        parameters = sum(parameter.numel() for parameter in detector.model.parameters())
+        flip = settings.flip
     return Speed(
         total=total,
         stages={name: _duration(values) for name, values in per_image.items()},
@@ -184,11 +191,11 @@ def _summary(
         warm_up=warm_up,
         batch_size=batch_size,
         size=size,
-        flip=settings.flip,
-        dtype="float32" if settings.amp is None else amp_name(settings.amp),
+        flip=flip,
+        dtype=dtype,
         task=description.task,
         backbone=description.backbone,
-        parameters=sum(parameter.numel() for parameter in detector.model.parameters()),
+        parameters=parameters,
         hardware=hardware(detector.device),
         versions={**versions(), "torchvision": metadata.version("torchvision")},
     )

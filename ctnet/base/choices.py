@@ -12,7 +12,13 @@ from ctnet.base.errors import CtnetError
 #: Mixed precision: the dtype for autocast, none, or bf16 where the device supports it.
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
-#: How an image is placed in a data directory, see ``place_image``.
+#: Which operator deformable convolutions become in an exported file, see ``GraphSettings``.
+Deform = Literal["native", "grid-sample"]
+
+#: How the images lie that an exported file takes, see ``Exported``.
+ImageLayout = Literal["nhwc", "nchw"]
+
+#: How an image gets into a data directory, see ``place_image``.
 ImageMode = Literal["link", "copy", "none"]
 
 #: What happens to overlapping detections: nothing, they are removed, or their scores are lowered.

@@ -21,6 +21,7 @@ from ctnet.cli.checks import backbones_app
 from ctnet.cli.demo import demo
 from ctnet.cli.doctor import doctor
 from ctnet.cli.evaluate import evaluate
+from ctnet.cli.export import export
 from ctnet.cli.plugins import plugin_group
 from ctnet.cli.predict import predict
 from ctnet.cli.tasks import app as tasks_app
@@ -39,6 +40,7 @@ app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(predict)
+app.command()(export)
 app.add_typer(analyze.app, name="analyze", cls=plugin_group("ctnet.analyses"))
 app.add_typer(convert.app, name="convert", cls=plugin_group("ctnet.converters"))
 app.add_typer(data.app, name="data")

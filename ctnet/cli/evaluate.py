@@ -97,6 +97,8 @@ def evaluate(
 
     * `ctnet eval best.pt --data DIR --resize keep --flip --multiscale --json`
 
+    * `ctnet eval model.onnx --data DIR`
+
     * `ctnet eval RUN -O NAME=VALUE`
 
     * `ctnet eval --save results.json --save-maps maps.h5 --curves curves.json`

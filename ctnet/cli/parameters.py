@@ -14,7 +14,9 @@ from ctnet.base.choices import Resize as ResizeName
 
 # --- what is evaluated
 
-Run = Annotated[Path | None, typer.Argument(help="Run folder or checkpoint; default: the latest run.")]
+Run = Annotated[
+    Path | None, typer.Argument(help="Run folder, checkpoint or exported file; default: the latest run.")
+]
 Data = Annotated[Path | None, typer.Option(help="Data directory; default: the run's own.")]
 Split = Annotated[str | None, typer.Option(help="Split; default: the run's validation split.")]
 Metric = Annotated[str | None, typer.Option(help="One of the task's metrics, see `ctnet tasks show`.")]

@@ -15,8 +15,12 @@ from ctnet.base.numbers import whole_number
 _OWN_OPTIONS = {"epochs": "--epochs", "batch_size": "--batch-size", "size": "--size", "learning_rate": "--lr"}
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
+def parse_size(text: str | None, option: str = "size") -> tuple[int, int] | None:
     """ "512" -> (512, 512); "1280x384" -> (1280, 384).
+
+    Args:
+        text: as given.
+        option: with which it was given, for the message.
 
     Raises:
         CtnetError: for anything else.
@@ -26,7 +30,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     sides = [whole_number(part) or 0 for part in text.lower().split("x")]
     if len(sides) in (1, 2) and min(sides) > 0:
         return sides[0], sides[-1]
-    raise CtnetError(f"--size is {text!r}; write one number (512) or WIDTHxHEIGHT (1280x384)")
+    raise CtnetError(f"--{option} is {text!r}; write one number (512) or WIDTHxHEIGHT (1280x384)")
 
 
 def require_finite(**values: float | None) -> None:

@@ -49,6 +49,9 @@ def predict(
     nms: Nms = None,
     resize: Resize = "fix",
     size: Size = None,
+    clip: Annotated[
+        bool, typer.Option("--clip/--no-clip", help="Cut boxes to the image, or leave them as found.")
+    ] = True,
     calib: Annotated[
         Path | None,
         typer.Option(help="Calibration file of the camera, or a folder with one per image (3D tasks)."),
@@ -72,7 +75,7 @@ def predict(
 
     * `ctnet predict 'photos/*.jpg'`
 
-    * `ctnet predict best.pt street.mp4 --score 0.4`
+    * `ctnet predict model.onnx street.mp4 --score 0.4`
 
     * `ctnet predict best.pt rtsp://name:password@camera/stream`
 
@@ -95,6 +98,7 @@ def predict(
         resize=resize,
         size=parse_size(size),
         score=score,
+        clip=clip,
     )
     done = predict(detector, opened, output, settings, batch_size, draw, Camera(calib, focal))
     _give(done, draw, json)

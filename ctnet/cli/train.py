@@ -75,7 +75,11 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Run folder; default: runs/TASK-BACKBONE-N.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Continue this run folder with its own settings.")
+        Path | None,
+        typer.Option(
+            help="Continue this run folder with its own settings; --epochs trains it further, --data says "
+            "where its data lies now."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the final metrics as JSON on stdout.")] = False,
 ) -> None:
@@ -100,6 +104,10 @@ def train(
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1`
+
+    * `ctnet train --resume runs/ctdet-resfpn18-1 --epochs 80`
+
+    * `ctnet train --resume runs/ctdet-resfpn18-1 --data /new/place`
     """
     from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import new_session, resumed_session
@@ -107,9 +115,9 @@ def train(
     require_finite(lr=lr, save_every=save_every)
     machine = Machine(device, workers)
     if resume is not None:
-        # A resumed run keeps its own settings.
-        refuse_other_settings(context, "resume", ("task", "device", "workers", "json"))
-        session = resumed_session(resume, task, machine)
+        # The run continues with its own settings, but for these.
+        refuse_other_settings(context, "resume", ("task", "epochs", "data", "device", "workers", "json"))
+        session = resumed_session(resume, task, machine, epochs, data)
     elif task is None:
         raise CtnetError(
             "name the task to train, as in `ctnet train ctdet`, or continue a run with --resume RUN"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -46,7 +46,8 @@ def object_column(rows: Iterable[Any]) -> np.ndarray:
 class _Columns:
     """Named columns of equal length; ``extra`` holds the task's own, read as attributes.
 
-    A column given as a list (its rows may differ in shape) becomes an array of objects.
+    A sequence: an index, also one from the end (-1), gives a record of that one row, and iterating gives them
+    all. A list as a column (its rows may differ in shape) becomes an array of objects.
     """
 
     extra: Mapping[str, Any]
@@ -65,20 +66,31 @@ class _Columns:
         return {**{name: getattr(self, name) for name in self._own}, **self.extra}
 
     def replace(self, **columns: Any) -> Self:
-        """A copy with some columns replaced or added."""
-        return self._of({**self.fields(), **columns})
+        """A copy with some columns exchanged or added."""
+        return self._with({**self.fields(), **columns})
 
     def __getitem__(self, rows: Any) -> Self:
-        """The rows selected by an index array, mask or slice (for a batch: its images)."""
+        """The rows that an index, index array, mask or slice selects (of a batch: its images)."""
         if isinstance(rows, (int, np.integer)):
-            rows = slice(rows, rows + 1)
-        return self._of({name: column[rows] for name, column in self.fields().items()})
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"{self!r} has no row {rows}")
+            rows = slice(rows, rows + 1 or None)
+        return self._with({name: column[rows] for name, column in self.fields().items()})
 
-    @classmethod
-    def _of(cls, columns: Mapping[str, Any]) -> Self:
-        own = {name: columns[name] for name in cls._own}
+    def __len__(self) -> int:
+        return len(getattr(self, self._own[0]))
+
+    def __iter__(self) -> Iterator[Self]:
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        columns = (f"{name} {'x'.join(map(str, column.shape))}" for name, column in self.fields().items())
+        return f"{type(self).__name__}({', '.join(columns)})"
+
+    def _with(self, columns: Mapping[str, Any]) -> Self:
+        own = {name: columns[name] for name in self._own}
         extra = {name: value for name, value in columns.items() if name not in own}
-        return cls(**own, extra=extra)  # type: ignore[call-arg]  # the dataclasses below take these
+        return replace(self, **own, extra=extra)  # type: ignore[type-var]  # the dataclasses below
 
     def _check_columns(self) -> None:
         extra = {
@@ -86,12 +98,14 @@ class _Columns:
             for name, column in self.extra.items()
         }
         object.__setattr__(self, "extra", extra)
-        lengths = {name: len(column) for name, column in self.fields().items()}
-        if len(set(lengths.values())) > 1:
+        # Sizes are compared, never hashed or made numbers of Python's: in an exported graph they are symbols.
+        lengths = {name: column.shape[0] for name, column in self.fields().items()}
+        first = lengths[self._own[0]]
+        if any(length != first for length in lengths.values()):
             raise ValueError(f"{type(self).__name__} needs columns of equal length, got {lengths}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Instances(_Columns):
     """The annotated objects of one image, in image, input or grid coordinates, depending on the context.
 
@@ -114,9 +128,6 @@ class Instances(_Columns):
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
             raise ValueError(f"Instances.boxes must be (N, 4), got {self.boxes.shape}")
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     @classmethod
     def of(cls, boxes: Any, labels: Any, crowd: Any = None, **extra: Any) -> Instances:
         """Instances from array-likes, converted to the right dtypes."""
@@ -125,7 +136,7 @@ class Instances(_Columns):
         return cls(np.asarray(boxes, np.float32).reshape(-1, 4), labels, crowd, extra)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections(_Columns):
     """Detections, highest score first.
 
@@ -151,19 +162,16 @@ class Detections(_Columns):
     def __post_init__(self) -> None:
         self._check_columns()
 
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    @classmethod
-    def empty(cls) -> Detections:
-        """An empty record, without task columns."""
-        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    @staticmethod
+    def empty() -> Detections:
+        """No detection at all, without task columns."""
+        return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
     def per_image(self) -> list[Detections]:
         """Split a batch of tensors into one numpy record per image."""
         columns = {name: _to_numpy(column) for name, column in self.fields().items()}
         return [
-            Detections._of({name: column[image] for name, column in columns.items()})
+            self._with({name: column[image] for name, column in columns.items()})
             for image in range(len(self))
         ]
 
@@ -188,9 +196,9 @@ class Detections(_Columns):
             for bbox, score, label in columns
         ]
 
-    @classmethod
+    @staticmethod
     def from_coco(
-        cls, entries: Sequence[Mapping[str, Any]], category_ids: Sequence[int] | np.ndarray
+        entries: Sequence[Mapping[str, Any]], category_ids: Sequence[int] | np.ndarray
     ) -> Detections:
         """Entries of one image in a COCO results file, as float64, so metrics see the exact values.
 
@@ -206,14 +214,14 @@ class Detections(_Columns):
         boxes[:, 2:] += boxes[:, :2]
         scores = np.array([float(entry["score"]) for entry in entries], np.float64)
         labels = np.array([known.index(int(entry["category_id"])) for entry in entries], np.int64)
-        return cls(boxes, scores, labels)
+        return Detections(boxes, scores, labels)
 
     def without(self, *names: str) -> Self:
-        """A copy without these columns."""
-        return self._of({name: column for name, column in self.fields().items() if name not in names})
+        """A copy that lacks these columns, where it has them."""
+        return self._with({name: column for name, column in self.fields().items() if name not in names})
 
-    def above(self, score: float) -> Detections:
-        """The detections with at least this score."""
+    def above(self, score: float) -> Self:
+        """Those with at least this score."""
         return self[self.scores >= score]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ctnet.base.choices import Nms
 from ctnet.base.errors import CtnetError
 from ctnet.core.fields import move_record
-from ctnet.core.geometry import View
+from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections, object_column
 from ctnet.core.task import Task
 from ctnet.inference.settings import DetectionSettings
@@ -44,16 +44,36 @@ def decode(
         as suppression needs to choose from.
     """
     times = StageTimes() if times is None else times
-    wanted = max(settings.topk, task.suppression.candidates)
     with times.stage("decode"):
-        found = task.decode(maps, wanted).without("cells").per_image()
+        found = task.decode(maps, candidates(task, settings)).without("cells").per_image()
     with times.stage("post"):
-        kept = settings.topk if settings.suppression(task) == "none" else wanted
-        results = []
-        for view, detections in zip(views, found, strict=True):
-            best = detections[detections.scores > settings.score][:kept]
-            results.append(task.lift(move_record(best, view.affine, task.fields), view))
-        return results
+        return [
+            place(task, detections, view.affine, view, settings)
+            for view, detections in zip(views, found, strict=True)
+        ]
+
+
+def candidates(task: Task, settings: DetectionSettings) -> int:
+    """How many detections of an image are decoded: more than wanted, where suppression is to choose."""
+    return max(settings.topk, task.suppression.candidates)
+
+
+def place(
+    task: Task, found: Detections, affine: Affine, view: View, settings: DetectionSettings
+) -> Detections:
+    """Detections of one image as decoded -> the best above the score, in image pixels, lifted.
+
+    Args:
+        task: whose they are.
+        found: best first; numpy columns.
+        affine: from their frame to image pixels.
+        view: how the grid lies over the image.
+        settings: of these topk, score, and what suppression follows count.
+    """
+    suppressed = settings.suppression(task) != "none"
+    kept = candidates(task, settings) if suppressed else settings.topk
+    best = found[found.scores > settings.score][:kept]
+    return task.lift(move_record(best, affine, task.fields), view)
 
 
 def merge(task: Task, looks: Sequence[Detections], settings: DetectionSettings) -> Detections:

@@ -20,12 +20,15 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
 from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.heads import mirror_maps
-from ctnet.core.records import Detections, ImageInfo
+from ctnet.core.records import Detections
 from ctnet.core.task import Task
-from ctnet.data.images import read_image
 from ctnet.inference.decoding import decode, merge
+from ctnet.inference.exported import ExportedNetwork
+from ctnet.inference.found import ImageDetections
+from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.runtimes import is_exported
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
@@ -41,34 +44,61 @@ class Detector:
     """A trained network with pre- and postprocessing.
 
     Attributes:
-        task: of the network.
-        model: the network, prepared for inference on ``device``.
-        description: the checkpoint's description.
-        device: of the network."""
+        task: what it detects.
+        description: what the checkpoint says of itself.
+        device: where it runs.
+    """
 
     def __init__(
-        self, task: Task, model: CenterNet, description: Description, device: torch.device | None = None
+        self,
+        task: Task,
+        model: CenterNet | ExportedNetwork,
+        description: Description,
+        device: torch.device | None = None,
     ) -> None:
         self.task = task
         self.description = description
         self.device = device or torch.device("cpu")
-        self.model = prepare_for_inference(model.to(self.device))
+        if isinstance(model, ExportedNetwork):
+            self._network: CenterNet | ExportedNetwork = model
+        else:
+            self._network = prepare_for_inference(model.to(self.device))
+
+    @property
+    def exported(self) -> ExportedNetwork | None:
+        """The exported file that runs, if one does."""
+        return self._network if isinstance(self._network, ExportedNetwork) else None
+
+    @property
+    def model(self) -> CenterNet:
+        """The network, prepared for inference on ``device``.
+
+        Raises:
+            CtnetError: when an exported file runs, which has no layers or maps to look at.
+        """
+        if isinstance(self._network, ExportedNetwork):
+            raise CtnetError(
+                f"{self._network.path} gives detections alone, no maps; use the run that it was exported from"
+            )
+        return self._network
 
     @classmethod
     def load(
         cls, path: str | Path, device: str = "auto", options: Mapping[str, Any] | None = None
     ) -> Detector:
-        """Open a checkpoint file or a run folder (its best weights).
+        """Open a checkpoint, a run folder (its best weights), or an exported file.
 
         Args:
-            path: of the file or folder.
-            device: where it runs.
-            options: of the task, replacing those of the training.
+            path: of the file or folder; one that ends in .onnx, .xml or .pt2 was exported.
+            device: where it runs; exported files run on the CPU.
+            options: of the task, instead of those that it was trained with; exported files keep theirs.
 
         Raises:
             CtnetError: for a file that is missing, damaged, or not of ctnet; for an unusable device; for
                 options that the task does not have, or with which the weights do not match.
         """
+        if is_exported(path):
+            return cls._open_export(path, device, options)
         checkpoint = load(checkpoint_of(path))
         if options:
             trained = checkpoint.description
@@ -76,6 +106,22 @@ class Detector:
             checkpoint = replace(checkpoint, description=description)
         task, model = load_model(checkpoint)
         return cls(task, model, checkpoint.description, choose_device(device))
+
+    @classmethod
+    def _open_export(cls, path: str | Path, device: str, options: Mapping[str, Any] | None) -> Detector:
+        if device not in ("auto", "cpu"):
+            raise CtnetError(f"{path} is run on the CPU, not on {device}; leave --device out")
+        if options:
+            raise CtnetError(
+                f"the options of {path} were chosen at export ({', '.join(options)} cannot be changed); "
+                "export the run again"
+            )
+        return cls.of_export(ExportedNetwork(path))
+
+    @classmethod
+    def of_export(cls, network: ExportedNetwork) -> Detector:
+        """A detector that runs an exported file."""
+        return cls(network.task, network, network.about.description)
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
         """How images are resized for the network.
@@ -90,48 +136,73 @@ class Detector:
         check_choice("resize", resize, Resize)
         if resize == "keep" and size is not None:
             raise CtnetError(f"size {size[0]}x{size[1]} is for resize fix; with keep every image has its own")
-        divisor = self.model.backbone.divisor
-        size = size or self.description.size
+        fixed = None
+        if self.exported is not None:
+            self.exported.check_size(size, resize)
+            about = self.exported.about
+            divisor, fixed = about.divisor, about.letterbox or about.fixed
+        else:
+            divisor = self.model.backbone.divisor
+        size = size or fixed or self.description.size
         check_input_size(size, divisor, self.description.backbone)
-        return Preprocessor(resize, size, divisor, self.task.layout.fit)
+        preprocess = Preprocessor(resize, size, divisor, self.task.layout.fit)
+        return preprocess if self.exported is None else self.exported.preprocessor(preprocess)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label."""
+        return self.task.categories.names
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.class_names)
+        return f"Detector({self.task.name} with {self.description.backbone} on {self.device}: {names})"
 
     def __call__(
         self,
-        images: np.ndarray | str | Path | Iterable[np.ndarray | str | Path],
+        images: Picture | Iterable[Picture],
         settings: DetectionSettings | None = None,
         batch_size: int = 8,
         records: Sequence[Mapping[str, Any]] | None = None,
-    ) -> list[Detections]:
+        *,
+        score: float | None = None,
+        bgr: bool = False,
+    ) -> list[ImageDetections]:
         """Detect in one image or several, of any sizes.
 
         Args:
-            images: (H, W, 3) uint8 RGB arrays or files, one or many.
+            images: one or many, of any kind: paths; arrays (H, W) or (H, W, 1, 3 or 4), RGB, uint8 or floats
+                from 0 to 1; tensors, the same with channels first; PIL images. Transparency is dropped.
             settings: choices at test time.
-            batch_size: images per forward pass.
-            records: further keys of each image's entry in a COCO file (such as a camera's ``calib``), for
-            tasks that lift detections to 3D.
+            batch_size: images a forward pass.
+            records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
+                say), for tasks that lift detections out of the picture.
+            score: detections score more than this; instead of ``settings.score``.
+            bgr: arrays have their channels in the order of OpenCV: blue, green, red.
 
         Returns:
-            One record per image, in order, best detection first, boxes in pixels of that image.
+            One record per image, in order, best detection first, boxes in pixels of that image, and within it
+            if ``settings.clip``.
 
         Raises:
             CtnetError: for an image that cannot be read, or invalid settings.
         """
         chosen = settings or DetectionSettings()
-        single = isinstance(images, (np.ndarray, str, Path))
-        sources = [images] if single else list(images)  # type: ignore[arg-type]
+        chosen = chosen if score is None else replace(chosen, score=score)
+        sources = listed_pictures(images)
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
         preprocess = self.preprocessor(chosen.resize, chosen.size)
         waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
-        found: dict[int, Detections] = {}
+        found: dict[int, ImageDetections] = {}
 
         def flush(shapes: tuple[Any, ...]) -> None:
             positions, batch = zip(*waiting.pop(shapes), strict=True)
-            found.update(zip(positions, self.detect(batch, chosen), strict=True))
+            for position, views, detections in zip(positions, batch, self.detect(batch, chosen), strict=True):
+                of_image = ImageDetections.of(detections, self.task, views[0].info)
+                found[position] = of_image.clipped() if chosen.clip else of_image
 
         for position, source in enumerate(sources):
-            image, info = _opened(source, position, records[position] if records else {})  # type: ignore[arg-type]
+            image, info = opened(source, position, records[position] if records else {}, bgr)
             views = preprocess.views(image, info, chosen.scales)
             shapes = tuple(view.input.shape for view in views)
             waiting.setdefault(shapes, []).append((position, views))
@@ -162,6 +233,9 @@ class Detector:
         times = StageTimes() if times is None else times
         looks = []
         for scale, prepared in zip(settings.scales, zip(*batch, strict=True), strict=True):
+            if self.exported is not None and keep_maps is None:
+                looks.append(self.exported.look(prepared, settings, times))
+                continue
             maps = self.maps(prepared, settings.flip, settings.amp, times)
             if keep_maps is not None:
                 keep_maps(maps, prepared, scale)
@@ -289,15 +363,3 @@ def checkpoint_of(path: str | Path) -> Path:
     raise CtnetError(
         f"{path} holds neither best.pt nor last.pt; is it a run folder, and was a checkpoint saved yet?"
     )
-
-
-def _opened(
-    source: np.ndarray | str | Path, position: int, record: Mapping[str, Any]
-) -> tuple[np.ndarray, ImageInfo]:
-    image = source if isinstance(source, np.ndarray) else read_image(source)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise CtnetError(
-            f"image {position} is {image.dtype} {image.shape}; it must be uint8 (height, width, 3), RGB"
-        )
-    name = "" if isinstance(source, np.ndarray) else str(source)
-    return image, ImageInfo(position, name, image.shape[1], image.shape[0], record)

@@ -35,11 +35,10 @@ class Prediction:
 
     Attributes:
         folder: where pictures and results lie.
-        images: one {"id", "file_name", "source", "width", "height"} per image.
-        results: COCO results of all images.
-        pictures: the files that were drawn: pictures, and an MP4 for each video.
-        frames: how many of ``images`` are frames of videos, by the video.
-        best_score: the highest score of all, also of what was not kept.
+        images: one {"id", "file_name", "source", "width", "height", "picture"} per image; the picture is the
+            name of what was drawn, relative to the folder, or None.
+        results: COCO results of all images, each with its "category_name".
+        pictures: the files that were drawn.
         problems: images that could not be read, and why.
         notes: what else the user should know: pictures that come out black, videos that browsers do not show.
         interrupted: Ctrl-C ended it (the only end that a camera has); what was done until then is kept.
@@ -99,7 +98,8 @@ def predict(
                     detections = detections[detections.scores > settings.score]
                     _record(done, detector, source, info, detections)
                     if writer is not None:
-                        writer.write(name, detector.task.draw(image, detections, info))
+                        picture = writer.write(name, detector.task.draw(image, detections, info))
+                        done.images[-1]["picture"] = picture.relative_to(folder).as_posix()
             finally:
                 if source.is_video and len(done.images) > before:
                     done.frames.append(len(done.images) - before)
@@ -125,12 +125,16 @@ def _record(
     done: Prediction, detector: Detector, source: Source, info: ImageInfo, detections: Detections
 ) -> None:
     names = {"file_name": info.file_name, "source": source.name}
-    done.images.append({"id": info.image_id, **names, "width": info.width, "height": info.height})
-    done.results += results_of(detector.task, info.image_id, detections)
+    size = {"width": info.width, "height": info.height}
+    done.images.append({"id": info.image_id, **names, **size, "picture": None})
+    entries = results_of(detector.task, info.image_id, detections)
+    for entry, label in zip(entries, detections.labels, strict=True):
+        entry["category_name"] = detector.class_names[label]
+    done.results += entries
 
 
 def _detected(
-    look: Callable[..., list[Detections]],
+    look: Callable[..., Sequence[Detections]],
     frames: Iterator[Frame],
     done: Prediction,
     batch_size: int,
@@ -186,7 +190,7 @@ class _Writer(Protocol):
 
     note: str
 
-    def write(self, name: str, image: np.ndarray) -> None: ...
+    def write(self, name: str, image: np.ndarray) -> Path: ...
     def close(self) -> list[Path]: ...
 
 
@@ -205,16 +209,16 @@ class _PictureFiles:
         self.folder, self.names = folder, names
         self.paths: list[Path] = []
 
-    def write(self, name: str, image: np.ndarray) -> None:
+    def write(self, name: str, image: np.ndarray) -> Path:
         path = self.folder / name
         if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-            ends = (
-                path.suffix.lower() in IMAGE_SUFFIXES
-            )  # a page's name may hold a point that is not a suffix
+            # The name of a page or frame may hold a point that does not begin a suffix.
+            ends = path.suffix.lower() in IMAGE_SUFFIXES
             path = path.with_suffix(".png") if ends else path.with_name(f"{path.name}.png")
         path = self.names.free(path)
         write_image(path, image)
         self.paths.append(path)
+        return path
 
     def close(self) -> list[Path]:
         return self.paths

@@ -44,8 +44,8 @@ def prepare_for_inference(
         return _copied(model)
     device = first.device
     if dtype == torch.bfloat16 and not has_bf16(device):
-        raise CtnetError(f"{device.type} here has no instructions for bfloat16; use float32")
-    prepared = _folded(model)
+        raise CtnetError(f"{device.type} here has no instructions for bfloat16; leave the type at float32")
+    prepared = folded(model)
     prepared.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     prepared.register_forward_pre_hook(_lay_out)
     if compile:
@@ -76,8 +76,12 @@ def _lay_out(model: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
     return (inputs[0].to(dtype=dtype, memory_format=torch.channels_last),)
 
 
-def _folded(model: CenterNet) -> CenterNet:
-    """A copy with batch norms folded where a trial run shows that it can be done, checked by a second run."""
+def folded(model: CenterNet) -> CenterNet:
+    """A copy with batch norms folded where a trial run shows that it can be done, checked by a second run.
+
+    Args:
+        model: the network; it stays untouched.
+    """
     parameter, side = next(model.parameters()), max(64, model.backbone.divisor)
     images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(parameter)
     prepared = _copied(model)

@@ -35,6 +35,8 @@ class DetectionSettings:
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
         amp: type for autocast.
+        clip: cut boxes to the image in what ``Detector`` returns. Evaluation measures them as they are, as in
+            the released code.
 
     Raises:
         CtnetError: for scales that are not positive numbers, and unknown names.
@@ -48,6 +50,7 @@ class DetectionSettings:
     size: tuple[int, int] | None = None
     amp: torch.dtype | None = None
     score: float = 0.0
+    clip: bool = True
 
     def __post_init__(self) -> None:
         if not self.scales or not all(map(_is_scale, self.scales)):

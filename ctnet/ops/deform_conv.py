@@ -382,3 +382,39 @@ class DeformConv(nn.Module):
         """(B, C, H, W) -> (B, O, H, W)."""
         offset, mask = self.conv_offset_mask(x).split((18, 9), dim=1)
         return deform_conv2d(x, offset, self.weight, self.bias, mask.sigmoid(), padding=1)
+
+
+class GridSampleDeformConv(nn.Module):
+    """A ``DeformConv`` in terms of ``grid_sample``: for runtimes that know no deformable convolution.
+
+    Nine grids, one a tap, are sampled in one call, and a product with the kernel follows; slower, and equal
+    up to rounding.
+
+    Args:
+        layer: whose weights it shares.
+    """
+
+    def __init__(self, layer: DeformConv) -> None:
+        super().__init__()
+        self.layer = layer
+        self.tap_y: Tensor
+        self.tap_x: Tensor
+        tap = torch.arange(9)
+        self.register_buffer("tap_y", (tap // 3 - 1).float()[:, None, None], persistent=False)
+        self.register_buffer("tap_x", (tap % 3 - 1).float()[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, H, W)."""
+        batch, channels, height, width = x.shape
+        offset, mask = self.layer.conv_offset_mask(x).split((18, 9), dim=1)
+        row = torch.arange(height, device=x.device, dtype=x.dtype)[None, :, None]
+        column = torch.arange(width, device=x.device, dtype=x.dtype)[None, None, :]
+        y = offset[:, 0::2] + (row + self.tap_y.to(x.dtype))
+        x_ = offset[:, 1::2] + (column + self.tap_x.to(x.dtype))
+        # Pixel centres at -1 + 1 / size, ...: the form that needs no size of at least 2.
+        grid = torch.stack([(2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+        taps = F.grid_sample(
+            x, grid.reshape(batch, 9 * height, width, 2), padding_mode="zeros", align_corners=False
+        ).reshape(batch, channels, 9, height, width)
+        taps = (taps * mask.sigmoid().unsqueeze(1)).reshape(batch, channels * 9, height, width)
+        return F.conv2d(taps, self.layer.weight.flatten(1)[..., None, None], self.layer.bias)

@@ -28,8 +28,8 @@ class VideoFile:
         self._encoder: _Encoder | None = None
         self._size = (0, 0)  # width, height: both even
 
-    def write(self, name: str, image: np.ndarray) -> None:
-        """Append a frame.
+    def write(self, name: str, image: np.ndarray) -> Path:
+        """Append a frame; the path of the file.
 
         Args:
             name: of the frame; not stored.
@@ -45,6 +45,7 @@ class VideoFile:
             self._encoder.write(_fitted(image, *self._size))
         except OSError as error:
             raise os_error(error, "write", self.path) from error
+        return self.path
 
     def close(self) -> list[Path]:
         """Finish the file.

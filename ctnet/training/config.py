@@ -82,12 +82,11 @@ class TrainingConfig:
         Returns:
             One phrase per setting: "learning_rate is 0.1, was 0.2".
         """
-        now = _flat({name: value for name, value in self.to_json().items() if name not in _FREE})
-        then = _flat(before)
+        now, then = _flat(self.to_json()), _flat(before)
         return [
             f"{name} is {value!r}, was {then.get(name)!r}"
             for name, value in now.items()
-            if value != then.get(name)
+            if value != then.get(name) and _FREE.isdisjoint((name, name.partition(".")[0]))
         ]
 
     @classmethod
@@ -102,8 +101,10 @@ class TrainingConfig:
         return read
 
 
-#: Settings that may change when a run is resumed.
-_FREE = ("data", "init", "save_every", "evaluate_every", "strict", "versions", "commit")
+#: What may change between two parts of a run: a setting, or a whole group of them.
+_FREE = frozenset(
+    ("data", "init", "save_every", "evaluate_every", "strict", "versions", "commit", "recipe.epochs")
+)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from ctnet.backbones import BackboneInfo, describe_backbone
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import write_json
 from ctnet.base.numbers import check_seed
 from ctnet.base.output import counted
 from ctnet.base.ranks import number_of_processes
@@ -21,7 +22,7 @@ from ctnet.model import check_input_size
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display
-from ctnet.training.optimization import peak_factor, warmup_steps
+from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.run import Run
@@ -115,28 +116,38 @@ def new_session(
     return Session(run, trainer, trainer.display)
 
 
-def resumed_session(path: Path, task_name: str | None = None, machine: Machine | None = None) -> Session:
+def resumed_session(
+    path: Path,
+    task_name: str | None = None,
+    machine: Machine | None = None,
+    epochs: int | None = None,
+    data: Path | None = None,
+) -> Session:
     """Continue a run with the settings of its config.json.
 
     Args:
         path: the run folder.
         task_name: checked against the run's, when given.
         machine: may differ from before.
+        epochs: train to this many instead, also where the run has finished; the config is rewritten.
+        data: where the run's data lies now; it must be the same data. The config is rewritten.
 
     Raises:
         CtnetError: when there is no run, another process trains it, it is of another task, there is nothing
-            to continue from, or its data has changed.
+            to continue from, its data has changed, or it has as many epochs already.
     """
     _require_one_process()
     run = Run.existing(path).locked()
     try:
-        return _resumed(run, task_name, machine or Machine())
+        return _resumed(run, task_name, machine or Machine(), epochs, data)
     except BaseException:
         run.release()
         raise
 
 
-def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
+def _resumed(
+    run: Run, task_name: str | None, machine: Machine, epochs: int | None, moved: Path | None
+) -> Session:
     path = run.path
     run.remove_leftovers()
     if not run.last.is_file() and (kept := [file for file in (run.best, run.metrics) if file.exists()]):
@@ -144,7 +155,8 @@ def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
             f"{path} has no last.pt, so there is nothing to continue from; {kept[0].name} shows that it was "
             f"trained: start another run with --init {path}, or restore last.pt"
         )
-    config = TrainingConfig.from_json(run.read_config(), run.config)
+    stored = TrainingConfig.from_json(run.read_config(), run.config)
+    config = _with_changes(stored, epochs, moved)
     if task_name is not None and task_name != config.task:
         raise CtnetError(f"{path} is a run of task {config.task}, not {task_name}")
     data = TrainingData(
@@ -152,19 +164,62 @@ def _resumed(run: Run, task_name: str | None, machine: Machine) -> Session:
     )
     if not Path(config.data).exists():
         raise CtnetError(
-            f"the data of {path}, {config.data}, does not exist; if it was moved, write its new path into "
-            f"'data' of {run.config}"
+            f"the data of {path}, {config.data}, is not there; if it was moved, say where it lies now with "
+            f"--resume {path} --data DIR"
         )
     splits = open_data(config.task, data, config.options)
     _refuse_other_data(config, splits, path)
     display = machine.display or Display(run.path)
     trainer = Trainer(config, run, splits, choose_device(machine.device), machine.workers, display)
-    position, epochs = trainer.position, config.recipe.epochs
-    if position.epoch >= epochs:
-        display.say(f"{path} has already finished its {epochs} epochs")
-    else:
-        display.say(f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}")
+    for line in _continuation(trainer, stored, epochs is not None):
+        display.say(line)
+    if config != stored:
+        write_json(run.config, config.to_json())
+        run.write_recipe(config.recipe)
     return Session(run, trainer, display)
+
+
+def _with_changes(config: TrainingConfig, epochs: int | None, moved: Path | None) -> TrainingConfig:
+    """The config of a run that continues to other epochs, or with its data in another place."""
+    recipe = config.recipe if epochs is None else replace(config.recipe, epochs=epochs)
+    return replace(config, recipe=recipe, data=str(moved.absolute()) if moved else config.data)
+
+
+def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iterator[str]:
+    """Where a run goes on, line by line.
+
+    Args:
+        trainer: of the run, with the new config.
+        before: the config that the run had.
+        asked: a number of epochs was asked for.
+
+    Raises:
+        CtnetError: when the run has as many as were asked for already.
+    """
+    position, path, config = trainer.position, trainer.run.path, trainer.config
+    epochs = config.recipe.epochs
+    fresh = f"begin another run from its weights with --init {path}"
+    if position.epoch >= epochs and asked:
+        raise CtnetError(
+            f"{path} has {position.epoch} epochs already, so it cannot be trained to {epochs}; give "
+            f"--epochs {position.epoch + 1} or more, or {fresh}"
+        )
+    if position.epoch >= epochs:
+        yield (
+            f"{path} has finished its {epochs} epochs already; train it further with "
+            f"--resume {path} --epochs {2 * epochs}, or {fresh}"
+        )
+        return
+    yield f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}"
+    if epochs != before.recipe.epochs and position.step:
+        factors = (
+            rate_factor(recipe, position.step, trainer.steps_per_epoch)
+            for recipe in (before.recipe, config.recipe)
+        )
+        then, now = (config.learning_rate * factor for factor in factors)
+        yield f"{before.recipe.epochs} epochs become {epochs}: the learning rate goes on at {now:.2g}" + (
+            f" ({then:.2g} until now)" if f"{now:.2g}" != f"{then:.2g}" else ""
+        )
 
 
 def _require_one_process() -> None:

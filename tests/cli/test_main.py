@@ -242,6 +242,7 @@ def test_json_is_one_document_on_stdout(
         "analyze speed": [*on_cpu, "--repeats", 1, "--warm-up", 0],
         "train": [*training[1:], "-o", "run"],
         "eval": [run_folder, "--workers", 0, "--device", "cpu"],
+        "export": [run_folder, "-o", "out.pt2"],
         "predict": [run_folder, scenes / "val", "-o", "out", "--device", "cpu"],
         "demo": ["--device", "cpu"],
         "tasks check": ["ctdet"],

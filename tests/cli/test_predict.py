@@ -44,6 +44,19 @@ def test_test_time_choices(ctnet, run_folder: Path, scenes: Path) -> None:
     assert len(set(written)) == 3
 
 
+def test_boxes_are_cut_to_the_image_unless_told_otherwise(ctnet, run_folder: Path) -> None:
+    cv2.imwrite("flat.png", np.zeros((20, 64, 3), np.uint8))
+    corners = {}
+    for option in ("--clip", "--no-clip"):
+        done = ctnet("predict", run_folder, "flat.png", "--score", 0, "--no-draw", "--json", option)
+        boxes = np.array([entry["bbox"] for entry in json.loads(done.out)["results"]])
+        corners[option] = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    assert (corners["--no-clip"] < -1).any()
+    np.testing.assert_allclose(
+        corners["--clip"], np.clip(corners["--no-clip"], 0, [64, 20, 64, 20]), atol=1e-4
+    )
+
+
 def test_an_unreadable_image_among_good_ones(ctnet, run_folder: Path, scenes: Path) -> None:
     Path("bad.jpg").write_bytes(b"no image")
     done = ctnet("predict", run_folder, "bad.jpg", scenes / "val", "-o", "out")

@@ -230,7 +230,7 @@ def test_resume_of_another_task(ctnet, run_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "option"),
     [
-        (["--epochs", 5], "--epochs"),
+        (["--lr", 1e-3], "--lr"),
         (["--batch-size", 2], "--batch-size"),
         (["--strict"], "--strict"),
         (["-O", "a=b"], "--option"),

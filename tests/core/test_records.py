@@ -129,3 +129,40 @@ def test_detections_as_entries_of_a_results_file() -> None:
         {"image_id": 7, "category_id": 3, "bbox": [0.5, 0, 0.5, 1], "score": 0.5},
     ]
     assert Detections.empty().to_coco(7, [3]) == []
+
+
+def test_records_are_sequences(instances: Instances) -> None:
+    found = Detections(np.zeros((3, 4)), np.array([0.9, 0.5, 0.1]), np.arange(3), {"depth": np.arange(3)})
+    for record in (instances, found):
+        assert len(record[-1]) == len(record[0]) == 1
+        assert record[-1].labels[0] == record.labels[2]
+        assert record[-3].labels[0] == record.labels[0]
+        rows = list(record)
+        assert [row.labels.tolist() for row in rows] == [[label] for label in record.labels]
+        assert all(type(row) is type(record) for row in rows)
+        assert [row.labels[0] for row in reversed(record)] == record.labels[::-1].tolist()
+        for beyond in (3, 99, -4, np.int64(3)):
+            with pytest.raises(IndexError, match=rf"^{type(record).__name__}\(.* has no row {beyond}$"):
+                record[beyond]
+    assert list(Detections.empty()) == []
+    with pytest.raises(IndexError, match="has no row 0"):
+        Detections.empty()[0]
+
+
+def test_a_batch_is_a_sequence_of_images() -> None:
+    batch = Detections(torch.rand(2, 5, 4), torch.rand(2, 5), torch.zeros(2, 5))
+    assert [len(image.scores[0]) for image in batch] == [5, 5]
+    assert torch.equal(batch[-1].boxes[0], batch.boxes[1])
+
+
+def test_repr_says_what_columns_there_are(instances: Instances) -> None:
+    assert repr(instances) == "Instances(boxes 3x4, labels 3, crowd 3, keypoints 3x2x2)"
+    assert repr(Detections.empty()) == "Detections(boxes 0x4, scores 0, labels 0)"
+
+
+def test_records_can_be_compared_and_kept_in_sets(instances: Instances) -> None:
+    """By identity: arrays have no truth value."""
+    assert instances == instances
+    assert instances != instances[:]
+    assert instances in [instances[0], instances]
+    assert len({instances, instances}) == 1

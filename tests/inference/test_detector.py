@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 
 import cv2
@@ -276,7 +275,8 @@ def test_one_scale_is_no_scale(detector, random_image, resize) -> None:
 @pytest.mark.parametrize("nms", [None, "none", "hard"])
 def test_scales_are_merged_per_class(detector, random_image, nms) -> None:
     image, scales = random_image(70, 50), (0.5, 1.0, 1.5)
-    (merged,) = detector(image, DetectionSettings(resize="keep", scales=scales, nms=nms, topk=30))
+    chosen = DetectionSettings(resize="keep", scales=scales, nms=nms, topk=30, clip=False)
+    (merged,) = detector(image, chosen)
     preprocess = detector.preprocessor("keep")
     settings, parts = DetectionSettings(nms=nms, scales=scales, topk=30), []
     for scale in scales:
@@ -382,22 +382,6 @@ def test_no_images_give_no_detections(detector) -> None:
 
 def test_an_iterator_will_do(detector, random_image) -> None:
     assert len(detector(random_image(40, 40, seed) for seed in range(3))) == 3
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros((40, 50), np.uint8),
-        np.zeros((40, 50, 1), np.uint8),
-        np.zeros((40, 50, 4), np.uint8),
-        np.zeros((40, 50, 3), np.float32),
-        np.zeros((2, 40, 50, 3), np.uint8),
-    ],
-)
-def test_other_arrays_are_refused(detector, random_image, array) -> None:
-    message = f"image 1 is {array.dtype} {array.shape}; it must be uint8 (height, width, 3), RGB"
-    with pytest.raises(CtnetError, match=re.escape(message)):
-        detector([random_image(40, 50), array])
 
 
 def test_missing_file_is_named(detector, tmp_path: Path) -> None:

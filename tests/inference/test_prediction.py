@@ -57,7 +57,8 @@ def test_pictures_and_results_are_written(detector, photos: Path, tmp_path: Path
     assert [image["file_name"] for image in images] == ["a.png", "b.jpg", "c.bmp", "deep/a.png"]
     assert [image["width"] for image in images] == [60, 61, 63, 62]
     assert [entry["image_id"] for entry in results] == [i for i in (1, 2, 3, 4) for _ in range(4)]
-    assert {entry["category_id"] for entry in results} <= {3, 8}
+    assert {(entry["category_id"], entry["category_name"]) for entry in results} <= {(3, "ball"), (8, "box")}
+    assert [image["picture"] for image in images] == ["a.png", "b.jpg", "c.png", "deep/a.png"]
     for image in images:
         expected = detector(photos / image["file_name"], DetectionSettings(topk=4))[0]
         boxes = np.array([entry["bbox"] for entry in results if entry["image_id"] == image["id"]])
@@ -73,6 +74,7 @@ def test_the_score_decides_what_is_kept(detector, photos: Path, tmp_path: Path) 
     assert kept == [entry for entry in everything if entry["score"] > middle + 1e-6]
     assert not run(detector, tmp_path / "none", photos, score=1.0).results
     assert files(tmp_path / "some") == ["images.json", "results.json"]
+    assert {image["picture"] for image in json.loads((tmp_path / "some/images.json").read_text())} == {None}
 
 
 def test_only_what_is_kept_is_drawn(detector, photos: Path, tmp_path: Path) -> None:
@@ -125,6 +127,7 @@ def test_a_video_becomes_a_video(detector, tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.avi")
     done = run(detector, tmp_path / "out", video, score=0.0, topk=2, batch_size=2)
     assert done.pictures == [tmp_path / "out" / "clip.mp4"]
+    assert [image["picture"] for image in done.images] == ["clip.mp4"] * 5
     assert [image["file_name"] for image in done.images] == [f"clip_{i:06d}" for i in range(5)]
     assert len(done.results) == 10
     drawn = cv2.VideoCapture(str(done.pictures[0]))
@@ -152,11 +155,11 @@ def test_ctrl_c_keeps_what_was_done(detector, photos: Path, tmp_path: Path, monk
     video, written = write_video(tmp_path / "clip.avi"), []
 
     class Interrupting(prediction.VideoFile):
-        def write(self, name: str, image: np.ndarray) -> None:
+        def write(self, name: str, image: np.ndarray) -> Path:
             if len(written) == 3:
                 raise KeyboardInterrupt
             written.append(name)
-            super().write(name, image)
+            return super().write(name, image)
 
     monkeypatch.setattr(prediction, "VideoFile", Interrupting)
     done = run(detector, tmp_path / "out", photos / "a.png", video, photos)
@@ -190,8 +193,9 @@ def test_drawing_knows_the_image(detector, photos: Path, tmp_path: Path, monkeyp
 def test_test_time_choices_are_the_detectors(detector, photos: Path, tmp_path: Path) -> None:
     choices = {"flip": True, "scales": (0.5, 1.0), "nms": "hard", "topk": 5}
     done = run(detector, tmp_path / "out", photos / "a.png", score=0.0, draw=False, **choices)
-    expected = results_of(detector.task, 1, detector(photos / "a.png", DetectionSettings(**choices))[0])
-    assert done.results == expected
+    [found] = detector(photos / "a.png", DetectionSettings(**choices))
+    entries = zip(results_of(detector.task, 1, found), found.names, strict=True)
+    assert done.results == [{**entry, "category_name": name} for entry, name in entries]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes on Linux")

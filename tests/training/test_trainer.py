@@ -345,9 +345,84 @@ def test_settings_that_changed_since_are_not_resumed_with(scenes, finished, tmp_
     shutil.copytree(finished, tmp_path / "run")
     file = tmp_path / "run/config.json"
     config = json.loads(file.read_text())
-    file.write_text(json.dumps({**config, "seed": 5, "recipe": {**config["recipe"], "epochs": 4}}))
-    with pytest.raises(CtnetError, match=r"recipe.epochs is 4, was 3; seed is 5, was 0\); .*--init"):
+    file.write_text(json.dumps({**config, "seed": 5, "recipe": {**config["recipe"], "warmup": 4}}))
+    with pytest.raises(CtnetError, match=r"recipe.warmup is 4, was 60; seed is 5, was 0\); .*--init"):
         resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
+
+
+def resumed(run: Path, **changes) -> Session:
+    return resumed_session(run, machine=Machine("cpu", 0, Recorder()), **changes)
+
+
+def rate_of(schedule: str, finished: Path, scenes: Path, tmp_path: Path) -> Session:
+    """A finished run of three epochs, of this schedule."""
+    if schedule == "cosine":
+        shutil.copytree(finished, tmp_path / "run")
+    else:
+        fields = {"schedule": "step", "milestones": (2,), "warmup": 0}
+        assert session(scenes, tmp_path / "run", fields=fields).fit()
+    return resumed(tmp_path / "run", epochs=5)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step"])
+def test_a_finished_run_is_trained_further(scenes, finished, tmp_path, schedule):
+    one = rate_of(schedule, finished, scenes, tmp_path)
+    # A cosine is stretched over the new epochs, so its rate rises again; steps stay where they were.
+    [rise] = [line for line in one.display.lines if "epochs become" in line]
+    assert rise.startswith("3 epochs become 5: the learning rate goes on at ")
+    assert ("until now" in rise) == (schedule == "cosine")
+    assert one.fit()
+    run = tmp_path / "run"
+    assert json.loads((run / "config.json").read_text())["recipe"]["epochs"] == 5
+    assert "epochs = 5" in (run / "recipe.toml").read_text()
+    rows = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()[1:]]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]
+    rates = [float(row[1]) for row in rows]
+    assert rates[3] > rates[2] if schedule == "cosine" else rates[3] == rates[2] < rates[0]
+    assert resumed(run).display.lines == [
+        f"{run} has finished its 5 epochs already; train it further with --resume {run} --epochs 10, or "
+        f"begin another run from its weights with --init {run}"
+    ]
+
+
+def test_a_run_that_was_extended_and_killed_resumes(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    first = resumed(tmp_path / "run", epochs=4)
+    first.run.release()  # killed before anything was saved
+    again = resumed(tmp_path / "run")
+    assert again.display.lines == [f"resuming {tmp_path / 'run'} at epoch 4/4, batch 1"]
+    again.run.release()
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_run_does_not_become_shorter(finished, tmp_path, epochs):
+    shutil.copytree(finished, tmp_path / "run")
+    before = (tmp_path / "run/config.json").read_bytes()
+    with pytest.raises(CtnetError, match=r"has 3 epochs already.*give --epochs 4 or more, or .* --init"):
+        resumed(tmp_path / "run", epochs=epochs)
+    assert (tmp_path / "run/config.json").read_bytes() == before
+
+
+def test_a_run_goes_on_with_its_data_in_another_place(scenes, tmp_path):
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(scenes, data)
+    first = session(data, run)
+    stop_after(first.trainer, 1)
+    first.fit()
+    data.rename(tmp_path / "moved")
+    with pytest.raises(CtnetError, match=r"say where it lies now with --resume .*run --data DIR"):
+        resumed(run)
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "moved", other)
+    [file] = other.glob("train/000003.*")
+    file.write_bytes(file.read_bytes() + b" ")
+    before = (run / "config.json").read_bytes()
+    with pytest.raises(CtnetError, match=r"images of .*other were changed since .* with --init"):
+        resumed(run, data=other)
+    assert (run / "config.json").read_bytes() == before
+    assert resumed(run, data=tmp_path / "moved").fit()
+    assert json.loads((run / "config.json").read_text())["data"] == str(tmp_path / "moved")
+    resumed(run).run.release()
 
 
 def test_data_that_moved_is_found_where_the_config_says(scenes, tmp_path):
@@ -357,8 +432,6 @@ def test_data_that_moved_is_found_where_the_config_says(scenes, tmp_path):
     stop_after(first.trainer, 1)
     first.fit()
     data.rename(tmp_path / "moved")
-    with pytest.raises(CtnetError, match=r"write its new path into 'data' of .*config.json"):
-        resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder()))
     file = tmp_path / "run/config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "data": str(tmp_path / "moved")}))
     assert resumed_session(tmp_path / "run", machine=Machine("cpu", 0, Recorder())).fit()

@@ -180,7 +180,11 @@ def _points_of(number: Tensor, count: int) -> list[Tensor]:
         count: points of each edge.
     """
     places = (3, 1, 2, 0)  # of the digits of top, left, bottom and right
-    return [torch.div(number, count**place, rounding_mode="floor") % count for place in places]
+    # With neither % nor powers of the count: exporters know no such operations on sizes that are not fixed.
+    above = [number]
+    for _ in range(4):
+        above.append(torch.div(above[-1], count, rounding_mode="floor"))
+    return [above[place] - above[place + 1] * count for place in places]
 
 
 def _pairs(table: Tensor, first: Tensor, second: Tensor) -> Tensor:

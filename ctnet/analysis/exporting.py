@@ -1,0 +1,78 @@
+"""Exporting a run, with the data that it is compared on and figures before and after."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ctnet.base.errors import CtnetError
+from ctnet.checkpoint import load
+from ctnet.core.task import Task, example_of
+from ctnet.data.dataset import Dataset
+from ctnet.export.detector import ExportReport, Trials, export_detector
+from ctnet.export.graph import GraphSettings
+from ctnet.inference.detector import Detector, checkpoint_of
+from ctnet.measuring.run import Settings, evaluate
+from ctnet.training.data import check_categories, evaluation_data
+from ctnet.training.run import latest_run
+
+
+def export_run(
+    run: Path | None,
+    output: Path,
+    settings: GraphSettings,
+    opset: int | None = None,
+    int8: Path | None = None,
+    verify: Path | None = None,
+    split: str | None = None,
+    score: float = 0.1,
+) -> ExportReport:
+    """Export a run, compared on a data set or on the task's own scenes.
+
+    Args:
+        run: folder or checkpoint; the latest run when None.
+        output, settings, opset: see ``export_detector``.
+        int8: data directory on whose train split 8-bit convolutions are calibrated.
+        verify: data directory to compare and measure on. When None the task's own scenes are compared on, or
+            the run's validation split where its categories are not those of the scenes.
+        split: of ``verify``; "val" when None.
+        score: above which detections are compared one to one.
+
+    Raises:
+        CtnetError: see ``export_detector``; and for data that does not go with the run.
+    """
+    path = run or latest_run()
+    task = load(checkpoint_of(path)).description.create_task()
+    data = _data(task, verify, split or "val") if verify is not None else _own_data(task, path)
+    calibration = None if int8 is None else _data(task, int8, "train")
+    chosen = Settings(flip=settings.flip, topk=settings.topk, size=settings.fixed)
+    measure = None if verify is None or data is None else partial(_figures, data, chosen)
+    return export_detector(path, output, settings, opset, Trials(data, score, calibration, measure))
+
+
+def _data(task: Task, directory: Path, split: str) -> Dataset:
+    dataset = Dataset.open(directory, split, task)
+    check_categories(dataset, task, directory)
+    return dataset
+
+
+def _own_data(task: Task, path: Path) -> Dataset | None:
+    """The run's validation split, where the task draws no scenes with the run's categories."""
+    try:
+        example_of(task, np.random.default_rng(0))
+    except CtnetError:
+        try:
+            return evaluation_data(Detector.load(path, "cpu"), path, None, None)
+        except CtnetError as error:
+            raise CtnetError(
+                f"there is nothing to compare the file on ({error}); say --verify DIR"
+            ) from error
+    return None
+
+
+def _figures(dataset: Dataset, settings: Settings, detector: Detector) -> dict[str, float]:
+    """Overall figures of a detector."""
+    metrics = evaluate(detector, dataset, settings, "measuring").metrics
+    return {name: value for name, value in metrics.items() if "/" not in name}

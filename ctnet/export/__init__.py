@@ -1,0 +1,1 @@
+"""Exported detectors: one file that stock runtimes run, without ctnet and its plugins."""

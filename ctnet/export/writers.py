@@ -1,0 +1,241 @@
+"""Writing the graph for a runtime: ONNX, OpenVINO's IR, torch.export."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import atomic_write
+from ctnet.checkpoint.exported import KEY, Exported
+from ctnet.export.graph import DetectionGraph
+from ctnet.export.int8 import quantized_onnx, quantized_openvino
+from ctnet.inference.runtimes import need
+
+#: Writes the file: where, what it says of itself, and whether maps are among its outputs.
+Write = Callable[[Path, Exported, bool], None]
+#: Batches that 8-bit convolutions are calibrated on; None: full precision.
+Inputs = Sequence[np.ndarray] | None
+
+
+class Format(NamedTuple):
+    """One format of exported files.
+
+    Attributes:
+        suffix: of the file that is named.
+        companion: suffix of the file that goes with it; "" for none.
+        convert: graph, opset, and inputs to calibrate 8-bit convolutions on -> what writes the file.
+    """
+
+    suffix: str
+    companion: str
+    convert: Callable[[DetectionGraph, int | None, Inputs], Write]
+
+
+def to_onnx(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = None) -> Write:
+    """The graph for ONNX runtimes.
+
+    Args:
+        graph: the detector.
+        opset: version of ONNX's operators; the exporter's own when None. DeformConv needs 19.
+        inputs: to calibrate 8-bit convolutions on; full precision when None.
+
+    Raises:
+        CtnetError: when the extra "export" is not installed, or the exporter refuses the graph.
+    """
+    onnx = need("onnx")
+    need("onnxscript")
+    program = _exported("ONNX", lambda: _onnx_program(graph, opset))
+    proto = program.model_proto
+    if inputs is not None:
+        proto = _exported("ONNX Runtime's quantisation", lambda: quantized_onnx(proto, graph, inputs))
+
+    def write(path: Path, exported: Exported, with_maps: bool) -> None:
+        del proto.metadata_props[:]
+        versions = {
+            **exported.versions,
+            "onnx": onnx.__version__,
+            "opset": str(proto.opset_import[0].version),
+        }
+        text = replace(exported, versions=versions).to_json()
+        proto.metadata_props.append(onnx.StringStringEntryProto(key=KEY, value=text))
+        if not with_maps:
+            del proto.graph.output[len(graph.columns) :]
+        with atomic_write(path) as stream:
+            stream.write(proto.SerializeToString())
+
+    return write
+
+
+def _onnx_program(graph: DetectionGraph, opset: int | None) -> Any:
+    names = [column.name for column in graph.columns] + list(graph.maps)
+    return torch.onnx.export(
+        graph.captured(),
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=names,
+        opset_version=opset,
+        external_data=False,
+    )
+
+
+def to_openvino(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = None) -> Write:
+    """The graph for OpenVINO, by its PyTorch front end; weights stay as they are (float32, or float16).
+
+    Args:
+        graph: the detector.
+        opset: has no meaning here.
+        inputs: see ``to_onnx``.
+
+    Raises:
+        CtnetError: when the extra "openvino" is not installed, for an opset, or a graph that is refused.
+    """
+    _refuse_opset(opset, "OpenVINO's IR")
+    openvino = need("openvino")
+    model = _exported("OpenVINO", lambda: openvino.convert_model(_openvino_decoder(graph.captured())))
+    names = [column.name for column in graph.columns] + list(graph.maps)
+    for port, name in zip(model.outputs, names, strict=True):
+        port.get_tensor().set_names({name})
+    model.inputs[0].get_tensor().set_names({"images"})
+    if inputs is not None:
+        model = _exported("NNCF", lambda: quantized_openvino(model, graph, inputs))
+
+    def write(path: Path, exported: Exported, with_maps: bool) -> None:
+        if not with_maps:
+            for result in model.get_results()[len(graph.columns) :]:
+                model.remove_result(result)
+        versions = {**exported.versions, "openvino": version("openvino")}
+        model.set_rt_info(replace(exported, versions=versions).to_json(), KEY)
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / path.name
+            openvino.save_model(model, temporary, compress_to_fp16=False)
+            for suffix in (".bin", path.suffix):  # the one that is looked for comes last
+                with (
+                    open(temporary.with_suffix(suffix), "rb") as content,
+                    atomic_write(path.with_suffix(suffix)) as stream,
+                ):
+                    shutil.copyfileobj(content, stream)
+
+    return write
+
+
+def _openvino_decoder(program: torch.export.ExportedProgram) -> Any:
+    """What OpenVINO's front end reads; the smaller of two sizes, which it does not know, put as tensors'."""
+    fx = import_module("openvino.frontend.pytorch.fx_decoder")
+    kept = import_module("openvino.frontend.pytorch.torchdynamo.export_decompositions").ops_to_not_decompose()
+    table = torch.export.default_decompositions()
+    for operator in kept:
+        table.pop(operator, None)  # type: ignore[no-untyped-call]
+    module = program.run_decompositions(table).module()
+    assert isinstance(module, torch.fx.GraphModule)
+    aten, nodes = torch.ops.aten, module.graph
+    for node in list(nodes.nodes):
+        if node.target is torch.sym_min:
+            with nodes.inserting_before(node):
+                sizes = [nodes.call_function(aten.scalar_tensor.default, (size,)) for size in node.args]
+                least = nodes.call_function(aten.minimum.default, tuple(sizes))
+                whole = nodes.call_function(aten._to_copy.default, (least,), {"dtype": torch.int64})
+                node.replace_all_uses_with(nodes.call_function(aten._local_scalar_dense.default, (whole,)))
+            nodes.erase_node(node)
+    return fx.TorchFXPythonDecoder(module, dynamic_shapes=True)
+
+
+def to_program(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = None) -> Write:
+    """The graph as torch.export keeps it: read with torch and torchvision alone.
+
+    Args:
+        graph: the detector.
+        opset: has no meaning here.
+        inputs: see ``to_onnx``.
+
+    Raises:
+        CtnetError: for an opset, or a graph that is refused.
+    """
+    _refuse_opset(opset, "torch.export")
+    if inputs is not None:
+        raise CtnetError("--int8 is for .onnx and .xml files; torch.export has no 8-bit convolutions here")
+    # Outputs of a captured program cannot be cut off afterwards, so it is captured anew for the last file.
+    captured: dict[bool, Any] = {True: _exported("torch.export", graph.captured)}
+
+    def write(path: Path, exported: Exported, with_maps: bool) -> None:
+        if with_maps not in captured:
+            captured[with_maps] = _exported("torch.export", lambda: graph.captured(with_maps))
+        content = io.BytesIO()
+        torch.export.save(captured[with_maps], content, extra_files={KEY: exported.to_json()})
+        with atomic_write(path) as stream:
+            stream.write(content.getbuffer())
+
+    return write
+
+
+FORMATS = {
+    ".onnx": Format(".onnx", "", to_onnx),
+    ".xml": Format(".xml", ".bin", to_openvino),
+    ".pt2": Format(".pt2", "", to_program),
+}
+
+
+def format_of(path: Path) -> Format:
+    """The format that a file name asks for.
+
+    Raises:
+        CtnetError: for a name that ends otherwise.
+    """
+    if path.suffix not in FORMATS:
+        raise CtnetError(
+            f"cannot export to {path}: name a file that ends in .onnx (ONNX), .xml (OpenVINO) or .pt2 (torch)"
+        )
+    return FORMATS[path.suffix]
+
+
+def _refuse_opset(opset: int | None, what: str) -> None:
+    if opset is not None:
+        raise CtnetError(f"--opset {opset} is for .onnx files; {what} has no opsets")
+
+
+def _exported(what: str, convert: Callable[[], Any]) -> Any:
+    """Run an exporter; it prints and warns about its own inside, and says in many lines why it refuses."""
+    try:
+        with _quiet():
+            return convert()
+    except CtnetError:
+        raise
+    except Exception as error:
+        raise CtnetError(f"{what} cannot take this network: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of an exporter's error that names the operator, or the first one of its deepest cause."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if "No conversion rule" in line or "No ONNX function found" in line:
+            return line[:200]
+    if error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        return _reason(error.__cause__)
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)

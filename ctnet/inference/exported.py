@@ -1,0 +1,167 @@
+"""A network in an exported file: inputs in, detections in image pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ctnet.base.errors import CtnetError
+from ctnet.checkpoint.exported import Exported
+from ctnet.core.geometry import Affine, View
+from ctnet.core.records import Detections, ImageInfo
+from ctnet.core.task import Task
+from ctnet.inference.decoding import candidates, place
+from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.runtimes import first_line, open_exported
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.timing import StageTimes
+
+
+class ExportedNetwork:
+    """An exported file in its runtime.
+
+    What lies inside the graph, flip testing and the number of detections, was chosen at export.
+
+    Args:
+        path: of a .onnx, .xml or .pt2 file.
+        threads: that the runtime may use; torch's own number when None.
+
+    Attributes:
+        path: of the file.
+        about: what it says of itself.
+        task: what it detects.
+
+    Raises:
+        CtnetError: see `open_exported`.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        self.path = Path(path)
+        self.runtime = open_exported(path, threads)
+        self.about: Exported = self.runtime.exported
+        self.task: Task = self.about.description.create_task()
+
+    def look(
+        self, batch: Sequence[Prepared], settings: DetectionSettings, times: StageTimes
+    ) -> list[Detections]:
+        """Detections of each image, best first, in its pixels, lifted.
+
+        Args:
+            batch: inputs of one size.
+            settings: of these flip, topk, score, amp, and what suppression follows count.
+            times: takes in how long the stages take.
+
+        Raises:
+            CtnetError: for settings that the file does not follow, and when it gives NaN or infinities.
+        """
+        self._check(settings)
+        if len({prepared.input.shape for prepared in batch}) > 1:  # a file that resizes takes any size
+            return [found for one in batch for found in self.look([one], settings, times)]
+        with times.stage("network"):
+            outputs = self.outputs(batch)
+        with times.stage("post"):
+            return self.read(outputs, batch, settings)
+
+    def read(
+        self, outputs: Sequence[np.ndarray], batch: Sequence[Prepared], settings: DetectionSettings
+    ) -> list[Detections]:
+        """What ``outputs`` gave for a batch, as ``look`` says it; see there."""
+        # A file under comparison gives maps after the columns.
+        names = [column.name for column in self.about.columns]
+        columns = dict(zip(names, outputs, strict=False))
+        if not np.isfinite(columns["scores"]).all():
+            seen = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
+            raise CtnetError(f"{self.path} gives NaN or infinities ({seen}); its weights are damaged")
+        return [
+            self._placed({name: column[index] for name, column in columns.items()}, prepared, settings)
+            for index, prepared in enumerate(batch)
+        ]
+
+    def outputs(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
+        """All that the file gives for inputs of one size, (B, ...) each.
+
+        Raises:
+            CtnetError: when the runtime gives up.
+        """
+        images = in_layout([prepared.input for prepared in batch], self.about.layout)
+        try:
+            return self.runtime.run(images)
+        except Exception as error:  # every runtime has its own kinds
+            raise CtnetError(
+                f"{self.runtime.name} cannot run {self.path} on images of {images.shape}: "
+                f"{first_line(error)}; export the run again"
+            ) from error
+
+    def preprocessor(self, fitting: Preprocessor) -> Preprocessor:
+        """How images are made to fit the file: not at all, where its graph resizes them.
+
+        Args:
+            fitting: the network's own way, for the size of its input.
+        """
+        return fitting if self.about.letterbox is None else Unchanged(**vars(fitting))
+
+    def _placed(
+        self, columns: Mapping[str, np.ndarray], prepared: Prepared, settings: DetectionSettings
+    ) -> Detections:
+        """Detections of one image, whose places the graph gave in pixels of the input."""
+        own = {name: columns[name] for name in ("boxes", "scores", "labels")}
+        found = Detections(**own, extra={name: value for name, value in columns.items() if name not in own})
+        from_input = View.through(prepared.info, prepared.affine, 1).affine
+        grid = prepared.view(self.about.description.stride)
+        if self.about.letterbox is not None:
+            info, fit = prepared.info, self.task.layout.fit
+            fitting = Preprocessor("fix", self.about.letterbox, self.about.divisor, fit)
+            to_input, _ = fitting.geometry(info.width, info.height)
+            grid = View.through(info, to_input, self.about.description.stride)
+        return place(self.task, found, from_input, grid, settings)
+
+    def _check(self, settings: DetectionSettings) -> None:
+        wanted = candidates(self.task, settings)
+        if settings.flip and not self.about.flip:
+            raise CtnetError(
+                f"{self.path} does not average with the mirrored image; export the run with --flip"
+            )
+        if wanted > self.about.topk:
+            raise CtnetError(
+                f"{self.path} gives {self.about.topk} detections an image, not {wanted}; "
+                f"export the run with --topk {wanted}"
+            )
+        if settings.scales != (1.0,) and (self.about.fixed or self.about.letterbox):
+            raise CtnetError(
+                f"{self.path} looks at one size alone; for several scales export the run without --fixed and "
+                "--letterbox"
+            )
+        if settings.amp is not None:
+            raise CtnetError(
+                f"{self.path} has one precision; export the run with --half instead of using amp"
+            )
+
+    def check_size(self, size: tuple[int, int] | None, resize: str) -> None:
+        """Refuse inputs that a file for one size cannot take.
+
+        Raises:
+            CtnetError: naming the size that it takes.
+        """
+        fixed = self.about.letterbox or self.about.fixed
+        if fixed is not None and (resize == "keep" or (size is not None and size != fixed)):
+            way = "resizes every image to" if self.about.letterbox else "takes inputs of"
+            option = "--letterbox" if self.about.letterbox else "--fixed"
+            raise CtnetError(
+                f"{self.path} {way} {fixed[0]}x{fixed[1]} alone; leave out --size and --resize, or export "
+                f"the run without {option}"
+            )
+
+
+class Unchanged(Preprocessor):
+    """Images as they are, for files that resize them."""
+
+    def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
+        return Prepared(Affine.identity(), info, image)
+
+
+def in_layout(images: Sequence[np.ndarray], layout: str) -> np.ndarray:
+    """Images (H, W, 3) of one size as a batch in a layout."""
+    batch = np.stack(list(images))
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) if layout == "nchw" else batch

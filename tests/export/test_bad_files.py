@@ -1,0 +1,184 @@
+"""What is no export, or not for this runtime, gets one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from ctnet.base.errors import CtnetError
+from ctnet.checkpoint.exported import KEY, Exported
+from ctnet.core.geometry import Affine
+from ctnet.core.records import ImageInfo
+from ctnet.export.detector import export_detector
+from ctnet.export.graph import GraphSettings
+from ctnet.inference import DetectionSettings, Detector, Prepared
+from ctnet.inference.runtimes import need
+
+
+def cut(source: Path, target: Path, share: float) -> None:
+    data = source.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+    if source.suffix == ".xml":
+        target.with_suffix(".bin").write_bytes(source.with_suffix(".bin").read_bytes())
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+@pytest.mark.parametrize("share", [0, 0.4, 0.97])
+def test_a_file_that_was_cut(exported, tmp_path: Path, suffix: str, share: float) -> None:
+    cut(exported("ctdet", suffix).path, tmp_path / f"x{suffix}", share)
+    with pytest.raises(CtnetError, match=r"x\.\w+") as caught:
+        Detector.load(tmp_path / f"x{suffix}")
+    assert "export the run again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.export
+def test_weights_that_are_missing(exported, tmp_path: Path) -> None:
+    (tmp_path / "x.xml").write_bytes(exported("ctdet", ".xml").path.read_bytes())
+    with pytest.raises(CtnetError, match=r"OpenVINO .* cannot open .*x\.xml"):
+        Detector.load(tmp_path / "x.xml")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(CtnetError, match=r"cannot read .*x\.onnx: No such file"):
+        Detector.load(tmp_path / "x.onnx")
+
+
+@pytest.mark.export
+def test_a_file_of_somebody_else(exported, tmp_path: Path) -> None:
+    source = exported("ctdet", ".onnx").path
+    import onnx
+
+    model = onnx.load(source)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "x.onnx")
+    with pytest.raises(CtnetError, match=r"was not exported by ctnet; write such a file with `ctnet export"):
+        Detector.load(tmp_path / "x.onnx")
+
+
+@pytest.fixture
+def content(exported) -> dict:
+    return json.loads(exported("ctdet", ".pt2").exported.to_json())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": "ctnet export 2"}, "has format 'ctnet export 2'"),
+        ({"topk": "many"}, "at topk: 'many', expected a whole number"),
+        ({"divisor": 0}, "at divisor: 0, expected a number greater than or equal to 1"),
+        ({"columns": [{"name": 3}]}, r"at columns\.0\.name: 3, expected a text"),
+        ({"more": 1}, "at more: 1, expected no such key"),
+    ],
+)
+def test_an_edited_description(content: dict, change: dict, words: str) -> None:
+    with pytest.raises(CtnetError, match=words) as caught:
+        Exported.from_json(json.dumps({**content, **change}), "x.onnx")
+    assert str(caught.value).endswith("export the run again")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "[" * 100_000, "3"])
+def test_a_description_that_is_none(text: str) -> None:
+    with pytest.raises(CtnetError, match="the description in x is damaged"):
+        Exported.from_json(text, "x")
+
+
+def test_descriptions_survive_the_file(content: dict) -> None:
+    read = Exported.from_json(json.dumps(content), "x")
+    assert json.loads(read.to_json()) == content
+    assert KEY == "ctnet"
+
+
+# --- runtimes
+
+
+def test_a_runtime_that_is_missing(monkeypatch, tmp_path: Path, run_of) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(CtnetError, match=r"onnxruntime cannot be imported .*pip install .*toolkit\[export\]"):
+        Detector.load(tmp_path / "x.onnx")
+    with pytest.raises(CtnetError, match=r"onnx cannot be imported .*pip install .*toolkit\[export\]"):
+        export_detector(run_of("ctdet"), tmp_path / "y.onnx")
+    with pytest.raises(CtnetError, match=r"openvino cannot be imported .*pip install .*toolkit\[openvino\]"):
+        export_detector(run_of("ctdet"), tmp_path / "y.xml")
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "floor"), [("onnxruntime", "1.24.4", "1.25"), ("onnxscript", "0.7.0", "0.7.1")]
+)
+def test_a_runtime_that_is_too_old(monkeypatch, name: str, version: str, floor: str) -> None:
+    module = ModuleType(name)
+    module.__version__ = version  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, module)
+    words = rf"{name} {version} is too old, ctnet needs {floor}; update it with: pip install --upgrade 'ctnet"
+    with pytest.raises(CtnetError, match=words):
+        need(name)
+    module.__version__ = floor + ".0"  # type: ignore[attr-defined]
+    assert need(name) is module
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_sizes_that_do_not_fit(exported, suffix: str) -> None:
+    detector = Detector.load(exported("ctdet", suffix).path)
+    image = np.zeros((40, 40, 3), np.uint8)
+    with pytest.raises(CtnetError, match="the next size that fits is 128x96"):
+        detector(image, DetectionSettings(size=(100, 90)))
+    assert detector.exported is not None
+    clear = Prepared(Affine.identity(), ImageInfo(1, "x", 64, 32), np.zeros((32, 64, 4), np.uint8))
+    with pytest.raises(
+        CtnetError, match=r"cannot run .* on images of \(1, 32, 64, 4\): .*; export"
+    ) as caught:
+        detector.exported.outputs([clear])
+    assert "\n" not in str(caught.value)
+
+
+# --- choices
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            DetectionSettings(flip=True),
+            "does not average with the mirrored image; export the run with --flip",
+        ),
+        (DetectionSettings(topk=200), "gives 100 detections an image, not 200"),
+    ],
+)
+def test_what_the_file_does_not_do(exported, settings: DetectionSettings, words: str) -> None:
+    detector = Detector.load(exported("ctdet", ".pt2").path)
+    with pytest.raises(CtnetError, match=words):
+        detector(np.zeros((40, 40, 3), np.uint8), settings)
+
+
+def test_options_devices_and_maps(exported) -> None:
+    path = exported("ctdet", ".pt2").path
+    with pytest.raises(CtnetError, match=r"chosen at export \(radius cannot be changed\)"):
+        Detector.load(path, options={"radius": "corrected"})
+    with pytest.raises(CtnetError, match="is run on the CPU, not on cuda"):
+        Detector.load(path, "cuda")
+    with pytest.raises(CtnetError, match="gives detections alone, no maps"):
+        _ = Detector.load(path).model
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "opset", "words"),
+    [
+        ("x.tflite", GraphSettings(), None, r"name a file that ends in \.onnx"),
+        ("x.pt2", GraphSettings(fixed=(100, 96)), None, "the next size that fits is 128x96"),
+        ("x.pt2", GraphSettings(), 18, "--opset 18 is for .onnx files"),
+    ],
+)
+def test_exports_that_cannot_be(run_of, tmp_path: Path, name, settings, opset, words: str) -> None:
+    with pytest.raises(CtnetError, match=words):
+        export_detector(run_of("ctdet"), tmp_path / name, settings, opset)
+    assert list(tmp_path.iterdir()) == []
