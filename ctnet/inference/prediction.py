@@ -141,7 +141,7 @@ def _detected(
     camera: Camera,
 ) -> Iterator[tuple[np.ndarray, str, dict[str, Any], Detections]]:
     for group in _groups(frames, batch_size):
-        done.problems += [frame.problem for frame in group if frame.image is None]
+        done.problems += [frame.problem for frame in group if frame.problem]
         done.notes += [frame.note for frame in group if frame.note]
         good = [(frame.image, frame.name) for frame in group if frame.image is not None]
         records = [camera.record(name, image.shape[1], image.shape[0]) for image, name in good]

@@ -52,10 +52,11 @@ class Frame:
     """One image of a source.
 
     Attributes:
-        image: (H, W, 3) uint8, RGB; None when it could not be read (``problem`` says why).
+        image: (H, W, 3) uint8, RGB; None when it could not be read (``problem`` says why), or where there is
+            but a ``note``.
         name: of the file, relative to the folder that was named; of a video, with the frame's number.
-        problem: what went wrong.
-        note: what the user should know of an image that was read.
+        problem: what went wrong with an image or a frame, which is skipped.
+        note: what else the user should know of it, or of its source where there is no image.
     """
 
     image: np.ndarray | None
@@ -233,7 +234,15 @@ def _address(text: str) -> Source:
         return Source(
             name, False, 1, lambda: _downloaded(name, Path(parts.path).name.strip(".") or stem, opened)
         )
-    return Source(name, True, opened.length, lambda: _named(opened, name, stem), stem, opened.rate)
+
+    def read() -> Iterator[Frame]:
+        for number, found in opened:
+            if isinstance(found, str):
+                yield Frame(None, name, note=found)
+            else:
+                yield Frame(found, f"{stem}_{number:06d}")
+
+    return Source(name, True, opened.length, read, stem, opened.rate)
 
 
 def _downloaded(name: str, file_name: str, data: bytes) -> Iterator[Frame]:

@@ -50,7 +50,7 @@ class Stream:
 
     Attributes:
         address: as the user wrote it.
-        ends: it is a file that a server sends, so that its end is not a broken connection.
+        ends: it is a film of a stated length, so that its end is not a broken connection.
         length: frames, where that is known.
         rate: frames a second.
     """
@@ -119,6 +119,7 @@ def open_stream(address: str) -> Stream | bytes:
             "check the path, and name and password (rtsp://NAME:PASSWORD@...)"
         )
     length, rate = described(capture)
+    ends = ends or (scheme in ("http", "https") and length is not None)
     return Stream(address, ends, length if ends else None, rate, capture)
 
 

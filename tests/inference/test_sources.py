@@ -181,12 +181,14 @@ def test_a_video_may_have_any_suffix(video: Path, name: str) -> None:
     assert (source.is_video, len(list(source))) == (True, 6)
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "labels.json", "empty.dat"])
-def test_what_is_neither_is_refused_before_anything_is_read(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("" if "empty" in name else "some words\n" * 9)
-    good = str(write(tmp_path / "a.png"))
-    with pytest.raises(CtnetError, match=rf"cannot play .*{name}: it is (a text file|empty); name images"):
-        open_sources([good, str(tmp_path / name)])
+@pytest.mark.parametrize("name", ["notes.txt", "labels.json"])
+def test_a_text_file_is_named_and_skipped(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("some words\n" * 9)
+    good, text = open_sources([str(write(tmp_path / "a.png")), str(tmp_path / name)])
+    assert [frame.problem for frame in good] == [""]
+    (frame,) = text
+    assert frame.image is None
+    assert f"{name} is a text file, not an image or a video" in frame.problem
 
 
 def test_an_animation_has_its_rate(tmp_path: Path) -> None:

@@ -90,16 +90,27 @@ def clip(tmp_path: Path) -> bytes:
 
 
 def frames(address: str) -> tuple[list[str], list[str]]:
-    """Names of the frames that were read, and the problems."""
+    """Names of the frames that were read, and the notes."""
     (source,) = open_sources([address])
     found: list[Frame] = list(source)
-    return [f.name for f in found if f.image is not None], [f.problem for f in found if f.image is None]
+    return [f.name for f in found if f.image is not None], [f.note for f in found if f.image is None]
 
 
 def test_a_film_is_read_once(clip: bytes) -> None:
     with serving(sends(clip, "video/x-matroska")) as server:
         (source,) = open_sources([f"{server}/street.mkv"])
         assert (source.is_video, source.length, source.rate, source.stem) == (True, 6, 10, "street")
+        assert frames(f"{server}/street.mkv") == ([f"street_{number:06d}" for number in range(6)], [])
+
+
+def test_a_film_is_read_once_also_where_the_server_states_no_length(clip: bytes) -> None:
+    def without_length(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "video/x-matroska")
+        request.end_headers()
+        request.wfile.write(clip)
+
+    with serving(without_length) as server:
         assert frames(f"{server}/street.mkv") == ([f"street_{number:06d}" for number in range(6)], [])
 
 
