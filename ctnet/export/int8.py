@@ -12,7 +12,7 @@ import numpy as np
 from ctnet.export.graph import DetectionGraph
 from ctnet.inference.runtimes import need
 
-#: Convolutions of a head's branch: both stay in floating point, for sizes and offsets are no probabilities.
+#: Convolutions of a head's branch: both stay in floating point: sizes and offsets need more than 8 bits.
 _BRANCH = 2
 
 

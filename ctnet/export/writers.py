@@ -168,7 +168,7 @@ def to_program(graph: DetectionGraph, opset: int | None = None, inputs: Inputs =
     _refuse_opset(opset, "torch.export")
     if inputs is not None:
         raise CtnetError("--int8 is for .onnx and .xml files; torch.export has no 8-bit convolutions here")
-    # Outputs of a captured program cannot be cut off afterwards, so it is captured anew for the last file.
+    # Outputs of a captured program cannot be cut off afterwards, so it is captured again for the last file.
     captured: dict[bool, Any] = {True: _exported("torch.export", graph.captured)}
 
     def write(path: Path, exported: Exported, with_maps: bool) -> None:

@@ -1,4 +1,4 @@
-"""What is no export, or not for this runtime, gets one line."""
+"""A file that ctnet did not export, or that this runtime cannot run, gets one line."""
 
 from __future__ import annotations
 
