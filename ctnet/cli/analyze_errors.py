@@ -111,10 +111,10 @@ def _give(subject: Subject, study: ErrorStudy, as_json: bool) -> None:
     warn(study.problems, subject.dataset)
     if study.empty_images:
         total = len(subject.dataset)
-        print_note(f"{study.empty_images} of {total} images have no detection; what they show is missed")
+        print_note(f"{study.empty_images} of {total} images have no detections; their objects are missed")
     if absent := study.absent_classes:
         print_note(
-            f"no object of {len(absent)} classes, which play no part in the means: {some_names(absent)}"
+            f"no object of {len(absent)} classes, which are not part of the means: {some_names(absent)}"
         )
     if as_json:
         oracle = {} if study.oracle is None else {"oracle": study.oracle.as_dict()}

@@ -170,14 +170,14 @@ def _warn(subject: Subject, done: Evaluation, problems: Sequence[Problem]) -> No
     assert done.evaluator is not None
     if nowhere := done.evaluator.classes_without_objects():
         names = some_names(nowhere)
-        print_note(f"classes without an object, hence without a figure: {len(nowhere)} ({names})")
+        print_note(f"classes without objects, hence without metrics: {len(nowhere)} ({names})")
     if line := done.evaluator.beyond_limit():
         print_note(f"warning: {line}")
     empty = images_without_results(done.evaluator, subject.dataset)
     if subject.kind != "checkpoint" and empty:
         print_note(
-            f"{empty} of {len(subject.dataset)} images have no detection in {subject.source}; "
-            "what they show is missed"
+            f"{empty} of {len(subject.dataset)} images have no detections in {subject.source}; "
+            "their objects are missed"
         )
 
 

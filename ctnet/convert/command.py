@@ -54,7 +54,7 @@ def print_report(report: ConvertReport, as_json: bool, by_category: bool = False
         print_table(["split", "images", "objects"], rows)
         print_line(f"\n{len(categories)} categories: {', '.join(categories)}")
     if report.problems:
-        print_note(f"\n{len(report.problems)} bad records, skipped unless it says otherwise:")
+        print_note(f"\n{len(report.problems)} bad records, skipped unless stated otherwise:")
         for problem in report.problems[:_SHOWN]:
             print_note(f"  {problem}")
         if len(report.problems) > _SHOWN:

@@ -17,7 +17,7 @@ from ctnet.data.image_formats import format_of
 from ctnet.data.images import PILLOW_ERRORS, ImageError, decode_image, read_image_bytes
 
 _BY_PILLOW = {"GIF": "GIF", "WebP": "WEBP", "PNG": "PNG"}
-_USUAL_RATE = 10.0  # frames a second where the file states no duration
+_USUAL_RATE = 10.0  # frames per second where the file states no duration
 
 
 @dataclass(frozen=True)

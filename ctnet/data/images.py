@@ -48,7 +48,7 @@ _BY_PILLOW = ("GIF", "AVIF")
 #: What Pillow raises for files that are broken.
 PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
 
-_LARGE = 1 << 26  # pixels; nobody asks whether there is memory for fewer
+_LARGE = 1 << 26  # pixels; free memory is not checked for smaller images
 
 #: Bytes of an image file.
 IMAGE_LIMIT = 1 << 32
@@ -95,12 +95,12 @@ def decode_image(
         ImageError: as ``read_image``.
     """
     if not checked and is_cut_short(data):
-        raise ImageError(f"{path} is cut short: the end of the picture is missing; copy it again")
+        raise ImageError(f"{path} is cut short: the end of the image is missing; copy it again")
     _insist_on_memory(path, data)
     if samples := _unfit_samples(data):
         raise ImageError(
-            f"{path} is not an image that can be read (its samples are {samples}, and 8 and 16 bits are "
-            "read); save it as one of these"
+            f"{path} is not an image that can be read (its samples are {samples}, but only 8 and 16 "
+            "bits are supported); save it as one of these"
         )
     try:
         return _sized(path, data, size)
@@ -266,7 +266,7 @@ def _complaint(data: bytes) -> str:
         return "the file is empty"
     raw = None if format_of(data) in _BY_PILLOW else _decode(data, cv2.IMREAD_UNCHANGED)
     if raw is not None:
-        return f"its samples are {raw.dtype}, and 8 and 16 bits are read"
+        return f"its samples are {raw.dtype}, but only 8 and 16 bits are supported"
     kind = format_of(data)
     if not kind:
         return "unknown format"

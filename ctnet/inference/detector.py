@@ -173,7 +173,7 @@ class Detector:
             images: one or many, of any kind: paths; arrays (H, W) or (H, W, 1, 3 or 4), RGB, uint8 or floats
                 from 0 to 1; tensors, the same with channels first; PIL images. Transparency is dropped.
             settings: choices at test time.
-            batch_size: images a forward pass.
+            batch_size: images per forward pass.
             records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
                 say), for tasks that lift detections out of the picture.
             score: detections score more than this; instead of ``settings.score``.

@@ -44,7 +44,7 @@ def prepare_for_inference(
         return _copied(model)
     device = first.device
     if dtype == torch.bfloat16 and not has_bf16(device):
-        raise CtnetError(f"{device.type} here has no instructions for bfloat16; leave the type at float32")
+        raise CtnetError(f"{device.type} here has no instructions for bfloat16; use float32")
     prepared = folded(model)
     prepared.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     prepared.register_forward_pre_hook(_lay_out)

@@ -75,7 +75,7 @@ class Source:
         length: number of frames, where that is known.
         read: gives the frames.
         stem: of the video that is drawn, relative to the folder for pictures.
-        rate: frames a second of a video.
+        rate: frames per second of a video.
         files: what is read.
     """
 

@@ -52,7 +52,7 @@ class Stream:
         address: as the user wrote it.
         ends: it is a film of a stated length, so that its end is not a broken connection.
         length: frames, where that is known.
-        rate: frames a second.
+        rate: frames per second.
     """
 
     address: str
@@ -138,7 +138,7 @@ def _reopened(address: str) -> Any:
 
 
 def _knock(address: str, usual_port: int) -> None:
-    """Whether anybody listens: OpenCV would only say that it could not open the address."""
+    """Whether a server listens: OpenCV would only say that it could not open the address."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port or usual_port

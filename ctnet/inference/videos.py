@@ -37,7 +37,7 @@ class Video:
     Attributes:
         name: the file, or a camera's number.
         length: frames that the file states; None where it states none.
-        rate: frames a second.
+        rate: frames per second.
         by_pyav: OpenCV opens it, but lacks the codec.
     """
 
@@ -113,7 +113,7 @@ def capture_of(name: str, settings: tuple[int, ...] = ()) -> Any:
 
 
 def described(capture: Any) -> tuple[int | None, float]:
-    """Frames (None where unknown) and frames a second of an opened video."""
+    """Frames (None where unknown) and frames per second of an opened video."""
     import cv2
 
     frames, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)

@@ -41,7 +41,7 @@ def test_a_table_and_bad_records(yolo: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "train       2        2" in result.stdout
     assert "1 categories: cat" in result.stdout
-    assert "1 bad records, skipped unless it says otherwise:" in result.stderr
+    assert "1 bad records, skipped unless stated otherwise:" in result.stderr
     assert "a.txt:2: unknown class" in result.stderr
 
 

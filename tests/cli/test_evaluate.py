@@ -149,8 +149,8 @@ def test_images_without_results_and_classes_without_objects_are_told(ctnet, scen
     Path("r.json").write_text(json.dumps([one]))
     done = ctnet("eval", "--results", "r.json", "--data", "data")
     assert done.code == 0
-    assert "3 of 4 images have no detection in r.json; what they show is missed" in done.err
-    assert f"classes without an object, hence without a figure: 1 ({absent['name']})" in done.err
+    assert "3 of 4 images have no detections in r.json; their objects are missed" in done.err
+    assert f"classes without objects, hence without metrics: 1 ({absent['name']})" in done.err
     assert "AP50" in done.out
 
 

@@ -289,7 +289,9 @@ def test_cut_tiffs(tmp_path: Path, picture: np.ndarray, compression: str | None)
 )
 def test_samples_without_a_scale_are_named(tmp_path: Path, kind: str, said: str) -> None:
     cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((4, 5), kind))
-    with pytest.raises(ImageError, match=rf"a.tif .*its samples are {said}, and 8 and 16 bits are read"):
+    with pytest.raises(
+        ImageError, match=rf"a.tif .*its samples are {said}, but only 8 and 16 bits are supported"
+    ):
         read_image(tmp_path / "a.tif")
 
 

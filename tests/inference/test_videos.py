@@ -18,7 +18,7 @@ def noise(count: int, width: int = 64, height: int = 48) -> np.ndarray:
 
 
 def write(path: Path, codec: str, count: int = 12, pixels: str = "yuv420p") -> Path:
-    """A video of noise, 10 frames a second."""
+    """A video of noise, 10 frames per second."""
     av = pytest.importorskip("av")
     os.environ.setdefault("SVT_LOG", "0")
     with av.open(str(path), "w") as container:
