@@ -294,7 +294,7 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
             f"--pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
     yield from trainer.started
-    to_evaluate = f"{len(val)} to evaluate on" if val else "none to evaluate on"
+    to_evaluate = counted(len(val), "validation image") if val else "no validation images"
     yield f"{counted(len(train), 'training image')}, {to_evaluate}; run folder {trainer.run.path}"
     different = [train, *([val] if val is not None and val is not train else [])]
     problems = [problem for dataset in different for problem in dataset.problems]

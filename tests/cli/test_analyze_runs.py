@@ -120,7 +120,7 @@ def test_mistakes_with_results(ctnet, scenes: Path, results: Path) -> None:
     assert "--flip cannot be combined with --results" in message("--flip", "--data", scenes)
     assert "--iou is 2" in message("--data", scenes, "--iou", 2)
     results.write_text("[]")
-    assert "holds no detection at all" in message("--data", scenes)
+    assert "holds no detections, so there is nothing to evaluate" in message("--data", scenes)
     results.write_text('[{"image_id": 99, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]')
     assert re.search("entry 0 of .* 99", message("--data", scenes))
     results.write_text('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": NaN}]')

@@ -24,7 +24,7 @@ def test_models_of_a_family(ctnet) -> None:
     assert [row["name"] for row in rows] == ["timm/resnet10", "timm/resnet18"][-len(rows) :]
     assert all(row["parameters"] > 1e6 for row in rows)
     refused = ctnet("backbones", "timm/maxvit_tiny_tf_224").out.splitlines()[-1]
-    assert "does not take images of any size" in refused
+    assert "does not accept images of any size" in refused
     assert "did you mean timm/resnet18" in ctnet("backbones", "timm/resnte18").message
 
 

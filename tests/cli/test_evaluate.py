@@ -181,7 +181,7 @@ def test_saved_maps_measure_nearly_the_same(ctnet, run_folder: Path, scenes: Pat
         (["run", "--results", "r.json", "--data", "SCENES"], "a run cannot be combined with --results"),
         (["--results", "r.json", "--data", "SCENES", "--task", "ctdetect"], "did you mean ctdet"),
         (["--results", "r.json", "--data", "SCENES"], "entry 0 of r.json has no category_id"),
-        (["--maps", "m.h5"], "name the data set of the maps of m.h5 are of: --data DIR"),
+        (["--maps", "m.h5"], "name the data set of the maps of m.h5: --data DIR"),
         (["--maps", "m.h5", "--data", "SCENES"], "m.h5 is not an HDF5 file"),
         (["--maps", "m.h5", "--data", "SCENES", "--save-maps", "n.h5"], "--save-maps cannot be combined"),
         (["--task", "ctdet"], "--task is for --results; a detector and its maps know their task"),

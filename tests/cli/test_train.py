@@ -132,7 +132,7 @@ def test_overfit_trains_and_evaluates_on_the_first_images(ctnet, training) -> No
 
 def test_overfit_without_evaluation(ctnet, training) -> None:
     done = ctnet(*training, "-o", "run", "--overfit", 2, "--val-split", "none")
-    assert "2 training images, none to evaluate on" in done.err
+    assert "2 training images, no validation images" in done.err
     assert done.out == "trained 1 epoch: run\n"
     assert json.loads(Path("run/config.json").read_text())["val_split"] is None
 

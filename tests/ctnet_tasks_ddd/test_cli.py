@@ -37,7 +37,7 @@ def test_the_table_goes_to_stdout(folders) -> None:
     assert "evaluated the 1 frames that have a result file, of 2 with labels" in result.stderr
     assert "car    3d           > 0.7" in result.stdout
     assert "cannot reach 100, by the benchmark's rule: car 0 easy, 1 moderate, 1 hard\n" in result.stdout
-    assert "no part for it: pedestrian detection, pedestrian orientation" in result.stdout
+    assert "the results lack it: pedestrian detection, pedestrian orientation" in result.stdout
 
 
 def test_json_is_the_whole_of_stdout(folders) -> None:

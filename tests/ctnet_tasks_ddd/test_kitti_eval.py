@@ -261,7 +261,7 @@ def test_bad_labels_are_named(tmp_path: Path) -> None:
     labels = write(tmp_path / "labels", {"000001": [CAR.rsplit(" ", 1)[0]]})
     with pytest.raises(CtnetError, match=r"000001\.txt:1: line of 14 columns \(a label has 15: class trunc"):
         evaluate(labels, results)
-    with pytest.raises(CtnetError, match=r"16 columns \(a label has 15: remove the score at its end away"):
+    with pytest.raises(CtnetError, match=r"16 columns \(a label has 15: remove the score at its end"):
         evaluate(results, results)
 
 

@@ -73,7 +73,7 @@ def content(exported) -> dict:
         ({"format": "ctnet export 2"}, "has format 'ctnet export 2'"),
         ({"topk": "many"}, "at topk: 'many', expected a whole number"),
         ({"divisor": 0}, "at divisor: 0, expected a number greater than or equal to 1"),
-        ({"columns": [{"name": 3}]}, r"at columns\.0\.name: 3, expected a text"),
+        ({"columns": [{"name": 3}]}, r"at columns\.0\.name: 3, expected a string"),
         ({"more": 1}, "at more: 1, expected no such key"),
     ],
 )
@@ -132,6 +132,12 @@ def test_sizes_that_do_not_fit(exported, suffix: str) -> None:
     image = np.zeros((40, 40, 3), np.uint8)
     with pytest.raises(CtnetError, match="the next size that fits is 128x96"):
         detector(image, DetectionSettings(size=(100, 90)))
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])  # OpenVINO takes four channels without a word
+def test_images_that_do_not_fit(exported, suffix: str) -> None:
+    detector = Detector.load(exported("ctdet", suffix).path)
     assert detector.exported is not None
     clear = Prepared(Affine.identity(), ImageInfo(1, "x", 64, 32), np.zeros((32, 64, 4), np.uint8))
     with pytest.raises(
