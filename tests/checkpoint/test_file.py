@@ -380,3 +380,9 @@ def test_weights_of_another_precision_and_order_are_taken(file: Path, model: Cen
     torch.save(content, file)
     _, again = load_model(load(file))
     assert torch.equal(again.state_dict()["backbone.layer.weight"], weight)
+
+
+def test_a_tensor_as_format_is_not_ours(tmp_path: Path) -> None:
+    torch.save({"format": torch.zeros(2)}, tmp_path / "odd.pt")
+    with pytest.raises(CtnetError, match=r"odd\.pt was not written by ctnet"):
+        load(tmp_path / "odd.pt")

@@ -167,3 +167,11 @@ def test_files_of_others(tmp_path: Path, document: Any, content: Any, message: s
         import_via(document("in/via.json", content), tmp_path / "out")
     with pytest.raises(CtnetError, match="no file of VIA 2"):
         import_via(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_name_too_long_for_the_file_system_is_listed(tmp_path: Path, picture: Any, document: Any) -> None:
+    picture("in/a.png")
+    document("in/via.json", entries(region()) | entries(region(), name="a" * 300 + ".png"))
+    report = import_via(tmp_path / "in/via.json", tmp_path / "out")
+    assert len(report.problems) == 1
+    assert report.splits[0].images == 1
