@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+#: With the extras of the runtimes: alone, without them, the text about too few matches was not found once.
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def program(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
