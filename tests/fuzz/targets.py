@@ -88,7 +88,7 @@ def read_checkpoint(folder: Path) -> None:
 def read_training(data: Path, folder: Path) -> None:
     config = folder / "run/config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"data": str(data)}))
-    resumed_session(folder / "run", machine=Machine("cpu", 0))
+    resumed_session(folder / "run", machine=Machine("cpu", 0)).run.release()
 
 
 def read_maps(data: Path, folder: Path) -> None:
