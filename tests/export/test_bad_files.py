@@ -83,7 +83,7 @@ def test_an_edited_description(content: dict, change: dict, words: str) -> None:
     assert str(caught.value).endswith("export the run again")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "[" * 100_000, "3"])
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "[" * 100_000, "3", '{"format": 1, "format": 2}'])
 def test_a_description_that_is_none(text: str) -> None:
     with pytest.raises(CtnetError, match="the description in x is damaged"):
         Exported.from_json(text, "x")
