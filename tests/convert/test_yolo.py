@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -527,6 +528,19 @@ def test_export_wants_one_list_of_keypoints(tmp_path: Path) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CtnetError, match="'cat' and 'traffic light' differ in their keypoints"):
         export_yolo(source, tmp_path / "yolo")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices and pipes are files here")
+@pytest.mark.parametrize(
+    "listed", ["train: {0}", "train: [images/train, {0}]", "train: images/train\nval: {0}"]
+)
+def test_what_could_be_read_without_end_is_no_list_of_images(tmp_path: Path, listed: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((Path("/dev/zero"), "a device"), (tmp_path / "pipe", "a named pipe")):
+        yaml = f"{listed.format(path)}\nnames: [cat]\n"
+        source = make_yolo(tmp_path / "yolo", {"a.png": "0 0.5 0.5 0.25 0.25"}, yaml=yaml)
+        with pytest.raises(CtnetError, match=f"cannot read {path}: it is {kind}; give a regular file"):
+            import_yolo(source, tmp_path / "out")
 
 
 # --- names are paths
