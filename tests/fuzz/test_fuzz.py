@@ -14,7 +14,7 @@ import pytest
 import torch
 from harness import Report, Target, run
 from mutate import mutated_json
-from targets import commands, readers
+from targets import commands, exports, readers
 
 from ctnet.backbones import _registry
 from ctnet.base.errors import CtnetError
@@ -55,6 +55,12 @@ def test_readers_at_length(home: Path) -> None:
 @pytest.mark.thorough
 def test_commands(home: Path) -> None:
     _assert_clean(run(commands(home / "commands"), 100, seed=18), 100)
+
+
+@pytest.mark.thorough
+@pytest.mark.export
+def test_exports(home: Path) -> None:
+    _assert_clean(run(exports(home / "exports"), 60, seed=19), 60)
 
 
 def test_inputs_follow_from_seed_and_number(tmp_path: Path) -> None:
