@@ -49,9 +49,10 @@ class ImageDetections(Detections):
         return [self.task.categories.names[label] for label in self.labels]
 
     def clipped(self) -> ImageDetections:
-        """The same rows with their boxes cut to the image: x from 0 to its width, y from 0 to its height."""
+        """The rows whose boxes have an area in the image, cut to it: x from 0 to its width, y likewise."""
         limits = np.array([self.info.width, self.info.height] * 2, self.boxes.dtype)
-        return self.replace(boxes=np.clip(self.boxes, 0, limits))
+        boxes = np.clip(self.boxes, 0, limits)
+        return self.replace(boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
 
     def draw(self, image: Picture, bgr: bool = False) -> np.ndarray:
         """The image with the detections drawn in.
