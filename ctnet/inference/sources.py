@@ -17,28 +17,7 @@ from ctnet.data.animations import Animation, open_animation
 from ctnet.data.image_formats import format_of, stated_depth
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, decode_image, read_image_bytes
 from ctnet.inference.streams import is_address, open_stream, shown
-from ctnet.inference.videos import Numbered, open_video
-
-#: What counts as a video when a folder is searched, in lower case; a file that is named may have any suffix.
-VIDEO_SUFFIXES = (
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".wmv",
-        ".asf",
-        ".flv",
-        ".f4v",
-        ".ogv",
-        ".3gp",
-        ".3g2",
-    ),
-    *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".mjpeg", ".mjpg", ".y4m", ".divx"),
-    *(".h264", ".264", ".h265", ".265", ".hevc"),
-)
+from ctnet.inference.videos import VIDEO_SUFFIXES, Numbered, open_video
 
 #: Pictures that are not read; they are named one by one, so that nobody misses them.
 _UNREAD_SUFFIXES = (".heic", ".heif", ".jxl", ".exr", ".hdr", ".psd")

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.data.images import IMAGE_LIMIT
-from ctnet.inference.videos import Numbered, capture_of, described
+from ctnet.inference.videos import VIDEO_SUFFIXES, Numbered, capture_of, described
 
 #: Seconds that a server has for an answer, and for the next frame.
 TIME_OUT = 10.0
@@ -31,6 +32,8 @@ STEADY = 60.0
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
 _SCHEMES = (*_PORTS, "udp", "rtp", "tcp", "srt")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+#: Suffixes of addresses that play live as often as not; all other films that have a suffix are files.
+_OFTEN_LIVE = (".ts", ".mts", ".m2ts", ".flv")
 _PAGES = ("text/html", "application/xhtml", "application/json", "application/xml", "text/xml")
 
 
@@ -112,15 +115,27 @@ def open_stream(address: str) -> Stream | bytes:
         ends = answer
     elif scheme in _PORTS:
         _knock(address, _PORTS[scheme])
+    began = time.monotonic()
     capture = _capture(address)
     if not capture.isOpened():
-        raise CtnetError(
-            f"cannot play {shown(address)}: no video that can be read came within {TIME_OUT:.0f} seconds; "
-            "check the path, and name and password (rtsp://NAME:PASSWORD@...)"
-        )
+        raise CtnetError(f"cannot play {shown(address)}: {_no_video(scheme, time.monotonic() - began)}")
     length, rate = described(capture)
     ends = ends or (scheme in ("http", "https") and length is not None)
     return Stream(address, ends, length if ends else None, rate, capture)
+
+
+def _no_video(scheme: str, seconds: float) -> str:
+    """Why an address at which somebody answers does not play, as far as that can be told."""
+    if seconds >= TIME_OUT:
+        said = f"no video that can be read came within {TIME_OUT:.0f} seconds"
+    elif scheme in ("http", "https"):
+        return (
+            "what the server sends is not a video, or ends before it can be read (an MP4 with its index at "
+            "the end needs all of it); download it and look"
+        )
+    else:
+        said = "the server sends no video that can be read"
+    return f"{said}; check the path, and name and password (rtsp://NAME:PASSWORD@...)"
 
 
 def _capture(address: str) -> Any:
@@ -159,7 +174,7 @@ def _asked(address: str) -> bytes | bool:
             kind = answer.headers.get_content_type()
             if kind.startswith("image/"):
                 return _picture(answer)
-            ends = answer.headers.get("Content-Length") is not None
+            ends = answer.headers.get("Content-Length") is not None or _is_file(address, kind)
     except urllib.error.HTTPError as error:
         raise CtnetError(
             f"cannot read {shown(address)}: the server answers {error.code} {error.reason}"
@@ -171,6 +186,12 @@ def _asked(address: str) -> bytes | bool:
             f"cannot play {shown(address)}: it is a page or a document ({kind}); give the video's own address"
         )
     return ends
+
+
+def _is_file(address: str, kind: str) -> bool:
+    """Whether what an address sends has an end though its length is not stated: a file, not a camera."""
+    suffix = PurePosixPath(urlsplit(address).path).suffix.lower()
+    return not kind.startswith("multipart/") and suffix in VIDEO_SUFFIXES and suffix not in _OFTEN_LIVE
 
 
 def _picture(answer: http.client.HTTPResponse) -> bytes:

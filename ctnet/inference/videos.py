@@ -16,6 +16,15 @@ from ctnet.base.numbers import whole_number
 from ctnet.base.pyav import EXTRA, pyav
 from ctnet.data.images import name_for_opencv
 
+#: What counts as a video when a folder is searched, in lower case; a file that is named may have any suffix.
+# fmt: off
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".3gp", ".3g2",
+    ".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".mjpeg", ".mjpg", ".y4m", ".divx",
+    ".h264", ".264", ".h265", ".265", ".hevc",
+)
+# fmt: on
+
 #: Frames in a row that cannot be read, after which a video is taken to be at its end.
 _BROKEN_IN_A_ROW = 100
 
