@@ -182,7 +182,7 @@ class Detector:
 
         Returns:
             One record per image, in order, best detection first, boxes in pixels of that image, and within it
-            if ``settings.clip``; then without boxes that have no area there.
+            if ``settings.clip``; then without boxes that are wholly outside it.
 
         Raises:
             CtnetError: for an image that cannot be read, or invalid settings.

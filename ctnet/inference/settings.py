@@ -40,7 +40,7 @@ class DetectionSettings:
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
         amp: type for autocast.
-        clip: cut boxes to the image in what ``Detector`` returns, and leave out those without area in it.
+        clip: cut boxes to the image in what ``Detector`` returns, and leave out those wholly outside it.
             Evaluation measures them as they are, as in the released code.
 
     Raises:

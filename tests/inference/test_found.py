@@ -70,7 +70,8 @@ def test_boxes_are_cut_to_the_image_unless_told_otherwise(detector, random_image
     assert whole.boxes.min() < 0
     assert whole.boxes[:, 3].max() > 40
     boxes = np.clip(whole.boxes, 0, [64, 40, 64, 40])
-    left = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    left = ((whole.boxes[:, :2] < [64, 40]) & (whole.boxes[:, 2:] > 0)).all(axis=1)
+    assert 0 < left.sum() < len(left)
     np.testing.assert_array_equal(cut.boxes, boxes[left])
     np.testing.assert_array_equal(cut.scores, whole.scores[left])
     view = detector.preprocessor().views(image, ImageInfo(0, "", 64, 40), (1.0,))
@@ -80,7 +81,7 @@ def test_boxes_are_cut_to_the_image_unless_told_otherwise(detector, random_image
 
 def test_boxes_outside_the_image_are_left_out() -> None:
     found = made(4, depth=np.arange(4.0))
-    boxes = [[-9, 2, -1, 8], [-9, 2, 1, 8], [5, 30, 9, 44], [38, 28, 50, 33]]
+    boxes = [[-9, 2, 0, 8], [-9, 2, 1, 8], [5, 30, 9, 44], [38, 28, 50, 33]]
     left = found.replace(boxes=np.array(boxes, np.float32)).clipped()
     assert left.boxes.tolist() == [[0, 2, 1, 8], [38, 28, 40, 30]]
     assert left.depth.tolist() == [1, 3]
