@@ -49,7 +49,7 @@ class ImageDetections(Detections):
         return [self.task.categories.names[label] for label in self.labels]
 
     def clipped(self) -> ImageDetections:
-        """The rows whose boxes are at least partly in the image, cut to it: x from 0 to its width, y likewise."""
+        """The rows with boxes at least partly in the image, cut to it: x from 0 to its width, y likewise."""
         limits = np.array([self.info.width, self.info.height], self.boxes.dtype)
         inside = ((self.boxes[:, :2] < limits) & (self.boxes[:, 2:] > 0)).all(axis=1)
         return self.replace(boxes=np.clip(self.boxes, 0, np.tile(limits, 2)))[inside]
