@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.output import counted
 from ctnet.core.fields import write_fields
 from ctnet.core.records import Detections, ImageInfo
 from ctnet.core.task import Task
@@ -113,7 +114,7 @@ class ImageDetections(Detections):
     def __repr__(self) -> str:
         size = f"{self.info.width}x{self.info.height}"
         where = f"{self.info.file_name}, {size}" if self.info.file_name else size
-        lines = [f"{len(self)} detections ({where})"]
+        lines = [f"{counted(len(self), 'detection')} ({where})"]
         rows = zip(self.names, self.scores, self.boxes, strict=True)
         for number, (name, score, box) in enumerate(rows):
             if number == _SHOWN:

@@ -121,6 +121,9 @@ def test_repr_is_for_people() -> None:
         "  box 0.50 at 10.5, -0.2, 45.0, 31.0"
     )
     assert repr(made(0, "")) == "0 detections (40x30)"
+    assert repr(made()[1]).startswith("1 detection (photos/a.png, 40x30)\n  box 0.50")
+    with pytest.raises(IndexError, match=r"^ImageDetections with 2 rows has no row 99$"):
+        made()[99]
     lines = repr(made(12)).splitlines()
     assert len(lines) == 12
     assert lines[-1] == "  and 2 more"
