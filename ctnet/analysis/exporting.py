@@ -49,7 +49,8 @@ def export_run(
     calibration = None if int8 is None else _data(task, int8, "train")
     chosen = Settings(flip=settings.flip, topk=settings.topk, size=settings.fixed)
     measure = None if verify is None or data is None else partial(_figures, data, chosen)
-    return export_detector(path, output, settings, opset, Trials(data, score, calibration, measure))
+    trials = Trials(data, score=score, calibration=calibration, measure=measure)
+    return export_detector(path, output, settings, opset, trials)
 
 
 def _data(task: Task, directory: Path, split: str) -> Dataset:

@@ -27,8 +27,6 @@ from ctnet.inference.detector import Detector, checkpoint_of
 from ctnet.inference.exported import ExportedNetwork, in_layout
 from ctnet.inference.settings import DetectionSettings
 
-#: Images that a file is compared on, of a data set or of the task's own scenes.
-IMAGES = 64
 #: Images that 8-bit convolutions are calibrated on.
 CALIBRATION = 64
 
@@ -39,12 +37,14 @@ class Trials:
 
     Attributes:
         data: images; the task's own scenes when None.
+        images: how many are compared, at most.
         score: above which detections are compared one to one.
         calibration: images that show the ranges of values, for 8-bit convolutions; None: full precision.
         measure: figures of a detector on data with ground truth, before and after; None measures nothing.
     """
 
     data: Dataset | None = None
+    images: int = 64
     score: float = 0.1
     calibration: Dataset | None = None
     measure: Callable[[Detector], dict[str, float]] | None = None
@@ -148,7 +148,7 @@ def _compared(
     seen = Verification(network.runtime.name, trials.score, settings.topk, bounds_of(network.about))
     chosen = DetectionSettings(flip=settings.flip, topk=settings.topk, size=settings.fixed)
     preprocess = detector.preprocessor("fix", settings.fixed)
-    pictures = _Pictures(detector.task, trials.data, IMAGES)
+    pictures = _Pictures(detector.task, trials.data, trials.images)
     for image, info in track(pictures, f"comparing with {network.runtime.name}", total=len(pictures)):
         views = given = preprocess.views(image, info, (1.0,))
         if graph.letterbox is not None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint.exported import KEY, Exported
 from ctnet.core.geometry import Affine
-from ctnet.core.records import ImageInfo
+from ctnet.core.records import Detections, ImageInfo
 from ctnet.export.detector import export_detector
 from ctnet.export.graph import GraphSettings
 from ctnet.inference import DetectionSettings, Detector, Prepared
 from ctnet.inference.runtimes import need
+from ctnet.tasks.ctdet import CenterDetection
 
 
 def cut(source: Path, target: Path, share: float) -> None:
@@ -135,7 +140,7 @@ def test_sizes_that_do_not_fit(exported, suffix: str) -> None:
 
 
 @pytest.mark.export
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])  # OpenVINO takes four channels without a word
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
 def test_images_that_do_not_fit(exported, suffix: str) -> None:
     detector = Detector.load(exported("ctdet", suffix).path)
     assert detector.exported is not None
@@ -145,6 +150,38 @@ def test_images_that_do_not_fit(exported, suffix: str) -> None:
     ) as caught:
         detector.exported.outputs([clear])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.export
+def test_an_operator_that_the_runtime_lacks(exported, tmp_path: Path) -> None:
+    import onnx
+
+    exported("ctdet", ".onnx")
+    model = onnx.load(exported("ctdet", ".onnx").path)
+    next(node for node in model.graph.node if node.op_type == "Conv").op_type = "FoldedConv"
+    onnx.save(model, tmp_path / "x.onnx")
+    words = r"onnxruntime \S+ cannot open .*x\.onnx: .*FoldedConv.* update the runtime$"
+    with pytest.raises(CtnetError, match=words):
+        Detector.load(tmp_path / "x.onnx")
+
+
+@pytest.mark.export
+@pytest.mark.parametrize(("suffix", "runtime"), [(".onnx", "ONNX"), (".xml", "OpenVINO")])
+def test_an_operator_that_the_exporter_lacks(
+    run_of, need_runtime, monkeypatch, tmp_path: Path, suffix: str, runtime: str
+) -> None:
+    need_runtime(suffix)
+    decode = CenterDetection.decode
+
+    def unusual(self: CenterDetection, maps: Mapping[str, Tensor], k: int) -> Detections:
+        found = decode(self, maps, k)
+        return replace(found, scores=found.scores * torch.special.airy_ai(found.scores))
+
+    monkeypatch.setattr(CenterDetection, "decode", unusual)
+    with pytest.raises(CtnetError, match=rf"{runtime} cannot take this network: .*airy_ai") as caught:
+        export_detector(run_of("ctdet"), tmp_path / f"x{suffix}")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- choices

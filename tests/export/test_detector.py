@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +154,27 @@ def test_too_few_detections_prove_nothing(run_of, tmp_path: Path) -> None:
     assert done.verification.matched == 0
     assert not done.verification.proves
     assert done.verification.bounds == Bounds()
+
+
+@pytest.mark.export
+@pytest.mark.thorough
+def test_a_program_runs_where_there_is_no_ctnet(exported, tmp_path: Path) -> None:
+    """In a process of its own, which can import nothing but torch, torchvision and what they need."""
+    done = exported("ctdet", ".pt2")
+    (picture,) = images((128, 96))
+    np.save(tmp_path / "image.npy", picture[None])
+    script = (
+        "import sys; sys.modules['ctnet'] = sys.modules['cv2'] = None\n"
+        "import numpy, torch, torchvision\n"
+        f"detect = torch.export.load({str(done.path)!r}).module()\n"
+        f"found = detect(torch.from_numpy(numpy.load({str(tmp_path / 'image.npy')!r})))\n"
+        f"numpy.savez({str(tmp_path / 'found.npz')!r}, *[one.numpy() for one in found])\n"
+        "assert not [name for name in sys.modules if name.startswith('ctnet.')]\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, cwd=tmp_path)
+    found = np.load(tmp_path / "found.npz")
+    (expected,) = Detector.load(done.path)(picture, DetectionSettings(size=(128, 96), clip=False))
+    np.testing.assert_allclose(found["arr_1"][0], expected.scores, atol=1e-6)
+    boxes = found["arr_0"][0].reshape(-1, 2, 2)  # random sizes may be negative
+    corners = np.concatenate([boxes.min(axis=1), boxes.max(axis=1)], axis=1)
+    np.testing.assert_allclose(corners, expected.boxes, atol=1e-3)
