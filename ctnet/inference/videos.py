@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_start
 from ctnet.base.numbers import whole_number
 from ctnet.base.pyav import EXTRA, pyav
-from ctnet.data.images import name_for_opencv
+from ctnet.data.images import name_for_opencv, silence_videos
 
 #: What counts as a video when a folder is searched, in lower case; a file that is named may have any suffix.
 # fmt: off
@@ -109,10 +108,9 @@ def _no_film(name: str) -> str:
 
 def capture_of(name: str, settings: tuple[int, ...] = ()) -> Any:
     """OpenCV's reader of a file, a camera's number or an address, which says nothing on stderr."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # before OpenCV first uses FFmpeg
     import cv2
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    silence_videos()
     number = whole_number(name)
     if number is not None:
         return cv2.VideoCapture(min(number, _LAST_CAMERA))
