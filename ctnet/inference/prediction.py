@@ -107,7 +107,7 @@ def predict(
     except KeyboardInterrupt:
         done.interrupted = True
     if not done.images and not done.interrupted:
-        raise _nothing_read(done.problems)
+        raise _nothing_read([*done.problems, *done.notes])
     write_json(folder / "images.json", done.images)
     write_json(folder / "results.json", done.results, indent=None)
     return done

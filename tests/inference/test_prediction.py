@@ -16,7 +16,7 @@ from ctnet.data.images import read_image
 from ctnet.inference import prediction
 from ctnet.inference.prediction import predict
 from ctnet.inference.settings import DetectionSettings
-from ctnet.inference.sources import open_sources
+from ctnet.inference.sources import Frame, Source, open_sources
 
 
 @pytest.fixture
@@ -167,6 +167,13 @@ def test_ctrl_c_keeps_what_was_done(detector, photos: Path, tmp_path: Path, monk
     assert [path.name for path in done.pictures] == ["a.png", "clip.mp4"]
     assert files(tmp_path / "out") == ["a.png", "clip.mp4", "images.json", "results.json"]
     assert len(json.loads((tmp_path / "out" / "images.json").read_text())) == 5
+
+
+def test_a_stream_that_gives_nothing_says_why(detector, tmp_path: Path) -> None:
+    ended = Frame(None, "http://camera", note="http://camera ends after 0 of 20 frames")
+    source = Source("http://camera", True, None, lambda: iter([ended]), "camera")
+    with pytest.raises(CtnetError, match="^no image could be read: http://camera ends after 0 of 20 frames$"):
+        predict(detector, [source], tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])

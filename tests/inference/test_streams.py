@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import shutil
 import socket
 import socketserver
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -130,16 +133,43 @@ def test_a_film_whose_sending_ends_early_is_named(clip: bytes, monkeypatch) -> N
     assert problems == [f"{server}/street.mkv ends after {len(names)} of 6 frames"]
 
 
-@pytest.mark.parametrize("share", [0.3, 0.9])
-def test_a_film_that_is_cut_before_its_index_says_so(share: float, tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
-    for image in np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3)).astype(np.uint8):
+@pytest.fixture
+def film(tmp_path: Path) -> bytes:
+    """An MP4 with its index at its end, as cameras, phones and OpenCV write them."""
+    path = tmp_path / "film.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (320, 240))
+    for image in np.random.default_rng(0).integers(0, 256, (20, 240, 320, 3)).astype(np.uint8):
         writer.write(image)
     writer.release()
-    film = path.read_bytes()
-    assert film.index(b"mdat") < film.index(b"moov")
+    content = path.read_bytes()
+    assert content.index(b"mdat") < content.index(b"moov")
+    assert len(content) > 1 << 19  # more than FFmpeg keeps, so that it cannot go back
+    return content
 
+
+def test_a_film_with_its_index_at_the_end_is_read_from_a_server_that_cannot_seek(
+    film: bytes, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    with serving(sends(film, "video/mp4")) as server:
+        names, problems = frames(f"{server}/film.mp4")
+    assert names == [f"film_{number:06d}" for number in range(20)]
+    assert not problems
+    assert not list((tmp_path / "copies").iterdir())
+
+
+def test_a_film_that_needs_a_copy_and_has_no_room_says_so(film: bytes, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=len(film)))
+    with serving(sends(film, "video/mp4")) as server:
+        names, problems = frames(f"{server}/film.mp4")
+    assert not names
+    assert "is too small for a copy; set TMPDIR" in problems[0]
+    assert problems[1:] == [f"{server}/film.mp4 ends after 0 of 20 frames"]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_film_that_is_cut_before_its_index_says_so(share: float, film: bytes) -> None:
     def cut(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Content-Type", "video/mp4")
