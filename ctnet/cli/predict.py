@@ -50,7 +50,11 @@ def predict(
     resize: Resize = "fix",
     size: Size = None,
     clip: Annotated[
-        bool, typer.Option("--clip/--no-clip", help="Cut boxes to the image, or leave them as found.")
+        bool,
+        typer.Option(
+            "--clip/--no-clip",
+            help="Cut boxes to the image and leave out those outside it, or leave all as found.",
+        ),
     ] = True,
     calib: Annotated[
         Path | None,

@@ -145,6 +145,12 @@ def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.nd
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def silence_videos() -> None:
+    """Keeps OpenCV and its FFmpeg from printing to stderr what ctnet says of a video."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # before OpenCV first uses FFmpeg
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 def name_for_opencv(path: str | Path) -> str:
     """The name of a file that OpenCV opens itself (a video).
 

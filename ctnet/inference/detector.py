@@ -29,7 +29,7 @@ from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.runtimes import is_exported
-from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.settings import SCORE, DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
 
@@ -176,18 +176,20 @@ class Detector:
             batch_size: images per forward pass.
             records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
                 say), for tasks that lift detections out of the picture.
-            score: detections score more than this; instead of ``settings.score``.
+            score: detections score more than this; instead of ``settings.score``. Without either 0.3, as in
+                ``ctnet predict``; 0 gives everything, up to ``settings.topk``.
             bgr: arrays have their channels in the order of OpenCV: blue, green, red.
 
         Returns:
             One record per image, in order, best detection first, boxes in pixels of that image, and within it
-            if ``settings.clip``.
+            if ``settings.clip``; then without boxes that are wholly outside it.
 
         Raises:
             CtnetError: for an image that cannot be read, or invalid settings.
         """
         chosen = settings or DetectionSettings()
-        chosen = chosen if score is None else replace(chosen, score=score)
+        score = chosen.score if score is None else score
+        chosen = replace(chosen, score=SCORE if score is None else score)
         sources = listed_pictures(images)
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
