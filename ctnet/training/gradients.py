@@ -143,7 +143,7 @@ class Gradients:
                 self._losses,
                 device_ids=[self.device] if self.device.type == "cuda" else None,
                 find_unused_parameters=True,
-                **{_SYNC_BUFFERS: False},
+                **_OWN_BUFFERS,
             )
         self._losses.register_comm_hook(None, _summed)
 
@@ -311,8 +311,10 @@ def _summed(_: None, bucket: Any) -> torch.futures.Future[Tensor]:
 
 _summed.__annotations__.clear()  # torch would compare the text of annotations with its classes
 #: Statistics are each process's own during an epoch; newer torch has another name for the same switch.
-_SYNC_BUFFERS = next(
-    name
+_OWN_BUFFERS: dict[str, Any] = {
+    name: False
     for name in ("forward_sync_buffers", "broadcast_buffers")
     if name in inspect.signature(DistributedDataParallel).parameters
-)
+}
+if len(_OWN_BUFFERS) > 1:  # the old name warns
+    del _OWN_BUFFERS["broadcast_buffers"]
