@@ -58,7 +58,7 @@ def test_a_file_of_somebody_else(exported, tmp_path: Path) -> None:
     model = onnx.load(source)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "x.onnx")
-    with pytest.raises(CtnetError, match=r"was not exported by ctnet; write such a file with `ctnet export"):
+    with pytest.raises(CtnetError, match=r"was not exported by ctnet; export a run with `ctnet export"):
         Detector.load(tmp_path / "x.onnx")
 
 
@@ -157,7 +157,7 @@ def test_images_that_do_not_fit(exported, suffix: str) -> None:
             DetectionSettings(flip=True),
             "does not average with the mirrored image; export the run with --flip",
         ),
-        (DetectionSettings(topk=200), "gives 100 detections an image, not 200"),
+        (DetectionSettings(topk=200), "gives 100 detections per image, not 200"),
     ],
 )
 def test_what_the_file_does_not_do(exported, settings: DetectionSettings, words: str) -> None:
