@@ -29,7 +29,7 @@ class Values(Regression):
 
     Attributes:
         slots: 0: the loss is averaged over the weighted values (the paper's mean). Otherwise it is averaged
-        over this many objects per image, regardless of their actual number, as in the released code.
+            over this many objects per image, regardless of their actual number, as in the released code.
     """
 
     slots: int = 0

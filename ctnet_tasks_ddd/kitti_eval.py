@@ -63,7 +63,7 @@ class Figure:
         R11: average precision over 11 recall positions, percent.
         R40: average precision over 40 recall positions, percent.
         curve: (41,) float64 in [0, 1], precision (or orientation similarity) at recalls 0, 1/40, ... 1 or
-        higher.
+            higher.
         objects: number of labels that count.
         thresholds: (T,) float64, descending: the scores at which the curve was sampled, T at most 41.
         right, wrong, missed: (T,) int64, detections that match, detections that do not, and labels without
@@ -86,7 +86,7 @@ class KittiResult:
 
     Attributes:
         figures: class -> metric ("detection", "orientation", "ground", "3d") -> difficulty -> figure. Metrics
-        that the results lack (no 3D boxes, no orientation, no such class) are left out.
+            that the results lack (no 3D boxes, no orientation, no such class) are left out.
         objects: class -> difficulty -> number of labels that count.
         frames: number of frames evaluated.
         iou: name of the thresholds.
@@ -122,12 +122,12 @@ def evaluate(
         labels: folder or zip of label files ``NNNNNN.txt``.
         results: folder or zip of result files ``NNNNNN.txt``; a frame without detections has an empty file.
         frames: the frames to evaluate; a frame without a result file counts as one without detections. None:
-        the frames with a result file, as in the benchmark's program.
+            the frames with a result file, as in the benchmark's program.
         iou: the required overlaps, see ``IOU``.
 
     Raises:
         CtnetError: naming file and line, for an unreadable file, a line with the wrong number of columns, a
-        value that is not a finite number, and a frame without labels.
+            value that is not a finite number, and a frame without labels.
     """
     _thresholds(iou)
     return evaluate_objects(*read_files(labels, results, frames), iou)

@@ -67,7 +67,7 @@ def write_results(data: str | Path, split: str, results: str | Path, target: str
 
     Raises:
         CtnetError: for an unknown split, and for a detection with a missing key, an unknown image or
-        category, or a number that is not finite.
+            category, or a number that is not finite.
     """
     files = {file.split: file.path for file in annotation_files(Path(data), ["instances"])}
     if split not in files:
@@ -143,11 +143,11 @@ def result_line(name: str, detection: Mapping[str, Any]) -> str:
     Args:
         name: of the class.
         detection: ``bbox`` (xywh), ``score``, and optionally ``alpha``, ``dim``, ``location``,
-        ``rotation_y``.
+            ``rotation_y``.
 
     Raises:
         KeyError, TypeError, ValueError: for a detection without box or score, or with values that are not
-        finite numbers.
+            finite numbers.
     """
     known = {key: value for key, value in detection.items() if key not in ("truncated", "occluded")}
     if len(detection["bbox"]) != 4:

@@ -64,7 +64,7 @@ def find_joint_peaks(heatmap: Tensor, offset: Tensor | None, k: int) -> JointPea
     Args:
         heatmap: (B, J, H, W), probabilities.
         offset: (B, 2, H, W), of a joint within its cell, one map for all joints; None: the middle of the
-        cell.
+            cell.
         k: peaks per joint; all cells, if fewer.
     """
     batch, joints = heatmap.shape[:2]

@@ -31,7 +31,7 @@ class NmsRow:
         gain: of the main metric over no suppression.
         detections: number of remaining detections.
         duplicates: number of remaining duplicates of a matched object, see ``ctnet.analysis.breakdown``; soft
-        suppression keeps them with lower scores.
+            suppression keeps them with lower scores.
         removed: number of duplicates removed.
         duplicate_cost: AP50 lost to the duplicates.
     """

@@ -74,7 +74,7 @@ def compare_resolutions(
         detector: what is measured.
         dataset: images and ground truth.
         settings: choices at test time; its ``resize`` and ``size`` are ignored. Times are best compared with
-        a ``batch_size`` of 1, since images of different resolutions cannot share a batch.
+            a ``batch_size`` of 1, since images of different resolutions cannot share a batch.
         sizes: (width, height) each, or None for the image's own resolution.
 
     Raises:

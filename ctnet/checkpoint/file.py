@@ -258,7 +258,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], partial: bool
 
     Raises:
         CtnetError: unless ``partial``, when any entry is missing, unexpected or of another shape; always for
-        entries that are not dense finite tensors.
+            entries that are not dense finite tensors.
     """
     own = module.state_dict()
     _refuse_unusable(weights, own)

@@ -72,7 +72,7 @@ def recipe_fields(texts: Sequence[str], given: Mapping[str, Any]) -> dict[str, A
     Args:
         texts: FIELD=VALUE each.
         given: field -> value of its own option, None where it was left out. ``--lr`` sets the learning rate
-        in effect, not the field, so it is only checked against ``-R``.
+            in effect, not the field, so it is only checked against ``-R``.
 
     Raises:
         CtnetError: for a string without "=", and a field that was set both ways.

@@ -50,7 +50,7 @@ def export_yolo(
 
     Raises:
         CtnetError: when ``source`` is not a data directory, its splits differ in their categories, categories
-        differ in their keypoints, or with ``strict`` when a record is bad.
+            differ in their keypoints, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
     datasets = [Dataset.open(source, split, prefix=prefix) for split in splits(source)]

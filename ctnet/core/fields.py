@@ -36,9 +36,9 @@ class Field(ABC):
 
     Attributes:
         json: key in annotations and results; "attributes.ripeness" is a key of a nested dictionary; "" for a
-        column that is in no file (``Task.complete`` derives it).
+            column that is in no file (``Task.complete`` derives it).
         needed: "always"; "objects": crowd regions need none, and it is not read from them; "never": it may be
-        missing.
+            missing.
         annotated: False for a column that only results have.
         measured: False for a column that none of the task's metrics depends on.
         tolerance: how far apart two values may be and still count as equal in the round trip.

@@ -27,12 +27,12 @@ class Augmentation:
     Attributes:
         flip: probability of a horizontal flip.
         scale: smallest and largest factor on the image's longer side, drawn in steps of 0.1; None for no
-        scaling.
+            scaling.
         shift: how far the crop's centre moves: "border" is the released code's rule (anywhere but near the
             image's border); a number is the largest fraction of the image's width and height; 0 for no shift.
         rotate: maximum rotation in either direction, degrees; 0 (as in the paper) for none.
         geometric: fraction of the images that are scaled, shifted and rotated; the others keep the plain
-        view.
+            view.
         colour: strength of brightness, contrast and saturation jitter; 0 for none.
         lighting: standard deviation of the PCA lighting noise; 0 for none.
 
@@ -69,14 +69,14 @@ class Recipe:
         milestones: epochs after which the learning rate is divided by 10 (schedule "step").
         schedule: "step" or "cosine" (down to ``final_rate`` over all epochs).
         final_rate: final learning rate of a cosine schedule, as a fraction of the learning rate. The last,
-        small steps mostly memorise noise, such as which objects the annotators missed.
+            small steps mostly memorise noise, such as which objects the annotators missed.
         optimizer: "adam" or "adamw".
         weight_decay: of the optimizer.
         warmup: steps over which the learning rate rises linearly from 0, at most a fifth of the run.
         clip_norm: maximum gradient norm; None leaves gradients alone.
         offset_rate: learning-rate multiplier of the offset layers of deformable convolutions. They start at
-        zero with thousands of inputs each, so one step at the full rate moves the sampling points by pixels:
-        without pretrained weights this keeps the other layers from learning.
+            zero with thousands of inputs each, so one step at the full rate moves the sampling points by
+            pixels: without pretrained weights this keeps the other layers from learning.
         small_heads: initialise regression heads with the backbone's small standard deviation
             (``Backbone.head_std``). Good for fine-tuning; when training from scratch their hidden units then
             become alike and learn little more than the mean.

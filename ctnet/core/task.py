@@ -74,7 +74,7 @@ class Task(ABC):
 
         Args:
             categories: as in the COCO file (``id``, ``name``, and other keys that the task reads); labels are
-            in the order of ids.
+                in the order of ids.
             options: values for the fields of ``Options``, converted from strings where needed.
 
         Raises:
@@ -166,7 +166,7 @@ class Task(ABC):
 
         Args:
             detections: the best ones above the score threshold, highest score first; their points are in
-            image pixels.
+                image pixels.
             view: the image (``view.info``), and the map from the output grid to its pixels (``view.affine``).
 
         Returns:

@@ -157,7 +157,7 @@ def split_dataset(
 
     Raises:
         CtnetError: when there are several splits and none is named, too few images or groups, files that
-        would be replaced, or images without the ``group`` key.
+            would be replaced, or images without the ``group`` key.
     """
     directory = Path(directory)
     first, *others = files_of_split(directory, split)

@@ -77,7 +77,7 @@ def write_dataset(
     Args:
         task: draws the scenes and declares their fields.
         directory: where ``annotations/<the task's prefix>_<split>.json`` and ``<split>/<number>.jpg`` are
-        written.
+            written.
         counts: number of scenes by split name.
         size: (width, height) of every scene, pixels.
         seed: of all randomness.

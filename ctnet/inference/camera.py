@@ -20,7 +20,7 @@ class Camera:
 
     Attributes:
         calib: a calibration file, or a folder with one ``<image name>.txt`` for every image, with or without
-        the images' subfolders.
+            the images' subfolders.
         focal: focal length in pixels, with the principal point at the centre of the image.
 
     Raises:

@@ -223,7 +223,7 @@ class Detector:
 
         Args:
             batch: per image one input per scale, from ``Preprocessor.views``; the inputs of one scale have
-            one size.
+                one size.
             settings: scales, flip, nms, topk, score and amp are used.
             times: takes in how long the stages take.
             keep_maps: called with the activated maps of every scale, their images, and the scale.
@@ -264,7 +264,7 @@ class Detector:
 
         Raises:
             CtnetError: when the network outputs NaN or infinities, or a single image does not fit into
-            memory.
+                memory.
 
         Source: section 4 and appendix, flip testing: maps are averaged before decoding.
         """

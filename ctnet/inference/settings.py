@@ -31,7 +31,7 @@ class DetectionSettings:
             several scales are merged, as in the released code; else the task's own (``Task.suppression``).
         topk: detections per image, all scales together.
         score: only detections above this score are kept. 0 only removes empty rows: ``Task.decode`` always
-        returns the requested number of rows, with scores of 0 where there are fewer objects.
+            returns the requested number of rows, with scores of 0 where there are fewer objects.
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
         amp: type for autocast.

@@ -35,7 +35,7 @@ def check_task(
     Args:
         task: a task, or a task's class or name, which is bound to the categories of its ``scenes``.
         expected_failures: name of a check -> reason for its failure; a check that passes anyway counts as
-        failed.
+            failed.
         options: of the task, for a class or a name.
 
     Returns:

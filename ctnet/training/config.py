@@ -39,7 +39,7 @@ class TrainingConfig:
         save_every: seconds between checkpoints within an epoch.
         strict: refuse bad records instead of skipping them.
         annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
-        data.
+            data.
         images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
         versions: of Python, ctnet and its libraries.
         commit: of the code, where it is a git checkout.

@@ -19,7 +19,7 @@ class TrainingData:
         directory: COCO JSON and images; the task's own synthetic scenes when None.
         train_split, val_split: names of its splits; without ``val_split`` there is no evaluation.
         overfit: train and evaluate on this many of the first training images, without augmentation; 0 for
-        all.
+            all.
         strict: refuse bad records instead of leaving them out.
     """
 

@@ -80,7 +80,7 @@ class Trainer:
             config: resolved settings.
             run: the run folder, with its config written.
             splits: the data, and the task bound to its categories; without ``val`` there is no evaluation and
-            the last weights are the best.
+                the last weights are the best.
             device: to train on.
             workers: loading processes; a default for the device when None.
             display: where progress is shown.
