@@ -158,7 +158,7 @@ def evaluate_objects(labels: KittiObjects, results: KittiObjects, iou: str = "st
 
     Args:
         labels: including ``DontCare`` and the classes that are not evaluated.
-        results: of the same frames, with scores.
+        results: the results of the same frames, with scores.
         iou: the required overlaps, see ``IOU``.
     """
     if labels.frame_names != results.frame_names:
@@ -177,7 +177,7 @@ def recall_thresholds(scores: np.ndarray, objects: int) -> np.ndarray:
     """The scores at which recall is nearest to 0, 1/40, 2/40 ...: at most 41, descending.
 
     Args:
-        scores: of the detections that match a label that counts, in any order.
+        scores: the scores of the detections that match a label that counts, in any order.
         objects: number of labels that count.
     """
     scores = np.sort(scores)[::-1]
@@ -364,7 +364,7 @@ def _overlapping(
     Args:
         first, second: labels and results.
         class_of: the class whose thresholds apply to pairs of rows; -1 for no pair.
-        iou: of each metric and class.
+        iou: IoU of each metric and class.
         of_second: see ``overlaps``.
     """
     none = _Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))

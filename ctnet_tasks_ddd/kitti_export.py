@@ -84,7 +84,7 @@ def result_lines(content: Entry, detections: Sequence[Entry], where: str = "resu
     """Frame name -> lines of its result file, in the order of the detections; frames without any included.
 
     Args:
-        content: of the COCO file with the images and categories.
+        content: content of the COCO file with the images and categories.
         detections: see ``write_results``.
         where: source of the detections, for messages.
 
@@ -113,7 +113,7 @@ def _refuse_one_frame_of_two(images: Sequence[Entry], owners: dict[str, str]) ->
     """Refuse images whose files would replace each other; an image may be in several splits.
 
     Args:
-        images: of a COCO file.
+        images: images of a COCO file.
         owners: frame -> file name of its image in earlier files; is added to.
     """
     here: set[str] = set()
@@ -141,7 +141,7 @@ def result_line(name: str, detection: Mapping[str, Any]) -> str:
     """The line of a result file, without line end.
 
     Args:
-        name: of the class.
+        name: the name of the class.
         detection: ``bbox`` (xywh), ``score``, and optionally ``alpha``, ``dim``, ``location``,
             ``rotation_y``.
 

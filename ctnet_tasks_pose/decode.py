@@ -81,7 +81,7 @@ def snap_joints(joints: Tensor, scores: Tensor, boxes: Tensor, peaks: JointPeaks
         joints: (B, K, J, 2), regressed, grid.
         scores: (B, K, J), of the regressed joints.
         boxes: (B, K, 4) xyxy, of the persons, grid.
-        peaks: of each joint.
+        peaks: the peaks of each joint.
 
     Returns:
         Joints and scores; joints without a peak are unchanged.

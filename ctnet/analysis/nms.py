@@ -28,7 +28,7 @@ class NmsRow:
     Attributes:
         method: "none", "hard", "soft" or "soft-linear".
         metrics: the evaluator's metrics.
-        gain: of the main metric over no suppression.
+        gain: the gain of the main metric over no suppression.
         detections: number of remaining detections.
         duplicates: number of remaining duplicates of a matched object, see ``ctnet.analysis.breakdown``; soft
             suppression keeps them with lower scores.

@@ -45,7 +45,7 @@ class Description:
         size: (width, height) of the training input, pixels.
         mean, std: RGB, on the scale 0..1.
         stride: input pixels per output cell.
-        versions: of ctnet and torch at the time of writing.
+        versions: the versions of ctnet and torch at the time of writing.
     """
 
     task: str

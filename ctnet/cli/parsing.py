@@ -89,7 +89,7 @@ def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequenc
     """Refuse options that another one makes meaningless, instead of silently ignoring them.
 
     Args:
-        context: of the command.
+        context: the command's context.
         instead: the option (its parameter's name) that was given.
         allowed: parameters that can be combined with it.
 

@@ -19,7 +19,7 @@ class Scenes:
     """Synthetic scenes of a task, for its demo and its tests.
 
     Attributes:
-        categories: of the objects that are drawn, as in a COCO file.
+        categories: categories of the objects that are drawn, as in a COCO file.
         draw: (generator, (width, height)) -> a scene; the generator is its only source of randomness;
             ``Task.complete`` computes derived columns afterwards.
         size: default (width, height) of a scene, pixels.

@@ -40,12 +40,12 @@ class Evaluator(ABC):
     Attributes:
         main_metric: the metric of ``compute`` that decides which of two models is better; higher is better.
         class_names: name of each label.
-        annotations: of the ground truth, those of the classes: dictionaries as in the file, with ``id`` from
-            1 on, ``area`` and ``iscrowd`` filled in.
+        annotations: the annotations of the ground truth, those of the classes: dictionaries as in the file,
+            with ``id`` from 1 on, ``area`` and ``iscrowd`` filled in.
         needs_all: it reads more of the annotations than box, area and crowd.
         max_dets: how many detections of a class count in an image, the best; None: all.
-        units: of figures that are shown with one, by the figure's name; ``%`` is for a fraction, shown times
-            100. Any other figure is a fraction or a count.
+        units: the units of figures that are shown with one, by the figure's name; ``%`` is for a fraction,
+            shown times 100. Any other figure is a fraction or a count.
     """
 
     main_metric: ClassVar[str]

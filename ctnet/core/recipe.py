@@ -71,7 +71,7 @@ class Recipe:
         final_rate: final learning rate of a cosine schedule, as a fraction of the learning rate. The last,
             small steps mostly memorise noise, such as which objects the annotators missed.
         optimizer: "adam" or "adamw".
-        weight_decay: of the optimizer.
+        weight_decay: the weight decay of the optimizer.
         warmup: steps over which the learning rate rises linearly from 0, at most a fifth of the run.
         clip_norm: maximum gradient norm; None leaves gradients alone.
         offset_rate: learning-rate multiplier of the offset layers of deformable convolutions. They start at

@@ -73,7 +73,8 @@ class Dataset:
             split: "train", "val", ...; where it does not exist, its name with a year is used ("val2017").
             task: the task to read the data for; a class only selects the annotation file (an instance needs
                 the categories, which are not known yet).
-            prefix: of the annotation file; by default the task's own, else ``instances``, else the only one.
+            prefix: the prefix of the annotation file; by default the task's own, else ``instances``, else the
+                only one.
             strict: refuse a file with bad records instead of leaving them out (see ``problems``).
 
         Raises:

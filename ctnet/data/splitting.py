@@ -92,7 +92,7 @@ class Division:
         folds: number of folds into which everything but test is divided, instead of train and val: ``train0``
             and ``val0``, ``train1`` and ``val1``, ...; 0 for none.
         group: a key of the images' entries; images with the same value stay together.
-        seed: of the random division.
+        seed: seed of the random division.
     """
 
     val: float = 0.0

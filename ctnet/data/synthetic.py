@@ -80,7 +80,7 @@ def write_dataset(
             written.
         counts: number of scenes by split name.
         size: (width, height) of every scene, pixels.
-        seed: of all randomness.
+        seed: seed of all randomness.
 
     Raises:
         CtnetError: when the directory cannot be written.

@@ -22,9 +22,9 @@ class Bounds:
     """Largest differences allowed between file and detector.
 
     Attributes:
-        maps: of a map, relative to its largest value.
-        boxes: of a box coordinate, pixels of the image.
-        scores: of a score.
+        maps: largest difference of a map, relative to its largest value.
+        boxes: largest difference of a box coordinate, pixels of the image.
+        scores: largest difference of a score.
     """
 
     maps: float = 1e-4

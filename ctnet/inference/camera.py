@@ -40,7 +40,7 @@ class Camera:
         """The entries of an image's record that describe its camera: ``calib``, 3x4, or none.
 
         Args:
-            name: of the image file.
+            name: the name of the image file.
             width, height: of the image, pixels.
 
         Raises:

@@ -89,9 +89,10 @@ class Detector:
         """Open a checkpoint, a run folder (its best weights), or an exported file.
 
         Args:
-            path: of the file or folder; one that ends in .onnx, .xml or .pt2 was exported.
+            path: file or folder; one that ends in .onnx, .xml or .pt2 was exported.
             device: where it runs; exported files run on the CPU.
-            options: of the task, instead of those that it was trained with; exported files keep theirs.
+            options: the options of the task, instead of those that it was trained with; exported files keep
+                theirs.
 
         Raises:
             CtnetError: for a file that is missing, damaged, or not of ctnet; for an unusable device; for

@@ -73,7 +73,7 @@ def predict(
         settings: choices at test time; by default detections score more than 0.3.
         batch_size: images per forward pass.
         draw: False writes the JSON files alone.
-        camera: of all images, for tasks that need one.
+        camera: the camera of all images, for tasks that need one.
 
     Raises:
         CtnetError: when the folder cannot be written, a picture would replace an image that is to be read, or

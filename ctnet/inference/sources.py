@@ -54,7 +54,7 @@ class Frame:
     Attributes:
         image: (H, W, 3) uint8, RGB; None when it could not be read (``problem`` says why), or where there is
             but a ``note``.
-        name: of the file, relative to the folder that was named; of a video, with the frame's number.
+        name: name of the file, relative to the folder that was named; of a video, with the frame's number.
         problem: what went wrong with an image or a frame, which is skipped.
         note: what else the user should know of it, or of its source where there is no image.
     """
@@ -74,7 +74,7 @@ class Source:
         is_video: what is drawn of it becomes a video.
         length: number of frames, where that is known.
         read: gives the frames.
-        stem: of the video that is drawn, relative to the folder for pictures.
+        stem: name of the output video without suffix, relative to the folder for pictures.
         rate: frames per second of a video.
         files: what is read.
     """

@@ -73,7 +73,7 @@ def metrics_tables(
     Args:
         metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all.
         width: characters that a table may take.
-        units: of some figures, see ``Evaluator.units``.
+        units: the units of some figures, see ``Evaluator.units``.
 
     Returns:
         The tables, more than one where the columns do not fit beside each other. And the figures of all

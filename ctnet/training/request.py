@@ -35,7 +35,7 @@ class Network:
     """The network and its initial weights.
 
     Attributes:
-        options: of the task, by name; values or strings.
+        options: the task options by name; values or strings.
         backbone: its name; a default for ``pretrained`` when None.
         pretrained: start the backbone from ImageNet weights.
         init: a checkpoint to start from; weights that match are copied.
@@ -70,7 +70,7 @@ class Loop:
         amp: mixed precision: auto, off, bf16 or fp16.
         evaluate_every: epochs between evaluations.
         save_every: seconds between checkpoints within an epoch.
-        seed: of all randomness.
+        seed: seed of all randomness.
     """
 
     amp: str = "auto"

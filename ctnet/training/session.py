@@ -85,7 +85,7 @@ def new_session(
     """Prepare a new run.
 
     Args:
-        task_name: of the task.
+        task_name: name of the task.
         data, network, recipe, loop, machine: the requested settings.
         output: the run folder; a new one under ``runs`` when None.
 
@@ -189,7 +189,7 @@ def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iter
     """Where a run goes on, line by line.
 
     Args:
-        trainer: of the run, with the new config.
+        trainer: the run's trainer, with the new config.
         before: the config that the run had.
         asked: a number of epochs was asked for.
 

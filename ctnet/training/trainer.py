@@ -228,7 +228,7 @@ class Trainer:
 
         Args:
             batch: on the device.
-            counts: of the whole step; the batch's own when None.
+            counts: the counts of the whole step; the batch's own when None.
 
         Returns:
             The batch's contribution to the total and to every loss.

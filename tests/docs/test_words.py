@@ -26,7 +26,7 @@ class Phrase(NamedTuple):
     """What not to write.
 
     Attributes:
-        pattern: of the phrase, in any case.
+        pattern: the pattern of the phrase, in any case.
         instead: what to write.
         caught: an example.
         fine: what resembles it and is plain English.
