@@ -100,5 +100,5 @@ def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequenc
         source = context.get_parameter_source(name)
         if name not in (instead, *allowed) and source is not None and source.name == "COMMANDLINE":
             written = "a run" if name == "run" else f"--{name.replace('_', '-')}"
-            other = ", or begin another run with --init RUN" if instead == "resume" else ""
+            other = ", or start a new run with --init RUN" if instead == "resume" else ""
             raise CtnetError(f"{written} cannot be combined with --{instead}; leave one of them out{other}")

@@ -72,4 +72,4 @@ def test_mistakes_are_one_line(ctnet, run_folder: Path, arguments: list[object],
 
 def test_what_needs_maps(ctnet, program: Path, scenes: Path) -> None:
     done = ctnet("eval", program, "--data", scenes, "--save-maps", "maps.h5", "--workers", 0)
-    assert "gives detections alone, no maps; use the run" in done.message
+    assert "gives only detections, no maps; use the run" in done.message

@@ -305,9 +305,9 @@ def test_formats_of_floats_are_named(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\0\0\0\x18ftypheic" + bytes(40), r"\(HEIC is not read; save it as PNG or JPEG\)"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), r"\(HEIC is not supported; save it as PNG or JPEG\)"),
         (b"v/1\x01" + bytes(40), "its samples are floats, as in all files of OpenEXR"),
-        (b"%PDF-1.7" + bytes(40), r"\(PDF is not read; save it as PNG or JPEG\)"),
+        (b"%PDF-1.7" + bytes(40), r"\(PDF is not supported; save it as PNG or JPEG\)"),
         (b"BM" + bytes(60), r"\(its content is broken\)"),
     ],
 )

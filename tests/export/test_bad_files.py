@@ -170,9 +170,9 @@ def test_options_devices_and_maps(exported) -> None:
     path = exported("ctdet", ".pt2").path
     with pytest.raises(CtnetError, match=r"chosen at export \(radius cannot be changed\)"):
         Detector.load(path, options={"radius": "corrected"})
-    with pytest.raises(CtnetError, match="is run on the CPU, not on cuda"):
+    with pytest.raises(CtnetError, match="runs on the CPU, not on cuda"):
         Detector.load(path, "cuda")
-    with pytest.raises(CtnetError, match="gives detections alone, no maps"):
+    with pytest.raises(CtnetError, match="gives only detections, no maps"):
         _ = Detector.load(path).model
 
 

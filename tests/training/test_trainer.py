@@ -323,10 +323,10 @@ def test_a_mistake_found_by_a_worker_is_one_line(scenes, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ("annotations/instances_train.json", r"instances_train.json was changed since .* began"),
-        ("annotations/instances_val.json", r"instances_val.json was changed since .* began"),
-        ("train/000003.*", r"images of .*data were changed since .* began"),
-        ("val/000002.*", r"images of .*data were changed since .* began"),
+        ("annotations/instances_train.json", r"instances_train.json was changed after .* was started"),
+        ("annotations/instances_val.json", r"instances_val.json was changed after .* was started"),
+        ("train/000003.*", r"images of .*data were changed after .* was started"),
+        ("val/000002.*", r"images of .*data were changed after .* was started"),
     ],
 )
 def test_data_that_changed_since_is_not_resumed_on(scenes, tmp_path, changed, message):
@@ -369,8 +369,8 @@ def test_a_finished_run_is_trained_further(scenes, finished, tmp_path, schedule)
     one = rate_of(schedule, finished, scenes, tmp_path)
     # A cosine is stretched over the new epochs, so its rate rises again; steps stay where they were.
     [rise] = [line for line in one.display.lines if "epochs become" in line]
-    assert rise.startswith("3 epochs become 5: the learning rate goes on at ")
-    assert ("until now" in rise) == (schedule == "cosine")
+    assert rise.startswith("3 epochs become 5: the learning rate continues at ")
+    assert ("so far" in rise) == (schedule == "cosine")
     assert one.fit()
     run = tmp_path / "run"
     assert json.loads((run / "config.json").read_text())["recipe"]["epochs"] == 5
@@ -380,8 +380,8 @@ def test_a_finished_run_is_trained_further(scenes, finished, tmp_path, schedule)
     rates = [float(row[1]) for row in rows]
     assert rates[3] > rates[2] if schedule == "cosine" else rates[3] == rates[2] < rates[0]
     assert resumed(run).display.lines == [
-        f"{run} has finished its 5 epochs already; train it further with --resume {run} --epochs 10, or "
-        f"begin another run from its weights with --init {run}"
+        f"{run} has already finished its 5 epochs; train it further with --resume {run} --epochs 10, or "
+        f"start a new run from its weights with --init {run}"
     ]
 
 
@@ -398,7 +398,7 @@ def test_a_run_that_was_extended_and_killed_resumes(finished, tmp_path):
 def test_a_run_does_not_become_shorter(finished, tmp_path, epochs):
     shutil.copytree(finished, tmp_path / "run")
     before = (tmp_path / "run/config.json").read_bytes()
-    with pytest.raises(CtnetError, match=r"has 3 epochs already.*give --epochs 4 or more, or .* --init"):
+    with pytest.raises(CtnetError, match=r"already has 3 epochs.*give --epochs 4 or more, or .* --init"):
         resumed(tmp_path / "run", epochs=epochs)
     assert (tmp_path / "run/config.json").read_bytes() == before
 
@@ -410,14 +410,14 @@ def test_a_run_goes_on_with_its_data_in_another_place(scenes, tmp_path):
     stop_after(first.trainer, 1)
     first.fit()
     data.rename(tmp_path / "moved")
-    with pytest.raises(CtnetError, match=r"say where it lies now with --resume .*run --data DIR"):
+    with pytest.raises(CtnetError, match=r"give its new location: --resume .*run --data DIR"):
         resumed(run)
     other = tmp_path / "other"
     shutil.copytree(tmp_path / "moved", other)
     [file] = other.glob("train/000003.*")
     file.write_bytes(file.read_bytes() + b" ")
     before = (run / "config.json").read_bytes()
-    with pytest.raises(CtnetError, match=r"images of .*other were changed since .* with --init"):
+    with pytest.raises(CtnetError, match=r"images of .*other were changed after .* with --init"):
         resumed(run, data=other)
     assert (run / "config.json").read_bytes() == before
     assert resumed(run, data=tmp_path / "moved").fit()
@@ -551,7 +551,7 @@ def test_ground_truth_that_cannot_be_measured_is_refused_before_training(scenes,
     shutil.copytree(scenes, data)
     file = data / "annotations/instances_val.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
-    with pytest.raises(CtnetError, match="holds no object"):
+    with pytest.raises(CtnetError, match="has no objects"):
         session(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -754,9 +754,9 @@ def test_rotation_is_refused_for_a_task_that_does_not_support_it(scenes, tmp_pat
 
 def test_torchrun_does_not_train_the_same_twice(scenes, finished, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CtnetError, match="a training runs in one process; leave out torchrun"):
+    with pytest.raises(CtnetError, match="training runs in one process; leave out torchrun"):
         session(scenes, tmp_path / "run")
-    with pytest.raises(CtnetError, match="a training runs in one process; leave out torchrun"):
+    with pytest.raises(CtnetError, match="training runs in one process; leave out torchrun"):
         resumed_session(finished)
 
 
