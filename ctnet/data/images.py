@@ -40,7 +40,9 @@ IMAGE_SUFFIXES = (
     ".ppm",
     ".pnm",
 )
-"""What counts as an image when a folder is searched, in lower case."""
+#: OpenCV's module for its log level: 4.8 has these functions in ``cv2``, 5 only in ``cv2.utils.logging``.
+OPENCV_LOG = getattr(cv2.utils, "logging", cv2)
+SILENT = 0  # LOG_LEVEL_SILENT, which older versions do not name
 
 #: Formats decoded by Pillow; all others by OpenCV.
 _BY_PILLOW = ("GIF", "AVIF")
@@ -253,12 +255,12 @@ class _TooLarge(Exception):
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps OpenCV from printing what the ImageError already says."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    level = OPENCV_LOG.getLogLevel()
+    OPENCV_LOG.setLogLevel(SILENT)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        OPENCV_LOG.setLogLevel(level)
 
 
 def _complaint(data: bytes) -> str:

@@ -14,7 +14,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_start
 from ctnet.base.numbers import whole_number
 from ctnet.base.pyav import EXTRA, pyav
-from ctnet.data.images import name_for_opencv
+from ctnet.data.images import OPENCV_LOG, SILENT, name_for_opencv
 
 #: Frames in a row that cannot be read, after which a video is taken to be at its end.
 _BROKEN_IN_A_ROW = 100
@@ -103,7 +103,7 @@ def capture_of(name: str, settings: tuple[int, ...] = ()) -> Any:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # before OpenCV first uses FFmpeg
     import cv2
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    OPENCV_LOG.setLogLevel(SILENT)
     number = whole_number(name)
     if number is not None:
         return cv2.VideoCapture(min(number, _LAST_CAMERA))

@@ -4,11 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from ctnet.base.errors import CtnetError
+from ctnet.data.images import OPENCV_LOG, SILENT
 from ctnet.inference import videos
 from ctnet.inference.videos import open_video
 
@@ -189,4 +189,4 @@ def test_a_film_that_is_stored_turned_is_seen_upright() -> None:
 
 def test_opencv_is_silent(tmp_path: Path) -> None:
     videos.capture_of(str(tmp_path / "gone.mp4"))
-    assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_SILENT
+    assert OPENCV_LOG.getLogLevel() == SILENT
