@@ -15,7 +15,8 @@ import torch
 from ctnet.cli import main
 from ctnet.core.recipe import Recipe
 from ctnet.core.task import Task, create_task
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 
 
 @dataclass(frozen=True)

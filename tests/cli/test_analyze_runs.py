@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctnet.data.synthetic import SHAPES
+from ctnet.data.shape_scenes import SHAPES
 
 QUICK = ["--workers", 0, "--device", "cpu"]
 HEADS = ["heatmap", "size", "offset"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctnet.data.synthetic import SHAPES
+from ctnet.data.shape_scenes import SHAPES
 from ctnet.inference.detector import Detector
 
 QUICK = ["--workers", 0, "--device", "cpu"]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ctnet.backbones import Backbone
 from ctnet.base.errors import CtnetError
 from ctnet.core.task import create_task
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 from ctnet.training.display import Quiet
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import Session, new_session, resumed_session

@@ -15,7 +15,8 @@ import pytest
 
 from ctnet import checkpoint
 from ctnet.core.task import create_task
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 
 EPOCHS = 3
 
