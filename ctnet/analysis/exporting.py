@@ -44,12 +44,14 @@ def export_run(
         CtnetError: see ``export_detector``; and for data that does not match the run.
     """
     path = run or latest_run()
-    task = load(checkpoint_of(path)).description.create_task()
+    checkpoint = load(checkpoint_of(path))
+    task = checkpoint.description.create_task(checkpoint.path)
     data = _data(task, verify, split or "val") if verify is not None else _own_data(task, path)
     calibration = None if int8 is None else _data(task, int8, "train")
     chosen = Settings(flip=settings.flip, topk=settings.topk, size=settings.fixed)
     measure = None if verify is None or data is None else partial(_figures, data, chosen)
-    return export_detector(path, output, settings, opset, Trials(data, score, calibration, measure))
+    trials = Trials(data, score=score, calibration=calibration, measure=measure)
+    return export_detector(path, output, settings, opset, trials)
 
 
 def _data(task: Task, directory: Path, split: str) -> Dataset:

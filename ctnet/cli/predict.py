@@ -50,7 +50,11 @@ def predict(
     resize: Resize = "fix",
     size: Size = None,
     clip: Annotated[
-        bool, typer.Option("--clip/--no-clip", help="Clip boxes to the image, or leave them as detected.")
+        bool,
+        typer.Option(
+            "--clip/--no-clip",
+            help="Clip boxes to the image and drop those outside it, or leave all as detected.",
+        ),
     ] = True,
     calib: Annotated[
         Path | None,

@@ -73,7 +73,7 @@ class _Columns:
         """The rows (for a batch, the images) that an index, index array, mask or slice selects."""
         if isinstance(rows, (int, np.integer)):
             if not -len(self) <= rows < len(self):
-                raise IndexError(f"{self!r} has no row {rows}")
+                raise IndexError(f"{type(self).__name__} with {len(self)} rows has no row {rows}")
             rows = slice(rows, rows + 1 or None)
         return self._with({name: column[rows] for name, column in self.fields().items()})
 

@@ -147,6 +147,12 @@ def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.nd
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def silence_videos() -> None:
+    """Keeps OpenCV and its FFmpeg from printing what ctnet already says about a video."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # before OpenCV first uses FFmpeg
+    OPENCV_LOG.setLogLevel(SILENT)
+
+
 def name_for_opencv(path: str | Path) -> str:
     """The name of a file (a video) in the form that OpenCV opens.
 

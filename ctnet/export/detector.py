@@ -27,8 +27,6 @@ from ctnet.inference.detector import Detector, checkpoint_of
 from ctnet.inference.exported import ExportedNetwork, in_layout
 from ctnet.inference.settings import DetectionSettings
 
-#: Number of images to compare the file with the detector on, from a data set or the task's own scenes.
-IMAGES = 64
 #: Number of images to calibrate 8-bit convolutions on.
 CALIBRATION = 64
 
@@ -39,6 +37,7 @@ class Trials:
 
     Attributes:
         data: the images; the task's own scenes when None.
+        images: how many are compared, at most.
         score: detections above this score are matched one to one.
         calibration: images from which 8-bit convolutions learn their value ranges; None: full precision.
         measure: gives a detector's metrics on data with ground truth, called for detector and file; None
@@ -46,6 +45,7 @@ class Trials:
     """
 
     data: Dataset | None = None
+    images: int = 64
     score: float = 0.1
     calibration: Dataset | None = None
     measure: Callable[[Detector], dict[str, float]] | None = None
@@ -149,7 +149,7 @@ def _compared(
     seen = Verification(network.runtime.name, trials.score, settings.topk, bounds_of(network.about))
     chosen = DetectionSettings(flip=settings.flip, topk=settings.topk, size=settings.fixed)
     preprocess = detector.preprocessor("fix", settings.fixed)
-    pictures = _Pictures(detector.task, trials.data, IMAGES)
+    pictures = _Pictures(detector.task, trials.data, trials.images)
     for image, info in track(pictures, f"comparing with {network.runtime.name}", total=len(pictures)):
         views = given = preprocess.views(image, info, (1.0,))
         if graph.letterbox is not None:

@@ -78,6 +78,17 @@ class DetectionGraph(nn.Module):
             found = self._decoded(self._maps(normalise(blank, description.mean, description.std)))
         self.columns = tuple(_column(name, task) for name in found)
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what ``forward`` gives, in order."""
+        return [column.name for column in self.columns] + list(self.maps)
+
+    def sides(self) -> tuple[int, int, int, int]:
+        """The shape of the images that the file takes; -1 where it takes any."""
+        taken = self.settings.fixed if self.letterbox is None else None
+        width, height = taken or (-1, -1)
+        return (-1, 3, height, width) if self.settings.layout == "nchw" else (-1, height, width, 3)
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Detections of images, best first.
 

@@ -82,13 +82,12 @@ def to_onnx(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = No
 
 
 def _onnx_program(graph: DetectionGraph, opset: int | None) -> Any:
-    names = [column.name for column in graph.columns] + list(graph.maps)
     return torch.onnx.export(
         graph.captured(),
         dynamo=True,
         verbose=False,
         input_names=["images"],
-        output_names=names,
+        output_names=graph.outputs,
         opset_version=opset,
         external_data=False,
     )
@@ -108,10 +107,11 @@ def to_openvino(graph: DetectionGraph, opset: int | None = None, inputs: Inputs 
     _refuse_opset(opset, "OpenVINO's IR")
     openvino = need("openvino")
     model = _exported("OpenVINO", lambda: openvino.convert_model(_openvino_decoder(graph.captured())))
-    names = [column.name for column in graph.columns] + list(graph.maps)
-    for port, name in zip(model.outputs, names, strict=True):
+    for port, name in zip(model.outputs, graph.outputs, strict=True):
         port.get_tensor().set_names({name})
     model.inputs[0].get_tensor().set_names({"images"})
+    # The front end leaves every side open, that of the channels too.
+    model.reshape({"images": openvino.PartialShape(list(graph.sides()))})
     if inputs is not None:
         model = _exported("NNCF", lambda: quantized_openvino(model, graph, inputs))
 

@@ -29,7 +29,7 @@ from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.runtimes import is_exported
-from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.settings import SCORE, DetectionSettings
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
 
@@ -177,18 +177,20 @@ class Detector:
             batch_size: images per forward pass.
             records: for each image the additional keys of its entry in a COCO file (such as a camera's
                 ``calib``), for tasks that lift detections into 3D.
-            score: score threshold, instead of ``settings.score``.
+            score: score threshold, instead of ``settings.score``. Default 0.3, as in ``ctnet predict``;
+                0 gives all detections, up to ``settings.topk``.
             bgr: whether arrays have their channels in OpenCV's order: blue, green, red.
 
         Returns:
-            One record per image, in order, best detection first, with boxes in pixels of that image, clipped
-            to it if ``settings.clip``.
+            One record per image, in order, best detection first, with boxes in pixels of that image. With
+            ``settings.clip`` they are clipped to it, and those wholly outside are dropped.
 
         Raises:
             CtnetError: for an image that cannot be read, or invalid settings.
         """
         chosen = settings or DetectionSettings()
-        chosen = chosen if score is None else replace(chosen, score=score)
+        score = chosen.score if score is None else score
+        chosen = replace(chosen, score=SCORE if score is None else score)
         sources = listed_pictures(images)
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")

@@ -20,13 +20,10 @@ from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
 from ctnet.inference.preprocessing import PIXELS_AT_ONCE
-from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.settings import SCORE, DetectionSettings
 from ctnet.inference.sources import Frame, Source
 from ctnet.report.videos import VideoFile
 from ctnet.report.writing import write_image
-
-#: Default score threshold: detections with lower scores are not drawn or written.
-SCORE = 0.3
 
 
 @dataclass
@@ -83,7 +80,8 @@ def predict(
     """
     done = Prediction(folder)
     names = _Names(sources)
-    settings = settings or DetectionSettings(score=SCORE)
+    settings = settings or DetectionSettings()
+    lowest = SCORE if settings.score is None else settings.score
     # The threshold is applied below, so that the best score is known when nothing reaches it.
     look = partial(detector, settings=replace(settings, score=0.0), batch_size=batch_size)
     try:
@@ -97,7 +95,7 @@ def predict(
                 ):
                     info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
                     done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
-                    detections = detections[detections.scores > settings.score]
+                    detections = detections[detections.scores > lowest]
                     _record(done, detector, source, info, detections)
                     if writer is not None:
                         picture = writer.write(name, detector.task.draw(image, detections, info))
@@ -111,7 +109,7 @@ def predict(
     except KeyboardInterrupt:
         done.interrupted = True
     if not done.images and not done.interrupted:
-        raise _nothing_read(done.problems)
+        raise _nothing_read([*done.problems, *done.notes])
     write_json(folder / "images.json", done.images)
     write_json(folder / "results.json", done.results, indent=None)
     return done

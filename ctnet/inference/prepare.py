@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,7 +48,8 @@ def prepare_for_inference(
         raise CtnetError(f"{device.type} here has no instructions for bfloat16; use float32")
     prepared = folded(model)
     prepared.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    prepared.register_forward_pre_hook(_lay_out)
+    # Before the backbone: both ways through the network, ``forward`` and ``activated``, pass there.
+    prepared.backbone.register_forward_pre_hook(partial(_lay_out, next(prepared.parameters()).dtype))
     if compile:
         prepared.compile()
     elif device.type == "cpu" and next(prepared.parameters()).dtype == torch.float32:
@@ -71,8 +73,7 @@ def _copied(model: CenterNet) -> CenterNet:
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
-def _lay_out(model: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    dtype = next(model.parameters()).dtype
+def _lay_out(dtype: torch.dtype, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
     return (inputs[0].to(dtype=dtype, memory_format=torch.channels_last),)
 
 

@@ -17,28 +17,7 @@ from ctnet.data.animations import Animation, open_animation
 from ctnet.data.image_formats import format_of, stated_depth
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, decode_image, read_image_bytes
 from ctnet.inference.streams import is_address, open_stream, shown
-from ctnet.inference.videos import Numbered, open_video
-
-#: Suffixes (lower case) of videos in a folder that is searched; a file named by itself may have any suffix.
-VIDEO_SUFFIXES = (
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".wmv",
-        ".asf",
-        ".flv",
-        ".f4v",
-        ".ogv",
-        ".3gp",
-        ".3g2",
-    ),
-    *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".mjpeg", ".mjpg", ".y4m", ".divx"),
-    *(".h264", ".264", ".h265", ".265", ".hevc"),
-)
+from ctnet.inference.videos import VIDEO_SUFFIXES, Numbered, open_video
 
 #: Image formats that are not supported; each such file is reported rather than silently left out.
 _UNREAD_SUFFIXES = (".heic", ".heif", ".jxl", ".exr", ".hdr", ".psd")
@@ -124,19 +103,36 @@ def _opened(text: str) -> list[Source]:
         return [_animation(text, animation, path.stem)]
     start = read_start(path, 1024)
     is_image = format_of(start[:32]) != "" or path.suffix.lower() in IMAGE_SUFFIXES
-    if not is_image and path.suffix.lower() not in VIDEO_SUFFIXES and _is_text(start):
-        problem = Frame(None, path.name, f"{path} is a text file, not an image or a video")
-        return [Source(text, False, 1, lambda: iter([problem]), files=(path,))]
-    return [_images(text, [(path, path.name)]) if is_image else _video(text, path.stem)]
+    if is_image:
+        return [_images(text, [(path, path.name)])]
+    if path.suffix.lower() not in VIDEO_SUFFIXES and (not start or _is_text(start)):
+        said = "a text file, not an image or a video" if start else "empty"
+        return [_skipped(path, f"{path} is {said}")]
+    return [_video(text, path.stem)]
+
+
+def _skipped(path: Path, problem: str) -> Source:
+    """A source of nothing, which names a file."""
+    frame = Frame(None, path.name, problem)
+    return Source(str(path), False, 1, lambda: iter([frame]), files=(path,))
 
 
 def _matching(pattern: str) -> list[Source]:
-    """The sources that match a pattern which no shell expanded, sorted: files, else folders."""
+    """The sources that match a pattern which no shell expanded, sorted: files, else folders.
+
+    As in a folder, a file that cannot be played does not prevent the others from being read.
+    """
     paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     paths = [path for path in paths if is_file(path)] or paths
     if not paths:
         raise CtnetError(f"no file matches {pattern}")
-    return [source for path in paths for source in _opened(str(path))]
+    sources = []
+    for path in paths:
+        try:
+            sources += _opened(str(path))
+        except CtnetError as error:
+            sources.append(_skipped(path, str(error)))
+    return sources
 
 
 def _is_text(start: bytes) -> bool:

@@ -4,13 +4,19 @@ import importlib
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from ctnet import doctor
-from ctnet.doctor import TORCHVISION_TRAP, Finding, examine
+from ctnet.doctor import PACKAGES, TORCHVISION_TRAP, Finding, examine
 from ctnet.ops import deform_conv, winograd_layers
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def findings() -> dict[str, Finding]:
@@ -123,6 +129,29 @@ def test_the_table_marks_what_is_wrong(ctnet, monkeypatch) -> None:
     done = ctnet("doctor")
     assert (done.code, done.err) == (1, "")
     assert any(line.split()[:2] == ["WRONG", "python"] for line in done.out.splitlines())
+
+
+def test_long_findings_are_wrapped_on_a_terminal_and_whole_in_a_pipe(ctnet, monkeypatch) -> None:
+    text = " ".join(["pip install torch torchvision --index-url https://example.org/whl/cpu"] * 3)
+    monkeypatch.setattr(doctor, "examine", lambda: [Finding("size", True, text), Finding("torch", False, "")])
+    assert text in ctnet("doctor").out
+    monkeypatch.setattr(sys.modules["ctnet.cli.doctor"], "width_of", lambda stream: 80)
+    lines = ctnet("doctor").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines[2:-1]).split()) == f"ok size {text}"
+    assert lines[-1].split() == ["WRONG", "torch"]
+
+
+def test_every_extra_for_users_is_looked_at() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = {
+        re.split("[><=]", need)[0]: name
+        for name, needs in extras.items()
+        for need in needs
+        if name not in ("test", "dev")
+    }
+    assert {name: extra for name, extra in PACKAGES.items() if extra} == wanted
 
 
 class Installed:

@@ -61,6 +61,6 @@ def test_a_skeleton_of_five_points_trains_and_evaluates(tmp_path, names):
     assert len(detector.task.skeleton.pairs) == (2 if names is PAIRED else 0)
     dataset = Dataset.open(tmp_path / "data", "val", detector.task)
     assert 0 <= evaluate(detector, dataset).metrics["AP"] <= 1
-    (found,) = detector([dataset[0].image], DetectionSettings(topk=7))
+    (found,) = detector([dataset[0].image], DetectionSettings(score=0.0, topk=7))
     assert found.keypoints.shape == (7, 5, 2)
     assert detector.task.draw(dataset[0].image, found).shape == (64, 64, 3)

@@ -13,7 +13,7 @@ import torch
 from ctnet import checkpoint
 from ctnet.checkpoint import Description
 from ctnet.core.task import Task, create_task, load_task_class, scenes_of
-from ctnet.export.detector import ExportReport, export_detector
+from ctnet.export.detector import ExportReport, Trials, export_detector
 from ctnet.export.graph import GraphSettings
 from ctnet.model import create_model
 
@@ -21,7 +21,7 @@ from ctnet.model import create_model
 EXTRAS = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",), ".pt2": ()}
 
 #: With which random maps hold objects, and decoding is quick.
-OPTIONS = {"exdet": {"points": 8, "centre_threshold": 0.0, "point_threshold": 0.0}}
+OPTIONS = {"exdet": {"points": 16, "agnostic": True, "centre_threshold": 0.0, "point_threshold": 0.0}}
 
 
 def require(*modules: str) -> None:
@@ -79,15 +79,9 @@ def run_of(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 @pytest.fixture(scope="package")
 def exported(
     run_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., ExportReport]]:
+) -> Callable[..., ExportReport]:
     """Exports a task's checkpoint, once for every choice of settings."""
     folder = tmp_path_factory.mktemp("exported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ctnet.export.detector.IMAGES", 6)
-        yield make_exports(run_of, folder)
-
-
-def make_exports(run_of: Callable[..., Path], folder: Path) -> Callable[..., ExportReport]:
     done: dict[tuple[object, ...], ExportReport] = {}
 
     def make(name: str, suffix: str, settings: GraphSettings | None = None) -> ExportReport:
@@ -95,7 +89,7 @@ def make_exports(run_of: Callable[..., Path], folder: Path) -> Callable[..., Exp
         key = (name, suffix, settings)
         if key not in done:
             path = folder / f"{name}-{len(done)}{suffix}"
-            done[key] = export_detector(run_of(name), path, settings)
+            done[key] = export_detector(run_of(name), path, settings, trials=Trials(images=6))
         return done[key]
 
     return make

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,7 @@ def test_one_file_takes_every_batch_and_size(run_of, exported, suffix: str) -> N
     done = exported("ctdet", suffix)
     file, run = Detector.load(done.path), Detector.load(run_of("ctdet"))
     for count, size in ((1, (128, 96)), (3, (64, 160)), (8, (32, 32)), (2, (256, 128))):
-        settings = DetectionSettings(size=size)
+        settings = DetectionSettings(score=0.0, size=size)
         pictures = images(*[(90 + n, 70) for n in range(count)])
         check_equal(file(pictures, settings), run(pictures, settings))
 
@@ -88,11 +90,11 @@ def test_other_choices(run_of, exported, suffix: str) -> None:
     settings = GraphSettings(topk=7, layout="nchw", fixed=(96, 64), flip=True)
     done = exported("ctdet", suffix, settings)
     file, run = Detector.load(done.path), Detector.load(run_of("ctdet"))
-    chosen = DetectionSettings(topk=7, flip=True, size=(96, 64))
+    chosen = DetectionSettings(score=0.0, topk=7, flip=True, size=(96, 64))
     pictures = images((90, 70), (40, 140))
     check_equal(file(pictures, chosen), run(pictures, chosen))
     with pytest.raises(CtnetError, match="only takes inputs of 96x64; leave out --size"):
-        file(pictures, DetectionSettings(topk=7, size=(64, 64)))
+        file(pictures, DetectionSettings(score=0.0, topk=7, size=(64, 64)))
     with pytest.raises(CtnetError, match="gives 7 detections per image, not 100; export the run with --topk"):
         file(pictures)
 
@@ -111,7 +113,7 @@ def test_a_file_that_resizes(run_of, exported, name: str, suffix: str) -> None:
         np.testing.assert_allclose(one.scores, other.scores, atol=5e-3)
         assert one.boxes.max() < 400
     with pytest.raises(CtnetError, match="resizes every image to 128x96 alone; leave out --size"):
-        file(smooth, DetectionSettings(size=(64, 64)))
+        file(smooth, DetectionSettings(score=0.0, size=(64, 64)))
 
 
 def test_resizing_in_the_graph_is_that_of_the_detector(run_of) -> None:
@@ -152,3 +154,27 @@ def test_too_few_detections_prove_nothing(run_of, tmp_path: Path) -> None:
     assert done.verification.matched == 0
     assert not done.verification.proves
     assert done.verification.bounds == Bounds()
+
+
+@pytest.mark.export
+@pytest.mark.thorough
+def test_a_program_runs_where_there_is_no_ctnet(exported, tmp_path: Path) -> None:
+    """In a process of its own, which can import nothing but torch, torchvision and what they need."""
+    done = exported("ctdet", ".pt2")
+    (picture,) = images((128, 96))
+    np.save(tmp_path / "image.npy", picture[None])
+    script = (
+        "import sys; sys.modules['ctnet'] = sys.modules['cv2'] = None\n"
+        "import numpy, torch, torchvision\n"
+        f"detect = torch.export.load({str(done.path)!r}).module()\n"
+        f"found = detect(torch.from_numpy(numpy.load({str(tmp_path / 'image.npy')!r})))\n"
+        f"numpy.savez({str(tmp_path / 'found.npz')!r}, *[one.numpy() for one in found])\n"
+        "assert not [name for name in sys.modules if name.startswith('ctnet.')]\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, cwd=tmp_path)
+    found = np.load(tmp_path / "found.npz")
+    (expected,) = Detector.load(done.path)(picture, DetectionSettings(size=(128, 96), clip=False))
+    np.testing.assert_allclose(found["arr_1"][0], expected.scores, atol=1e-6)
+    boxes = found["arr_0"][0].reshape(-1, 2, 2)  # random sizes may be negative
+    corners = np.concatenate([boxes.min(axis=1), boxes.max(axis=1)], axis=1)
+    np.testing.assert_allclose(corners, expected.boxes, atol=1e-3)

@@ -193,6 +193,26 @@ def test_a_text_file_is_named_and_skipped(tmp_path: Path, name: str) -> None:
     assert f"{name} is a text file, not an image or a video" in frame.problem
 
 
+def test_an_empty_file_is_named_and_skipped(tmp_path: Path) -> None:
+    (tmp_path / "empty.dat").touch()
+    good, empty = open_sources([str(write(tmp_path / "a.png")), str(tmp_path / "empty.dat")])
+    assert [frame.problem for frame in good] == [""]
+    (frame,) = empty
+    assert (frame.image, frame.problem) == (None, f"{tmp_path / 'empty.dat'} is empty")
+
+
+def test_a_file_that_matches_and_does_not_play_keeps_none_from_being_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.png")
+    write(tmp_path / "z.png")
+    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
+    frames = [frame for source in open_sources([str(tmp_path / "*")]) for frame in source]
+    assert [frame.name for frame in frames] == ["Thumbs.db", "a.png", "z.png"]
+    assert [frame.image is None for frame in frames] == [True, False, False]
+    assert f"cannot play {tmp_path / 'Thumbs.db'}" in frames[0].problem
+    with pytest.raises(CtnetError, match="cannot play"):  # what is named is meant
+        open_sources([str(tmp_path / "Thumbs.db")])
+
+
 def test_an_animation_has_its_rate(tmp_path: Path) -> None:
     source = open_source(str(animation(tmp_path / "a.webp")))
     assert (source.is_video, source.length, source.rate, source.stem) == (True, 3, 20, "a")

@@ -161,7 +161,9 @@ def test_accumulated_batches_have_the_gradient_and_losses_of_one(session, scenes
     parts = session(scenes, tmp_path / "parts", accumulate=3).trainer
     seen = []
     for trainer in (whole, parts):
-        trainer.model.eval()
+        # In float64: float32 rounds by the size of the batch, differently on every processor.
+        trainer.model.eval().double()
+        trainer.model.backbone.register_forward_pre_hook(lambda _, inputs: inputs[0].double())
         step = list(trainer.loader.epoch(0))
         images, terms = trainer._losses_and_gradients(step)
         assert images == 10
@@ -173,7 +175,7 @@ def test_accumulated_batches_have_the_gradient_and_losses_of_one(session, scenes
     assert sums3 == pytest.approx(sums, rel=1e-5)
     largest = max(gradient.abs().max() for gradient in gradients.values())
     for name, gradient in gradients.items():
-        assert (gradients3[name] - gradient).abs().max() < 1e-5 * largest
+        assert (gradients3[name] - gradient).abs().max() < 1e-9 * largest
 
 
 def test_a_batch_without_a_readable_image_adds_nothing(session, scenes, tmp_path):
