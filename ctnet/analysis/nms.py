@@ -75,7 +75,7 @@ def compare_nms(
     Args:
         detector: what is measured.
         dataset: images and ground truth.
-        settings: choices at test time, at one scale; its ``nms`` is ignored.
+        settings: test-time settings, at one scale; its ``nms`` is ignored.
         methods: see ``ctnet.ops.nms.suppress_by``; "none" is always included first.
 
     Raises:

@@ -119,7 +119,7 @@ def oracle(
         detector: what is measured.
         dataset: images and ground truth.
         heads: combinations of head names, or one of them; see ``combinations`` when None.
-        settings: choices at test time, at one scale.
+        settings: test-time settings, at one scale.
 
     Raises:
         CtnetError: for an unknown head, and all that ``evaluate`` refuses.

@@ -114,8 +114,8 @@ class Subject(ABC):
         """The settings with device-dependent defaults filled in, if a network runs.
 
         Args:
-            settings: choices at test time.
-            workers: loading processes; a default for the device when None.
+            settings: test-time settings.
+            workers: worker processes; a default for the device when None.
             amp: see ``choose_amp``.
         """
         return settings

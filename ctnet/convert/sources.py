@@ -123,7 +123,7 @@ def checked_number(text: str, kind: str, what: str | None = None) -> float:
 
     Args:
         text: a word of a record.
-        kind, what: of the BadRecord when it is not one; ``what`` is the text by default.
+        kind, what: fields of the BadRecord when it is not one; ``what`` is the text by default.
 
     Raises:
         BadRecord: see ``kind``.

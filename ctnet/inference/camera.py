@@ -41,7 +41,7 @@ class Camera:
 
         Args:
             name: the name of the image file.
-            width, height: of the image, pixels.
+            width, height: size of the image, pixels.
 
         Raises:
             CtnetError: when the file is missing or holds no projection matrix.

@@ -84,7 +84,7 @@ class Preprocessor:
         """The affine map from image to input pixels, and the (width, height) of the input.
 
         Args:
-            width, height: of the image, pixels.
+            width, height: size of the image, pixels.
             scale: see ``__call__``.
         """
         affine, size = self._fitted((width, height), self._scaled(width, height, scale))

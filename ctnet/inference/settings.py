@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: The paper's scales for ``--multiscale``.
 MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5)
 
-#: Detections that score no more than this are not worth a user's look.
+#: Default score threshold where people look at the detections.
 SCORE = 0.3
 
 _SMALLEST, _LARGEST = 1 / 64, 16.0

@@ -215,7 +215,7 @@ def _frames_by_pyav(name: str) -> Iterator[Numbered]:
 
 
 def _upright(frame: Any) -> np.ndarray:
-    """A frame as it is to be seen: films of phones are stored turned."""
+    """A frame in its right orientation: phones store videos rotated."""
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     image: np.ndarray = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, turns))

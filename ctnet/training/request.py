@@ -85,7 +85,7 @@ class Machine:
 
     Attributes:
         device: see ``choose_device``.
-        workers: loading processes; a default for the device when None.
+        workers: worker processes; a default for the device when None.
         display: where progress is shown; the terminal when None.
     """
 

@@ -82,7 +82,7 @@ class Trainer:
             splits: the data, and the task bound to its categories; without ``val`` there is no evaluation and
                 the last weights are the best.
             device: to train on.
-            workers: loading processes; a default for the device when None.
+            workers: worker processes; a default for the device when None.
             display: where progress is shown.
         """
         self.config, self.run, self.device = config, run, device
@@ -133,7 +133,7 @@ class Trainer:
             written).
 
         Raises:
-            CtnetError: when a loss is not finite, an epoch had no readable image, a loading process died, or
+            CtnetError: when a loss is not finite, an epoch had no readable image, a worker process died, or
                 a checkpoint cannot be written.
         """
         with on_termination(lambda number, frame: self._ask_to_stop()), self.display:
@@ -166,7 +166,7 @@ class Trainer:
             if not self._evaluating:
                 raise
         except WorkerDied:
-            time.sleep(0.5)  # stopping a whole job stops its loading processes at the same time
+            time.sleep(0.5)  # stopping a whole job stops its worker processes at the same time
             if not self._stop:
                 raise
         self._evaluating = False

@@ -265,7 +265,7 @@ def test_json_is_one_document_on_stdout(
 
 
 def test_the_main_job_from_a_shell(scenes: Path, tmp_path: Path) -> None:
-    """Train a real network and evaluate it, in a process of its own and with loading processes."""
+    """Train a real network and evaluate it, in a process of its own and with worker processes."""
     train = ["train", "ctdet", "--data", str(scenes), "--size", "64", "--epochs", "1", "--val-split", "none"]
     code = (
         "import sys; from ctnet.cli import main\n"

@@ -23,7 +23,7 @@ def encode(suffix: str, image: np.ndarray, *parameters: int) -> bytes:
 
 
 def with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """The same JPEG with a camera's orientation mark in an EXIF segment."""
+    """The same JPEG with an EXIF orientation."""
     entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
     return jpeg[:2] + segment(0xE1, exif) + jpeg[2:]

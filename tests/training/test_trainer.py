@@ -480,7 +480,7 @@ def test_a_loading_process_that_is_killed_is_one_line(session, scenes, tmp_path)
                 os.kill(process.pid, signal.SIGKILL)
 
     one.trainer._step = step
-    with pytest.raises(CtnetError, match="a loading process was killed, as Linux does when memory is short"):
+    with pytest.raises(CtnetError, match="a worker process was killed, as Linux does when memory is short"):
         one.fit()
 
 
