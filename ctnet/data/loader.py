@@ -87,7 +87,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         task: encodes them.
         input_size: (width, height), pixels.
         augmentation: the augmentation of images.
-        seed: of the whole run.
+        seed: seed of the whole run.
         stride: input pixels per output cell.
         """
         self.dataset = dataset
@@ -162,7 +162,7 @@ class Loader:
         samples: the samples to load.
         batch_size: images per batch (the last batch of an epoch may be smaller).
         workers: worker processes; 0 loads in the calling process.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
         pin_memory: for fast copies to a GPU.
         ranks: the processes that share every batch; this one gets its part, which may be empty.
     """

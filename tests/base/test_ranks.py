@@ -20,7 +20,8 @@ from ctnet.base.ranks import Ranks, device_of_rank, launched_ranks
 from ctnet.checkpoint import Description, save
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 from ctnet.inference import Detector
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.model import create_model
