@@ -8,8 +8,9 @@ from os.path import isfile  # unlike Path's, False for a name that is too long
 from pathlib import Path, PurePosixPath
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.schema import shorten
 from ctnet.convert.sources import read_lines
-from ctnet.convert.split_names import split_in
+from ctnet.convert.split_names import check_split_name, split_in
 from ctnet.data.problems import Problem
 
 #: Keys of obj.data that are not lists of images.
@@ -51,7 +52,11 @@ class Darknet:
                 continue
             found = _resolved(text, path.parent)
             if isfile(found):
-                lists[split_in(key) or key.lower()] = found
+                split = split_in(key) or key.lower()
+                check_split_name(split, path)
+                if split in lists:
+                    raise CtnetError(f"{path} names two lists for the split {split}; remove one of them")
+                lists[split] = found
             else:
                 problems.append(Problem("split that is not there", f"{path} {key}", text))
         if not lists:
@@ -88,6 +93,7 @@ class Darknet:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str]]:
+    seen = set()
     for number, line in enumerate(read_lines(path), start=1):
         text = line.partition("#")[0].strip()
         if not text:
@@ -95,6 +101,9 @@ def _entries(path: Path) -> Iterator[tuple[str, str]]:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not key:
             raise CtnetError(f"{path}:{number} is not 'key = value'; is this Darknet's obj.data?")
+        if key in seen:
+            raise CtnetError(f"{path}:{number} has the key {shorten(key)} a second time; remove one of them")
+        seen.add(key)
         yield key, value
 
 
