@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import isfile  # unlike Path's, False for a name that is too long
+from os.path import (
+    isfile,  # unlike Path's, False for a name that is too long
+    normpath,
+)
 from pathlib import Path, PurePosixPath
 
 from ctnet.base.errors import CtnetError
@@ -78,7 +81,9 @@ class Darknet:
         for line in read_lines(self.lists[split]):
             if text := line.strip():
                 path = _resolved(text, home)
-                inside = path.relative_to(home).parts if path.is_relative_to(home) else (path.name,)
+                plain = Path(normpath(path))
+                inside = plain.relative_to(home).parts if plain.is_relative_to(home) else (path.name,)
+                inside = (path.name,) if ".." in inside else inside  # "." is above everything
                 # CVAT's obj_<split>_data is the split and not part of the name.
                 named = inside[1:] if len(inside) > 1 and _is_data_folder(inside[0]) else inside
                 found.append((path, PurePosixPath(*named).as_posix()))

@@ -80,6 +80,8 @@ def by_split(files: Sequence[Path], root: Path, split: str | None) -> dict[str, 
         root: the source.
         split: the user's name for all of them.
     """
+    if split is not None:
+        check_split_name(split, "--split")
     splits: dict[str, list[Path]] = {}
     for path in files:
         folder = path.parent / "_"  # names of single images do not count: test_0001.json is not a split
