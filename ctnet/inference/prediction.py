@@ -28,6 +28,9 @@ from ctnet.report.writing import write_image
 #: Detections that score no more than this are not worth a box in a picture.
 SCORE = 0.3
 
+#: Unreadable images that are named where nothing else was given.
+_NAMED = 3
+
 
 @dataclass
 class Prediction:
@@ -116,9 +119,9 @@ def predict(
 
 
 def _nothing_read(problems: Sequence[str]) -> CtnetError:
-    first = f": {problems[0]}" if problems else ""
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return CtnetError(f"no image could be read{first}{more}")
+    named = f": {'; '.join(problems[:_NAMED])}" if problems else ""
+    more = f" (and {len(problems) - _NAMED} more)" if len(problems) > _NAMED else ""
+    return CtnetError(f"no image could be read{named}{more}")
 
 
 def _record(
