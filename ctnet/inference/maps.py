@@ -150,8 +150,10 @@ class MapFile:
         self.path, self._file = path, file
         values = {name: _attribute(file, name) for name in file.attrs}
         self.attributes: dict[str, Any] = check_json(_Attributes, values, f"the attributes of {path}", _FIX)
-        text = _dataset(file, "description", None, (), "u")[:].tobytes()
-        self.description = Description.from_json(text, path)
+        text = _dataset(file, "description", None, (), "u")
+        if text.nbytes > path.stat().st_size:
+            raise ValueError(f"its description claims {text.nbytes} bytes, more than the file can hold")
+        self.description = Description.from_json(text[:].tobytes(), path)
         self._rows: dict[int, list[tuple[str, int]]] = {}
         for size in file:
             if size != "description":
