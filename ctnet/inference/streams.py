@@ -149,7 +149,7 @@ def open_stream(address: str) -> Stream | bytes:
 
 
 def _no_video(scheme: str, seconds: float) -> str:
-    """Why an address at which somebody answers does not play, as far as that can be told."""
+    """Why an address that answers does not play, as far as that can be told."""
     if seconds >= TIME_OUT:
         said = f"no video that can be read came within {TIME_OUT:.0f} seconds"
     elif scheme in ("http", "https"):
