@@ -74,7 +74,7 @@ def is_region(entry: Entry) -> bool:
 
 def frame_name(image: Entry) -> str:
     """The frame of an image: its file name without folder and suffix."""
-    return PurePosixPath(image["file_name"]).stem
+    return PurePosixPath(image["file_name"].replace("\\", "/")).stem  # also of Windows' names
 
 
 def entries_by_image(content: Entry) -> dict[int, list[Entry]]:

@@ -194,7 +194,7 @@ def _entry(number: int, fields: Sequence[str], size: tuple[int, int]) -> dict[st
     try:
         entry = entry_of_fields(fields, number)
     except ArithmeticError as error:  # decimals can have exponents that underflow to zero in floats
-        raise BadRecord("box that is not a four finite numbers", " ".join(fields[4:8])[:60]) from error
+        raise BadRecord("box that is not four finite numbers", " ".join(fields[4:8])[:60]) from error
     x, y, width, height = entry["bbox"]
     corners = "left {}, top {}, right {}, bottom {}".format(*fields[4:8])
     if width <= 0 or height <= 0:

@@ -37,7 +37,8 @@ def write_labels(data: str | Path, target: str | Path) -> int:
         The number of files.
 
     Raises:
-        CtnetError: when ``data`` has no annotations or they cannot be read, and for two images of one frame.
+        CtnetError: when ``data`` has no annotations or they cannot be read, for two images of one frame, and
+            for a class whose name is not one word.
     """
     files = {file.split: file.path for file in annotation_files(Path(data), ["instances"])}
     frames: dict[str, list[str]] = {}
@@ -134,7 +135,7 @@ def label_line(entry: Entry) -> str:
     whole = {*range(3), *range(7, 14)} if is_region else {1}
     values = enumerate(values_of_entry(entry))
     texts = [f"{value:g}" if column in whole else _decimals(value) for column, value in values]
-    return " ".join([entry["type"], *texts])
+    return " ".join([_word(entry["type"]), *texts])
 
 
 def result_line(name: str, detection: Mapping[str, Any]) -> str:
@@ -156,7 +157,18 @@ def result_line(name: str, detection: Mapping[str, Any]) -> str:
     if len(values) != 15 or not all(math.isfinite(value) for value in values):
         raise ValueError("it has numbers that are missing or not finite")
     texts = ["-1", "-1", *(f"{value:.4f}" for value in values[2:14]), f"{values[14]:.8g}"]
-    return " ".join([name, *texts])
+    return " ".join([_word(name), *texts])
+
+
+def _word(name: str) -> str:
+    """The name of a class; spaces in it would be further columns.
+
+    Raises:
+        CtnetError: for a name that is not one word.
+    """
+    if name.split() != [name]:
+        raise CtnetError(f"the class {name!r} cannot be written in KITTI's files; rename it to one word")
+    return name
 
 
 _Number = Annotated[float, Interval(ge=-LARGEST_COORDINATE, le=LARGEST_COORDINATE)]
@@ -168,7 +180,7 @@ class _Image(TypedDict):
 
     id: int
     file_name: str
-    others: NotRequired[list[_Entry]]
+    others: NotRequired[list[_Other]]
 
 
 class _Entry(TypedDict):
@@ -183,6 +195,12 @@ class _Entry(TypedDict):
     dim: NotRequired[tuple[_Number, _Number, _Number]]
     location: NotRequired[tuple[_Number, _Number, _Number]]
     rotation_y: NotRequired[_Number]
+
+
+class _Other(_Entry):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+
+    type: str
 
 
 class _Annotation(_Entry):

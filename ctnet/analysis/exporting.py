@@ -44,7 +44,8 @@ def export_run(
         CtnetError: see ``export_detector``; and for data that does not go with the run.
     """
     path = run or latest_run()
-    task = load(checkpoint_of(path)).description.create_task()
+    checkpoint = load(checkpoint_of(path))
+    task = checkpoint.description.create_task(checkpoint.path)
     data = _data(task, verify, split or "val") if verify is not None else _own_data(task, path)
     calibration = None if int8 is None else _data(task, int8, "train")
     chosen = Settings(flip=settings.flip, topk=settings.topk, size=settings.fixed)

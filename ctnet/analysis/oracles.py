@@ -150,7 +150,7 @@ def oracle_of_maps(
         CtnetError: for maps of several scales, or of an image that the data set does not have.
     """
     settings = settings or Settings()
-    task = maps.description.create_task()
+    task = maps.description.create_task(maps.path)
     dataset = dataset.with_task(task)
     study = _Study(task, maps.description.stride, dataset, settings, heads)
     plain = evaluate_maps(maps, dataset, task, settings.topk, settings.nms, settings.metric)

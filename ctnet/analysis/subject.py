@@ -217,7 +217,7 @@ class MapsSubject(Subject):
         """See ``Subject.of``."""
         directory = ground.directory(f"maps of {path}")
         with MapFile.open(path) as maps:
-            task = maps.description.create_task()
+            task = maps.description.create_task(path)
         dataset = Dataset.open(directory, ground.split or "val", task)
         check_categories(dataset, task, directory)
         return cls(path, task, dataset, ground.strict)

@@ -10,7 +10,6 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -266,7 +265,11 @@ def read_json(path: str | Path, finite: bool = False) -> Any:
     checks: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:
         text = read_bytes(path, JSON_LIMIT).decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=partial(_object, path), **checks)
+        return json.loads(text, object_pairs_hook=unique_keys, **checks)
+    except RepeatedKey as error:
+        raise CtnetError(
+            f"{path} has an object with the key {error.key!r} twice; keep one of them"
+        ) from error
     except RecursionError as error:
         raise CtnetError(f"{path} holds values nested too deeply; write it again") from error
     except ValueError as error:
@@ -280,10 +283,25 @@ def _finite(text: str) -> float:
     raise ValueError(f"{text[:20]} is not a number of JSON")
 
 
-def _object(path: str | Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class RepeatedKey(ValueError):
+    """An object of JSON has a key twice."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key!r} occurs twice")
+        self.key = key
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs, for ``object_pairs_hook`` of ``json``, which would take the last of a key.
+
+    Raises:
+        RepeatedKey: naming the key.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise CtnetError(f"{path} has an object with the key {twice!r} twice; keep one of them")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise RepeatedKey(key)
+            seen.add(key)
     return found

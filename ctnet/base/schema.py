@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import unique_keys
 
 _SHOWN = 60  # characters of a value in an error
 
@@ -69,7 +70,7 @@ def check_json(kind: Any, value: Any, source: object, fix: str, finite: bool = T
 def check_text(kind: Any, text: str | bytes, source: object, fix: str, finite: bool = True) -> Any:
     """As ``check_json``, for the text of a document."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=unique_keys)
     except (RecursionError, ValueError) as error:
         raise CtnetError(f"{source} is not valid JSON; {fix}") from error
     return check_json(kind, value, source, fix, finite)

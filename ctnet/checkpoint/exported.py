@@ -8,6 +8,7 @@ from typing import Any
 
 from ctnet.base.choices import ImageLayout
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import unique_keys
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.checkpoint.file import Count, Description
@@ -95,7 +96,7 @@ class Exported:
             )
         fix = f"ctnet {__version__} reads {FORMAT!r} files: export the run again"
         try:
-            content = json.loads(text)
+            content = json.loads(text, object_pairs_hook=unique_keys)
             found = content.pop("format")
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise CtnetError(f"the description in {path} is damaged; {fix}") from error

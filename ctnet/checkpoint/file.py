@@ -77,8 +77,19 @@ class Description:
         described: Description = check_text(cls, text, f"the description in {source}", fix)
         return described
 
-    def create_task(self) -> Task:
-        return create_task(self.task, self.categories, **self.options)
+    def create_task(self, source: object = None) -> Task:
+        """The task that it describes.
+
+        Args:
+            source: the file that holds the description, for messages.
+
+        Raises:
+            CtnetError: for a task, options or categories that do not fit together.
+        """
+        try:
+            return create_task(self.task, self.categories, **self.options)
+        except CtnetError as error:
+            raise error if source is None else CtnetError(f"{source}: {error}") from error
 
 
 class _Content(TypedDict):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ctnet.base.errors import os_error
+from ctnet.base.errors import CtnetError, os_error
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem
+
+_LONGEST_NAME = 255  # bytes, on all usual file systems
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def exported_images(
     problems: list[Problem],
     need_images: bool,
 ) -> Iterator[ExportedImage]:
-    """The images of a split that can be written; images without a file or a unique name are problems.
+    """The images of a split that can be written; those without a file, or a name of their own, are problems.
 
     Args:
         dataset: the split.
@@ -47,6 +50,9 @@ def exported_images(
         info = dataset.info(index)
         name = name_of(info.file_name)
         where = f"image {info.image_id} of {dataset.split}"
+        if not _can_be_written(name):
+            problems.append(Problem("name that no label file can have", where, info.file_name))
+            continue
         if name.with_suffix("") in taken:
             problems.append(Problem("the file name of an earlier image", where, info.file_name))
             continue
@@ -57,6 +63,17 @@ def exported_images(
             continue
         taken.add(name.with_suffix(""))
         yield ExportedImage(index, name, source)
+
+
+def _can_be_written(name: PurePosixPath) -> bool:
+    """Whether there is a name at all, and file systems take that of its label file."""
+    if not name.name or "\0" in str(name):
+        return False
+    try:
+        longest = max(len(os.fsencode(part)) for part in name.with_suffix(".txt").parts)
+    except UnicodeEncodeError:  # half a character
+        return False
+    return longest <= _LONGEST_NAME
 
 
 def write_text(path: Path, lines: Iterable[str]) -> None:
@@ -70,3 +87,5 @@ def write_text(path: Path, lines: Iterable[str]) -> None:
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     except OSError as error:
         raise os_error(error, "write", path) from error
+    except ValueError as error:
+        raise CtnetError(f"cannot write {path}: this is not a valid file name ({error})") from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
-from ctnet.base.files import read_json
+from ctnet.base.files import read_json, unique_keys
 from ctnet.base.progress import track
 from ctnet.convert.coco import IMAGE_FOLDER, ImageRecord, category_names, numbered, write_splits
 from ctnet.convert.image_finder import ImageFinder, name_in_split
@@ -160,7 +160,7 @@ def _read_csv(path: Path) -> list[_Picture]:
 def _json_cell(text: str | None) -> Any:
     """A cell of the table; its text where that is not JSON, which makes it a bad record."""
     try:
-        return json.loads(text or "{}")
+        return json.loads(text or "{}", object_pairs_hook=unique_keys)
     except (ValueError, RecursionError):
         return text
 

@@ -13,11 +13,12 @@ from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write
 from ctnet.base.progress import track
+from ctnet.base.schema import shorten
 from ctnet.convert.data_yaml import write_data_yaml
 from ctnet.convert.exports import ExportedImage, exported_images, write_text
 from ctnet.convert.files import place_image
 from ctnet.convert.report import ConvertReport, SplitReport
-from ctnet.convert.yolo_keypoints import description_entries, label_text, shared_names
+from ctnet.convert.yolo_keypoints import description_entries, keypoint_error, label_text, shared_names
 from ctnet.data.dataset import Dataset
 from ctnet.data.directory import splits
 from ctnet.data.problems import Problem, refuse
@@ -127,9 +128,9 @@ def _labels(dataset: Dataset, problems: list[Problem], need_images: bool, joints
 def _plain_name(file_name: str, split: str) -> PurePosixPath:
     """The name below images/<split>: readers find labels by replacing the last ``images`` of a path."""
     plain = file_name.replace("\\", "/")  # Windows' separators
-    *folders, name = [part for part in PurePosixPath(plain).parts if part not in ("/", "..")] or [file_name]
-    folders = [part for part in folders if part not in ("images", split)]
-    return PurePosixPath(*folders, name)
+    parts = [part for part in PurePosixPath(plain).parts if part not in ("/", "..")]
+    folders = [part for part in parts[:-1] if part not in ("images", split)]
+    return PurePosixPath(*folders, *parts[-1:])
 
 
 def _label(dataset: Dataset, image: ExportedImage, joints: int, problems: list[Problem]) -> _Label:
@@ -157,12 +158,9 @@ def _keypoints(
     info = dataset.info(index)
     for row, annotation in zip(rows, dataset.coco.raw_annotations(rows), strict=True):
         values = annotation.get("keypoints") or [0] * (3 * joints)
-        where = f"annotation {dataset.coco.annotation_ids[row]} of image {info.image_id}"
-        if len(values) != 3 * joints:
-            problems.append(Problem("wrong number of keypoints", where, f"{len(values)}, not {3 * joints}"))
-            continue
-        if not set(values[2::3]) <= {0, 1, 2}:
-            problems.append(Problem("visibility that is not 0, 1 or 2", where, str(values[2::3])))
+        if problem := keypoint_error(values, joints):
+            where = f"annotation {dataset.coco.annotation_ids[row]} of image {info.image_id}"
+            problems.append(Problem(problem, where, shorten(values)))
             continue
         text, beyond = label_text(values, info.width, info.height)
         kept.append(row)

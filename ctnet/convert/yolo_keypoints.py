@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.base.schema import check_json, shorten
 from ctnet.convert.coco import plain
 from ctnet.convert.data_yaml import DataYaml
@@ -76,6 +77,15 @@ class YoloKeypoints:
         return {"keypoints": values, "num_keypoints": sum(v > UNLABELLED for v in values[2::3])}
 
 
+def keypoint_error(values: Any, count: int) -> str | None:
+    """What makes COCO's keypoints of one object unusable; None where they are x, y, visibility of each."""
+    if not isinstance(values, list) or len(values) != 3 * count:
+        return "wrong number of keypoints"
+    if not all(type(value) in (int, float) and abs(value) <= LARGEST_COORDINATE for value in values):
+        return "keypoint that is not a number"
+    return None if set(values[2::3]) <= {0, 1, 2} else "visibility that is not 0, 1 or 2"
+
+
 def label_text(keypoints: Sequence[float], width: int, height: int) -> tuple[str, int]:
     """COCO's keypoints of one object as the end of a YOLO label line, and the number of points left out.
 
@@ -115,6 +125,10 @@ def shared_names(categories: Sequence[Mapping[str, Any]], source: object) -> lis
         where = f"keypoints of category {shorten(category['name'])} in {source}"
         check_json(list[str] | None, category.get("keypoints"), where, "write a list of names there")
     first = list(categories[0].get("keypoints") or ())
+    if len(set(first)) < len(first):
+        raise CtnetError(
+            f"{source}: two keypoints of category {categories[0]['name']!r} have one name; rename one of them"
+        )
     for category in categories:
         if list(category.get("keypoints") or ()) != first:
             raise CtnetError(

@@ -14,7 +14,7 @@ import numpy as np
 from ctnet.base.progress import track
 from ctnet.core.documents import annotation_warnings
 from ctnet.core.task import Task
-from ctnet.data.columns import RECORD_ERRORS
+from ctnet.data.columns import RECORD_ERRORS, REPEATED_KEY
 from ctnet.data.dataset import UNFIT, Dataset, open_splits
 from ctnet.data.images import ImageError, read_image
 from ctnet.data.problems import Problem
@@ -62,6 +62,7 @@ WARNINGS = (
 """The kinds of warnings."""
 
 IDENTIFIERS = {
+    REPEATED_KEY: "repeated-key",
     "unknown image": "unknown-image-id",
     "unknown category": "unknown-category-id",
     "crowd flag that is neither 0 nor 1": "bad-iscrowd",

@@ -17,14 +17,14 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, is_plain_archive, require_regular
-from ctnet.data.columns import RECORD_ERRORS, Columns, read_columns
-from ctnet.data.json_reader import CHUNK
+from ctnet.data.columns import RECORD_ERRORS, REPEATED_KEY, Columns, read_columns
+from ctnet.data.json_reader import CHUNK, repeated_key
 from ctnet.data.outlines import NO_BOX, outlined
 from ctnet.data.problems import Problem
 
 _log = logging.getLogger("ctnet")
 
-_VERSION = b"4"  # of the index; raise it when the columns or the checks change
+_VERSION = b"5"  # of the index; raise it when the columns or the checks change
 _SHOWN = 60  # characters of a value in messages
 _SMALL = 8 << 20  # bytes; for smaller files an index is not worth it
 
@@ -173,6 +173,8 @@ class CocoFile:
     def _problem(self, row: int, raw: dict[str, Any]) -> Problem:
         kind = list(RECORD_ERRORS)[self.errors[row] - 1]
         where = f"annotation {raw.get('id', '(without id)')} of image {raw.get('image_id', '(without id)')}"
+        if kind == REPEATED_KEY:
+            return Problem(kind, where, f"{self._repeated_key(row)!r}; keep one of them")
         field = RECORD_ERRORS[kind]
         what = f"{field} {_shown(raw[field])}" if field in raw else f"no {field}"
         if field == "bbox" and outlined(raw):
@@ -181,6 +183,12 @@ class CocoFile:
             image = self.image_index[row]
             what += f", image {self.widths[image]}x{self.heights[image]}"
         return Problem(kind, where, what)
+
+    def _repeated_key(self, row: int) -> str | None:
+        start, end = self._columns.annotation_ranges[row].tolist()
+        with open(self.path, "rb") as stream:
+            stream.seek(start)
+            return repeated_key(stream.read(end - start))
 
     def _parse(self, ranges: np.ndarray) -> Iterator[dict[str, Any]]:
         """Read byte ranges. An open file is not kept: forked workers would share its position."""

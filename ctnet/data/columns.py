@@ -23,7 +23,10 @@ from ctnet.data.outlines import outlined, read_boxes
 _FILLED_IN = 16.0  # square pixels; an area of 0 or 1 in a box this large is a placeholder
 _ABSENT = -(2**63)  # marks an id that is missing or not an integer
 
+REPEATED_KEY = "key that occurs twice"
+
 RECORD_ERRORS = {
+    REPEATED_KEY: "",
     "unknown image": "image_id",
     "unknown category": "category_id",
     "crowd flag that is neither 0 nor 1": "iscrowd",
@@ -32,7 +35,7 @@ RECORD_ERRORS = {
     "box without area": "bbox",
     "box outside its image": "bbox",
 }
-"""The errors of an annotation, and the field in question; the first that applies counts."""
+"""The errors of an annotation, and the field in question, where it is one; the first that applies counts."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,16 @@ def _read_document(reader: JsonReader, path: Path) -> tuple[_Images, _Annotation
         )
     for key in reader.entries():
         if key == "images":
-            images = _Images.read(_items(reader, "image", path), path)
+            images = _Images.read(_with_keys_once(reader, "image", path), path)
         elif key == "annotations":
             annotations = _AnnotationRows()
             for value, start, end in _items(reader, "annotation", path, skim=True):
+                if reader.repeated_key(value, start, end) is not None:
+                    annotations.repeated.append(len(annotations.starts))
                 annotations.add(value, start, end)
         elif key == "categories":
             categories = _checked_categories(
-                [value for value, _, _ in _items(reader, "category", path)], path
+                [value for value, _, _ in _with_keys_once(reader, "category", path)], path
             )
         else:
             reader.value()
@@ -120,6 +125,15 @@ def _items(
         if not isinstance(item[0], dict):
             raise CtnetError(
                 f"{noun} {number} of {path} (byte {item[1]}) is {_kind(item[0])}; it must be an object"
+            )
+        yield item
+
+
+def _with_keys_once(reader: JsonReader, noun: str, path: Path) -> Iterator[tuple[dict[str, Any], int, int]]:
+    for number, item in enumerate(_items(reader, noun, path), start=1):
+        if (key := reader.repeated_key(*item)) is not None:
+            raise CtnetError(
+                f"{noun} {number} of {path} (byte {item[1]}) has the key {key!r} twice; keep one of them"
             )
         yield item
 
@@ -206,6 +220,7 @@ class _AnnotationRows:
         self.boxes, self.areas = array("d"), array("d")
         self.crowd = array("b")
         self.starts, self.ends = array("q"), array("q")
+        self.repeated = array("q")  # rows with a key that occurs twice
         self.outlined = array("q")  # rows whose box is the bounding box of their outline
 
     def add(self, annotation: Mapping[str, Any], start: int, end: int) -> None:
@@ -213,10 +228,11 @@ class _AnnotationRows:
         self.ids.append(_whole(get("id")))
         self.image_ids.append(_whole(get("image_id")))
         self.category_ids.append(_whole(get("category_id")))
-        self.boxes.extend(_box(get("bbox")))
+        box = _box(get("bbox"))
+        self.boxes.extend(box)
         self.areas.append(_area(get("area")))
         self.crowd.append(_flag(get("iscrowd")))
-        if outlined(annotation):
+        if box[0] != box[0] and outlined(annotation):  # not a number
             self.outlined.append(len(self.starts))
         self.starts.append(start)
         self.ends.append(end)
@@ -278,6 +294,7 @@ def _arrange(images: _Images, annotations: _AnnotationRows, categories: list[dic
     odd_areas = (areas <= 0) | ((areas <= 1) & (box_areas >= _FILLED_IN))
     crowd = np.array(annotations.crowd, np.int8)[order]
     known = np.array([_whole(category["id"]) for category in categories], np.int64)
+    repeated = np.isin(order, np.array(annotations.repeated, np.int64))
     known_images = image_index[image_index >= 0]
     return Columns(
         category_json=np.frombuffer(json.dumps(categories).encode(), np.uint8),
@@ -296,7 +313,9 @@ def _arrange(images: _Images, annotations: _AnnotationRows, categories: list[dic
         areas=np.where(odd_areas | np.isnan(areas), box_areas, areas),
         odd_areas=odd_areas,
         crowd=crowd == 1,
-        errors=_errors(image_index, boxes, widths, heights, np.isin(category_ids, known), crowd < 0),
+        errors=_errors(
+            repeated, image_index, boxes, widths, heights, np.isin(category_ids, known), crowd < 0
+        ),
         annotation_ranges=np.stack([annotations.starts, annotations.ends], axis=1).astype(np.int64)[order],
     )
 
@@ -324,6 +343,7 @@ def _box_areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def _errors(
+    repeated_key: np.ndarray,
     image_index: np.ndarray,
     boxes: np.ndarray,
     widths: np.ndarray,
@@ -339,6 +359,7 @@ def _errors(
     with np.errstate(invalid="ignore", over="ignore"):
         outside = (x >= image_width) | (y >= image_height) | (x + width <= 0) | (y + height <= 0)
         conditions = [
+            repeated_key,
             ~known_image,
             ~known_category,
             bad_crowd,

@@ -8,13 +8,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import RepeatedKey, unique_keys
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
 
-_SPACE = re.compile(r"[ \t\n\r]*")
+_SPACES = " \t\n\r"
+_SPACE = re.compile(f"[{_SPACES}]*")
 _CUT_OFF = re.compile(r"[-+.\\\w]*\s*\Z")
 _MAY_GO_ON = re.compile(r"[-+.eE0-9]*\Z")  # a number at the end of what has been read
+_KEY = re.compile(r'"[ \t\n\r]*:')
 _LONG_LIST = re.compile(r"\[\[[-+.0-9eE, \t\r\n]{60,}\]")
 
 
@@ -47,6 +50,9 @@ class JsonReader:
     def peek(self) -> str:
         """The next character that is not whitespace; empty at the end."""
         while True:
+            character = self._text[self._position : self._position + 1]
+            if character and character not in _SPACES:
+                return character  # most often
             self._position = _SPACE.match(self._text, self._position).end()  # type: ignore[union-attr]
             if self._position < len(self._text):
                 return self._text[self._position]
@@ -67,7 +73,8 @@ class JsonReader:
                 continue
             except ValueError:
                 raise self._invalid("a number of thousands of digits") from None
-            if not _MAY_GO_ON.match(self._text, end) or not self._more():
+            whole = value.__class__ in (dict, list) or not _MAY_GO_ON.match(self._text, end)
+            if whole or not self._more():
                 return self._finish(value, end)
 
     def entries(self) -> Iterator[str]:
@@ -108,6 +115,24 @@ class JsonReader:
             if self._take(",]") == "]":
                 return
 
+    def repeated_key(self, value: dict[str, Any], start: int, end: int) -> str | None:
+        """A key that an object has twice, itself or an object in it; ``value`` holds only the second.
+
+        Args:
+            value, start, end: the object, which must be the last value that was read.
+        """
+        first, last = start - self._base, end - self._base
+        # Nearly every record ends here: a colon for each key.
+        if self._text.count(":", first, last) == len(value):
+            return None
+        keys = len(value) + sum(len(part) for part in value.values() if isinstance(part, dict))
+        if len(_KEY.findall(self._text, first, last)) == keys:
+            return None
+        try:
+            return repeated_key(self._text[first:last].encode("latin-1"))
+        except RecursionError:
+            raise self._invalid("values nested too deeply") from None
+
     def end(self) -> None:
         """Refuse anything after the document."""
         if self.peek():
@@ -124,9 +149,8 @@ class JsonReader:
 
     def _finish(self, value: Any, end: int) -> tuple[Any, int, int]:
         start = self._position
-        part = self._text[start:end]
         self._position = end
-        if not part.isascii():
+        if not self._text.isascii() and not (part := self._text[start:end]).isascii():  # the first is instant
             try:
                 value = json.loads(part.encode("latin-1").decode("utf-8"))
             except UnicodeDecodeError:
@@ -165,6 +189,15 @@ class JsonReader:
 
     def _where(self) -> str:
         return self._place if self._place == "the document" else f"{self._place} {self._count}"
+
+
+def repeated_key(document: bytes) -> str | None:
+    """The first key that an object of a JSON document has twice."""
+    try:
+        json.loads(document, object_pairs_hook=unique_keys)
+    except RepeatedKey as error:
+        return error.key
+    return None
 
 
 def _blank(numbers: re.Match[str]) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.schema import shorten
 from ctnet.checkpoint.exported import Exported
 from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections, ImageInfo
@@ -41,7 +43,14 @@ class ExportedNetwork:
         self.path = Path(path)
         self.runtime = open_exported(path, threads)
         self.about: Exported = self.runtime.exported
-        self.task: Task = self.about.description.create_task()
+        self.task: Task = self.about.description.create_task(path)
+        self._axes = _axes_of(self.task)
+        given = [column.name for column in self.about.columns]
+        if sorted(given) != sorted(self._axes):
+            raise CtnetError(
+                f"{self.path} gives {shorten(given)} where task {self.task.name} detects by "
+                f"{', '.join(self._axes)}; export the run again"
+            )
 
     def look(
         self, batch: Sequence[Prepared], settings: DetectionSettings, times: StageTimes
@@ -71,13 +80,38 @@ class ExportedNetwork:
         # A file under comparison gives maps after the columns.
         names = [column.name for column in self.about.columns]
         columns = dict(zip(names, outputs, strict=False))
-        if not np.isfinite(columns["scores"]).all():
+        self._check_columns(columns, len(batch))
+        found = columns["scores"] > settings.score
+        if not all(_finite(columns[name] if name == "scores" else columns[name][found]) for name in names):
             seen = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
             raise CtnetError(f"{self.path} gives NaN or infinities ({seen}); its weights are damaged")
         return [
             self._placed({name: column[index] for name, column in columns.items()}, prepared, settings)
             for index, prepared in enumerate(batch)
         ]
+
+    def _check_columns(self, columns: Mapping[str, np.ndarray], images: int) -> None:
+        """Refuse what the file's description does not say: only an edited file gives it."""
+        rows = columns["scores"].shape[1:2] if "scores" in columns else ()
+        wrong = [
+            name
+            for name, axes in self._axes.items()
+            if name not in columns or columns[name].ndim != axes or columns[name].shape[:2] != (images, *rows)
+        ]
+        labels, classes = columns.get("labels"), len(self.task.categories)
+        if not wrong and columns["boxes"].shape[2] != 4:
+            wrong = ["boxes"]
+        if (
+            not wrong
+            and labels is not None
+            and labels.size
+            and not 0 <= labels.min() <= labels.max() < classes
+        ):
+            wrong = ["labels"]
+        if wrong:
+            raise CtnetError(
+                f"{self.path} gives {', '.join(wrong)} that do not fit its description; export the run again"
+            )
 
     def outputs(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         """All that the file gives for inputs of one size, (B, ...) each.
@@ -159,6 +193,18 @@ class Unchanged(Preprocessor):
 
     def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
         return Prepared(Affine.identity(), info, image)
+
+
+def _axes_of(task: Task) -> dict[str, int]:
+    """The columns that a task decodes from a batch, and how many axes each has."""
+    blank = {name: torch.zeros(1, head.channels, 8, 8) for name, head in task.heads.items()}
+    with torch.no_grad():
+        found = task.decode(blank, 1).without("cells").fields()
+    return {name: values.ndim for name, values in found.items()}
+
+
+def _finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all())
 
 
 def in_layout(images: Sequence[np.ndarray], layout: str) -> np.ndarray:

@@ -12,8 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ctnet.base.errors import CtnetError, os_error
+from ctnet.base.errors import CtnetError
+from ctnet.base.files import is_plain_archive, require_regular
 from ctnet.checkpoint.exported import KEY, Exported
+from ctnet.inference.programs import check_program
 
 #: What brings a runtime, by module.
 _EXTRAS = {
@@ -88,11 +90,7 @@ def open_exported(path: str | Path, threads: int | None = None) -> Runtime:
             missing or too old for it.
     """
     path = Path(path)
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise os_error(error, "read", path) from error
+    require_regular(path)  # a pipe would be read for ever
     return _OPENERS[path.suffix](path, threads or torch.get_num_threads())
 
 
@@ -125,14 +123,17 @@ class OpenVino:
 
     def __init__(self, path: Path, threads: int) -> None:
         openvino = need("openvino")
-        core = openvino.Core()
-        model = _opened(path, f"OpenVINO {openvino.__version__}", lambda: core.read_model(path))
-        text = model.get_rt_info(KEY).astype(str) if model.has_rt_info([KEY]) else None
+        core, runtime = openvino.Core(), f"OpenVINO {openvino.__version__}"
+        if (weights := path.with_suffix(".bin")).exists():
+            require_regular(weights)
+        model = _opened(path, runtime, lambda: core.read_model(path))
+        has_text = model.has_rt_info([KEY])
+        text = _opened(path, runtime, lambda: model.get_rt_info(KEY).astype(str)) if has_text else None
         self.exported = Exported.from_json(text, path)
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
         if not self.exported.half:
             settings["INFERENCE_PRECISION_HINT"] = "f32"
-        self._model = core.compile_model(model, "CPU", settings)
+        self._model = _opened(path, runtime, lambda: core.compile_model(model, "CPU", settings))
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         values = self._model([np.ascontiguousarray(images)])
@@ -146,12 +147,10 @@ class TorchProgram:
 
     def __init__(self, path: Path, threads: int) -> None:
         import_module("torchvision")  # registers the operator of deformable convolutions
-        extra = {KEY: ""}
-        program = _opened(
-            path, f"torch {torch.__version__}", lambda: torch.export.load(path, extra_files=extra)
-        )
+        extra, runtime = {KEY: ""}, f"torch {torch.__version__}"
+        program = _opened(path, runtime, lambda: torch.export.load(path, extra_files=extra))
         self.exported = Exported.from_json(extra[KEY] or None, path)
-        self._module = program.module()
+        self._module = _opened(path, runtime, program.module)
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
@@ -168,9 +167,11 @@ _OPENERS: Mapping[str, Callable[[Path, int], Runtime]] = {
 
 def _opened(path: Path, runtime: str, opener: Callable[[], Any]) -> Any:
     """What a runtime makes of a file; it says in its own words, and kinds of errors, what it dislikes."""
-    if path.suffix == ".pt2" and not zipfile.is_zipfile(path):
-        raise CtnetError(f"{path} is cut short or damaged; export the run again")
     try:
+        if path.suffix == ".pt2" and not (zipfile.is_zipfile(path) and is_plain_archive(path)):
+            raise ValueError("it is not a whole archive")
+        if path.suffix == ".pt2":
+            check_program(path)
         return opener()
     except Exception as error:
         raise CtnetError(

@@ -19,7 +19,7 @@ class Display:
     """Shows the progress of one training run on stderr.
 
     Attributes:
-        tensorboard: the writer, when a folder was given and TensorBoard is installed.
+        tensorboard: the writer, while training, when a folder was given and TensorBoard is installed.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -30,7 +30,8 @@ class Display:
 
         self.width = width_of(sys.stderr)
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, width=self.width)
-        self.tensorboard = _tensorboard(folder) if folder else None
+        self.folder = folder
+        self.tensorboard: Any = None
         self._live: Any = None
         self._epoch = self._epochs = self._batches = self._batch = 0
         self._images = 0
@@ -42,6 +43,8 @@ class Display:
 
     def __enter__(self) -> Display:
         self._first = self._spoken = time.monotonic()
+        # Not earlier: a run that is refused leaves neither an empty events file nor the writer's thread.
+        self.tensorboard = _tensorboard(self.folder) if self.folder else None
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             from rich.live import Live
 
@@ -57,6 +60,7 @@ class Display:
             self._live = None
         if self.tensorboard is not None:
             self.tensorboard.close()
+            self.tensorboard = None
 
     def say(self, line: str) -> None:
         """Print a line that stays."""

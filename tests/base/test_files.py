@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 import zipfile
 from pathlib import Path
 
@@ -227,6 +228,15 @@ def test_archives_that_hold_more_than_they_have(tmp_path: Path) -> None:
     assert not is_plain_archive(tmp_path / "bomb")
     with open(tmp_path / "bomb", "rb") as stream:
         assert not is_plain_archive(stream)
+
+
+def test_a_key_twice_among_very_many_is_found_at_once(tmp_path: Path) -> None:
+    keys = [*map(str, range(200_000)), "199999"]
+    (tmp_path / "r.json").write_text("{" + ", ".join(f'"{key}": 0' for key in keys) + "}")
+    started = time.process_time()
+    with pytest.raises(CtnetError, match="the key '199999' twice"):
+        read_json(tmp_path / "r.json")
+    assert time.process_time() - started < 10  # hours, where each key is counted
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_halves_of_characters_come_back(text: str) -> None:
     assert check_json(Settings, value, "f", "") == Settings(text, 1)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "9" * 5000])
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "9" * 5000, '[{"a": 1, "a": 1}]'])
 def test_a_text_that_is_not_json(text: str) -> None:
     with pytest.raises(CtnetError, match="f is not valid JSON; write it again"):
         check_text(list[int], text, "f", "write it again")

@@ -237,6 +237,13 @@ def test_keypoints(text: str) -> None:
         ("names: *a", "x:1 is not valid YAML: found undefined alias"),
         ("names: [a]\n---\nnames: [b]", "x:2 is not valid YAML: but found another document"),
         ('names: ["C:\\data"]', "x:1 is not valid YAML: found unknown escape character 'd'"),
+        (
+            'names: [a]\n"\\q": 1',
+            "x:2 is not valid YAML: found unknown escape character 'q'; check the quotes",
+        ),
+        ('"\\u12": 1', "x:1 is not valid YAML: expected escape sequence of 4 hexadecimal numbers"),
+        ("? *a\n: 1", "x:1 is not valid YAML: found undefined alias 'a'"),
+        ("? {a: b}\n: c", "x:1 has a mapping where a string should be"),
         ("names:\n- a\x07", "x:2 is not valid YAML: the character U.0007 is not allowed; remove it"),
         ('names: ["\\U00110000"]', "x:1 is not valid YAML: an escape is beyond Unicode"),
         ('names: ["\\ud83d"]', "x:1 has half a surrogate pair"),

@@ -130,12 +130,16 @@ def test_csv_with_empty_images_and_broken_cells(tmp_path: Path, picture: Any, do
         f'a.png,9,"{{""caption"":""x""}}",2,0,{shape},"{{""class"":""bolt""}}"',
         f'a.png,9,"{{}}",2,1,{shape},"{{""class"":""nut""}}"',
         'b.png,9,"{}",0,0,"{}","{}"',
-        'c.png,9,"{}",1,0,"{oops","{}"',
+        'c.png,9,"{}",2,0,"{oops","{}"',
+        f'c.png,9,"{{}}",2,1,{shape[:-2]},""x"":7}}","{{}}"',  # a key twice
     ]
     file = document("in/via.csv", "\n".join([head, *rows]) + "\n")
     report = import_via(tmp_path / "in", tmp_path / "out")
     assert (report.splits[0].images, report.splits[0].objects) == (3, {"bolt": 1, "nut": 1})
-    assert [problem.where for problem in report.problems] == ["via.csv c.png region 0"]
+    assert [problem.where for problem in report.problems] == [
+        "via.csv c.png region 0",
+        "via.csv c.png region 1",
+    ]
     file.write_text("filename,x\na.png,3\n")
     with pytest.raises(CtnetError, match="is not VIA's CSV: it has no column region_attributes"):
         import_via(file, tmp_path / "out")

@@ -80,6 +80,9 @@ def test_flags_are_kept_and_difficult_is_ignored_not_crowd(tmp_path: Path) -> No
         (box_xml("cell", 41, 5, 45, 8), "box outside the image"),
         (box_xml("cell", 1, "nan", 5, 8), "box that is not four numbers"),
         (box_xml("cell", 1, 2, 5), "box that is not four numbers"),
+        (box_xml("cell", 1, 2, "1e200", "1e200"), "box that is not four numbers"),
+        (box_xml("cell", 1, 2, "9" * 5000, 8), "box that is not four numbers"),
+        (box_xml("cell", 1, 2, "²", 8), "box that is not four numbers"),
         (box_xml("  ", 1, 2, 5, 8), "object without name"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -293,6 +294,21 @@ def test_export_lists_missing_images_and_clashing_names(tmp_path: Path) -> None:
     assert [problem.kind for problem in report.problems] == ["the file name of an earlier image"]
 
 
+@pytest.mark.parametrize(
+    "name", [".", "..", "/", "x" * 252 + ".png", "x" * 300, "é" * 130, "\0.png", "\ud800.png"]
+)
+def test_export_lists_names_that_no_label_can_have(tmp_path: Path, name: str) -> None:
+    """Also where the images are not looked for."""
+    source = make_coco(tmp_path / "coco", [])
+    path = source / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["images"][1]["file_name"] = name
+    path.write_text(json.dumps(content), encoding="utf-8")
+    report = export_yolo(source, tmp_path / "yolo", "none")
+    assert [problem.kind for problem in report.problems] == ["name that no label file can have"]
+    assert len(list((tmp_path / "yolo").rglob("*.txt"))) == len(content["images"]) - 1
+
+
 def test_export_wants_the_same_categories_in_all_splits(tmp_path: Path) -> None:
     source = make_coco(tmp_path / "coco", [])
     make_coco(source, [], split="val")
@@ -456,6 +472,54 @@ def test_export_describes_the_keypoints_and_says_what_is_lost(tmp_path: Path) ->
         export_yolo(source, tmp_path / "other", prefix="instances")
 
 
+@pytest.mark.parametrize(
+    ("keypoints", "kind"),
+    [
+        (5, "wrong number of keypoints"),
+        (True, "wrong number of keypoints"),
+        ("nose nose", "wrong number of keypoints"),
+        ({"nose": [1, 1, 2]}, "wrong number of keypoints"),
+        ([[1, 1, 2]] * 9, "keypoint that is not a number"),
+        (["4", 3, 2] * 3, "keypoint that is not a number"),
+        ([4, 3, True] * 3, "keypoint that is not a number"),
+        ([4, None, 2] * 3, "keypoint that is not a number"),
+        ([4, float("nan"), 2] * 3, "keypoint that is not a number"),
+        ([4, 10**400, 2] * 3, "keypoint that is not a number"),
+        ([4, 3, 0.5] * 3, "visibility that is not 0, 1 or 2"),
+    ],
+)
+def test_export_lists_keypoints_that_are_none(tmp_path: Path, keypoints: object, kind: str) -> None:
+    source = make_pose(tmp_path / "coco", [[4, 3, 2] * 3, [4, 3, 2] * 3])
+    path = source / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["annotations"][0]["keypoints"] = keypoints
+    path.write_text(json.dumps(content), encoding="utf-8")
+    report = export_yolo(source, tmp_path / "yolo")
+    assert [problem.kind for problem in report.problems] == [kind]
+    assert len((tmp_path / "yolo" / "labels" / "train" / "a.txt").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (5, "keypoints of category 'cat' in .*coco: 5, expected a list; write a list of names there"),
+        ("nose", "keypoints of category 'cat' in .*coco: 'nose', expected a list"),
+        ([["nose"]], r"keypoints of category 'cat' in .*coco: at 0: \['nose'\], expected a string"),
+        (["nose", "ear", "ear"], "two keypoints of category 'cat' have one name; rename one of them"),
+    ],
+)
+def test_export_refuses_names_of_keypoints_that_are_none(tmp_path: Path, names: object, message: str) -> None:
+    source = make_pose(tmp_path / "coco", [])
+    path = source / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for category in content["categories"]:
+        category["keypoints"] = names
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CtnetError, match=message):
+        export_yolo(source, tmp_path / "yolo")
+    assert not (tmp_path / "yolo").exists()
+
+
 def test_export_wants_one_list_of_keypoints(tmp_path: Path) -> None:
     source = make_pose(tmp_path / "coco", [])
     path = source / "annotations" / "instances_train.json"
@@ -464,6 +528,19 @@ def test_export_wants_one_list_of_keypoints(tmp_path: Path) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CtnetError, match="'cat' and 'traffic light' differ in their keypoints"):
         export_yolo(source, tmp_path / "yolo")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices and pipes are files here")
+@pytest.mark.parametrize(
+    "listed", ["train: {0}", "train: [images/train, {0}]", "train: images/train\nval: {0}"]
+)
+def test_what_could_be_read_without_end_is_no_list_of_images(tmp_path: Path, listed: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((Path("/dev/zero"), "a device"), (tmp_path / "pipe", "a named pipe")):
+        yaml = f"{listed.format(path)}\nnames: [cat]\n"
+        source = make_yolo(tmp_path / "yolo", {"a.png": "0 0.5 0.5 0.25 0.25"}, yaml=yaml)
+        with pytest.raises(CtnetError, match=f"cannot read {path}: it is {kind}; give a regular file"):
+            import_yolo(source, tmp_path / "out")
 
 
 # --- names are paths

@@ -14,6 +14,7 @@ from ctnet.core.records import Detections
 from ctnet.core.task import scenes_of
 from ctnet.data.dataset import Dataset
 from ctnet.evaluation.evaluators import evaluator_of
+from ctnet.measuring.results import read_results
 from ctnet_tasks_ddd.camera import box_corners, project
 from ctnet_tasks_ddd.evaluation import KittiEvaluator
 from ctnet_tasks_ddd.kitti import convert_kitti
@@ -192,3 +193,15 @@ def test_an_entry_that_lacks_what_others_have_is_refused() -> None:
     entries[1] = {k: v for k, v in entries[1].items() if k != "alpha"}
     with pytest.raises(ValueError, match="alpha is missing"):
         detections_of(Boxes3d(CATEGORIES), entries)
+
+
+@pytest.mark.parametrize("key", ["dim", "location", "alpha", "rotation_y"])
+def test_results_of_which_one_lacks_a_field_are_named(data: Dataset, key: str) -> None:
+    task = data.task
+    entries = [entry for image, found in shaken(data).items() for entry in results_of(task, image, found)]
+    image = entries[0]["image_id"]
+    del entries[0][key]
+    with pytest.raises(
+        CtnetError, match=rf"the entries of image {image} in .* \({key} is missing\); write the"
+    ):
+        read_results(entries, task, data.image_ids.tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -152,6 +153,18 @@ def problem(make_kitti, tmp_path: Path, lines: list[str], **options) -> str:
         ("-1.52", "-1.52 0.9", "000003.txt:2: line of 16 columns (a label has 15: remove the score"),
         ("20.00", "nan", "000003.txt:2: z that is not a finite number (it is 'nan')"),
         ("20.00", "far", "000003.txt:2: z that is not a finite number (it is 'far')"),
+        (
+            "600.00",
+            "1e-99999999999999999999",
+            "box that is not four finite numbers (1e-99999999999999999999 1",
+        ),
+        (
+            "250.50",
+            "-1e-99999999999999999999",
+            "box that is not four finite numbers (600.00 170.00 700.25 -1e",
+        ),
+        ("600.00", "1e99999999999999999999", "000003.txt:2: left that is not a finite number (it is '1e9999"),
+        ("1.50", "1e-99999999999999999999", "dimensions that are not positive (height 1e-99999"),
         ("1.60", "-1.60", "dimensions that are not positive (height 1.50, width -1.60, length 3.90)"),
         ("700.25", "500.00", "000003.txt:2: box without area (left 600.00, top 170.00, right 500.00, bot"),
         ("600.00 170.00 700.25", "1300 170 1400", "box outside the image (left 1300, top 170, right 1400"),
@@ -375,6 +388,55 @@ def test_export_mistakes(make_kitti, lines, tmp_path: Path) -> None:
         write_results(tmp_path / "out", "test", tmp_path / "results.json", tmp_path / "back")
     with pytest.raises(CtnetError, match="it must be a list of detections"):
         write_results(tmp_path / "out", "train", tmp_path / "results.json", tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("annotations", 0, "category_id"), 7, r"annotation 1 of .*train\.json has category_id 7, which the"),
+        (("annotations", 0, "image_id"), 7, r"annotation 1 of .*train\.json has image_id 7, which the file"),
+        (
+            ("annotations", 0, "category_id"),
+            "1",
+            r"train\.json: at annotations\.0\.category_id: '1', expected",
+        ),
+        (("annotations", 0, "dim"), [1, 2], r"train\.json: at annotations\.0\.dim"),
+        (("annotations", 0, "type"), "a\nb", r"the class 'a\\nb' cannot be written in KITTI's files; rename"),
+        (("categories", 0, "name"), "traffic light", "the class 'traffic light' cannot be written"),
+        (("categories", 0, "name"), "", "the class '' cannot be written"),
+        (("images", 0, "others"), [{"bbox": [1, 2, 3, 4]}], r"at images\.0\.others\.0\.type: missing"),
+        (("categories",), None, r"train\.json: at categories: None, expected a list"),
+    ],
+)
+def test_what_a_label_cannot_say_is_named(tmp_path: Path, place, value, message) -> None:
+    """A COCO file of any origin; without 3D fields."""
+    content: dict[str, Any] = {
+        "images": [{"id": 3, "file_name": "000003.png"}],
+        "annotations": [{"id": 1, "image_id": 3, "category_id": 2, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 2, "name": "Car"}],
+    }
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations/instances_train.json"
+    file.write_text(json.dumps(content))
+    assert write_labels(tmp_path, tmp_path / "good") == 1
+    holder: Any = content
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    file.write_text(json.dumps(content))
+    with pytest.raises(CtnetError, match=message):
+        write_labels(tmp_path, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_result_of_a_class_of_two_words_is_refused() -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "lot\\000001.png"}],
+        "categories": [{"id": 2, "name": "big car"}],
+    }
+    assert list(result_lines(content, [])) == ["000001"]
+    with pytest.raises(CtnetError, match="the class 'big car' cannot be written"):
+        result_lines(content, [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}])
 
 
 def test_two_images_of_one_frame_do_not_replace_each_other(tmp_path: Path) -> None:

@@ -55,16 +55,20 @@ def test_every_kind_has_a_place_in_the_table(
         {"id": 104, "image_id": 12, "category_id": 7, "bbox": [0, 0, 5]},
         {"id": 105, "image_id": 12, "category_id": 7, "bbox": [60, 0, 5, 5]},
         {"id": 106, "image_id": 12, "category_id": 7, "bbox": [0, 0, 1e200, 1e200]},
+        {"id": 107, "image_id": 12, "category_id": 7, "bbox": [0, 0, 5, 5]},
     ]
     document["images"].append({"id": 5, "file_name": "d.jpg", "width": 60, "height": 40})
     task = register_task(Choosy)
-    report = check_dataset(make_data(), task=task)
+    directory = make_data()
+    for file in (directory / "annotations").iterdir():
+        file.write_text(file.read_text().replace('"id": 107, ', '"id": 107, "id": 107, '))
+    report = check_dataset(directory, task=task)
     kinds = [problem.kind for problem in report.splits[0].problems]
-    assert set(kinds) == set(check.PROBLEMS[:9])
-    assert report.bad == len(kinds) == 9
+    assert set(kinds) == set(check.PROBLEMS[:10])
+    assert report.bad == len(kinds) == 10
     assert found(make_data(), UNFIT, task=task) == ["annotation 9 of image 40"]
     assert found(make_data(), UNFIT) == []
-    assert (report.splits[0].images, report.splits[0].annotations) == (3, 10)
+    assert (report.splits[0].images, report.splits[0].annotations) == (3, 11)
     assert {warning.kind for warning in report.splits[0].warnings} <= set(check.WARNINGS)
 
 

@@ -297,6 +297,39 @@ def test_a_list_that_occurs_twice_is_refused(tmp_path: Path, document: dict[str,
         CocoFile.open(tmp_path / "twice.json")
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('"bbox": [1, 1, 5, 5], ', "bbox"),
+        ('"id" :9,', "id"),
+        ('"more": [{"a": 1, "a": 1}], ', "a"),
+        ('"\\u0062box": [1, 1, 5, 5], ', "bbox"),
+    ],
+)
+def test_an_annotation_with_a_key_twice_is_left_out_and_listed(
+    write: Any, document: dict[str, Any], text: str, key: str
+) -> None:
+    """Readers would silently take the second."""
+    bad = document["annotations"][1]
+    whole = json.dumps(document)
+    file = CocoFile.open(write(whole.replace(json.dumps(bad), "{" + text + json.dumps(bad)[1:])))
+    [problem] = file.problems
+    assert problem.kind == "key that occurs twice"
+    assert problem.where == f"annotation {bad['id']} of image {bad['image_id']}"
+    assert problem.what == f"{key!r}; keep one of them"
+    assert file.usable.sum() == 2
+
+
+@pytest.mark.parametrize("noun", ["image", "category"])
+def test_an_image_or_category_with_a_key_twice_is_refused(
+    write: Any, document: dict[str, Any], noun: str
+) -> None:
+    entry = document["images" if noun == "image" else "categories"][0]
+    whole = json.dumps(document).replace(json.dumps(entry), '{"id": 77, ' + json.dumps(entry)[1:])
+    with pytest.raises(CtnetError, match=rf"{noun} 1 of .* \(byte \d+\) has the key 'id' twice; keep one"):
+        CocoFile.open(write(whole))
+
+
 def test_equal_category_names_are_refused(write: Any, document: dict[str, Any]) -> None:
     document["categories"].append({"id": 9, "name": document["categories"][0]["name"]})
     with pytest.raises(CtnetError, match=r"categories \d+ and 9 of .* are both called"):

@@ -59,6 +59,31 @@ def test_what_follows_a_skimmed_list_is_read_whole(chunk: int) -> None:
     assert found["x"] == numbers
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('{"a": 1, "b": 2}', None),
+        ('{"a": ":", "b": "\\": 2", "c": "http://x:1"}', None),
+        ('{"a": {"b": 1}, "b": {"a": [{"a": 1}, {"a": 2}]}}', None),
+        ('{"a": 1, "b": 2, "a": 1}', "a"),
+        ('{"a" : 1, "b"\n:2, "a"\t: 1}', "a"),
+        ('{"a": 1, "\\u0061": 2}', "a"),
+        ('{"a": {"b": 1, "c": ":", "b": 2}}', "b"),
+        ('{"a": [[{"b": 1}, {"b": 1, "b": 2}]]}', "b"),
+        ('{"x": {"a": 1, "a": {"b": 1, "c": 2}}}', "a"),
+        ('{"a": 1, "a": {"b": 1}, "c": "http://x"}', "a"),
+        ('{"ü": 1, "é": 1, "ü": 2}', "ü"),
+        ('{"": 1, "": 2}', ""),
+    ],
+)
+@pytest.mark.parametrize("chunk", [3, 1000])
+def test_a_key_that_an_object_has_twice(text: str, key: str | None, chunk: int) -> None:
+    data = f"[0, {text}, 1]".encode()
+    reader = JsonReader((data[start : start + chunk] for start in range(0, len(data), chunk)), "file")
+    found = [reader.repeated_key(*item) for item in reader.items("entry") if isinstance(item[0], dict)]
+    assert found == [key]
+
+
 @pytest.mark.parametrize("text", ["[1, 2", "[1,", "[", "", "[1, tru", '[1, "tr', "[1, -"])
 def test_cut_short(text: str) -> None:
     with pytest.raises(

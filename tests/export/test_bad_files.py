@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -88,7 +90,7 @@ def test_an_edited_description(content: dict, change: dict, words: str) -> None:
     assert str(caught.value).endswith("export the run again")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "[" * 100_000, "3"])
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "[" * 100_000, "3", '{"format": 1, "format": 2}'])
 def test_a_description_that_is_none(text: str) -> None:
     with pytest.raises(CtnetError, match="the description in x is damaged"):
         Exported.from_json(text, "x")
@@ -98,6 +100,90 @@ def test_descriptions_survive_the_file(content: dict) -> None:
     read = Exported.from_json(json.dumps(content), "x")
     assert json.loads(read.to_json()) == content
     assert KEY == "ctnet"
+
+
+def edited(source: Path, target: Path, member: str, change: Callable[[dict], object]) -> Path:
+    """A .pt2 file in which a JSON document was changed."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            data = old.read(entry)
+            if entry.filename.endswith(member):
+                document = json.loads(data)
+                change(document)
+                data = json.dumps(document).encode()
+            new.writestr(entry.filename, data)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda d: d.update(columns=[]),
+            r"x\.pt2 gives \[\] where task ctdet detects by boxes, scores, labels",
+        ),
+        (lambda d: d["columns"].pop(), r"gives \['boxes', 'scores'\] where task ctdet"),
+        (lambda d: d["columns"][0].update(name="scores"), r"gives \['scores', 'scores', 'labels'\] where"),
+        (lambda d: d["columns"].append(d["columns"][0]), "gives .* where task ctdet detects by"),
+        (lambda d: d["description"].update(task="nothing"), r"x\.pt2: there is no task called 'nothing'"),
+        (lambda d: d["description"].update(options={"x": 1}), r"x\.pt2: there is no option of task ctdet"),
+        (lambda d: d["description"].update(categories=[]), r"x\.pt2: there are no categories"),
+    ],
+)
+def test_a_description_of_another_task(exported, tmp_path: Path, change, words: str) -> None:
+    source = exported("ctdet", ".pt2").path
+    with pytest.raises(CtnetError, match=words):
+        Detector.load(edited(source, tmp_path / "x.pt2", "/ctnet", change))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["columns"].reverse(), "gives boxes, scores, labels that do not fit its description"),
+        (
+            lambda d: d["description"].update(categories=d["description"]["categories"][:1]),
+            "gives labels that do not fit its description; export the run again",
+        ),
+    ],
+)
+def test_detections_of_another_kind_than_described(exported, tmp_path: Path, change, words: str) -> None:
+    source = exported("ctdet", ".pt2").path
+    detector = Detector.load(edited(source, tmp_path / "x.pt2", "/ctnet", change))
+    with pytest.raises(CtnetError, match=words):
+        detector(np.zeros((96, 128, 3), np.uint8), score=0.0)
+
+
+def test_code_in_a_program_is_never_run(exported, tmp_path: Path) -> None:
+    """torch runs the conditions that a program states."""
+    code = f"[open({str(tmp_path / 'touched')!r}, 'w'), True][1]"
+    path = edited(
+        exported("ctdet", ".pt2").path,
+        tmp_path / "x.pt2",
+        "model.json",
+        lambda d: d.update(guards_code=[code]),
+    )
+    with pytest.raises(CtnetError, match="guards_code in it is more than arithmetic; it is damaged, or"):
+        Detector.load(path)(np.zeros((96, 128, 3), np.uint8))
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes are files here")
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_a_pipe_is_not_read_for_ever(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"x{suffix}")
+    with pytest.raises(
+        CtnetError, match=rf"cannot read .*x\{suffix}: it is a named pipe; give a regular file"
+    ):
+        Detector.load(tmp_path / f"x{suffix}")
+
+
+@pytest.mark.export
+@pytest.mark.skipif(os.name != "posix", reason="pipes are files here")
+def test_weights_in_a_pipe_are_not_read_for_ever(exported, tmp_path: Path) -> None:
+    (tmp_path / "x.xml").write_bytes(exported("ctdet", ".xml").path.read_bytes())
+    os.mkfifo(tmp_path / "x.bin")
+    with pytest.raises(CtnetError, match=r"cannot read .*x\.bin: it is a named pipe"):
+        Detector.load(tmp_path / "x.xml")
 
 
 # --- runtimes

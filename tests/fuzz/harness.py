@@ -1,23 +1,27 @@
 """Runs mutated inputs in forked processes, with limits of time and memory, and says what went wrong.
 
 Right is to return, or to raise ``CtnetError`` of one line. All else is a finding: another exception, no end
-within the limit, a process that dies.
+within the limit, a process that dies, a thread or an open file that stays.
 """
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
 import tempfile
+import threading
 import time
 import traceback
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -194,15 +198,38 @@ def _work(targets: Sequence[Target], work: list[tuple[int, int]], seed: int, out
             folder = home / "input"
             write_input(targets[target], number, seed, folder)
             os.chdir(folder)
+            before = _held()
             signal.setitimer(signal.ITIMER_REAL, SECONDS)
             result = outcome(targets[target], folder)
             signal.setitimer(signal.ITIMER_REAL, 0)
+            if result in ("", "refused"):
+                result = _left(before) or result
             os.chdir(home)
             shutil.rmtree(folder, ignore_errors=True)
             outbox.send(result)
     finally:
         shutil.rmtree(home, ignore_errors=True)
         outbox.close()
+
+
+def _held() -> tuple[set[threading.Thread], set[str]]:
+    """The threads of this process, and its open files."""
+    files = set()
+    for handle in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            files.add(f"{handle} {os.readlink(f'/proc/self/fd/{handle}')}")
+    return set(threading.enumerate()), files
+
+
+def _left(before: tuple[set[threading.Thread], set[str]]) -> str:
+    """What an input left behind in the process."""
+    threads, files = _held()
+    if files - before[1]:
+        gc.collect()  # what is not referred to any more is closed
+        threads, files = _held()
+    names = sorted(re.sub(r"\d+", "N", thread.name) for thread in threads - before[0])
+    names += sorted(Path(file.partition(" ")[2]).name for file in files - before[1] if "/input" in file)
+    return f"left behind: {', '.join(names)}" if names else ""
 
 
 def _quiet() -> None:

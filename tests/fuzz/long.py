@@ -1,4 +1,4 @@
-"""The long run: ``python tests/fuzz/long.py --readers 100000 --commands 3000``."""
+"""The long run: ``python tests/fuzz/long.py --readers 100000 --commands 3000 --exports 1000``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 from harness import run, summary
-from targets import commands, readers
+from targets import commands, exports, readers
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--readers", type=int, default=100_000, help="inputs over the readers")
     parser.add_argument("--commands", type=int, default=3_000, help="inputs over the commands")
+    parser.add_argument("--exports", type=int, default=1_000, help="inputs over exported files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--only", default="", help="targets whose names contain this")
@@ -27,6 +28,7 @@ def main() -> int:
         for title, make, cases in (
             ("readers", readers, chosen.readers),
             ("commands", commands, chosen.commands),
+            ("exports", exports, chosen.exports),
         ):
             targets = (
                 [target for target in make(Path(home) / title) if chosen.only in target.name] if cases else []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import html
 import io
 import json
 import random
+import re
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,6 +255,42 @@ def mutated_tensor(rng: random.Random, tensor: torch.Tensor) -> torch.Tensor:
         return torch.zeros(())
 
 
+# --- exported files: mostly their description changes, and for .pt2 the program
+
+
+def mutated_onnx(rng: random.Random, data: bytes) -> bytes:
+    if rng.random() < 0.3:
+        return mutated_bytes(rng, data)
+    import onnx
+
+    model = onnx.load_from_string(data)
+    for entry in model.metadata_props:
+        entry.value = mutated_json(rng, entry.value.encode()).decode("utf-8", "replace")
+    return model.SerializeToString()
+
+
+def mutated_openvino(rng: random.Random, data: bytes) -> bytes:
+    if rng.random() < 0.3:
+        return mutated_markup(rng, data)
+    before, text, after = re.split(r'(?<=<ctnet value=")([^"]*)', data.decode(), maxsplit=1)
+    changed = mutated_json(rng, html.unescape(text).encode()).decode("utf-8", "replace")
+    return (before + html.escape(changed) + after).encode("utf-8", "replace")
+
+
+def mutated_program(rng: random.Random, data: bytes) -> bytes:
+    if rng.random() < 0.2:
+        return mutated_bytes(rng, data)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist()}
+    name = rng.choice([name for name in members if name.endswith(("/ctnet", ".json"))])
+    members[name] = mutated_json(rng, members[name])
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    return stream.getvalue()
+
+
 # --- HDF5
 
 
@@ -303,9 +342,8 @@ def _change_dataset(rng: random.Random, file: Any, name: str) -> None:
     elif kind == 1:
         file[name] = values[:-1]
     elif kind == 2:
-        file[name] = np.full_like(
-            values, rng.choice([np.nan, np.inf, 0, -1, 60000]) if values.dtype.kind == "f" else -1
-        )
+        value = rng.choice([np.nan, np.inf, 0, -1, 60000]) if values.dtype.kind == "f" else -1
+        file[name] = np.full_like(values, np.array(value).astype(values.dtype))
     elif kind == 3:
         file.create_dataset(name, (10**9, *values.shape[1:]), values.dtype, chunks=(1, *values.shape[1:]))
     elif kind == 4:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import redirect_stderr
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ctnet.base.files import write_json
 from ctnet.core.task import create_task, list_tasks, load_task_class
 from ctnet.data.dataset import Dataset
 from ctnet.data.synthetic import write_dataset
+from ctnet.export.detector import Trials, export_detector
 from ctnet.inference.detector import Detector
 from ctnet.inference.maps import write_maps
 from ctnet.measuring.run import Settings, evaluate
@@ -26,6 +28,9 @@ from ctnet.training.session import new_session
 
 TASKS = tuple(list_tasks())
 SIZE = (64, 64)
+
+#: Suffix of an exported file -> what it needs besides torch.
+EXPORTS = {".pt2": (), ".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",)}
 
 
 class FuzzTiny(Backbone):
@@ -95,6 +100,15 @@ def make_run(folder: Path, data: Path) -> None:
     settings = Settings()
     with write_maps(folder / "maps.h5", detector.description, settings) as keep, redirect_stderr(StringIO()):
         evaluate(detector, dataset, settings, keep_maps=keep)
+
+
+def make_exports(folder: Path, run: Path) -> None:
+    """The network of a run as .pt2, and for the runtimes that are installed."""
+    folder.mkdir()
+    picture(folder / "picture.png")
+    for suffix, modules in EXPORTS.items():
+        if all(find_spec(name) for name in modules):
+            export_detector(run, folder / f"model{suffix}", trials=Trials(images=2))
 
 
 def picture(path: Path, width: int = 48, height: int = 32) -> None:

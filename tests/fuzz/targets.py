@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
 import sys
 from collections.abc import Callable
@@ -14,9 +15,20 @@ from typing import Any
 
 import numpy as np
 from harness import Target, is_one_line
-from mutate import mutated_bytes, mutated_hdf5, mutated_json, mutated_markup, mutated_text, mutated_torch
-from sources import TASKS, make_sources
+from mutate import (
+    mutated_bytes,
+    mutated_hdf5,
+    mutated_json,
+    mutated_markup,
+    mutated_onnx,
+    mutated_openvino,
+    mutated_program,
+    mutated_text,
+    mutated_torch,
+)
+from sources import TASKS, fuzztiny, make_exports, make_run, make_sources, make_task
 
+from ctnet.backbones import register_backbone
 from ctnet.base.files import read_json
 from ctnet.checkpoint import load, load_model
 from ctnet.convert.coco_import import import_coco
@@ -88,7 +100,7 @@ def read_checkpoint(folder: Path) -> None:
 def read_training(data: Path, folder: Path) -> None:
     config = folder / "run/config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"data": str(data)}))
-    resumed_session(folder / "run", machine=Machine("cpu", 0))
+    resumed_session(folder / "run", machine=Machine("cpu", 0)).run.release()
 
 
 def read_maps(data: Path, folder: Path) -> None:
@@ -285,6 +297,13 @@ COMMANDS: list[tuple[str, str, str, Files, Check]] = [
     ("collisions", "ctdet", "analyze collisions . --split val", _JSON, None),
     ("anchors", "ctdet", "analyze anchors . --split val", _JSON, None),
     ("yolo export", "ctdet", "convert yolo . --export -o out", _JSON, None),
+    (
+        "yolo export of poses",
+        "pose",
+        "convert yolo . --export -o out",
+        {"annotations/person_keypoints_val.json": mutated_json},
+        None,
+    ),
     ("eval results", "ctdet", "eval --results results.json --data .", _FOUND, None),
     ("errors of results", "ctdet", "analyze errors --results results.json --data .", _FOUND, None),
     ("eval", "run", "eval run/best.pt --data DATA --save found.json FAST", _BEST, None),
@@ -379,6 +398,30 @@ COMMANDS: list[tuple[str, str, str, Files, Check]] = [
     ("checkpoint", "loose", "convert checkpoint best.pt -o out.pth --to-official", _LOOSE, None),
     ("released", "loose", "convert checkpoint best.pt -o out.pt --names names.txt", _LOOSE, None),
 ]
+
+
+def exports(home: Path) -> list[Target]:
+    """Exported files in the place of a run; for the runtimes that are installed."""
+    make_task(home / "ctdet", "ctdet")
+    register_backbone(fuzztiny)
+    make_run(home / "run", home / "ctdet")
+    # Runtimes start threads, which do not outlive a fork: they are left to a process of their own.
+    making = multiprocessing.get_context("fork").Process(
+        target=make_exports, args=(home / "exports", home / "run/run")
+    )
+    making.start()
+    making.join()
+    assert making.exitcode == 0
+    found = []
+    for suffix, mutate in ((".pt2", mutated_program), (".onnx", mutated_onnx), (".xml", mutated_openvino)):
+        name = f"model{suffix}"
+        if (home / "exports" / name).exists():
+            typed = f"predict {name} picture.png -o out --json --score 0 --device cpu".split()
+            files: Files = {name: mutate}
+            if suffix == ".xml":
+                files["model.bin"] = mutated_bytes
+            found.append(Target(name, home / "exports", files, partial(command, typed, check_prediction)))
+    return found
 
 
 def commands(home: Path) -> list[Target]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from harness import Report, Target, run
 from mutate import mutated_json
-from targets import commands, readers
+from targets import commands, exports, readers
 
 from ctnet.backbones import _registry
 from ctnet.base.errors import CtnetError
@@ -56,6 +57,12 @@ def test_commands(home: Path) -> None:
     _assert_clean(run(commands(home / "commands"), 100, seed=18), 100)
 
 
+@pytest.mark.thorough
+@pytest.mark.export
+def test_exports(home: Path) -> None:
+    _assert_clean(run(exports(home / "exports"), 60, seed=19), 60)
+
+
 def test_inputs_follow_from_seed_and_number(tmp_path: Path) -> None:
     target = _target(tmp_path, lambda folder: None)
     for name, seed, number in (("a", 1, 2), ("b", 1, 2), ("c", 2, 2), ("d", 1, 3)):
@@ -92,6 +99,18 @@ def _eats_memory(folder: Path) -> None:
     bytearray(2 * harness.MEMORY)
 
 
+_kept: list[object] = []
+
+
+def _leaves_a_thread(folder: Path) -> None:
+    thread = threading.Thread(target=time.sleep, args=(60,), name="writer", daemon=True)
+    thread.start()
+
+
+def _leaves_a_file_open(folder: Path) -> None:
+    _kept.append((folder / "x.json").open())
+
+
 def _loses(folder: Path) -> str:
     return "3 of 4 records are counted"
 
@@ -103,13 +122,16 @@ def _loses(folder: Path) -> str:
         (_never_ends, "no end after 1 s"),
         (_dies, "the process died with 7"),
         (_eats_memory, "MemoryError"),
+        (_leaves_a_thread, "left behind: writer"),
+        (_leaves_a_file_open, "left behind: x.json"),
         (_loses, "3 of 4 records are counted"),
     ],
 )
 def test_the_harness_catches(
     read: Callable[[Path], str | None], finding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "SECONDS", 1.0)
+    if read is _never_ends:
+        monkeypatch.setattr(harness, "SECONDS", 1.0)  # the others may be slow on a busy machine
     report = run([_target(tmp_path, read)], 2, jobs=1)
     assert report.cases == 2
     assert report.refused == 0

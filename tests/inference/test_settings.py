@@ -22,7 +22,7 @@ def test_scales_of_the_command_line(multiscale: bool, text: str | None, expected
     assert choose_scales(multiscale, text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "1,", "a", "0", "1,-1", "nan", "inf"])
+@pytest.mark.parametrize("text", ["", "1,", "a", "0", "1,-1", "nan", "inf", "1e9", "1e-9", "1,17", "²"])
 def test_scales_that_are_none(text: str) -> None:
     with pytest.raises(CtnetError, match=f"--scales is '{text}'"):
         choose_scales(False, text)

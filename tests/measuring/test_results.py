@@ -152,6 +152,21 @@ def test_what_is_no_results_file(
         evaluate_results(dataset, task, written(tmp_path, content))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        "[" * 100_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        '[{"image_id": 1, "bbox": ' + "[" * 100_000 + "]" * 100_000 + "}]",
+    ],
+)
+def test_a_file_nested_without_end_is_named(text: str, dataset: Dataset, task: Task, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(CtnetError, match=r"r\.json holds values nested too deeply; write it again"):
+        evaluate_results(dataset, task, tmp_path / "r.json")
+
+
 def test_an_empty_file_says_so(dataset: Dataset, task: Task, tmp_path: Path) -> None:
     (tmp_path / "empty.json").write_text("")
     with pytest.raises(CtnetError, match=r"empty\.json is not valid JSON"):

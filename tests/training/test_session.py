@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,15 @@ def test_what_cannot_be_resumed_is_named(scenes: Path, tmp_path: Path) -> None:
     session(scenes, tmp_path / "run").run.release()
     with pytest.raises(CtnetError, match="is a run of task ctdet, not pose"):
         resumed_session(tmp_path / "run", "pose")
+
+
+def test_a_refused_resume_leaves_no_file_and_no_thread(scenes: Path, tmp_path: Path) -> None:
+    """TensorBoard's writer makes both, and must not begin before the training does."""
+    session(scenes, tmp_path / "run").run.release()
+    (tmp_path / "run/last.pt").write_bytes(b"damaged")
+    files, threads = sorted((tmp_path / "run").iterdir()), threading.active_count()
+    for _ in range(3):  # a lock that stayed would refuse the second
+        with pytest.raises(CtnetError, match=r"last\.pt"):
+            resumed_session(tmp_path / "run", machine=Machine("cpu", 0))
+    assert sorted((tmp_path / "run").iterdir()) == files
+    assert threading.active_count() == threads
