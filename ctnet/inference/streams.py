@@ -1,4 +1,4 @@
-"""Frames of addresses: rtsp cameras, http films and live pictures; a broken connection is opened again."""
+"""Frames of addresses: rtsp cameras, http videos and live images; a broken connection is opened again."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.numbers import whole_number
 from ctnet.data.images import IMAGE_LIMIT
 from ctnet.inference.videos import VIDEO_SUFFIXES, Numbered, capture_of, described
 
@@ -34,7 +35,7 @@ STEADY = 60.0
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
 _SCHEMES = (*_PORTS, "udp", "rtp", "tcp", "srt")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-#: Suffixes of addresses that play live as often as not; all other films that have a suffix are files.
+#: Suffixes of addresses that play live as often as not; all other videos with a suffix are files.
 _OFTEN_LIVE = (".ts", ".mts", ".m2ts", ".flv")
 _PAGES = ("text/html", "application/xhtml", "application/json", "application/xml", "text/xml")
 
@@ -55,7 +56,7 @@ class Stream:
 
     Attributes:
         address: as the user wrote it.
-        ends: it is a film of a stated length, so that its end is not a broken connection.
+        ends: it is a video of stated length, so that its end is not a broken connection.
         length: frames, where that is known.
         rate: frames per second.
     """
@@ -105,7 +106,7 @@ def _frames(capture: Any, number: int) -> Generator[Numbered, None, int]:
 
 
 def _frames_of_a_copy(address: str) -> Generator[Numbered, None, int]:
-    """Frames of a film from a temporary file; returns how many there were.
+    """Frames of a video from a temporary file; returns how many there were.
 
     A server that sends files from their beginning alone lets nobody read an MP4 whose index is at the end.
     """
@@ -149,7 +150,7 @@ def open_stream(address: str) -> Stream | bytes:
 
 
 def _no_video(scheme: str, seconds: float) -> str:
-    """Why an address at which somebody answers does not play, as far as that can be told."""
+    """The most likely reason why an address that answers does not play."""
     if seconds >= TIME_OUT:
         said = f"no video that can be read came within {TIME_OUT:.0f} seconds"
     elif scheme in ("http", "https"):
@@ -221,18 +222,19 @@ def _copy(address: str, path: Path) -> None:
     """Write what an address sends to a file.
 
     Raises:
-        CtnetError: when it ends, or fills half of what is free on the disk.
+        CtnetError: when the connection breaks, no length is stated, or it is half of what the disk has free.
     """
-    room = shutil.disk_usage(path.parent).free // 2
     try:
         with _opener(address).open(_request(address), timeout=TIME_OUT) as answer, open(path, "wb") as file:
-            while part := answer.read(1 << 20):
-                room -= file.write(part)
-                if room < 0:
-                    raise CtnetError(
-                        f"cannot play {shown(address)}: its server sends it from the beginning alone, and "
-                        f"{path.parent} is too small for a copy; set TMPDIR to a larger folder"
-                    )
+            length = whole_number(answer.headers.get("Content-Length", ""))
+            if length is None:
+                raise CtnetError(f"cannot play {shown(address)}: no frame of it can be read")
+            if length > shutil.disk_usage(path.parent).free // 2:
+                raise CtnetError(
+                    f"cannot play {shown(address)}: its server sends it from the beginning alone, and "
+                    f"{path.parent} is too small for a copy; set TMPDIR to a larger folder"
+                )
+            shutil.copyfileobj(answer, file)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise _no_answer(address, error) from error
 

@@ -110,7 +110,7 @@ def test_damage_is_named(pack: Path, tmp_path: Path) -> None:
     document = place_of(pack / "annotations" / "instances_val.json")
     assert document is not None
     broken = damaged(pack, tmp_path / "document.h5", document.start + document.size - 3)
-    with pytest.raises(CtnetError, match="instances_val.json in .* is damaged"):
+    with pytest.raises(CtnetError, match=r"instances_val\.json in .* is damaged"):
         check_dataset(broken, "val")
 
 

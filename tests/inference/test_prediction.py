@@ -115,9 +115,9 @@ def test_names_that_differ_in_case_alone_are_kept_apart(detector, photos: Path, 
 
 def test_images_that_are_read_are_never_replaced(detector, photos: Path) -> None:
     before = (photos / "a.png").read_bytes()
-    with pytest.raises(CtnetError, match=r"a\.png is to be read, not replaced .*another --output"):
+    with pytest.raises(CtnetError, match=r"a\.png is an input image, .*another --output"):
         run(detector, photos, photos)
-    with pytest.raises(CtnetError, match="is to be read"):
+    with pytest.raises(CtnetError, match="is an input image"):
         run(detector, photos / "deep" / "..", photos / "a.png")
     assert (photos / "a.png").read_bytes() == before
     assert run(detector, photos / "deep", photos / "b.jpg").pictures == [photos / "deep" / "b.jpg"]
@@ -146,7 +146,7 @@ def test_videos_of_one_name_do_not_replace_each_other(detector, tmp_path: Path) 
 def test_a_video_that_is_read_is_never_replaced(detector, tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.avi").rename(tmp_path / "clip.mp4")
     before = video.read_bytes()
-    with pytest.raises(CtnetError, match="is to be read"):
+    with pytest.raises(CtnetError, match="is an input image"):
         run(detector, tmp_path, video)
     assert video.read_bytes() == before
 
@@ -167,6 +167,15 @@ def test_ctrl_c_keeps_what_was_done(detector, photos: Path, tmp_path: Path, monk
     assert [path.name for path in done.pictures] == ["a.png", "clip.mp4"]
     assert files(tmp_path / "out") == ["a.png", "clip.mp4", "images.json", "results.json"]
     assert len(json.loads((tmp_path / "out" / "images.json").read_text())) == 5
+
+
+@pytest.mark.parametrize(("count", "rest"), [(2, ""), (8, r" \(and 3 more\)")])
+def test_all_that_could_not_be_read_is_named(detector, tmp_path: Path, count: int, rest: str) -> None:
+    for number in range(count):
+        (tmp_path / f"{number}.png").write_bytes(b"no image")
+    each = "; ".join(rf"\S+{number}\.png is not an image[^;]+; replace it" for number in range(min(count, 5)))
+    with pytest.raises(CtnetError, match=f"^no image could be read: {each}{rest}$"):
+        run(detector, tmp_path / "out", tmp_path)
 
 
 def test_a_stream_that_gives_nothing_says_why(detector, tmp_path: Path) -> None:
@@ -245,10 +254,10 @@ def test_large_images_are_held_one_at_a_time(detector, photos: Path, tmp_path: P
 def test_a_video_that_cannot_be_named_is_refused(detector, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.avi")
     write_video(tmp_path / "clip.avi").rename(path)
-    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
+    with pytest.raises(CtnetError, match=r"cannot open .*: the name of a video must be UTF-8"):
         run(detector, tmp_path / "out", path)
     out = tmp_path / os.fsdecode(b"out\xe9")
-    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
+    with pytest.raises(CtnetError, match=r"cannot open .*: the name of a video must be UTF-8"):
         run(detector, out, write_video(tmp_path / "clip.avi"))
 
 

@@ -168,6 +168,19 @@ def test_a_film_that_needs_a_copy_and_has_no_room_says_so(film: bytes, monkeypat
     assert problems[1:] == [f"{server}/film.mp4 ends after 0 of 20 frames"]
 
 
+def test_an_endless_film_of_which_nothing_can_be_read_is_not_copied(film: bytes) -> None:
+    def without_length(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp4")
+        request.end_headers()
+        request.wfile.write(film)
+
+    with serving(without_length) as server:
+        names, problems = frames(f"{server}/film.mp4")
+    assert not names
+    assert problems[0] == f"cannot play {server}/film.mp4: no frame of it can be read"
+
+
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_film_that_is_cut_before_its_index_says_so(share: float, film: bytes) -> None:
     def cut(request: BaseHTTPRequestHandler) -> None:
@@ -203,7 +216,7 @@ def test_a_film_in_pieces_is_read_once(name: str, kind: str) -> None:
         names, problems = frames(f"{server}/{name}")
     assert len(names) == 8
     assert not problems
-    assert len(asked) == 2  # what it is, and the film
+    assert len(asked) == 2  # what it is, and the video
 
 
 def test_pictures_of_addresses() -> None:
