@@ -19,7 +19,8 @@ from ctnet.data.check import check_dataset
 from ctnet.data.dataset import Dataset, open_splits
 from ctnet.data.images import ImageError
 from ctnet.data.pack import pack_directory
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 
 
 @pytest.fixture(scope="module")
