@@ -120,7 +120,7 @@ def main() -> None:
         print_bytes()
         return
     from ctnet.core.task import create_task
-        from ctnet.data.shape_scenes import SHAPES
+    from ctnet.data.shape_scenes import SHAPES
     from ctnet.data.synthetic import write_dataset
 
     with tempfile.TemporaryDirectory() as name:
