@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
@@ -60,6 +61,10 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
+#: Seconds after which another process than the first ends with an error.
+_BEHIND = 2.0
+
+
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit code 2. SIGTERM acts as Ctrl-C.
 
@@ -74,7 +79,13 @@ def main() -> None:
         _run()
         return
     with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-        _run()
+        try:
+            _run()
+        except SystemExit as end:
+            if end.code:
+                # torchrun ends all processes as soon as one has failed: the first has something to say.
+                time.sleep(_BEHIND)
+            raise
 
 
 def _run() -> None:
