@@ -96,7 +96,7 @@ def start(scenes: Path, output: Path, **changes) -> Session:
         group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
         group(Network, "options", "backbone", "pretrained", "init"),
         RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
-        group(Loop, "amp", "evaluate_every", "save_every", "seed"),
+        group(Loop, "amp", "evaluate_every", "save_every", "seed", "batch_norm"),
         Machine(settings.pop("device"), settings.pop("workers"), settings.pop("display", None) or Recorder()),
         output,
     )

@@ -183,6 +183,18 @@ def test_accumulated_batches_have_the_gradient_and_losses_of_one(session, scenes
         assert (gradients3[name] - gradient).abs().max() < 1e-9 * largest
 
 
+def test_frozen_batch_norms_keep_statistics_and_weights(session, scenes, tmp_path):
+    started = session(scenes, tmp_path / "run", batch_norm="frozen", fields={"epochs": 1})
+    before = {name: value.clone() for name, value in started.trainer.model.state_dict().items()}
+    assert started.fit()
+    after = checkpoint.load(tmp_path / "run" / "last.pt").training["weights"]
+    kept = {name for name, value in after.items() if torch.equal(value, before[name])}
+    norm = {f"backbone.layers.1.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
+    assert norm <= kept
+    assert "backbone.layers.0.weight" not in kept
+    assert resumed_session(tmp_path / "run").trainer.config.batch_norm == "frozen"
+
+
 def test_a_batch_without_a_readable_image_adds_nothing(session, scenes, tmp_path):
     trainer = session(scenes, tmp_path / "run", accumulate=3).trainer
     trainer.model.eval()
