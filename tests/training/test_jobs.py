@@ -111,7 +111,6 @@ def test_a_mistake_is_one_line_and_is_not_tried_again(
     data: Path, environment, fault: str, options, words: str
 ) -> None:
     command = [*torchrun(3, "--max-restarts", 2), *training(data, "run", **options)]
-    begun = time.monotonic()
     done = run(command, {**environment, "FAULT": fault})
     assert done.returncode != 0
     lines = errors(done)
@@ -119,7 +118,6 @@ def test_a_mistake_is_one_line_and_is_not_tried_again(
     assert len(lines) == 3
     assert len(set(lines)) == 1
     assert words in lines[0]
-    assert time.monotonic() - begun < 120
     assert done.stderr.count("epoch 1/2") <= 1, "nothing was trained twice"
 
 
