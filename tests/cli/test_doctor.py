@@ -101,7 +101,7 @@ def test_the_torchvision_trap_is_explained(ctnet, monkeypatch, error: Exception)
     assert "pip install torch torchvision" in TORCHVISION_TRAP
 
 
-def test_missing_packages_name_their_mend(monkeypatch) -> None:
+def test_missing_packages_name_the_fix(monkeypatch) -> None:
     real = doctor.metadata.version
 
     def version(name: str) -> str:

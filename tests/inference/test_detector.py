@@ -135,7 +135,7 @@ def sorted_by_place(boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("resize", ["fix", "keep"])
-def test_a_network_without_error_gives_the_instances_back(knowing, resize) -> None:
+def test_a_perfect_network_gives_the_instances_back(knowing, resize) -> None:
     sizes = [(120, 90), (61, 140), (120, 90), (300, 77), (64, 64), (120, 90)]
     images = {40 * (number + 1): size for number, size in enumerate(sizes)}
     known = {grey: some_instances(*size, seed=grey) for grey, size in images.items()}
@@ -304,7 +304,7 @@ def test_augmented_batches_of_mixed_sizes_equal_one_by_one(detector, random_imag
         np.testing.assert_array_equal(detections.labels, alone.labels)
 
 
-def test_a_network_without_error_agrees_with_itself_at_all_scales(knowing) -> None:
+def test_a_perfect_network_agrees_with_itself_at_all_scales(knowing) -> None:
     """Each scale alone gives the instances back, so that boxes of all scales fall on each other."""
     known = {90: some_instances(120, 90, seed=1)}
     detector = knowing(known)
