@@ -46,6 +46,10 @@ CASES = [
 
 
 @pytest.mark.golden
+@pytest.mark.skipif(
+    int(cv2.__version__.split(".")[0]) < 5,
+    reason="OpenCV 4 interpolates in steps of 1/32 pixel, which differs by up to two grey levels",
+)
 @pytest.mark.parametrize(("key", "prefix", "preprocess", "scale"), CASES, ids=[case[0] for case in CASES])
 def test_preprocessing_equals_the_reference(
     golden: Path, key: str, prefix: str, preprocess: Preprocessor, scale: float
