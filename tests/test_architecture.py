@@ -154,7 +154,7 @@ def test_what_only_looks_like_an_import_is_none(tmp_path: Path) -> None:
     assert broken(tmp_path, {"ctnet/core/planted.py": text}) == {}
 
 
-def test_a_room_without_a_floor_is_caught(tmp_path: Path) -> None:
+def test_a_component_without_a_layer_is_caught(tmp_path: Path) -> None:
     assert broken(tmp_path, {"ctnet/attic/__init__.py": "", "ctnet/shed.py": ""}) == {
         "modules without a layer": ["ctnet.attic", "ctnet.shed"]
     }

@@ -40,12 +40,14 @@ IMAGE_SUFFIXES = (
     ".ppm",
     ".pnm",
 )
-#: OpenCV's module for its log level: 4.8 has these functions in ``cv2``, 5 only in ``cv2.utils.logging``.
+#: OpenCV's module for its log level: before 4.13 ``cv2``, then ``cv2.utils.logging``.
 OPENCV_LOG = getattr(cv2.utils, "logging", cv2)
 SILENT = 0  # LOG_LEVEL_SILENT, which older versions do not name
 
 #: Formats decoded by Pillow; all others by OpenCV.
-_BY_PILLOW = ("GIF", "AVIF")
+_BY_PILLOW: tuple[str, ...] = ("GIF", "AVIF")
+if OPENCV_LOG is cv2:  # before 4.13, which ignores the orientation of WebP
+    _BY_PILLOW += ("WebP",)
 
 #: What Pillow raises for broken files.
 PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
@@ -231,7 +233,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray | None:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(data), formats=_BY_PILLOW) as opened:
+        with Image.open(io.BytesIO(data), formats=tuple(map(str.upper, _BY_PILLOW))) as opened:
             image = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
     except Image.DecompressionBombError as error:
         raise _TooLarge(str(error)) from error

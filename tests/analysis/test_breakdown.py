@@ -99,13 +99,13 @@ def test_an_image_without_detection_misses_all():
     assert done.ap == 0
 
 
-def test_a_class_without_objects_plays_no_part_in_the_mean():
+def test_a_class_without_objects_is_left_out_of_the_mean():
     done = one((OBJECT, 0.9, ANT), ([300, 0, 400, 100], 0.8, BEE))
     assert counts(done) == {"background": 1}
     assert (done.ap, cost(done, "background")) == (1.0, 0.0)
 
 
-def test_the_best_scored_error_is_mended_and_the_others_of_its_object_are_taken_out():
+def test_the_best_scored_error_is_fixed_and_the_others_of_its_object_are_taken_out():
     """The second localisation error would be a duplicate once the first is fixed."""
     truth = Instances.of([OBJECT, [300, 0, 400, 100]], [ANT, ANT])
     bad = [([0, 0, 100, 40], 0.9, ANT), ([0, 0, 100, 30], 0.8, ANT), ([300, 0, 400, 100], 0.7, ANT)]

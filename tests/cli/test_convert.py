@@ -45,7 +45,7 @@ def test_a_table_and_bad_records(yolo: Path, tmp_path: Path) -> None:
     assert "a.txt:2: unknown class" in result.stderr
 
 
-def test_long_lists_of_bad_records_are_cut_and_said_to_be(yolo: Path, tmp_path: Path) -> None:
+def test_long_lists_of_bad_records_are_shortened_and_it_is_said(yolo: Path, tmp_path: Path) -> None:
     (yolo / "labels" / "train" / "b.txt").write_text(BAD * 30)
     result = run("yolo", yolo, "-o", tmp_path / "out")
     assert result.stderr.count("unknown class") == 20

@@ -130,7 +130,7 @@ def test_the_torchvision_trap_is_explained(ctnet, monkeypatch, error: Exception)
     assert "pip install torch torchvision" in TORCHVISION_TRAP
 
 
-def test_missing_packages_name_their_mend(monkeypatch, only) -> None:
+def test_missing_packages_name_the_fix(monkeypatch, only) -> None:
     only("_packages")
     real = doctor.metadata.version
 

@@ -116,7 +116,7 @@ def test_test_time_choices(ctnet, run_folder: Path) -> None:
     )
 
 
-def test_time_is_told_by_stage(ctnet, run_folder: Path) -> None:
+def test_time_is_reported_by_stage(ctnet, run_folder: Path) -> None:
     timing = json.loads(ctnet("eval", run_folder, *QUICK, "--json").out)["timing"]
     assert timing["images"] == 4
     assert list(timing["ms_per_image"]) == ["load", "pre", "network", "decode", "post"]
@@ -138,7 +138,7 @@ def test_saved_results_measure_the_same(ctnet, run_folder: Path, scenes: Path) -
     assert "mAP" in figures(ctnet("eval", *arguments, "--task", "ctdet", "--metric", "voc07"))
 
 
-def test_images_without_results_and_classes_without_objects_are_told(ctnet, scenes: Path) -> None:
+def test_images_without_results_and_classes_without_objects_are_reported(ctnet, scenes: Path) -> None:
     shutil.copytree(scenes, "data")
     path = Path("data/annotations/instances_val.json")
     content = json.loads(path.read_text())
@@ -275,7 +275,7 @@ def crowded(folder: Path, count: int) -> Path:
     return folder
 
 
-def test_more_objects_than_detections_count_are_told(ctnet) -> None:
+def test_more_objects_than_detections_count_are_reported(ctnet) -> None:
     folder = crowded(Path("data"), 150)
     measure = ["eval", "--results", folder / "results.json", "--data", folder, "--json"]
     done = ctnet(*measure)
@@ -295,7 +295,7 @@ def test_a_metric_without_a_limit_takes_none(ctnet) -> None:
     assert "metric voc07 counts all detections" in ctnet(*measure, "--max-dets", 5).message
 
 
-def test_areas_that_cannot_be_are_told(ctnet) -> None:
+def test_areas_that_cannot_be_are_reported(ctnet) -> None:
     folder = crowded(Path("data"), 3)
     file = folder / "annotations/instances_val.json"
     document = json.loads(file.read_text())

@@ -44,7 +44,7 @@ def test_test_time_choices(ctnet, run_folder: Path, scenes: Path) -> None:
     assert len(set(written)) == 3
 
 
-def test_boxes_are_cut_to_the_image_unless_told_otherwise(ctnet, run_folder: Path) -> None:
+def test_boxes_are_clipped_to_the_image_by_default(ctnet, run_folder: Path) -> None:
     cv2.imwrite("flat.png", np.zeros((20, 64, 3), np.uint8))
     corners = {}
     for option in ("--clip", "--no-clip"):

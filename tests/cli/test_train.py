@@ -137,7 +137,7 @@ def test_overfit_without_evaluation(ctnet, training) -> None:
     assert json.loads(Path("run/config.json").read_text())["val_split"] is None
 
 
-def test_the_best_figure_and_its_epoch_are_told(ctnet, training) -> None:
+def test_the_best_figure_and_its_epoch_are_reported(ctnet, training) -> None:
     done = ctnet(*training[:-1], "cpu", "-o", "run", "--epochs", 3, "--overfit", 2)
     rows = list(csv.DictReader(Path("run/metrics.csv").read_text().splitlines()))
     best = max(rows, key=lambda row: float(row["AP"]))

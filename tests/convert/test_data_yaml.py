@@ -253,7 +253,7 @@ def test_keypoints(text: str) -> None:
         ("\n- a\n- b", "x:2 is not 'key: value'; is this a data.yaml"),
     ],
 )
-def test_what_cannot_be_read_is_said(text: str, message: str) -> None:
+def test_what_cannot_be_read_is_reported(text: str, message: str) -> None:
     with pytest.raises(CtnetError, match=message) as caught:
         DataYaml(text, "x").names()
     assert "\n" not in str(caught.value)

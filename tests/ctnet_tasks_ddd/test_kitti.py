@@ -185,7 +185,7 @@ def test_behind_the_camera_is_listed_and_ignored(make_kitti, lines, tmp_path: Pa
     assert label_line(annotation) == behind
 
 
-def test_a_cut_object_that_reaches_in_front_of_the_camera_is_no_bad_record(
+def test_a_cut_object_that_reaches_in_front_of_the_camera_is_not_a_bad_record(
     make_kitti, lines, tmp_path: Path
 ) -> None:
     """As line 1 of the benchmark's own 005029.txt."""

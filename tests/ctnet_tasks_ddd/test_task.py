@@ -371,7 +371,7 @@ def test_an_image_without_a_camera_is_an_error_of_its_objects(tmp_path) -> None:
         assert len(dataset.instances(0)) == 0
 
 
-def test_faulty_annotations_are_left_out_and_listed(tmp_path) -> None:
+def test_bad_annotations_are_left_out_and_listed(tmp_path) -> None:
     task = Boxes3d(CATEGORIES)
     dataset = dataset_of(tmp_path, [annotation(), annotation(alpha=3.0)], task)
     assert len(dataset.instances(0)) == 1

@@ -80,7 +80,7 @@ def test_bad_keypoints_are_listed_and_with_strict_refused(figures, tiny, keypoin
     assert said in str(trained.exception)
 
 
-def test_a_joint_outside_its_image_is_said_and_trained_as_not_labelled(figures, tiny):
+def test_a_joint_outside_its_image_is_reported_and_trained_as_not_labelled(figures, tiny):
     change(figures, keypoints=[500, 30, 2, *JOINTS[3:]])
     checked = ctnet("data", "check", figures, "--task", "pose", "--strict")
     assert checked.exit_code == 0

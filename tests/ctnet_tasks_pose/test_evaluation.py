@@ -150,7 +150,7 @@ def test_persons_without_labelled_joints_absorb_detections(scenes):
     assert figures(evaluator, {lonely: far})["AP"] < 0.99
 
 
-def test_assumed_tolerances_are_said_once(scenes, caplog):
+def test_assumed_tolerances_are_reported_once(scenes, caplog):
     output._WARNED.clear()
     category = {"id": 1, "name": "bird", "keypoints": ["nose", "beak", "tail"]}
     truth = {

@@ -123,7 +123,7 @@ def test_a_cut_page_is_named(tmp_path: Path) -> None:
     assert "a.tif, page 4, is cut short" in str(found[3])
 
 
-def test_a_chain_of_pages_that_is_a_circle_ends(tmp_path: Path) -> None:
+def test_a_chain_of_pages_that_is_a_cycle_ends(tmp_path: Path) -> None:
     from ctnet.data import tiff
 
     path = save(tmp_path / "a.tif", pictures(2))

@@ -88,7 +88,7 @@ def test_images_missing_broken_and_of_another_size(make_data: Make, document: di
     assert found(directory, check.BAD_IMAGE, images=False) == []
 
 
-def test_equal_boxes_are_bad_and_similar_ones_a_remark(make_data: Make, document: dict[str, Any]) -> None:
+def test_equal_boxes_are_bad_and_similar_ones_a_warning(make_data: Make, document: dict[str, Any]) -> None:
     boxes = {20: [10, 10, 10, 10], 21: [10, 10, 10, 10], 22: [10, 10, 10, 11], 23: [15, 10, 10, 10]}
     document["annotations"] = [
         {"id": number, "image_id": 5, "category_id": 7, "bbox": box} for number, box in boxes.items()
@@ -146,7 +146,7 @@ def test_small_objects_depend_on_the_input_size(make_data: Make, document: dict[
     assert found(directory, check.SMALL, size=120) == []
 
 
-def test_remarks_on_outside_crowd_and_empty(make_data: Make, document: dict[str, Any]) -> None:
+def test_warnings_about_outside_crowd_and_empty(make_data: Make, document: dict[str, Any]) -> None:
     document["annotations"].append({"id": 50, "image_id": 12, "category_id": 3, "bbox": [-0.9, 0, 9, 9]})
     document["categories"].append({"id": 99, "name": "unused"})
     directory = make_data()

@@ -520,7 +520,7 @@ def test_index_is_never_stale(
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
-def test_damaged_index_is_made_anew(
+def test_damaged_index_is_rebuilt(
     write: Any, document: dict[str, Any], index_folder: Path, reads: list[Path], damage: str, caplog: Any
 ) -> None:
     path = write(document)
@@ -540,7 +540,7 @@ def test_damaged_index_is_made_anew(
     assert len(reads) == 2
 
 
-def test_unwritable_cache_is_said_and_no_error(
+def test_unwritable_cache_is_reported_and_not_an_error(
     write: Any, document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     monkeypatch.setattr(coco, "_SMALL", 0)

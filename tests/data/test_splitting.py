@@ -111,7 +111,7 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     assert any("4 groups" in note for note in done.notes)
 
 
-def test_images_without_the_field_are_said_and_none_with_it_is_an_error(tmp_path: Path) -> None:
+def test_images_without_the_field_are_reported_and_none_with_it_is_an_error(tmp_path: Path) -> None:
     content = entries()
     del content["images"][0]["scene"]
     make(tmp_path, content, "instances_default")

@@ -75,7 +75,7 @@ def no_more_handles() -> None:
         (no_more_handles, "the worker processes ran out of file handles; allow more (`ulimit -n 4096`)"),
     ],
 )
-def test_a_loading_process_that_dies_is_one_line(capfd, trouble, message: str) -> None:
+def test_a_worker_process_that_dies_is_one_line(capfd, trouble, message: str) -> None:
     before = signal.getsignal(signal.SIGCHLD)
     started = time.monotonic()
     with pytest.raises(CtnetError, match=re.escape(message)):

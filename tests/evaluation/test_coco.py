@@ -131,7 +131,7 @@ def evaluator_of(truth: Json, results: list[Json], engine: str) -> CocoBoxEvalua
     return evaluator
 
 
-def test_classes_without_objects_are_told(truth: Json, results: list[Json]) -> None:
+def test_classes_without_objects_are_reported(truth: Json, results: list[Json]) -> None:
     assert evaluator_of(truth, results, "pycocotools").classes_without_objects() == ["dog"]
     for annotation in truth["annotations"]:
         annotation["iscrowd"] = int(annotation["category_id"] == 9)

@@ -58,7 +58,7 @@ def test_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.export
-def test_a_file_of_somebody_else(exported, tmp_path: Path) -> None:
+def test_a_file_of_another_program(exported, tmp_path: Path) -> None:
     source = exported("ctdet", ".onnx").path
     import onnx
 

@@ -64,7 +64,7 @@ def test_all_kinds_of_images_give_the_same(detector, random_image) -> None:
     assert not np.allclose(detector(bgr, score=0.0)[0].scores[:5], one.scores[:5], rtol=1e-3)
 
 
-def test_boxes_are_cut_to_the_image_unless_told_otherwise(detector, random_image) -> None:
+def test_boxes_are_clipped_to_the_image_by_default(detector, random_image) -> None:
     image = random_image(64, 40)  # the input's upper and lower strips lie outside it
     [cut], [whole] = (detector(image, DetectionSettings(score=0.0, clip=clip)) for clip in (True, False))
     assert whole.boxes.min() < 0

@@ -115,7 +115,7 @@ def test_works_on_larger_images_than_the_trial(resdcn: CenterNet) -> None:
     assert_same_maps(resdcn, copy.deepcopy(prepared), pictures(160))
 
 
-def test_wide_layers_keep_their_weights_in_sight() -> None:
+def test_wide_layers_keep_their_weights_visible() -> None:
     """A backbone may read them; and it may take its own Sequential to pieces."""
     layers = nn.Sequential(nn.Conv2d(8, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
     model = own(

@@ -43,7 +43,7 @@ def test_a_file(tmp_path: Path) -> None:
     assert (frame.image == 77).all()
 
 
-def test_a_folder_is_searched_deeply_in_order_and_by_suffix(tmp_path: Path) -> None:
+def test_a_folder_is_searched_recursively_in_order_and_by_suffix(tmp_path: Path) -> None:
     for name in ("b.png", "a/z.JPG", "a/b/c.webp", "d.bmp"):
         write(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
@@ -71,7 +71,7 @@ def test_a_video(video: Path) -> None:
     assert len(list(source)) == 6  # a second pass starts again
 
 
-def test_a_folder_of_a_number_is_no_camera(tmp_path: Path, monkeypatch) -> None:
+def test_a_folder_of_a_number_is_not_a_camera(tmp_path: Path, monkeypatch) -> None:
     write(tmp_path / "3" / "a.png")
     monkeypatch.chdir(tmp_path)
     assert not open_source("3").is_video
@@ -222,7 +222,7 @@ def test_an_animation_has_its_rate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
-def test_a_picture_of_12_bits_in_16_is_said_to_be_black(tmp_path: Path, suffix: str) -> None:
+def test_a_picture_of_12_bits_in_16_is_reported_as_black(tmp_path: Path, suffix: str) -> None:
     ramp = np.linspace(0, 4095, 600).reshape(20, 30).astype(np.uint16)
     cv2.imwrite(str(tmp_path / f"dark{suffix}"), ramp)
     cv2.imwrite(str(tmp_path / f"light{suffix}"), ramp * 16)

@@ -99,14 +99,14 @@ def frames(address: str) -> tuple[list[str], list[str]]:
     return [f.name for f in found if f.image is not None], [f.note for f in found if f.image is None]
 
 
-def test_a_film_is_read_once(clip: bytes) -> None:
+def test_a_video_is_read_once(clip: bytes) -> None:
     with serving(sends(clip, "video/x-matroska")) as server:
         (source,) = open_sources([f"{server}/street.mkv"])
         assert (source.is_video, source.length, source.rate, source.stem) == (True, 6, 10, "street")
         assert frames(f"{server}/street.mkv") == ([f"street_{number:06d}" for number in range(6)], [])
 
 
-def test_a_film_is_read_once_also_where_the_server_states_no_length(clip: bytes) -> None:
+def test_a_video_is_read_once_also_where_the_server_states_no_length(clip: bytes) -> None:
     def without_length(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Content-Type", "video/x-matroska")
@@ -117,7 +117,7 @@ def test_a_film_is_read_once_also_where_the_server_states_no_length(clip: bytes)
         assert frames(f"{server}/street.mkv") == ([f"street_{number:06d}" for number in range(6)], [])
 
 
-def test_a_film_whose_sending_ends_early_is_named(clip: bytes, monkeypatch) -> None:
+def test_a_video_whose_sending_ends_early_is_named(clip: bytes, monkeypatch) -> None:
     monkeypatch.setattr(streams, "TIME_OUT", 1.0)
 
     def cut(request: BaseHTTPRequestHandler) -> None:
@@ -147,7 +147,7 @@ def film(tmp_path: Path) -> bytes:
     return content
 
 
-def test_a_film_with_its_index_at_the_end_is_read_from_a_server_that_cannot_seek(
+def test_a_video_with_its_index_at_the_end_is_read_from_a_server_that_cannot_seek(
     film: bytes, tmp_path: Path, monkeypatch
 ) -> None:
     (tmp_path / "copies").mkdir()
@@ -159,7 +159,7 @@ def test_a_film_with_its_index_at_the_end_is_read_from_a_server_that_cannot_seek
     assert not list((tmp_path / "copies").iterdir())
 
 
-def test_a_film_that_needs_a_copy_and_has_no_room_says_so(film: bytes, monkeypatch) -> None:
+def test_a_video_that_needs_a_copy_and_has_no_room_says_so(film: bytes, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=len(film)))
     with serving(sends(film, "video/mp4")) as server:
         names, problems = frames(f"{server}/film.mp4")
@@ -182,7 +182,7 @@ def test_an_endless_film_of_which_nothing_can_be_read_is_not_copied(film: bytes)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_a_film_that_is_cut_before_its_index_says_so(share: float, film: bytes) -> None:
+def test_a_video_that_is_cut_before_its_index_says_so(share: float, film: bytes) -> None:
     def cut(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Content-Type", "video/mp4")
@@ -198,7 +198,7 @@ def test_a_film_that_is_cut_before_its_index_says_so(share: float, film: bytes) 
 @pytest.mark.parametrize(
     ("name", "kind"), [("street.mjpeg", "video/x-motion-jpeg"), ("a.MJPG", "text/plain")]
 )
-def test_a_film_in_pieces_is_read_once(name: str, kind: str) -> None:
+def test_a_video_in_pieces_is_read_once(name: str, kind: str) -> None:
     asked = []
 
     def in_pieces(request: BaseHTTPRequestHandler) -> None:
@@ -286,7 +286,7 @@ def test_a_server_that_says_nothing_costs_the_time_out(scheme: str, monkeypatch)
             open_sources([address])
 
 
-def test_a_server_of_another_protocol_is_no_answer() -> None:
+def test_a_server_of_another_protocol_is_not_an_answer() -> None:
     def nonsense(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
 

@@ -178,7 +178,7 @@ def test_frames_of_another_size_are_frames(tmp_path: Path) -> None:
     assert len([one for _, one in open_video(str(tmp_path / "a.h264")) if isinstance(one, np.ndarray)]) == 6
 
 
-def test_a_film_that_is_stored_turned_is_seen_upright() -> None:
+def test_a_video_that_is_stored_turned_is_seen_upright() -> None:
     class Turned:
         rotation = 90
 

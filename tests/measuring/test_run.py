@@ -15,7 +15,7 @@ from ctnet.measuring.run import Settings, detect_all, evaluate
 KEEP = Settings(resize="keep", topk=5, batch_size=2)
 
 
-def test_a_detector_without_error_is_perfect(detector: Detector, dataset: Dataset) -> None:
+def test_a_perfect_detector_has_perfect_metrics(detector: Detector, dataset: Dataset) -> None:
     done = evaluate(detector, dataset, KEEP)
     assert done.main_metric == "AP"
     assert done.metrics["AP"] == pytest.approx(1.0)

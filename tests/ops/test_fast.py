@@ -59,7 +59,7 @@ def picture() -> Tensor:
     return torch.randn(1, 64, 20, 20, generator=torch.Generator().manual_seed(0))
 
 
-def test_on_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fast_paths_enabled()
     for value, enabled in [("", True), ("1", True), ("0", False)]:
         monkeypatch.setenv(VARIABLE, value)

@@ -131,7 +131,7 @@ def test_decode_of_rendered_targets_gives_the_objects_back(rows, class_specific)
     assert len(order) == len(wanted)
 
 
-def test_crowd_can_be_ignored_but_still_softens_the_penalty():
+def test_crowd_can_be_ignored_but_still_reduces_the_penalty():
     instances = Instances.of([[2, 2, 8, 8], [20, 20, 30, 30]], [0, 1], [True, False])
     ignoring = create_task("ctdet", THREE, crowd="ignore").encode(instances, Grid(32, 32))
     assert isinstance(ignoring["heatmap"], Peaks)
@@ -141,7 +141,7 @@ def test_crowd_can_be_ignored_but_still_softens_the_penalty():
     assert create_task("ctdet", THREE).encode(instances, Grid(32, 32))["heatmap"].positive.all()
 
 
-def test_what_a_crop_cuts_can_be_ignored_but_still_softens_the_penalty():
+def test_what_a_crop_cuts_can_be_ignored_but_still_reduces_the_penalty():
     whole, half, tiny = [4, 4, 14, 14], [-5, 20, 5, 30], [30, 30, 32, 32]
     instances = Instances.of([whole, half, tiny], [0, 1, 2])
     everything = create_task("ctdet", THREE).encode(instances, Grid(32, 32))

@@ -113,7 +113,7 @@ def test_figures_by_hand() -> None:
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_it_learns_four_images_of_blood_cells_by_heart(shared_data: Path, tmp_path: Path) -> None:
+def test_it_overfits_four_images_of_blood_cells(shared_data: Path, tmp_path: Path) -> None:
     info = tmp_path / "site" / "circles-1.dist-info"
     info.mkdir(parents=True)
     shutil.copy(FILE, info.parent)

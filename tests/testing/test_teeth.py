@@ -1338,12 +1338,12 @@ FEW = [case for case in FEW if case.values[1].name in {"grids_can_be_merged", *E
 
 
 @pytest.mark.parametrize(("task", "check"), FEW)
-def test_an_expected_failure_is_no_failure(task, check) -> None:
+def test_an_expected_failure_is_not_a_failure(task, check) -> None:
     check(task)
 
 
 @pytest.mark.usefixtures("quick")
-def test_expected_failures_are_told_with_their_reason() -> None:
+def test_expected_failures_are_reported_with_their_reason() -> None:
     done = check_task(Percent, expected_failures=EXPECTED)
     assert [one.reason for one in done if one.result == "expected"] == [*EXPECTED.values()]
     assert {one.result for one in done} == {"passed", "expected"}
@@ -1366,7 +1366,7 @@ def test_expected_failures_are_of_checks_and_have_reasons() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_task_without_scenes_is_told_so() -> None:
+def test_a_task_without_scenes_is_reported() -> None:
     class Sceneless(Hands):
         __doc__ = Hands.__doc__
         scenes = None

@@ -133,7 +133,7 @@ def test_resuming_a_finished_run_does_nothing(resumed, scenes, finished, tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_after_the_step_and_says_how_to_go_on(session, scenes, tmp_path, number):
+def test_a_signal_ends_after_the_step_and_says_how_to_continue(session, scenes, tmp_path, number):
     one = session(scenes, tmp_path / "run")
     original = one.trainer._step
 
@@ -386,7 +386,7 @@ def test_a_run_does_not_become_shorter(resumed, finished, tmp_path, epochs):
     assert (tmp_path / "run/config.json").read_bytes() == before
 
 
-def test_a_run_goes_on_with_its_data_in_another_place(resumed, session, scenes, tmp_path):
+def test_a_run_continues_with_its_data_in_another_place(resumed, session, scenes, tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(scenes, data)
     first = session(data, run)
@@ -468,7 +468,7 @@ def test_a_signal_ends_an_evaluation_and_the_run_resumes_to_the_same_bits(
     assert (tmp_path / "run/metrics.csv").read_text() == (finished / "metrics.csv").read_text()
 
 
-def test_a_job_that_is_ended_with_its_loading_processes_saves(resumed, session, scenes, finished, tmp_path):
+def test_a_job_that_is_ended_with_its_worker_processes_saves(resumed, session, scenes, finished, tmp_path):
     """Schedulers send SIGTERM to every process of a job."""
     one = session(scenes, tmp_path / "run", workers=1)
     original = one.trainer._step
@@ -487,7 +487,7 @@ def test_a_job_that_is_ended_with_its_loading_processes_saves(resumed, session, 
     assert_same(state(tmp_path / "run"), state(finished))
 
 
-def test_a_loading_process_that_is_killed_is_one_line(session, scenes, tmp_path):
+def test_a_worker_process_that_is_killed_is_one_line(session, scenes, tmp_path):
     one = session(scenes, tmp_path / "run", workers=1, fields={"epochs": 50})
     original = one.trainer._step
 
@@ -551,7 +551,7 @@ def test_an_epoch_without_a_readable_image_is_not_a_success(session, scenes, tmp
     assert sum("unreadable image" in line for line in one.display.lines) == 10
 
 
-def test_overfitting_ends_with_small_steps_unless_told_otherwise(session, scenes, tmp_path):
+def test_overfitting_ends_with_small_steps_by_default(session, scenes, tmp_path):
     rates = [
         session(
             scenes, tmp_path / str(index), overfit=overfit, fields=fields

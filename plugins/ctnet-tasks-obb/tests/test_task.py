@@ -90,7 +90,7 @@ def test_the_law_where_angles_start_again(degrees: float, breadth: float) -> Non
     assert max(values.max() for values in gaps.values()) < 1e-3
 
 
-def test_what_a_crop_cuts_at_the_centre_is_no_object() -> None:
+def test_what_a_crop_cuts_at_the_centre_is_not_an_object() -> None:
     places = ((-1, 10, 20), (1, 10, 20), (31.9, 31.9, 9), (10, 32.1, 9))
     cut = instances(*(box(x, y, length, 2, 45) for x, y, length in places))
     targets = TASK.encode(cut, Grid(32, 32))
