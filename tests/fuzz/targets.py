@@ -49,6 +49,7 @@ from ctnet.inference.maps import MapFile
 from ctnet.measuring.results import read_results
 from ctnet.measuring.stored import evaluate_maps
 from ctnet.training.config import TrainingConfig
+from ctnet.training.recipe_files import read_recipe
 from ctnet.training.request import Machine
 from ctnet.training.session import resumed_session
 
@@ -93,6 +94,10 @@ def read_found(name: str, folder: Path) -> str | None:
 
 def read_config(folder: Path) -> None:
     TrainingConfig.from_json(read_json(folder / "run/config.json"), folder / "run/config.json")
+
+
+def read_recipe_file(folder: Path) -> None:
+    read_recipe(folder / "run/recipe.toml")
 
 
 def read_checkpoint(folder: Path) -> None:
@@ -194,6 +199,7 @@ def readers(home: Path) -> list[Target]:
     run = home / "run"
     found += [
         Target("config.json", run, {"run/config.json": mutated_json}, read_config),
+        Target("recipe.toml", run, {"run/recipe.toml": mutated_text}, read_recipe_file),
         Target("checkpoint", run, {"run/best.pt": mutated_torch}, read_checkpoint),
         Target("training state", run, {"run/last.pt": mutated_torch}, partial(read_training, home / "ctdet")),
         Target("maps", run, {"maps.h5": mutated_hdf5}, partial(read_maps, home / "ctdet")),
@@ -342,6 +348,14 @@ COMMANDS: list[tuple[str, str, str, Files, Check]] = [
         "train ctdet --data DATA --train-split val --val-split none --backbone fuzztiny --size 64 --epochs 1 "
         "--init run/best.pt -o new FAST",
         _BEST,
+        None,
+    ),
+    (
+        "train --recipe",
+        "run",
+        "train ctdet --data DATA --train-split val --val-split none --backbone fuzztiny -R epochs=1 "
+        "-R batch_size=2 -R size=64 --recipe run/recipe.toml -o new FAST",
+        {"run/recipe.toml": mutated_text},
         None,
     ),
     (
