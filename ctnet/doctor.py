@@ -28,7 +28,13 @@ PACKAGES = {
     "typer": "",
     "rich": "",
     "tensorboard": "tensorboard",
+    "timm": "timm",
     "av": "video",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+    "openvino": "openvino",
+    "nncf": "openvino",
 }
 
 #: Largest allowed error of a fast path relative to the largest value: a few roundings in float32.

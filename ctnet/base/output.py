@@ -110,8 +110,9 @@ def fitting(parts: Sequence[str], width: int | None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 image", "2 images"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """ "1 image", "2 images", "3 categories"."""
+    several = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{number} {noun if number == 1 else several}"
 
 
 def clock(seconds: float) -> str:

@@ -128,12 +128,12 @@ def split(
     """Divide the images of a split into train, val and test, with each class in proportion.
 
     New annotation files are written next to the old one; images are not moved. If `train` itself is divided,
-    --force writes the new `train`, and the old one is kept as `all`.
+    the old file is kept as `all`.
 
     Examples:
 
     * `ctnet data split data/mine --val 0.2 --test 0.1`
-    * `ctnet data split data/mine --split train --val 0.2 --force`
+    * `ctnet data split data/mine --split all --val 0.3 --force`
     * `ctnet data split data/mine --folds 5 --group scene`
     """
     from ctnet.data.splitting import Division, split_dataset

@@ -96,7 +96,7 @@ def write_splits(
         images: how the images get there, see ``place_image``.
         keypoints: names of each category's keypoints, if it has any.
         image_folder: the folder below ``target`` that file names are relative to; "{split}" in it is replaced
-        by the split's name.
+            by the split's name.
     """
     for records in splits.values():
         for record in records.values():

@@ -46,7 +46,7 @@ def import_coco(
         sources: COCO JSON files, or folders that hold some.
         target: the data directory to write; images go to ``images/<split>``.
         images: how the images get there, see `ctnet.convert.coco.place_image`; with "none", images in
-        ``target`` are found where they are.
+            ``target`` are found where they are.
         strict: refuse the data set for its first bad record instead of skipping bad records.
         split: join all files into this split, with new ids.
         image_folder: where the images are, if not near the files.

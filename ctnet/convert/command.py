@@ -38,7 +38,7 @@ def print_report(report: ConvertReport, as_json: bool, by_category: bool = False
     """Show what a conversion did: as JSON on stdout, or for people.
 
     Args:
-        report: of the conversion.
+        report: the report of the conversion.
         as_json: print JSON.
         by_category: in the text, count the objects of each category instead of all together.
     """
@@ -52,9 +52,9 @@ def print_report(report: ConvertReport, as_json: bool, by_category: bool = False
     else:
         rows = [[split.name, split.images, sum(split.objects.values())] for split in report.splits]
         print_table(["split", "images", "objects"], rows)
-        print_line(f"\n{len(categories)} categories: {', '.join(categories)}")
+        print_line(f"\n{counted(len(categories), 'category')}: {', '.join(categories)}")
     if report.problems:
-        print_note(f"\n{len(report.problems)} bad records, skipped unless stated otherwise:")
+        print_note(f"\n{counted(len(report.problems), 'bad record')}, skipped unless stated otherwise:")
         for problem in report.problems[:_SHOWN]:
             print_note(f"  {problem}")
         if len(report.problems) > _SHOWN:

@@ -55,7 +55,7 @@ def import_via(
 
     Raises:
         CtnetError: when there is no such file, when the attribute with the class is ambiguous, or with
-        ``strict`` when a record is bad.
+            ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
     files = one_file_per_split(

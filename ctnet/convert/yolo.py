@@ -327,7 +327,7 @@ def read_label(
 
     Args:
         line: ``class cx cy w h`` or a polygon, relative to the image's size; with keypoints after the box.
-        width, height: of the image, pixels.
+        width, height: size of the image, pixels.
         names: the class names.
         keypoints: the keypoints of every line.
 

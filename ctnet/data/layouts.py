@@ -87,17 +87,19 @@ def _of_file(path: Path) -> str | None:
     return None
 
 
-def _of_kind(kind: str | None, path: Path) -> str | None:
+def _of_kind(kind: str | None, path: Path, folder: Path | None = None) -> str | None:
     """The advice for a kind of JSON file: ``path`` is that file, or the folder to convert."""
     if kind in ("COCO", "LabelMe", "VIA"):
-        return _convert(f"{kind} JSON", kind.lower(), path)
+        return _convert(f"{kind} JSON", kind.lower(), path, folder)
     if kind is not None:
         return f"it is {kind}'s own JSON, which is not read: export COCO from {kind}, then ctnet convert coco"
     return None
 
 
-def _convert(what: str, command: str, source: Path) -> str:
-    target = source.with_name(f"{source.stem if source.is_file() else source.name}-coco")
+def _convert(what: str, command: str, source: Path, folder: Path | None = None) -> str:
+    """The command; a file of a ``folder`` that was given is converted to a new one beside that."""
+    given = folder or source
+    target = given.with_name(f"{given.stem if given.is_file() else given.name}-coco")
     return (
         f"it is {what}; convert it: "
         f"ctnet convert {command} {shlex.quote(str(source))} -o {shlex.quote(str(target))}"
@@ -168,14 +170,14 @@ def _json(path: Path) -> str | None:
         for file in _some(sorted(path.glob(pattern))):
             kind = json_kind(file)
             # A VIA export is one file; the folder may hold several versions of it.
-            if found := _of_kind(kind, file if kind == "VIA" else path):
+            if found := _of_kind(kind, file if kind == "VIA" else path, path):
                 return found
     return None
 
 
 def _csv(path: Path) -> str | None:
     found = next((file for file in _some(sorted(path.glob("*.csv"))) if is_via_csv(file)), None)
-    return _convert("VIA's table of regions", "via", found) if found else None
+    return _convert("VIA's table of regions", "via", found, path) if found else None
 
 
 _RECOGNISERS: tuple[Callable[[Path], str | None], ...] = (

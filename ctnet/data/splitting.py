@@ -92,7 +92,7 @@ class Division:
         folds: number of folds into which everything but test is divided, instead of train and val: ``train0``
             and ``val0``, ``train1`` and ``val1``, ...; 0 for none.
         group: a key of the images' entries; images with the same value stay together.
-        seed: of the random division.
+        seed: seed of the random division.
     """
 
     val: float = 0.0
@@ -153,11 +153,12 @@ def split_dataset(
         directory: the data directory.
         division: how to divide.
         split: the split to divide; by default the only one.
-        force: replace existing annotation files. That of the divided split itself is kept as ``all``.
+        force: replace existing annotation files. That of the divided split itself is never lost: where its
+            name is needed for a part, it is kept as ``all``.
 
     Raises:
         CtnetError: when there are several splits and none is named, too few images or groups, files that
-        would be replaced, or images without the ``group`` key.
+            would be replaced, or images without the ``group`` key.
     """
     directory = Path(directory)
     first, *others = files_of_split(directory, split)
@@ -195,7 +196,7 @@ def split_command(directory: Path) -> str:
     source = "train" if "train" in have else have[0]
     words = ["ctnet", "data", "split", str(directory), "--val", "0.2"]
     words += ["--split", source] if len(have) > 1 else []
-    return shlex.join([*words, "--force"] if source in ("train", "val") else words)
+    return shlex.join(words)
 
 
 # --- assigning images
@@ -319,9 +320,8 @@ def _refuse_to_replace(documents: Mapping[Path, Any], sources: Sequence[Annotati
     for path in documents:
         if path in own and own[path].exists():
             raise CtnetError(f"{path} would be kept as {own[path].name}, which exists; move that away")
-        if path.exists() and not force:
-            kept = f" (the divided one is kept as {own[path].name})" if path in own else ""
-            raise CtnetError(f"{path} exists; --force replaces it{kept}")
+        if path.exists() and path not in own and not force:
+            raise CtnetError(f"{path} exists; --force replaces it")
 
 
 def _rename(path: Path, target: Path) -> None:

@@ -28,8 +28,8 @@ class Page:
         offset: where its directory lies in the file, bytes.
         width: pixels.
         height: pixels.
-        bits: of a sample.
-        kind: of its samples: "unsigned", "signed", "float", "complex" or "unknown".
+        bits: bits per sample.
+        kind: the kind of its samples: "unsigned", "signed", "float", "complex" or "unknown".
         whole: False where strips or tiles lie beyond the end of the file.
     """
 

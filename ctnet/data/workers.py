@@ -24,10 +24,10 @@ from ctnet.base.errors import CtnetError, remedy
 _NO_SHARED_MEMORY, _NO_HANDLES, _CANNOT_HAND_OVER = 101, 102, 103
 
 _SHARED_MEMORY = (
-    "a loading process ran out of shared memory (/dev/shm); make it larger (docker run --shm-size 8g), "
+    "a worker process ran out of shared memory (/dev/shm); make it larger (docker run --shm-size 8g), "
     "or use --workers 0 or a smaller --batch-size"
 )
-_HANDLES = f"the loading processes ran out of file handles{remedy(errno.EMFILE)}"
+_HANDLES = f"the worker processes ran out of file handles{remedy(errno.EMFILE)}"
 
 
 # torch's messages for the two.
@@ -36,7 +36,7 @@ _OF_SHARED_MEMORY = ("unable to allocate shared memory", "unable to mmap", "unab
 
 
 class WorkerDied(CtnetError):
-    """A loading process ended before its work was done."""
+    """A worker process ended before its work was done."""
 
 
 def default_workers(device: torch.device) -> int:
@@ -123,11 +123,11 @@ def _exit_message(code: int) -> str:
         return _HANDLES
     if code == -getattr(signal, "SIGKILL", 0):
         return (
-            "a loading process was killed, as Linux does when memory is short; use fewer --workers or a "
+            "a worker process was killed, as Linux does when memory is short; use fewer --workers or a "
             "smaller --batch-size"
         )
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return f"a loading process {how} before its work was done; try again, or with --workers 0"
+    return f"a worker process {how} before its work was done; try again, or with --workers 0"
 
 
 def prepare_worker(worker: int) -> None:

@@ -68,11 +68,11 @@ def place(
         found: best first; numpy columns.
         affine: from their frame to image pixels.
         view: how the grid lies over the image.
-        settings: of these topk, score, and what suppression follows count.
+        settings: used are topk, score and those of suppression.
     """
     suppressed = settings.suppression(task) != "none"
     kept = candidates(task, settings) if suppressed else settings.topk
-    best = found[found.scores > settings.score][:kept]
+    best = found[found.scores > settings.limit][:kept]
     return task.lift(move_record(best, affine, task.fields), view)
 
 
@@ -100,7 +100,7 @@ def merge(task: Task, looks: Sequence[Detections], settings: DetectionSettings) 
         scores.append(weakened)
     score = np.concatenate(scores)
     best = np.argsort(-score, kind="stable")
-    best = best[score[best] > settings.score][: settings.topk]
+    best = best[score[best] > settings.limit][: settings.topk]
     result = joined[np.concatenate(kept)[best]]
     return result.replace(scores=score[best].astype(np.asarray(joined.scores).dtype))
 

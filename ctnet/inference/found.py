@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.output import counted
 from ctnet.core.fields import write_fields
 from ctnet.core.records import Detections, ImageInfo
 from ctnet.core.task import Task
@@ -49,9 +50,10 @@ class ImageDetections(Detections):
         return [self.task.categories.names[label] for label in self.labels]
 
     def clipped(self) -> ImageDetections:
-        """The same rows with their boxes cut to the image: x from 0 to its width, y from 0 to its height."""
-        limits = np.array([self.info.width, self.info.height] * 2, self.boxes.dtype)
-        return self.replace(boxes=np.clip(self.boxes, 0, limits))
+        """The rows with boxes at least partly in the image, cut to it: x from 0 to its width, y likewise."""
+        limits = np.array([self.info.width, self.info.height], self.boxes.dtype)
+        inside = ((self.boxes[:, :2] < limits) & (self.boxes[:, 2:] > 0)).all(axis=1)
+        return self.replace(boxes=np.clip(self.boxes, 0, np.tile(limits, 2)))[inside]
 
     def draw(self, image: Picture, bgr: bool = False) -> np.ndarray:
         """The image with the detections drawn in.
@@ -112,7 +114,7 @@ class ImageDetections(Detections):
     def __repr__(self) -> str:
         size = f"{self.info.width}x{self.info.height}"
         where = f"{self.info.file_name}, {size}" if self.info.file_name else size
-        lines = [f"{len(self)} detections ({where})"]
+        lines = [f"{counted(len(self), 'detection')} ({where})"]
         rows = zip(self.names, self.scores, self.boxes, strict=True)
         for number, (name, score, box) in enumerate(rows):
             if number == _SHOWN:

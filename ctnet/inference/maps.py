@@ -69,7 +69,7 @@ class MapWriter:
         Args:
             maps: activated, (B, C, H, W) by head.
             batch: the images of the maps.
-            scale: of the images.
+            scale: the scale of the images.
 
         Raises:
             OSError: when the disk is full.
@@ -94,7 +94,7 @@ def write_maps(
 
     Args:
         path: the file to write.
-        description: of the detector.
+        description: the description of the detector.
         settings: its test-time settings.
 
     Raises:
@@ -129,7 +129,7 @@ class StoredMaps:
     Attributes:
         maps: activated, (1, C, H, W) float32 by head.
         affine: image pixels -> input pixels.
-        scale: of the image.
+        scale: the scale of the image.
     """
 
     maps: dict[str, Tensor]
@@ -142,7 +142,7 @@ class MapFile:
 
     Attributes:
         path: the file.
-        description: of the maps' detector.
+        description: the description of the maps' detector.
         attributes: flip, scales, resize etc., as stored.
     """
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: The paper's scales for ``--multiscale``.
 MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5)
 
+#: Default score threshold where people look at the detections.
+SCORE = 0.3
+
 _SMALLEST, _LARGEST = 1 / 64, 16.0
 _SCALES = f"{_SMALLEST:g} to {_LARGEST:g}"
 
@@ -30,13 +33,14 @@ class DetectionSettings:
         nms: "none", "hard", "soft" (Gaussian) or "soft-linear" suppression per class; None: "soft" where
             several scales are merged, as in the released code; else the task's own (``Task.suppression``).
         topk: detections per image, all scales together.
-        score: only detections above this score are kept. 0 only removes empty rows: ``Task.decode`` always
-        returns the requested number of rows, with scores of 0 where there are fewer objects.
+        score: only detections above this score are kept. None: 0.3 in what ``Detector`` returns and
+            ``predict`` writes, but no threshold in evaluation. 0 only removes empty rows: ``Task.decode``
+            always returns the requested number of rows, with scores of 0 where there are fewer objects.
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
         amp: type for autocast.
-        clip: cut boxes to the image in what ``Detector`` returns. Evaluation measures them as they are, as in
-            the released code.
+        clip: cut boxes to the image in what ``Detector`` returns, and leave out those wholly outside it.
+            Evaluation measures them as they are, as in the released code.
 
     Raises:
         CtnetError: for scales that are not positive numbers, and unknown names.
@@ -49,7 +53,7 @@ class DetectionSettings:
     resize: Resize = "fix"
     size: tuple[int, int] | None = None
     amp: torch.dtype | None = None
-    score: float = 0.0
+    score: float | None = None
     clip: bool = True
 
     def __post_init__(self) -> None:
@@ -58,6 +62,11 @@ class DetectionSettings:
         if self.nms is not None:
             check_choice("nms", self.nms, Nms)
         check_choice("resize", self.resize, Resize)
+
+    @property
+    def limit(self) -> float:
+        """The score above which detections are kept, where nothing else was said."""
+        return self.score or 0.0
 
     def suppression(self, task: Task) -> Nms:
         """The suppression method in effect for a task."""

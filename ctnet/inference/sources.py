@@ -1,4 +1,4 @@
-"""What a user names: files, folders, videos, animations, cameras, addresses."""
+"""Sources of images: files, folders, videos, animations, cameras, addresses."""
 
 from __future__ import annotations
 
@@ -17,33 +17,12 @@ from ctnet.data.animations import Animation, open_animation
 from ctnet.data.image_formats import format_of, stated_depth
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, decode_image, read_image_bytes
 from ctnet.inference.streams import is_address, open_stream, shown
-from ctnet.inference.videos import Numbered, open_video
+from ctnet.inference.videos import VIDEO_SUFFIXES, Numbered, open_video
 
-#: What counts as a video when a folder is searched, in lower case; a file that is named may have any suffix.
-VIDEO_SUFFIXES = (
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".wmv",
-        ".asf",
-        ".flv",
-        ".f4v",
-        ".ogv",
-        ".3gp",
-        ".3g2",
-    ),
-    *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".mjpeg", ".mjpg", ".y4m", ".divx"),
-    *(".h264", ".264", ".h265", ".265", ".hevc"),
-)
-
-#: Pictures that are not read; they are named one by one, so that nobody misses them.
+#: Image formats that are not supported; each such file is reported rather than silently left out.
 _UNREAD_SUFFIXES = (".heic", ".heif", ".jxl", ".exr", ".hdr", ".psd")
 
-#: 16-bit pictures whose brightest upper byte is below this are almost black.
+#: 16-bit images whose largest upper byte is below this are almost black.
 _DARK = 16
 
 
@@ -52,11 +31,11 @@ class Frame:
     """One image of a source.
 
     Attributes:
-        image: (H, W, 3) uint8, RGB; None when it could not be read (``problem`` says why), or where there is
-            but a ``note``.
-        name: of the file, relative to the folder that was named; of a video, with the frame's number.
-        problem: what went wrong with an image or a frame, which is skipped.
-        note: what else the user should know of it, or of its source where there is no image.
+        image: (H, W, 3) uint8, RGB; None when it could not be read (``problem`` says why), or when there is
+            only a ``note``.
+        name: the file's name, relative to the folder that was given; for videos, stem and frame number.
+        problem: why the image or frame was skipped.
+        note: anything else the user should know about the image, or about its source if there is no image.
     """
 
     image: np.ndarray | None
@@ -67,16 +46,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class Source:
-    """Frames in order.
+    """A sequence of frames.
 
     Attributes:
-        name: what the user wrote, without the password of an address.
-        is_video: what is drawn of it becomes a video.
-        length: number of frames, where that is known.
-        read: gives the frames.
-        stem: of the video that is drawn, relative to the folder for pictures.
+        name: the text that the user gave, without the password of an address.
+        is_video: whether its pictures become a video.
+        length: number of frames; None when unknown.
+        read: yields the frames.
+        stem: name of the output video without suffix, relative to the output folder.
         rate: frames per second of a video.
-        files: what is read.
+        files: the files that it reads.
     """
 
     name: str
@@ -92,17 +71,17 @@ class Source:
 
 
 def open_sources(texts: Sequence[str]) -> list[Source]:
-    """Open what a user named; all of it is checked before any is read.
+    """Open the sources that a user gave; all are checked before any is read.
 
     Args:
-        texts: images, folders (searched deeply for images and videos), videos, animations, cameras' numbers,
-            addresses (``rtsp://``, ``http://``).
+        texts: images, folders (searched recursively for images and videos), videos, animations, camera
+            numbers, addresses (``rtsp://``, ``http://``).
 
     Returns:
-        A source for the images of each text, and one for each video and animation.
+        One source for the images of each text, and one for each video and animation.
 
     Raises:
-        CtnetError: when one does not exist, holds no image and no video, or cannot be played.
+        CtnetError: when a source does not exist, contains neither images nor videos, or cannot be played.
     """
     return [source for text in texts for source in _opened(text)]
 
@@ -118,25 +97,42 @@ def _opened(text: str) -> list[Source]:
     if not path.exists() and glob.has_magic(text):
         return _matching(text)
     if not path.exists():
-        raise CtnetError(f"{path} does not exist; name an image, a folder, a video or a camera's number")
+        raise CtnetError(f"{path} does not exist; give an image, a folder, a video or a camera number")
     require_regular(path)
     if animation := open_animation(path):
         return [_animation(text, animation, path.stem)]
     start = read_start(path, 1024)
     is_image = format_of(start[:32]) != "" or path.suffix.lower() in IMAGE_SUFFIXES
-    if not is_image and path.suffix.lower() not in VIDEO_SUFFIXES and _is_text(start):
-        problem = Frame(None, path.name, f"{path} is a text file, not an image or a video")
-        return [Source(text, False, 1, lambda: iter([problem]), files=(path,))]
-    return [_images(text, [(path, path.name)]) if is_image else _video(text, path.stem)]
+    if is_image:
+        return [_images(text, [(path, path.name)])]
+    if path.suffix.lower() not in VIDEO_SUFFIXES and (not start or _is_text(start)):
+        said = "a text file, not an image or a video" if start else "empty"
+        return [_skipped(path, f"{path} is {said}")]
+    return [_video(text, path.stem)]
+
+
+def _skipped(path: Path, problem: str) -> Source:
+    """A source of nothing, which names a file."""
+    frame = Frame(None, path.name, problem)
+    return Source(str(path), False, 1, lambda: iter([frame]), files=(path,))
 
 
 def _matching(pattern: str) -> list[Source]:
-    """The sources of a pattern that no shell has expanded, in order: files, or folders where it has none."""
+    """The sources that match a pattern which no shell expanded, sorted: files, else folders.
+
+    As in a folder, a file that cannot be played does not prevent the others from being read.
+    """
     paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     paths = [path for path in paths if is_file(path)] or paths
     if not paths:
         raise CtnetError(f"no file matches {pattern}")
-    return [source for path in paths for source in _opened(str(path))]
+    sources = []
+    for path in paths:
+        try:
+            sources += _opened(str(path))
+        except CtnetError as error:
+            sources.append(_skipped(path, str(error)))
+    return sources
 
 
 def _is_text(start: bytes) -> bool:
@@ -148,7 +144,7 @@ def _is_text(start: bytes) -> bool:
 
 
 def _folder(folder: Path, text: str) -> list[Source]:
-    """The images of a folder as one source, and every video and animation in it as one of its own."""
+    """One source for the images of a folder, and one for every video and animation in it."""
     images: list[tuple[Path, str]] = []
     moving: list[Source] = []
     for path in sorted(folder.rglob("*")):
@@ -164,7 +160,7 @@ def _folder(folder: Path, text: str) -> list[Source]:
                 moving.append(_animation(str(path), animation, stem))
     if not images and not moving:
         raise CtnetError(
-            f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}) and no video "
+            f"{folder} contains no images ({', '.join(IMAGE_SUFFIXES)}) and no videos "
             f"({', '.join(VIDEO_SUFFIXES)})"
         )
     return [*([_images(text, images)] if images else []), *moving]
@@ -184,12 +180,12 @@ def _images(text: str, files: Sequence[tuple[Path, str]]) -> Source:
 
 
 def _note(path: Path | str, data: bytes, image: np.ndarray) -> str:
-    """Words for a picture of 12 bits in 16, of which the upper byte shows nothing."""
+    """A warning about images with 12 bits in 16, whose upper byte is almost empty."""
     if stated_depth(data) != 16 or not image.size or image.max() >= _DARK:
         return ""
     return (
-        f"{path} is almost black: of 16-bit samples the upper byte is taken, and its samples use the "
-        "lower bits alone (12 in 16, for example); scale them to 16 bits first"
+        f"{path} is almost black: the upper byte of 16-bit samples is read, and its samples use only the "
+        "lower bits (such as 12 of 16); scale them to 16 bits first"
     )
 
 
@@ -218,7 +214,7 @@ def _video(text: str, stem: str) -> Source:
 
 
 def _video_or_problem(path: Path, stem: str, name: str) -> Source:
-    """A video in a folder: one that cannot be played does not keep the others from being read."""
+    """A video in a folder; if it cannot be played it becomes a problem, and the others are still read."""
     try:
         return _video(str(path), stem)
     except CtnetError as error:

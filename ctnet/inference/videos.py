@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,16 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_start
 from ctnet.base.numbers import whole_number
 from ctnet.base.pyav import EXTRA, pyav
-from ctnet.data.images import name_for_opencv
+from ctnet.data.images import name_for_opencv, silence_videos
+
+#: Suffixes (lower case) of videos in a folder that is searched; a file named by itself may have any suffix.
+# fmt: off
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".3gp", ".3g2",
+    ".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".mjpeg", ".mjpg", ".y4m", ".divx",
+    ".h264", ".264", ".h265", ".265", ".hevc",
+)
+# fmt: on
 
 #: Frames in a row that cannot be read, after which a video is taken to be at its end.
 _BROKEN_IN_A_ROW = 100
@@ -100,10 +108,9 @@ def _no_film(name: str) -> str:
 
 def capture_of(name: str, settings: tuple[int, ...] = ()) -> Any:
     """OpenCV's reader of a file, a camera's number or an address, which says nothing on stderr."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # before OpenCV first uses FFmpeg
     import cv2
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    silence_videos()
     number = whole_number(name)
     if number is not None:
         return cv2.VideoCapture(min(number, _LAST_CAMERA))
@@ -208,7 +215,7 @@ def _frames_by_pyav(name: str) -> Iterator[Numbered]:
 
 
 def _upright(frame: Any) -> np.ndarray:
-    """A frame as it is to be seen: films of phones are stored turned."""
+    """A frame in its right orientation: phones store videos rotated."""
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     image: np.ndarray = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, turns))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.pyav import EXTRA, pyav
-from ctnet.data.images import name_for_opencv
+from ctnet.data.images import name_for_opencv, silence_videos
 
 _ENCODERS = ("libx264", "libopenh264")
 
@@ -32,7 +32,7 @@ class VideoFile:
         """Append a frame; the path of the file.
 
         Args:
-            name: of the frame; not stored.
+            name: the name of the frame; not stored.
             image: (H, W, 3) uint8, RGB.
 
         Raises:
@@ -113,6 +113,7 @@ class _ByOpencv:
     def __init__(self, path: Path, code: str, rate: float, width: int, height: int) -> None:
         import cv2
 
+        silence_videos()
         name = name_for_opencv(path)
         self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*code), rate, (width, height))
         self.opened: bool = self._writer.isOpened()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval
 
-from ctnet.base.choices import Amp
+from ctnet.base.choices import Amp, BatchNorm
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.core.recipe import Recipe
@@ -32,17 +32,19 @@ class TrainingConfig:
         recipe_name: name or file of ``recipe``.
         recipe: schedule and hyperparameters, including the user's changes.
         learning_rate: the learning rate in effect, scaled to the actual batch.
-        seed: of initialisation, shuffling and augmentation.
+        seed: seed of initialisation, shuffling and augmentation.
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
         evaluate_every: epochs between evaluations (the last is always evaluated).
         save_every: seconds between checkpoints within an epoch.
         strict: refuse bad records instead of skipping them.
+        batch_norm: statistics of each process's own images, of all processes' ("sync"), or none, with its
+        weights fixed ("frozen").
         annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
-        data.
+            data.
         images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
-        versions: of Python, ctnet and its libraries.
-        commit: of the code, where it is a git checkout.
+        versions: the versions of Python, ctnet and its libraries.
+        commit: the commit of the code, where it is a git checkout.
     """
 
     task: str
@@ -61,6 +63,7 @@ class TrainingConfig:
     evaluate_every: Annotated[int, Ge(1)] = 1
     save_every: Annotated[float, Ge(0)] = 600.0
     strict: bool = False
+    batch_norm: BatchNorm = "own"
     annotations: str = ""
     val_annotations: str = ""
     images: str = ""

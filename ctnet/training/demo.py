@@ -36,7 +36,7 @@ class Demonstration:
         data: the data directory of synthetic scenes.
         picture: ground truth beside detections.
         metrics: figures on the scenes that were not trained on.
-        units: of some of them, see ``Evaluator.units``.
+        units: units of some of the figures, see ``Evaluator.units``.
         seconds: how long it took in all.
     """
 
@@ -57,20 +57,19 @@ def compare(
         detector: the detector.
         samples: images with annotations.
         enlarge: factor by which small scenes are enlarged, to leave room for captions.
-        score: lowest score to draw.
+        score: detections that score more are drawn.
 
     Returns:
         (H, W, 3) uint8, RGB.
     """
     task, larger = detector.task, Affine.scaling(enlarge)
     pairs = []
-    found_in = detector(
-        [sample.image for sample in samples], records=[sample.info.record for sample in samples]
-    )
+    images = [sample.image for sample in samples]
+    found_in = detector(images, records=[sample.info.record for sample in samples], score=score)
     for sample, found in zip(samples, found_in, strict=True):
         height, width = sample.image.shape[:2]
         image = larger.warp(sample.image, (width * enlarge, height * enlarge))
-        records = (truth_of(task, sample.instances), found.above(score))
+        records = (truth_of(task, sample.instances), found)
         drawn = [
             task.draw(image, move_record(record, larger, task.fields), sample.info) for record in records
         ]
@@ -92,7 +91,7 @@ def demonstrate(
         output: the run folder; a new one when None.
         epochs: passes over the scenes; those of the demo's recipe when None.
         device: the device to use.
-        seed: of the training.
+        seed: seed of the training.
 
     Returns:
         The result; None when Ctrl-C ended the training.

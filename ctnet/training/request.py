@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctnet.base.choices import BatchNorm
+from ctnet.base.ranks import Ranks
+
 if TYPE_CHECKING:
     from ctnet.training.display import Display
 
@@ -19,7 +22,7 @@ class TrainingData:
         directory: COCO JSON and images; the task's own synthetic scenes when None.
         train_split, val_split: names of its splits; without ``val_split`` there is no evaluation.
         overfit: train and evaluate on this many of the first training images, without augmentation; 0 for
-        all.
+            all.
         strict: refuse bad records instead of leaving them out.
     """
 
@@ -35,7 +38,7 @@ class Network:
     """The network and its initial weights.
 
     Attributes:
-        options: of the task, by name; values or strings.
+        options: the task options by name; values or strings.
         backbone: its name; a default for ``pretrained`` when None.
         pretrained: start the backbone from ImageNet weights.
         init: a checkpoint to start from; weights that match are copied.
@@ -70,13 +73,15 @@ class Loop:
         amp: mixed precision: auto, off, bf16 or fp16.
         evaluate_every: epochs between evaluations.
         save_every: seconds between checkpoints within an epoch.
-        seed: of all randomness.
+        seed: seed of all randomness.
+        batch_norm: see ``TrainingConfig``.
     """
 
     amp: str = "auto"
     evaluate_every: int = 1
     save_every: float = 600.0
     seed: int = 0
+    batch_norm: BatchNorm = "own"
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,12 @@ class Machine:
 
     Attributes:
         device: see ``choose_device``.
-        workers: loading processes; a default for the device when None.
+        workers: worker processes; a default for the device when None.
         display: where progress is shown; the terminal when None.
+        ranks: the processes that train together.
     """
 
     device: str = "auto"
     workers: int | None = None
     display: Display | None = None
+    ranks: Ranks = field(default_factory=Ranks)

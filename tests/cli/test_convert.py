@@ -40,8 +40,8 @@ def test_a_table_and_bad_records(yolo: Path, tmp_path: Path) -> None:
     result = run("yolo", yolo, "-o", tmp_path / "out")
     assert result.exit_code == 0
     assert "train       2        2" in result.stdout
-    assert "1 categories: cat" in result.stdout
-    assert "1 bad records, skipped unless stated otherwise:" in result.stderr
+    assert "1 category: cat" in result.stdout
+    assert "1 bad record, skipped unless stated otherwise:" in result.stderr
     assert "a.txt:2: unknown class" in result.stderr
 
 

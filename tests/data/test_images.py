@@ -25,7 +25,7 @@ def encode(suffix: str, image: np.ndarray, *parameters: int) -> bytes:
 
 
 def with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """The same JPEG with a camera's orientation mark in an EXIF segment."""
+    """The same JPEG with an EXIF orientation."""
     entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
     return jpeg[:2] + segment(0xE1, exif) + jpeg[2:]
@@ -330,9 +330,9 @@ def test_formats_of_floats_are_named(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\0\0\0\x18ftypheic" + bytes(40), r"\(HEIC is not read; save it as PNG or JPEG\)"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), r"\(HEIC is not supported; save it as PNG or JPEG\)"),
         (b"v/1\x01" + bytes(40), "its samples are floats, as in all files of OpenEXR"),
-        (b"%PDF-1.7" + bytes(40), r"\(PDF is not read; save it as PNG or JPEG\)"),
+        (b"%PDF-1.7" + bytes(40), r"\(PDF is not supported; save it as PNG or JPEG\)"),
         (b"BM" + bytes(60), r"\(its content is broken\)"),
     ],
 )

@@ -49,3 +49,18 @@ def test_a_folder_above_or_below_is_given(tmp_path: Path) -> None:
 def test_an_archive_that_unpacked_into_a_folder_of_its_own(tmp_path: Path) -> None:
     write(tmp_path / "bolts.v1/data.yaml", "names: [a]")
     assert f"ctnet convert yolo {tmp_path / 'bolts.v1'} " in str(advice(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("via_export.csv", "filename,region_shape_attributes,region_attributes\n"),
+        ("via_project.json", '{"_via_settings": {}, "_via_img_metadata": {}}'),
+    ],
+)
+def test_a_file_of_a_folder_is_converted_to_a_folder_beside_that(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    file = write(tmp_path / "cells" / name, content)
+    command = f"ctnet convert via {file} -o {tmp_path / 'cells-coco'}"
+    assert command in str(advice(tmp_path / "cells"))

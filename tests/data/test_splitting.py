@@ -135,12 +135,7 @@ def test_the_seed_decides_and_nothing_else(tmp_path: Path) -> None:
 def test_nothing_is_replaced_without_force_and_the_whole_is_kept(tmp_path: Path) -> None:
     make(tmp_path)
     before = (tmp_path / "annotations/instances_train.json").read_bytes()
-    with pytest.raises(
-        CtnetError, match=r"instances_train\.json exists; --force .*kept as instances_all\.json"
-    ):
-        split_dataset(tmp_path, Division(val=0.2))
-    assert splits(tmp_path) == ["train"]
-    done = split_dataset(tmp_path, Division(val=0.2), force=True)
+    done = split_dataset(tmp_path, Division(val=0.2))
     assert (tmp_path / "annotations/instances_all.json").read_bytes() == before
     assert any("is now instances_all.json" in note for note in done.notes)
     assert len(numbers(tmp_path, "train")) == 32
@@ -148,6 +143,12 @@ def test_nothing_is_replaced_without_force_and_the_whole_is_kept(tmp_path: Path)
         split_dataset(tmp_path, Division(val=0.2), force=True)
     with pytest.raises(CtnetError, match=r"instances_all\.json, which exists; move that away"):
         split_dataset(tmp_path, Division(val=0.2), "train", force=True)
+    parts = [(tmp_path / f"annotations/instances_{name}.json").read_bytes() for name in ("train", "val")]
+    with pytest.raises(CtnetError, match=r"instances_train\.json exists; --force replaces it$"):
+        split_dataset(tmp_path, Division(val=0.3), "all")
+    assert parts == [
+        (tmp_path / f"annotations/instances_{name}.json").read_bytes() for name in ("train", "val")
+    ]
     again = split_dataset(tmp_path, Division(val=0.2), "all", force=True)
     assert [part.images for part in again.parts] == [32, 8]
 
@@ -218,8 +219,8 @@ def test_divisions_that_make_no_sense(division: dict[str, Any], message: str) ->
     ("names", "command"),
     [
         (["default"], "--val 0.2"),
-        (["train"], "--val 0.2 --force"),
-        (["test", "train"], "--val 0.2 --split train --force"),
+        (["train"], "--val 0.2"),
+        (["test", "train"], "--val 0.2 --split train"),
     ],
 )
 def test_the_named_command_works(tmp_path: Path, names: list[str], command: str) -> None:
@@ -228,5 +229,5 @@ def test_the_named_command_works(tmp_path: Path, names: list[str], command: str)
     assert split_command(tmp_path) == f"ctnet data split {tmp_path} {command}"
     assert any(f"`ctnet data split {tmp_path} {command}`" in note for note in check_dataset(tmp_path).notes)
     words = command.split()
-    split_dataset(tmp_path, Division(val=0.2), "train" if "--split" in words else None, "--force" in words)
+    split_dataset(tmp_path, Division(val=0.2), "train" if "--split" in words else None)
     assert not check_dataset(tmp_path).notes

@@ -1,4 +1,4 @@
-"""Loading processes that die or run out of something: one line, soon."""
+"""Worker processes that die or run out of something: one line, soon."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ctnet.data.workers import WorkerDied, load, prepare_worker
 
 
 class Images(torch.utils.data.Dataset):
-    """Tensors by number; some numbers bring the loading process into trouble."""
+    """Tensors by number; some numbers bring the worker process into trouble."""
 
     def __init__(self, length: int, trouble=None) -> None:
         self.length, self.trouble = length, trouble
@@ -68,11 +68,11 @@ def no_more_handles() -> None:
 @pytest.mark.parametrize(
     ("trouble", "message"),
     [
-        (kill, "a loading process was killed, as Linux does when memory is short; use fewer --workers"),
-        (terminate, "a loading process was ended by SIGTERM before its work was done"),
-        (bus_error, "a loading process ran out of shared memory (/dev/shm); make it larger"),
-        (leave, "a loading process ended with exit code 7 before its work was done"),
-        (no_more_handles, "the loading processes ran out of file handles; allow more (`ulimit -n 4096`)"),
+        (kill, "a worker process was killed, as Linux does when memory is short; use fewer --workers"),
+        (terminate, "a worker process was ended by SIGTERM before its work was done"),
+        (bus_error, "a worker process ran out of shared memory (/dev/shm); make it larger"),
+        (leave, "a worker process ended with exit code 7 before its work was done"),
+        (no_more_handles, "the worker processes ran out of file handles; allow more (`ulimit -n 4096`)"),
     ],
 )
 def test_a_loading_process_that_dies_is_one_line(capfd, trouble, message: str) -> None:

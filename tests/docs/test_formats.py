@@ -440,7 +440,7 @@ def test_training_without_a_validation_split_names_what_makes_one(tmp_path: Path
     call("convert", "labelme", str(tmp_path / "given"), "-o", str(tmp_path / "out"))
     code, said = call("train", "ctdet", "--data", str(tmp_path / "out"))
     assert (code, said.count("\n")) == (2, 1)
-    assert f"`ctnet data split {tmp_path / 'out'} --val 0.2 --force`" in said
+    assert f"`ctnet data split {tmp_path / 'out'} --val 0.2`" in said
     assert "--val-split none" in said
 
 

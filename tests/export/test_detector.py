@@ -46,7 +46,7 @@ def test_one_file_takes_every_batch_and_size(run_of, exported, suffix: str) -> N
     done = exported("ctdet", suffix)
     file, run = Detector.load(done.path), Detector.load(run_of("ctdet"))
     for count, size in ((1, (128, 96)), (3, (64, 160)), (8, (32, 32)), (2, (256, 128))):
-        settings = DetectionSettings(size=size)
+        settings = DetectionSettings(score=0.0, size=size)
         pictures = images(*[(90 + n, 70) for n in range(count)])
         check_equal(file(pictures, settings), run(pictures, settings))
 
@@ -90,12 +90,12 @@ def test_other_choices(run_of, exported, suffix: str) -> None:
     settings = GraphSettings(topk=7, layout="nchw", fixed=(96, 64), flip=True)
     done = exported("ctdet", suffix, settings)
     file, run = Detector.load(done.path), Detector.load(run_of("ctdet"))
-    chosen = DetectionSettings(topk=7, flip=True, size=(96, 64))
+    chosen = DetectionSettings(score=0.0, topk=7, flip=True, size=(96, 64))
     pictures = images((90, 70), (40, 140))
     check_equal(file(pictures, chosen), run(pictures, chosen))
-    with pytest.raises(CtnetError, match="takes inputs of 96x64 alone; leave out --size"):
-        file(pictures, DetectionSettings(topk=7, size=(64, 64)))
-    with pytest.raises(CtnetError, match="gives 7 detections an image, not 100; export the run with --topk"):
+    with pytest.raises(CtnetError, match="only takes inputs of 96x64; leave out --size"):
+        file(pictures, DetectionSettings(score=0.0, topk=7, size=(64, 64)))
+    with pytest.raises(CtnetError, match="gives 7 detections per image, not 100; export the run with --topk"):
         file(pictures)
 
 
@@ -113,7 +113,7 @@ def test_a_file_that_resizes(run_of, exported, name: str, suffix: str) -> None:
         np.testing.assert_allclose(one.scores, other.scores, atol=5e-3)
         assert one.boxes.max() < 400
     with pytest.raises(CtnetError, match="resizes every image to 128x96 alone; leave out --size"):
-        file(smooth, DetectionSettings(size=(64, 64)))
+        file(smooth, DetectionSettings(score=0.0, size=(64, 64)))
 
 
 def test_resizing_in_the_graph_is_that_of_the_detector(run_of) -> None:
@@ -142,7 +142,7 @@ def test_a_file_that_detects_otherwise_is_not_written(run_of, monkeypatch, tmp_p
 
     monkeypatch.setattr(DetectionGraph, "captured", damaged)
     with pytest.raises(
-        CtnetError, match=r"does not detect what the run does: map heatmap differs by .*no file"
+        CtnetError, match=r"does not detect the same as the run: map heatmap differs by .*no file"
     ):
         export_detector(run_of("ctdet"), tmp_path / "x.pt2", GraphSettings(fixed=(64, 64)))
     assert list(tmp_path.iterdir()) == []

@@ -39,7 +39,7 @@ class Target:
     """What reads files.
 
     Attributes:
-        name: of the reader or command.
+        name: the name of the reader or command.
         source: a folder of valid files; each input is a copy of it.
         mutate: file of the folder -> (generator, bytes) -> bytes; one of them changes in an input.
         read: is given the copy; returns None, or what is wrong with what it did.

@@ -143,7 +143,7 @@ def test_a_network_without_error_gives_the_instances_back(knowing, resize) -> No
     arrays = [np.full((height, width, 3), grey, np.uint8) for grey, (width, height) in images.items()]
     preprocess = detector.preprocessor(resize)
     detector.model.prepared = {grey: preprocess(a, info(a)) for grey, a in zip(images, arrays, strict=True)}
-    found = detector(arrays, DetectionSettings(resize=resize, topk=10), batch_size=2)
+    found = detector(arrays, DetectionSettings(score=0.0, resize=resize, topk=10), batch_size=2)
     assert len(found) == len(arrays)
     for instances, detections in zip(known.values(), found, strict=True):
         detections = detections.above(0.999)
@@ -167,7 +167,7 @@ def test_a_task_may_lift_detections_by_what_is_known_of_the_image(
         return detections.replace(depth=np.full(len(detections), view.info.height))
 
     monkeypatch.setattr(detector.task, "lift", lift)
-    found = detector([random_image(40, 30), random_image(50, 20)])
+    found = detector([random_image(40, 30), random_image(50, 20)], score=0.0)
     assert [int(detections.depth[0]) for detections in found] == [30, 20]
     assert [(about.image_id, about.width) for about in seen] == [(0, 40), (1, 50)]
 
@@ -178,7 +178,10 @@ def test_records_of_images_reach_the_task(detector, random_image, monkeypatch) -
     )
     images = [random_image(40, 30), random_image(60, 20), random_image(40, 30, 1)]
     found = detector(
-        images, DetectionSettings(resize="keep"), batch_size=2, records=[{"f": 7}, {"f": 8}, {"f": 9}]
+        images,
+        DetectionSettings(score=0.0, resize="keep"),
+        batch_size=2,
+        records=[{"f": 7}, {"f": 8}, {"f": 9}],
     )
     assert [int(detections.f[0]) for detections in found] == [7, 8, 9]
     with pytest.raises(CtnetError, match="there are 1 records for 3 images"):
@@ -205,12 +208,12 @@ def test_the_mirror_image_has_the_mirrored_detections(detector, random_image) ->
         offset.bias.copy_(torch.tensor([0.375, 0.2]))
     image = random_image(64, 64)
     (plain,), (other,) = (
-        detector(np.ascontiguousarray(one), DetectionSettings(flip=True, topk=20))
+        detector(np.ascontiguousarray(one), DetectionSettings(score=0.0, flip=True, topk=20))
         for one in (image, image[:, ::-1])
     )
     back = other.replace(boxes=mirror_boxes(other.boxes, 64))
     np.testing.assert_allclose(in_order(plain), in_order(back), atol=1e-3)
-    (unflipped,) = detector(image, DetectionSettings(topk=20))
+    (unflipped,) = detector(image, DetectionSettings(score=0.0, topk=20))
     assert not np.allclose(unflipped.scores, plain.scores, atol=1e-4)  # flipping does something
 
 
@@ -243,7 +246,7 @@ def test_maps_are_averaged_where_the_head_can_be_mirrored(name: str, tiny: str, 
 
 def test_without_memory_for_both_the_two_go_one_after_the_other(detector, random_image, monkeypatch) -> None:
     images = [random_image(64, 64, seed) for seed in range(2)]
-    expected = detector(images, DetectionSettings(flip=True))
+    expected = detector(images, DetectionSettings(score=0.0, flip=True))
     forward, sizes = detector.model.activated, []
 
     def scarce(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -253,7 +256,9 @@ def test_without_memory_for_both_the_two_go_one_after_the_other(detector, random
         return forward(inputs)
 
     monkeypatch.setattr(detector.model, "activated", scarce)
-    for found, before in zip(detector(images, DetectionSettings(flip=True)), expected, strict=True):
+    for found, before in zip(
+        detector(images, DetectionSettings(score=0.0, flip=True)), expected, strict=True
+    ):
         np.testing.assert_allclose(found.scores, before.scores, rtol=1e-5)
     assert sizes == [4, 2, 2]
 
@@ -265,8 +270,8 @@ def test_without_memory_for_both_the_two_go_one_after_the_other(detector, random
 def test_one_scale_is_no_scale(detector, random_image, resize) -> None:
     image = random_image(70, 50)
     (plain,), (one,) = (
-        detector(image, DetectionSettings(resize=resize)),
-        detector(image, DetectionSettings(resize=resize, scales=[1])),
+        detector(image, DetectionSettings(score=0.0, resize=resize)),
+        detector(image, DetectionSettings(score=0.0, resize=resize, scales=[1])),
     )
     for name, column in plain.fields().items():
         np.testing.assert_array_equal(column, one.fields()[name])
@@ -275,7 +280,7 @@ def test_one_scale_is_no_scale(detector, random_image, resize) -> None:
 @pytest.mark.parametrize("nms", [None, "none", "hard"])
 def test_scales_are_merged_per_class(detector, random_image, nms) -> None:
     image, scales = random_image(70, 50), (0.5, 1.0, 1.5)
-    chosen = DetectionSettings(resize="keep", scales=scales, nms=nms, topk=30, clip=False)
+    chosen = DetectionSettings(score=0.0, resize="keep", scales=scales, nms=nms, topk=30, clip=False)
     (merged,) = detector(image, chosen)
     preprocess = detector.preprocessor("keep")
     settings, parts = DetectionSettings(nms=nms, scales=scales, topk=30), []
@@ -291,9 +296,9 @@ def test_scales_are_merged_per_class(detector, random_image, nms) -> None:
 def test_augmented_batches_of_mixed_sizes_equal_one_by_one(detector, random_image, resize) -> None:
     images = [random_image(*size, seed=seed) for seed, size in enumerate(SIZES)]
     settings = {"resize": resize, "topk": 20, "flip": True, "scales": (0.75, 1.0), "nms": "hard"}
-    together = detector(images, DetectionSettings(**settings), batch_size=3)
+    together = detector(images, DetectionSettings(score=0.0, **settings), batch_size=3)
     for image, detections in zip(images, together, strict=True):
-        (alone,) = detector(image, DetectionSettings(**settings))
+        (alone,) = detector(image, DetectionSettings(score=0.0, **settings))
         np.testing.assert_allclose(detections.scores, alone.scores, rtol=1e-5)
         np.testing.assert_allclose(detections.boxes, alone.boxes, rtol=1e-5, atol=1e-4)
         np.testing.assert_array_equal(detections.labels, alone.labels)
@@ -308,7 +313,7 @@ def test_a_network_without_error_agrees_with_itself_at_all_scales(knowing) -> No
         for scale in (0.75, 1.0, 1.5):
             (view,) = detector.preprocessor(resize).views(image, info(image), (scale,))
             detector.model.prepared = {90: view}
-            (found,) = detector(image, DetectionSettings(resize=resize, scales=[scale], topk=10))
+            (found,) = detector(image, DetectionSettings(score=0.0, resize=resize, scales=[scale], topk=10))
             np.testing.assert_allclose(
                 sorted_by_place(found.above(0.999).boxes, found.above(0.999).labels),
                 sorted_by_place(known[90].boxes, known[90].labels),
@@ -327,11 +332,11 @@ def test_a_network_without_error_agrees_with_itself_at_all_scales(knowing) -> No
 )
 def test_settings_that_make_no_sense(detector, random_image, settings, message) -> None:
     with pytest.raises(CtnetError, match=message):
-        detector(random_image(40, 40), DetectionSettings(**settings))
+        detector(random_image(40, 40), DetectionSettings(score=0.0, **settings))
 
 
 def test_stages_are_timed(detector, random_image) -> None:
-    settings = DetectionSettings(flip=True, scales=(0.5, 1.0), topk=5)
+    settings = DetectionSettings(score=0.0, flip=True, scales=(0.5, 1.0), topk=5)
     image = random_image(64, 64)
     views = detector.preprocessor().views(image, info(image), settings.scales)
     times = StageTimes()
@@ -351,16 +356,16 @@ def test_stages_are_timed(detector, random_image) -> None:
 @pytest.mark.parametrize("resize", ["fix", "keep"])
 def test_a_batch_of_mixed_sizes_equals_one_by_one(detector, random_image, resize) -> None:
     images = [random_image(*size, seed=seed) for seed, size in enumerate(SIZES)]
-    together = detector(images, DetectionSettings(resize=resize, topk=20), batch_size=3)
+    together = detector(images, DetectionSettings(score=0.0, resize=resize, topk=20), batch_size=3)
     for image, detections in zip(images, together, strict=True):
-        (alone,) = detector(image, DetectionSettings(resize=resize, topk=20))
+        (alone,) = detector(image, DetectionSettings(score=0.0, resize=resize, topk=20))
         np.testing.assert_allclose(detections.scores, alone.scores, rtol=1e-5)
         np.testing.assert_allclose(detections.boxes, alone.boxes, rtol=1e-5, atol=1e-4)
         np.testing.assert_array_equal(detections.labels, alone.labels)
 
 
 def test_detections_are_numpy_best_first_and_as_many_as_asked(detector, random_image) -> None:
-    (found,) = detector(random_image(60, 40), DetectionSettings(topk=7))
+    (found,) = detector(random_image(60, 40), DetectionSettings(score=0.0, topk=7, clip=False))
     assert isinstance(found.boxes, np.ndarray)
     assert found.boxes.shape == (7, 4)
     assert (np.diff(found.scores) <= 0).all()
@@ -370,10 +375,10 @@ def test_detections_are_numpy_best_first_and_as_many_as_asked(detector, random_i
 def test_files_and_arrays_mix(detector, random_image, tmp_path: Path) -> None:
     image = random_image(60, 40)
     cv2.imwrite(str(tmp_path / "a.png"), image[:, :, ::-1])
-    found = detector([tmp_path / "a.png", image, str(tmp_path / "a.png")])
+    found = detector([tmp_path / "a.png", image, str(tmp_path / "a.png")], score=0.0)
     for other in found[1:]:
         np.testing.assert_array_equal(other.boxes, found[0].boxes)
-    np.testing.assert_allclose(detector(tmp_path / "a.png")[0].scores, found[0].scores, rtol=1e-5)
+    np.testing.assert_allclose(detector(tmp_path / "a.png", score=0.0)[0].scores, found[0].scores, rtol=1e-5)
 
 
 def test_no_images_give_no_detections(detector) -> None:
@@ -406,7 +411,7 @@ def test_a_size_is_for_fix_alone(detector, random_image) -> None:
 def test_another_size_is_another_input(detector, random_image) -> None:
     image = random_image(64, 64)
     default, same, other = (
-        detector(image, DetectionSettings(size=size))[0] for size in (None, (64, 64), (96, 128))
+        detector(image, DetectionSettings(score=0.0, size=size))[0] for size in (None, (64, 64), (96, 128))
     )
     np.testing.assert_array_equal(default.boxes, same.boxes)
     assert not np.array_equal(default.boxes, other.boxes)
@@ -417,13 +422,13 @@ def test_damaged_weights_are_noticed(detector, random_image, branch) -> None:
     with torch.no_grad():
         detector.model.branches[0][branch][2].bias.fill_(float("nan"))
     with pytest.raises(CtnetError, match=r"NaN or infinities \(0\); it diverged"):
-        detector(random_image(40, 40))
+        detector(random_image(40, 40), score=0.0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (1000, 3)])
 @pytest.mark.parametrize("resize", ["fix", "keep"])
 def test_absurd_shapes_work(detector, random_image, size, resize) -> None:
-    (found,) = detector(random_image(*size), DetectionSettings(resize=resize, topk=5))
+    (found,) = detector(random_image(*size), DetectionSettings(score=0.0, resize=resize, topk=5, clip=False))
     assert len(found) == 5
 
 
@@ -432,7 +437,7 @@ def test_absurd_shapes_work(detector, random_image, size, resize) -> None:
 
 def test_load_takes_a_run_or_a_checkpoint(run_folder: Path, detector, random_image) -> None:
     image = random_image(60, 50)
-    expected = detector(image)[0]
+    expected = detector(image, score=0.0)[0]
     for path in (run_folder, run_folder / "best.pt", str(run_folder)):
         loaded = Detector.load(path, "cpu")
         assert not loaded.model.training
@@ -445,7 +450,7 @@ def test_load_takes_a_run_or_a_checkpoint(run_folder: Path, detector, random_ima
 
 
 def test_a_folder_without_a_checkpoint_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CtnetError, match=r"holds neither best\.pt nor last\.pt"):
+    with pytest.raises(CtnetError, match=r"contains neither best\.pt nor last\.pt"):
         checkpoint_of(tmp_path)
 
 
@@ -467,15 +472,15 @@ def test_a_task_may_suppress_by_itself_and_ask_for_more_candidates(detector, ran
             asked.append(k)
             return super().decode(maps, k)
 
-    (every,) = detector(image, DetectionSettings(topk=30))
-    (hard,) = detector(image, DetectionSettings(topk=30, nms="hard"))
+    (every,) = detector(image, DetectionSettings(score=0.0, topk=30))
+    (hard,) = detector(image, DetectionSettings(score=0.0, topk=30, nms="hard"))
     assert len(hard) < len(every)
     detector.task = Grouping(detector.task.categories)
-    (chosen,) = detector(image, DetectionSettings(topk=5))
+    (chosen,) = detector(image, DetectionSettings(score=0.0, topk=5))
     np.testing.assert_array_equal(chosen.boxes, hard.boxes[:5])
-    (plain,) = detector(image, DetectionSettings(topk=5, nms="none"))
+    (plain,) = detector(image, DetectionSettings(score=0.0, topk=5, nms="none"))
     np.testing.assert_array_equal(plain.boxes, every.boxes[:5])
-    detector(image, DetectionSettings(topk=40))
+    detector(image, DetectionSettings(score=0.0, topk=40))
     assert asked == [30, 30, 40]
 
 
@@ -487,7 +492,7 @@ def test_without_memory_for_a_batch_it_is_looked_at_in_parts(
     detector, random_image, monkeypatch, error
 ) -> None:
     images = [random_image(64, 64, seed) for seed in range(5)]
-    expected = detector(images)
+    expected = detector(images, score=0.0)
     forward, sizes = detector.model.activated, []
 
     def scarce(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -497,7 +502,7 @@ def test_without_memory_for_a_batch_it_is_looked_at_in_parts(
         return forward(inputs)
 
     monkeypatch.setattr(detector.model, "activated", scarce)
-    for found, before in zip(detector(images), expected, strict=True):
+    for found, before in zip(detector(images, score=0.0), expected, strict=True):
         np.testing.assert_allclose(found.scores, before.scores, rtol=1e-5)
     assert sizes == [5, 2, 2, 1]
 
@@ -508,7 +513,7 @@ def test_an_image_that_no_memory_is_left_for_is_named(detector, random_image, mo
 
     monkeypatch.setattr(detector.model, "activated", refuse)
     with pytest.raises(CtnetError, match=r"image 0, 64x64 pixels .* needs more memory than available; use"):
-        detector(random_image(64, 64))
+        detector(random_image(64, 64), score=0.0)
 
 
 def test_memory_is_asked_for_before_a_large_batch(detector, random_image, monkeypatch) -> None:
@@ -521,8 +526,8 @@ def test_memory_is_asked_for_before_a_large_batch(detector, random_image, monkey
         detector.model, "activated", lambda inputs: (sizes.append(len(inputs)), forward(inputs))[1]
     )
     monkeypatch.setattr(detector_module, "available_memory", lambda device: int(2.5 * needed))
-    detector(images)
+    detector(images, score=0.0)
     assert sizes == [2, 2, 1]
     monkeypatch.setattr(detector_module, "available_memory", lambda device: int(0.5 * needed))
     with pytest.raises(CtnetError, match=r"needs at least .* GB, but .* GB are free; use --resize fix"):
-        detector(images)
+        detector(images, score=0.0)

@@ -34,7 +34,7 @@ def made(count: int = 2, file_name: str = "photos/a.png", fields=None, **extra) 
 
 def test_a_detector_says_names_and_how_many(detector, random_image) -> None:
     image = random_image(64, 48)
-    [found] = detector(image, DetectionSettings(topk=7))
+    [found] = detector(image, DetectionSettings(score=0.0, topk=7, clip=False))
     assert detector.class_names == ("ball", "box")
     assert repr(detector) == "Detector(ctdet with tiny on cpu: ball, box)"
     assert len(found) == 7
@@ -43,12 +43,13 @@ def test_a_detector_says_names_and_how_many(detector, random_image) -> None:
 
 
 def test_the_score_may_be_given_alone(detector, random_image) -> None:
-    images, settings = [random_image(64, 48), random_image(30, 20)], DetectionSettings(topk=9)
+    images = [random_image(64, 48), random_image(30, 20)]
+    settings = DetectionSettings(score=0.0, topk=9, clip=False)
     [everything, _] = detector(images, settings)
     middle = float(everything.scores[4])
     [some, _] = detector(images, settings, score=middle)
     assert len(some) == int((everything.scores > middle).sum()) < len(everything)
-    [same, _] = detector(images, DetectionSettings(topk=9, score=middle))
+    [same, _] = detector(images, DetectionSettings(topk=9, score=middle, clip=False))
     np.testing.assert_array_equal(same.boxes, some.boxes)
     [none] = detector(images[0], score=1.0)
     assert len(none) == 0
@@ -57,22 +58,48 @@ def test_the_score_may_be_given_alone(detector, random_image) -> None:
 def test_all_kinds_of_images_give_the_same(detector, random_image) -> None:
     image = random_image(64, 48)
     bgr = np.ascontiguousarray(image[:, :, ::-1])
-    [one] = detector(image)
-    for other in (*detector([Image.fromarray(image), image]), *detector(bgr, bgr=True)):
+    [one] = detector(image, score=0.0)
+    for other in (*detector([Image.fromarray(image), image], score=0.0), *detector(bgr, bgr=True, score=0.0)):
         np.testing.assert_allclose(other.scores, one.scores, rtol=1e-5)
-    assert not np.allclose(detector(bgr)[0].scores[:5], one.scores[:5], rtol=1e-3)
+    assert not np.allclose(detector(bgr, score=0.0)[0].scores[:5], one.scores[:5], rtol=1e-3)
 
 
 def test_boxes_are_cut_to_the_image_unless_told_otherwise(detector, random_image) -> None:
     image = random_image(64, 40)  # the input's upper and lower strips lie outside it
-    [cut], [whole] = detector(image), detector(image, DetectionSettings(clip=False))
+    [cut], [whole] = (detector(image, DetectionSettings(score=0.0, clip=clip)) for clip in (True, False))
     assert whole.boxes.min() < 0
     assert whole.boxes[:, 3].max() > 40
-    np.testing.assert_array_equal(cut.boxes, np.clip(whole.boxes, 0, [64, 40, 64, 40]))
-    np.testing.assert_array_equal(cut.scores, whole.scores)
+    boxes = np.clip(whole.boxes, 0, [64, 40, 64, 40])
+    left = ((whole.boxes[:, :2] < [64, 40]) & (whole.boxes[:, 2:] > 0)).all(axis=1)
+    assert 0 < left.sum() < len(left)
+    np.testing.assert_array_equal(cut.boxes, boxes[left])
+    np.testing.assert_array_equal(cut.scores, whole.scores[left])
     view = detector.preprocessor().views(image, ImageInfo(0, "", 64, 40), (1.0,))
     [measured] = detector.detect([view], DetectionSettings())
     np.testing.assert_array_equal(measured.boxes, whole.boxes)  # evaluation takes them from here
+
+
+def test_boxes_outside_the_image_are_left_out() -> None:
+    found = made(4, depth=np.arange(4.0))
+    boxes = [[-9, 2, 0, 8], [-9, 2, 1, 8], [5, 30, 9, 44], [38, 28, 50, 33]]
+    left = found.replace(boxes=np.array(boxes, np.float32)).clipped()
+    assert left.boxes.tolist() == [[0, 2, 1, 8], [38, 28, 40, 30]]
+    assert left.depth.tolist() == [1, 3]
+
+
+def test_without_a_score_it_is_that_of_predict(detector, random_image, monkeypatch) -> None:
+    def detect(batch, settings):
+        asked.append(settings.score)
+        return [Detections.empty() for _ in batch]
+
+    asked: list[float | None] = []
+    monkeypatch.setattr(detector, "detect", detect)
+    image = random_image(64, 48)
+    detector(image)
+    detector(image, DetectionSettings(nms="hard"))
+    detector(image, DetectionSettings(score=0.2))
+    detector(image, DetectionSettings(score=0.2), score=0.0)
+    assert asked == [0.3, 0.3, 0.2, 0.0]
 
 
 def test_what_is_known_of_the_image_stays_with_the_rows() -> None:
@@ -94,6 +121,9 @@ def test_repr_is_for_people() -> None:
         "  box 0.50 at 10.5, -0.2, 45.0, 31.0"
     )
     assert repr(made(0, "")) == "0 detections (40x30)"
+    assert repr(made()[1]).startswith("1 detection (photos/a.png, 40x30)\n  box 0.50")
+    with pytest.raises(IndexError, match=r"^ImageDetections with 2 rows has no row 99$"):
+        made()[99]
     lines = repr(made(12)).splitlines()
     assert len(lines) == 12
     assert lines[-1] == "  and 2 more"

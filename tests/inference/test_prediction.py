@@ -16,7 +16,7 @@ from ctnet.data.images import read_image
 from ctnet.inference import prediction
 from ctnet.inference.prediction import predict
 from ctnet.inference.settings import DetectionSettings
-from ctnet.inference.sources import open_sources
+from ctnet.inference.sources import Frame, Source, open_sources
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def write_video(path: Path, frames: int = 5) -> Path:
 
 def run(detector, folder: Path, *sources: object, **choices):
     rest = {name: choices.pop(name) for name in ("batch_size", "draw", "camera") if name in choices}
-    settings = DetectionSettings(**{"score": 0.3, **choices})
+    settings = DetectionSettings(**choices)
     return predict(detector, open_sources([str(source) for source in sources]), folder, settings, **rest)
 
 
@@ -49,7 +49,7 @@ def files(folder: Path) -> list[str]:
 
 def test_pictures_and_results_are_written(detector, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = run(detector, out, photos, score=0.0, topk=4, batch_size=3)
+    done = run(detector, out, photos, score=0.0, topk=4, clip=False, batch_size=3)
     assert files(out) == ["a.png", "b.jpg", "c.png", "deep/a.png", "images.json", "results.json"]
     images, results = (json.loads((out / name).read_text()) for name in ("images.json", "results.json"))
     assert images == done.images
@@ -60,7 +60,7 @@ def test_pictures_and_results_are_written(detector, photos: Path, tmp_path: Path
     assert {(entry["category_id"], entry["category_name"]) for entry in results} <= {(3, "ball"), (8, "box")}
     assert [image["picture"] for image in images] == ["a.png", "b.jpg", "c.png", "deep/a.png"]
     for image in images:
-        expected = detector(photos / image["file_name"], DetectionSettings(topk=4))[0]
+        expected = detector(photos / image["file_name"], DetectionSettings(score=0.0, topk=4, clip=False))[0]
         boxes = np.array([entry["bbox"] for entry in results if entry["image_id"] == image["id"]])
         boxes[:, 2:] += boxes[:, :2]
         np.testing.assert_allclose(boxes, expected.boxes, atol=2e-3)
@@ -115,9 +115,9 @@ def test_names_that_differ_in_case_alone_are_kept_apart(detector, photos: Path, 
 
 def test_images_that_are_read_are_never_replaced(detector, photos: Path) -> None:
     before = (photos / "a.png").read_bytes()
-    with pytest.raises(CtnetError, match=r"a\.png is to be read, not replaced .*another --output"):
+    with pytest.raises(CtnetError, match=r"a\.png is an input image, .*another --output"):
         run(detector, photos, photos)
-    with pytest.raises(CtnetError, match="is to be read"):
+    with pytest.raises(CtnetError, match="is an input image"):
         run(detector, photos / "deep" / "..", photos / "a.png")
     assert (photos / "a.png").read_bytes() == before
     assert run(detector, photos / "deep", photos / "b.jpg").pictures == [photos / "deep" / "b.jpg"]
@@ -125,7 +125,7 @@ def test_images_that_are_read_are_never_replaced(detector, photos: Path) -> None
 
 def test_a_video_becomes_a_video(detector, tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.avi")
-    done = run(detector, tmp_path / "out", video, score=0.0, topk=2, batch_size=2)
+    done = run(detector, tmp_path / "out", video, score=0.0, topk=2, clip=False, batch_size=2)
     assert done.pictures == [tmp_path / "out" / "clip.mp4"]
     assert [image["picture"] for image in done.images] == ["clip.mp4"] * 5
     assert [image["file_name"] for image in done.images] == [f"clip_{i:06d}" for i in range(5)]
@@ -146,7 +146,7 @@ def test_videos_of_one_name_do_not_replace_each_other(detector, tmp_path: Path) 
 def test_a_video_that_is_read_is_never_replaced(detector, tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.avi").rename(tmp_path / "clip.mp4")
     before = video.read_bytes()
-    with pytest.raises(CtnetError, match="is to be read"):
+    with pytest.raises(CtnetError, match="is an input image"):
         run(detector, tmp_path, video)
     assert video.read_bytes() == before
 
@@ -167,6 +167,22 @@ def test_ctrl_c_keeps_what_was_done(detector, photos: Path, tmp_path: Path, monk
     assert [path.name for path in done.pictures] == ["a.png", "clip.mp4"]
     assert files(tmp_path / "out") == ["a.png", "clip.mp4", "images.json", "results.json"]
     assert len(json.loads((tmp_path / "out" / "images.json").read_text())) == 5
+
+
+@pytest.mark.parametrize(("count", "rest"), [(2, ""), (8, r" \(and 3 more\)")])
+def test_all_that_could_not_be_read_is_named(detector, tmp_path: Path, count: int, rest: str) -> None:
+    for number in range(count):
+        (tmp_path / f"{number}.png").write_bytes(b"no image")
+    each = "; ".join(rf"\S+{number}\.png is not an image[^;]+; replace it" for number in range(min(count, 5)))
+    with pytest.raises(CtnetError, match=f"^no image could be read: {each}{rest}$"):
+        run(detector, tmp_path / "out", tmp_path)
+
+
+def test_a_stream_that_gives_nothing_says_why(detector, tmp_path: Path) -> None:
+    ended = Frame(None, "http://camera", note="http://camera ends after 0 of 20 frames")
+    source = Source("http://camera", True, None, lambda: iter([ended]), "camera")
+    with pytest.raises(CtnetError, match=r"^no image could be read: http:.*ends after 0 of 20 frames$"):
+        predict(detector, [source], tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])
@@ -193,7 +209,7 @@ def test_drawing_knows_the_image(detector, photos: Path, tmp_path: Path, monkeyp
 def test_test_time_choices_are_the_detectors(detector, photos: Path, tmp_path: Path) -> None:
     choices = {"flip": True, "scales": (0.5, 1.0), "nms": "hard", "topk": 5}
     done = run(detector, tmp_path / "out", photos / "a.png", score=0.0, draw=False, **choices)
-    [found] = detector(photos / "a.png", DetectionSettings(**choices))
+    [found] = detector(photos / "a.png", DetectionSettings(score=0.0, **choices))
     entries = zip(results_of(detector.task, 1, found), found.names, strict=True)
     assert done.results == [{**entry, "category_name": name} for entry, name in entries]
 
@@ -238,10 +254,10 @@ def test_large_images_are_held_one_at_a_time(detector, photos: Path, tmp_path: P
 def test_a_video_that_cannot_be_named_is_refused(detector, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.avi")
     write_video(tmp_path / "clip.avi").rename(path)
-    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
+    with pytest.raises(CtnetError, match=r"cannot open .*: the name of a video must be UTF-8"):
         run(detector, tmp_path / "out", path)
     out = tmp_path / os.fsdecode(b"out\xe9")
-    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
+    with pytest.raises(CtnetError, match=r"cannot open .*: the name of a video must be UTF-8"):
         run(detector, out, write_video(tmp_path / "clip.avi"))
 
 

@@ -80,8 +80,8 @@ def test_a_folder_of_a_number_is_no_camera(tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "nowhere does not exist; name an image, a folder, a video or a camera's number"),
-        ("empty", r"empty holds no image \(\.jpg, "),
+        ("nowhere", "nowhere does not exist; give an image, a folder, a video or a camera number"),
+        ("empty", r"empty contains no images \(\.jpg, "),
         ("broken.mp4", r"cannot play .*broken\.mp4; is it a whole video file"),
         ("977", "cannot play camera 977; .*a camera that exists"),
     ],
@@ -158,7 +158,9 @@ def test_a_folder_of_everything(tmp_path: Path, video: Path) -> None:
         *(f"sub/moving_{number:06d}" for number in range(3)),
     ]
     heic, half = [frame.problem for frame in frames if frame.image is None]
-    assert "phone.HEIC is not an image that can be read (HEIC is not read; save it as PNG or JPEG)" in heic
+    assert (
+        "phone.HEIC is not an image that can be read (HEIC is not supported; save it as PNG or JPEG)" in heic
+    )
     assert "cannot play" in half
 
 
@@ -191,6 +193,26 @@ def test_a_text_file_is_named_and_skipped(tmp_path: Path, name: str) -> None:
     assert f"{name} is a text file, not an image or a video" in frame.problem
 
 
+def test_an_empty_file_is_named_and_skipped(tmp_path: Path) -> None:
+    (tmp_path / "empty.dat").touch()
+    good, empty = open_sources([str(write(tmp_path / "a.png")), str(tmp_path / "empty.dat")])
+    assert [frame.problem for frame in good] == [""]
+    (frame,) = empty
+    assert (frame.image, frame.problem) == (None, f"{tmp_path / 'empty.dat'} is empty")
+
+
+def test_a_file_that_matches_and_does_not_play_keeps_none_from_being_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.png")
+    write(tmp_path / "z.png")
+    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
+    frames = [frame for source in open_sources([str(tmp_path / "*")]) for frame in source]
+    assert [frame.name for frame in frames] == ["Thumbs.db", "a.png", "z.png"]
+    assert [frame.image is None for frame in frames] == [True, False, False]
+    assert f"cannot play {tmp_path / 'Thumbs.db'}" in frames[0].problem
+    with pytest.raises(CtnetError, match="cannot play"):  # what is named is meant
+        open_sources([str(tmp_path / "Thumbs.db")])
+
+
 def test_an_animation_has_its_rate(tmp_path: Path) -> None:
     source = open_source(str(animation(tmp_path / "a.webp")))
     assert (source.is_video, source.length, source.rate, source.stem) == (True, 3, 20, "a")
@@ -206,5 +228,5 @@ def test_a_picture_of_12_bits_in_16_is_said_to_be_black(tmp_path: Path, suffix: 
     cv2.imwrite(str(tmp_path / f"light{suffix}"), ramp * 16)
     cv2.imwrite(str(tmp_path / f"night{suffix}"), np.zeros((20, 30), np.uint8))
     dark, light, night = open_source(str(tmp_path))
-    assert "is almost black: of 16-bit samples the upper byte is taken" in dark.note
+    assert "is almost black: the upper byte of 16-bit samples is read" in dark.note
     assert (light.note, night.note) == ("", "")

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import shutil
 import socket
 import socketserver
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -130,6 +133,92 @@ def test_a_film_whose_sending_ends_early_is_named(clip: bytes, monkeypatch) -> N
     assert problems == [f"{server}/street.mkv ends after {len(names)} of 6 frames"]
 
 
+@pytest.fixture
+def film(tmp_path: Path) -> bytes:
+    """An MP4 with its index at its end, as cameras, phones and OpenCV write them."""
+    path = tmp_path / "film.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (320, 240))
+    for image in np.random.default_rng(0).integers(0, 256, (20, 240, 320, 3)).astype(np.uint8):
+        writer.write(image)
+    writer.release()
+    content = path.read_bytes()
+    assert content.index(b"mdat") < content.index(b"moov")
+    assert len(content) > 1 << 19  # more than FFmpeg keeps, so that it cannot go back
+    return content
+
+
+def test_a_film_with_its_index_at_the_end_is_read_from_a_server_that_cannot_seek(
+    film: bytes, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    with serving(sends(film, "video/mp4")) as server:
+        names, problems = frames(f"{server}/film.mp4")
+    assert names == [f"film_{number:06d}" for number in range(20)]
+    assert not problems
+    assert not list((tmp_path / "copies").iterdir())
+
+
+def test_a_film_that_needs_a_copy_and_has_no_room_says_so(film: bytes, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=len(film)))
+    with serving(sends(film, "video/mp4")) as server:
+        names, problems = frames(f"{server}/film.mp4")
+    assert not names
+    assert "is too small for a copy; set TMPDIR" in problems[0]
+    assert problems[1:] == [f"{server}/film.mp4 ends after 0 of 20 frames"]
+
+
+def test_an_endless_film_of_which_nothing_can_be_read_is_not_copied(film: bytes) -> None:
+    def without_length(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp4")
+        request.end_headers()
+        request.wfile.write(film)
+
+    with serving(without_length) as server:
+        names, problems = frames(f"{server}/film.mp4")
+    assert not names
+    assert problems[0] == f"cannot play {server}/film.mp4: no frame of it can be read"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_film_that_is_cut_before_its_index_says_so(share: float, film: bytes) -> None:
+    def cut(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp4")
+        request.send_header("Content-Length", str(len(film)))
+        request.end_headers()
+        request.wfile.write(film[: int(len(film) * share)])
+
+    with serving(cut) as server, pytest.raises(CtnetError, match="ends before it can be read") as caught:
+        open_sources([f"{server}/clip.mp4"])
+    assert "seconds" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("street.mjpeg", "video/x-motion-jpeg"), ("a.MJPG", "text/plain")]
+)
+def test_a_film_in_pieces_is_read_once(name: str, kind: str) -> None:
+    asked = []
+
+    def in_pieces(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        request.send_response(200)
+        request.send_header("Content-Type", kind)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        for number in range(8):
+            data = jpeg(40 + number)
+            request.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        request.wfile.write(b"0\r\n\r\n")
+
+    with serving(in_pieces) as server:
+        names, problems = frames(f"{server}/{name}")
+    assert len(names) == 8
+    assert not problems
+    assert len(asked) == 2  # what it is, and the video
+
+
 def test_pictures_of_addresses() -> None:
     with serving(sends(jpeg(90), "image/jpeg")) as server:
         (source,) = open_sources([f"{server}/snap.jpg?size=2"])
@@ -162,7 +251,7 @@ def test_reconnecting_is_bounded_also_where_every_attempt_succeeds(monkeypatch) 
     [
         ("{page}/watch", r"it is a page or a document \(text/html\); give the video's own address"),
         ("{missing}/x.mp4", "the server answers 404 Not Found"),
-        ("{text}/x.mp4", "cannot play .*: no video that can be read came within"),
+        ("{text}/x.mp4", "cannot play .*: what the server sends is not a video, or ends before it can be"),
         ("http://127.0.0.1:{closed}/x.mp4", "cannot connect to .*: Connection refused; check the host"),
         ("rtsp://127.0.0.1:{closed}/x", "cannot connect to .*: Connection refused; check the host"),
         ("rtsp://eve:secret@127.0.0.1:{closed}/x", r"cannot connect to rtsp://eve:\*\*\*@127.0.0.1:"),

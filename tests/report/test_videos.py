@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,3 +91,19 @@ def test_what_does_not_play_back_is_an_error(tmp_path: Path, encoder: str, monke
     monkeypatch.setattr(videos, "_plays", lambda path: False)
     with pytest.raises(CtnetError, match=r"a\.mp4 cannot be played back; is the disk full\?"):
         file.close()
+
+
+def test_looking_for_an_encoder_prints_nothing(tmp_path: Path) -> None:
+    code = """
+import sys
+sys.modules["av"] = None
+from pathlib import Path
+import numpy as np
+from ctnet.report.videos import VideoFile
+file = VideoFile(Path(sys.argv[1]), 10)
+file.write("0", np.zeros((48, 64, 3), np.uint8))
+file.close()
+"""
+    target = str(tmp_path / "a.mp4")  # FFmpeg reads how much to print once in a process
+    done = subprocess.run([sys.executable, "-c", code, target], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
