@@ -80,8 +80,10 @@ class Pack:
         if held and begin + held > path.stat().st_size:
             raise ValueError("it is cut short")
         self._starts, self._sizes, self._checksums = tables["starts"], tables["sizes"], tables["checksums"]
-        ends = self._starts + self._sizes
-        if (self._starts < 0).any() or (self._sizes < 0).any() or (ends > held).any():
+        if any(table.ndim != 1 or table.dtype.kind not in "iu" for table in tables.values()):
+            raise ValueError("its table of files is not of whole numbers")
+        beyond = self._sizes > held - self._starts  # a sum could overflow
+        if (self._starts < 0).any() or (self._sizes < 0).any() or beyond.any():
             raise ValueError("its table of files does not fit its data")
         self._begin = begin or 0
         text = tables["names"].tobytes().decode("utf-8", "surrogatepass")

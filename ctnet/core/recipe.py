@@ -13,7 +13,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.settings import check_bounds, convert_all
 
 Share = Annotated[float, Interval(ge=0, le=1)]
-Strength = Annotated[float, Ge(0)]
+Strength = Annotated[float, Interval(ge=0, le=100)]
 Count = Annotated[int, Ge(1)]
 
 #: Fields set separately: augmentation (a table of its own in a file) and the task's options.

@@ -18,7 +18,14 @@ import numpy as np
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.base.packs import Place, open_pack, place_of
-from ctnet.data.columns import RECORD_ERRORS, REPEATED_KEY, Columns, read_columns
+from ctnet.data.columns import (
+    RECORD_ERRORS,
+    REPEATED_KEY,
+    Columns,
+    check_columns,
+    checked_categories,
+    read_columns,
+)
 from ctnet.data.json_reader import CHUNK, repeated_key
 from ctnet.data.outlines import NO_BOX, outlined
 from ctnet.data.problems import Problem
@@ -224,7 +231,10 @@ class CocoFile:
                 self._check_unchanged(_stamp(os.fstat(stream.fileno())))
                 for start, end in ranges.tolist():
                     stream.seek(start + self._start)
-                    yield json.loads(stream.read(end - start))
+                    entry = json.loads(stream.read(end - start))
+                    if not isinstance(entry, dict):
+                        raise ValueError("not an object")
+                    yield entry
         except OSError as error:
             raise os_error(error, "read", self.path) from error
         except (RecursionError, ValueError) as error:
@@ -278,7 +288,15 @@ def _packed(place: Place) -> tuple[Columns, str, tuple[int, int]]:
         raise CtnetError(
             f"{place.pack} was packed by another version of ctnet; pack the data again with `ctnet data pack`"
         )
-    return Columns(**arrays), digest, _stamp(place.pack.stat())
+    columns = Columns(**arrays)
+    try:
+        checked_categories(json.loads(columns.category_json.tobytes()), place.pack / place.name)
+        check_columns(columns, place.size)
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise CtnetError(
+            f"{place.name} in {place.pack} is damaged ({error}); pack the data again with `ctnet data pack`"
+        ) from error
+    return columns, digest, _stamp(place.pack.stat())
 
 
 def _changed(path: Path) -> CtnetError:

@@ -100,7 +100,7 @@ def _read_document(reader: JsonReader, path: Path) -> tuple[_Images, _Annotation
                     annotations.repeated.append(len(annotations.starts))
                 annotations.add(value, start, end)
         elif key == "categories":
-            categories = _checked_categories(
+            categories = checked_categories(
                 [value for value, _, _ in _with_keys_once(reader, "category", path)], path
             )
         else:
@@ -143,7 +143,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _checked_categories(categories: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+def checked_categories(categories: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     seen = set()
     names: dict[str, int] = {}
     for number, category in enumerate(categories, start=1):
@@ -282,6 +282,74 @@ def _area(value: Any) -> float:
     except (TypeError, OverflowError):
         return -1.0
     return area if math.isfinite(area) else -1.0
+
+
+def check_columns(columns: Columns, size: int) -> None:
+    """Refuse columns that no file of a size can have: those of a pack may come from anyone.
+
+    Raises:
+        ValueError: naming the column.
+    """
+    images, rows = len(columns.image_ids), len(columns.annotation_ids)
+    shapes = {
+        **dict.fromkeys(("image_ids", "widths", "heights"), (images,)),
+        **dict.fromkeys(("name_ends", "first"), (images + 1,)),
+        **dict.fromkeys(("image_index", "category_ids", "annotation_ids", "areas"), (rows,)),
+        **dict.fromkeys(("odd_areas", "crowd", "errors"), (rows,)),
+        "boxes": (rows, 4),
+        "image_ranges": (images, 2),
+        "annotation_ranges": (rows, 2),
+        "names": columns.names.shape[:1],
+        "category_json": columns.category_json.shape[:1],
+        "repeated_images": columns.repeated_images.shape[:1],
+    }
+    for name, shape in shapes.items():
+        if (held := getattr(columns, name)).shape != shape or held.dtype != _KINDS[name]:
+            raise ValueError(f"{name} is {held.dtype} of shape {held.shape}")
+    _check_places(columns, size)
+    sides = np.concatenate([columns.widths, columns.heights])
+    if (sides <= 0).any() or (columns.errors > len(RECORD_ERRORS)).any():
+        raise ValueError("it has images without a size, or errors that are none")
+    known = [_whole(category["id"]) for category in json.loads(columns.category_json.tobytes())]
+    found = np.isin(columns.category_ids, np.array(known, np.int64))
+    nothing = np.zeros(rows, bool)
+    errors = _errors(
+        nothing, columns.image_index, columns.boxes, columns.widths, columns.heights, found, nothing
+    )
+    if (columns.errors[errors > 0] == 0).any() or not np.isfinite(columns.areas[columns.errors == 0]).all():
+        raise ValueError("it uses annotations that cannot be used")
+
+
+def _check_places(columns: Columns, size: int) -> None:
+    """Where names, entries and annotations lie."""
+    for name, end in (("name_ends", len(columns.names)), ("first", len(columns.annotation_ids))):
+        ends = getattr(columns, name)
+        if ends[0] != 0 or (np.diff(ends) < 0).any() or ends[-1] > end:
+            raise ValueError(f"{name} is not a row of places")
+    columns.names.tobytes().decode("utf-8", "surrogatepass")
+    starts = columns.name_ends[columns.name_ends < len(columns.names)]
+    if ((columns.names[starts] & 0xC0) == 0x80).any():
+        raise ValueError("a name begins within a character")
+    for name in ("image_ranges", "annotation_ranges"):
+        start, end = getattr(columns, name).T
+        if not ((start >= 0) & (start <= end) & (end <= size)).all():
+            raise ValueError(f"{name} lead out of the file")
+    owners = np.full(len(columns.image_index), -1)
+    owners[: columns.first[-1]] = np.repeat(np.arange(len(columns.image_ids)), np.diff(columns.first))
+    if (columns.image_index != owners).any():
+        raise ValueError("image_index does not name the images")
+
+
+_KINDS = {
+    **dict.fromkeys(
+        ("image_ids", "name_ends", "first", "category_ids", "annotation_ids"), np.dtype(np.int64)
+    ),
+    **dict.fromkeys(("image_ranges", "annotation_ranges", "repeated_images"), np.dtype(np.int64)),
+    **dict.fromkeys(("widths", "heights", "image_index"), np.dtype(np.int32)),
+    **dict.fromkeys(("boxes", "areas"), np.dtype(np.float64)),
+    **dict.fromkeys(("odd_areas", "crowd"), np.dtype(bool)),
+    **dict.fromkeys(("names", "category_json", "errors"), np.dtype(np.uint8)),
+}
 
 
 # --- from columns in the file's order to arrays by image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -148,7 +149,7 @@ class TorchProgram:
     def __init__(self, path: Path, threads: int) -> None:
         import_module("torchvision")  # registers the operator of deformable convolutions
         extra, runtime = {KEY: ""}, f"torch {torch.__version__}"
-        program = _opened(path, runtime, lambda: torch.export.load(path, extra_files=extra))
+        program = _opened(path, runtime, lambda: _program(path, extra))
         self.exported = Exported.from_json(extra[KEY] or None, path)
         self._module = _opened(path, runtime, program.module)
 
@@ -156,6 +157,21 @@ class TorchProgram:
         with torch.inference_mode():
             values = self._module(torch.from_numpy(np.ascontiguousarray(images)))
         return [value.numpy() for value in values]
+
+
+def _program(path: Path, extra: dict[str, str]) -> torch.export.ExportedProgram:
+    """Read a program; what torch prints of a broken one, with a traceback, is left out."""
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        return torch.export.load(path, extra_files=extra)
+    except RuntimeError as error:
+        if "warnings above" in str(error):
+            raise ValueError("its graph and its weights do not fit together") from error
+        raise
+    finally:
+        log.setLevel(level)
 
 
 _OPENERS: Mapping[str, Callable[[Path, int], Runtime]] = {

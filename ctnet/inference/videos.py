@@ -187,7 +187,7 @@ def _by_pyav(name: str) -> Video:
                 raise CtnetError(f"cannot play {name}: there are no pictures in it")
             stream = container.streams.video[0]
             length, rate = stream.frames, float(stream.average_rate or 0)
-    except (OSError, ValueError) as error:
+    except _broken() as error:
         raise CtnetError(f"cannot play {name}; is it a whole video file, or a camera that exists?") from error
     video = Video(name, length or None, rate_or_usual(rate), by_pyav=True)
     if not any(isinstance(frame, np.ndarray) for _, frame in video):
@@ -203,15 +203,20 @@ def _frames_by_pyav(name: str) -> Iterator[Numbered]:
             for packet in container.demux(video=0):
                 try:
                     frames = packet.decode()
-                except (OSError, ValueError):
+                except _broken():
                     yield number, _unreadable(name, number, 1)
                     number += 1
                     continue
                 for frame in frames:
                     yield number, _upright(frame)
                     number += 1
-    except (OSError, ValueError):
+    except _broken():
         yield number, f"{name} ends after {number} frames"
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What PyAV raises for files that are damaged, or that FFmpeg has no decoder for."""
+    return OSError, ValueError, LookupError, pyav().FFmpegError
 
 
 def _upright(frame: Any) -> np.ndarray:

@@ -14,6 +14,9 @@ from ctnet.training.data import Splits
 from ctnet.training.recipe_files import read_recipe
 from ctnet.training.request import Network, RecipeChoice
 
+#: Beyond it no network learns, and products of it are not numbers.
+_HIGHEST_RATE = 1e6
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -78,6 +81,11 @@ def plan_training(
         rate, origin = scaled_rate(base, images), base
         if recipe.batch_size != base.batch_size:
             recipe = replace(recipe, learning_rate=scaled_rate(base, recipe.batch_size))
+    for scaled in (rate, recipe.learning_rate):
+        if not 0 < scaled <= _HIGHEST_RATE:  # NaN as well
+            raise CtnetError(
+                f"the learning rate is {scaled:g}; choose one above 0 and at most {_HIGHEST_RATE:g}"
+            )
     return Plan(name, recipe, rate, origin, images, wanted, splits)
 
 

@@ -29,8 +29,10 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     try:
         content = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise CtnetError(f"{path} is not valid TOML ({error})") from error
+    except RecursionError as error:
+        raise CtnetError(f"{path} holds values nested too deeply; write it again") from error
+    except ValueError as error:  # also for whole numbers of thousands of digits
+        raise CtnetError(f"{path} is not valid TOML ({error}); correct it") from error
     try:
         return _recipe(content)
     except CtnetError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import zlib
 from pathlib import Path
 
 import h5py
@@ -151,6 +152,46 @@ def test_a_pack_that_was_edited(pack: Path, tmp_path: Path, edit, words: str) ->
         edit(file)
     with pytest.raises(CtnetError, match=words) as caught:
         Dataset.open(tmp_path / "x.h5", "train")
+    assert "\n" not in str(caught.value)
+
+
+COLUMNS = "columns/annotations%2Finstances_train.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("files/starts", lambda v: v.astype(float)),
+        ("files/sizes", lambda v: v * 0 + 2**62),
+        ("files/starts", lambda v: v[:, None]),
+        (f"{COLUMNS}/boxes", lambda v: v[:, :3]),
+        (f"{COLUMNS}/boxes", lambda v: v * np.nan),
+        (f"{COLUMNS}/boxes", lambda v: v.astype(np.float32)),
+        (f"{COLUMNS}/areas", lambda v: v * np.inf),
+        (f"{COLUMNS}/category_ids", lambda v: v + 77),
+        (f"{COLUMNS}/image_ranges", lambda v: v + 10**9),
+        (f"{COLUMNS}/annotation_ranges", lambda v: v[:, ::-1]),
+        (f"{COLUMNS}/annotation_ranges", lambda v: np.minimum(v, 1)),
+        (f"{COLUMNS}/image_index", lambda v: v + 1),
+        (f"{COLUMNS}/first", lambda v: v * 0),
+        (f"{COLUMNS}/name_ends", lambda v: v[::-1]),
+        (f"{COLUMNS}/names", lambda v: v * 0 + 255),
+        (f"{COLUMNS}/widths", lambda v: v * 0),
+        (f"{COLUMNS}/errors", lambda v: v + 200),
+        (f"{COLUMNS}/category_json", lambda v: np.frombuffer(b'[{"id": 1}]', np.uint8)),
+        (f"{COLUMNS}/category_json", lambda v: np.frombuffer(b"[[[", np.uint8)),
+        (f"{COLUMNS}/category_json", lambda v: np.frombuffer(b"5", np.uint8)),
+    ],
+)
+def test_tables_that_are_whole_and_wrong(pack: Path, tmp_path: Path, name: str, edit) -> None:
+    """Their checksums are right: somebody made them so."""
+    shutil.copy(pack, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        values = np.ascontiguousarray(edit(file[name][()]))
+        change(file, name, values)
+        file[name].attrs["checksum"] = zlib.crc32(values.tobytes())
+    with pytest.raises(CtnetError, match=r"x\.h5") as caught:
+        Dataset.open(tmp_path / "x.h5", "train").as_coco(full=True)
     assert "\n" not in str(caught.value)
 
 

@@ -10,6 +10,7 @@ import random
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,41 @@ def mutated_hdf5(rng: random.Random, data: bytes) -> bytes:
             for _ in range(rng.choice((1, 1, 2))):
                 _change_hdf5(rng, file)
         return path.read_bytes()
+
+
+def mutated_pack(rng: random.Random, data: bytes) -> bytes:
+    """Mostly a table is changed, and its checksum with it."""
+    if rng.random() < 0.3:
+        return mutated_hdf5(rng, data)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.h5"
+        path.write_bytes(data)
+        with h5py.File(path, "r+") as file:
+            _change_table(rng, file)
+        return path.read_bytes()
+
+
+def _change_table(rng: random.Random, file: Any) -> None:
+    names: list[str] = []
+    file.visit(names.append)
+    name = rng.choice([name for name in names if isinstance(file[name], h5py.Dataset) and name != "data"])
+    values = file[name][()]
+    number = rng.choice([-1, 0, 1, 255, 2**31 - 1, 2**62, 2**63 - 1])
+    kinds: list[Callable[[], np.ndarray]] = [
+        lambda: values[:-1],
+        lambda: values[:0],
+        lambda: values[::-1],
+        lambda: values[..., None],
+        lambda: np.concatenate([values, values]),
+        lambda: values.astype(rng.choice(["f8", "i1", "u8", "i2", "bool"])),
+        lambda: np.full_like(values, np.array(number).astype(values.dtype)),
+        lambda: np.where(rng.random() < np.linspace(0, 1, values.size).reshape(values.shape), values, number),
+    ]
+    with np.errstate(all="ignore"):
+        changed = np.ascontiguousarray(rng.choice(kinds)())
+    del file[name]
+    file[name] = changed
+    file[name].attrs["checksum"] = zlib.crc32(changed.tobytes())
 
 
 def _change_hdf5(rng: random.Random, file: Any) -> None:

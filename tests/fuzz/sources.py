@@ -19,6 +19,7 @@ from ctnet.backbones import Backbone, register_backbone
 from ctnet.base.files import write_json
 from ctnet.core.task import create_task, list_tasks, load_task_class
 from ctnet.data.dataset import Dataset
+from ctnet.data.pack import pack_directory
 from ctnet.data.synthetic import write_dataset
 from ctnet.export.detector import Trials, export_detector
 from ctnet.inference.detector import Detector
@@ -61,6 +62,7 @@ def make_sources(home: Path) -> None:
     make_yolo(home / "yolo")
     make_kitti(home / "kitti")
     make_loose(home / "loose", home / "run")
+    make_pack(home / "pack", home / "ctdet")
     make_coco_export(home / "coco export")
     make_labelme(home / "labelme")
     make_via(home / "via")
@@ -101,6 +103,11 @@ def make_run(folder: Path, data: Path) -> None:
     settings = Settings()
     with write_maps(folder / "maps.h5", detector.description, settings) as keep, redirect_stderr(StringIO()):
         evaluate(detector, dataset, settings, keep_maps=keep)
+
+
+def make_pack(folder: Path, data: Path) -> None:
+    folder.mkdir()
+    pack_directory(data, folder / "data.h5")
 
 
 def make_exports(folder: Path, run: Path) -> None:

@@ -7,7 +7,7 @@ import multiprocessing
 import random
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from io import StringIO
 from itertools import islice
@@ -23,6 +23,7 @@ from mutate import (
     mutated_markup,
     mutated_onnx,
     mutated_openvino,
+    mutated_pack,
     mutated_program,
     mutated_text,
     mutated_torch,
@@ -43,12 +44,13 @@ from ctnet.core.task import create_task, load_task_class
 from ctnet.data.animations import open_animation
 from ctnet.data.coco import CocoFile
 from ctnet.data.dataset import Dataset
-from ctnet.data.images import read_image
+from ctnet.data.images import ImageError, read_image
 from ctnet.inference.camera import read_projection
 from ctnet.inference.maps import MapFile
 from ctnet.measuring.results import read_results
 from ctnet.measuring.stored import evaluate_maps
 from ctnet.training.config import TrainingConfig
+from ctnet.training.recipe_files import read_recipe
 from ctnet.training.request import Machine
 from ctnet.training.session import resumed_session
 
@@ -69,6 +71,14 @@ def read_task(name: str, folder: Path) -> None:
         instances = dataset.instances(index)
         assert np.isfinite(instances.boxes).all()
         task.encode(instances, Grid(16, 24))
+    dataset.as_coco(full=True)
+
+
+def read_pack(folder: Path) -> None:
+    dataset = Dataset.open(folder / "data.h5", "val")
+    for index in range(len(dataset)):
+        with suppress(ImageError):
+            dataset[index]
     dataset.as_coco(full=True)
 
 
@@ -93,6 +103,10 @@ def read_found(name: str, folder: Path) -> str | None:
 
 def read_config(folder: Path) -> None:
     TrainingConfig.from_json(read_json(folder / "run/config.json"), folder / "run/config.json")
+
+
+def read_recipe_file(folder: Path) -> None:
+    read_recipe(folder / "run/recipe.toml")
 
 
 def read_checkpoint(folder: Path) -> None:
@@ -194,8 +208,10 @@ def readers(home: Path) -> list[Target]:
     run = home / "run"
     found += [
         Target("config.json", run, {"run/config.json": mutated_json}, read_config),
+        Target("recipe.toml", run, {"run/recipe.toml": mutated_text}, read_recipe_file),
         Target("checkpoint", run, {"run/best.pt": mutated_torch}, read_checkpoint),
         Target("training state", run, {"run/last.pt": mutated_torch}, partial(read_training, home / "ctdet")),
+        Target("pack", home / "pack", {"data.h5": mutated_pack}, read_pack),
         Target("maps", run, {"maps.h5": mutated_hdf5}, partial(read_maps, home / "ctdet")),
         Target("camera", home / "loose", {"camera.txt": mutated_text}, read_camera),
     ]
@@ -342,6 +358,14 @@ COMMANDS: list[tuple[str, str, str, Files, Check]] = [
         "train ctdet --data DATA --train-split val --val-split none --backbone fuzztiny --size 64 --epochs 1 "
         "--init run/best.pt -o new FAST",
         _BEST,
+        None,
+    ),
+    (
+        "train --recipe",
+        "run",
+        "train ctdet --data DATA --train-split val --val-split none --backbone fuzztiny -R epochs=1 "
+        "-R batch_size=2 -R size=64 --recipe run/recipe.toml -o new FAST",
+        {"run/recipe.toml": mutated_text},
         None,
     ),
     (

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -125,6 +126,18 @@ def test_a_video_that_is_cut_says_so(tmp_path: Path) -> None:
     numbers, texts = read(open_video(str(path)))
     assert 3 <= len(numbers) < 9
     assert texts == [f"{path} ends after {len(numbers)} of 12 frames"] or "cannot be read" in texts[0]
+
+
+def test_a_codec_that_nobody_knows_is_one_line(tmp_path: Path) -> None:
+    """FFmpeg lacks a decoder for it, which PyAV says with an error of its own."""
+    path = tmp_path / "a.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
+    for _ in range(3):
+        writer.write(np.zeros((32, 48, 3), np.uint8))
+    writer.release()
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"ZZZZ"))
+    with pytest.raises(CtnetError, match=r"cannot play .*a\.avi"):
+        open_video(str(path))
 
 
 @pytest.mark.parametrize("without", [False, True])

@@ -71,6 +71,9 @@ def test_the_spellings_of_the_command_line_are_read_too(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("epochs = ", "mine.toml is not valid TOML ("),
+        ("epochs = " + "9" * 5000, "mine.toml is not valid TOML ("),
+        ("size = " + "[" * 900 + "]" * 900, "mine.toml holds values nested too deeply; write it again"),
+        ("a = " + "{a = " * 100_000, "mine.toml holds values nested too deeply"),
         ("epochs = 1", "mine.toml: the recipe lacks batch_size and learning_rate; add that"),
         (f"{REQUIRED}epoch = 1", "there is no field of the recipe called 'epoch'; did you mean epochs"),
         (f"{REQUIRED}rotate = 1", "there is no field of the recipe called 'rotate'"),
