@@ -20,7 +20,8 @@ import numpy as np
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import read_image
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.ops.boxes import box_areas, box_coverage

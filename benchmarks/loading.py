@@ -25,7 +25,8 @@ from ctnet.core.task import create_task
 from ctnet.data.augment import crop_instances, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import TrainingSet
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 

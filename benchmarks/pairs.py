@@ -63,7 +63,8 @@ def scatter_offsets(model: Any) -> None:
 
 def make_trainer(backbone: str, size: int, batch: int, folder: Path) -> Any:
     from ctnet import create_task
-    from ctnet.data.synthetic import SHAPES, write_dataset
+    from ctnet.data.shape_scenes import SHAPES
+    from ctnet.data.synthetic import write_dataset
     from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import new_session
 

@@ -126,8 +126,8 @@ if TYPE_CHECKING:
     from ctnet.data.scenes import fine_points as fine_points
     from ctnet.data.scenes import scene_of as scene_of
     from ctnet.data.scenes import visible_objects as visible_objects
-    from ctnet.data.synthetic import SHAPES as SHAPES
-    from ctnet.data.synthetic import draw_scene as draw_scene
+    from ctnet.data.shape_scenes import SHAPES as SHAPES
+    from ctnet.data.shape_scenes import draw_scene as draw_scene
     from ctnet.evaluation.coco import BOX_METRICS as BOX_METRICS
     from ctnet.evaluation.coco import CocoBoxEvaluator as CocoBoxEvaluator
     from ctnet.evaluation.coco import CocoEvaluator as CocoEvaluator
@@ -367,7 +367,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "visible_objects",
             "scene_of",
         ),
-        "ctnet.data.synthetic": (
+        "ctnet.data.shape_scenes": (
             "SHAPES",
             "draw_scene",
         ),

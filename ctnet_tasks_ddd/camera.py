@@ -131,7 +131,7 @@ def rotation_of(alpha: Any, x: Any, camera: np.ndarray) -> Any:
 
     Args:
         alpha: observation angle, rad.
-        x: of the object's pixel.
+        x: x coordinate of the object's pixel.
         camera: (3, 4).
     """
     return wrap(alpha + np.arctan2(x - camera[0, 2], camera[0, 0]))

@@ -18,8 +18,8 @@ def decode_objects(maps: Mapping[str, Tensor], k: int) -> Detections:
 
     Args:
         maps: by head, see ``Boxes3d``; without ``offset`` the middle of the cell is used. A ``size`` of 4
-        channels holds the distances of the box's sides from the centre, one of 2 channels its width and
-        height.
+            channels holds the distances of the box's sides from the centre, one of 2 channels its width and
+            height.
         k: objects per image.
 
     Returns:

@@ -59,7 +59,7 @@ def _errors(objects: Sequence[Mapping[str, Any]], found: Detections | None, dema
     """``_FIGURES`` (N, 3) of N objects: 1 or 0 for matched or not, and errors, NaN where unknown.
 
     Args:
-        objects: of one class in one image.
+        objects: objects of one class in one image.
         found: detections of that class in that image.
         demanded: the overlap to exceed.
     """

@@ -24,7 +24,7 @@ def draw_objects(image: np.ndarray, detections: Detections, class_names: tuple[s
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        detections: of this image, lifted, in its pixels.
+        detections: the detections of this image, lifted, in its pixels.
         class_names: name of each label.
 
     Returns:
@@ -57,7 +57,7 @@ def from_above(detections: Detections, height: int) -> np.ndarray:
 
     Args:
         detections: with ``location``, ``dimensions`` and ``rotation_y``.
-        height: of the map, pixels.
+        height: the height of the map, pixels.
 
     Returns:
         (height, height, 3) uint8, RGB.

@@ -81,7 +81,7 @@ def entries_by_image(content: Entry) -> dict[int, list[Entry]]:
     """Image id -> distinct entries in the order of the label file, including those without category.
 
     Args:
-        content: of a COCO file.
+        content: content of a COCO file.
     """
     found: dict[int, list[Entry]] = {
         image["id"]: list(image.get("others", ())) for image in content["images"]
@@ -102,7 +102,7 @@ def labels_of(content: Entry) -> KittiObjects:
     """The labels of a COCO file, for ``kitti_eval.evaluate_objects``; frames in the order of the images.
 
     Args:
-        content: of the file.
+        content: content of the file.
     """
     by_image = entries_by_image(content)
     names = [frame_name(image) for image in content["images"]]

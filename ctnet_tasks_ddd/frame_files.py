@@ -29,11 +29,11 @@ class FrameFiles:
         Args:
             source: a folder, or a zip with the files in any one folder.
             folders: subfolders of ``source`` to search if there are no files at its top: the first of these
-            that has any ("data" for results; "label_2" or "training/label_2" for labels).
+                that has any ("data" for results; "label_2" or "training/label_2" for labels).
 
         Raises:
             CtnetError: when there are none, or when a zip has files in several folders but none of those
-            named.
+                named.
         """
         self.source = Path(source)
         self._archive = None

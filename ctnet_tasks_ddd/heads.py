@@ -29,7 +29,7 @@ class Values(Regression):
 
     Attributes:
         slots: 0: the loss is averaged over the weighted values (the paper's mean). Otherwise it is averaged
-        over this many objects per image, regardless of their actual number, as in the released code.
+            over this many objects per image, regardless of their actual number, as in the released code.
     """
 
     slots: int = 0
@@ -123,7 +123,7 @@ def rotation_loss(output: Tensor, target: CellTargets) -> Loss:
 
     Args:
         output: (N, 8), see ``Rotation``.
-        target: of the same N objects.
+        target: target of the same N objects.
 
     Returns:
         Their sum over bins and objects, and the number of objects.
@@ -144,7 +144,7 @@ def released_rotation_losses(output: Tensor, target: CellTargets, slots: int) ->
 
     Args:
         output: (N, 8), see ``Rotation``.
-        target: of the same N objects.
+        target: target of the same N objects.
         slots: slots for objects per image.
     """
     output = full_precision(output)

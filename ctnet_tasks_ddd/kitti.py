@@ -58,11 +58,11 @@ def convert_kitti(
 
     Args:
         source: a folder in the benchmark's layout, with ``training/label_2``, ``training/calib`` and
-        optionally ``training/image_2`` and ``ImageSets``; labels and calibration may be in their zips.
+            optionally ``training/image_2`` and ``ImageSets``; labels and calibration may be in their zips.
         target: the data directory to write.
         split_files: lists of frames, one per line; a split is named after its file. By default the lists in
-        ``ImageSets`` (except ``test.txt``, whose frames have no labels); without these, all frames are
-        ``train``.
+            ``ImageSets`` (except ``test.txt``, whose frames have no labels); without these, all frames are
+            ``train``.
         images: how the images get to ``target/images``, see ``ctnet.plugin.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
 

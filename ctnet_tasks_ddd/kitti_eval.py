@@ -63,7 +63,7 @@ class Figure:
         R11: average precision over 11 recall positions, percent.
         R40: average precision over 40 recall positions, percent.
         curve: (41,) float64 in [0, 1], precision (or orientation similarity) at recalls 0, 1/40, ... 1 or
-        higher.
+            higher.
         objects: number of labels that count.
         thresholds: (T,) float64, descending: the scores at which the curve was sampled, T at most 41.
         right, wrong, missed: (T,) int64, detections that match, detections that do not, and labels without
@@ -86,7 +86,7 @@ class KittiResult:
 
     Attributes:
         figures: class -> metric ("detection", "orientation", "ground", "3d") -> difficulty -> figure. Metrics
-        that the results lack (no 3D boxes, no orientation, no such class) are left out.
+            that the results lack (no 3D boxes, no orientation, no such class) are left out.
         objects: class -> difficulty -> number of labels that count.
         frames: number of frames evaluated.
         iou: name of the thresholds.
@@ -122,12 +122,12 @@ def evaluate(
         labels: folder or zip of label files ``NNNNNN.txt``.
         results: folder or zip of result files ``NNNNNN.txt``; a frame without detections has an empty file.
         frames: the frames to evaluate; a frame without a result file counts as one without detections. None:
-        the frames with a result file, as in the benchmark's program.
+            the frames with a result file, as in the benchmark's program.
         iou: the required overlaps, see ``IOU``.
 
     Raises:
         CtnetError: naming file and line, for an unreadable file, a line with the wrong number of columns, a
-        value that is not a finite number, and a frame without labels.
+            value that is not a finite number, and a frame without labels.
     """
     _thresholds(iou)
     return evaluate_objects(*read_files(labels, results, frames), iou)
@@ -158,7 +158,7 @@ def evaluate_objects(labels: KittiObjects, results: KittiObjects, iou: str = "st
 
     Args:
         labels: including ``DontCare`` and the classes that are not evaluated.
-        results: of the same frames, with scores.
+        results: the results of the same frames, with scores.
         iou: the required overlaps, see ``IOU``.
     """
     if labels.frame_names != results.frame_names:
@@ -177,7 +177,7 @@ def recall_thresholds(scores: np.ndarray, objects: int) -> np.ndarray:
     """The scores at which recall is nearest to 0, 1/40, 2/40 ...: at most 41, descending.
 
     Args:
-        scores: of the detections that match a label that counts, in any order.
+        scores: the scores of the detections that match a label that counts, in any order.
         objects: number of labels that count.
     """
     scores = np.sort(scores)[::-1]
@@ -364,7 +364,7 @@ def _overlapping(
     Args:
         first, second: labels and results.
         class_of: the class whose thresholds apply to pairs of rows; -1 for no pair.
-        iou: of each metric and class.
+        iou: IoU of each metric and class.
         of_second: see ``overlaps``.
     """
     none = _Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))

@@ -68,7 +68,7 @@ def write_results(data: str | Path, split: str, results: str | Path, target: str
 
     Raises:
         CtnetError: for an unknown split, and for a detection with a missing key, an unknown image or
-        category, or a number that is not finite.
+            category, or a number that is not finite.
     """
     files = {file.split: file.path for file in annotation_files(Path(data), ["instances"])}
     if split not in files:
@@ -85,7 +85,7 @@ def result_lines(content: Entry, detections: Sequence[Entry], where: str = "resu
     """Frame name -> lines of its result file, in the order of the detections; frames without any included.
 
     Args:
-        content: of the COCO file with the images and categories.
+        content: content of the COCO file with the images and categories.
         detections: see ``write_results``.
         where: source of the detections, for messages.
 
@@ -114,7 +114,7 @@ def _refuse_one_frame_of_two(images: Sequence[Entry], owners: dict[str, str]) ->
     """Refuse images whose files would replace each other; an image may be in several splits.
 
     Args:
-        images: of a COCO file.
+        images: images of a COCO file.
         owners: frame -> file name of its image in earlier files; is added to.
     """
     here: set[str] = set()
@@ -142,13 +142,13 @@ def result_line(name: str, detection: Mapping[str, Any]) -> str:
     """The line of a result file, without line end.
 
     Args:
-        name: of the class.
+        name: the name of the class.
         detection: ``bbox`` (xywh), ``score``, and optionally ``alpha``, ``dim``, ``location``,
-        ``rotation_y``.
+            ``rotation_y``.
 
     Raises:
         KeyError, TypeError, ValueError: for a detection without box or score, or with values that are not
-        finite numbers.
+            finite numbers.
     """
     known = {key: value for key, value in detection.items() if key not in ("truncated", "occluded")}
     if len(detection["bbox"]) != 4:

@@ -70,7 +70,7 @@ class KittiObjects:
         """Join the objects of frames.
 
         Args:
-            names: of the frames.
+            names: the names of the frames.
             types: class names of each frame's objects.
             values: (n, 14) or (n, 15) float64 for each frame: ``FIELDS`` without the class, with or without
                 the score.

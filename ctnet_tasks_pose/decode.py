@@ -64,7 +64,7 @@ def find_joint_peaks(heatmap: Tensor, offset: Tensor | None, k: int) -> JointPea
     Args:
         heatmap: (B, J, H, W), probabilities.
         offset: (B, 2, H, W), of a joint within its cell, one map for all joints; None: the middle of the
-        cell.
+            cell.
         k: peaks per joint; all cells, if fewer.
     """
     batch, joints = heatmap.shape[:2]
@@ -81,7 +81,7 @@ def snap_joints(joints: Tensor, scores: Tensor, boxes: Tensor, peaks: JointPeaks
         joints: (B, K, J, 2), regressed, grid.
         scores: (B, K, J), of the regressed joints.
         boxes: (B, K, 4) xyxy, of the persons, grid.
-        peaks: of each joint.
+        peaks: the peaks of each joint.
 
     Returns:
         Joints and scores; joints without a peak are unchanged.

@@ -24,8 +24,8 @@ def draw_poses(
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        detections: of this image, in its pixels; a joint's dot grows with its score, and one below 0.1 is not
-            drawn.
+        detections: the detections of this image, in its pixels; a joint's dot grows with its score, and one
+            below 0.1 is not drawn.
         skeleton: limbs and sides.
         class_names: name of each label.
 

@@ -49,7 +49,7 @@ class _Figure:
 
     Attributes:
         joints: name -> (2,) point, image pixels.
-        height: of the upright figure, pixels.
+        height: the height of the upright figure, pixels.
         faces_us: facing the camera; otherwise seen from behind: no face, and left is on the left.
         mask: (H, W) bool on the fine canvas, its pixels.
     """

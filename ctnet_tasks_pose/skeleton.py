@@ -87,7 +87,7 @@ class Skeleton:
 
         Args:
             categories: each with ``keypoints`` (names of joints), and optionally ``skeleton`` (limbs as pairs
-            of 1-based indices) and ``sigmas``.
+                of 1-based indices) and ``sigmas``.
 
         Raises:
             CtnetError: for a category without joints or with broken ones, and for categories that differ.

@@ -1,11 +1,11 @@
-"""Rooms, floors and arrows of ctnet: who imports whom, and whether every import points down.
+"""The components, layers and imports (arrows) of ctnet, and whether every import points down.
 
     python docs/architecture.py [--root CHECKOUT] [--svg FILE]
 
-A room is the first part of a module's name below ``ctnet`` (``ctnet.data.coco`` is in ``data``), or a
+A component is the first part of a module's name below ``ctnet`` (``ctnet.data.coco`` is in ``data``), or a
 plugin's package. Every import counts, wherever it stands: in a function, under TYPE_CHECKING, relative, named
 in an annotation, given to import_module or __import__, listed in the table of a module that loads lazily.
-Exits with 1 where a rule is broken. Needs the standard library alone, and imports nothing that it looks at.
+Exits with 1 if a rule is broken. Needs only the standard library, and imports nothing that it examines.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from xml.sax.saxutils import escape
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Room -> what is in it, the lowest floor first: a room may import those above it in this list.
-FLOORS = {
+#: Component -> what is in it, lowest layer first: a component may import those before it in this list.
+LAYERS = {
     "base": "what any program needs: errors, files, progress, plugins, devices; imports nothing else",
     "heatmap": "the paper's mathematics: Gaussians, losses, peaks; imports nothing else",
     "ops": "operators that know nothing of detection: deformable convolution, Winograd, NMS, overlaps",
@@ -42,7 +42,7 @@ FLOORS = {
     "training": "the loop, schedules, run folders, the demo",
     "analysis": "the paper's studies",
     "plugin": "all that a plugin may import",
-    "tasks": "the built-in task; every plugin's package stands on this floor",
+    "tasks": "the built-in task; every plugin's package is in this layer",
     "testing": "the conformance kit for tasks and backbones",
     "doctor": "what this machine can do, and whether its fast paths are right",
     "new_task": "a new plugin from the template",
@@ -50,7 +50,7 @@ FLOORS = {
     "cli": "one module per command: parse, call, print",
     "__main__": "`python -m ctnet`",
 }
-#: Rooms that import nothing of ours, and those that import only what is listed.
+#: Components that may import only the listed components of ctnet, or none.
 ONLY: dict[str, set[str]] = {
     "base": set(),
     "heatmap": set(),
@@ -58,8 +58,8 @@ ONLY: dict[str, set[str]] = {
     "core": {"base", "heatmap", "ops"},
 }
 PLUGIN = "ctnet_tasks_"
-PLUGIN_FLOOR = "tasks"
-#: The room of the template's files, which are a plugin's.
+PLUGIN_LAYER = "tasks"
+#: The component of the template's files, which are a plugin's.
 TEMPLATE = f"{PLUGIN}TEMPLATE"
 Node = TypeVar("Node", bound=Hashable)
 
@@ -84,13 +84,13 @@ class Tree:
     imports: list[Import]
     imports_of_tests: list[Import]
 
-    def rooms(self) -> Counter[str]:
-        """Room -> number of its modules."""
-        return Counter(map(room_of, self.modules))
+    def components(self) -> Counter[str]:
+        """Component -> number of its modules."""
+        return Counter(map(component_of, self.modules))
 
     def arrows(self) -> Counter[tuple[str, str]]:
-        """(room, room that it imports) -> number of places."""
-        pairs = ((room_of(each.source), room_of(each.target)) for each in self.imports)
+        """(component, component that it imports) -> number of places."""
+        pairs = ((component_of(each.source), component_of(each.target)) for each in self.imports)
         return Counter(pair for pair in pairs if pair[0] != pair[1])
 
 
@@ -121,7 +121,7 @@ def _imports(sources: Mapping[str, Path], modules: Mapping[str, Path]) -> list[I
     return sorted(found)
 
 
-def room_of(module: str) -> str:
+def component_of(module: str) -> str:
     """``ctnet.data.coco`` -> ``data``; a plugin's module -> its package."""
     first, _, rest = module.partition(".")
     return rest.partition(".")[0] if first == "ctnet" and rest else first
@@ -221,7 +221,7 @@ def _chains(annotation: ast.AST) -> Iterator[str]:
 # --- rules
 
 
-def circles(edges: Iterable[tuple[Node, Node]]) -> list[list[Node]]:
+def cycles(edges: Iterable[tuple[Node, Node]]) -> list[list[Node]]:
     """Groups of nodes that reach each other (strongly connected components), largest first."""
     below: dict[Node, set[Node]] = {}
     for source, target in edges:
@@ -246,43 +246,47 @@ def _reachable(start: Node, below: Mapping[Node, set[Node]]) -> set[Node]:
     return found
 
 
-def floor_of(room: str) -> int | None:
-    """A room's floor from 0, or None for a room that has none."""
-    if room.startswith(PLUGIN):
-        room = PLUGIN_FLOOR
-    return list(FLOORS).index(room) if room in FLOORS else None
+def layer_of(component: str) -> int | None:
+    """A component's layer from 0, or None for a component that has none."""
+    if component.startswith(PLUGIN):
+        component = PLUGIN_LAYER
+    return list(LAYERS).index(component) if component in LAYERS else None
 
 
 def points_up(each: Import) -> bool:
-    """Whether an import does not lead to a lower floor, both having one."""
-    source, target = room_of(each.source), room_of(each.target)
-    floors = floor_of(source), floor_of(target)
-    return source != target and None not in floors and floors[0] <= floors[1]  # type: ignore[operator]
+    """Whether an import does not lead to a lower layer, both having one."""
+    source, target = component_of(each.source), component_of(each.target)
+    layers = layer_of(source), layer_of(target)
+    return source != target and None not in layers and layers[0] <= layers[1]  # type: ignore[operator]
 
 
-def is_plugin(room: str) -> bool:
-    return room == PLUGIN_FLOOR or room.startswith(PLUGIN)
+def is_plugin(component: str) -> bool:
+    return component == PLUGIN_LAYER or component.startswith(PLUGIN)
 
 
 def past_the_plugin_module(tree: Tree) -> list[Import]:
     """Imports of a plugin other than ``ctnet.plugin`` (in the template's test also ``ctnet.testing``)."""
     plugin = [
-        each for each in tree.imports if is_plugin(room_of(each.source)) and each.target != "ctnet.plugin"
+        each
+        for each in tree.imports
+        if is_plugin(component_of(each.source)) and each.target != "ctnet.plugin"
     ]
     tests = [each for each in tree.imports_of_tests if each.target not in {"ctnet.plugin", "ctnet.testing"}]
-    return [each for each in [*plugin, *tests] if room_of(each.source) != room_of(each.target)]
+    return [each for each in [*plugin, *tests] if component_of(each.source) != component_of(each.target)]
 
 
 def names_of_tasks(tree: Tree) -> list[str]:
     """Lines below ``ctnet.plugin`` that name a task in code: a plugin's anywhere in ctnet."""
-    plugins = {room.removeprefix(PLUGIN) for room in tree.rooms() if room.startswith(PLUGIN)}
-    own = {name.rpartition(".")[2] for name in tree.modules if name.startswith(f"ctnet.{PLUGIN_FLOOR}.")}
-    plugin_floor, found = floor_of("plugin"), []
+    plugins = {
+        component.removeprefix(PLUGIN) for component in tree.components() if component.startswith(PLUGIN)
+    }
+    own = {name.rpartition(".")[2] for name in tree.modules if name.startswith(f"ctnet.{PLUGIN_LAYER}.")}
+    plugin_layer, found = layer_of("plugin"), []
     for name, path in tree.modules.items():
-        floor = floor_of(room_of(name))
-        if name.startswith(PLUGIN) or floor is None or plugin_floor is None:
+        layer = layer_of(component_of(name))
+        if name.startswith(PLUGIN) or layer is None or plugin_layer is None:
             continue
-        tasks = plugins | own if floor < plugin_floor else plugins
+        tasks = plugins | own if layer < plugin_layer else plugins
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and node.value in tasks:
                 found.append(f"{name}:{node.lineno} names the task {node.value}")
@@ -291,49 +295,50 @@ def names_of_tasks(tree: Tree) -> list[str]:
 
 def broken_rules(tree: Tree) -> dict[str, list[str]]:
     """Rule -> what breaks it, in words; empty lists where all is well."""
-    rooms, arrows = tree.rooms(), tree.arrows()
+    components, arrows = tree.components(), tree.arrows()
     only = [
         each
         for each in tree.imports
-        if (source := room_of(each.source)) in ONLY and room_of(each.target) not in ONLY[source] | {source}
+        if (source := component_of(each.source)) in ONLY
+        and component_of(each.target) not in ONLY[source] | {source}
     ]
     by_a_module = [
         each
         for each in tree.imports
-        if is_plugin(room_of(each.target)) and room_of(each.target) != room_of(each.source)
+        if is_plugin(component_of(each.target)) and component_of(each.target) != component_of(each.source)
     ]
     return {
-        "modules without a floor": [name for name in tree.modules if floor_of(room_of(name)) is None],
+        "modules without a layer": [name for name in tree.modules if layer_of(component_of(name)) is None],
         "arrows up": [str(each) for each in tree.imports if points_up(each)],
-        "imports of the four lowest rooms that they may not have": [str(each) for each in only],
-        "circles of rooms": [" ".join(group) for group in circles(arrows)],
-        "circles of modules": [" ".join(group) for group in module_circles(tree)],
+        "imports of the four lowest components that they may not have": [str(each) for each in only],
+        "cycles of components": [" ".join(group) for group in cycles(arrows)],
+        "cycles of modules": [" ".join(group) for group in module_cycles(tree)],
         "imports of a plugin past ctnet.plugin": [str(each) for each in past_the_plugin_module(tree)],
         "imports of a task's package by others": [str(each) for each in by_a_module],
-        "names of tasks": names_of_tasks(tree) if "plugin" in rooms else [],
+        "names of tasks": names_of_tasks(tree) if "plugin" in components else [],
     }
 
 
-def module_circles(tree: Tree) -> list[list[str]]:
-    return circles((each.source, each.target) for each in tree.imports)
+def module_cycles(tree: Tree) -> list[list[str]]:
+    return cycles((each.source, each.target) for each in tree.imports)
 
 
 # --- what is printed
 
 
 def report(tree: Tree) -> str:
-    """Rooms by floor, arrows, figures, and what breaks a rule."""
-    rooms, arrows = tree.rooms(), tree.arrows()
+    """Components by layer, arrows, figures, and what breaks a rule."""
+    components, arrows = tree.components(), tree.arrows()
     lines = [
-        "Rooms, the lowest floor first (floor, room, modules, what it imports and from how many places)",
+        "Components, lowest layer first (layer, component, modules, its imports, from how many places)",
         "",
     ]
-    for room in sorted(rooms, key=_order):
-        floor = floor_of(room)
-        number = "--" if floor is None else f"{floor:2}"
-        below = sorted((target for source, target in arrows if source == room), key=_order)
-        imported = ", ".join(f"{target} {arrows[room, target]}" for target in below)
-        lines.append(f"{number}  {room:<20} {rooms[room]:3}  {imported}".rstrip())
+    for component in sorted(components, key=_order):
+        layer = layer_of(component)
+        number = "--" if layer is None else f"{layer:2}"
+        below = sorted((target for source, target in arrows if source == component), key=_order)
+        imported = ", ".join(f"{target} {arrows[component, target]}" for target in below)
+        lines.append(f"{number}  {component:<20} {components[component]:3}  {imported}".rstrip())
     lines += ["", *(f"{value:5}  {name}" for name, value in figures(tree).items())]
     for rule, broken in broken_rules(tree).items():
         lines += ["", f"{rule}:", *(f"  {each}" for each in broken)] if broken else []
@@ -342,26 +347,26 @@ def report(tree: Tree) -> str:
 
 def figures(tree: Tree) -> dict[str, int]:
     """What the page states, before and after."""
-    up = {(room_of(each.source), room_of(each.target)) for each in tree.imports if points_up(each)}
-    of_rooms, of_modules = circles(tree.arrows()), module_circles(tree)
-    without = {room for room in tree.rooms() if floor_of(room) is None}
+    up = {(component_of(each.source), component_of(each.target)) for each in tree.imports if points_up(each)}
+    of_components, of_modules = cycles(tree.arrows()), module_cycles(tree)
+    without = {component for component in tree.components() if layer_of(component) is None}
     return {
         "modules": len(tree.modules),
-        "rooms": len(tree.rooms()),
-        "rooms without a floor": len(without),
-        "arrows between rooms": len(tree.arrows()),
+        "components": len(tree.components()),
+        "components without a layer": len(without),
+        "arrows between components": len(tree.arrows()),
         "arrows up": len(up),
-        "circles of rooms": len(of_rooms),
-        "rooms in the largest": max(map(len, of_rooms), default=0),
-        "circles of modules": len(of_modules),
+        "cycles of components": len(of_components),
+        "components in the largest": max(map(len, of_components), default=0),
+        "cycles of modules": len(of_modules),
         "modules in the largest": max(map(len, of_modules), default=0),
         "imports of a plugin past ctnet.plugin": len(past_the_plugin_module(tree)),
     }
 
 
-def _order(room: str) -> tuple[int, bool, str]:
-    floor = floor_of(room)
-    return (len(FLOORS) if floor is None else floor, room.startswith(PLUGIN), room)
+def _order(component: str) -> tuple[int, bool, str]:
+    layer = layer_of(component)
+    return (len(LAYERS) if layer is None else layer, component.startswith(PLUGIN), component)
 
 
 # --- the picture
@@ -370,12 +375,14 @@ ROW, LEFT, WIDTH, REACH, TOP = 27, 300, 250, 300, 64
 
 
 def picture(tree: Tree) -> str:
-    """Rooms as boxes, the lowest floor at the bottom; on the left arrows that no others imply, right all."""
-    rooms = sorted((room for room in tree.rooms() if room != TEMPLATE), key=_order, reverse=True)
+    """Components as boxes, lowest layer at the bottom; left the arrows that no others imply, right all."""
+    components = sorted(
+        (component for component in tree.components() if component != TEMPLATE), key=_order, reverse=True
+    )
     arrows = [pair for pair in sorted(tree.arrows()) if TEMPLATE not in pair]
     needed = _not_implied(arrows)
-    rows = {room: TOP + ROW * number for number, room in enumerate(rooms)}
-    height, width = TOP + ROW * len(rooms) + 12, 2 * REACH + WIDTH
+    rows = {component: TOP + ROW * number for number, component in enumerate(components)}
+    height, width = TOP + ROW * len(components) + 12, 2 * REACH + WIDTH
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
@@ -386,30 +393,31 @@ def picture(tree: Tree) -> str:
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6"'
             ' orient="auto"><path d="M0 0L8 4L0 8z" style="fill:#1f4e8c;stroke:none"/></marker></defs>',
             f'<rect width="{width}" height="{height}" fill="#fff"/>',
-            f'<text x="{width / 2}" y="24" text-anchor="middle" font-size="16">ctnet: a room imports rooms on'
-            " lower floors</text>",
+            f'<text x="{width / 2}" y="24" text-anchor="middle" font-size="16">ctnet: components import only'
+            " from lower layers</text>",
             f'<text x="{LEFT}" y="46" text-anchor="end" fill="#1f4e8c">arrows that no others imply</text>',
             f'<text x="{LEFT + WIDTH}" y="46" fill="#5a7aa8">all arrows</text>',
-            *(_drawn_room(room, rows, arrows, needed) for room in rooms),
+            *(_drawn_component(component, rows, arrows, needed) for component in components),
             "</svg>\n",
         ]
     )
 
 
-def _drawn_room(
-    room: str, rows: Mapping[str, int], arrows: list[tuple[str, str]], needed: set[tuple[str, str]]
+def _drawn_component(
+    component: str, rows: Mapping[str, int], arrows: list[tuple[str, str]], needed: set[tuple[str, str]]
 ) -> str:
-    """A room's box and its arrows; pointing at the box shows them."""
-    plugin, floor = room.startswith(PLUGIN), floor_of(room)
+    """A component's box and its arrows; pointing at the box shows them."""
+    plugin, layer = component.startswith(PLUGIN), layer_of(component)
     shade = "#e9f5e6" if plugin else "#eef3fa"
-    label = f"{room} (plugin)" if plugin else room
+    label = f"{component} (plugin)" if plugin else component
+    number = "" if layer is None else str(layer)
     parts = [
-        f'<rect x="{LEFT}" y="{rows[room]}" width="{WIDTH}" height="{ROW - 5}" rx="4" fill="{shade}"'
+        f'<rect x="{LEFT}" y="{rows[component]}" width="{WIDTH}" height="{ROW - 5}" rx="4" fill="{shade}"'
         ' stroke="#4a6080"/>',
-        f'<text x="{LEFT + 34}" y="{rows[room] + 15}">{escape(label)}</text>',
-        f'<text x="{LEFT + 8}" y="{rows[room] + 15}" fill="#7a8aa0">{"" if floor is None else floor}</text>',
+        f'<text x="{LEFT + 34}" y="{rows[component] + 15}">{escape(label)}</text>',
+        f'<text x="{LEFT + 8}" y="{rows[component] + 15}" fill="#7a8aa0">{number}</text>',
     ]
-    for source, target in (pair for pair in arrows if pair[0] == room):
+    for source, target in (pair for pair in arrows if pair[0] == component):
         start, end = rows[source] + 15, rows[target] + 7
         reach = 14 + 0.42 * abs(end - start) ** 0.98
         up = ' class="up"' if end < start else ""
@@ -424,7 +432,7 @@ def _drawn_room(
 
 
 def _not_implied(arrows: list[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Arrows without a longer way from the same room to the same room."""
+    """Arrows without a longer way from the same component to the same component."""
     below: dict[str, set[str]] = {}
     for source, target in arrows:
         below.setdefault(source, set()).add(target)
@@ -442,7 +450,7 @@ def _not_implied(arrows: list[tuple[str, str]]) -> set[tuple[str, str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--root", type=Path, default=ROOT, help="checkout to look at (default: this one)")
-    parser.add_argument("--svg", type=Path, help="also draw rooms, floors and arrows into this file")
+    parser.add_argument("--svg", type=Path, help="also draw components, layers and arrows into this file")
     arguments = parser.parse_args()
     tree = read_tree(arguments.root)
     if not tree.modules:

@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
     if _signal is not None and signal.getsignal(_signal) == signal.SIG_IGN:
         signal.signal(_signal, _usual)
 
-# The same examples in every run.
-settings.register_profile("deterministic", derandomize=True)
+# The same examples in every run, however busy the machine is.
+settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
 SHARED = Path(os.environ.get("CTNET_SHARED", Path(__file__).parents[1].parent / "shared"))
@@ -104,17 +105,28 @@ def register_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
 
 @contextmanager
-def registered_tiny() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registry, "_factories", {**_registry._factories})
-        register_backbone(tiny)
-        yield "tiny"
+def registered(*factories: Callable[..., Backbone]) -> Iterator[str]:
+    """Registers backbones, if they are not registered yet, for a while; gives the first one's name."""
+    new = [factory for factory in factories if factory.__name__ not in _registry._factories]
+    for factory in new:
+        register_backbone(factory)
+    try:
+        yield factories[0].__name__
+    finally:
+        for factory in new:
+            del _registry._factories[factory.__name__]
+
+
+@pytest.fixture(scope="session")
+def registered_backbones() -> Callable[..., AbstractContextManager[str]]:
+    """Registers backbones for a while: other tests are parametrised over the registry, or count it."""
+    return registered
 
 
 @pytest.fixture(scope="session")
 def tiny_backbone() -> Callable[[], AbstractContextManager[str]]:
-    """Registers a backbone of two convolutions for a while: other tests count those of the registry."""
-    return registered_tiny
+    """Registers a backbone of two convolutions for a while."""
+    return partial(registered, tiny)
 
 
 CATEGORY_IDS = [2, 5, 9, 11]

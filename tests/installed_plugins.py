@@ -75,7 +75,7 @@ class Environment:
     """A virtual environment that sees this one's packages, but nothing of the project that is not a wheel.
 
     Attributes:
-        folder: of the environment.
+        folder: the folder of the environment.
         work: the empty folder in which its commands run.
     """
 

@@ -44,7 +44,7 @@ def test_every_import_points_down(tree) -> None:
 def test_the_whole_of_ctnet_and_its_plugins_is_looked_at(tree) -> None:
     """An empty tree would break no rule either."""
     plugins = {"ctnet_tasks_ddd", "ctnet_tasks_exdet", "ctnet_tasks_obb", "ctnet_tasks_pose"}
-    assert plugins | {"base", "cli", "core", "ctnet", "plugin", "tasks"} <= set(tree.rooms())
+    assert plugins | {"base", "cli", "core", "ctnet", "plugin", "tasks"} <= set(tree.components())
     assert len(tree.modules) >= len(list(PACKAGE.rglob("*.py")))
     arrows = tree.arrows()
     assert arrows["core", "base"]
@@ -61,8 +61,11 @@ def test_the_page_is_up_to_date(tree, name: str) -> None:
         assert len(text) < 200_000
     else:
         rows = re.findall(r"^\| *(\d+) \| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
-        floors = [(str(floor), room, said) for floor, (room, said) in enumerate(architecture.FLOORS.items())]
-        assert rows == floors
+        layers = [
+            (str(layer), component, said)
+            for layer, (component, said) in enumerate(architecture.LAYERS.items())
+        ]
+        assert rows == layers
 
 
 # --- planted violations
@@ -142,7 +145,7 @@ UPWARD = {
 def test_an_arrow_up_is_caught(tmp_path: Path, text: str) -> None:
     found = broken(tmp_path, {"ctnet/core/planted.py": f"{text}\n"})
     assert any(re.match(r"ctnet\.core\.planted:\d+ imports ctnet\.data", each) for each in found["arrows up"])
-    assert found["circles of rooms"] == ["core data"]
+    assert found["cycles of components"] == ["core data"]
 
 
 def test_what_only_looks_like_an_import_is_none(tmp_path: Path) -> None:
@@ -153,23 +156,23 @@ def test_what_only_looks_like_an_import_is_none(tmp_path: Path) -> None:
 
 def test_a_room_without_a_floor_is_caught(tmp_path: Path) -> None:
     assert broken(tmp_path, {"ctnet/attic/__init__.py": "", "ctnet/shed.py": ""}) == {
-        "modules without a floor": ["ctnet.attic", "ctnet.shed"]
+        "modules without a layer": ["ctnet.attic", "ctnet.shed"]
     }
 
 
-def test_a_circle_inside_a_room_is_caught(tmp_path: Path) -> None:
+def test_a_cycle_inside_a_component_is_caught(tmp_path: Path) -> None:
     planted = {
         "ctnet/core/one.py": "def f():\n    from ctnet.core import two\n",
         "ctnet/core/two.py": "from ctnet.core import three\n",
         "ctnet/core/three.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import one\n",
     }
     found = broken(tmp_path, planted)
-    assert found == {"circles of modules": ["ctnet.core.one ctnet.core.three ctnet.core.two"]}
+    assert found == {"cycles of modules": ["ctnet.core.one ctnet.core.three ctnet.core.two"]}
 
 
-def test_a_module_that_imports_from_its_own_package_is_a_circle(tmp_path: Path) -> None:
+def test_a_module_that_imports_from_its_own_package_is_a_cycle(tmp_path: Path) -> None:
     planted = {"ctnet/data/coco.py": "from ctnet.data import other\nfrom ctnet.data import Coco\n"}
-    assert broken(tmp_path, planted) == {"circles of modules": ["ctnet.data ctnet.data.coco"]}
+    assert broken(tmp_path, planted) == {"cycles of modules": ["ctnet.data ctnet.data.coco"]}
 
 
 @pytest.mark.parametrize(
@@ -210,23 +213,23 @@ def test_the_name_of_a_task_is_caught(tmp_path: Path, name: str, task: str) -> N
     assert found == {"names of tasks": [f"{module}:1 names the task {task}"]}
 
 
-@pytest.mark.parametrize("room", ["base", "heatmap"])
-def test_the_lowest_rooms_import_nothing_of_ours(tmp_path: Path, room: str) -> None:
-    other = {"base": "heatmap", "heatmap": "base"}[room]
-    planted = {"ctnet/heatmap/__init__.py": "", f"ctnet/{room}/planted.py": f"import ctnet.{other}\n"}
+@pytest.mark.parametrize("component", ["base", "heatmap"])
+def test_the_lowest_components_import_nothing_of_ours(tmp_path: Path, component: str) -> None:
+    other = {"base": "heatmap", "heatmap": "base"}[component]
+    planted = {"ctnet/heatmap/__init__.py": "", f"ctnet/{component}/planted.py": f"import ctnet.{other}\n"}
     found = broken(tmp_path, planted)
-    assert found["imports of the four lowest rooms that they may not have"] == [
-        f"ctnet.{room}.planted:1 imports ctnet.{other}"
+    assert found["imports of the four lowest components that they may not have"] == [
+        f"ctnet.{component}.planted:1 imports ctnet.{other}"
     ]
 
 
 def test_the_command_prints_draws_and_fails(tmp_path: Path) -> None:
     broken(tmp_path, {"ctnet/core/planted.py": "from ctnet.data import coco\n"})
-    command = [sys.executable, TOOL, "--root", tmp_path, "--svg", tmp_path / "rooms.svg"]
+    command = [sys.executable, TOOL, "--root", tmp_path, "--svg", tmp_path / "components.svg"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
     assert "arrows up:\n  ctnet.core.planted:1 imports ctnet.data.coco\n" in done.stdout
-    assert 'class="up"' in (tmp_path / "rooms.svg").read_text()
+    assert 'class="up"' in (tmp_path / "components.svg").read_text()
     (tmp_path / "ctnet" / "core" / "planted.py").unlink()
     assert subprocess.run(command, capture_output=True).returncode == 0
 

@@ -29,7 +29,7 @@ class PairCount:
         objects: number of objects in at least one pair.
         lost: number of objects that collide with an earlier one (in the file's order) that is not lost
         itself: the objects missed with one detection per cell, or the perfect detections removed by greedy
-        NMS.
+            NMS.
     """
 
     pairs: int
@@ -117,7 +117,7 @@ def count_collisions(
         categories: names of those looked at; None: all.
         rounding: a centre c is in cell floor(c / stride), or with "nearest" in floor(c / stride + 0.5).
         inclusive: the IoU counts the last pixel as part of a box, so that sides and overlaps are one pixel
-        longer; False: corners are points.
+            longer; False: corners are points.
         crowd: also compare crowd regions. They count as objects in any case, as in the paper.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Exporting a run, with the data that it is compared on and figures before and after."""
+"""Exporting a run: with the data to compare the file on, and metrics before and after."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def export_run(
     split: str | None = None,
     score: float = 0.1,
 ) -> ExportReport:
-    """Export a run, compared on a data set or on the task's own scenes.
+    """Export a run, and compare the file with it on a data set or on the task's own scenes.
 
     Args:
-        run: folder or checkpoint; the latest run when None.
+        run: run folder or checkpoint; the latest run when None.
         output, settings, opset: see ``export_detector``.
-        int8: data directory on whose train split 8-bit convolutions are calibrated.
-        verify: data directory to compare and measure on. When None the task's own scenes are compared on, or
-            the run's validation split where its categories are not those of the scenes.
-        split: of ``verify``; "val" when None.
-        score: above which detections are compared one to one.
+        int8: data directory; 8-bit convolutions are calibrated on its train split.
+        verify: data directory to compare on and to compute metrics on. When None, the comparison uses the
+            task's own scenes, or the run's validation split if the scenes have other categories.
+        split: split of ``verify``; "val" when None.
+        score: detections above this score are matched one to one.
 
     Raises:
-        CtnetError: see ``export_detector``; and for data that does not go with the run.
+        CtnetError: see ``export_detector``; and for data that does not match the run.
     """
     path = run or latest_run()
     checkpoint = load(checkpoint_of(path))
@@ -61,7 +61,7 @@ def _data(task: Task, directory: Path, split: str) -> Dataset:
 
 
 def _own_data(task: Task, path: Path) -> Dataset | None:
-    """The run's validation split, where the task draws no scenes with the run's categories."""
+    """The run's validation split, if the task cannot draw scenes with the run's categories."""
     try:
         example_of(task, np.random.default_rng(0))
     except CtnetError:
@@ -69,12 +69,12 @@ def _own_data(task: Task, path: Path) -> Dataset | None:
             return evaluation_data(Detector.load(path, "cpu"), path, None, None)
         except CtnetError as error:
             raise CtnetError(
-                f"there is nothing to compare the file on ({error}); say --verify DIR"
+                f"there is nothing to compare the file on ({error}); name a data directory with --verify"
             ) from error
     return None
 
 
 def _figures(dataset: Dataset, settings: Settings, detector: Detector) -> dict[str, float]:
-    """Overall figures of a detector."""
+    """A detector's metrics over all classes."""
     metrics = evaluate(detector, dataset, settings, "measuring").metrics
     return {name: value for name, value in metrics.items() if "/" not in name}

@@ -28,10 +28,10 @@ class NmsRow:
     Attributes:
         method: "none", "hard", "soft" or "soft-linear".
         metrics: the evaluator's metrics.
-        gain: of the main metric over no suppression.
+        gain: the gain of the main metric over no suppression.
         detections: number of remaining detections.
         duplicates: number of remaining duplicates of a matched object, see ``ctnet.analysis.breakdown``; soft
-        suppression keeps them with lower scores.
+            suppression keeps them with lower scores.
         removed: number of duplicates removed.
         duplicate_cost: AP50 lost to the duplicates.
     """
@@ -75,7 +75,7 @@ def compare_nms(
     Args:
         detector: what is measured.
         dataset: images and ground truth.
-        settings: choices at test time, at one scale; its ``nms`` is ignored.
+        settings: test-time settings, at one scale; its ``nms`` is ignored.
         methods: see ``ctnet.ops.nms.suppress_by``; "none" is always included first.
 
     Raises:

@@ -40,7 +40,7 @@ class OracleRow:
     Attributes:
         heads: names of the heads replaced by ground truth.
         metrics: the evaluator's figures.
-        gain: of the main metric over no replaced head.
+        gain: the gain of the main metric over no replaced head.
     """
 
     heads: tuple[str, ...]
@@ -119,7 +119,7 @@ def oracle(
         detector: what is measured.
         dataset: images and ground truth.
         heads: combinations of head names, or one of them; see ``combinations`` when None.
-        settings: choices at test time, at one scale.
+        settings: test-time settings, at one scale.
 
     Raises:
         CtnetError: for an unknown head, and all that ``evaluate`` refuses.
@@ -141,7 +141,7 @@ def oracle_of_maps(
     """The same for stored maps (``ctnet eval --save-maps``), without the network.
 
     Args:
-        maps: of the data set's images, at one scale.
+        maps: the maps of the data set's images, at one scale.
         dataset: the data set of the maps.
         heads: see ``oracle``.
         settings: only topk, nms and metric are used.
@@ -170,7 +170,7 @@ def combinations(heads: Mapping[str, Head]) -> list[tuple[str, ...]]:
     added one by one, as in the paper's table 7.
 
     Args:
-        heads: of a task, by name.
+        heads: the heads of a task, by name.
     """
     names = list(heads)
     heatmaps = [name for name in names if isinstance(heads[name], Heatmap)]
@@ -196,8 +196,8 @@ def render_heads(
 
     Args:
         task: encodes.
-        names: of its heads.
-        instances: of B images, in image pixels.
+        names: the names of the heads to render.
+        instances: objects of B images, in image pixels.
         views: the views of these images.
         grid: the output grid; its ``batch`` is B.
     """

@@ -73,8 +73,8 @@ def compare_resolutions(
     Args:
         detector: what is measured.
         dataset: images and ground truth.
-        settings: choices at test time; its ``resize`` and ``size`` are ignored. Times are best compared with
-        a ``batch_size`` of 1, since images of different resolutions cannot share a batch.
+        settings: test-time settings; its ``resize`` and ``size`` are ignored. Times are best compared with
+            a ``batch_size`` of 1, since images of different resolutions cannot share a batch.
         sizes: (width, height) each, or None for the image's own resolution.
 
     Raises:

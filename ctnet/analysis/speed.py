@@ -52,18 +52,18 @@ class Speed:
     """The measured times, and the set-up.
 
     Attributes:
-        total: of all stages together.
+        total: time of all stages together.
         stages: by name, see ``StageTimes``.
         images_per_second: at the median.
         repeats, warm_up: measured batches, and warm-up batches before them.
         batch_size: images per forward pass.
         size: (width, height) of the network's input, pixels.
         flip: whether the mirrored input was also processed.
-        dtype: of the network's computation.
+        dtype: data type of the network's computation.
         task, backbone: the network.
         parameters: number of its parameters.
         hardware: the device and the processor.
-        versions: of the libraries, by name.
+        versions: the versions of the libraries, by name.
     """
 
     total: Duration

@@ -34,7 +34,7 @@ class Ground:
 
     Attributes:
         data: the data directory; the run's own when None; results and maps have none.
-        split: of it; the run's validation split, or "val", when None.
+        split: split of the data; the run's validation split, or "val", when None.
         strict: refuse bad records, and images that cannot be read, instead of leaving them out.
     """
 
@@ -114,8 +114,8 @@ class Subject(ABC):
         """The settings with device-dependent defaults filled in, if a network runs.
 
         Args:
-            settings: choices at test time.
-            workers: loading processes; a default for the device when None.
+            settings: test-time settings.
+            workers: worker processes; a default for the device when None.
             amp: see ``choose_amp``.
         """
         return settings

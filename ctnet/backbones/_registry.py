@@ -148,7 +148,7 @@ def create_backbone(name: str, pretrained: bool = False) -> Backbone:
 
     Raises:
         CtnetError: for an unknown name (offering the nearest), a plugin that fails, or weights that cannot be
-        loaded.
+            loaded.
     """
     if name in _factories:
         return _factories[name](pretrained=pretrained)

@@ -66,8 +66,8 @@ class Tree(nn.Module):
 
     Args:
         depth: 1 for two blocks and a root, n for two trees of depth n - 1, the second of which has the root.
-        in_channels, out_channels: of the tree.
-        stride: of the first block.
+        in_channels, out_channels: channels of the tree's input and output.
+        stride: the stride of the first block.
         keeps_input: whether the root also reads the tree's own (pooled) input.
         carried: channels that the root reads in addition, from enclosing trees.
     """

@@ -21,7 +21,7 @@ def pyramid_layers(channels: Mapping[int, int]) -> tuple[nn.Module, nn.ModuleLis
 
     Args:
         channels: stride -> channels of the maps to merge. All strides are 4 times a power of two; strides
-        between 4 and the coarsest may be missing, and then have no laterals.
+            between 4 and the coarsest may be missing, and then have no laterals.
     """
     coarsest = max(channels)
     top = _convolution(channels[coarsest], _width(max(_STRIDE, coarsest // 2)), 1)

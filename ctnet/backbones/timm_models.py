@@ -27,7 +27,7 @@ class TimmPyramid(Backbone):
 
     Raises:
         CtnetError: without timm, for an unknown model, one without feature maps or with a fixed input size,
-        and for weights that cannot be loaded.
+            and for weights that cannot be loaded.
     """
 
     channels = CHANNELS

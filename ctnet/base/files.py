@@ -260,7 +260,7 @@ def read_json(path: str | Path, finite: bool = False) -> Any:
 
     Raises:
         CtnetError: when the file is missing, unreadable or not JSON, naming the position in it; when an
-        object in it has a key twice, of which readers would silently take the last.
+            object in it has a key twice, of which readers would silently take the last.
     """
     checks: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:

@@ -13,7 +13,7 @@ def lazy_attributes(module: str, homes: Mapping[str, str]) -> Callable[[str], An
     Args:
         module: name of the module that gets it, for the error message.
         homes: public name -> module that defines it; a name equal to the last part of its module's name is
-        that module itself.
+            that module itself.
     """
 
     def getattr_(name: str) -> Any:

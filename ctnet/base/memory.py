@@ -63,7 +63,7 @@ def bytes_per_pixel(model: nn.Module, side: int, device: torch.device) -> float:
 
     Args:
         model: takes (1, 3, side, side) float32; in evaluation mode, or its running statistics would change.
-        side: of a small input that the network accepts, pixels.
+        side: side of a small input that the network accepts, pixels.
         device: the model's device.
     """
     import torch

@@ -12,6 +12,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.numbers import whole_number
+from ctnet.base.schema import shorten
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -202,8 +204,20 @@ def connected() -> Iterator[None]:
 
 
 def number_of_processes() -> int:
-    """How many processes ``torchrun`` started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes ``torchrun`` started; 1 without it.
+
+    Raises:
+        CtnetError: where the environment gives another text than a number.
+    """
+    return _number_in("WORLD_SIZE")
+
+
+def _number_in(variable: str) -> int:
+    text = os.environ.get(variable, "1")
+    number = whole_number(text)
+    if number is None:
+        raise CtnetError(f"{variable} is {shorten(text)}, not a number; unset it, or start with torchrun")
+    return number
 
 
 def is_first_process() -> bool:
@@ -310,4 +324,4 @@ def device_of_rank(device: str) -> str:
     local = os.environ.get("LOCAL_RANK")
     if local is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device
-    return f"cuda:{int(local) % torch.cuda.device_count()}"
+    return f"cuda:{_number_in('LOCAL_RANK') % torch.cuda.device_count()}"

@@ -131,7 +131,7 @@ def check_bounds(record: Any, owner: str) -> None:
     """Hold the numbers of a dataclass to the bounds that their types state (``Annotated[int, Ge(1)]``).
 
     Args:
-        record: of a dataclass.
+        record: a dataclass.
         owner: what has these fields, for messages ("the recipe").
 
     Raises:

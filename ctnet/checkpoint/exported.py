@@ -1,4 +1,4 @@
-"""What an exported file says of itself: the same words in ONNX, OpenVINO and torch.export files."""
+"""The description inside an exported file, the same in ONNX, OpenVINO and torch.export files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.checkpoint.file import Count, Description
 
-#: Under this key the description lies in the file's metadata.
+#: Key of the description in the file's metadata.
 KEY = "ctnet"
 FORMAT = "ctnet export 1"
 
@@ -23,11 +23,11 @@ class Column:
     """One output of an exported file.
 
     Attributes:
-        name: of the output: "boxes", "scores", "labels", or a declared field.
-        kind: of the field: "Points", "Length", "Angle", ...; "" for those that every task has.
-        unit: of the values; "px" are pixels of the image that was given in.
+        name: name of the output: "boxes", "scores", "labels", or a declared field.
+        kind: kind of the field: "Points", "Length", "Angle", ...; "" for the outputs that every task has.
+        unit: unit of the values; "px" are pixels of the input image.
         json: key in results files.
-        in_pixels: whether the graph turned it from cells of the output grid into pixels.
+        in_pixels: whether the graph converted it from cells of the output grid to pixels.
     """
 
     name: str
@@ -39,24 +39,24 @@ class Column:
 
 @dataclass(frozen=True)
 class Exported:
-    """Everything needed to use an exported file.
+    """Everything one needs to know to use an exported file.
 
     Attributes:
         description: task, options, categories, size, normalisation and versions, as in checkpoints.
         columns: the outputs, in order.
         topk: detections per image; fewer where the grid has fewer cells.
-        layout: of the uint8 RGB images that go in: (B, H, W, 3) or (B, 3, H, W).
-        divisor: what the input's height and width are multiples of.
-        fixed: (width, height) of the input where the file takes one size alone.
-        letterbox: (width, height) to which the graph resizes images of any size; None: it does not resize.
+        layout: layout of the uint8 RGB input images: "nhwc" for (B, H, W, 3), "nchw" for (B, 3, H, W).
+        divisor: the input's height and width are multiples of this.
+        fixed: (width, height) of the input where the file takes only one size.
+        letterbox: (width, height) that the graph resizes images of any size to; None: it does not resize.
         flip: whether the graph averages with the mirrored image.
         half: whether the weights are float16.
         int8: whether convolutions run in 8 bits.
-        parameters: number of the network's weights.
-        digest: SHA-256 of the weights that were exported.
-        operating_points: scores by category to cut at; reserved.
-        verified: what comparing the file with the detector showed, see `ctnet.export.verify`.
-        versions: of what wrote the file.
+        parameters: number of weights of the network.
+        digest: SHA-256 of the exported weights.
+        operating_points: score threshold of each category; reserved.
+        verified: the result of comparing the file with the detector, see `ctnet.export.verify`.
+        versions: versions of the libraries that wrote the file.
     """
 
     description: Description
@@ -81,18 +81,18 @@ class Exported:
 
     @classmethod
     def from_json(cls, text: str | None, path: object) -> Exported:
-        """What a file's metadata says.
+        """Read the description from a file's metadata.
 
         Args:
-            text: under the key `KEY`; None where the file has none.
-            path: of the file, for messages.
+            text: the value of `KEY`; None when the file lacks it.
+            path: the file, for messages.
 
         Raises:
-            CtnetError: for a file that is not an export of ctnet, or of another version's form.
+            CtnetError: for a file that ctnet did not export, and for another version of the format.
         """
         if text is None:
             raise CtnetError(
-                f"{path} was not exported by ctnet; write such a file with `ctnet export RUN -o FILE`"
+                f"{path} was not exported by ctnet; export a run with `ctnet export RUN -o FILE`"
             )
         fix = f"ctnet {__version__} reads {FORMAT!r} files: export the run again"
         try:

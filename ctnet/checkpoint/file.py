@@ -45,7 +45,7 @@ class Description:
         size: (width, height) of the training input, pixels.
         mean, std: RGB, on the scale 0..1.
         stride: input pixels per output cell.
-        versions: of ctnet and torch at the time of writing.
+        versions: the versions of ctnet and torch at the time of writing.
     """
 
     task: str
@@ -269,7 +269,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], partial: bool
 
     Raises:
         CtnetError: unless ``partial``, when any entry is missing, unexpected or of another shape; always for
-        entries that are not dense finite tensors.
+            entries that are not dense finite tensors.
     """
     own = module.state_dict()
     _refuse_unusable(weights, own)

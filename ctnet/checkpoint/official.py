@@ -60,7 +60,7 @@ def load_official(
     Args:
         model: the network.
         source: a file of the release, or its content: a state dict, also inside ``{"state_dict": ...}``, and
-        with ``module.`` before each name. Anything else in it (optimizer, epoch) is ignored.
+            with ``module.`` before each name. Anything else in it (optimizer, epoch) is ignored.
         channel_order: the order of the file's input channels. "bgr" (the release) reverses those of the stem,
             so that the network reads RGB images; "keep" leaves them.
 

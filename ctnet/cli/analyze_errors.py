@@ -111,7 +111,9 @@ def _give(subject: Subject, study: ErrorStudy, as_json: bool) -> None:
     warn(study.problems, subject.dataset)
     if study.empty_images:
         total = len(subject.dataset)
-        print_note(f"{study.empty_images} of {total} images have no detections; their objects are missed")
+        print_note(
+            f"{study.empty_images} of {total} images have no detections; their objects count as missed"
+        )
     if absent := study.absent_classes:
         print_note(
             f"no object of {len(absent)} classes, which are not part of the means: {some_names(absent)}"

@@ -60,7 +60,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Detections per class and image; default: the metric's (COCO's 100, or 20 for poses).",
+            help="Detections per class and image; default: the metric's own (100 for COCO, 20 for poses).",
         ),
     ] = None,
     option: TaskOptions = None,
@@ -70,24 +70,25 @@ def evaluate(
     amp: Amp = "off",
     save: Annotated[Path | None, typer.Option(help="Write all detections to this COCO results file.")] = None,
     save_maps: Annotated[
-        Path | None, typer.Option(help="Write the network's maps to this HDF5 file, for --maps.")
+        Path | None, typer.Option(help="Write the network's output maps to this HDF5 file, for --maps.")
     ] = None,
     curves: Annotated[
-        Path | None, typer.Option(help="Write precision at 101 recalls per class and IoU to this JSON file.")
+        Path | None,
+        typer.Option(help="Write the precision at 101 recalls per class and IoU to this JSON file."),
     ] = None,
     results: Annotated[
         Path | None, typer.Option(help="Evaluate this COCO results file instead of a detector.")
     ] = None,
     maps: Annotated[
-        Path | None, typer.Option(help="Decode and evaluate the maps of this file instead of a detector.")
+        Path | None, typer.Option(help="Decode and evaluate the maps in this file instead of a detector.")
     ] = None,
     task: TaskOfResults = None,
     strict: Strict = False,
-    json: Annotated[bool, typer.Option("--json", help="Metrics as JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON on stdout.")] = False,
 ) -> None:
     """Evaluate a trained detector on a data set, or a file of results or maps.
 
-    Started by torchrun, processes share the images; the metrics are the same.
+    With torchrun, several processes share the images; the metrics stay the same.
 
     Examples:
 
@@ -146,7 +147,7 @@ def evaluate(
 
 
 def _give(subject: Subject, done: Evaluation, json: bool) -> None:
-    """Print metrics first and write files after them, so that a full disk loses no metrics."""
+    """Print the metrics before files are written, so that a full disk does not lose them."""
     from ctnet.report.tables import print_metrics
 
     problems = [*subject.dataset.problems, *done.problems]
@@ -177,7 +178,7 @@ def _warn(subject: Subject, done: Evaluation, problems: Sequence[Problem]) -> No
     if subject.kind != "checkpoint" and empty:
         print_note(
             f"{empty} of {len(subject.dataset)} images have no detections in {subject.source}; "
-            "their objects are missed"
+            "their objects count as missed"
         )
 
 

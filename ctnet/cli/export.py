@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def export(
     run: Run = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file: .onnx (ONNX), .xml (OpenVINO) or .pt2 (torch).")
+        Path, typer.Option("--output", "-o", help="Output file: .onnx (ONNX), .xml (OpenVINO), .pt2 (torch).")
     ] = Path("model.onnx"),
     layout: Annotated[
-        ImageLayout, typer.Option(help="Of the uint8 RGB images: (B, H, W, 3) or (B, 3, H, W).")
+        ImageLayout, typer.Option(help="Layout of the uint8 RGB images: (B, H, W, 3) or (B, 3, H, W).")
     ] = "nhwc",
     fixed: Annotated[
-        str | None, typer.Option(help="One input size, WIDTHxHEIGHT, for runtimes that want it.")
+        str | None, typer.Option(help="Fixed input size, WIDTHxHEIGHT, for runtimes that need one.")
     ] = None,
     letterbox: Annotated[
         bool, typer.Option("--letterbox", help="Resize images of any size inside the graph.")
@@ -36,30 +36,30 @@ def export(
     half: Annotated[bool, typer.Option("--half", help="Weights and network in float16.")] = False,
     int8: Annotated[
         Path | None,
-        typer.Option(help="Convolutions in 8 bits, calibrated on this data directory's train split."),
+        typer.Option(help="Data directory; use 8-bit convolutions, calibrated on its train split."),
     ] = None,
     topk: Annotated[int, typer.Option(min=1, help="Detections per image.")] = 100,
     opset: Annotated[
-        int | None, typer.Option(min=1, help="Version of ONNX's operators; the exporter's own when left out.")
+        int | None, typer.Option(min=1, help="ONNX operator set version; the exporter's default if left out.")
     ] = None,
     deform: Annotated[
-        Deform, typer.Option(help="Deformable convolutions: ONNX's own operator, or built from GridSample.")
+        Deform, typer.Option(help="Deformable convolutions: ONNX's DeformConv, or built from GridSample.")
     ] = "native",
     verify: Annotated[
         Path | None,
-        typer.Option(help="Compare on this data directory; on the run's validation split when left out."),
+        typer.Option(help="Data directory to compare on, with metrics; the task's own scenes if left out."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the data that is compared on.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of --verify; val if left out.")] = None,
     score: Annotated[
-        float, typer.Option(min=0, max=1, help="Detections above this score are compared one to one.")
+        float, typer.Option(min=0, max=1, help="Detections above this score are matched one to one.")
     ] = 0.1,
-    json: Annotated[bool, typer.Option("--json", help="What was compared, as JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
 ) -> None:
-    """Write a detector as one file for ONNX Runtime, OpenVINO or torch, and compare it with the run.
+    """Export a detector to one file for ONNX Runtime, OpenVINO or torch, and compare it with the run.
 
-    The file takes uint8 images and gives detections. It runs in its runtime before it appears: where its maps
-    or detections differ from the run's beyond rounding, the export fails. The differences are kept in the
-    file. `ctnet eval`, `ctnet predict` and `ctnet analyze speed` take the file in the place of a run.
+    The file takes uint8 images and gives detections. It is tried in its runtime first: if its maps or
+    detections differ from the run's by more than rounding, the export fails. The differences are stored in
+    the file. `ctnet eval`, `ctnet predict` and `ctnet analyze speed` accept the file in place of a run.
 
     Examples:
 
@@ -93,8 +93,8 @@ def _print_report(done: ExportReport) -> None:
         ],
     )
     print_line(
-        f"{seen.matched} detections above {seen.score:g} matched one to one, {seen.unmatched} left alone"
-        + ("" if seen.proves else "; too few to prove anything: compare on more data with --verify DIR")
+        f"{seen.matched} detections above {seen.score:g} matched one to one, {seen.unmatched} unmatched"
+        + ("" if seen.proves else "; too few for a verdict: compare on more data with --verify DIR")
     )
     for name, (before, after) in seen.figures.items():
         print_line(f"{name}: {before:.4f} before, {after:.4f} after")

@@ -45,7 +45,7 @@ Topk = Annotated[int, typer.Option(min=1, help="Detections per image.")]
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Loading processes.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes.")]
 Amp = Annotated[AmpName, typer.Option(help="Mixed precision.")]
 
 # --- the rest

@@ -72,7 +72,7 @@ def recipe_fields(texts: Sequence[str], given: Mapping[str, Any]) -> dict[str, A
     Args:
         texts: FIELD=VALUE each.
         given: field -> value of its own option, None where it was left out. ``--lr`` sets the learning rate
-        in effect, not the field, so it is only checked against ``-R``.
+            in effect, not the field, so it is only checked against ``-R``.
 
     Raises:
         CtnetError: for a string without "=", and a field that was set both ways.
@@ -89,7 +89,7 @@ def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequenc
     """Refuse options that another one makes meaningless, instead of silently ignoring them.
 
     Args:
-        context: of the command.
+        context: the command's context.
         instead: the option (its parameter's name) that was given.
         allowed: parameters that can be combined with it.
 
@@ -100,5 +100,5 @@ def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequenc
         source = context.get_parameter_source(name)
         if name not in (instead, *allowed) and source is not None and source.name == "COMMANDLINE":
             written = "a run" if name == "run" else f"--{name.replace('_', '-')}"
-            other = ", or begin another run with --init RUN" if instead == "resume" else ""
+            other = ", or start a new run with --init RUN" if instead == "resume" else ""
             raise CtnetError(f"{written} cannot be combined with --{instead}; leave one of them out{other}")

@@ -35,13 +35,13 @@ def predict(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Images, folders, videos, animations, cameras' numbers, or addresses (rtsp://, http://)."
+            help="Images, folders, videos, animations, camera numbers, or addresses (rtsp://, http://)."
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path(
         "predictions"
     ),
-    score: Annotated[float, typer.Option(min=0, max=1, help="Keep what scores more than this.")] = 0.3,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Keep detections above this score.")] = 0.3,
     topk: Topk = 100,
     flip: Flip = False,
     multiscale: Multiscale = False,
@@ -53,25 +53,23 @@ def predict(
         bool,
         typer.Option(
             "--clip/--no-clip",
-            help="Cut boxes to the image and leave out those outside it, or leave all as found.",
+            help="Clip boxes to the image and drop those outside it, or leave all as detected.",
         ),
     ] = True,
     calib: Annotated[
         Path | None,
-        typer.Option(help="Calibration file of the camera, or a folder with one per image (3D tasks)."),
+        typer.Option(help="Camera calibration file, or a folder with one file per image (3D tasks)."),
     ] = None,
     focal: Annotated[
-        float | None, typer.Option(help="Or the camera's focal length, pixels (3D tasks).")
+        float | None, typer.Option(help="Focal length in pixels, instead of --calib (3D tasks).")
     ] = None,
     batch_size: BatchSize = 8,
-    draw: Annotated[
-        bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write JSON alone.")
-    ] = True,
+    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write only JSON.")] = True,
     option: TaskOptions = None,
     device: Device = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout as well.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Also print the results as JSON on stdout.")] = False,
 ) -> None:
-    """Detect in images, videos and streams: drawn pictures, results.json (COCO results) and images.json.
+    """Detect in images, videos and streams; write pictures, results.json (COCO results) and images.json.
 
     Examples:
 
@@ -111,14 +109,14 @@ def predict(
 
 
 def _run_and_sources(first: Path | None, others: Sequence[str]) -> tuple[Path, Sequence[str]]:
-    """The first argument may be a source already: then the latest run looks at it."""
+    """Run and sources; if the first argument is itself a source, the run is the latest one."""
     from ctnet.training.run import latest_run, names_run
 
     given = [] if first is None else [str(first)]
     if first is None or not names_run(first):
         others, first = [*given, *others], None
     if not others:
-        raise CtnetError("say where to detect: `ctnet predict RUN photo.jpg`")
+        raise CtnetError("no images were given; name some: `ctnet predict RUN photo.jpg`")
     return first or latest_run(), others
 
 
@@ -128,7 +126,7 @@ def _give(done: Prediction, draw: bool, json: bool) -> None:
     for note in done.notes:
         print_note(f"warning: {note}")
     if done.interrupted:
-        print_note("interrupted; what was done until then is kept")
+        print_note("interrupted; the results so far are kept")
     if json:
         print_json({"images": done.images, "results": done.results})
     say = print_note if json else print_line
@@ -163,6 +161,6 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _below(score: float) -> str:
-    """The largest number of as few decimals as possible that is smaller."""
+    """The largest smaller number with as few decimals as possible."""
     power = next(10**digits for digits in range(1, 10) if score * 10**digits > 1 or digits == 9)
     return f"{math.floor(score * power - 1e-6) / power:g}"

@@ -17,7 +17,7 @@ from ctnet.convert.files import place_image
 from ctnet.convert.image_finder import ImageFinder
 from ctnet.convert.report import BadRecord, ConvertReport, SplitReport
 from ctnet.convert.shapes import check_finite
-from ctnet.convert.split_names import one_file_per_split
+from ctnet.convert.split_names import check_split_name, one_file_per_split
 from ctnet.data.coco import CocoFile
 from ctnet.data.images import ImageError, image_size
 from ctnet.data.json_reader import CHUNK, JsonReader
@@ -46,7 +46,7 @@ def import_coco(
         sources: COCO JSON files, or folders that hold some.
         target: the data directory to write; images go to ``images/<split>``.
         images: how the images get there, see `ctnet.convert.coco.place_image`; with "none", images in
-        ``target`` are found where they are.
+            ``target`` are found where they are.
         strict: refuse the data set for its first bad record instead of skipping bad records.
         split: join all files into this split, with new ids.
         image_folder: where the images are, if not near the files.
@@ -105,6 +105,7 @@ def _find_files(sources: Sequence[Path], split: str | None, notes: list[str]) ->
     if not files:
         raise CtnetError(f"no COCO JSON file (images, annotations, categories) in {_listed(sources)}")
     if split is not None:
+        check_split_name(split, "--split")
         return {split: files}
     splits = one_file_per_split([(file.path, file.root) for file in files])
     return {name: [_File(*found)] for name, found in splits.items()}

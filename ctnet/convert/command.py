@@ -38,7 +38,7 @@ def print_report(report: ConvertReport, as_json: bool, by_category: bool = False
     """Show what a conversion did: as JSON on stdout, or for people.
 
     Args:
-        report: of the conversion.
+        report: the report of the conversion.
         as_json: print JSON.
         by_category: in the text, count the objects of each category instead of all together.
     """

@@ -174,7 +174,7 @@ def write_data_yaml(
 
     Args:
         splits: key -> path.
-        names: of the classes, in the order of their numbers.
+        names: the names of the classes, in the order of their numbers.
         more: further keys and their values.
     """
     content = {**splits, "names": dict(enumerate(names)), **(more or {})}

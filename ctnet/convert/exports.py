@@ -41,7 +41,7 @@ def exported_images(
     Args:
         dataset: the split.
         name_of: the path in the export of an image with this ``file_name``; paths must differ without their
-        suffixes, since label files are named after them.
+            suffixes, since label files are named after them.
         problems: bad records are added.
         need_images: whether to look for the image files.
     """

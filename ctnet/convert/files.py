@@ -35,6 +35,8 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
             target.unlink()
     except OSError as error:
         raise os_error(error, "place an image at", target) from error
+    except ValueError as error:
+        raise CtnetError(f"cannot place an image at {target}: not a valid file name ({error})") from error
     if mode == "link" and _hard_link(source, target):
         return
     try:

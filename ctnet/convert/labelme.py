@@ -45,7 +45,7 @@ def import_labelme(
 
     Args:
         source: a folder with LabelMe's files and images, also in subfolders; ``train``, ``val`` and similar
-        folders become splits, everything else is ``train``.
+            folders become splits, everything else is ``train``.
         target: the data directory to write; images go to ``images/<split>``.
         images: how the images get there, see `ctnet.convert.coco.place_image`.
         strict: refuse the data set for its first bad record instead of skipping bad records.

@@ -55,7 +55,7 @@ def numbered_lines(lines: Iterable[str], where: object) -> Iterator[tuple[str, s
     """Location ("file:line") and text of every line that is not blank.
 
     Args:
-        lines: of the file, from its first on.
+        lines: the lines of the file, from its first on.
         where: the file's name, for messages.
     """
     for number, line in enumerate(lines, start=1):
@@ -123,7 +123,7 @@ def checked_number(text: str, kind: str, what: str | None = None) -> float:
 
     Args:
         text: a word of a record.
-        kind, what: of the BadRecord when it is not one; ``what`` is the text by default.
+        kind, what: fields of the BadRecord when it is not one; ``what`` is the text by default.
 
     Raises:
         BadRecord: see ``kind``.

@@ -104,7 +104,7 @@ class _Year:
         """The image of an annotation file; None where there is none.
 
         Args:
-            name: of the annotation file, without suffix.
+            name: the name of the annotation file, without suffix.
             stated: its ``<filename>``.
 
         Raises:

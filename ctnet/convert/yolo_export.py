@@ -47,11 +47,12 @@ def export_yolo(
         target: the folder to write: ``images/<split>``, ``labels/<split>``, and ``data.yaml`` last.
         images: how the images get there, see ``ctnet.convert.files.place_image``.
         strict: refuse the data set for its first bad record instead of skipping bad records.
-        prefix: of the annotation files (``person_keypoints``); by default ``instances``, else the only one.
+        prefix: the prefix of the annotation files (``person_keypoints``); by default ``instances``, else the
+            only one.
 
     Raises:
         CtnetError: when ``source`` is not a data directory, its splits differ in their categories, categories
-        differ in their keypoints, or with ``strict`` when a record is bad.
+            differ in their keypoints, or with ``strict`` when a record is bad.
     """
     source, target = Path(source), Path(target)
     datasets = [Dataset.open(source, split, prefix=prefix) for split in splits(source)]

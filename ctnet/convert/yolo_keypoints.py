@@ -26,7 +26,7 @@ class YoloKeypoints:
     """The keypoints of every object of a YOLO data set.
 
     Attributes:
-        names: of the keypoints of each class.
+        names: the names of the keypoints of each class.
         dimensions: numbers per keypoint: 3 (x, y, visibility), or 2, where a missing point is 0, 0.
         invented: True where the data set does not name its keypoints.
     """
@@ -105,7 +105,7 @@ def description_entries(names: Sequence[str], classes: int) -> dict[str, Any]:
     """The entries of a data.yaml that describe the keypoints, which all classes share.
 
     Args:
-        names: of the keypoints; left and right in them define the pairs that a mirror swaps.
+        names: the names of the keypoints; left and right in them define the pairs that a mirror swaps.
         classes: number of classes.
     """
     flip = list(range(len(names)))

@@ -114,7 +114,7 @@ def draw_attributes(
     Args:
         image: (H, W, 3) uint8 RGB.
         attributes: by column.
-        detections: of one image, in its pixels.
+        detections: the detections of one image, in its pixels.
 
     Returns:
         A new image.

@@ -278,7 +278,7 @@ def attribute_targets(
 
     Args:
         attributes: by column.
-        instances: of one image.
+        instances: objects of one image.
         cells: (N, 2) int64, cell of each object's peak; -1 where there is none.
     """
     shown = (cells >= 0).all(axis=1) & ~instances.crowd
@@ -307,7 +307,7 @@ def attribute_columns(
     Args:
         attributes: by column.
         maps: activated, (B, C, H, W) by head.
-        found: of a batch, with their ``cells``.
+        found: detections of a batch, with their ``cells``.
     """
     peaks = heatmap.FoundPeaks(found.scores, found.labels, found.cells[..., 0], found.cells[..., 1])
     columns: dict[str, Tensor] = {}

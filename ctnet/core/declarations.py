@@ -19,9 +19,9 @@ class Scenes:
     """Synthetic scenes of a task, for its demo and its tests.
 
     Attributes:
-        categories: of the objects that are drawn, as in a COCO file.
+        categories: categories of the objects that are drawn, as in a COCO file.
         draw: (generator, (width, height)) -> a scene; the generator is its only source of randomness;
-        ``Task.complete`` computes derived columns afterwards.
+            ``Task.complete`` computes derived columns afterwards.
         size: default (width, height) of a scene, pixels.
         counts: scenes per split that ``ctnet demo`` draws.
         recipe: what ``ctnet demo`` trains with, at its ``size``; also known as recipe "demo".
@@ -40,7 +40,7 @@ class Layout:
 
     Attributes:
         fit: how an image is fitted into an input of fixed size: "inside" shows all of it, "width" fills the
-        input's width and crops or pads top and bottom equally.
+            input's width and crops or pads top and bottom equally.
         prefix: which annotation file of a data directory the task reads.
         rotatable: whether images may be rotated in training (``Augmentation.rotate``).
     """
@@ -56,9 +56,9 @@ class Suppression:
 
     Attributes:
         method: "none", since an object is one peak; a task that groups several points into an object may find
-        one object more than once.
+            one object more than once.
         candidates: the minimum number of detections that ``decode`` is asked for, so that suppression has
-        enough to choose from before the best are kept.
+            enough to choose from before the best are kept.
     """
 
     method: Nms = "none"

@@ -30,7 +30,7 @@ def instances_of(task: Task, annotations: Annotations, image: Mapping[str, Any])
 
     Args:
         task: declares the fields.
-        annotations: of known categories, without errors.
+        annotations: annotations of known categories, without errors.
         image: the image's entry of the COCO file.
     """
     labels = task.categories.labels(annotations.category_ids)

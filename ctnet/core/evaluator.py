@@ -1,4 +1,4 @@
-"""The base of all evaluators: gathers detections per image, and merges those of several processes."""
+"""The base class of evaluators: collects detections per image, and merges those of several processes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ State = dict[int, Detections]
 
 
 class GroundTruth(Protocol):
-    """What evaluators need of a data set: a ``Dataset``, or any object with this method."""
+    """What evaluators need from a data set: a ``Dataset``, or any object with this method."""
 
     def as_coco(self, full: bool = False) -> dict[str, Any]:
-        """Images, usable annotations and categories as a COCO file has them.
+        """Images, usable annotations and categories in the form of a COCO file.
 
         Args:
-            full: with every key of the entries (keypoints, polygons), which are then parsed from the file.
+            full: with all keys of the entries (keypoints, polygons), which are then parsed from the file.
         """
         ...
 
@@ -33,19 +33,20 @@ class GroundTruth(Protocol):
 class Evaluator(ABC):
     """Computes metrics from the detections of a data set's images.
 
-    An image that was never passed to ``update`` counts as one without detections. Neither the order of the
-    images nor their distribution over processes changes a metric; an image passed twice (a sampler that pads
-    its last batch) counts once.
+    An image that was never passed to ``update`` counts as an image without detections. Neither the order of
+    the images nor their distribution over processes affects the metrics; an image passed twice (by a sampler
+    that pads its last batch) counts once.
 
     Attributes:
-        main_metric: the metric of ``compute`` that decides which of two models is better; higher is better.
+        main_metric: the metric in ``compute`` by which models are compared; higher is better.
         class_names: name of each label.
-        annotations: of the ground truth, those of the classes: dictionaries as in the file, with ``id`` from
-            1 on, ``area`` and ``iscrowd`` filled in.
-        needs_all: it reads more of the annotations than box, area and crowd.
-        max_dets: how many detections of a class count in an image, the best; None: all.
-        units: of figures that are shown with one, by the figure's name; ``%`` is for a fraction, shown times
-            100. Any other figure is a fraction or a count.
+        annotations: the annotations of the ground truth, those of the classes: dictionaries as in the file,
+            with ``id`` from 1 on, ``area`` and ``iscrowd`` filled in.
+        needs_all: whether it reads more of the annotations than box, area and crowd.
+        max_dets: only this many detections per class and image count, those with the highest scores; None:
+            all.
+        units: the units of figures that are shown with one, by the figure's name; ``%`` is for a fraction,
+            shown times 100. Any other figure is a fraction or a count.
     """
 
     main_metric: ClassVar[str]
@@ -110,7 +111,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The metrics by name. A metric that is not defined (there are no such objects) is left out."""
+        """The metrics by name, without those that are undefined because there are no such objects."""
 
     def curves(self) -> dict[str, Any]:
         """Precision-recall curves, as plain values for a JSON file.
@@ -121,13 +122,13 @@ class Evaluator(ABC):
         raise CtnetError(f"{type(self).__name__} has no curves; use the metric coco")
 
     def classes_without_objects(self) -> list[str]:
-        """Names of the classes without objects in the ground truth (crowd regions aside)."""
+        """Names of the classes without objects in the ground truth (crowd regions do not count)."""
         present = {annotation["category_id"] for annotation in self.annotations if not annotation["iscrowd"]}
         columns = zip(self.category_ids, self.class_names, strict=True)
         return [name for category_id, name in columns if category_id not in present]
 
     def beyond_limit(self) -> str:
-        """A line about images with more objects of a class than ``max_dets``; empty if there are none."""
+        """A message about images with more objects of a class than ``max_dets``; empty if there are none."""
         if self.max_dets is None:
             return ""
         counts = Counter(
@@ -141,7 +142,7 @@ class Evaluator(ABC):
         return (
             f"{len(images)} images have more than {self.max_dets} objects of a class, but at most "
             f"{self.max_dets} detections per class and image count, which limits the metrics; "
-            f"--max-dets {max(counts.values())} counts enough"
+            f"--max-dets {max(counts.values())} removes the limit"
         )
 
     def _checked_annotations(self, ground_truth: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -162,13 +163,13 @@ class Evaluator(ABC):
             annotations.append({**annotation, "id": len(annotations) + 1, "iscrowd": crowd, "area": area})
         if all(annotation["iscrowd"] for annotation in annotations):
             raise CtnetError(
-                "the ground truth holds no object of the model's classes, so there is nothing to evaluate; "
-                "give a split that has annotations"
+                "the ground truth has no objects of the model's classes, so there is nothing to evaluate; "
+                "choose a split that has annotations"
             )
         return annotations
 
 
-#: Makes a metric's evaluator from the ground truth and a task's categories.
+#: Creates a metric's evaluator from the ground truth and a task's categories.
 MetricFactory = Callable[[GroundTruth, Categories], Evaluator]
 
 

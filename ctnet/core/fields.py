@@ -36,14 +36,14 @@ class Field(ABC):
 
     Attributes:
         json: key in annotations and results; "attributes.ripeness" is a key of a nested dictionary; "" for a
-        column that is in no file (``Task.complete`` derives it).
+            column that is in no file (``Task.complete`` derives it).
         needed: "always"; "objects": crowd regions need none, and it is not read from them; "never": it may be
-        missing.
+            missing.
         annotated: False for a column that only results have.
         measured: False for a column that none of the task's metrics depends on.
         tolerance: how far apart two values may be and still count as equal in the round trip.
         digits: decimals written to annotation files.
-        unit: of the values, for tables ("m", "px").
+        unit: the unit of the values, for tables ("m", "px").
     """
 
     json: str
@@ -59,7 +59,7 @@ class Field(ABC):
         """What is wrong with a JSON value ("are 50 numbers, not 51"), to follow the key; None if nothing.
 
         Args:
-            value: of the key; not None.
+            value: value of the key; not None.
             found: it is of a result, not of an annotation.
             image: its image's entry of the COCO file, where that is known.
         """
@@ -69,9 +69,9 @@ class Field(ABC):
         """Valid JSON values, None where missing -> columns.
 
         Args:
-            name: of the field.
+            name: the name of the field.
             values: one per row.
-            found: of results, not annotations.
+            found: True for values of a results file, False for annotations.
         """
 
     @abstractmethod
@@ -117,7 +117,7 @@ class Points(Field):
         scores: column (N, n) of detections, in place of ``visible``.
         swap: for each point, the index of its mirror image.
         cyclic: the points may start at any of them.
-        names: of the points, for messages.
+        names: the names of the points, for messages.
     """
 
     n: int | None = None
@@ -279,7 +279,7 @@ class Angle(Value):
     """An angle in radians, (N,) float64, compared the short way round.
 
     Attributes:
-        period: of the angle, radians.
+        period: the period of the angle, radians.
         mirrored_about: the mirror takes an angle a to this minus a.
         rotates: whether the affine map's rotation changes it (an angle in the image; not one in space).
     """
@@ -381,7 +381,7 @@ def read_fields(
 
     Args:
         fields: by name.
-        entries: of one image.
+        entries: entries of one image.
         found: they are results.
     """
     columns: dict[str, np.ndarray] = {}
@@ -397,7 +397,7 @@ def stated_fields(fields: Fields, entries: Sequence[Mapping[str, Any]]) -> dict[
 
     Args:
         fields: by name.
-        entries: of a results file.
+        entries: entries of a results file.
     """
     return {
         name: field

@@ -56,7 +56,7 @@ class Head:
         Args:
             predicted: raw values, before the activation, as the target reads them: the whole map
                 (B, C, H, W) for ``Peaks``, the values (M, C) at the cells of ``CellTargets``.
-            target: of the whole batch, on the same device.
+            target: target of the whole batch, on the same device.
         """
         raise TypeError(f"{type(self).__name__} must define loss(predicted, target)")
 

@@ -17,7 +17,7 @@ class Loss:
     Attributes:
         total: scalar, the sum; differentiable.
         count: scalar, what the sum is divided by (at least 1). It depends on the target alone, never on the
-        prediction.
+            prediction.
     """
 
     total: Tensor

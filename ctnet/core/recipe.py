@@ -1,4 +1,4 @@
-"""A recipe: schedule and hyperparameters of a training run, as data."""
+"""Recipes: schedule and hyperparameters of a training run, as data."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ class Augmentation:
     Attributes:
         flip: probability of a horizontal flip.
         scale: smallest and largest factor on the image's longer side, drawn in steps of 0.1; None for no
-        scaling.
-        shift: how far the crop's centre moves: "border" is the released code's rule (anywhere but near the
+            scaling.
+        shift: how far the crop's centre moves: "border" is the released code's rule (anywhere except near the
             image's border); a number is the largest fraction of the image's width and height; 0 for no shift.
         rotate: maximum rotation in either direction, degrees; 0 (as in the paper) for none.
-        geometric: fraction of the images that are scaled, shifted and rotated; the others keep the plain
-        view.
+        geometric: fraction of the images that are scaled, shifted and rotated; the others are not.
         colour: strength of brightness, contrast and saturation jitter; 0 for none.
         lighting: standard deviation of the PCA lighting noise; 0 for none.
 
@@ -69,16 +68,16 @@ class Recipe:
         milestones: epochs after which the learning rate is divided by 10 (schedule "step").
         schedule: "step" or "cosine" (down to ``final_rate`` over all epochs).
         final_rate: final learning rate of a cosine schedule, as a fraction of the learning rate. The last,
-        small steps mostly memorise noise, such as which objects the annotators missed.
+            small steps mostly memorise noise, such as which objects the annotators missed.
         optimizer: "adam" or "adamw".
-        weight_decay: of the optimizer.
+        weight_decay: the weight decay of the optimizer.
         warmup: steps over which the learning rate rises linearly from 0, at most a fifth of the run.
-        clip_norm: maximum gradient norm; None leaves gradients alone.
+        clip_norm: maximum gradient norm; None for no clipping.
         offset_rate: learning-rate multiplier of the offset layers of deformable convolutions. They start at
-        zero with thousands of inputs each, so one step at the full rate moves the sampling points by pixels:
-        without pretrained weights this keeps the other layers from learning.
+            zero with thousands of inputs each, so one step at the full rate moves the sampling points by
+            pixels: without pretrained weights this keeps the other layers from learning.
         small_heads: initialise regression heads with the backbone's small standard deviation
-            (``Backbone.head_std``). Good for fine-tuning; when training from scratch their hidden units then
+            (``Backbone.head_std``). Good for fine-tuning; in training from scratch their hidden units then
             become alike and learn little more than the mean.
         ema: decay of the moving average of weights that is evaluated and saved; 0 for none.
         size: (width, height) of the network input, pixels.
@@ -113,10 +112,10 @@ class Recipe:
         check_bounds(self, "the recipe")
 
     def with_fields(self, values: Mapping[str, Any]) -> Recipe:
-        """A copy with some fields set by name, those of the augmentation by their own names.
+        """A copy with some fields set by name, including those of the augmentation.
 
         Args:
-            values: field name to value or its text, see ``ctnet.core.options.convert``.
+            values: field name -> value or its text, see ``ctnet.core.options.convert``.
 
         Raises:
             CtnetError: for an unknown field, and a value of the wrong type or out of range.
@@ -127,7 +126,7 @@ class Recipe:
 
 
 def recipe_fields() -> dict[str, Any]:
-    """The types of all fields that can be set by name: the recipe's own, and those of its augmentation."""
+    """The types of all fields that can be set by name: the recipe's own and those of its augmentation."""
     return {**own_fields(), **_hints(Augmentation)}
 
 
@@ -140,7 +139,7 @@ def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
-#: A few hundred images and no pretrained weights: ctnet's own, see docs/results.md for what it reaches.
+#: For a few hundred images and no pretrained weights. It is ctnet's own; docs/results.md has its results.
 SMALL = Recipe(
     epochs=40,
     batch_size=16,
@@ -157,6 +156,6 @@ SMALL = Recipe(
     augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.2, lighting=0.05),
 )
 
-#: What ``ctnet demo`` trains with: two CPU cores need about three minutes for 600 simple scenes, in which
-#: everything is annotated.
+#: The recipe of ``ctnet demo``: about three minutes on two CPU cores for 600 simple scenes, in which every
+#: object is annotated.
 DEMO = replace(SMALL, epochs=10, final_rate=0.0, size=(128, 128))

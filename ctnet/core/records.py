@@ -44,10 +44,10 @@ def object_column(rows: Iterable[Any]) -> np.ndarray:
 
 
 class _Columns:
-    """Named columns of equal length; ``extra`` holds the task's own, read as attributes.
+    """Named columns of equal length; ``extra`` holds the task's own, which are also attributes.
 
-    A sequence: an index, also one from the end (-1), gives a record of that one row, and iterating gives them
-    all. A list as a column (its rows may differ in shape) becomes an array of objects.
+    A sequence: an index (negative ones count from the end) gives a record of one row, and iterating gives
+    such records. A list given as a column (its rows may differ in shape) becomes an array of objects.
     """
 
     extra: Mapping[str, Any]
@@ -66,11 +66,11 @@ class _Columns:
         return {**{name: getattr(self, name) for name in self._own}, **self.extra}
 
     def replace(self, **columns: Any) -> Self:
-        """A copy with some columns exchanged or added."""
+        """A copy with some columns replaced or added."""
         return self._with({**self.fields(), **columns})
 
     def __getitem__(self, rows: Any) -> Self:
-        """The rows that an index, index array, mask or slice selects (of a batch: its images)."""
+        """The rows (for a batch, the images) that an index, index array, mask or slice selects."""
         if isinstance(rows, (int, np.integer)):
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"{type(self).__name__} with {len(self)} rows has no row {rows}")
@@ -98,7 +98,7 @@ class _Columns:
             for name, column in self.extra.items()
         }
         object.__setattr__(self, "extra", extra)
-        # Sizes are compared, never hashed or made numbers of Python's: in an exported graph they are symbols.
+        # Sizes are only compared, never hashed or converted to int: in an exported graph they are symbols.
         lengths = {name: column.shape[0] for name, column in self.fields().items()}
         first = lengths[self._own[0]]
         if any(length != first for length in lengths.values()):
@@ -164,7 +164,7 @@ class Detections(_Columns):
 
     @staticmethod
     def empty() -> Detections:
-        """No detection at all, without task columns."""
+        """Zero detections, without task columns."""
         return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
     def per_image(self) -> list[Detections]:
@@ -176,7 +176,7 @@ class Detections(_Columns):
         ]
 
     def to_coco(self, image_id: int, category_ids: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
-        """Entries of a COCO results file, boxes as xywh; for one image in image pixels.
+        """Entries of a COCO results file, with boxes as xywh; for one image, in image pixels.
 
         Args:
             image_id: as in the COCO file.
@@ -200,14 +200,14 @@ class Detections(_Columns):
     def from_coco(
         entries: Sequence[Mapping[str, Any]], category_ids: Sequence[int] | np.ndarray
     ) -> Detections:
-        """Entries of one image in a COCO results file, as float64, so metrics see the exact values.
+        """Detections from one image's entries of a COCO results file, in float64 to keep the exact values.
 
         Args:
-            entries: category_id, bbox (xywh) and score each.
+            entries: each with category_id, bbox (xywh) and score.
             category_ids: category id of each label.
 
         Raises:
-            KeyError, TypeError, ValueError: for an entry that lacks something or has another category.
+            KeyError, TypeError, ValueError: for an entry that lacks a key or has an unknown category.
         """
         known = [int(category_id) for category_id in category_ids]
         boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(len(entries), 4)
@@ -217,11 +217,11 @@ class Detections(_Columns):
         return Detections(boxes, scores, labels)
 
     def without(self, *names: str) -> Self:
-        """A copy that lacks these columns, where it has them."""
+        """A copy without these columns; names it does not have are ignored."""
         return self._with({name: column for name, column in self.fields().items() if name not in names})
 
     def above(self, score: float) -> Self:
-        """Those with at least this score."""
+        """The detections with at least this score."""
         return self[self.scores >= score]
 
 

@@ -75,7 +75,7 @@ class Peaks(_Ragged):
         channel: (N,) int64, the heatmap's channel.
         positive: (N,) bool; False reduces the penalty around the point without making it a positive.
         cells: the total number of cells of all Gaussians, known on the host so that rendering on a GPU need
-        not wait for it.
+            not wait for it.
     """
 
     batch: Tensor

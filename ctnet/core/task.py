@@ -74,7 +74,7 @@ class Task(ABC):
 
         Args:
             categories: as in the COCO file (``id``, ``name``, and other keys that the task reads); labels are
-            in the order of ids.
+                in the order of ids.
             options: values for the fields of ``Options``, converted from strings where needed.
 
         Raises:
@@ -104,7 +104,7 @@ class Task(ABC):
         """Add derived columns to instances in image pixels, as read by the declarations.
 
         Args:
-            instances: of one image; missing values are NaN, or -1 in columns of choices.
+            instances: objects of one image; missing values are NaN, or -1 in columns of choices.
             image: the image's entry of the COCO file.
         """
         return instances
@@ -132,7 +132,7 @@ class Task(ABC):
         Unless overridden: the centre of the part of its box that lies on the grid.
 
         Args:
-            instances: of one image, on the output grid.
+            instances: objects of one image, on the output grid.
             grid: its size.
         """
         return box_cells(instances.boxes, grid.width, grid.height)
@@ -143,7 +143,7 @@ class Task(ABC):
         Unless overridden: those that share a cell. Extend it where objects can collide in other ways.
 
         Args:
-            instances: of one image, on the output grid.
+            instances: objects of one image, on the output grid.
             grid: its size.
         """
         cells = self.cells(instances, grid)
@@ -166,7 +166,7 @@ class Task(ABC):
 
         Args:
             detections: the best ones above the score threshold, highest score first; their points are in
-            image pixels.
+                image pixels.
             view: the image (``view.info``), and the map from the output grid to its pixels (``view.affine``).
 
         Returns:

@@ -27,7 +27,7 @@ class Animation:
     Attributes:
         path: the file.
         length: number of pictures.
-        rate: pictures a second; 0 for pages, which are not a film.
+        rate: images per second; 0 for pages, which are not a video.
     """
 
     path: Path

@@ -153,7 +153,7 @@ def check_dataset(
         directory: the data directory.
         split: its name; by default all splits.
         size: side of the square network input, pixels, to which images are scaled when counting objects
-        smaller than an output cell; by default images are not scaled.
+            smaller than an output cell; by default images are not scaled.
         images: read every image.
         task: check that task's annotations, and whether it can use them.
 

@@ -39,7 +39,7 @@ class CocoFile:
         path: the file.
         categories: as in the file, in its order, without ``groups``.
         groups: categories that only group those with joints: no annotation has them, they have no joints, and
-        they are the supercategory of one that does.
+            they are the supercategory of one that does.
         image_ids: (N,) int64, unique; a later entry with the same id is left out and is a problem.
         widths, heights: (N,) int32, pixels.
         first: (N + 1,) int64; image i has the annotations ``first[i]:first[i + 1]``. Rows from ``first[N]``
@@ -48,9 +48,9 @@ class CocoFile:
         image_index: (M,) int32, -1 for an unknown image.
         category_ids: (M,) int64.
         boxes: (M, 4) float64, xywh, image pixels, exactly as in the file; the bounding box of the polygons
-        where the file has only these; NaN where there is no valid box.
+            where the file has only these; NaN where there is no valid box.
         areas: (M,) float64, square pixels; width x height of the box where the file has none, or a
-        placeholder.
+            placeholder.
         odd_areas: (M,) bool: the file's area is impossible for the box.
         crowd: (M,) bool.
         errors: (M,) uint8, 0 for a usable annotation, else an index into ``columns.RECORD_ERRORS`` plus 1.
@@ -90,7 +90,7 @@ class CocoFile:
 
         Raises:
             CtnetError: when the file is missing, truncated, not a COCO file, or an image or category entry
-            lacks a required key. Bad annotations do not raise: see ``problems``.
+                lacks a required key. Bad annotations do not raise: see ``problems``.
         """
         path = Path(path)
         require_regular(path)

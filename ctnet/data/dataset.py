@@ -69,11 +69,12 @@ class Dataset:
 
         Args:
             directory: holds ``annotations/`` and the images: next to it, in ``<split>/``, in
-            ``images/<split>/`` or in ``images/``.
+                ``images/<split>/`` or in ``images/``.
             split: "train", "val", ...; where it does not exist, its name with a year is used ("val2017").
             task: the task to read the data for; a class only selects the annotation file (an instance needs
-            the categories, which are not known yet).
-            prefix: of the annotation file; by default the task's own, else ``instances``, else the only one.
+                the categories, which are not known yet).
+            prefix: the prefix of the annotation file; by default the task's own, else ``instances``, else the
+                only one.
             strict: refuse a file with bad records instead of leaving them out (see ``problems``).
 
         Raises:

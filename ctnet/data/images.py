@@ -1,4 +1,4 @@
-"""Reading an image file as 8-bit RGB, with a clear error if that fails."""
+"""Reading image files as 8-bit RGB, with a clear error when that fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ctnet.base.memory import available_memory, gigabytes
 from ctnet.data import tiff
 from ctnet.data.image_formats import OF_FLOATS, READ, format_of, is_cut_short, stated_depth, stated_size
 
-#: The files that count as images, in lower case.
+#: Suffixes (lower case) of images in a folder that is searched.
 IMAGE_SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -40,28 +40,30 @@ IMAGE_SUFFIXES = (
     ".ppm",
     ".pnm",
 )
-"""What counts as an image when a folder is searched, in lower case."""
+#: OpenCV's module for its log level: 4.8 has these functions in ``cv2``, 5 only in ``cv2.utils.logging``.
+OPENCV_LOG = getattr(cv2.utils, "logging", cv2)
+SILENT = 0  # LOG_LEVEL_SILENT, which older versions do not name
 
-#: Formats that Pillow decodes.
+#: Formats decoded by Pillow; all others by OpenCV.
 _BY_PILLOW = ("GIF", "AVIF")
 
-#: What Pillow raises for files that are broken.
+#: What Pillow raises for broken files.
 PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
 
 _LARGE = 1 << 26  # pixels; free memory is not checked for smaller images
 
-#: Bytes of an image file.
+#: Largest image file that is read, bytes.
 IMAGE_LIMIT = 1 << 32
 
 
 class ImageError(CtnetError):
-    """An image file that is missing, broken, truncated or not of the size in its entry."""
+    """An image file that is missing, broken or truncated, or whose size differs from that in its entry."""
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read an image of any depth and number of channels.
+    """Read an image of any bit depth and number of channels.
 
-    The EXIF orientation is applied, unless only the image as stored has the expected size.
+    The EXIF orientation is applied, unless the image has the expected size only without it.
 
     Args:
         path: the file.
@@ -69,10 +71,10 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
 
     Returns:
         (H, W, 3) uint8, RGB. 16-bit samples keep their upper byte (value // 256, whatever the largest
-        value), transparency is dropped, of an animation it is the first frame.
+        value), transparency is dropped, and of an animation the first frame is returned.
 
     Raises:
-        ImageError: naming the file, when it is missing, not an image, truncated or has another size.
+        ImageError: naming the file, when it is missing, not an image, truncated or of another size.
     """
     return decode_image(path, read_image_bytes(path), size)
 
@@ -80,13 +82,13 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
 def decode_image(
     path: str | Path, data: bytes, size: tuple[int, int] | None = None, checked: bool = False
 ) -> np.ndarray:
-    """``read_image`` of a file whose bytes are at hand; of several pictures in it the first.
+    """Decode an image file that is already in memory; if it contains several images, the first.
 
     Args:
-        path: what messages call it.
-        data: the file.
+        path: the file's name, for messages.
+        data: the file's bytes.
         size: expected (width, height), pixels.
-        checked: its end is known to be there.
+        checked: whether the file is known to be complete.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -109,7 +111,7 @@ def decode_image(
 
 
 def _unfit_samples(data: bytes) -> str:
-    """What an image is made of that has no natural scale to 8 bits; empty for whole numbers without sign."""
+    """The sample type of an image that has no natural conversion to 8 bits; empty for unsigned integers."""
     kind = format_of(data)
     if kind in OF_FLOATS:
         return f"floats, as in all files of {kind}"
@@ -121,9 +123,9 @@ def _unfit_samples(data: bytes) -> str:
 
 
 def _limit(complaint: str) -> str:
-    """Which limit an image exceeds, and the variable that raises it."""
+    """The limit that an image exceeds, and the variable that raises it."""
     if "CV_IO" not in complaint:
-        return "more pixels than Pillow reads; make it smaller, or cut it into parts"
+        return "more pixels than Pillow reads; make it smaller, or split it"
     sides = {"WIDTH": "columns", "HEIGHT": "rows"}
     side = next((side for side in sides if f"CV_IO_MAX_IMAGE_{side}" in complaint), "PIXELS")
     plural, usual = (sides[side], "2^20") if side in sides else ("pixels", "2^30")
@@ -146,23 +148,23 @@ def _sized(path: str | Path, data: bytes, size: tuple[int, int] | None) -> np.nd
 
 
 def silence_videos() -> None:
-    """Keeps OpenCV and its FFmpeg from printing to stderr what ctnet says of a video."""
+    """Keeps OpenCV and its FFmpeg from printing what ctnet already says about a video."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # before OpenCV first uses FFmpeg
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    OPENCV_LOG.setLogLevel(SILENT)
 
 
 def name_for_opencv(path: str | Path) -> str:
-    """The name of a file that OpenCV opens itself (a video).
+    """The name of a file (a video) in the form that OpenCV opens.
 
     Raises:
-        CtnetError: for a name that is not UTF-8, at which OpenCV crashes.
+        CtnetError: for a name that is not UTF-8, with which OpenCV crashes.
     """
     name = str(path)
     try:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
         raise CtnetError(
-            f"cannot open {name}: videos need a name in UTF-8; rename it, or its folder"
+            f"cannot open {name}: the name of a video must be UTF-8; rename the file, or its folder"
         ) from error
     return name
 
@@ -184,19 +186,19 @@ def read_image_bytes(path: str | Path) -> bytes:
     """The content of an image file.
 
     Raises:
-        ImageError: when it is missing, not a regular file or too large; but ``CtnetError`` where the machine
-            is short of memory or file handles, since the image is not to blame.
+        ImageError: when it is missing, not a regular file or too large.
+        CtnetError: when the machine is short of memory or file handles, which is not the image's problem.
     """
     try:
         return read_bytes(path, IMAGE_LIMIT)
     except CtnetError as error:
         if isinstance(error.__cause__, OSError) and is_shortage(error.__cause__):
-            raise  # the image is not to blame
+            raise  # not the image's problem
         raise ImageError(str(error)) from error
 
 
 def _decode_colour(data: bytes, flags: int = 0) -> np.ndarray | None:
-    """BGR of 8 bits, or None. OpenCV would round 16 bits in TIFF and cut them in PNG."""
+    """8-bit BGR, or None. OpenCV itself would round 16 bits to 8 in TIFF and truncate them in PNG."""
     is_deep = stated_depth(data) == 16 or format_of(data) == "JPEG 2000"
     image = _decode(data, cv2.IMREAD_COLOR | flags | (cv2.IMREAD_ANYDEPTH if is_deep else 0))
     if image is not None and image.dtype == np.uint16:
@@ -213,7 +215,7 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
     try:
         with _quiet():
             return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:  # a header with absurd sizes
+    except cv2.error as error:  # the header has an absurd size
         if error.code == cv2.Error.STS_NO_MEM:
             raise CtnetError(
                 f"there is not enough memory to decode an image of {len(data)} bytes; close other programs, "
@@ -225,7 +227,7 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
 
 
 def _decode_by_pillow(data: bytes) -> np.ndarray | None:
-    """BGR of what older versions of OpenCV do not read, or newer ones without the camera's orientation."""
+    """BGR of formats that older OpenCV versions cannot read, and newer ones read without the orientation."""
     from PIL import Image, ImageOps
 
     try:
@@ -239,7 +241,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray | None:
 
 
 def _insist_on_memory(path: str | Path, data: bytes) -> None:
-    """Refuse a picture that cannot be held: a few kilobytes can say that they have a billion pixels."""
+    """Refuse an image that does not fit into memory: a file of a few kilobytes can claim a billion pixels."""
     width, height = stated_size(data)
     if width * height < _LARGE:
         return
@@ -253,18 +255,18 @@ def _insist_on_memory(path: str | Path, data: bytes) -> None:
 
 
 class _TooLarge(Exception):
-    """OpenCV refuses an image for its size alone."""
+    """An image is refused only because of its size."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps OpenCV from printing to stderr what the ImageError says."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    """Keeps OpenCV from printing what the ImageError already says."""
+    level = OPENCV_LOG.getLogLevel()
+    OPENCV_LOG.setLogLevel(SILENT)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        OPENCV_LOG.setLogLevel(level)
 
 
 def _complaint(data: bytes) -> str:
@@ -278,4 +280,4 @@ def _complaint(data: bytes) -> str:
         return "unknown format"
     if kind == "GIF" and not data.endswith(b";"):
         return "it is cut short"
-    return "its content is broken" if kind in READ else f"{kind} is not read; save it as PNG or JPEG"
+    return "its content is broken" if kind in READ else f"{kind} is not supported; save it as PNG or JPEG"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         task: encodes them.
         input_size: (width, height), pixels.
         augmentation: the augmentation of images.
-        seed: of the whole run.
+        seed: seed of the whole run.
         stride: input pixels per output cell.
         """
         self.dataset = dataset
@@ -162,7 +163,7 @@ class Loader:
         samples: the samples to load.
         batch_size: images per batch (the last batch of an epoch may be smaller).
         workers: worker processes; 0 loads in the calling process.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
         pin_memory: for fast copies to a GPU.
         ranks: the processes that share every batch; this one gets its part, which may be empty.
     """
@@ -175,6 +176,7 @@ class Loader:
     ranks: Ranks = field(default_factory=Ranks)
     _order: _Order = field(init=False)
     _loader: DataLoader[Any] = field(init=False)
+    _processes: list[BaseProcess] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self._order = _Order(len(self.samples), self.batch_size, self.seed, self.ranks)
@@ -201,7 +203,7 @@ class Loader:
             CtnetError: for a bad record found by a worker; when a worker died (``WorkerDied``).
         """
         self._order.epoch, self._order.start = number, start
-        for batch in load(self._loader):
+        for batch in load(self._loader, self._processes):
             if isinstance(batch, Failure):
                 raise CtnetError(batch.text)
             yield batch

@@ -23,7 +23,7 @@ def visible_objects(
     Args:
         masks: (H, W) bool, the pixels of each object, in the order in which they are drawn.
         enough: the minimum visible fraction of an object's pixels, or a function of its number and the pixels
-        in front of it.
+            in front of it.
         cover: (H, W) bool, pixels in front of all objects; False for none.
 
     Returns:
@@ -47,7 +47,7 @@ def coverage(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarra
 
     Args:
         outlines: (P, 2) each, points (x, y) in pixels, with integer pixel centres; an outline within another
-        cuts a hole.
+            cuts a hole.
         size: (width, height), pixels.
 
     Returns:

@@ -92,7 +92,7 @@ class Division:
         folds: number of folds into which everything but test is divided, instead of train and val: ``train0``
             and ``val0``, ``train1`` and ``val1``, ...; 0 for none.
         group: a key of the images' entries; images with the same value stay together.
-        seed: of the random division.
+        seed: seed of the random division.
     """
 
     val: float = 0.0
@@ -158,7 +158,7 @@ def split_dataset(
 
     Raises:
         CtnetError: when there are several splits and none is named, too few images or groups, files that
-        would be replaced, or images without the ``group`` key.
+            would be replaced, or images without the ``group`` key.
     """
     directory = Path(directory)
     first, *others = files_of_split(directory, split)

@@ -19,7 +19,7 @@ def stratify(labels: np.ndarray, shares: Sequence[float], rng: np.random.Generat
     Args:
         labels: (N, L) the count of each label in each item (a group of three images of dogs: 3). The last
             column is the item's weight: its number of images.
-        shares: of the parts; they sum to 1.
+        shares: the shares of the parts; they sum to 1.
         rng: breaks ties.
 
     Returns:

@@ -168,9 +168,9 @@ def coco_curves(
 
     Args:
         engine: one of ``ENGINES``.
-        image_ids: of all images.
+        image_ids: ids of all images.
         category_ids: the categories to evaluate.
-        annotations: of a COCO file, with ids from 1; they are not changed.
+        annotations: annotations of a COCO file, with ids from 1; they are not changed.
         found: entries of a results file; missing keys are added in place.
         limits: limits of detections per class and image, ascending.
         sigmas: tolerance of each joint, to measure keypoints; None to measure boxes.

@@ -50,8 +50,8 @@ class MatchedEvaluator(Evaluator):
     ``ignore`` or ``iscrowd``), neither the detection nor the object counts.
 
     Attributes:
-        column: of detections, and key of annotations; "boxes" are the annotations' ``bbox``.
-        shape: of one object's value in that column.
+        column: column of detections, and key of annotations; "boxes" are the annotations' ``bbox``.
+        shape: the shape of one object's value in that column.
         overlaps: one overlap threshold or several.
     """
 
@@ -198,10 +198,10 @@ def check_column(image_id: int, detections: Detections, name: str, shape: tuple[
     """Refuse detections of an image with a missing or invalid column.
 
     Args:
-        image_id: of the image.
+        image_id: id of the image.
         detections: found there.
-        name: of the column.
-        shape: of one detection's value in it.
+        name: the name of the column.
+        shape: the shape of one detection's value in it.
 
     Raises:
         CtnetError: where the column is missing, of another shape, or NaN or infinite somewhere.

@@ -1,4 +1,4 @@
-"""From a trained detector to a file, compared with it before it appears."""
+"""Exporting a trained detector to a file, and comparing the two before the file is kept."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ from ctnet.inference.detector import Detector, checkpoint_of
 from ctnet.inference.exported import ExportedNetwork, in_layout
 from ctnet.inference.settings import DetectionSettings
 
-#: Images that 8-bit convolutions are calibrated on.
+#: Number of images to calibrate 8-bit convolutions on.
 CALIBRATION = 64
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What a file is compared on.
+    """What to compare the file with the detector on.
 
     Attributes:
-        data: images; the task's own scenes when None.
+        data: the images; the task's own scenes when None.
         images: how many are compared, at most.
-        score: above which detections are compared one to one.
-        calibration: images that show the ranges of values, for 8-bit convolutions; None: full precision.
-        measure: figures of a detector on data with ground truth, before and after; None measures nothing.
+        score: detections above this score are matched one to one.
+        calibration: images from which 8-bit convolutions learn their value ranges; None: full precision.
+        measure: gives a detector's metrics on data with ground truth, called for detector and file; None
+            measures nothing.
     """
 
     data: Dataset | None = None
@@ -55,9 +56,9 @@ class ExportReport:
     """What an export did.
 
     Attributes:
-        path: of the file.
-        exported: what the file says of itself.
-        verification: what comparing it with the detector showed.
+        path: the file.
+        exported: the file's own description.
+        verification: the result of comparing it with the detector.
     """
 
     path: Path
@@ -72,18 +73,18 @@ def export_detector(
     opset: int | None = None,
     trials: Trials | None = None,
 ) -> ExportReport:
-    """Write a detector as one file for a runtime, if it detects there what it detects here.
+    """Export a detector to one file, provided that the file detects the same as the detector.
 
     Args:
         run: a run folder or a checkpoint.
-        output: the file; its suffix says for which runtime (.onnx, .xml, .pt2).
+        output: the file; its suffix chooses the runtime (.onnx, .xml, .pt2).
         settings: what the graph does.
-        opset: version of ONNX's operators; the exporter's own when None.
-        trials: what it is compared on.
+        opset: ONNX operator set version; the exporter's default when None.
+        trials: what to compare the file on.
 
     Raises:
-        CtnetError: for a run that cannot be read, a runtime that is missing, a network that its exporter
-            refuses, and when the file's maps or detections lie beyond the bounds: no file is written then.
+        CtnetError: for a run that cannot be read, a runtime that is missing, a network that the exporter
+            refuses, and when the file's maps or detections exceed the bounds: then no file is written.
     """
     settings, trials, path = settings or GraphSettings(), trials or Trials(), Path(output)
     kind = format_of(path)
@@ -102,7 +103,7 @@ def export_detector(
         seen = _compared(detector, network, graph, trials)
         if failures := seen.failures():
             raise CtnetError(
-                f"{network.runtime.name} does not detect what the run does: {'; '.join(failures)}; "
+                f"{network.runtime.name} does not detect the same as the run: {'; '.join(failures)}; "
                 "no file was written"
             )
         if trials.measure is not None:
@@ -132,7 +133,7 @@ def _described(checkpoint: Checkpoint, graph: DetectionGraph) -> Exported:
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
-    """SHA-256 of the weights: of names, types and bytes, in order of names."""
+    """SHA-256 of the weights: names, types and bytes, sorted by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(checkpoint.weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -143,7 +144,7 @@ def digest_of(checkpoint: Checkpoint) -> str:
 def _compared(
     detector: Detector, network: ExportedNetwork, graph: DetectionGraph, trials: Trials
 ) -> Verification:
-    """Maps and detections of file and detector on the same inputs."""
+    """Compare the maps and detections of file and detector on the same inputs."""
     settings = graph.settings
     seen = Verification(network.runtime.name, trials.score, settings.topk, bounds_of(network.about))
     chosen = DetectionSettings(flip=settings.flip, topk=settings.topk, size=settings.fixed)
@@ -167,7 +168,7 @@ def _compared(
 
 
 def _inputs(detector: Detector, graph: DetectionGraph, data: Dataset) -> Iterator[np.ndarray]:
-    """Batches of one image as the file takes them."""
+    """Batches of one image in the form that the file takes."""
     preprocess = detector.preprocessor("fix", graph.settings.fixed)
     for image, info in _Pictures(detector.task, data, CALIBRATION):
         shown = image if graph.letterbox is not None else preprocess(image, info).input
@@ -175,7 +176,7 @@ def _inputs(detector: Detector, graph: DetectionGraph, data: Dataset) -> Iterato
 
 
 class _Pictures:
-    """Images with what is known of them: the first of a data set, or scenes of the task's own."""
+    """Images with their information: the first of a data set, or scenes that the task draws."""
 
     def __init__(self, task: Task, data: Dataset | None, most: int) -> None:
         self._task, self._data, self._most = task, data, most

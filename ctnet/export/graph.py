@@ -1,4 +1,4 @@
-"""The graph that is exported: uint8 images in, columns of detections out, in plain torch operations."""
+"""The exported graph: uint8 images in, columns of detections out, in plain torch operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ctnet.model import CenterNet, check_input_size
 from ctnet.ops.deform_conv import DeformConv, GridSampleDeformConv
 from ctnet.ops.modules import replace_modules
 
-#: Largest batch, and sides in multiples of the divisor, of files that take any size.
+#: Largest batch, and largest side in multiples of the divisor, for files that take any size.
 _MOST = 32768
 
 
@@ -32,13 +32,13 @@ class GraphSettings:
 
     Attributes:
         topk: detections per image.
-        layout: of the images, see `ctnet.checkpoint.exported.Exported`.
-        fixed: (width, height) of the input, for runtimes that want one size; None for any.
-        letterbox: resize images of any size to the one of the input (``fixed``, or the training size), and
-            give places in pixels of the images.
-        flip: average with the mirrored image, as flip testing does.
-        half: weights and network in float16; pictures are normalised and detections decoded in float32.
-        deform: "native" (DeformConv of ONNX) or "grid-sample", for runtimes without that operator.
+        layout: layout of the images, see `ctnet.checkpoint.exported.Exported`.
+        fixed: (width, height) of the input, for runtimes that need one size; None for any size.
+        letterbox: resize images of any size to the input size (``fixed``, or the training size), and give
+            positions in pixels of the original images.
+        flip: average with the mirrored image (flip testing).
+        half: weights and network in float16; images are normalised and detections decoded in float32.
+        deform: "native" (ONNX's DeformConv) or "grid-sample", for runtimes without that operator.
     """
 
     topk: int = 100
@@ -51,15 +51,15 @@ class GraphSettings:
 
 
 class DetectionGraph(nn.Module):
-    """Preprocessing, network, activations and decoding as one module.
+    """Preprocessing, network, activations and decoding in one module.
 
     Attributes:
-        settings: what it does.
-        network: the folded network, of stock operators.
-        columns: what ``forward`` gives, in order.
-        maps: names of the activated maps that follow them; they are for verification, and cut off then.
-        topk: rows per image, where the grid has as many cells.
-        letterbox: (width, height) to which images are resized, if they are.
+        settings: what the graph does.
+        network: the network, with batch norms folded and stock operators only.
+        columns: the outputs of ``forward``, in order.
+        maps: names of the activated maps that follow the columns; used for verification and then removed.
+        topk: rows per image, unless the grid has fewer cells.
+        letterbox: (width, height) that images are resized to; None: they are not resized.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class DetectionGraph(nn.Module):
             images: uint8 RGB, (B, H, W, 3), or (B, 3, H, W) for layout "nchw".
 
         Returns:
-            The columns, (B, k, ...) each; places and lengths in pixels of the images. Then the maps.
+            The columns, (B, k, ...) each; positions and lengths in pixels of the images. Then the maps.
         """
         if self.settings.layout == "nchw":
             images = images.permute(0, 2, 3, 1)
@@ -108,13 +108,13 @@ class DetectionGraph(nn.Module):
         return (*found.values(), *maps.values()) if self._gives_maps else tuple(found.values())
 
     def resized(self, images: Tensor) -> Tensor:
-        """Images in the middle of the input, as ``Preprocessor`` lays them there, black around.
+        """Images resized and centred in the input as ``Preprocessor`` does it, with black borders.
 
         Args:
             images: (B, H, W, 3) uint8.
 
         Returns:
-            (B, height, width, 3) float32, whole numbers from 0 to 255.
+            (B, height, width, 3) float32, integers from 0 to 255.
         """
         assert self.letterbox is not None
         width, height = self.letterbox
@@ -126,11 +126,11 @@ class DetectionGraph(nn.Module):
         pixels = images.permute(0, 3, 1, 2).float()
         grid = grid.expand(pixels.shape[0], height, width, 2)
         shown = functional.grid_sample(pixels, grid, padding_mode="zeros", align_corners=False)
-        # Halves, which simple ratios make common, fall the same way in every runtime.
+        # Values of exactly one half, common with simple ratios, are rounded the same way in every runtime.
         return (shown.permute(0, 2, 3, 1) + 0.498).floor()
 
     def _fit(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Input pixels of an image's pixel, and (width, height) of images (B, H, W, 3)."""
+        """Input pixels per image pixel, and (width, height) of images (B, H, W, 3)."""
         assert self.letterbox is not None
         height, width = (torch.scalar_tensor(images.shape[axis], dtype=torch.float32) for axis in (1, 2))
         across = self.letterbox[0] / width
@@ -139,7 +139,7 @@ class DetectionGraph(nn.Module):
         return factor, torch.stack([width, height])
 
     def _in_image(self, found: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
-        """Columns whose places are in pixels of the input -> in pixels of the images."""
+        """Convert columns from pixels of the input to pixels of the images."""
         assert self.letterbox is not None
         factor, side = self._fit(images)
         middle = torch.tensor(self.letterbox, dtype=torch.float32) / 2
@@ -173,7 +173,7 @@ class DetectionGraph(nn.Module):
         }
 
     def example(self) -> Tensor:
-        """Images to trace the graph with."""
+        """Example images for tracing the graph."""
         divisor = self.network.backbone.divisor
         width, height = self.settings.fixed or (_example_side(divisor), _example_side(divisor) + divisor)
         generator = torch.Generator().manual_seed(0)
@@ -181,10 +181,10 @@ class DetectionGraph(nn.Module):
         return images.permute(0, 3, 1, 2).contiguous() if self.settings.layout == "nchw" else images
 
     def captured(self, with_maps: bool = True) -> torch.export.ExportedProgram:
-        """The graph as torch.export sees it: dynamic batch, and sides unless they are fixed.
+        """The graph captured by torch.export, with dynamic batch and, unless fixed, dynamic sides.
 
         Args:
-            with_maps: whether it gives the activated maps as well.
+            with_maps: whether it outputs the activated maps as well.
 
         Raises:
             CtnetError: for a fixed size that the network cannot take.
@@ -204,7 +204,7 @@ class DetectionGraph(nn.Module):
 
 
 def _plain(model: CenterNet, settings: GraphSettings) -> CenterNet:
-    """A copy for inference, of stock operators."""
+    """A copy for inference, with stock operators only."""
     network = folded(model).cpu()
     if settings.deform == "grid-sample":
         layers = [module for module in network.modules() if isinstance(module, DeformConv)]
@@ -213,7 +213,7 @@ def _plain(model: CenterNet, settings: GraphSettings) -> CenterNet:
 
 
 def _example_side(divisor: int) -> int:
-    """About 96 pixels: few, but enough cells for the usual number of detections."""
+    """About 96 pixels: small, but with enough cells for the usual number of detections."""
     return divisor * max(1, round(96 / divisor))
 
 
@@ -227,6 +227,6 @@ def _column(name: str, task: Task) -> Column:
     if name in ("scores", "labels"):
         return Column(name, json={"scores": "score", "labels": "category_id"}[name])
     field = task.fields.get(name)
-    if field is None:  # a field's second column (scores of points), or one that only ``lift`` reads
+    if field is None:  # a field's second column (the scores of points), or one that only ``lift`` reads
         return Column(name)
     return Column(name, type(field).__name__, field.unit, field.json, _is_in_pixels(name, task))

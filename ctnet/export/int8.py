@@ -12,19 +12,19 @@ import numpy as np
 from ctnet.export.graph import DetectionGraph
 from ctnet.inference.runtimes import need
 
-#: Convolutions of a head's branch: both stay in floating point: sizes and offsets need more than 8 bits.
+#: Convolutions in a head's branch; they stay in floating point: sizes and offsets need more than 8 bits.
 _BRANCH = 2
 
 
 def quantized_onnx(proto: Any, graph: DetectionGraph, inputs: Sequence[np.ndarray]) -> Any:
-    """A model whose convolutions run in 8 bits, but for those of heads and of sampling offsets.
+    """A model whose convolutions run in 8 bits, except those of heads and of sampling offsets.
 
-    Weights use seven bits: without VNNI a processor adds products in 16 bits, which eight would overflow.
+    Weights use 7 bits: processors without VNNI add products in 16 bits, which would overflow with 8.
 
     Args:
-        proto: of ONNX, with the maps among its outputs.
-        graph: from which it was made.
-        inputs: batches as the file takes them, which show the ranges of values.
+        proto: the ONNX model, with the maps among its outputs.
+        graph: the graph that it was made from.
+        inputs: calibration batches, in the form that the file takes.
     """
     need("onnxruntime")
     tools = need("onnxruntime.quantization")
@@ -63,7 +63,7 @@ def _float_nodes(proto: Any, graph: DetectionGraph) -> set[str]:
 
 
 def _convolutions_before(value: str, makers: Mapping[str, Any], deep: int) -> set[str]:
-    """Names of the convolutions, one after the other, that a value comes from."""
+    """Names of the last ``deep`` convolutions that a value was computed by."""
     node = makers.get(value)
     if node is None or deep == 0:
         return set()
@@ -73,12 +73,12 @@ def _convolutions_before(value: str, makers: Mapping[str, Any], deep: int) -> se
 
 
 def quantized_openvino(model: Any, graph: DetectionGraph, inputs: Sequence[np.ndarray]) -> Any:
-    """A model whose convolutions run in 8 bits, but for those of the heads; see ``quantized_onnx``.
+    """A model whose convolutions run in 8 bits, except those of the heads; see ``quantized_onnx``.
 
     Args:
-        model: of OpenVINO, with the maps among its outputs.
-        graph: from which it was made.
-        inputs: batches as the file takes them.
+        model: the OpenVINO model, with the maps among its outputs.
+        graph: the graph that it was made from.
+        inputs: calibration batches, in the form that the file takes.
     """
     nncf = need("nncf")
     kept: dict[str, int] = {}
@@ -93,11 +93,11 @@ def quantized_openvino(model: Any, graph: DetectionGraph, inputs: Sequence[np.nd
 
 
 def _take_branch(result: Any, kept: dict[str, int]) -> None:
-    """Note all nodes that a result comes from, back to the first convolutions of the heads.
+    """Collect all nodes that a result depends on, back to the first convolutions of the heads.
 
     Args:
-        result: of OpenVINO's graph.
-        kept: name -> convolutions that may still come before it; is added to.
+        result: a result node of the OpenVINO graph.
+        kept: name -> number of convolutions still allowed before it; extended in place.
     """
     waiting = [(result, _BRANCH)]
     while waiting:

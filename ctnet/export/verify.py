@@ -1,4 +1,4 @@
-"""Whether an exported file detects what the detector does that it came from."""
+"""Comparing an exported file's maps and detections with those of its detector."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ctnet.core.fields import differences
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
 
-#: Fewer matched detections prove nothing.
+#: Number of matched detections below which a comparison proves nothing.
 FEWEST = 50
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far apart file and detector may be.
+    """Largest differences allowed between file and detector.
 
     Attributes:
-        maps: largest difference of a map, as a share of its largest value.
-        boxes: of a box's side, pixels of the image.
-        scores: of a score.
+        maps: largest difference of a map, relative to its largest value.
+        boxes: largest difference of a box coordinate, pixels of the image.
+        scores: largest difference of a score.
     """
 
     maps: float = 1e-4
@@ -33,35 +33,35 @@ class Bounds:
 
 
 def bounds_of(exported: Exported) -> Bounds:
-    """How far an exported file may be from its detector.
+    """How far an exported file may differ from its detector.
 
-    float16 keeps a thousandth of each number. 8-bit convolutions promise nothing image by image: figures on
-    data with ground truth have to say what they are worth.
+    float16 is accurate to a thousandth of each number. 8-bit convolutions guarantee nothing for a single
+    image: only metrics on data with ground truth show how good they are.
     """
     if exported.int8:
         return Bounds(maps=math.inf, boxes=math.inf, scores=math.inf)
     if exported.half:
         return Bounds(maps=2e-2, boxes=1.0, scores=2e-2)
-    # A resized pixel that lies between two grey levels may be rounded either way.
+    # A resized pixel halfway between two grey levels may be rounded either way.
     return Bounds(maps=1e-2, boxes=0.1, scores=1e-3) if exported.letterbox else Bounds()
 
 
 @dataclass
 class Verification:
-    """What comparing showed.
+    """The result of comparing file and detector.
 
     Attributes:
-        runtime: that ran the file.
-        images: compared.
-        matched: detections of both, one to one.
-        unmatched: detections above the score that only one of the two has.
-        maps: largest difference by map, as a share of its largest value.
-        fields: largest difference by column.
-        bounds: that were asked for.
-        score: above which detections were compared.
-        topk: detections of an image, at most.
-        pixels: for a file that resizes images: largest difference from ctnet's own resizing, grey levels.
-        figures: before and after, by name, where there was ground truth.
+        runtime: name of the runtime that ran the file.
+        images: number of images compared.
+        matched: number of detections of the two that were matched one to one.
+        unmatched: number of detections above the score that only one of the two has.
+        maps: largest difference per map, relative to its largest value.
+        fields: largest difference per column.
+        bounds: the largest differences allowed.
+        score: detections above this score were compared.
+        topk: largest number of detections per image.
+        pixels: for a file that resizes images, the largest difference from ctnet's own resizing, grey levels.
+        figures: metrics before and after, by name, where there was ground truth.
     """
 
     runtime: str
@@ -83,17 +83,17 @@ class Verification:
         self.maps[name] = max(self.maps.get(name, 0.0), gap)
 
     def take_resized(self, expected: np.ndarray, got: np.ndarray) -> None:
-        """Compare one image as two ways of resizing show it, uint8."""
+        """Compare one image resized in two ways, uint8."""
         gap = np.abs(expected.astype(np.int16) - got).max(initial=0)
         self.pixels = max(self.pixels, int(gap))
 
     def take(self, task: Task, expected: Detections, got: Detections) -> None:
-        """Match the detections of one image: of one label, the nearest box, either once.
+        """Match the detections of one image: same label, nearest box, each used once.
 
-        Whether a detection whose score equals the limit (up to the bound) is there may go either way.
+        A detection whose score equals the limit (within the bound) may be present or absent.
         """
         self.images += 1
-        # Where there are more than topk, the last ones change places with others that score as much.
+        # Where there are more than topk, the last may be swapped for others with the same score.
         last = expected.scores.min() if len(expected) >= self.topk else 0
         limit = max(self.score, float(last))
         margin = min(self.bounds.scores, _MARGIN)
@@ -115,11 +115,11 @@ class Verification:
 
     @property
     def proves(self) -> bool:
-        """Whether enough was compared to say anything."""
+        """Whether enough detections were matched for a verdict."""
         return self.matched >= FEWEST
 
     def failures(self) -> list[str]:
-        """What lies beyond the bounds, a phrase each."""
+        """One phrase for each difference beyond the bounds."""
         found = [
             f"map {name} differs by {gap:.1e} of its largest value (at most {self.bounds.maps:g})"
             for name, gap in self.maps.items()
@@ -135,13 +135,13 @@ class Verification:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """As it is kept in the file."""
+        """The form stored in the file."""
         bounds = {name: None if math.isinf(bound) else bound for name, bound in asdict(self.bounds).items()}
         return {**asdict(self), "bounds": bounds, "proves": self.proves}
 
 
 def _pairs(one: Detections, other: Detections) -> list[tuple[int, int]]:
-    """Rows that belong together: nearest boxes of one label, the nearest pair first; at most 1 px apart."""
+    """Matching rows: nearest boxes with the same label, nearest pair first; see ``_REACH``."""
     if not len(one) or not len(other):
         return []
     gaps = np.abs(np.asarray(one.boxes, np.float64)[:, None] - np.asarray(other.boxes)[None]).max(axis=2)
@@ -159,7 +159,7 @@ def _pairs(one: Detections, other: Detections) -> list[tuple[int, int]]:
     return pairs
 
 
-#: Around the limit a detection may be missing, also where no bound is set.
+#: Detections this close to the limit may be missing, even where no bound is set.
 _MARGIN = 0.05
-#: Boxes further apart, pixels, are not the same detection.
+#: Boxes further apart than this, pixels, are different detections.
 _REACH = 2.0

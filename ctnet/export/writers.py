@@ -25,7 +25,7 @@ from ctnet.export.graph import DetectionGraph
 from ctnet.export.int8 import quantized_onnx, quantized_openvino
 from ctnet.inference.runtimes import need
 
-#: Writes the file: where, what it says of itself, and whether maps are among its outputs.
+#: Writes the file. Takes its path, its description, and whether maps are among its outputs.
 Write = Callable[[Path, Exported, bool], None]
 #: Batches that 8-bit convolutions are calibrated on; None: full precision.
 Inputs = Sequence[np.ndarray] | None
@@ -35,9 +35,10 @@ class Format(NamedTuple):
     """One format of exported files.
 
     Attributes:
-        suffix: of the file that is named.
-        companion: suffix of the file that goes with it; "" for none.
-        convert: graph, opset, and inputs to calibrate 8-bit convolutions on -> what writes the file.
+        suffix: suffix of the file.
+        companion: suffix of a second file that belongs to it; "" for none.
+        convert: takes graph, opset and inputs for the calibration of 8-bit convolutions; gives the function
+            that writes the file.
     """
 
     suffix: str
@@ -46,12 +47,12 @@ class Format(NamedTuple):
 
 
 def to_onnx(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = None) -> Write:
-    """The graph for ONNX runtimes.
+    """Convert the graph to ONNX.
 
     Args:
         graph: the detector.
-        opset: version of ONNX's operators; the exporter's own when None. DeformConv needs 19.
-        inputs: to calibrate 8-bit convolutions on; full precision when None.
+        opset: ONNX operator set version; the exporter's default when None. DeformConv needs 19.
+        inputs: batches to calibrate 8-bit convolutions on; full precision when None.
 
     Raises:
         CtnetError: when the extra "export" is not installed, or the exporter refuses the graph.
@@ -93,11 +94,11 @@ def _onnx_program(graph: DetectionGraph, opset: int | None) -> Any:
 
 
 def to_openvino(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = None) -> Write:
-    """The graph for OpenVINO, by its PyTorch front end; weights stay as they are (float32, or float16).
+    """Convert the graph with OpenVINO's PyTorch front end; weights keep their type (float32 or float16).
 
     Args:
         graph: the detector.
-        opset: has no meaning here.
+        opset: must be None.
         inputs: see ``to_onnx``.
 
     Raises:
@@ -123,7 +124,7 @@ def to_openvino(graph: DetectionGraph, opset: int | None = None, inputs: Inputs 
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / path.name
             openvino.save_model(model, temporary, compress_to_fp16=False)
-            for suffix in (".bin", path.suffix):  # the one that is looked for comes last
+            for suffix in (".bin", path.suffix):  # the file that others look for comes last
                 with (
                     open(temporary.with_suffix(suffix), "rb") as content,
                     atomic_write(path.with_suffix(suffix)) as stream,
@@ -134,7 +135,7 @@ def to_openvino(graph: DetectionGraph, opset: int | None = None, inputs: Inputs 
 
 
 def _openvino_decoder(program: torch.export.ExportedProgram) -> Any:
-    """What OpenVINO's front end reads; the smaller of two sizes, which it does not know, put as tensors'."""
+    """Input for OpenVINO's front end, which lacks the minimum of two sizes: it becomes one of tensors."""
     fx = import_module("openvino.frontend.pytorch.fx_decoder")
     kept = import_module("openvino.frontend.pytorch.torchdynamo.export_decompositions").ops_to_not_decompose()
     table = torch.export.default_decompositions()
@@ -155,11 +156,11 @@ def _openvino_decoder(program: torch.export.ExportedProgram) -> Any:
 
 
 def to_program(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = None) -> Write:
-    """The graph as torch.export keeps it: read with torch and torchvision alone.
+    """Capture the graph with torch.export, to be read with torch and torchvision alone.
 
     Args:
         graph: the detector.
-        opset: has no meaning here.
+        opset: must be None.
         inputs: see ``to_onnx``.
 
     Raises:
@@ -167,8 +168,8 @@ def to_program(graph: DetectionGraph, opset: int | None = None, inputs: Inputs =
     """
     _refuse_opset(opset, "torch.export")
     if inputs is not None:
-        raise CtnetError("--int8 is for .onnx and .xml files; torch.export has no 8-bit convolutions here")
-    # Outputs of a captured program cannot be cut off afterwards, so it is captured again for the last file.
+        raise CtnetError("--int8 is for .onnx and .xml files; .pt2 files cannot have 8-bit convolutions")
+    # Outputs cannot be removed from a captured program, so it is captured again for the final file.
     captured: dict[bool, Any] = {True: _exported("torch.export", graph.captured)}
 
     def write(path: Path, exported: Exported, with_maps: bool) -> None:
@@ -190,10 +191,10 @@ FORMATS = {
 
 
 def format_of(path: Path) -> Format:
-    """The format that a file name asks for.
+    """The format that a file name's suffix stands for.
 
     Raises:
-        CtnetError: for a name that ends otherwise.
+        CtnetError: for any other suffix.
     """
     if path.suffix not in FORMATS:
         raise CtnetError(
@@ -204,22 +205,22 @@ def format_of(path: Path) -> Format:
 
 def _refuse_opset(opset: int | None, what: str) -> None:
     if opset is not None:
-        raise CtnetError(f"--opset {opset} is for .onnx files; {what} has no opsets")
+        raise CtnetError(f"--opset {opset} is for .onnx files; {what} does not have opsets")
 
 
 def _exported(what: str, convert: Callable[[], Any]) -> Any:
-    """Run an exporter; it prints and warns about its own inside, and says in many lines why it refuses."""
+    """Run an exporter without its prints and warnings; its long error messages become one line."""
     try:
         with _quiet():
             return convert()
     except CtnetError:
         raise
     except Exception as error:
-        raise CtnetError(f"{what} cannot take this network: {_reason(error)}") from error
+        raise CtnetError(f"{what} cannot convert this network: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    """The line of an exporter's error that names the operator, or the first one of its deepest cause."""
+    """The line of an exporter's error that names the operator, or the first line of its deepest cause."""
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
     for line in lines:
         if "No conversion rule" in line or "No ONNX function found" in line:

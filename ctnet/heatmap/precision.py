@@ -10,6 +10,6 @@ def full_precision(values: Tensor) -> Tensor:
     """float16 and bfloat16 become float32; float32 and float64 stay as they are.
 
     Args:
-        values: of any floating-point type and shape.
+        values: tensor of any floating-point type and shape.
     """
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -45,7 +45,7 @@ def supervision_detections(
     """The same detections as supervision has them.
 
     Args:
-        found: of one image, in its pixels.
+        found: detections of one image, in its pixels.
         names: the class name of each row.
         fields: what the task declares of its columns.
         size: (width, height) of the image, for masks.

@@ -20,7 +20,7 @@ class Camera:
 
     Attributes:
         calib: a calibration file, or a folder with one ``<image name>.txt`` for every image, with or without
-        the images' subfolders.
+            the images' subfolders.
         focal: focal length in pixels, with the principal point at the centre of the image.
 
     Raises:
@@ -40,8 +40,8 @@ class Camera:
         """The entries of an image's record that describe its camera: ``calib``, 3x4, or none.
 
         Args:
-            name: of the image file.
-            width, height: of the image, pixels.
+            name: the name of the image file.
+            width, height: size of the image, pixels.
 
         Raises:
             CtnetError: when the file is missing or holds no projection matrix.

@@ -68,7 +68,7 @@ def place(
         found: best first; numpy columns.
         affine: from their frame to image pixels.
         view: how the grid lies over the image.
-        settings: of these topk, score, and what suppression follows count.
+        settings: used are topk, score and those of suppression.
     """
     suppressed = settings.suppression(task) != "none"
     kept = candidates(task, settings) if suppressed else settings.topk

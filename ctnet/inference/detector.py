@@ -44,9 +44,9 @@ class Detector:
     """A trained network with pre- and postprocessing.
 
     Attributes:
-        task: what it detects.
-        description: what the checkpoint says of itself.
-        device: where it runs.
+        task: the task it was trained for.
+        description: the description in the checkpoint or exported file.
+        device: the device it runs on.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Detector:
 
     @property
     def exported(self) -> ExportedNetwork | None:
-        """The exported file that runs, if one does."""
+        """The exported file that this detector runs; None for a network."""
         return self._network if isinstance(self._network, ExportedNetwork) else None
 
     @property
@@ -74,11 +74,11 @@ class Detector:
         """The network, prepared for inference on ``device``.
 
         Raises:
-            CtnetError: when an exported file runs, which has no layers or maps to look at.
+            CtnetError: for an exported file, whose layers and maps are not accessible.
         """
         if isinstance(self._network, ExportedNetwork):
             raise CtnetError(
-                f"{self._network.path} gives detections alone, no maps; use the run that it was exported from"
+                f"{self._network.path} gives only detections, no maps; use the run that it was exported from"
             )
         return self._network
 
@@ -89,13 +89,13 @@ class Detector:
         """Open a checkpoint, a run folder (its best weights), or an exported file.
 
         Args:
-            path: of the file or folder; one that ends in .onnx, .xml or .pt2 was exported.
-            device: where it runs; exported files run on the CPU.
-            options: of the task, instead of those that it was trained with; exported files keep theirs.
+            path: file or folder; exported files end in .onnx, .xml or .pt2.
+            device: device to run on; exported files run on the CPU.
+            options: task options that replace those used in training; not for exported files.
 
         Raises:
-            CtnetError: for a file that is missing, damaged, or not of ctnet; for an unusable device; for
-                options that the task does not have, or with which the weights do not match.
+            CtnetError: for a file that is missing, damaged or not from ctnet; for an unusable device; for
+                options that the task does not have, or that do not match the weights.
         """
         if is_exported(path):
             return cls._open_export(path, device, options)
@@ -110,7 +110,7 @@ class Detector:
     @classmethod
     def _open_export(cls, path: str | Path, device: str, options: Mapping[str, Any] | None) -> Detector:
         if device not in ("auto", "cpu"):
-            raise CtnetError(f"{path} is run on the CPU, not on {device}; leave --device out")
+            raise CtnetError(f"{path} runs on the CPU, not on {device}; leave out --device")
         if options:
             raise CtnetError(
                 f"the options of {path} were chosen at export ({', '.join(options)} cannot be changed); "
@@ -124,14 +124,14 @@ class Detector:
         return cls(network.task, network, network.about.description)
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
-        """How images are resized for the network.
+        """The preprocessing that resizes images for the network.
 
         Args:
             resize: see ``Preprocessor``.
             size: (width, height) for "fix"; the training size when None.
 
         Raises:
-            CtnetError: for another mode, a size that the network does not accept, or a size for "keep".
+            CtnetError: for an unknown mode, a size that the network does not accept, or a size for "keep".
         """
         check_choice("resize", resize, Resize)
         if resize == "keep" and size is not None:
@@ -167,22 +167,23 @@ class Detector:
         score: float | None = None,
         bgr: bool = False,
     ) -> list[ImageDetections]:
-        """Detect in one image or several, of any sizes.
+        """Detect in one or more images, of any sizes.
 
         Args:
-            images: one or many, of any kind: paths; arrays (H, W) or (H, W, 1, 3 or 4), RGB, uint8 or floats
-                from 0 to 1; tensors, the same with channels first; PIL images. Transparency is dropped.
-            settings: choices at test time.
+            images: one or more paths, arrays, tensors or PIL images. Arrays are (H, W) or (H, W, C) with 1, 3
+                or 4 channels, RGB, uint8 or floats from 0 to 1; tensors the same, channels first.
+                Transparency is dropped.
+            settings: test-time settings.
             batch_size: images per forward pass.
-            records: for every image what a COCO file would say of it beside its size (a camera's ``calib``,
-                say), for tasks that lift detections out of the picture.
-            score: detections score more than this; instead of ``settings.score``. Without either 0.3, as in
-                ``ctnet predict``; 0 gives everything, up to ``settings.topk``.
-            bgr: arrays have their channels in the order of OpenCV: blue, green, red.
+            records: for each image the additional keys of its entry in a COCO file (such as a camera's
+                ``calib``), for tasks that lift detections into 3D.
+            score: score threshold, instead of ``settings.score``. Default 0.3, as in ``ctnet predict``;
+                0 gives all detections, up to ``settings.topk``.
+            bgr: whether arrays have their channels in OpenCV's order: blue, green, red.
 
         Returns:
-            One record per image, in order, best detection first, boxes in pixels of that image, and within it
-            if ``settings.clip``; then without boxes that are wholly outside it.
+            One record per image, in order, best detection first, with boxes in pixels of that image. With
+            ``settings.clip`` they are clipped to it, and those wholly outside are dropped.
 
         Raises:
             CtnetError: for an image that cannot be read, or invalid settings.
@@ -224,14 +225,15 @@ class Detector:
         """Detections of images that were prepared at every scale, in pixels of each image.
 
         Args:
-            batch: per image one input per scale, from ``Preprocessor.views``; the inputs of one scale have
-            one size.
-            settings: scales, flip, nms, topk, score and amp are used.
-            times: takes in how long the stages take.
+            batch: for each image one input per scale, from ``Preprocessor.views``; all inputs of one scale
+                have the same size.
+            settings: used are scales, flip, nms, topk, score and amp.
+            times: records how long each stage takes.
             keep_maps: called with the activated maps of every scale, their images, and the scale.
 
         Raises:
-            CtnetError: when the network outputs NaN or infinities."""
+            CtnetError: when the network outputs NaN or infinities.
+        """
         times = StageTimes() if times is None else times
         looks = []
         for scale, prepared in zip(settings.scales, zip(*batch, strict=True), strict=True):
@@ -257,16 +259,14 @@ class Detector:
         """The network's activated maps (B, C, H, W) float32 on the device, ready for decoding.
 
         Args:
-            batch: inputs of one size.
+            batch: inputs of one size; split if it does not fit into memory.
             flip: average with the mirrored input, where the heads allow it.
-            amp: type for autocast; None for full precision.
-            times: takes in how long the stages take.
-
-        If there is not enough memory for the whole batch, it is split.
+            amp: data type for autocast; None for full precision.
+            times: records how long each stage takes.
 
         Raises:
             CtnetError: when the network outputs NaN or infinities, or a single image does not fit into
-            memory.
+                memory.
 
         Source: section 4 and appendix, flip testing: maps are averaged before decoding.
         """
@@ -286,7 +286,7 @@ class Detector:
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _most_at_once(self, prepared: Prepared) -> int:
-        """How many inputs of this size fit into memory, judging by a lower bound of their needs."""
+        """How many inputs of this size fit into memory, estimated from a lower bound of their needs."""
         pixels = prepared.input.shape[0] * prepared.input.shape[1]
         if pixels < _SMALL_INPUT:
             return sys.maxsize
@@ -313,17 +313,17 @@ class Detector:
         with times.stage("network"):
             with autocast(self.device, amp):
                 maps = self._averaged(inputs) if flip else self.model.activated(inputs)
-            # Reading this value synchronises with the device, so the stage's time is the network's.
+            # Reading this value waits for the device, so that the stage's time includes the network's.
             finite = bool(torch.stack([values.isfinite().all() for values in maps.values()]).all())
         if not finite:
             names = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
             raise CtnetError(
-                f"the network outputs NaN or infinities ({names}); it diverged, or its weights are damaged"
+                f"the network outputs NaN or infinities ({names}); it diverged or has damaged weights"
             )
         return maps
 
     def _averaged(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Maps of inputs averaged with the mirrored maps of their mirror images."""
+        """The maps of inputs, averaged with the mirrored maps of the mirrored inputs."""
         plain, mirrored = self._both(inputs, inputs.flip(3))
         averaged = {}
         for name, back in mirror_maps(self.task.heads, mirrored).items():
@@ -331,7 +331,7 @@ class Detector:
         return averaged
 
     def _both(self, one: Tensor, other: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Maps of two batches in one forward pass, or in two if memory is short."""
+        """The maps of two batches, from one forward pass, or from two if memory is short."""
         maps = None
         with suppress(torch.OutOfMemoryError):
             maps = self.model.activated(torch.cat([one, other]))
@@ -363,5 +363,5 @@ def checkpoint_of(path: str | Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise CtnetError(
-        f"{path} holds neither best.pt nor last.pt; is it a run folder, and was a checkpoint saved yet?"
+        f"{path} contains neither best.pt nor last.pt; is it a run folder, and was a checkpoint saved yet?"
     )

@@ -1,4 +1,4 @@
-"""A network in an exported file: inputs in, detections in image pixels out."""
+"""Detecting with an exported file: inputs in, detections in image pixels out."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from ctnet.inference.timing import StageTimes
 
 
 class ExportedNetwork:
-    """An exported file in its runtime.
+    """An exported file, opened in its runtime.
 
-    What lies inside the graph, flip testing and the number of detections, was chosen at export.
+    Flip testing and the number of detections are part of the graph: they were chosen at export.
 
     Args:
-        path: of a .onnx, .xml or .pt2 file.
-        threads: that the runtime may use; torch's own number when None.
+        path: a .onnx, .xml or .pt2 file.
+        threads: number of threads for the runtime; torch's own number when None.
 
     Attributes:
-        path: of the file.
-        about: what it says of itself.
-        task: what it detects.
+        path: the file.
+        about: its description.
+        task: the task that it was trained for.
 
     Raises:
         CtnetError: see `open_exported`.
@@ -55,15 +55,15 @@ class ExportedNetwork:
     def look(
         self, batch: Sequence[Prepared], settings: DetectionSettings, times: StageTimes
     ) -> list[Detections]:
-        """Detections of each image, best first, in its pixels, lifted.
+        """Detections of each image, best first, in image pixels, lifted.
 
         Args:
             batch: inputs of one size.
-            settings: of these flip, topk, score, amp, and what suppression follows count.
-            times: takes in how long the stages take.
+            settings: used are flip, topk, score, amp and those of suppression.
+            times: records how long each stage takes.
 
         Raises:
-            CtnetError: for settings that the file does not follow, and when it gives NaN or infinities.
+            CtnetError: for settings that the file was not exported with, and when it gives NaN or infinities.
         """
         self._check(settings)
         if len({prepared.input.shape for prepared in batch}) > 1:  # a file that resizes takes any size
@@ -76,8 +76,8 @@ class ExportedNetwork:
     def read(
         self, outputs: Sequence[np.ndarray], batch: Sequence[Prepared], settings: DetectionSettings
     ) -> list[Detections]:
-        """What ``outputs`` gave for a batch, as ``look`` says it; see there."""
-        # A file under comparison gives maps after the columns.
+        """Convert the result of ``outputs`` for a batch into detections; see ``look``."""
+        # A file that is being verified also outputs maps, after the columns.
         names = [column.name for column in self.about.columns]
         columns = dict(zip(names, outputs, strict=False))
         self._check_columns(columns, len(batch))
@@ -114,32 +114,32 @@ class ExportedNetwork:
             )
 
     def outputs(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
-        """All that the file gives for inputs of one size, (B, ...) each.
+        """All outputs of the file for inputs of one size, (B, ...) each.
 
         Raises:
-            CtnetError: when the runtime gives up.
+            CtnetError: when the runtime fails.
         """
         images = in_layout([prepared.input for prepared in batch], self.about.layout)
         try:
             return self.runtime.run(images)
-        except Exception as error:  # every runtime has its own kinds
+        except Exception as error:  # every runtime has exceptions of its own
             raise CtnetError(
                 f"{self.runtime.name} cannot run {self.path} on images of {images.shape}: "
                 f"{first_line(error)}; export the run again"
             ) from error
 
     def preprocessor(self, fitting: Preprocessor) -> Preprocessor:
-        """How images are made to fit the file: not at all, where its graph resizes them.
+        """The preprocessing for this file: none where its graph resizes the images.
 
         Args:
-            fitting: the network's own way, for the size of its input.
+            fitting: the preprocessing of the network, for the size of its input.
         """
         return fitting if self.about.letterbox is None else Unchanged(**vars(fitting))
 
     def _placed(
         self, columns: Mapping[str, np.ndarray], prepared: Prepared, settings: DetectionSettings
     ) -> Detections:
-        """Detections of one image, whose places the graph gave in pixels of the input."""
+        """Detections of one image, from columns in pixels of the input."""
         own = {name: columns[name] for name in ("boxes", "scores", "labels")}
         found = Detections(**own, extra={name: value for name, value in columns.items() if name not in own})
         from_input = View.through(prepared.info, prepared.affine, 1).affine
@@ -159,37 +159,37 @@ class ExportedNetwork:
             )
         if wanted > self.about.topk:
             raise CtnetError(
-                f"{self.path} gives {self.about.topk} detections an image, not {wanted}; "
+                f"{self.path} gives {self.about.topk} detections per image, not {wanted}; "
                 f"export the run with --topk {wanted}"
             )
         if settings.scales != (1.0,) and (self.about.fixed or self.about.letterbox):
             raise CtnetError(
-                f"{self.path} looks at one size alone; for several scales export the run without --fixed and "
-                "--letterbox"
+                f"{self.path} has only one input size; for several scales export the run without --fixed "
+                "and --letterbox"
             )
         if settings.amp is not None:
             raise CtnetError(
-                f"{self.path} has one precision; export the run with --half instead of using amp"
+                f"{self.path} has its own precision; export the run with --half instead of using amp"
             )
 
     def check_size(self, size: tuple[int, int] | None, resize: str) -> None:
         """Refuse inputs that a file for one size cannot take.
 
         Raises:
-            CtnetError: naming the size that it takes.
+            CtnetError: naming the size that the file takes.
         """
         fixed = self.about.letterbox or self.about.fixed
         if fixed is not None and (resize == "keep" or (size is not None and size != fixed)):
-            way = "resizes every image to" if self.about.letterbox else "takes inputs of"
+            way = "resizes every image to" if self.about.letterbox else "only takes inputs of"
             option = "--letterbox" if self.about.letterbox else "--fixed"
             raise CtnetError(
-                f"{self.path} {way} {fixed[0]}x{fixed[1]} alone; leave out --size and --resize, or export "
+                f"{self.path} {way} {fixed[0]}x{fixed[1]}; leave out --size and --resize, or export "
                 f"the run without {option}"
             )
 
 
 class Unchanged(Preprocessor):
-    """Images as they are, for files that resize them."""
+    """Leaves images unchanged, for files that resize them."""
 
     def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
         return Prepared(Affine.identity(), info, image)
@@ -208,6 +208,6 @@ def _finite(values: np.ndarray) -> bool:
 
 
 def in_layout(images: Sequence[np.ndarray], layout: str) -> np.ndarray:
-    """Images (H, W, 3) of one size as a batch in a layout."""
+    """Images (H, W, 3) of one size as a batch in the given layout."""
     batch = np.stack(list(images))
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) if layout == "nchw" else batch

@@ -69,7 +69,7 @@ class MapWriter:
         Args:
             maps: activated, (B, C, H, W) by head.
             batch: the images of the maps.
-            scale: of the images.
+            scale: the scale of the images.
 
         Raises:
             OSError: when the disk is full.
@@ -94,7 +94,7 @@ def write_maps(
 
     Args:
         path: the file to write.
-        description: of the detector.
+        description: the description of the detector.
         settings: its test-time settings.
 
     Raises:
@@ -129,7 +129,7 @@ class StoredMaps:
     Attributes:
         maps: activated, (1, C, H, W) float32 by head.
         affine: image pixels -> input pixels.
-        scale: of the image.
+        scale: the scale of the image.
     """
 
     maps: dict[str, Tensor]
@@ -142,7 +142,7 @@ class MapFile:
 
     Attributes:
         path: the file.
-        description: of the maps' detector.
+        description: the description of the maps' detector.
         attributes: flip, scales, resize etc., as stored.
     """
 
@@ -150,8 +150,10 @@ class MapFile:
         self.path, self._file = path, file
         values = {name: _attribute(file, name) for name in file.attrs}
         self.attributes: dict[str, Any] = check_json(_Attributes, values, f"the attributes of {path}", _FIX)
-        text = _dataset(file, "description", None, (), "u")[:].tobytes()
-        self.description = Description.from_json(text, path)
+        text = _dataset(file, "description", None, (), "u")
+        if text.nbytes > path.stat().st_size:
+            raise ValueError(f"its description claims {text.nbytes} bytes, more than the file can hold")
+        self.description = Description.from_json(text[:].tobytes(), path)
         self._rows: dict[int, list[tuple[str, int]]] = {}
         for size in file:
             if size != "description":

@@ -1,4 +1,4 @@
-"""``ctnet predict``: sources in, drawn pictures and COCO results out."""
+"""Prediction: detect in sources, draw the detections, write COCO results."""
 
 from __future__ import annotations
 
@@ -31,17 +31,19 @@ _NAMED = 5
 
 @dataclass
 class Prediction:
-    """What ``predict`` did.
+    """The outcome of ``predict``.
 
     Attributes:
-        folder: where pictures and results lie.
+        folder: folder of the pictures and JSON files.
         images: one {"id", "file_name", "source", "width", "height", "picture"} per image; the picture is the
-            name of what was drawn, relative to the folder, or None.
+            path of the drawn picture or video, relative to the folder, or None.
         results: COCO results of all images, each with its "category_name".
-        pictures: the files that were drawn.
+        pictures: the drawn files.
+        frames: number of frames of each video.
+        best_score: highest score of any detection, also of those below the threshold.
         problems: images that could not be read, and why.
-        notes: what else the user should know: pictures that come out black, videos that browsers do not show.
-        interrupted: Ctrl-C ended it (the only end that a camera has); what was done until then is kept.
+        notes: anything else the user should know: images that look black, videos that browsers cannot play.
+        interrupted: whether Ctrl-C ended it (a camera has no other end); everything until then is kept.
     """
 
     folder: Path
@@ -64,26 +66,26 @@ def predict(
     draw: bool = True,
     camera: Camera | None = None,
 ) -> Prediction:
-    """Detect in all images of sources; draw them; write ``results.json`` and ``images.json``.
+    """Detect in all images of the sources, draw them, and write ``results.json`` and ``images.json``.
 
     Args:
-        detector: what detects.
+        detector: the detector.
         sources: see ``open_sources``.
-        folder: is made; gets a picture per image (a video per video) and the two JSON files.
-        settings: choices at test time; by default detections score more than 0.3.
+        folder: created if missing; gets a picture per image (a video per video) and the two JSON files.
+        settings: test-time settings; by default with a score threshold of 0.3.
         batch_size: images per forward pass.
-        draw: False writes the JSON files alone.
-        camera: of all images, for tasks that need one.
+        draw: False writes only the JSON files.
+        camera: the camera of all images, for tasks that need one.
 
     Raises:
-        CtnetError: when the folder cannot be written, a picture would replace an image that is to be read, or
-            no image could be read.
+        CtnetError: when the folder is not writable, a picture would overwrite an input image, or no image
+            could be read.
     """
     done = Prediction(folder)
     names = _Names(sources)
     settings = settings or DetectionSettings()
     lowest = SCORE if settings.score is None else settings.score
-    # What scores less is left out below: the user of none at all hears of the best score.
+    # The threshold is applied below, so that the best score is known when nothing reaches it.
     look = partial(detector, settings=replace(settings, score=0.0), batch_size=batch_size)
     try:
         for source in sources:
@@ -152,7 +154,7 @@ def _detected(
 
 
 def _groups(frames: Iterator[Frame], batch_size: int) -> Iterator[list[Frame]]:
-    """Frames for one batch: so many, or fewer where they are large."""
+    """Frames for one batch: ``batch_size``, or fewer if they are large."""
     group: list[Frame] = []
     pixels = 0
     for frame in frames:
@@ -166,28 +168,28 @@ def _groups(frames: Iterator[Frame], batch_size: int) -> Iterator[list[Frame]]:
 
 
 class _Names:
-    """Names for pictures: no two alike, also where case does not count, and none of an image to be read."""
+    """Unique names for pictures, on case-insensitive file systems too; never the name of an input image."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._inputs = {os.path.realpath(path) for source in sources for path in source.files}
         self._taken: set[str] = set()
 
     def free(self, path: Path) -> Path:
-        """This path, numbered where an earlier picture has it."""
+        """This path, with a number appended if an earlier picture uses it."""
         candidate, number = path, 1
         while str(candidate).casefold() in self._taken:
             number += 1
             candidate = path.with_name(f"{path.stem}_{number}{path.suffix}")
         if os.path.realpath(candidate) in self._inputs:
             raise CtnetError(
-                f"{candidate} is to be read, not replaced by its picture; choose another --output"
+                f"{candidate} is an input image, which its picture would overwrite; choose another --output"
             )
         self._taken.add(str(candidate).casefold())
         return candidate
 
 
 class _Writer(Protocol):
-    """Keeps what is drawn of one source."""
+    """Stores the pictures drawn for one source."""
 
     note: str
 
@@ -213,7 +215,7 @@ class _PictureFiles:
     def write(self, name: str, image: np.ndarray) -> Path:
         path = self.folder / name
         if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-            # The name of a page or frame may hold a point that does not begin a suffix.
+            # The name of a page or frame may contain a dot that does not start a suffix.
             ends = path.suffix.lower() in IMAGE_SUFFIXES
             path = path.with_suffix(".png") if ends else path.with_name(f"{path.name}.png")
         path = self.names.free(path)

@@ -108,8 +108,8 @@ class _Trial(TorchFunctionMode):
 
     Attributes:
         maps: the network's outputs.
-        outputs: of every convolution, one tensor per call.
-        inputs: of every batch norm, as ``outputs``.
+        outputs: the outputs of every convolution, one tensor per call.
+        inputs: the inputs of every batch norm, as ``outputs``.
         readers: id of a convolution's output -> number of operations that read it.
     """
 

@@ -62,7 +62,7 @@ class Preprocessor:
             image: (H, W, 3) uint8, RGB.
             info: identity and size of the image.
             scale: the image is resized by this factor first; with "fix" the input size stays the same, so it
-            shows more around the image or less of it.
+                shows more around the image or less of it.
 
         Source: the released code's preprocessing, in two steps (resize, then pad or warp) as there.
         """
@@ -84,7 +84,7 @@ class Preprocessor:
         """The affine map from image to input pixels, and the (width, height) of the input.
 
         Args:
-            width, height: of the image, pixels.
+            width, height: size of the image, pixels.
             scale: see ``__call__``.
         """
         affine, size = self._fitted((width, height), self._scaled(width, height, scale))

@@ -17,7 +17,7 @@ from ctnet.base.files import is_plain_archive, require_regular
 from ctnet.checkpoint.exported import KEY, Exported
 from ctnet.inference.programs import check_program
 
-#: What brings a runtime, by module.
+#: The extra that installs each module.
 _EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
@@ -27,7 +27,7 @@ _EXTRAS = {
 }
 
 
-#: What older versions of these lack: operators, or the exporter's names for them.
+#: Lowest versions; older ones lack operators, or the names that the exporter uses for them.
 _FLOORS = {"onnxscript": (0, 7, 1), "onnxruntime": (1, 25)}
 
 
@@ -35,10 +35,10 @@ def need(module: str) -> Any:
     """Import a module of an optional extra.
 
     Args:
-        module: its name.
+        module: name of the module.
 
     Raises:
-        CtnetError: naming the extra, where it is not installed, too old, or too broken to import.
+        CtnetError: naming the extra, for a module that is not installed, too old or cannot be imported.
     """
     package = module.partition(".")[0]
     install = f"pip install --upgrade 'ctnet-toolkit[{_EXTRAS[package]}]'"
@@ -55,39 +55,39 @@ def need(module: str) -> Any:
 
 
 class Runtime(Protocol):
-    """An opened file.
+    """An exported file, opened by a runtime.
 
     Attributes:
-        exported: what it says of itself.
-        name: of the runtime.
+        exported: the file's description.
+        name: name of the runtime.
     """
 
     exported: Exported
     name: str
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """All outputs, in order: columns (B, k, ...) first.
+        """All outputs, in order: first the columns, (B, k, ...) each.
 
         Args:
-            images: uint8 RGB in the layout of the file.
+            images: uint8 RGB in the file's layout.
         """
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether a name is that of an exported file."""
+    """Whether the suffix of a path is that of an exported file."""
     return Path(path).suffix in _OPENERS
 
 
 def open_exported(path: str | Path, threads: int | None = None) -> Runtime:
-    """Open an exported file with the runtime it was written for.
+    """Open an exported file with the runtime that it was exported for.
 
     Args:
-        path: of a .onnx, .xml or .pt2 file.
-        threads: that the runtime may use; torch's own number when None.
+        path: a .onnx, .xml or .pt2 file.
+        threads: number of threads for the runtime; torch's own number when None.
 
     Raises:
-        CtnetError: for a file that is missing, cut, or not an export of ctnet; and for a runtime that is
-            missing or too old for it.
+        CtnetError: for a file that is missing, truncated or not exported by ctnet; and for a runtime that is
+            missing or too old for the file.
     """
     path = Path(path)
     require_regular(path)  # a pipe would be read for ever
@@ -95,7 +95,7 @@ def open_exported(path: str | Path, threads: int | None = None) -> Runtime:
 
 
 class OnnxRuntime:
-    """A file for ONNX Runtime, on the CPU."""
+    """A file run by ONNX Runtime, on the CPU."""
 
     name = "ONNX Runtime"
 
@@ -117,7 +117,7 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """A file for OpenVINO, on the CPU, in float32 unless it was exported in half precision."""
+    """A file run by OpenVINO, on the CPU, in float32 unless it was exported in half precision."""
 
     name = "OpenVINO"
 
@@ -141,7 +141,7 @@ class OpenVino:
 
 
 class TorchProgram:
-    """A program of torch.export, on the CPU."""
+    """A torch.export program, run on the CPU."""
 
     name = "torch.export"
 
@@ -166,7 +166,7 @@ _OPENERS: Mapping[str, Callable[[Path, int], Runtime]] = {
 
 
 def _opened(path: Path, runtime: str, opener: Callable[[], Any]) -> Any:
-    """What a runtime makes of a file; it says in its own words, and kinds of errors, what it dislikes."""
+    """Open a file with a runtime, whose many kinds of errors become a message of one line."""
     try:
         if path.suffix == ".pt2" and not (zipfile.is_zipfile(path) and is_plain_archive(path)):
             raise ValueError("it is not a whole archive")
@@ -175,12 +175,12 @@ def _opened(path: Path, runtime: str, opener: Callable[[], Any]) -> Any:
         return opener()
     except Exception as error:
         raise CtnetError(
-            f"{runtime} cannot open {path}: {first_line(error)}; it is damaged, or needs a newer runtime: "
-            "export the run again, or update the runtime"
+            f"{runtime} cannot open {path}: {first_line(error)}; the file is damaged or needs a newer "
+            "runtime: export the run again, or update the runtime"
         ) from error
 
 
 def first_line(error: Exception) -> str:
-    """What a runtime says of an error, as far as it fits on a line."""
+    """The first line of an error's message, shortened to 200 characters."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)[:200]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: The paper's scales for ``--multiscale``.
 MULTISCALE = (0.5, 0.75, 1.0, 1.25, 1.5)
 
-#: Detections that score no more than this are not worth a user's look.
+#: Default score threshold where people look at the detections.
 SCORE = 0.3
 
 _SMALLEST, _LARGEST = 1 / 64, 16.0
@@ -34,9 +34,8 @@ class DetectionSettings:
             several scales are merged, as in the released code; else the task's own (``Task.suppression``).
         topk: detections per image, all scales together.
         score: only detections above this score are kept. None: 0.3 in what ``Detector`` returns and
-            ``predict`` writes; everything where detections are measured. 0 only removes empty rows:
-            ``Task.decode`` always returns the requested number of rows, with scores of 0 where there are
-            fewer objects.
+            ``predict`` writes, but no threshold in evaluation. 0 only removes empty rows: ``Task.decode``
+            always returns the requested number of rows, with scores of 0 where there are fewer objects.
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
         amp: type for autocast.

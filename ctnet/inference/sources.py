@@ -1,4 +1,4 @@
-"""What a user names: files, folders, videos, animations, cameras, addresses."""
+"""Sources of images: files, folders, videos, animations, cameras, addresses."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ctnet.data.images import IMAGE_SUFFIXES, ImageError, decode_image, read_ima
 from ctnet.inference.streams import is_address, open_stream, shown
 from ctnet.inference.videos import VIDEO_SUFFIXES, Numbered, open_video
 
-#: Pictures that are not read; they are named one by one, so that nobody misses them.
+#: Image formats that are not supported; each such file is reported rather than silently left out.
 _UNREAD_SUFFIXES = (".heic", ".heif", ".jxl", ".exr", ".hdr", ".psd")
 
-#: 16-bit pictures whose brightest upper byte is below this are almost black.
+#: 16-bit images whose largest upper byte is below this are almost black.
 _DARK = 16
 
 
@@ -31,11 +31,11 @@ class Frame:
     """One image of a source.
 
     Attributes:
-        image: (H, W, 3) uint8, RGB; None when it could not be read (``problem`` says why), or where there is
-            but a ``note``.
-        name: of the file, relative to the folder that was named; of a video, with the frame's number.
-        problem: what went wrong with an image or a frame, which is skipped.
-        note: what else the user should know of it, or of its source where there is no image.
+        image: (H, W, 3) uint8, RGB; None when it could not be read (``problem`` says why), or when there is
+            only a ``note``.
+        name: the file's name, relative to the folder that was given; for videos, stem and frame number.
+        problem: why the image or frame was skipped.
+        note: anything else the user should know about the image, or about its source if there is no image.
     """
 
     image: np.ndarray | None
@@ -46,16 +46,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class Source:
-    """Frames in order.
+    """A sequence of frames.
 
     Attributes:
-        name: what the user wrote, without the password of an address.
-        is_video: what is drawn of it becomes a video.
-        length: number of frames, where that is known.
-        read: gives the frames.
-        stem: of the video that is drawn, relative to the folder for pictures.
+        name: the text that the user gave, without the password of an address.
+        is_video: whether its pictures become a video.
+        length: number of frames; None when unknown.
+        read: yields the frames.
+        stem: name of the output video without suffix, relative to the output folder.
         rate: frames per second of a video.
-        files: what is read.
+        files: the files that it reads.
     """
 
     name: str
@@ -71,17 +71,17 @@ class Source:
 
 
 def open_sources(texts: Sequence[str]) -> list[Source]:
-    """Open what a user named; all of it is checked before any is read.
+    """Open the sources that a user gave; all are checked before any is read.
 
     Args:
-        texts: images, folders (searched deeply for images and videos), videos, animations, cameras' numbers,
-            addresses (``rtsp://``, ``http://``).
+        texts: images, folders (searched recursively for images and videos), videos, animations, camera
+            numbers, addresses (``rtsp://``, ``http://``).
 
     Returns:
-        A source for the images of each text, and one for each video and animation.
+        One source for the images of each text, and one for each video and animation.
 
     Raises:
-        CtnetError: when one does not exist, holds no image and no video, or cannot be played.
+        CtnetError: when a source does not exist, contains neither images nor videos, or cannot be played.
     """
     return [source for text in texts for source in _opened(text)]
 
@@ -97,7 +97,7 @@ def _opened(text: str) -> list[Source]:
     if not path.exists() and glob.has_magic(text):
         return _matching(text)
     if not path.exists():
-        raise CtnetError(f"{path} does not exist; name an image, a folder, a video or a camera's number")
+        raise CtnetError(f"{path} does not exist; give an image, a folder, a video or a camera number")
     require_regular(path)
     if animation := open_animation(path):
         return [_animation(text, animation, path.stem)]
@@ -118,9 +118,9 @@ def _skipped(path: Path, problem: str) -> Source:
 
 
 def _matching(pattern: str) -> list[Source]:
-    """The sources of a pattern that no shell has expanded, in order: files, or folders where it has none.
+    """The sources that match a pattern which no shell expanded, sorted: files, else folders.
 
-    As in a folder, a file that cannot be played does not keep the others from being read.
+    As in a folder, a file that cannot be played does not prevent the others from being read.
     """
     paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     paths = [path for path in paths if is_file(path)] or paths
@@ -144,7 +144,7 @@ def _is_text(start: bytes) -> bool:
 
 
 def _folder(folder: Path, text: str) -> list[Source]:
-    """The images of a folder as one source, and every video and animation in it as one of its own."""
+    """One source for the images of a folder, and one for every video and animation in it."""
     images: list[tuple[Path, str]] = []
     moving: list[Source] = []
     for path in sorted(folder.rglob("*")):
@@ -160,7 +160,7 @@ def _folder(folder: Path, text: str) -> list[Source]:
                 moving.append(_animation(str(path), animation, stem))
     if not images and not moving:
         raise CtnetError(
-            f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}) and no video "
+            f"{folder} contains no images ({', '.join(IMAGE_SUFFIXES)}) and no videos "
             f"({', '.join(VIDEO_SUFFIXES)})"
         )
     return [*([_images(text, images)] if images else []), *moving]
@@ -180,12 +180,12 @@ def _images(text: str, files: Sequence[tuple[Path, str]]) -> Source:
 
 
 def _note(path: Path | str, data: bytes, image: np.ndarray) -> str:
-    """Words for a picture of 12 bits in 16, of which the upper byte shows nothing."""
+    """A warning about images with 12 bits in 16, whose upper byte is almost empty."""
     if stated_depth(data) != 16 or not image.size or image.max() >= _DARK:
         return ""
     return (
-        f"{path} is almost black: of 16-bit samples the upper byte is taken, and its samples use the "
-        "lower bits alone (12 in 16, for example); scale them to 16 bits first"
+        f"{path} is almost black: the upper byte of 16-bit samples is read, and its samples use only the "
+        "lower bits (such as 12 of 16); scale them to 16 bits first"
     )
 
 
@@ -214,7 +214,7 @@ def _video(text: str, stem: str) -> Source:
 
 
 def _video_or_problem(path: Path, stem: str, name: str) -> Source:
-    """A video in a folder: one that cannot be played does not keep the others from being read."""
+    """A video in a folder; if it cannot be played it becomes a problem, and the others are still read."""
     try:
         return _video(str(path), stem)
     except CtnetError as error:

@@ -1,4 +1,4 @@
-"""Frames of addresses: rtsp cameras, http films and live pictures; a broken connection is opened again."""
+"""Frames of addresses: rtsp cameras, http videos and live images; a broken connection is opened again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STEADY = 60.0
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
 _SCHEMES = (*_PORTS, "udp", "rtp", "tcp", "srt")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-#: Suffixes of addresses that play live as often as not; all other films that have a suffix are files.
+#: Suffixes of addresses that play live as often as not; all other videos with a suffix are files.
 _OFTEN_LIVE = (".ts", ".mts", ".m2ts", ".flv")
 _PAGES = ("text/html", "application/xhtml", "application/json", "application/xml", "text/xml")
 
@@ -56,7 +56,7 @@ class Stream:
 
     Attributes:
         address: as the user wrote it.
-        ends: it is a film of a stated length, so that its end is not a broken connection.
+        ends: it is a video of stated length, so that its end is not a broken connection.
         length: frames, where that is known.
         rate: frames per second.
     """
@@ -106,7 +106,7 @@ def _frames(capture: Any, number: int) -> Generator[Numbered, None, int]:
 
 
 def _frames_of_a_copy(address: str) -> Generator[Numbered, None, int]:
-    """Frames of a film from a temporary file; returns how many there were.
+    """Frames of a video from a temporary file; returns how many there were.
 
     A server that sends files from their beginning alone lets nobody read an MP4 whose index is at the end.
     """
@@ -150,7 +150,7 @@ def open_stream(address: str) -> Stream | bytes:
 
 
 def _no_video(scheme: str, seconds: float) -> str:
-    """Why an address that answers does not play, as far as that can be told."""
+    """The most likely reason why an address that answers does not play."""
     if seconds >= TIME_OUT:
         said = f"no video that can be read came within {TIME_OUT:.0f} seconds"
     elif scheme in ("http", "https"):

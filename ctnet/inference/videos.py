@@ -15,7 +15,7 @@ from ctnet.base.numbers import whole_number
 from ctnet.base.pyav import EXTRA, pyav
 from ctnet.data.images import name_for_opencv, silence_videos
 
-#: What counts as a video when a folder is searched, in lower case; a file that is named may have any suffix.
+#: Suffixes (lower case) of videos in a folder that is searched; a file named by itself may have any suffix.
 # fmt: off
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".3gp", ".3g2",
@@ -215,7 +215,7 @@ def _frames_by_pyav(name: str) -> Iterator[Numbered]:
 
 
 def _upright(frame: Any) -> np.ndarray:
-    """A frame as it is to be seen: films of phones are stored turned."""
+    """A frame in its right orientation: phones store videos rotated."""
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     image: np.ndarray = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, turns))

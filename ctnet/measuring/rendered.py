@@ -43,7 +43,7 @@ def render(
     Args:
         task: encodes, renders, decodes.
         dataset: the annotations; images are not read.
-        index: of the image.
+        index: the index of the image.
         preprocess: the geometry of a detector.
         topk: maximum number of detections.
         stride: input pixels per output cell.

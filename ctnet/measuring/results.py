@@ -34,7 +34,7 @@ def evaluate_results(
 
     Raises:
         CtnetError: when the file cannot be read or is empty, and naming the entry with a missing key, NaN or
-        infinities, or an unknown image or category.
+            infinities, or an unknown image or category.
     """
     evaluator = evaluator_of(task, dataset, metric, max_dets)
     found = read_results(read_json(path), task, dataset.image_ids.tolist(), str(path))

@@ -91,7 +91,7 @@ def evaluate(
         settings: test-time settings.
         describe: text for the progress display.
         ranks: the processes that share the work and all call this; None: this one does all of it. Metrics are
-        the same in every process; detections, problems and times are only complete in the first one.
+            the same in every process; detections, problems and times are only complete in the first one.
         keep_maps: see ``Detector.detect``.
         interrupted: see ``measure``.
     """
@@ -117,7 +117,7 @@ def measure(
 
     Args:
         found: (image id, detections), this process's share; ``problems`` and ``times`` may be filled while it
-        is consumed.
+            is consumed.
         evaluator: receives them.
         total: number of images, for the progress display.
         describe: text for it.

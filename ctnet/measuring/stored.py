@@ -33,7 +33,7 @@ def evaluate_maps(
     become equal and both be peaks: metrics differ from the network's by a few ten-thousandths.
 
     Args:
-        maps: of all images of the data set; a missing one counts as an image without detections.
+        maps: maps of all images of the data set; a missing one counts as an image without detections.
         dataset: the ground truth.
         task: decodes them.
         topk, nms: see ``DetectionSettings``.

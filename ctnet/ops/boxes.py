@@ -26,7 +26,7 @@ def box_areas(boxes: np.ndarray, inclusive: bool = False) -> np.ndarray:
     Args:
         boxes: (..., 4) xyxy.
         inclusive: the last pixel belongs to the box, so a side is x2 - x1 + 1 long; False: corners are
-        points.
+            points.
     """
     return _area(boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3], inclusive)
 

@@ -47,7 +47,7 @@ def suppress_by(
 
     Args:
         overlap: row -> its overlaps (N,) with all rows, in [0, 1]; only computed for rows that are kept, so
-        that no matrix is held.
+            that no matrix is held.
         scores: (N,).
         method: see above; "none" only sorts.
         threshold: an overlap; not used by the Gaussian.

@@ -123,7 +123,7 @@ def convolve(
     """The convolution, in the Winograd domain.
 
     Args:
-        kind: of convolution.
+        kind: kind of convolution.
         x: (B, C, H, W) float32.
         kernel: (P * P, C, O), transformed; O is a multiple of ``ALIGNMENT``.
         bias: (O,).
@@ -247,7 +247,7 @@ def _split(
     Factors are in the order (point down, point across, image, row of tiles, column of tiles).
 
     Args:
-        kind: of convolution.
+        kind: kind of convolution.
         side: whose pixels: of the inputs or, for gradients, of the outputs, whose tiles do not overlap.
         images: covered by the strip.
         above: rows that it reads above its own, 0 or 1. Outside of these there are zeros.
@@ -275,7 +275,7 @@ def _joined(kind: Kind, images: int, width: int, height: int) -> tuple[_Sums, _S
     """The sums that transform products, in the order of ``_split``, into pixels: down, then across.
 
     Args:
-        kind: of convolution.
+        kind: kind of convolution.
         images: covered by the strip.
         width, height: its own columns and rows, before an up-convolution doubles them.
     """

@@ -131,7 +131,7 @@ class InferenceWinograd(nn.Module):
     Args:
         convolution: the layer to replace; its kernel must not change afterwards.
         tail: a 1x1 convolution that follows after a ReLU; it reads the intermediate map while that is in the
-        cache.
+            cache.
 
     Raises:
         ValueError: if there is no algorithm for the layer.

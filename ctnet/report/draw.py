@@ -42,11 +42,11 @@ def draw_detections(
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        detections: of this image, in its pixels; the score is written after the name as a percentage, unless
-        all are 1, as for annotations.
+        detections: the detections of this image, in its pixels; the score is written after the name as a
+            percentage, unless all are 1, as for annotations.
         class_names: name of each label.
         outline: draws one object: takes the canvas, the object's row and its colour; by default draws its
-        box.
+            box.
         nearest_first: the rows in drawing order, topmost first; by default the highest score first.
 
     Returns:

@@ -28,7 +28,7 @@ def draw_samples(
         dataset: the data set.
         output: the folder for the files; each is called ``<split>_<image id>.jpg``.
         number: how many images, drawn at random.
-        seed: of the random choice.
+        seed: seed of the random choice.
         image_ids: these images instead.
 
     Returns:

@@ -15,7 +15,7 @@ from ctnet.base.output import printable, width_of
 
 _UNLIMITED = 10_000  # characters
 _MOST_COLUMNS = 6
-_BORDER = 3  # characters that a column takes besides its text
+_BORDER = 3  # characters of a column besides its text
 
 
 def print_metrics(
@@ -24,15 +24,15 @@ def print_metrics(
     file: TextIO | None = None,
     units: Mapping[str, str] | None = None,
 ) -> None:
-    """Print an evaluator's figures, a row for all classes and one for each, with nothing shortened.
+    """Print an evaluator's metrics, one row for all classes together and one per class, without truncation.
 
-    Columns that do not fit into a terminal's width follow in another table.
+    Columns that do not fit into the terminal's width follow in a further table.
 
     Args:
-        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all. What
-            follows a word that is not a figure's (``<attribute>/...``) makes a table of its own.
-        title: a line above.
-        file: where to; stdout when None.
+        metrics: from ``Evaluator.compute``; ``<metric>/<class>`` belongs to one class, other names to all
+            classes. Metrics of attributes (``<attribute>/...``) get a table of their own.
+        title: a line above the table.
+        file: where to print; stdout when None.
         units: ``Evaluator.units``.
     """
     file, units = file or sys.stdout, units or {}
@@ -55,9 +55,9 @@ def print_metrics(
 
 
 def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The attributes' metrics among an evaluator's.
+    """The metrics of attributes among those of an evaluator.
 
-    They follow the metrics of classes, whose first word is a metric of all classes, or of the first class.
+    They come after the metrics of classes, whose first word names a metric of all classes or of the first.
     """
     words = {name for name in metrics if "/" not in name}
     first = next((name.partition("/")[2] for name in metrics if "/" in name), "")
@@ -68,16 +68,16 @@ def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:
 def metrics_tables(
     metrics: Mapping[str, float], width: int = _UNLIMITED, units: Mapping[str, str] | None = None
 ) -> tuple[list[Table], list[str]]:
-    """An evaluator's figures: a row for all classes together, then one for each class.
+    """An evaluator's metrics: one row for all classes together, then one per class.
 
     Args:
-        metrics: from ``Evaluator.compute``; ``<figure>/<class>`` belongs to a class, any other to all.
-        width: characters that a table may take.
-        units: of some figures, see ``Evaluator.units``.
+        metrics: from ``Evaluator.compute``; ``<metric>/<class>`` belongs to one class, other names to all.
+        width: largest width of a table, characters.
+        units: the units of some metrics, see ``Evaluator.units``.
 
     Returns:
-        The tables, more than one where the columns do not fit beside each other. And the figures of all
-        classes that have no column, with their values: six have one, and those that classes have too.
+        The tables (more than one if the columns do not fit side by side), and the remaining metrics of all
+        classes as text. The first six metrics, and all those of single classes, have a column.
     """
     units = units or {}
     overall = {name: value for name, value in metrics.items() if "/" not in name}
@@ -100,7 +100,7 @@ def metrics_tables(
 
 
 def _parts(columns: Sequence[str], room: int, units: Mapping[str, str]) -> Iterator[list[str]]:
-    """Columns that fit beside each other."""
+    """Groups of columns that fit side by side."""
     part: list[str] = []
     left = room
     for column in columns:
@@ -120,7 +120,7 @@ def _table(
     units: Mapping[str, str],
 ) -> Table:
     table = Table("class", *(Column(_titled(column, units), justify="right") for column in columns))
-    # A class without any of these figures has no row.
+    # A class without any of these metrics has no row.
     named = {name: figures for name, figures in rows.items() if any(column in figures for column in columns)}
     if any(column in overall for column in columns):
         table.add_row("all", *_cells(overall, columns, units), style="bold", end_section=bool(named))
@@ -142,14 +142,14 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def _shown(value: float, unit: str) -> str:
-    """Three decimals, or one where there is a unit."""
+    """The value with three decimals, or with one if it has a unit."""
     if not unit:
         return f"{value:.3f}"
     return f"{100 * value if unit == '%' else value:.1f}"
 
 
 def _side_by_side(parts: Sequence[str], width: int) -> Iterator[str]:
-    """Short texts in lines of about as many each, none of them alone."""
+    """Lines of short texts, about the same number on each line."""
     if not parts:
         return
     cell = max(map(len, parts)) + 2

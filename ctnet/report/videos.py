@@ -32,7 +32,7 @@ class VideoFile:
         """Append a frame; the path of the file.
 
         Args:
-            name: of the frame; not stored.
+            name: the name of the frame; not stored.
             image: (H, W, 3) uint8, RGB.
 
         Raises:

@@ -68,7 +68,7 @@ def _round_trips(probe: Probe, zoom: float, shift: tuple[float, float], grid: Gr
 
     Args:
         probe: the task.
-        zoom: of the image.
+        zoom: the zoom of the image.
         shift: (x, y), cells.
         grid: large enough for it.
         noisy: whether cells without targets are noise.

@@ -35,8 +35,8 @@ def check_task(
     Args:
         task: a task, or a task's class or name, which is bound to the categories of its ``scenes``.
         expected_failures: name of a check -> reason for its failure; a check that passes anyway counts as
-        failed.
-        options: of the task, for a class or a name.
+            failed.
+        options: the options of the task, for a class or a name.
 
     Returns:
         The outcome of each check: passed, or skipped or expected to fail with the reason.

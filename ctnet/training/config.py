@@ -32,7 +32,7 @@ class TrainingConfig:
         recipe_name: name or file of ``recipe``.
         recipe: schedule and hyperparameters, including the user's changes.
         learning_rate: the learning rate in effect, scaled to the actual batch.
-        seed: of initialisation, shuffling and augmentation.
+        seed: seed of initialisation, shuffling and augmentation.
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
         evaluate_every: epochs between evaluations (the last is always evaluated).
@@ -41,10 +41,10 @@ class TrainingConfig:
         batch_norm: statistics of each process's own images, of all processes' ("sync"), or none, with its
         weights fixed ("frozen").
         annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
-        data.
+            data.
         images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
-        versions: of Python, ctnet and its libraries.
-        commit: of the code, where it is a git checkout.
+        versions: the versions of Python, ctnet and its libraries.
+        commit: the commit of the code, where it is a git checkout.
     """
 
     task: str

@@ -56,7 +56,7 @@ def evaluation_data(detector: Detector, path: Path, data: Path | None, split: st
         detector: its categories must be those of the data.
         path: its run folder or a checkpoint in one, whose config names the data; or any checkpoint.
         data: a data directory instead of the run's.
-        split: of it; the run's validation split when None.
+        split: split of the data; the run's validation split when None.
 
     Raises:
         CtnetError: when no data is named, or the data has other categories.

@@ -36,7 +36,7 @@ class Demonstration:
         data: the data directory of synthetic scenes.
         picture: ground truth beside detections.
         metrics: figures on the scenes that were not trained on.
-        units: of some of them, see ``Evaluator.units``.
+        units: units of some of the figures, see ``Evaluator.units``.
         seconds: how long it took in all.
     """
 
@@ -91,7 +91,7 @@ def demonstrate(
         output: the run folder; a new one when None.
         epochs: passes over the scenes; those of the demo's recipe when None.
         device: the device to use.
-        seed: of the training.
+        seed: seed of the training.
 
     Returns:
         The result; None when Ctrl-C ended the training.

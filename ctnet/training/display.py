@@ -24,7 +24,7 @@ class Display:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Args:
-        folder: where TensorBoard events go; None for none.
+        folder: folder for TensorBoard events; None for no events.
         """
         from rich.console import Console
 
@@ -63,15 +63,15 @@ class Display:
             self.tensorboard = None
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self.console.print(wrapped(printable(line), self.width), markup=False)
 
     def note(self, line: str) -> None:
-        """Show a passing state, on a terminal only."""
+        """Show a temporary state, only on a terminal."""
         self._show(f"epoch {self._epoch + 1}/{self._epochs}  {line}")
 
     def begin_epoch(self, epoch: int, epochs: int, batches: int, start: int) -> None:
-        """A new epoch (counted from 0) begins at batch ``start`` of ``batches``."""
+        """Start showing an epoch (counted from 0), from batch ``start`` of ``batches``."""
         self._epoch, self._epochs, self._batches, self._batch = epoch, epochs, batches, start
         self._images, self._waited, self._sums = 0, 0.0, {}
         self._started = time.monotonic()
@@ -88,7 +88,7 @@ class Display:
             yield batch
 
     def step(self, batches: int, images: int, terms: Mapping[str, float], rate: float) -> None:
-        """Called after an optimizer step of ``batches`` batches."""
+        """Count an optimizer step of ``batches`` batches, and show the progress."""
         self._batch += batches
         self._done_batches += batches
         self._images += images
@@ -108,9 +108,9 @@ class Display:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
 
     def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], improved: bool) -> None:
-        """An epoch is done; ``row`` goes to TensorBoard, its entries ``shown`` to the terminal.
+        """Write an epoch's ``row`` to TensorBoard, and its entries ``shown`` to the terminal.
 
-        Where the width does not suffice, the first of them are shown; metrics.csv has all.
+        If the terminal is too narrow, only the first ones are shown; metrics.csv has all.
         """
         seconds = time.monotonic() - self._started
         ending = f"{seconds:.1f} s{'  (best)' if improved else ''}"
@@ -125,7 +125,7 @@ class Display:
                     self.tensorboard.add_scalar(name, value, row["epoch"])
 
     def _parts(self, rate: float) -> list[str]:
-        """What a line of progress says, the most wanted first."""
+        """The parts of a progress line, most important first."""
         elapsed = max(time.monotonic() - self._started, 1e-9)
         sums = self._sums or {"loss": 0.0}
         total, *losses = (f"{name} {value / max(self._images, 1):.3f}" for name, value in sums.items())
@@ -167,13 +167,13 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        print("TensorBoard is not installed: only metrics.csv is written", file=sys.stderr)
+        print("TensorBoard is not installed; only metrics.csv is written", file=sys.stderr)
         return None
     try:
         return SummaryWriter(str(folder))
     except UnicodeEncodeError:  # TensorBoard needs names in UTF-8
         print(
-            "TensorBoard cannot write to a folder of this name: only metrics.csv is written",
+            "TensorBoard cannot write to a folder whose name is not UTF-8; only metrics.csv is written",
             file=sys.stderr,
         )
         return None

@@ -46,7 +46,7 @@ def counts_of(
         task: computes the losses.
         targets: those of every head, joined over the batch.
         grid: the output grid of the batch.
-        dtype: of the network.
+        dtype: data type of the network.
     """
     predicted = {}
     for name, head in task.heads.items():
@@ -69,8 +69,8 @@ def mean_losses(losses: Mapping[str, Loss], counts: Mapping[str, Tensor]) -> dic
     """A batch's contribution to the step's mean of every loss.
 
     Args:
-        losses: of the batch.
-        counts: of the step.
+        losses: losses of the batch.
+        counts: the counts of the step.
     """
     return {name: loss.total / counts[name].clamp(min=1) for name, loss in losses.items()}
 

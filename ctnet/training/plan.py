@@ -52,7 +52,7 @@ def plan_training(
 
     Raises:
         CtnetError: for a recipe or field that does not exist, invalid values, and rotation for a task that
-        does not support it.
+            does not support it.
     """
     task = splits.task
     name, base = _chosen(task, backbone, choice.name, network.pretrained)

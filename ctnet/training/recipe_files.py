@@ -25,7 +25,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
     Raises:
         CtnetError: when the file cannot be read or is not TOML, lacks epochs, batch_size or learning_rate, or
-        has an unknown field or an invalid value.
+            has an unknown field or an invalid value.
     """
     try:
         content = tomllib.loads(read_text(path))

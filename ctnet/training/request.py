@@ -22,7 +22,7 @@ class TrainingData:
         directory: COCO JSON and images; the task's own synthetic scenes when None.
         train_split, val_split: names of its splits; without ``val_split`` there is no evaluation.
         overfit: train and evaluate on this many of the first training images, without augmentation; 0 for
-        all.
+            all.
         strict: refuse bad records instead of leaving them out.
     """
 
@@ -38,7 +38,7 @@ class Network:
     """The network and its initial weights.
 
     Attributes:
-        options: of the task, by name; values or strings.
+        options: the task options by name; values or strings.
         backbone: its name; a default for ``pretrained`` when None.
         pretrained: start the backbone from ImageNet weights.
         init: a checkpoint to start from; weights that match are copied.
@@ -73,7 +73,7 @@ class Loop:
         amp: mixed precision: auto, off, bf16 or fp16.
         evaluate_every: epochs between evaluations.
         save_every: seconds between checkpoints within an epoch.
-        seed: of all randomness.
+        seed: seed of all randomness.
         batch_norm: see ``TrainingConfig``.
     """
 
@@ -90,7 +90,7 @@ class Machine:
 
     Attributes:
         device: see ``choose_device``.
-        workers: loading processes; a default for the device when None.
+        workers: worker processes; a default for the device when None.
         display: where progress is shown; the terminal when None.
         ranks: the processes that train together.
     """

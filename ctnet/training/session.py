@@ -1,4 +1,4 @@
-"""Setting up a trainer: settings are resolved, data opened, the run folder created."""
+"""Setting up a trainer: resolving settings, opening data, creating the run folder."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Session:
     """A training run that is ready to start.
 
     Attributes:
-        run: its folder.
-        trainer: trains.
-        display: shows progress.
+        run: the run folder.
+        trainer: the trainer.
+        display: shows the progress.
     """
 
     run: Run
@@ -55,16 +55,16 @@ class Session:
 
     @property
     def summary(self) -> str:
-        """What a finished training came to, and where it lies."""
+        """One line about a finished training: epochs, best metric, run folder."""
         main, epochs = self.trainer.main_metric, counted(self.trainer.position.epoch, "epoch")
         evaluated = [row for row in self.rows if main in row]
         if not evaluated:
             return f"trained {epochs}: {self.run.path}"
-        best = max(evaluated, key=lambda row: row[main])  # of equal ones the first, as for best.pt
+        best = max(evaluated, key=lambda row: row[main])  # the first of equal ones, as for best.pt
         return f"trained {epochs}, best {main} {best[main]:.3f} at epoch {best['epoch']}: {self.run.path}"
 
     def fit(self) -> bool:
-        """Train; where it was interrupted, say how to continue. True when finished."""
+        """Train, and say how to continue if interrupted. Returns whether training finished."""
         try:
             finished = self.trainer.fit()
         finally:
@@ -87,12 +87,12 @@ def new_session(
     """Prepare a new run.
 
     Args:
-        task_name: of the task.
+        task_name: name of the task.
         data, network, recipe, loop, machine: the requested settings.
         output: the run folder; a new one under ``runs`` when None.
 
     Raises:
-        CtnetError: for names that do not exist, data that cannot be used, an output that holds a run.
+        CtnetError: for unknown names, unusable data, and an output folder that contains a run.
     """
     data, network, recipe = data or TrainingData(), network or Network(), recipe or RecipeChoice()
     loop, machine = loop or Loop(), machine or Machine()
@@ -123,7 +123,7 @@ def new_session(
                 config, run, plan.splits, device, machine.workers, _display(machine, run), ranks
             )
     except BaseException:
-        run.discard()  # such as unavailable ImageNet weights; nothing was trained yet
+        run.discard()  # nothing was trained yet (ImageNet weights may be unavailable, for example)
         raise
     ranks.remember(RUN, str(run.path.absolute()))
     for line in _announcement(trainer, backbone, plan):
@@ -142,14 +142,14 @@ def resumed_session(
 
     Args:
         path: the run folder.
-        task_name: checked against the run's, when given.
-        machine: may differ from before.
-        epochs: train to this many instead, also where the run has finished; the config is rewritten.
-        data: where the run's data lies now; it must be the same data. The config is rewritten.
+        task_name: must be the run's task, if given.
+        machine: settings of this machine; they may differ from before.
+        epochs: a new total number of epochs, also for a finished run; the config is rewritten.
+        data: the new location of the run's data, which must be the same; the config is rewritten.
 
     Raises:
-        CtnetError: when there is no run, another process trains it, it is of another task, there is nothing
-            to continue from, its data has changed, or it has as many epochs already.
+        CtnetError: when there is no run, another process is training it, it has another task, there is
+            nothing to continue from, its data has changed, or it already has as many epochs.
     """
     machine = machine or Machine()
     _require_one_process(machine.ranks)
@@ -202,7 +202,7 @@ def _restored(
     )
     if not Path(config.data).exists():
         raise CtnetError(
-            f"the data of {path}, {config.data}, is not there; if it was moved, say where it lies now with "
+            f"the data of {path}, {config.data}, does not exist; if it was moved, give its new location: "
             f"--resume {path} --data DIR"
         )
     splits = open_data(config.task, data, config.options)
@@ -213,33 +213,33 @@ def _restored(
 
 
 def _with_changes(config: TrainingConfig, epochs: int | None, moved: Path | None) -> TrainingConfig:
-    """The config of a run that continues to other epochs, or with its data in another place."""
+    """The config of a run that continues with another number of epochs or another location of its data."""
     recipe = config.recipe if epochs is None else replace(config.recipe, epochs=epochs)
     return replace(config, recipe=recipe, data=str(moved.absolute()) if moved else config.data)
 
 
 def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iterator[str]:
-    """Where a run goes on, line by line.
+    """A description of where a run continues, line by line.
 
     Args:
-        trainer: of the run, with the new config.
-        before: the config that the run had.
-        asked: a number of epochs was asked for.
+        trainer: the run's trainer, with the new config.
+        before: the run's previous config.
+        asked: whether a number of epochs was given.
 
     Raises:
-        CtnetError: when the run has as many as were asked for already.
+        CtnetError: when the run already has the given number of epochs.
     """
     position, path, config = trainer.position, trainer.run.path, trainer.config
     epochs = config.recipe.epochs
-    fresh = f"begin another run from its weights with --init {path}"
+    fresh = f"start a new run from its weights with --init {path}"
     if position.epoch >= epochs and asked:
         raise CtnetError(
-            f"{path} has {position.epoch} epochs already, so it cannot be trained to {epochs}; give "
+            f"{path} already has {position.epoch} epochs, so it cannot be trained to {epochs}; give "
             f"--epochs {position.epoch + 1} or more, or {fresh}"
         )
     if position.epoch >= epochs:
         yield (
-            f"{path} has finished its {epochs} epochs already; train it further with "
+            f"{path} has already finished its {epochs} epochs; train it further with "
             f"--resume {path} --epochs {2 * epochs}, or {fresh}"
         )
         return
@@ -250,8 +250,8 @@ def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iter
             for recipe in (before.recipe, config.recipe)
         )
         then, now = (config.learning_rate * factor for factor in factors)
-        yield f"{before.recipe.epochs} epochs become {epochs}: the learning rate goes on at {now:.2g}" + (
-            f" ({then:.2g} until now)" if f"{now:.2g}" != f"{then:.2g}" else ""
+        yield f"{before.recipe.epochs} epochs become {epochs}: the learning rate continues at {now:.2g}" + (
+            f" ({then:.2g} so far)" if f"{now:.2g}" != f"{then:.2g}" else ""
         )
 
 
@@ -322,8 +322,8 @@ def _refuse_other_data(config: TrainingConfig, splits: Splits, path: Path) -> No
         changed = f"images of {config.data} were"
     if changed:
         raise CtnetError(
-            f"{changed} changed since {path} began, so the run cannot be continued; train again, from its "
-            f"weights with --init {path}"
+            f"{changed} changed after {path} was started, so the run cannot be continued; start a new run "
+            f"from its weights with --init {path}"
         )
 
 

@@ -80,9 +80,9 @@ class Trainer:
             config: resolved settings.
             run: the run folder, with its config written.
             splits: the data, and the task bound to its categories; without ``val`` there is no evaluation and
-            the last weights are the best.
+                the last weights are the best.
             device: to train on.
-            workers: loading processes; a default for the device when None.
+            workers: worker processes; a default for the device when None.
             display: where progress is shown.
             ranks: the processes that share every batch, and all train; this one alone when None.
         """
@@ -141,7 +141,7 @@ class Trainer:
             written).
 
         Raises:
-            CtnetError: when a loss is not finite, an epoch had no readable image, a loading process died, or
+            CtnetError: when a loss is not finite, an epoch had no readable image, a worker process died, or
                 a checkpoint cannot be written.
         """
         with on_termination(lambda number, frame: self._ask_to_stop()), self.display:
@@ -185,7 +185,7 @@ class Trainer:
             if not self._evaluating:
                 raise
         except WorkerDied:
-            time.sleep(0.5)  # stopping a whole job stops its loading processes at the same time
+            time.sleep(0.5)  # stopping a whole job stops its worker processes at the same time
             if not self._stop:
                 raise
         self._evaluating = False

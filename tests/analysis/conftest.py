@@ -16,7 +16,8 @@ from ctnet.checkpoint import Description
 from ctnet.convert.voc import convert_voc
 from ctnet.core.task import Task, create_task
 from ctnet.data.dataset import Dataset
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 from ctnet.inference import Detector
 from ctnet.model import create_model
 

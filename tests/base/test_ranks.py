@@ -16,11 +16,12 @@ import torch
 
 from ctnet.backbones import _registry
 from ctnet.base.errors import CtnetError
-from ctnet.base.ranks import Ranks, device_of_rank, launched_ranks
+from ctnet.base.ranks import Ranks, device_of_rank, launched_ranks, number_of_processes
 from ctnet.checkpoint import Description, save
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 from ctnet.inference import Detector
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.model import create_model
@@ -72,6 +73,19 @@ def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(CtnetError, match=r"WORLD_SIZE is 2.*start them with torchrun"):
         launched_ranks().__enter__()
+
+
+@pytest.mark.parametrize("text", ["", "two", "²", "-1", "1.5", "9" * 5000])
+def test_a_number_of_processes_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", text)
+    with pytest.raises(
+        CtnetError, match=r"WORLD_SIZE is '.*, not a number; unset it, or start with torchrun"
+    ):
+        number_of_processes()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", text)
+    with pytest.raises(CtnetError, match=r"LOCAL_RANK is '.*, not a number"):
+        device_of_rank("cuda")
 
 
 def test_gpus_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

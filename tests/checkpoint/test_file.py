@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ctnet import checkpoint
-from ctnet.backbones import Backbone, _registry, register_backbone
+from ctnet.backbones import Backbone
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description, load, load_model, load_weights, read_tensors, save
 from ctnet.core.task import Task, create_task
@@ -33,17 +33,14 @@ class Patches(Backbone):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _backbones() -> Iterator[None]:
+def _backbones(registered_backbones: Callable[..., AbstractContextManager[str]]) -> Iterator[None]:
     def narrow(pretrained: bool = False) -> Backbone:
         return Patches(4)
 
     def wide(pretrained: bool = False) -> Backbone:
         return Patches(6)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registry, "_factories", {**_registry._factories})
-        register_backbone(narrow)
-        register_backbone(wide)
+    with registered_backbones(narrow, wide):
         yield
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from ctnet.cli import main
-from ctnet.core.task import create_task
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.core.recipe import Recipe
+from ctnet.core.task import Task, create_task
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,20 @@ def tiny(tiny_backbone) -> Iterator[str]:
     """The name of a backbone of two convolutions."""
     with tiny_backbone() as name:
         yield name
+
+
+@pytest.fixture
+def quick_demo(tiny: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``quick_demo(task class, recipe)``: its demo takes the tiny backbone, and ten scenes."""
+    monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
+
+    def shrink(cls: type[Task], recipe: Recipe | None = None) -> None:
+        scenes = cls.scenes
+        assert scenes is not None
+        few = replace(scenes, counts={"train": 6, "val": 4}, recipe=recipe or scenes.recipe)
+        monkeypatch.setattr(cls, "scenes", few)
+
+    return shrink
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctnet.data.synthetic import SHAPES
+from ctnet.data.shape_scenes import SHAPES
 
 QUICK = ["--workers", 0, "--device", "cpu"]
 HEADS = ["heatmap", "size", "offset"]
@@ -92,7 +92,7 @@ def test_images_without_detection_and_classes_without_object(ctnet, scenes: Path
     results.write_text(json.dumps([e for e in entries if e["image_id"] != entries[0]["image_id"]]))
     done = ctnet("analyze", "errors", "--results", results, "--data", "data")
     assert done.code == 0, done.err
-    assert "1 of 4 images have no detections; their objects are missed" in done.err
+    assert "1 of 4 images have no detections; their objects count as missed" in done.err
     assert f"no object of 1 classes, which are not part of the means: {SHAPES[0]['name']}" in done.err
 
 
@@ -144,7 +144,7 @@ def test_data_that_does_not_serve(ctnet, run_folder: Path, scenes: Path, command
     assert "different categories than the detector" in ctnet(*call).message
     document = json.loads(text)
     path.write_text(json.dumps({**document, "annotations": []}))
-    assert "the ground truth holds no object of the model's classes" in ctnet(*call).message
+    assert "the ground truth has no objects of the model's classes" in ctnet(*call).message
     path.write_text(json.dumps({**document, "annotations": [], "images": []}))
     assert "lists no images; the split is empty" in ctnet(*call).message
 

@@ -12,11 +12,8 @@ from ctnet.tasks.ctdet import CenterDetection
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, tiny: str) -> None:
-    quick = dataclasses.replace(DEMO, size=(64, 64))
-    scenes = dataclasses.replace(CenterDetection.scenes, counts={"train": 6, "val": 4}, recipe=quick)
-    monkeypatch.setattr(CenterDetection, "scenes", scenes)
-    monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
+def _quick(quick_demo) -> None:
+    quick_demo(CenterDetection, dataclasses.replace(DEMO, size=(64, 64)))
 
 
 def test_it_trains_evaluates_draws_and_says_where(ctnet) -> None:
@@ -34,10 +31,9 @@ def test_it_trains_evaluates_draws_and_says_where(ctnet) -> None:
     assert 0 <= printed["metrics"]["AP"] <= 1
 
 
-def test_it_trains_with_the_options_that_the_recipe_wants(ctnet, monkeypatch) -> None:
-    scenes = CenterDetection.scenes
-    recipe = dataclasses.replace(scenes.recipe, options={"size_weight": 0.25})
-    monkeypatch.setattr(CenterDetection, "scenes", dataclasses.replace(scenes, recipe=recipe))
+def test_it_trains_with_the_options_that_the_recipe_wants(ctnet, quick_demo) -> None:
+    recipe = dataclasses.replace(DEMO, size=(64, 64), options={"size_weight": 0.25})
+    quick_demo(CenterDetection, recipe)
     assert ctnet("demo", "--epochs", 1, "--device", "cpu", "-o", "mine").code == 0
     assert json.loads(Path("mine/config.json").read_text())["options"]["size_weight"] == 0.25
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 import subprocess
@@ -51,7 +50,7 @@ def package() -> Iterator[str]:
 
 
 def test_the_literal_commands(
-    ctnet, scenes: Path, tiny: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ctnet, scenes: Path, quick_demo, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*arguments: object) -> dict:
         done = ctnet(*arguments, "--json")
@@ -74,9 +73,6 @@ def test_the_literal_commands(
     wheel = pack_wheel(tmp_path / "ctnet-tasks-wall-clocks", package, f"wall_clocks = {package}:WallClocks")
     install(wheel, tmp_path / "site", monkeypatch)
     assert "wall_clocks" in {row["name"] for row in run("tasks", "list") if row["error"] is None}
-    cls = load_task_class("wall_clocks")
-    few = dataclasses.replace(cls.scenes, counts={"train": 6, "val": 4})
-    monkeypatch.setattr(cls, "scenes", few)
-    monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
+    quick_demo(load_task_class("wall_clocks"))
     made = run("demo", "wall_clocks", "--epochs", 1, "--device", "cpu")
     assert Path(made["picture"]).is_file()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctnet.data.synthetic import SHAPES
+from ctnet.data.shape_scenes import SHAPES
 from ctnet.inference.detector import Detector
 
 QUICK = ["--workers", 0, "--device", "cpu"]
@@ -149,7 +149,7 @@ def test_images_without_results_and_classes_without_objects_are_told(ctnet, scen
     Path("r.json").write_text(json.dumps([one]))
     done = ctnet("eval", "--results", "r.json", "--data", "data")
     assert done.code == 0
-    assert "3 of 4 images have no detections in r.json; their objects are missed" in done.err
+    assert "3 of 4 images have no detections in r.json; their objects count as missed" in done.err
     assert f"classes without objects, hence without metrics: 1 ({absent['name']})" in done.err
     assert "AP50" in done.out
 
@@ -234,7 +234,7 @@ def test_no_run_at_all(ctnet, tmp_path: Path) -> None:
 
 
 def test_what_is_no_run(ctnet, scenes: Path) -> None:
-    assert "holds neither best.pt nor last.pt; is it a run folder" in ctnet("eval", scenes).message
+    assert "contains neither best.pt nor last.pt; is it a run folder" in ctnet("eval", scenes).message
     assert ctnet("eval", "gone.pt").message == "cannot read gone.pt: No such file or directory"
     Path("notes.pt").write_text("hello")
     assert "notes.pt is " in ctnet("eval", "notes.pt").message
@@ -280,7 +280,7 @@ def test_more_objects_than_detections_count_are_told(ctnet) -> None:
     measure = ["eval", "--results", folder / "results.json", "--data", folder, "--json"]
     done = ctnet(*measure)
     assert "warning: 1 images have more than 100 objects of a class" in done.err
-    assert "--max-dets 150 counts enough" in done.err
+    assert "--max-dets 150 removes the limit" in done.err
     assert json.loads(done.out)["metrics"]["AP"] < 0.7
     done = ctnet(*measure, "--max-dets", 150)
     assert done.err == ""

@@ -23,7 +23,7 @@ def test_export_says_what_it_compared(ctnet, run_folder: Path, scenes: Path) -> 
     assert done.code == 0, done.err
     assert "m.pt2: torch.export compared with the run on 4 images" in done.out
     assert "map heatmap, of its largest value" in done.out
-    assert "matched one to one, 0 left alone\n" in done.out
+    assert "matched one to one, 0 unmatched\n" in done.out
     assert "AP50: " in done.out
     assert Path("m.pt2").is_file()
 
@@ -35,7 +35,7 @@ def test_export_as_json(ctnet, run_folder: Path) -> None:
     assert document["matched"] == 0
     assert not document["proves"]
     done = ctnet("export", run_folder, "-o", "m.pt2", "--fixed", 64, "--score", 1)
-    assert "too few to prove anything: compare on more data with --verify DIR" in done.out
+    assert "too few for a verdict: compare on more data with --verify DIR" in done.out
 
 
 def test_the_file_in_the_place_of_the_run(ctnet, run_folder: Path, program: Path, scenes: Path) -> None:
@@ -72,4 +72,4 @@ def test_mistakes_are_one_line(ctnet, run_folder: Path, arguments: list[object],
 
 def test_what_needs_maps(ctnet, program: Path, scenes: Path) -> None:
     done = ctnet("eval", program, "--data", scenes, "--save-maps", "maps.h5", "--workers", 0)
-    assert "gives detections alone, no maps; use the run" in done.message
+    assert "gives only detections, no maps; use the run" in done.message

@@ -211,17 +211,14 @@ def released(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def quick_demo(monkeypatch, tiny: str) -> None:
-    recipe = replace(DEMO, epochs=1, size=(64, 64))
-    scenes = replace(CenterDetection.scenes, counts={"train": 6, "val": 4}, recipe=recipe)
-    monkeypatch.setattr(CenterDetection, "scenes", scenes)
-    monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
+def short_demo(quick_demo) -> None:
+    quick_demo(CenterDetection, replace(DEMO, epochs=1, size=(64, 64)))
 
 
 @pytest.mark.parametrize(
     "command", [command for command in COMMANDS if "--json" in options(command)], ids=" ".join
 )
-@pytest.mark.usefixtures("quick_demo")
+@pytest.mark.usefixtures("short_demo")
 def test_json_is_one_document_on_stdout(
     ctnet,
     command: tuple[str, ...],
@@ -268,7 +265,7 @@ def test_json_is_one_document_on_stdout(
 
 
 def test_the_main_job_from_a_shell(scenes: Path, tmp_path: Path) -> None:
-    """Train a real network and evaluate it, in a process of its own and with loading processes."""
+    """Train a real network and evaluate it, in a process of its own and with worker processes."""
     train = ["train", "ctdet", "--data", str(scenes), "--size", "64", "--epochs", "1", "--val-split", "none"]
     code = (
         "import sys; from ctnet.cli import main\n"

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -113,13 +112,10 @@ def test_it_keeps_the_contract(ctnet) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_it_trains_and_evaluates(ctnet, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains_and_evaluates(ctnet, quick_demo) -> None:
     from ctnet.core.task import load_task_class
 
-    task = load_task_class("wall_clocks")
-    assert task.scenes is not None
-    monkeypatch.setattr(task, "scenes", replace(task.scenes, counts={"train": 6, "val": 4}))
-    monkeypatch.setattr("ctnet.training.session.DEFAULT_BACKBONE", tiny)
+    quick_demo(load_task_class("wall_clocks"))
     done = ctnet("demo", "wall_clocks", "--epochs", 1, "--device", "cpu", "--json")
     assert done.code == 0, done.err
     made = json.loads(done.out)

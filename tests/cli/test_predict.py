@@ -76,6 +76,21 @@ def test_nothing_but_unreadable_images(ctnet, run_folder: Path) -> None:
     assert not Path("out").exists()
 
 
+def test_several_unreadable_images_are_named(ctnet, run_folder: Path) -> None:
+    """What is wrong may be another thing with each."""
+    for number in range(5):
+        Path(f"{number}.jpg").write_bytes(b"no image")
+    reason = "is not an image that can be read (unknown format); replace it"
+    given = [f"{number}.jpg" for number in range(2)]
+    expected = f"no image could be read: 0.jpg {reason}; 1.jpg {reason}"
+    assert ctnet("predict", run_folder, *given, "-o", "out").message == expected
+    given = [f"{number}.jpg" for number in range(5)]
+    assert (
+        ctnet("predict", run_folder, *given, "-o", "out").message
+        == f"{expected}; 2.jpg {reason} (and 2 more)"
+    )
+
+
 def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -83,15 +98,15 @@ def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypa
     monkeypatch.setattr(prediction, "write_image", interrupted)
     done = ctnet("predict", run_folder, scenes / "val", "-o", "out")
     assert done.code == 130
-    assert "interrupted; what was done until then is kept" in done.err
+    assert "interrupted; the results so far are kept" in done.err
     assert len(json.loads(Path("out/images.json").read_text())) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gone.jpg"], "gone.jpg does not exist; name an image, a folder, a video or a camera's number"),
-        (["empty"], "empty holds no image (.jpg, "),
+        (["gone.jpg"], "gone.jpg does not exist; give an image, a folder, a video or a camera number"),
+        (["empty"], "empty contains no images (.jpg, "),
         (["clip.mp4"], "cannot play clip.mp4; is it a whole video file"),
         (["977"], "cannot play camera 977"),
         (["VAL", "--scales", "x"], "--scales is 'x'"),
@@ -100,7 +115,10 @@ def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypa
         (["VAL", "--size", "70"], "size 70x70 does not fit tiny"),
         (["VAL", "--device", "tpu"], "device 'tpu' cannot be used here"),
         (["VAL", "-o", "clip.mp4/out"], "cannot write clip.mp4/out/000001.jpg"),
-        (["VAL", "-o", "VAL"], "is to be read, not replaced by its picture; choose another --output"),
+        (
+            ["VAL", "-o", "VAL"],
+            "is an input image, which its picture would overwrite; choose another --output",
+        ),
     ],
 )
 def test_mistakes(ctnet, run_folder: Path, scenes: Path, arguments: list[str], message: str) -> None:
@@ -113,7 +131,7 @@ def test_mistakes(ctnet, run_folder: Path, scenes: Path, arguments: list[str], m
 def test_a_run_that_is_none(ctnet, scenes: Path) -> None:
     Path("run").mkdir()
     Path("run/config.json").write_text("{}")
-    assert "holds neither best.pt nor last.pt" in ctnet("predict", "run", scenes / "val").message
+    assert "contains neither best.pt nor last.pt" in ctnet("predict", "run", scenes / "val").message
 
 
 def test_sigterm_keeps_what_was_done(ctnet, run_folder: Path, scenes: Path, monkeypatch) -> None:
@@ -128,7 +146,7 @@ def test_sigterm_keeps_what_was_done(ctnet, run_folder: Path, scenes: Path, monk
     before = signal.getsignal(signal.SIGTERM)
     done = ctnet("predict", run_folder, scenes / "val", "-o", "out", "--no-draw", "--device", "cpu")
     assert done.code == 130
-    assert "interrupted; what was done until then is kept" in done.err
+    assert "interrupted; the results so far are kept" in done.err
     assert len(json.loads(Path("out/images.json").read_text())) == 2
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -152,7 +170,7 @@ def test_without_a_run_the_latest_one_looks(ctnet, run_folder: Path, scenes: Pat
 @pytest.mark.parametrize("given", [[], ["RUN"]])
 def test_nothing_to_look_at(ctnet, run_folder: Path, given: list[str]) -> None:
     message = ctnet("predict", *(run_folder for _ in given)).message
-    assert message == "say where to detect: `ctnet predict RUN photo.jpg`"
+    assert message == "no images were given; name some: `ctnet predict RUN photo.jpg`"
 
 
 def test_a_quoted_pattern_is_expanded(ctnet, run_folder: Path, scenes: Path) -> None:

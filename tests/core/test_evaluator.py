@@ -114,7 +114,7 @@ def test_an_unknown_image_is_refused(truth: Json) -> None:
 
 def test_ground_truth_without_objects_is_refused(truth: Json) -> None:
     truth["annotations"] = [{**truth["annotations"][0], "iscrowd": 1}]
-    with pytest.raises(CtnetError, match="no object of the model's classes"):
+    with pytest.raises(CtnetError, match="no objects of the model's classes"):
         make(CocoBoxEvaluator, truth)
 
 

@@ -14,7 +14,8 @@ from ctnet import checkpoint
 from ctnet.base.errors import CtnetError
 from ctnet.cli import app
 from ctnet.core.task import create_task
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 from ctnet_tasks_pose.figures import FIGURES
 
 SIZE = (64, 64)

@@ -290,7 +290,7 @@ def test_moving_takes_the_joints_along():
     np.testing.assert_allclose(moved.keypoints, 4.5)
 
 
-# --- what it says of itself
+# --- its description
 
 
 def test_recipes_of_the_paper():

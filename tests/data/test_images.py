@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import time
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from PIL import Image
 
 from ctnet.base.errors import CtnetError
 from ctnet.data import images
+from ctnet.data.animations import open_animation
 from ctnet.data.images import ImageError, image_size, read_image
 
 
@@ -23,7 +25,7 @@ def encode(suffix: str, image: np.ndarray, *parameters: int) -> bytes:
 
 
 def with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """The same JPEG with a camera's orientation mark in an EXIF segment."""
+    """The same JPEG with an EXIF orientation."""
     entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
     return jpeg[:2] + segment(0xE1, exif) + jpeg[2:]
@@ -285,6 +287,29 @@ def test_cut_tiffs(tmp_path: Path, picture: np.ndarray, compression: str | None)
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            b"II+\0" + struct.pack("<HHQ", 8, 0, offset) + b"\0" * 40  # BigTIFF's first directory
+            for offset in (2**62, 2**63, 2**64 - 1)
+        ),
+        b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + b"\xff" * 40,  # a directory of 2^64 fields
+        b"P5 " + b"9" * 5000 + b" 5 255\n" + b"\0" * 40,
+        b"P6 5 5 " + b"9" * 5000 + b"\n" + b"\0" * 40,
+        b"P5" + b" " * 5000 + b"x",  # gaps may be of many spaces
+        b"P5 5" + b" \t" * 5000 + b"x",
+        b"P5" + b"#\n \n" * 5000 + b"x",
+    ],
+)
+def test_headers_beyond_reason_are_broken_images(tmp_path: Path, data: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(ImageError, match="image"):
+        read_image(save(tmp_path, data))
+    assert open_animation(tmp_path / "image") is None
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
     ("kind", "said"), [("int16", "int16"), ("int32", "int32"), ("float64", "float64"), ("int8", "int8")]
 )
 def test_samples_without_a_scale_are_named(tmp_path: Path, kind: str, said: str) -> None:
@@ -305,9 +330,9 @@ def test_formats_of_floats_are_named(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\0\0\0\x18ftypheic" + bytes(40), r"\(HEIC is not read; save it as PNG or JPEG\)"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), r"\(HEIC is not supported; save it as PNG or JPEG\)"),
         (b"v/1\x01" + bytes(40), "its samples are floats, as in all files of OpenEXR"),
-        (b"%PDF-1.7" + bytes(40), r"\(PDF is not read; save it as PNG or JPEG\)"),
+        (b"%PDF-1.7" + bytes(40), r"\(PDF is not supported; save it as PNG or JPEG\)"),
         (b"BM" + bytes(60), r"\(its content is broken\)"),
     ],
 )

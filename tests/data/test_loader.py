@@ -15,7 +15,8 @@ from ctnet.core.recipe import Augmentation
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 
 TASK = create_task("ctdet", SHAPES)
 

@@ -1,4 +1,4 @@
-"""Loading processes that die or run out of something: one line, soon."""
+"""Worker processes that die or run out of something: one line, soon."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from ctnet.data.workers import WorkerDied, load, prepare_worker
 
 
 class Images(torch.utils.data.Dataset):
-    """Tensors by number; some numbers bring the loading process into trouble."""
+    """Tensors by number; some numbers bring the worker process into trouble."""
 
     def __init__(self, length: int, trouble=None) -> None:
         self.length, self.trouble = length, trouble
@@ -67,11 +68,11 @@ def no_more_handles() -> None:
 @pytest.mark.parametrize(
     ("trouble", "message"),
     [
-        (kill, "a loading process was killed, as Linux does when memory is short; use fewer --workers"),
-        (terminate, "a loading process was ended by SIGTERM before its work was done"),
-        (bus_error, "a loading process ran out of shared memory (/dev/shm); make it larger"),
-        (leave, "a loading process ended with exit code 7 before its work was done"),
-        (no_more_handles, "the loading processes ran out of file handles; allow more (`ulimit -n 4096`)"),
+        (kill, "a worker process was killed, as Linux does when memory is short; use fewer --workers"),
+        (terminate, "a worker process was ended by SIGTERM before its work was done"),
+        (bus_error, "a worker process ran out of shared memory (/dev/shm); make it larger"),
+        (leave, "a worker process ended with exit code 7 before its work was done"),
+        (no_more_handles, "the worker processes ran out of file handles; allow more (`ulimit -n 4096`)"),
     ],
 )
 def test_a_loading_process_that_dies_is_one_line(capfd, trouble, message: str) -> None:
@@ -94,6 +95,19 @@ def test_it_is_noticed_where_the_next_batch_is_asked_for() -> None:
         time.sleep(0.05)  # here torch's own handler would raise
     with pytest.raises(WorkerDied):
         list(given)
+
+
+def test_a_loading_process_that_dies_between_two_epochs_is_one_line() -> None:
+    """It persists; torch asks it for the next epoch before the first batch of it."""
+    loader = DataLoader(Images(3), num_workers=1, worker_init_fn=prepare_worker, persistent_workers=True)
+    workers: list[BaseProcess] = []
+    assert len(list(load(loader, workers))) == 3
+    (worker,) = workers
+    worker.kill()
+    worker.join(20)
+    assert not multiprocessing.active_children()  # it is forgotten there
+    with pytest.raises(WorkerDied, match="a loading process was killed, as Linux does when memory is short"):
+        list(load(loader, workers))
 
 
 def test_a_mistake_of_the_program_stays_one() -> None:

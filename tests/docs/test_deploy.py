@@ -17,7 +17,7 @@ import torch
 from ctnet import checkpoint
 from ctnet.checkpoint import Description
 from ctnet.core.task import create_task
-from ctnet.data.synthetic import SHAPES
+from ctnet.data.shape_scenes import SHAPES
 from ctnet.export.detector import export_detector
 from ctnet.inference import DetectionSettings, Detector
 from ctnet.model import create_model

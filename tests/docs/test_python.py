@@ -25,7 +25,7 @@ from ctnet.core.records import Sample
 from ctnet.core.targets import Grid
 from ctnet.core.task import Task, create_task, example_of
 from ctnet.data.images import read_image
-from ctnet.data.synthetic import SHAPES
+from ctnet.data.shape_scenes import SHAPES
 from ctnet.inference import Detector
 from ctnet.report.writing import write_image
 

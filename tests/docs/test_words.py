@@ -26,7 +26,7 @@ class Phrase(NamedTuple):
     """What not to write.
 
     Attributes:
-        pattern: of the phrase, in any case.
+        pattern: the pattern of the phrase, in any case.
         instead: what to write.
         caught: an example.
         fine: what resembles it and is plain English.
@@ -68,7 +68,7 @@ PHRASES = [
     Phrase(r"\bdo(es)? likewise\b", "do the same", "two layers do likewise", "likewise"),
     Phrase(rf"\b({MANY}) an? ({PER})\b", "per", "one a line, images a step", "as a line, one per line"),
     Phrase(r"\bgood child\b", "well-behaved", "make a worker a good child", "child"),
-    Phrase(r"\bloading process(es)? (stand|work)", "run", "loading processes work", "they run"),
+    Phrase(r"\bloading process(es)?\b", "worker process", "a loading process died", "loading a process"),
     Phrase(r"\bhangs? on (a|the|few)\b", "depends on", "AP hangs on a few objects", "it hangs"),
     Phrase(r"\bsomebody's|\bof anybody's", "someone's", "a file of anybody's", "anyone's file"),
     Phrase(r"\bthe (present|actual) (step|one|epoch)\b", "current", "the present step", "is present"),
@@ -91,6 +91,13 @@ PHRASES = [
     Phrase(r"\bas shares of\b|\bin shares of\b", "relative to", "as shares of the image", "shares"),
     Phrase(r"\b(takes?|taking) off\b", "learns", "it does not take off", "take it off"),
     Phrase(r"\bin one go\b", "at once", "parsed in one go", "one goes"),
+    Phrase(r"\bchoices at test time\b", "test-time settings", "choices at test time", "choices"),
+    Phrase(r"\bsa(ys?|id) of itself\b", "describes, its description", "what it says of itself", "by itself"),
+    Phrase(r"\borientation marks?\b", "EXIF orientation", "the orientation mark is obeyed", "a mark"),
+    Phrase(r"\bsearched deeply\b", "searched recursively", "folders searched deeply", "nested too deeply"),
+    Phrase(r"\btakes? in how\b", "records how", "it takes in how long stages take", "takes it in"),
+    Phrase(r"\bfilms?\b(?![./-])", "video", "a film that ends early", "film.mp4"),
+    Phrase(r"\bwhere (it|they) lies? now\b|\bsay where\b", "the new location", "say where it lies", "lies"),
 ]  # fmt: skip
 
 

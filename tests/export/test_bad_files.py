@@ -65,7 +65,7 @@ def test_a_file_of_somebody_else(exported, tmp_path: Path) -> None:
     model = onnx.load(source)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "x.onnx")
-    with pytest.raises(CtnetError, match=r"was not exported by ctnet; write such a file with `ctnet export"):
+    with pytest.raises(CtnetError, match=r"was not exported by ctnet; export a run with `ctnet export"):
         Detector.load(tmp_path / "x.onnx")
 
 
@@ -139,7 +139,7 @@ def test_a_description_of_another_task(exported, tmp_path: Path, change, words: 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d["columns"].reverse(), "gives boxes, scores, labels that do not fit its description"),
+        (lambda d: d["columns"].reverse(), "gives boxes, labels that do not fit its description"),
         (
             lambda d: d["description"].update(categories=d["description"]["categories"][:1]),
             "gives labels that do not fit its description; export the run again",
@@ -280,7 +280,7 @@ def test_an_operator_that_the_exporter_lacks(
             DetectionSettings(flip=True),
             "does not average with the mirrored image; export the run with --flip",
         ),
-        (DetectionSettings(topk=200), "gives 100 detections an image, not 200"),
+        (DetectionSettings(topk=200), "gives 100 detections per image, not 200"),
     ],
 )
 def test_what_the_file_does_not_do(exported, settings: DetectionSettings, words: str) -> None:
@@ -293,9 +293,9 @@ def test_options_devices_and_maps(exported) -> None:
     path = exported("ctdet", ".pt2").path
     with pytest.raises(CtnetError, match=r"chosen at export \(radius cannot be changed\)"):
         Detector.load(path, options={"radius": "corrected"})
-    with pytest.raises(CtnetError, match="is run on the CPU, not on cuda"):
+    with pytest.raises(CtnetError, match="runs on the CPU, not on cuda"):
         Detector.load(path, "cuda")
-    with pytest.raises(CtnetError, match="gives detections alone, no maps"):
+    with pytest.raises(CtnetError, match="gives only detections, no maps"):
         _ = Detector.load(path).model
 
 

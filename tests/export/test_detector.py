@@ -93,9 +93,9 @@ def test_other_choices(run_of, exported, suffix: str) -> None:
     chosen = DetectionSettings(score=0.0, topk=7, flip=True, size=(96, 64))
     pictures = images((90, 70), (40, 140))
     check_equal(file(pictures, chosen), run(pictures, chosen))
-    with pytest.raises(CtnetError, match="takes inputs of 96x64 alone; leave out --size"):
+    with pytest.raises(CtnetError, match="only takes inputs of 96x64; leave out --size"):
         file(pictures, DetectionSettings(score=0.0, topk=7, size=(64, 64)))
-    with pytest.raises(CtnetError, match="gives 7 detections an image, not 100; export the run with --topk"):
+    with pytest.raises(CtnetError, match="gives 7 detections per image, not 100; export the run with --topk"):
         file(pictures)
 
 
@@ -142,7 +142,7 @@ def test_a_file_that_detects_otherwise_is_not_written(run_of, monkeypatch, tmp_p
 
     monkeypatch.setattr(DetectionGraph, "captured", damaged)
     with pytest.raises(
-        CtnetError, match=r"does not detect what the run does: map heatmap differs by .*no file"
+        CtnetError, match=r"does not detect the same as the run: map heatmap differs by .*no file"
     ):
         export_detector(run_of("ctdet"), tmp_path / "x.pt2", GraphSettings(fixed=(64, 64)))
     assert list(tmp_path.iterdir()) == []

@@ -450,7 +450,7 @@ def test_load_takes_a_run_or_a_checkpoint(run_folder: Path, detector, random_ima
 
 
 def test_a_folder_without_a_checkpoint_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CtnetError, match=r"holds neither best\.pt nor last\.pt"):
+    with pytest.raises(CtnetError, match=r"contains neither best\.pt nor last\.pt"):
         checkpoint_of(tmp_path)
 
 

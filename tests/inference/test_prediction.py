@@ -115,9 +115,9 @@ def test_names_that_differ_in_case_alone_are_kept_apart(detector, photos: Path, 
 
 def test_images_that_are_read_are_never_replaced(detector, photos: Path) -> None:
     before = (photos / "a.png").read_bytes()
-    with pytest.raises(CtnetError, match=r"a\.png is to be read, not replaced .*another --output"):
+    with pytest.raises(CtnetError, match=r"a\.png is an input image, .*another --output"):
         run(detector, photos, photos)
-    with pytest.raises(CtnetError, match="is to be read"):
+    with pytest.raises(CtnetError, match="is an input image"):
         run(detector, photos / "deep" / "..", photos / "a.png")
     assert (photos / "a.png").read_bytes() == before
     assert run(detector, photos / "deep", photos / "b.jpg").pictures == [photos / "deep" / "b.jpg"]
@@ -146,7 +146,7 @@ def test_videos_of_one_name_do_not_replace_each_other(detector, tmp_path: Path) 
 def test_a_video_that_is_read_is_never_replaced(detector, tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.avi").rename(tmp_path / "clip.mp4")
     before = video.read_bytes()
-    with pytest.raises(CtnetError, match="is to be read"):
+    with pytest.raises(CtnetError, match="is an input image"):
         run(detector, tmp_path, video)
     assert video.read_bytes() == before
 
@@ -254,10 +254,10 @@ def test_large_images_are_held_one_at_a_time(detector, photos: Path, tmp_path: P
 def test_a_video_that_cannot_be_named_is_refused(detector, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.avi")
     write_video(tmp_path / "clip.avi").rename(path)
-    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
+    with pytest.raises(CtnetError, match=r"cannot open .*: the name of a video must be UTF-8"):
         run(detector, tmp_path / "out", path)
     out = tmp_path / os.fsdecode(b"out\xe9")
-    with pytest.raises(CtnetError, match=r"cannot open .*: videos need a name in UTF-8"):
+    with pytest.raises(CtnetError, match=r"cannot open .*: the name of a video must be UTF-8"):
         run(detector, out, write_video(tmp_path / "clip.avi"))
 
 

@@ -80,8 +80,8 @@ def test_a_folder_of_a_number_is_no_camera(tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "nowhere does not exist; name an image, a folder, a video or a camera's number"),
-        ("empty", r"empty holds no image \(\.jpg, "),
+        ("nowhere", "nowhere does not exist; give an image, a folder, a video or a camera number"),
+        ("empty", r"empty contains no images \(\.jpg, "),
         ("broken.mp4", r"cannot play .*broken\.mp4; is it a whole video file"),
         ("977", "cannot play camera 977; .*a camera that exists"),
     ],
@@ -158,7 +158,9 @@ def test_a_folder_of_everything(tmp_path: Path, video: Path) -> None:
         *(f"sub/moving_{number:06d}" for number in range(3)),
     ]
     heic, half = [frame.problem for frame in frames if frame.image is None]
-    assert "phone.HEIC is not an image that can be read (HEIC is not read; save it as PNG or JPEG)" in heic
+    assert (
+        "phone.HEIC is not an image that can be read (HEIC is not supported; save it as PNG or JPEG)" in heic
+    )
     assert "cannot play" in half
 
 
@@ -226,5 +228,5 @@ def test_a_picture_of_12_bits_in_16_is_said_to_be_black(tmp_path: Path, suffix: 
     cv2.imwrite(str(tmp_path / f"light{suffix}"), ramp * 16)
     cv2.imwrite(str(tmp_path / f"night{suffix}"), np.zeros((20, 30), np.uint8))
     dark, light, night = open_source(str(tmp_path))
-    assert "is almost black: of 16-bit samples the upper byte is taken" in dark.note
+    assert "is almost black: the upper byte of 16-bit samples is read" in dark.note
     assert (light.note, night.note) == ("", "")

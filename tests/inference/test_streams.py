@@ -216,7 +216,7 @@ def test_a_film_in_pieces_is_read_once(name: str, kind: str) -> None:
         names, problems = frames(f"{server}/{name}")
     assert len(names) == 8
     assert not problems
-    assert len(asked) == 2  # what it is, and the film
+    assert len(asked) == 2  # what it is, and the video
 
 
 def test_pictures_of_addresses() -> None:

@@ -10,7 +10,8 @@ from ctnet.core.records import Detections
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
 from ctnet.data.directory import splits
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Preprocessor

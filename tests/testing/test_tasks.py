@@ -7,7 +7,7 @@ import pytest
 from ctnet.base.errors import CtnetError
 from ctnet.base.plugins import discover
 from ctnet.core.task import GROUP
-from ctnet.data.synthetic import SHAPES
+from ctnet.data.shape_scenes import SHAPES
 from ctnet.tasks.ctdet import CenterDetection
 from ctnet.testing import TASK_CHECKS, ContractViolation, check_task, task_checks
 

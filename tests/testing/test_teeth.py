@@ -33,7 +33,7 @@ from ctnet.core.options import option
 from ctnet.core.records import Detections
 from ctnet.core.targets import CellTargets, Peaks
 from ctnet.core.task import Task
-from ctnet.data.synthetic import SHAPES, draw_scene
+from ctnet.data.shape_scenes import SHAPES, draw_scene
 from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.heatmap import find_peaks, gather
 from ctnet.ops.boxes import box_iou

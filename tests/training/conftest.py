@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ctnet.backbones import Backbone, _registry, register_backbone
+from ctnet.backbones import Backbone
 from ctnet.base.errors import CtnetError
 from ctnet.core.task import create_task
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
+from ctnet.training.display import Quiet
+from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.session import Session, new_session, resumed_session
 
 
 class Tiny(Backbone):
@@ -31,7 +37,7 @@ class Tiny(Backbone):
         return [self.layers(images)]
 
 
-def tiny(pretrained: bool = False) -> Backbone:
+def with_dropout(pretrained: bool = False) -> Backbone:
     return Tiny()
 
 
@@ -42,14 +48,9 @@ def broken(pretrained: bool = False) -> Backbone:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def tiny_backbones():
-    """Registered for these tests alone: others are parametrised over the registry."""
-    before = dict(_registry._factories)
-    register_backbone(tiny)
-    register_backbone(broken)
-    yield
-    _registry._factories.clear()
-    _registry._factories.update(before)
+def backbones(registered_backbones: Callable[..., AbstractContextManager[str]]) -> Iterator[None]:
+    with registered_backbones(with_dropout, broken):
+        yield
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -66,3 +67,54 @@ def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     write_dataset(create_task("ctdet", SHAPES), folder, {"train": 10, "val": 4}, (64, 64))
     return folder
+
+
+class Recorder(Quiet):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def start(scenes: Path, output: Path, **changes) -> Session:
+    """A new session; changes are fields of the requests, and `fields` those of the recipe."""
+    fields = {"epochs": 3, "batch_size": 4, "size": (64, 64), **changes.pop("fields", {})}
+    if "accumulate" in changes:
+        fields["accumulate"] = changes.pop("accumulate")
+    task = changes.pop("task", "ctdet")
+    settings = {"backbone": "with_dropout", "recipe": "small", "workers": 0, "device": "cpu", **changes}
+
+    def group(cls, *names: str, **fixed):
+        return cls(**fixed, **{name: settings.pop(name) for name in names if name in settings})
+
+    made = new_session(
+        task,
+        group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
+        group(Network, "options", "backbone", "pretrained", "init"),
+        RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
+        group(Loop, "amp", "evaluate_every", "save_every", "seed"),
+        Machine(settings.pop("device"), settings.pop("workers"), settings.pop("display", None) or Recorder()),
+        output,
+    )
+    assert not settings
+    return made
+
+
+@pytest.fixture(scope="session")
+def session() -> Callable[..., Session]:
+    """``session(scenes, output, **changes)`` prepares a new run of three short epochs."""
+    return start
+
+
+@pytest.fixture(scope="session")
+def resumed() -> Callable[..., Session]:
+    """``resumed(run, **changes)`` continues a run."""
+
+    def resume(run: Path, **changes) -> Session:
+        return resumed_session(run, machine=Machine("cpu", 0, Recorder()), **changes)
+
+    return resume

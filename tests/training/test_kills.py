@@ -15,7 +15,8 @@ import pytest
 
 from ctnet import checkpoint
 from ctnet.core.task import create_task
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 
 EPOCHS = 3
 
@@ -39,8 +40,8 @@ def start_or_resume(scenes: Path, run: Path, backbone: str) -> None:
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(1)
-    if "tiny" not in list_backbones():
-        register_backbone(conftest().tiny)
+    if "with_dropout" not in list_backbones():
+        register_backbone(conftest().with_dropout)
     machine = Machine("cpu", 0, Quiet())
     if (run / "config.json").is_file():
         session = resumed_session(run, machine=machine)
@@ -84,7 +85,7 @@ def final_state(run: Path) -> dict:
     [
         ("resfpn18", 3),
         pytest.param("resfpn18", 20, marks=pytest.mark.slow),
-        pytest.param("tiny", 100, marks=pytest.mark.slow),
+        pytest.param("with_dropout", 100, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_survives_kills_to_the_same_bits(tmp_path, backbone, kills):

@@ -9,43 +9,18 @@ from pathlib import Path
 import pytest
 
 from ctnet.base.errors import CtnetError
-from ctnet.training.display import Quiet
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
-from ctnet.training.session import Session, new_session, resumed_session
+from ctnet.training.request import Machine
+from ctnet.training.session import resumed_session
+
+FIELDS = {"epochs": 2}
 
 
-class Recorder(Quiet):
-    """Keeps the permanent lines."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-FIELDS = {"epochs": 2, "batch_size": 4, "size": (64, 64)}
-
-
-def session(scenes: Path, output: Path, val_split: str | None = "val", **network: object) -> Session:
-    return new_session(
-        "ctdet",
-        TrainingData(scenes, val_split=val_split),
-        Network(**{"backbone": "tiny", **network}),
-        RecipeChoice("small", FIELDS),
-        Loop(amp="auto", seed=3),
-        Machine("cpu", 0, Recorder()),
-        output,
-    )
-
-
-def test_settings_are_resolved_and_written(scenes: Path, tmp_path: Path) -> None:
-    made = session(scenes, tmp_path / "run")
+def test_settings_are_resolved_and_written(session, scenes: Path, tmp_path: Path) -> None:
+    made = session(scenes, tmp_path / "run", fields=FIELDS, amp="auto", seed=3)
     made.run.release()
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["amp"] in ("off", "bf16")  # never "auto", which depends on the machine
-    assert (config["task"], config["backbone"], config["seed"]) == ("ctdet", "tiny", 3)
+    assert (config["task"], config["backbone"], config["seed"]) == ("ctdet", "with_dropout", 3)
     assert config["recipe"]["size"] == [64, 64]
     assert "epochs = 2" in (tmp_path / "run/recipe.toml").read_text()
     assert made.rows == []
@@ -54,11 +29,13 @@ def test_settings_are_resolved_and_written(scenes: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("val_split", "shown"), [("val", " validation images"), (None, "no validation images")]
 )
-def test_the_run_is_announced(scenes: Path, tmp_path: Path, val_split: str | None, shown: str) -> None:
-    made = session(scenes, tmp_path / "run", val_split)
+def test_the_run_is_announced(
+    session, scenes: Path, tmp_path: Path, val_split: str | None, shown: str
+) -> None:
+    made = session(scenes, tmp_path / "run", fields=FIELDS, val_split=val_split)
     made.run.release()
     first, rate, data = made.display.lines
-    assert first.startswith("ctdet with tiny, recipe small: 2 epochs of ")
+    assert first.startswith("ctdet with with_dropout, recipe small: 2 epochs of ")
     assert first.endswith("batch 4, input 64x64, min_visible 0.75")
     assert rate.startswith("learning rate ")
     assert "training images" in data
@@ -66,19 +43,19 @@ def test_the_run_is_announced(scenes: Path, tmp_path: Path, val_split: str | Non
     assert data.endswith(f"run folder {tmp_path / 'run'}")
 
 
-def test_options_of_the_task_reach_the_config(scenes: Path, tmp_path: Path) -> None:
+def test_options_of_the_task_reach_the_config(session, scenes: Path, tmp_path: Path) -> None:
     made = session(scenes, tmp_path / "run", options={"size_weight": "0.5"})
     made.run.release()
     assert json.loads((tmp_path / "run/config.json").read_text())["options"]["size_weight"] == 0.5
 
 
-def test_a_run_that_cannot_start_leaves_no_folder(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_that_cannot_start_leaves_no_folder(session, scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(CtnetError):
         session(scenes, tmp_path / "run", backbone="broken", pretrained=True)
     assert not (tmp_path / "run").exists()
 
 
-def test_what_cannot_be_resumed_is_named(scenes: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_resumed_is_named(session, scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(CtnetError, match="is not a run folder"):
         resumed_session(tmp_path / "nothing")
     session(scenes, tmp_path / "run").run.release()
@@ -86,7 +63,7 @@ def test_what_cannot_be_resumed_is_named(scenes: Path, tmp_path: Path) -> None:
         resumed_session(tmp_path / "run", "pose")
 
 
-def test_a_refused_resume_leaves_no_file_and_no_thread(scenes: Path, tmp_path: Path) -> None:
+def test_a_refused_resume_leaves_no_file_and_no_thread(session, scenes: Path, tmp_path: Path) -> None:
     """TensorBoard's writer makes both, and must not begin before the training does."""
     session(scenes, tmp_path / "run").run.release()
     (tmp_path / "run/last.pt").write_bytes(b"damaged")

@@ -13,17 +13,17 @@ from ctnet.training.start import start_from
 
 @pytest.fixture
 def saved(tmp_path):
-    """A checkpoint of heads a, b and c on the tiny backbone."""
+    """A checkpoint of heads a, b and c on the backbone with dropout."""
     torch.manual_seed(1)
-    model = create_model({"a": Heatmap(3), "b": Regression(2), "c": Regression(1)}, "tiny")
+    model = create_model({"a": Heatmap(3), "b": Regression(2), "c": Regression(1)}, "with_dropout")
     path = tmp_path / "old.pt"
-    checkpoint.save(path, Description("other", {}, [], "tiny", (64, 64)), model.state_dict())
+    checkpoint.save(path, Description("other", {}, [], "with_dropout", (64, 64)), model.state_dict())
     return path
 
 
 def test_backbone_and_equal_heads_are_taken_and_named(saved):
     torch.manual_seed(2)
-    model = create_model({"a": Heatmap(5), "b": Regression(2), "d": Regression(1)}, "tiny")
+    model = create_model({"a": Heatmap(5), "b": Regression(2), "d": Regression(1)}, "with_dropout")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     lines = start_from(model, saved)
     assert lines[0] == f"started from {saved} (task other): backbone taken"
@@ -38,5 +38,7 @@ def test_backbone_and_equal_heads_are_taken_and_named(saved):
 
 def test_another_backbone_is_refused(saved):
     model = create_model({"b": Regression(2)}, "resnet18")
-    with pytest.raises(CtnetError, match=r"holds the backbone tiny, .*train with --backbone tiny"):
+    with pytest.raises(
+        CtnetError, match=r"holds the backbone with_dropout, .*train with --backbone with_dropout"
+    ):
         start_from(model, saved)

@@ -51,7 +51,7 @@ def draw_octagons(image: np.ndarray, detections: Detections, class_names: Sequen
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        detections: of this image, in its pixels, with ``extreme_points``, NaN where unknown.
+        detections: the detections of this image, in its pixels, with ``extreme_points``, NaN where unknown.
         class_names: name of each label.
 
     Returns:

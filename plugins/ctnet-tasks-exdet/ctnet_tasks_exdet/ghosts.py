@@ -17,7 +17,7 @@ def suppress_ghosts(found: Detections) -> Detections:
     """Halve the score of every box that encloses boxes of its class with three times its score in total.
 
     Args:
-        found: of a batch, on the output grid, best first.
+        found: detections of a batch, on the output grid, best first.
 
     Returns:
         The same rows with the new scores, best first again.

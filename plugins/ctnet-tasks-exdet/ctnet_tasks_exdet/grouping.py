@@ -31,7 +31,7 @@ def group_points(maps: Mapping[str, Tensor], k: int, options: Options) -> Detect
         maps: ``top``, ``left``, ``bottom``, ``right`` (B, C or 1, H, W), ``centre`` (B, C, H, W), and
             optionally ``top_offset``, ... (B, 2, H, W); without them points lie in the middle of their cells.
         k: objects per image.
-        options: of exdet.
+        options: exdet's options.
 
     Returns:
         Detections with ``extreme_points`` (B, k, 4, 2).
@@ -83,7 +83,7 @@ def _middles(edges: list[_Points], axis: int, size: int, options: Options) -> Te
     Args:
         edges: the points.
         axis: 1 for rows, between top and bottom; 0 for columns, between left and right.
-        size: of the grid along that axis.
+        size: the size of the grid along that axis.
         options: whether to use points or their cells.
     """
     one, other = (edges[TOP], edges[BOTTOM]) if axis == 1 else (edges[LEFT], edges[RIGHT])

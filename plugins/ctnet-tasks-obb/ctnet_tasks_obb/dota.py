@@ -189,7 +189,7 @@ def read_object(words: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, 
     """One label line as an annotation, and whether its corners are unchanged.
 
     Args:
-        words: of the line.
+        words: words of the line.
         size: (width, height) of the image, pixels.
 
     Raises:

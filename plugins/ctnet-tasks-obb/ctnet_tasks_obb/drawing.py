@@ -18,7 +18,8 @@ def draw_rotated(image: np.ndarray, detections: Detections, class_names: Sequenc
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        detections: of this image, in its pixels; those that all have score 1 (annotations) show no score.
+        detections: the detections of this image, in its pixels; those that all have score 1 (annotations)
+            show no score.
         class_names: name of each label.
 
     Returns:
