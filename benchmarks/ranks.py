@@ -81,7 +81,7 @@ def measure(chosen: argparse.Namespace, processes: int, threads: int, folder: Pa
 def print_bytes() -> None:
     """Bytes per step by backbone, and computed efficiencies."""
     from ctnet.core.task import create_task
-    from ctnet.data.synthetic import SHAPES
+    from ctnet.data.shape_scenes import SHAPES
     from ctnet.model import create_model
 
     task = create_task("ctdet", SHAPES)
@@ -120,7 +120,8 @@ def main() -> None:
         print_bytes()
         return
     from ctnet.core.task import create_task
-    from ctnet.data.synthetic import SHAPES, write_dataset
+    from ctnet.data.shape_scenes import SHAPES
+    from ctnet.data.synthetic import write_dataset
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -10,6 +10,7 @@ from typing import Any
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, read_json, read_text
+from ctnet.base.packs import place_of
 
 
 def place_image(source: Path, target: Path, mode: ImageMode) -> None:
@@ -25,6 +26,10 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
         CtnetError: when the file cannot be read or written.
     """
     if mode == "none":
+        return
+    if place := place_of(source):
+        with atomic_write(target) as stream:
+            stream.write(place.read())
         return
     try:
         source = source.resolve(strict=True)

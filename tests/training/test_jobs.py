@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from ctnet.core.task import create_task
-from ctnet.data.synthetic import SHAPES, write_dataset
+from ctnet.data.shape_scenes import SHAPES
+from ctnet.data.synthetic import write_dataset
 
 pytestmark = pytest.mark.thorough
 
