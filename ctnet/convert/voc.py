@@ -302,6 +302,8 @@ def _notes(years: Sequence[_Year], splits: Mapping[str, Sequence[str]], images: 
     if skipped:
         yield f"{skipped} lists of single classes in ImageSets/Main are not splits and were ignored"
     listed = {name for names in splits.values() for name in names}
+    if len(listed) < sum(map(len, splits.values())):
+        yield f"some lists share images; they name {len(listed)} different ones"
     unlisted = sum(len(year.images.keys() - listed) for year in years)
     if unlisted:
         yield f"{unlisted} images in JPEGImages are in no list and were left out"

@@ -26,7 +26,7 @@ from ctnet.report.videos import VideoFile
 from ctnet.report.writing import write_image
 
 #: Files that an error names at most: one line is to stay readable.
-_NAMED = 5
+_NAMED = 3
 
 
 @dataclass

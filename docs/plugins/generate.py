@@ -185,6 +185,8 @@ def assignment(name: str, module: str) -> str:
     """A constant's definition, cut where it goes on."""
     lines, number = source_of(name, module)
     line = lines[number]
+    if line.endswith(" = ("):  # parentheses around three dots say nothing, and ruff takes them away
+        return f"{line[:-1]}..."
     return (
         line
         if not line.endswith(("(", "[", "{"))

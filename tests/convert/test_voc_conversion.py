@@ -138,6 +138,7 @@ def test_class_lists_are_no_splits_and_shared_images_are_placed_once(tmp_path: P
     assert [split.name for split in report.splits] == ["train", "trainval", "val"]
     assert any("1 lists of single classes" in note for note in report.notes)
     assert any("1 images in JPEGImages are in no list" in note for note in report.notes)
+    assert "some lists share images; they name 2 different ones" in report.notes
     assert sorted(path.name for path in (tmp_path / "out" / "images").iterdir()) == ["a.jpg", "b.jpg"]
     ids = {
         split: [image["id"] for image in read_split(tmp_path / "out", split)["images"]]
