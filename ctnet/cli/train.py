@@ -127,35 +127,29 @@ def train(
     from ctnet.training.session import RUN, new_session, resumed_session
 
     require_finite(lr=lr, save_every=save_every)
+    if resume is not None:
+        # The run continues with its own settings, but for these.
+        refuse_other_settings(context, "resume", ("task", "epochs", "data", "device", "workers", "json"))
+    elif task is None:
+        raise CtnetError(
+            "name the task to train, as in `ctnet train ctdet`, or continue a run with --resume RUN"
+        )
+    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
+    settings = (
+        TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
+        Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
+        RecipeChoice(recipe, recipe_fields(field or [], given), lr),
+        Loop(amp, evaluate_every, save_every, seed, _BATCH_NORMS[sync_bn]),
+    )
     with launched_ranks(device_of_rank(device)) as ranks:
         machine = Machine(device_of_rank(device), workers, ranks=ranks)
         if resume is not None:
-            # The run continues with its own settings, but for these.
-            refuse_other_settings(context, "resume", ("task", "epochs", "data", "device", "workers", "json"))
             session = resumed_session(resume, task, machine, epochs, data)
         elif (begun := ranks.recall(RUN)) is not None:  # torchrun started the job again
             session = resumed_session(Path(begun), machine=machine)
-        elif task is None:
-            raise CtnetError(
-                "name the task to train, as in `ctnet train ctdet`, or continue a run with --resume RUN"
-            )
         else:
-            given = {
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "learning_rate": lr,
-                "size": parse_size(size),
-            }
-            fields = recipe_fields(field or [], given)
-            session = new_session(
-                task,
-                TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
-                Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
-                RecipeChoice(recipe, fields, lr),
-                Loop(amp, evaluate_every, save_every, seed, _BATCH_NORMS[sync_bn]),
-                machine,
-                output,
-            )
+            assert task is not None
+            session = new_session(task, *settings, machine, output)
         finished = session.fit()
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})

@@ -107,13 +107,7 @@ class Trainer:
         self.amp = choose_amp(config.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         self.workers = default_workers(device) if workers is None else workers
-        augmentation = STILL if config.overfit else recipe.augmentation
-        stride = self.model.backbone.stride
-        samples = TrainingSet(train, self.task, recipe.size, augmentation, config.seed, stride)
-        batch_size = min(recipe.batch_size, len(train))
-        self.loader = Loader(
-            samples, batch_size, self.workers, config.seed, pin_memory=device.type == "cuda", ranks=self.ranks
-        )
+        self.loader = self._loader(train)
         self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
         self.display = display or Display(run.path)
         #: The name of the figure that tells which epoch was the best; empty without evaluation.
@@ -124,14 +118,25 @@ class Trainer:
         self._has_gradients = False
         self.gradients = Gradients(self.task, self.model, self.description, self.scaler, self.amp, self.ranks)
         self._saved = time.monotonic()
-        # Ground truth that cannot be measured is refused now, not after an epoch.
         if self.val is not None:
-            evaluator = evaluator_of(self.task, self.val)
-            self.main_metric = evaluator.main_metric
-            if line := evaluator.beyond_limit():
-                self.display.say(f"warning: {line}")
+            self._look_at_truth(self.val)
         if run.last.is_file():
             self._resume()
+
+    def _loader(self, train: Dataset) -> Loader:
+        config, recipe = self.config, self.config.recipe
+        augmentation = STILL if config.overfit else recipe.augmentation
+        stride = self.model.backbone.stride
+        samples = TrainingSet(train, self.task, recipe.size, augmentation, config.seed, stride)
+        batch_size, pinned = min(recipe.batch_size, len(train)), self.device.type == "cuda"
+        return Loader(samples, batch_size, self.workers, config.seed, pinned, self.ranks)
+
+    def _look_at_truth(self, val: Dataset) -> None:
+        """Ground truth that cannot be measured is refused now, not after an epoch."""
+        evaluator = evaluator_of(self.task, val)
+        self.main_metric = evaluator.main_metric
+        if line := evaluator.beyond_limit():
+            self.display.say(f"warning: {line}")
 
     def fit(self) -> bool:
         """Train to the last epoch.

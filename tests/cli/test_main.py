@@ -252,6 +252,7 @@ def test_json_is_one_document_on_stdout(
         "convert voc": [voc, "-o", "out"],
         "convert yolo": [scenes, "-o", "out", "--export"],
         "data check": [scenes],
+        "data pack": [scenes, "-o", "pack.h5"],
         "data split": [tools / "whole", "--val", 0.3],
         "data stats": [scenes],
     }
