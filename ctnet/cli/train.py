@@ -130,10 +130,6 @@ def train(
     if resume is not None:
         # The run continues with its own settings, but for these.
         refuse_other_settings(context, "resume", ("task", "epochs", "data", "device", "workers", "json"))
-    elif task is None:
-        raise CtnetError(
-            "name the task to train, as in `ctnet train ctdet`, or continue a run with --resume RUN"
-        )
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
@@ -143,13 +139,16 @@ def train(
     )
     with launched_ranks(device_of_rank(device)) as ranks:
         machine = Machine(device_of_rank(device), workers, ranks=ranks)
+        if resume is None and (begun := ranks.recall(RUN)):  # torchrun started the job again
+            resume, epochs, data = Path(begun), None, None
         if resume is not None:
             session = resumed_session(resume, task, machine, epochs, data)
-        elif (begun := ranks.recall(RUN)) is not None:  # torchrun started the job again
-            session = resumed_session(Path(begun), machine=machine)
-        else:
-            assert task is not None
+        elif task is not None:
             session = new_session(task, *settings, machine, output)
+        else:
+            raise CtnetError(
+                "name the task to train (ctnet train ctdet), or a run to continue (--resume RUN)"
+            )
         finished = session.fit()
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})

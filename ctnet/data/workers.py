@@ -55,8 +55,8 @@ def load(loader: DataLoader[Any], workers: list[BaseProcess] | None = None) -> I
     training step, whose weights could then not be saved.
 
     Args:
-        loader: of torch.
-        workers: of earlier passes, where they persist; those of this pass are added. A worker that died in
+        loader: a loader of torch.
+        workers: those of earlier passes, where they persist; those of this pass are added. A worker that died in
             between is not among the children any more.
 
     Raises:

@@ -184,7 +184,7 @@ COLUMNS = "columns/annotations%2Finstances_train.json"
     ],
 )
 def test_tables_that_are_whole_and_wrong(pack: Path, tmp_path: Path, name: str, edit) -> None:
-    """Their checksums are right: somebody made them so."""
+    """Their checksums are right: another program made them so."""
     shutil.copy(pack, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         values = np.ascontiguousarray(edit(file[name][()]))

@@ -100,7 +100,7 @@ def test_three_processes_print_as_one_and_continue_as_two(data: Path, environmen
 
 
 @pytest.mark.parametrize(
-    ("fault", "options", "words"),
+    ("failure", "options", "words"),
     [
         ("", {"batch-size": 2}, "3 processes cannot share batches of 2; start at most 2, or give a larger"),
         ("", {"data": "nowhere"}, "nowhere"),
@@ -108,10 +108,10 @@ def test_three_processes_print_as_one_and_continue_as_two(data: Path, environmen
     ],
 )
 def test_a_mistake_is_one_line_and_is_not_tried_again(
-    data: Path, environment, fault: str, options, words: str
+    data: Path, environment, failure: str, options, words: str
 ) -> None:
     command = [*torchrun(3, "--max-restarts", 2), *training(data, "run", **options)]
-    done = run(command, {**environment, "FAULT": fault})
+    done = run(command, {**environment, "FAILURE": failure})
     assert done.returncode != 0
     lines = errors(done)
     # Each time that torchrun starts the processes again, the first one says why it does not go on.
@@ -146,7 +146,7 @@ def test_ending_the_job_saves_after_the_step(data: Path, environment, signals: i
     assert "continue with `ctnet train --resume run`" in stderr, stderr[-3000:]
     done = run(
         [*torchrun(2), "train", "--resume", "run", "--epochs", "501", "--workers", "0"],
-        {**environment, "FAULT": "nan 0 2"},
+        {**environment, "FAILURE": "nan 0 2"},
     )
     assert "resuming run at epoch" in done.stderr
 
