@@ -200,7 +200,7 @@ class _Entry(TypedDict):
 class _Other(_Entry):
     __pydantic_config__ = _OPEN  # type: ignore[misc]
 
-    type: str
+    type: str  # type: ignore[misc]  # required here
 
 
 class _Annotation(_Entry):

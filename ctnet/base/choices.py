@@ -18,6 +18,9 @@ Deform = Literal["native", "grid-sample"]
 #: How the images lie that an exported file takes, see ``Exported``.
 ImageLayout = Literal["nhwc", "nchw"]
 
+#: Whose images the statistics of batch norms are of in training, see ``TrainingConfig``.
+BatchNorm = Literal["own", "sync", "frozen"]
+
 #: How an image gets into a data directory, see ``place_image``.
 ImageMode = Literal["link", "copy", "none"]
 

@@ -11,12 +11,14 @@ from pathlib import Path
 class CtnetError(Exception):
     """A mistake that the user can fix: one line that says what, where and how to fix it.
 
-    The command line prints the message without a traceback and exits with code 2.
+    The command line prints the message without a traceback and exits with ``exit_code``.
 
     Args:
         message: the line.
         details: rows of a table that follows it, where one line cannot name everything that is wrong.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
         super().__init__(message)

@@ -11,9 +11,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ctnet.base.errors import CtnetError, os_error
+
+if TYPE_CHECKING:
+    from ctnet.base.packs import Place
 
 #: Largest document that is read into memory (a list, a configuration, a calibration), bytes.
 DOCUMENT_LIMIT = 1 << 28
@@ -123,8 +126,20 @@ def is_text(text: str) -> bool:
     return not _SURROGATE.search(text)
 
 
+def _packed(path: str | Path) -> Place | None:
+    """Where a path into a pack leads; None for any other path, which costs next to nothing."""
+    text = os.fspath(path)
+    if ".h5" not in text and ".hdf5" not in text:
+        return None
+    from ctnet.base.packs import place_of
+
+    return place_of(path)
+
+
 def is_file(path: str | Path) -> bool:
-    """Whether there is a regular file; False also for an invalid name."""
+    """Whether there is a regular file, on disk or in a pack; False also for an invalid name."""
+    if _packed(path) is not None:
+        return True
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -132,7 +147,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def require_regular(path: str | Path) -> int:
-    """Refuse anything but a regular file: a pipe or a device could be read without end.
+    """Refuse anything but a regular file, on disk or in a pack: a pipe or a device could be read without end.
 
     Returns:
         Its size, bytes.
@@ -140,6 +155,8 @@ def require_regular(path: str | Path) -> int:
     Raises:
         CtnetError: for a pipe, device, socket or folder, and when there is no file.
     """
+    if (place := _packed(path)) is not None:
+        return place.size
     try:
         status = os.stat(path)
     except OSError as error:
@@ -164,6 +181,8 @@ def read_bytes(path: str | Path, limit: int = DOCUMENT_LIMIT) -> bytes:
     size = require_regular(path)
     if size > limit:
         raise CtnetError(f"cannot read {path}: it has {size} bytes; the limit is {limit}")
+    if (place := _packed(path)) is not None:
+        return place.read()
     try:
         with open(path, "rb") as stream:
             return stream.read()

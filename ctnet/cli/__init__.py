@@ -10,11 +10,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 
 import typer
 
 from ctnet.base.errors import CtnetError, remedy
 from ctnet.base.output import printable
+from ctnet.base.ranks import is_first_process, number_of_processes
 from ctnet.base.signals import on_termination
 from ctnet.cli import analyze, convert, data
 from ctnet.cli.checks import backbones_app
@@ -59,10 +61,23 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line on stderr and exit code 2. SIGTERM acts as
-    Ctrl-C."""
+    """Run the command line: a user's mistake is one line on stderr and exit code 2. SIGTERM acts as Ctrl-C.
+
+    Of several processes (``torchrun``) only the first one prints, but for the traceback of a bug.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes
+    if number_of_processes() > 1:
+        # torch warns from C++, in every process, of what is chosen with care (see training/gradients.py).
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if is_first_process():
+        _run()
+        return
+    with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+        _run()
+
+
+def _run() -> None:
     try:
         with on_termination(signal.default_int_handler, including_ctrl_c=False):
             app()
@@ -73,15 +88,15 @@ def main() -> None:
             raise
         fail("there is not enough memory; close other programs, or use smaller images and batches")
     except CtnetError as error:
-        fail(str(error), error.details)
+        fail(str(error), error.details, error.exit_code)
     except OSError as error:
         # A full disk or missing permissions, where no library function gave a better message.
         where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
         fail(f"{error.strerror or error}{where}{remedy(error.errno)}")
 
 
-def fail(message: str, details: Sequence[str] = ()) -> None:
-    """Print an error line, with the table that may follow it, and exit with code 2."""
+def fail(message: str, details: Sequence[str] = (), code: int = 2) -> None:
+    """Print an error line, with the table that may follow it, and exit."""
     for line in (f"error: {message}", *details):
         print(printable(line), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

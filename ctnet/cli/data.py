@@ -1,4 +1,4 @@
-"""``ctnet data``: inspecting and dividing a data directory."""
+"""``ctnet data``: inspecting, dividing and packing a data directory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from ctnet.data.problems import Problem
     from ctnet.data.stats import DatasetStats
 
-app = typer.Typer(no_args_is_help=True, help="Check, summarise, draw and divide data sets.")
+app = typer.Typer(no_args_is_help=True, help="Check, summarise, draw, divide and pack data sets.")
 
-_DIRECTORY = typer.Argument(..., help="A data directory: `annotations/<prefix>_<split>.json` and images.")
+_DIRECTORY = typer.Argument(
+    ..., help="A data directory: `annotations/<prefix>_<split>.json` and images; or a pack of one."
+)
 _SPLIT = typer.Option(None, "--split", help="One split; by default all.")
 _TASK = typer.Option(None, "--task", help="Use this task's annotations, including its own fields.")
 _JSON = typer.Option(False, "--json", help="Print everything as JSON on stdout.")
@@ -154,6 +156,32 @@ def split(
         print_note(f"in no split: {problem}")
     for note in done.notes:
         print_note(f"note: {note}")
+
+
+@app.command()
+def pack(
+    directory: Path = _DIRECTORY,
+    output: Path = typer.Option(..., "--output", "-o", help="The file, `*.h5`."),
+    as_json: bool = _JSON,
+) -> None:
+    """Put annotations and images into one file, which every command takes in place of the directory.
+
+    Images stay as they are, byte by byte. Everything has a checksum, which is compared when it is read.
+
+    Example: `ctnet data pack data/bccd -o bccd.h5`, then `ctnet train ctdet --data bccd.h5`
+    """
+    from ctnet.base.output import counted
+    from ctnet.data.pack import pack_directory
+
+    report = pack_directory(directory, output)
+    if as_json:
+        problems = [vars(problem) for problem in report.problems]
+        print_json({**vars(report), "path": str(report.path), "problems": problems})
+        return
+    for problem in report.problems:
+        print_note(f"warning: {problem}")
+    what = f"{counted(report.images, 'image')} and {counted(report.annotations, 'annotation')}"
+    print_line(f"{report.path}: {what}, {report.size / 1e6:.1f} MB")
 
 
 def _print_check(report: CheckReport) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ctnet.base.choices import BatchNorm
 from ctnet.base.errors import CtnetError
 from ctnet.base.output import print_json, print_line
 from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
@@ -17,6 +18,8 @@ from ctnet.cli.parsing import (
     refuse_other_settings,
     require_finite,
 )
+
+_BATCH_NORMS: dict[bool | None, BatchNorm] = {None: "own", True: "sync", False: "frozen"}
 
 
 def train(
@@ -57,6 +60,14 @@ def train(
         typer.Option(help="Start from the matching weights of this checkpoint, of any task."),
     ] = None,
     amp: Amp = "auto",
+    sync_bn: Annotated[
+        bool | None,
+        typer.Option(
+            "--sync-bn/--freeze-bn",
+            help="Batch norms over the images of all processes, or kept as they are (with --init or "
+            "--pretrained); default: each process's own images.",
+        ),
+    ] = None,
     option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on, or none.")] = "val",
@@ -107,34 +118,45 @@ def train(
 
     * `ctnet train --resume runs/ctdet-resfpn18-1 --epochs 80`
 
+    * `torchrun --nproc-per-node 8 -m ctnet train ctdet --data DIR --batch-size 128`
+
     * `ctnet train --resume runs/ctdet-resfpn18-1 --data /new/place`
     """
+    from ctnet.base.ranks import device_of_rank, launched_ranks
     from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
-    from ctnet.training.session import new_session, resumed_session
+    from ctnet.training.session import RUN, new_session, resumed_session
 
     require_finite(lr=lr, save_every=save_every)
-    machine = Machine(device, workers)
-    if resume is not None:
-        # The run continues with its own settings, but for these.
-        refuse_other_settings(context, "resume", ("task", "epochs", "data", "device", "workers", "json"))
-        session = resumed_session(resume, task, machine, epochs, data)
-    elif task is None:
-        raise CtnetError(
-            "name the task to train, as in `ctnet train ctdet`, or continue a run with --resume RUN"
-        )
-    else:
-        given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
-        fields = recipe_fields(field or [], given)
-        session = new_session(
-            task,
-            TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
-            Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
-            RecipeChoice(recipe, fields, lr),
-            Loop(amp, evaluate_every, save_every, seed),
-            machine,
-            output,
-        )
-    finished = session.fit()
+    with launched_ranks(device_of_rank(device)) as ranks:
+        machine = Machine(device_of_rank(device), workers, ranks=ranks)
+        if resume is not None:
+            # The run continues with its own settings, but for these.
+            refuse_other_settings(context, "resume", ("task", "epochs", "data", "device", "workers", "json"))
+            session = resumed_session(resume, task, machine, epochs, data)
+        elif (begun := ranks.recall(RUN)) is not None:  # torchrun started the job again
+            session = resumed_session(Path(begun), machine=machine)
+        elif task is None:
+            raise CtnetError(
+                "name the task to train, as in `ctnet train ctdet`, or continue a run with --resume RUN"
+            )
+        else:
+            given = {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "learning_rate": lr,
+                "size": parse_size(size),
+            }
+            fields = recipe_fields(field or [], given)
+            session = new_session(
+                task,
+                TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
+                Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
+                RecipeChoice(recipe, fields, lr),
+                Loop(amp, evaluate_every, save_every, seed, _BATCH_NORMS[sync_bn]),
+                machine,
+                output,
+            )
+        finished = session.fit()
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
     elif finished:

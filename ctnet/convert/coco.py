@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ctnet.base.choices import ImageMode
+from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
 from ctnet.base.progress import track
+from ctnet.base.schema import shorten
 from ctnet.convert.files import place_image
 from ctnet.convert.report import SplitReport
 
@@ -96,6 +98,12 @@ def write_splits(
         image_folder: the folder below ``target`` that file names are relative to; "{split}" in it is replaced
             by the split's name.
     """
+    for records in splits.values():
+        for record in records.values():
+            if ".." in PurePosixPath(record.file_name).parts:
+                raise CtnetError(
+                    f"image {shorten(record.file_name)} would lie outside {target}; write its name without .."
+                )
     places = {
         target / image_folder.format(split=split) / record.file_name: record.source
         for split, records in splits.items()

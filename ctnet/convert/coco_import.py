@@ -17,7 +17,7 @@ from ctnet.convert.files import place_image
 from ctnet.convert.image_finder import ImageFinder
 from ctnet.convert.report import BadRecord, ConvertReport, SplitReport
 from ctnet.convert.shapes import check_finite
-from ctnet.convert.split_names import one_file_per_split
+from ctnet.convert.split_names import check_split_name, one_file_per_split
 from ctnet.data.coco import CocoFile
 from ctnet.data.images import ImageError, image_size
 from ctnet.data.json_reader import CHUNK, JsonReader
@@ -105,6 +105,7 @@ def _find_files(sources: Sequence[Path], split: str | None, notes: list[str]) ->
     if not files:
         raise CtnetError(f"no COCO JSON file (images, annotations, categories) in {_listed(sources)}")
     if split is not None:
+        check_split_name(split, "--split")
         return {split: files}
     splits = one_file_per_split([(file.path, file.root) for file in files])
     return {name: [_File(*found)] for name, found in splits.items()}

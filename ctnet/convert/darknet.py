@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import isfile  # unlike Path's, False for a name that is too long
+from os.path import (
+    isfile,  # unlike Path's, False for a name that is too long
+    normpath,
+)
 from pathlib import Path, PurePosixPath
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.schema import shorten
 from ctnet.convert.sources import read_lines
-from ctnet.convert.split_names import split_in
+from ctnet.convert.split_names import check_split_name, split_in
 from ctnet.data.problems import Problem
 
 #: Keys of obj.data that are not lists of images.
@@ -51,7 +55,11 @@ class Darknet:
                 continue
             found = _resolved(text, path.parent)
             if isfile(found):
-                lists[split_in(key) or key.lower()] = found
+                split = split_in(key) or key.lower()
+                check_split_name(split, path)
+                if split in lists:
+                    raise CtnetError(f"{path} names two lists for the split {split}; remove one of them")
+                lists[split] = found
             else:
                 problems.append(Problem("split that is not there", f"{path} {key}", text))
         if not lists:
@@ -73,7 +81,9 @@ class Darknet:
         for line in read_lines(self.lists[split]):
             if text := line.strip():
                 path = _resolved(text, home)
-                inside = path.relative_to(home).parts if path.is_relative_to(home) else (path.name,)
+                plain = Path(normpath(path))
+                inside = plain.relative_to(home).parts if plain.is_relative_to(home) else (path.name,)
+                inside = (path.name,) if ".." in inside else inside  # "." is above everything
                 # CVAT's obj_<split>_data is the split and not part of the name.
                 named = inside[1:] if len(inside) > 1 and _is_data_folder(inside[0]) else inside
                 found.append((path, PurePosixPath(*named).as_posix()))
@@ -88,6 +98,7 @@ class Darknet:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str]]:
+    seen = set()
     for number, line in enumerate(read_lines(path), start=1):
         text = line.partition("#")[0].strip()
         if not text:
@@ -95,6 +106,9 @@ def _entries(path: Path) -> Iterator[tuple[str, str]]:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not key:
             raise CtnetError(f"{path}:{number} is not 'key = value'; is this Darknet's obj.data?")
+        if key in seen:
+            raise CtnetError(f"{path}:{number} has the key {shorten(key)} a second time; remove one of them")
+        seen.add(key)
         yield key, value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ctnet.base.choices import ImageMode
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, read_json, read_text
+from ctnet.base.packs import place_of
 
 
 def place_image(source: Path, target: Path, mode: ImageMode) -> None:
@@ -26,6 +27,10 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
     """
     if mode == "none":
         return
+    if place := place_of(source):
+        with atomic_write(target) as stream:
+            stream.write(place.read())
+        return
     try:
         source = source.resolve(strict=True)
         if target.exists() and target.samefile(source):
@@ -35,6 +40,8 @@ def place_image(source: Path, target: Path, mode: ImageMode) -> None:
             target.unlink()
     except OSError as error:
         raise os_error(error, "place an image at", target) from error
+    except ValueError as error:
+        raise CtnetError(f"cannot place an image at {target}: not a valid file name ({error})") from error
     if mode == "link" and _hard_link(source, target):
         return
     try:

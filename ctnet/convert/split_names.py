@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.schema import shorten
 
 _SPLIT = re.compile(r"(train|trainval|minival|valid|validation|val|dev|test|testdev)(\d*)")
+_WORD = re.compile(r"\w[\w.-]{0,99}")
 _OTHERWISE_CALLED = {"valid": "val", "validation": "val"}
 
 
@@ -18,6 +20,20 @@ def split_in(name: str) -> str | None:
         if found := _SPLIT.fullmatch(word):
             return _OTHERWISE_CALLED.get(found[1], found[1]) + found[2]
     return None
+
+
+def check_split_name(name: str, source: object) -> None:
+    """Refuse a name of a split that is not one word: it becomes the name of a file and of a folder.
+
+    Args:
+        name: of the split.
+        source: what names it.
+
+    Raises:
+        CtnetError: naming both.
+    """
+    if not _WORD.fullmatch(name):
+        raise CtnetError(f"{source} names a split {shorten(name)}; a split's name is one word, such as train")
 
 
 def split_of(path: Path, root: Path) -> str | None:
@@ -64,6 +80,8 @@ def by_split(files: Sequence[Path], root: Path, split: str | None) -> dict[str, 
         root: the source.
         split: the user's name for all of them.
     """
+    if split is not None:
+        check_split_name(split, "--split")
     splits: dict[str, list[Path]] = {}
     for path in files:
         folder = path.parent / "_"  # names of single images do not count: test_0001.json is not a split

@@ -19,7 +19,7 @@ from ctnet.convert.image_finder import ImageFinder, name_in_split
 from ctnet.convert.report import BadRecord, ConvertReport
 from ctnet.convert.shapes import Point, annotation_of, around, ellipse, number, rectangle
 from ctnet.convert.sources import read_lines
-from ctnet.convert.split_names import one_file_per_split
+from ctnet.convert.split_names import check_split_name, one_file_per_split
 from ctnet.data.images import ImageError, image_size
 from ctnet.data.layouts import is_via_csv, json_kind
 from ctnet.data.problems import Problem, refuse
@@ -61,6 +61,8 @@ def import_via(
     files = one_file_per_split(
         [(path, source if source.is_dir() else path.parent) for path in _files(source)]
     )
+    if split is not None:
+        check_split_name(split, "--split")
     if split is not None and len(files) > 1:
         raise CtnetError(f"{source} has the splits {', '.join(files)}; --split applies to a single one")
     pictures = {split or name: _read(path) for name, (path, _) in files.items()}

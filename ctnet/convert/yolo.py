@@ -34,7 +34,7 @@ from ctnet.convert.sources import (
     read_each,
     read_lines,
 )
-from ctnet.convert.split_names import split_in
+from ctnet.convert.split_names import check_split_name, split_in
 from ctnet.convert.yolo_keypoints import YoloKeypoints
 from ctnet.data.images import IMAGE_SUFFIXES, image_size
 from ctnet.data.problems import Problem, refuse
@@ -150,6 +150,7 @@ def _described_splits(description: DataYaml, problems: list[Problem]) -> dict[st
             else:
                 places.append(place)
         if places:
+            check_split_name(split, description.where)
             splits[split] = places
     return splits
 

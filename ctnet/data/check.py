@@ -203,6 +203,7 @@ def _owners(datasets: Sequence[Dataset]) -> Mapping[str, list[str]]:
 def _check_split(
     dataset: Dataset, owners: Mapping[str, list[str]], size: int | None, images: bool
 ) -> SplitCheck:
+    dataset.coco.verify()
     repeated, overlapping = _duplicates(dataset)
     problems = [*dataset.problems, *_repeated_files(dataset), *repeated]
     if images:

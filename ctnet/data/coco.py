@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, is_plain_archive, require_regular
+from ctnet.base.packs import Place, open_pack, place_of
 from ctnet.data.columns import RECORD_ERRORS, REPEATED_KEY, Columns, read_columns
 from ctnet.data.json_reader import CHUNK, repeated_key
 from ctnet.data.outlines import NO_BOX, outlined
@@ -24,7 +25,7 @@ from ctnet.data.problems import Problem
 
 _log = logging.getLogger("ctnet")
 
-_VERSION = b"5"  # of the index; raise it when the columns or the checks change
+VERSION = b"5"  # of the index; raise it when the columns or the checks change
 _SHOWN = 60  # characters of a value in messages
 _SMALL = 8 << 20  # bytes; for smaller files an index is not worth it
 
@@ -53,6 +54,7 @@ class CocoFile:
             placeholder.
         odd_areas: (M,) bool: the file's area is impossible for the box.
         crowd: (M,) bool.
+        columns: the same and more, as they are packed and indexed.
         errors: (M,) uint8, 0 for a usable annotation, else an index into ``columns.RECORD_ERRORS`` plus 1.
     """
 
@@ -61,6 +63,8 @@ class CocoFile:
     ) -> None:
         self.path = path
         self.digest = digest
+        self.columns = columns
+        self._place = place_of(path)
         self._stamp = stamp
         self._cache = cache
         self.categories, self.groups = _without_groups(
@@ -78,7 +82,6 @@ class CocoFile:
         self.odd_areas = columns.odd_areas
         self.crowd = columns.crowd
         self.errors = columns.errors
-        self._columns = columns
 
     @classmethod
     def open(cls, path: str | Path, cache: bool = True) -> CocoFile:
@@ -94,6 +97,8 @@ class CocoFile:
         """
         path = Path(path)
         require_regular(path)
+        if place := place_of(path):
+            return cls(path, *_packed(place), cache)
         try:
             stamp, digest = _stamp(path.stat()), _digest(path)
             kept = _index_path(digest) if cache and stamp[0] >= _SMALL else None
@@ -105,6 +110,15 @@ class CocoFile:
         except OSError as error:
             raise os_error(error, "read", path) from error
         return cls(path, columns, digest, stamp, cache)
+
+    def verify(self) -> None:
+        """Compare the content with the checksum that it was packed with; nothing to do for a file on disk.
+
+        Raises:
+            CtnetError: when it is damaged.
+        """
+        if self._place is not None:
+            self._place.read()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -121,8 +135,8 @@ class CocoFile:
 
     def file_name(self, image: int) -> str:
         """The name in the image's entry."""
-        ends = self._columns.name_ends
-        return self._columns.names[ends[image] : ends[image + 1]].tobytes().decode("utf-8", "surrogatepass")
+        ends = self.columns.name_ends
+        return self.columns.names[ends[image] : ends[image + 1]].tobytes().decode("utf-8", "surrogatepass")
 
     def rows(self, image: int) -> np.ndarray:
         """The usable annotations of an image, as rows of the columns."""
@@ -136,17 +150,17 @@ class CocoFile:
 
     def raw_images(self, images: Sequence[int] | np.ndarray) -> Iterator[dict[str, Any]]:
         """The images' whole entries, parsed from the file one by one."""
-        return self._parse(self._columns.image_ranges[np.asarray(images, np.int64)])
+        return self._parse(self.columns.image_ranges[np.asarray(images, np.int64)])
 
     def raw_annotations(self, rows: Sequence[int] | np.ndarray) -> Iterator[dict[str, Any]]:
         """Whole annotations, parsed from the file one by one."""
         rows = np.asarray(rows, np.int64)
-        raws = self._parse(self._columns.annotation_ranges[rows])
+        raws = self._parse(self.columns.annotation_ranges[rows])
         return (self._with_box(raw, row) for raw, row in zip(raws, rows.tolist(), strict=True))
 
     def raw_entries(self, image: int, rows: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The image's whole entry and whole annotations, parsed with one opening of the file."""
-        columns = self._columns
+        columns = self.columns
         ranges = np.concatenate([columns.image_ranges[[image]], columns.annotation_ranges[rows]])
         entry, *raws = self._parse(ranges)
         return entry, [self._with_box(raw, row) for raw, row in zip(raws, rows.tolist(), strict=True)]
@@ -162,7 +176,7 @@ class CocoFile:
         """All records that are left out, images first."""
         repeated = [
             Problem("duplicate image id", f"image {image_id}", "the later entry is left out")
-            for image_id in self._columns.repeated_images.tolist()
+            for image_id in self.columns.repeated_images.tolist()
         ]
         rows = np.flatnonzero(self.errors)
         return repeated + [
@@ -185,18 +199,31 @@ class CocoFile:
         return Problem(kind, where, what)
 
     def _repeated_key(self, row: int) -> str | None:
-        start, end = self._columns.annotation_ranges[row].tolist()
-        with open(self.path, "rb") as stream:
-            stream.seek(start)
+        start, end = self.columns.annotation_ranges[row].tolist()
+        with self._open() as stream:
+            stream.seek(start + self._start)
             return repeated_key(stream.read(end - start))
+
+    def _open(self) -> BinaryIO:
+        return open(self._file, "rb")
+
+    @property
+    def _file(self) -> Path:
+        """The file on disk: this one, or the pack that holds it."""
+        return self.path if self._place is None else self._place.pack
+
+    @property
+    def _start(self) -> int:
+        """The file's first byte in that on disk."""
+        return 0 if self._place is None else self._place.start
 
     def _parse(self, ranges: np.ndarray) -> Iterator[dict[str, Any]]:
         """Read byte ranges. An open file is not kept: forked workers would share its position."""
         try:
-            with open(self.path, "rb") as stream:
+            with self._open() as stream:
                 self._check_unchanged(_stamp(os.fstat(stream.fileno())))
                 for start, end in ranges.tolist():
-                    stream.seek(start)
+                    stream.seek(start + self._start)
                     yield json.loads(stream.read(end - start))
         except OSError as error:
             raise os_error(error, "read", self.path) from error
@@ -205,7 +232,7 @@ class CocoFile:
 
     def _check_unchanged(self, stamp: tuple[int, int]) -> None:
         if stamp != self._stamp:
-            if _digest(self.path) != self.digest:
+            if self._place is not None or _digest(self.path) != self.digest:
                 raise _changed(self.path)
             self._stamp = stamp  # touched, with the same content
 
@@ -238,6 +265,22 @@ def _reopen(path: Path, cache: bool, digest: str) -> CocoFile:
     return file
 
 
+def _packed(place: Place) -> tuple[Columns, str, tuple[int, int]]:
+    """The columns of a packed file, its digest, and the stamp of the pack.
+
+    Raises:
+        CtnetError: when the pack has none, or those of another version of ctnet.
+    """
+    arrays = dict(open_pack(place.pack).columns(place.name) or {})
+    digest = arrays.pop("digest", np.zeros(0, np.uint8)).tobytes().decode("ascii", "replace")
+    version = arrays.pop("version", np.zeros(0, np.uint8)).tobytes()
+    if version != VERSION or arrays.keys() != {field.name for field in dataclasses.fields(Columns)}:
+        raise CtnetError(
+            f"{place.pack} was packed by another version of ctnet; pack the data again with `ctnet data pack`"
+        )
+    return Columns(**arrays), digest, _stamp(place.pack.stat())
+
+
 def _changed(path: Path) -> CtnetError:
     return CtnetError(f"{path} has changed since it was opened; start again")
 
@@ -250,7 +293,7 @@ def _stamp(status: os.stat_result) -> tuple[int, int]:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256(_VERSION)
+    digest = hashlib.sha256(VERSION)
     with open(path, "rb") as stream:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)

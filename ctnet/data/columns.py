@@ -159,6 +159,13 @@ def _checked_categories(categories: list[dict[str, Any]], path: Path) -> list[di
                 f"category {number} of {path} (id {category_id}) is called {category['name']!a}, which "
                 "holds an unpaired surrogate; rename it"
             )
+        try:
+            json.dumps(category, allow_nan=False)
+        except ValueError as error:
+            raise CtnetError(
+                f"category {number} of {path} (id {category_id}) holds NaN or infinity, which JSON does not "
+                "have; correct it"
+            ) from error
         seen.add(category_id)
         if (other := names.setdefault(category["name"], category_id)) != category_id:
             raise CtnetError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.files import is_file, read_bytes
+from ctnet.base.files import is_file, read_bytes, require_regular
 from ctnet.base.progress import track
 from ctnet.core.documents import annotation_errors, checks_records, instances_of
 from ctnet.core.records import ImageInfo, Instances, Sample
@@ -224,7 +224,7 @@ class Dataset:
         for index in sorted({*np.linspace(0, count - 1, min(count, 10_000)).astype(int).tolist()}):
             try:
                 path = self.image_path(index)
-                digest.update(f"{index} {path.stat().st_size} ".encode())
+                digest.update(f"{index} {require_regular(path)} ".encode())
                 if index in with_content:
                     digest.update(read_bytes(path, IMAGE_LIMIT))
             except (CtnetError, OSError):  # it is reported where it is read

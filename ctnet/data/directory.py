@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file
+from ctnet.base.packs import is_pack, open_pack
 from ctnet.data.layouts import advice
 
 
@@ -26,8 +27,13 @@ class AnnotationFile:
 
 
 def annotation_files(directory: Path, prefixes: Sequence[str]) -> list[AnnotationFile]:
-    """All annotation files; a split's name has an underscore only after one of ``prefixes``."""
-    paths = sorted((directory / "annotations").glob("*.json"))
+    """All annotation files of a directory or pack; a split's name has "_" only after one of ``prefixes``."""
+    if is_pack(directory):
+        names = [directory / name for name in open_pack(directory)]
+        paths = sorted(path for path in names if path.parent == directory / "annotations")
+        paths = [path for path in paths if path.suffix == ".json"]
+    else:
+        paths = sorted((directory / "annotations").glob("*.json"))
     if not paths:
         if found := advice(directory):
             raise CtnetError(f"{directory} is not a data directory; {found}")

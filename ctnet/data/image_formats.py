@@ -12,7 +12,7 @@ _JPEG_END = b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in scan data: neither a stuffed byte nor a restart
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNM = re.compile(rb"P([1-7])\s")
-_PNM_HEADER = re.compile(rb"P[56](?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)\s")
+_PNM_HEADER = re.compile(rb"P[56]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 _PFM = re.compile(rb"P[fF]\s")
 _BOXED = {
     b"avif": "AVIF",

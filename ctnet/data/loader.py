@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.ranks import Ranks
 from ctnet.core.recipe import Augmentation
 from ctnet.core.targets import Grid, Target, collate_targets
 from ctnet.core.task import Task
@@ -139,6 +141,7 @@ class _Order:
     length: int
     batch_size: int
     seed: int
+    ranks: Ranks = field(default_factory=Ranks)
     epoch: int = 0
     start: int = 0
 
@@ -149,7 +152,7 @@ class _Order:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
         for number in range(self.start, len(self)):
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield [(self.epoch, int(index)) for index in chosen]
+            yield [(self.epoch, int(index)) for index in self.ranks.share(chosen.tolist())]
 
 
 @dataclass
@@ -162,6 +165,7 @@ class Loader:
         workers: worker processes; 0 loads in the calling process.
         seed: seed of the shuffling.
         pin_memory: for fast copies to a GPU.
+        ranks: the processes that share every batch; this one gets its part, which may be empty.
     """
 
     samples: TrainingSet
@@ -169,11 +173,13 @@ class Loader:
     workers: int = 0
     seed: int = 0
     pin_memory: bool = False
+    ranks: Ranks = field(default_factory=Ranks)
     _order: _Order = field(init=False)
     _loader: DataLoader[Any] = field(init=False)
+    _processes: list[BaseProcess] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self._order = _Order(len(self.samples), self.batch_size, self.seed)
+        self._order = _Order(len(self.samples), self.batch_size, self.seed, self.ranks)
         self._loader = DataLoader(
             self.samples,
             batch_sampler=self._order,
@@ -197,7 +203,7 @@ class Loader:
             CtnetError: for a bad record found by a worker; when a worker died (``WorkerDied``).
         """
         self._order.epoch, self._order.start = number, start
-        for batch in load(self._loader):
+        for batch in load(self._loader, self._processes):
             if isinstance(batch, Failure):
                 raise CtnetError(batch.text)
             yield batch

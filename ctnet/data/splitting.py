@@ -15,6 +15,7 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, to_json
+from ctnet.base.packs import is_pack
 from ctnet.data.coco import CocoFile
 from ctnet.data.dataset import Dataset
 from ctnet.data.directory import AnnotationFile, files_of_split, image_folders
@@ -161,6 +162,8 @@ def split_dataset(
             would be replaced, or images without the ``group`` key.
     """
     directory = Path(directory)
+    if is_pack(directory):
+        raise CtnetError(f"{directory} is a pack, which is only read; divide the data before packing it")
     first, *others = files_of_split(directory, split)
     dataset = Dataset.from_file(first.path, image_folders(directory, first.split), split=first.split)
     notes: list[str] = []

@@ -16,6 +16,7 @@ _WANTED = (_SUBFILE, _WIDTH, _HEIGHT, _BITS, _SAMPLE_FORMAT, *_OFFSETS, *_COUNTS
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of whole numbers, the only ones looked at
 _KINDS = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
 _MOST_PAGES = 100_000
+_BROKEN = (struct.error, OverflowError)  # an offset beyond the end, or beyond all files (2^63)
 _REDUCED = 1  # bit of the subfile's type: a smaller copy of another page
 
 
@@ -48,7 +49,7 @@ def pages(data: bytes | mmap) -> list[Page]:
     """
     try:
         return [page for page, reduced in _directories(data) if not reduced]
-    except struct.error:  # the first directory lies beyond the end
+    except _BROKEN:  # the first directory lies beyond the end
         return []
 
 
@@ -56,7 +57,7 @@ def is_whole(data: bytes | mmap) -> bool:
     """Whether all directories of a TIFF file and the strips and tiles they name lie inside it."""
     try:
         found = [page.whole for page, _ in _directories(data, strict=True)]
-    except struct.error:
+    except _BROKEN:
         return False
     return all(found) and bool(found)
 
@@ -88,7 +89,7 @@ def _directories(data: bytes | mmap, strict: bool = False) -> Iterator[tuple[Pag
             fields = _fields(data, start, entries, order, big)
             page = _page(offset, fields, len(data)), bool(fields.get(_SUBFILE, (0,))[0] & _REDUCED)
             (following,) = struct.unpack_from(f"{order}{word}", data, start + entries * size)
-        except struct.error:
+        except _BROKEN:
             if strict or len(seen) == 1:
                 raise
             return

@@ -48,23 +48,30 @@ def default_workers(device: torch.device) -> int:
     return max(1, min(8, cores - 1))
 
 
-def load(loader: DataLoader[Any]) -> Iterator[Any]:
+def load(loader: DataLoader[Any], workers: list[BaseProcess] | None = None) -> Iterator[Any]:
     """The batches of a loader.
 
     A dead worker is only reported when the next batch is requested: torch would raise in the middle of a
     training step, whose weights could then not be saved.
 
+    Args:
+        loader: of torch.
+        workers: of earlier passes, where they persist; those of this pass are added. A worker that died in
+            between is not among the children any more.
+
     Raises:
         WorkerDied: when a worker was killed or could not pass on what it loaded.
         CtnetError: when the workers cannot be started or reached because no file handles are left.
     """
+    workers = [] if workers is None else workers
     try:
         batches = _started(loader)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise CtnetError(_HANDLES) from error
+    except (RuntimeError, OSError, EOFError) as error:
+        if reason := _why(error, workers):
+            raise reason from error
         raise
-    workers = multiprocessing.active_children() if loader.num_workers else []
+    if loader.num_workers:
+        workers += [child for child in multiprocessing.active_children() if child not in workers]
     while True:
         try:
             batch = next(batches)
@@ -101,7 +108,9 @@ def _why(error: Exception, workers: list[BaseProcess]) -> CtnetError | None:
     if codes:
         return WorkerDied(_exit_message(next((code for code in codes if code), 0)))
     text = str(error)
-    if getattr(error, "errno", None) == errno.EMFILE or any(hint in text for hint in _OF_HANDLES):
+    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) or any(
+        hint in text for hint in _OF_HANDLES
+    ):
         return CtnetError(_HANDLES)
     return CtnetError(_SHARED_MEMORY) if any(hint in text for hint in _OF_SHARED_MEMORY) else None
 

@@ -72,7 +72,7 @@ def place(
     """
     suppressed = settings.suppression(task) != "none"
     kept = candidates(task, settings) if suppressed else settings.topk
-    best = found[found.scores > (settings.score or 0.0)][:kept]
+    best = found[found.scores > settings.limit][:kept]
     return task.lift(move_record(best, affine, task.fields), view)
 
 
@@ -100,7 +100,7 @@ def merge(task: Task, looks: Sequence[Detections], settings: DetectionSettings) 
         scores.append(weakened)
     score = np.concatenate(scores)
     best = np.argsort(-score, kind="stable")
-    best = best[score[best] > (settings.score or 0.0)][: settings.topk]
+    best = best[score[best] > settings.limit][: settings.topk]
     result = joined[np.concatenate(kept)[best]]
     return result.replace(scores=score[best].astype(np.asarray(joined.scores).dtype))
 

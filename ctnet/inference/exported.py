@@ -81,7 +81,7 @@ class ExportedNetwork:
         names = [column.name for column in self.about.columns]
         columns = dict(zip(names, outputs, strict=False))
         self._check_columns(columns, len(batch))
-        found = columns["scores"] > settings.score
+        found = columns["scores"] > settings.limit
         if not all(_finite(columns[name] if name == "scores" else columns[name][found]) for name in names):
             seen = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
             raise CtnetError(f"{self.path} gives NaN or infinities ({seen}); its weights are damaged")

@@ -8,7 +8,6 @@ requested. ``description`` holds the checkpoint's description as JSON.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from typing_extensions import TypedDict
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, require_regular
+from ctnet.base.hdf5 import UNREADABLE, Sink, attribute, member, own_dataset
 from ctnet.base.schema import check_json
 from ctnet.checkpoint import Description
 from ctnet.core.geometry import Affine
@@ -60,7 +60,7 @@ _LARGEST = 65504.0
 class MapWriter:
     """Stores maps batch by batch, for ``Detector.detect(keep_maps=...)``."""
 
-    def __init__(self, file: Any, sink: _Sink) -> None:
+    def __init__(self, file: Any, sink: Sink) -> None:
         self._file, self._sink = file, sink
 
     def __call__(self, maps: Mapping[str, Tensor], batch: Sequence[Prepared], scale: float) -> None:
@@ -102,7 +102,7 @@ def write_maps(
     """
     import h5py
 
-    with atomic_write(path, seekable=True) as stream, _Sink(stream.fileno(), "r+b", closefd=False) as sink:
+    with atomic_write(path, seekable=True) as stream, Sink(stream.fileno(), "r+b", closefd=False) as sink:
         try:
             # HDF5 1.10 keeps checksums of all but texts of variable length, and reading such a text from a
             # damaged file may never end: none is written.
@@ -148,10 +148,12 @@ class MapFile:
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path, self._file = path, file
-        values = {name: _attribute(file, name) for name in file.attrs}
+        values = {name: attribute(file, name) for name in file.attrs}
         self.attributes: dict[str, Any] = check_json(_Attributes, values, f"the attributes of {path}", _FIX)
-        text = _dataset(file, "description", None, (), "u")[:].tobytes()
-        self.description = Description.from_json(text, path)
+        text = own_dataset(file, "description", None, (), "u")
+        if text.nbytes > path.stat().st_size:
+            raise ValueError(f"its description claims {text.nbytes} bytes, more than the file can hold")
+        self.description = Description.from_json(text[:].tobytes(), path)
         self._rows: dict[int, list[tuple[str, int]]] = {}
         for size in file:
             if size != "description":
@@ -178,10 +180,10 @@ class MapFile:
             raise CtnetError(f"{path} is not an HDF5 file, or was cut short; {_FIX}") from error
         with file:
             try:
-                if "format" not in file.attrs or _attribute(file, "format") != FORMAT:
+                if "format" not in file.attrs or attribute(file, "format") != FORMAT:
                     raise CtnetError(f"{path} has no maps of ctnet; make such a file with --save-maps")
                 maps = cls(path, file)
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 raise CtnetError(f"{path} is damaged ({error}); {_FIX}") from error
             yield maps
 
@@ -203,7 +205,7 @@ class MapFile:
         """
         try:
             stored = [self._read(size, row) for size, row in self._rows[image_id]]
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise CtnetError(
                 f"the maps of image {image_id} in {self.path} are damaged; make the file again"
             ) from error
@@ -239,81 +241,31 @@ class MapFile:
 
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
-#: The errors of h5py for a damaged file.
-_UNREADABLE = (
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
-
-def _member(group: Any, name: str) -> Any:
-    """A member of a group itself; links to other places or files are not followed."""
-    import h5py
-
-    if not isinstance(group, h5py.Group) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"it has no {name} of its own")
-    return group[name]
-
-
-def _dataset(group: Any, name: str, rows: int | None, tail: tuple[int | None, ...], kind: str) -> Any:
-    """A dataset of a shape and kind of numbers, with its values in the file itself."""
-    import h5py
-
-    values = _member(group, name)
-    if not isinstance(values, h5py.Dataset) or values.external or values.is_virtual:
-        raise ValueError(f"{name} is not a dataset with values of its own")
-    shape = (rows, *tail)
-    fits = len(values.shape or ()) == len(shape) and all(
-        side in (None, own) for own, side in zip(values.shape, shape, strict=True)
-    )
-    if not fits or values.dtype.kind != kind:
-        raise ValueError(f"{name} is {values.dtype} of shape {values.shape}")
-    return values
-
 
 def _image_ids(file: Any, size: str, path: Path) -> np.ndarray:
     """Check the group of one input size, and return the images of its rows."""
     if not _SIZE.fullmatch(size):
         raise ValueError(f"the group {size!r} is not named after a size, 512x512")
-    group = _member(file, size)
-    values = _dataset(group, "image_id", None, (), "i")
+    group = member(file, size)
+    values = own_dataset(group, "image_id", None, (), "i")
     rows = len(values)
     if rows * _ROW_BYTES > path.stat().st_size:
         raise ValueError(f"{size} claims {rows} rows, more than the file can hold")
-    scales = _dataset(group, "scale", rows, (), "f")[:]
-    affines = _dataset(group, "affine", rows, (2, 3), "f")[:]
+    scales = own_dataset(group, "scale", rows, (), "f")[:]
+    affines = own_dataset(group, "affine", rows, (2, 3), "f")[:]
     linear = np.linalg.det(affines[:, :, :2])
     if not (np.isfinite(affines).all() and np.isfinite(scales).all() and (scales > 0).all()):
         raise ValueError(f"{size} has a scale or affine map that is not finite")
     if not (np.isfinite(linear) & (abs(linear) > _SMALLEST)).all():
         raise ValueError(f"{size} has an affine map that cannot be inverted")
-    for name in _member(group, "maps"):
-        held = _dataset(group["maps"], name, rows, (None, None, None), "f")
+    for name in member(group, "maps"):
+        held = own_dataset(group["maps"], name, rows, (None, None, None), "f")
         if held.nbytes > _BEST_RATIO * path.stat().st_size:
             raise ValueError(
                 f"{size} claims maps of {name} of {held.nbytes} bytes, more than the file can hold"
             )
     ids: np.ndarray = values[:].astype(np.int64)
     return ids
-
-
-def _attribute(file: Any, name: str) -> Any:
-    """An attribute as a JSON value."""
-    import h5py
-
-    kind = file.attrs.get_id(name).dtype
-    if h5py.check_dtype(vlen=kind) is not None or h5py.check_dtype(ref=kind) is not None:
-        raise ValueError(f"its attribute {name} is of variable length")
-    value = file.attrs[name]
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -328,35 +280,3 @@ def _append(group: Any, name: str, rows: np.ndarray, chunk: int = 1024) -> None:
     count = len(values)
     values.resize(count + len(rows), axis=0)
     values[count:] = rows
-
-
-class _Sink(io.FileIO):
-    """A file that remembers why a write failed instead of raising.
-
-    HDF5 cannot close a file whose last writes fail (the process crashes), so errors are hidden from it and
-    raised by ``check``.
-    """
-
-    failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        done = 0
-        while self.failure is None and done < len(view):
-            try:
-                done += super().write(view[done:]) or 0
-            except OSError as error:
-                self.failure = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.failure = self.failure or error
-            return size or 0
-
-    def check(self) -> None:
-        """Raise the first error, if there was one."""
-        if self.failure is not None:
-            raise self.failure

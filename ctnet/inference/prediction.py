@@ -25,6 +25,9 @@ from ctnet.inference.sources import Frame, Source
 from ctnet.report.videos import VideoFile
 from ctnet.report.writing import write_image
 
+#: Files that an error names at most: one line is to stay readable.
+_NAMED = 5
+
 
 @dataclass
 class Prediction:
@@ -116,9 +119,9 @@ def predict(
 
 
 def _nothing_read(problems: Sequence[str]) -> CtnetError:
-    first = f": {problems[0]}" if problems else ""
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return CtnetError(f"no image could be read{first}{more}")
+    named = f": {'; '.join(problems[:_NAMED])}" if problems else ""
+    more = f" (and {len(problems) - _NAMED} more)" if len(problems) > _NAMED else ""
+    return CtnetError(f"no image could be read{named}{more}")
 
 
 def _record(

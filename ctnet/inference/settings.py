@@ -63,6 +63,11 @@ class DetectionSettings:
             check_choice("nms", self.nms, Nms)
         check_choice("resize", self.resize, Resize)
 
+    @property
+    def limit(self) -> float:
+        """The score above which detections are kept, where nothing else was said."""
+        return self.score or 0.0
+
     def suppression(self, task: Task) -> Nms:
         """The suppression method in effect for a task."""
         return self.nms or ("soft" if len(self.scales) > 1 else task.suppression.method)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.numbers import whole_number
 from ctnet.data.images import IMAGE_LIMIT
 from ctnet.inference.videos import VIDEO_SUFFIXES, Numbered, capture_of, described
 
@@ -221,18 +222,19 @@ def _copy(address: str, path: Path) -> None:
     """Write what an address sends to a file.
 
     Raises:
-        CtnetError: when it ends, or fills half of what is free on the disk.
+        CtnetError: when the connection breaks, no length is stated, or it is half of what the disk has free.
     """
-    room = shutil.disk_usage(path.parent).free // 2
     try:
         with _opener(address).open(_request(address), timeout=TIME_OUT) as answer, open(path, "wb") as file:
-            while part := answer.read(1 << 20):
-                room -= file.write(part)
-                if room < 0:
-                    raise CtnetError(
-                        f"cannot play {shown(address)}: its server sends it from the beginning alone, and "
-                        f"{path.parent} is too small for a copy; set TMPDIR to a larger folder"
-                    )
+            length = whole_number(answer.headers.get("Content-Length", ""))
+            if length is None:
+                raise CtnetError(f"cannot play {shown(address)}: no frame of it can be read")
+            if length > shutil.disk_usage(path.parent).free // 2:
+                raise CtnetError(
+                    f"cannot play {shown(address)}: its server sends it from the beginning alone, and "
+                    f"{path.parent} is too small for a copy; set TMPDIR to a larger folder"
+                )
+            shutil.copyfileobj(answer, file)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise _no_answer(address, error) from error
 

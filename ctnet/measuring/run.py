@@ -81,6 +81,7 @@ def evaluate(
     describe: str = "evaluating",
     ranks: Ranks | None = None,
     keep_maps: KeepMaps | None = None,
+    interrupted: Callable[[], bool] | None = None,
 ) -> Evaluation:
     """Run a detector on every image of a data set and compute the metrics.
 
@@ -92,13 +93,14 @@ def evaluate(
         ranks: the processes that share the work and all call this; None: this one does all of it. Metrics are
             the same in every process; detections, problems and times are only complete in the first one.
         keep_maps: see ``Detector.detect``.
+        interrupted: see ``measure``.
     """
     settings, ranks = settings or Settings(), ranks or Ranks()
     evaluator = evaluator_of(detector.task, dataset, settings.metric, settings.max_dets)
     problems: list[Problem] = []
     times = StageTimes()
     found = detect_all(detector, dataset, settings, problems, times, ranks, keep_maps)
-    return measure(found, evaluator, len(dataset), describe, problems, times, ranks)
+    return measure(found, evaluator, len(dataset), describe, problems, times, ranks, interrupted)
 
 
 def measure(
@@ -109,6 +111,7 @@ def measure(
     problems: list[Problem],
     times: StageTimes,
     ranks: Ranks | None = None,
+    interrupted: Callable[[], bool] | None = None,
 ) -> Evaluation:
     """Pass detections to an evaluator as they arrive, and compute when all processes are done.
 
@@ -120,12 +123,20 @@ def measure(
         describe: text for it.
         problems, times: become part of the result.
         ranks: see ``evaluate``.
+        interrupted: asked after every image, for processes that can only stop together.
+
+    Raises:
+        KeyboardInterrupt: in all processes, when ``interrupted`` is true in one.
     """
     ranks = ranks or Ranks()
     begun = time.perf_counter()
     share = -(-total // ranks.count)
     for image_id, detections in track(found, describe, total=share) if ranks.is_first else found:
         evaluator.update(image_id, detections)
+        if interrupted is not None and interrupted():
+            break
+    if interrupted is not None and any(ranks.exchange(interrupted())):
+        raise KeyboardInterrupt
     times.passed = time.perf_counter() - begun
     parts = ranks.gather((evaluator.state() if ranks.count > 1 else {}, problems, times))
     metrics: dict[str, float] = {}

@@ -122,7 +122,7 @@ def _check(
     kernel = (kernel_height, kernel_width)
     sizes = zip((height, width), kernel, stride, padding, dilation, strict=True)
     rows, columns = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
-    if min(rows, columns, *kernel) < 1:
+    if rows < 1 or columns < 1 or min(kernel) < 1:  # min() would tell an exporter which side is shorter
         raise ValueError(
             f"kernel {kernel} with dilation {dilation}, padding {padding} does not fit into ({height}, "
             f"{width})"

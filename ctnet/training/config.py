@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval
 
-from ctnet.base.choices import Amp
+from ctnet.base.choices import Amp, BatchNorm
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.core.recipe import Recipe
@@ -38,6 +38,8 @@ class TrainingConfig:
         evaluate_every: epochs between evaluations (the last is always evaluated).
         save_every: seconds between checkpoints within an epoch.
         strict: refuse bad records instead of skipping them.
+        batch_norm: statistics of each process's own images, of all processes' ("sync"), or none, with its
+        weights fixed ("frozen").
         annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
             data.
         images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
@@ -61,6 +63,7 @@ class TrainingConfig:
     evaluate_every: Annotated[int, Ge(1)] = 1
     save_every: Annotated[float, Ge(0)] = 600.0
     strict: bool = False
+    batch_norm: BatchNorm = "own"
     annotations: str = ""
     val_annotations: str = ""
     images: str = ""

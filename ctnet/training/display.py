@@ -152,6 +152,13 @@ class Quiet(Display):
         pass
 
 
+class Silent(Quiet):
+    """A display that shows nothing: of processes that are not the first."""
+
+    def say(self, line: str) -> None:
+        pass
+
+
 def _figure(name: str, value: float) -> str:
     return f"{value:.4g}" if name.endswith("loss") else f"{value:.3f}"
 

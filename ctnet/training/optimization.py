@@ -16,6 +16,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.schema import check_values
 from ctnet.core.recipe import Recipe
 from ctnet.ops.deform_conv import DeformConv
+from ctnet.ops.sync_batch_norm import SYNCHRONISED
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
@@ -182,7 +183,8 @@ def single_values(model: nn.Module) -> Iterator[None]:
 
     hooks = []
     for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.training:
+        # One that adds up over processes sees the images of all of them.
+        if isinstance(module, _BatchNorm) and module.training and not isinstance(module, SYNCHRONISED):
             hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
     try:
         yield

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctnet.base.choices import BatchNorm
+from ctnet.base.ranks import Ranks
+
 if TYPE_CHECKING:
     from ctnet.training.display import Display
 
@@ -71,12 +74,14 @@ class Loop:
         evaluate_every: epochs between evaluations.
         save_every: seconds between checkpoints within an epoch.
         seed: seed of all randomness.
+        batch_norm: see ``TrainingConfig``.
     """
 
     amp: str = "auto"
     evaluate_every: int = 1
     save_every: float = 600.0
     seed: int = 0
+    batch_norm: BatchNorm = "own"
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,10 @@ class Machine:
         device: see ``choose_device``.
         workers: worker processes; a default for the device when None.
         display: where progress is shown; the terminal when None.
+        ranks: the processes that train together.
     """
 
     device: str = "auto"
     workers: int | None = None
     display: Display | None = None
+    ranks: Ranks = field(default_factory=Ranks)

@@ -14,14 +14,14 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
 from ctnet.base.numbers import check_seed
 from ctnet.base.output import counted
-from ctnet.base.ranks import number_of_processes
+from ctnet.base.ranks import Ranks, number_of_processes
 from ctnet.core.task import load_task_class
 from ctnet.data.problems import summarize
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
-from ctnet.training.display import Display
+from ctnet.training.display import Display, Silent
 from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
@@ -30,6 +30,8 @@ from ctnet.training.trainer import Trainer
 
 DEFAULT_BACKBONE = "resfpn18"
 DEFAULT_PRETRAINED_BACKBONE = "resdcn18"
+#: Under this name a job remembers its run, for processes that are started again.
+RUN = "run"
 
 
 @dataclass
@@ -94,23 +96,36 @@ def new_session(
     """
     data, network, recipe = data or TrainingData(), network or Network(), recipe or RecipeChoice()
     loop, machine = loop or Loop(), machine or Machine()
-    _require_one_process()
-    load_task_class(task_name)  # report a wrong name before anything else
-    check_seed(loop.seed)
-    backbone = _backbone(network)
-    device = choose_device(machine.device)
-    amp = amp_name(choose_amp(loop.amp, device))  # "auto" could differ on another machine
-    splits = open_data(task_name, data, network.options)
-    plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
-    check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
-    config = _config(backbone, data, network, replace(loop, amp=amp), plan)
-    run = Run.create(output, f"{task_name}-{backbone.name}", config.to_json())
+    ranks = machine.ranks
+    _require_one_process(ranks)
+    with ranks.agreed():
+        load_task_class(task_name)  # report a wrong name before anything else
+        check_seed(loop.seed)
+        backbone = _backbone(network)
+        device = choose_device(machine.device)
+        amp = amp_name(choose_amp(loop.amp, device))  # "auto" could differ on another machine
+    # The first process goes first: it may have to draw the scenes, and indexes the annotations for all.
+    for turn in (True, False):
+        with ranks.agreed():
+            if ranks.is_first == turn:
+                splits = open_data(task_name, data, network.options)
+    with ranks.agreed():
+        plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
+        check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
+        config = _config(backbone, data, network, replace(loop, amp=amp), plan)
+    _require_one_job(ranks, config)
+    run = _created(ranks, output, f"{task_name}-{backbone.name}", config)
     try:
-        run.write_recipe(plan.recipe)
-        trainer = Trainer(config, run, plan.splits, device, machine.workers, machine.display)
+        with ranks.agreed():
+            if ranks.is_first:
+                run.write_recipe(plan.recipe)
+            trainer = Trainer(
+                config, run, plan.splits, device, machine.workers, _display(machine, run), ranks
+            )
     except BaseException:
         run.discard()  # nothing was trained yet (ImageNet weights may be unavailable, for example)
         raise
+    ranks.remember(RUN, str(run.path.absolute()))
     for line in _announcement(trainer, backbone, plan):
         trainer.display.say(line)
     return Session(run, trainer, trainer.display)
@@ -136,10 +151,14 @@ def resumed_session(
         CtnetError: when there is no run, another process is training it, it has another task, there is
             nothing to continue from, its data has changed, or it already has as many epochs.
     """
-    _require_one_process()
-    run = Run.existing(path).locked()
+    machine = machine or Machine()
+    _require_one_process(machine.ranks)
+    with machine.ranks.agreed():
+        run = Run.existing(path)
+        if machine.ranks.is_first:
+            run = run.locked()
     try:
-        return _resumed(run, task_name, machine or Machine(), epochs, data)
+        return _resumed(run, task_name, machine, epochs, data)
     except BaseException:
         run.release()
         raise
@@ -148,8 +167,27 @@ def resumed_session(
 def _resumed(
     run: Run, task_name: str | None, machine: Machine, epochs: int | None, moved: Path | None
 ) -> Session:
+    ranks = machine.ranks
+    with ranks.agreed():
+        if ranks.is_first:
+            run.remove_leftovers()
+        stored, config, trainer, display = _restored(run, task_name, machine, epochs, moved)
+    _require_one_job(ranks, config)
+    with ranks.agreed():
+        for line in _continuation(trainer, stored, epochs is not None):
+            display.say(line)
+        if config != stored and ranks.is_first:
+            write_json(run.config, config.to_json())
+            run.write_recipe(config.recipe)
+    ranks.remember(RUN, str(run.path.absolute()))
+    return Session(run, trainer, display)
+
+
+def _restored(
+    run: Run, task_name: str | None, machine: Machine, epochs: int | None, moved: Path | None
+) -> tuple[TrainingConfig, TrainingConfig, Trainer, Display]:
+    """The config that a run had, the one that it has now, its trainer and display."""
     path = run.path
-    run.remove_leftovers()
     if not run.last.is_file() and (kept := [file for file in (run.best, run.metrics) if file.exists()]):
         raise CtnetError(
             f"{path} has no last.pt, so there is nothing to continue from; {kept[0].name} shows that it was "
@@ -169,14 +207,9 @@ def _resumed(
         )
     splits = open_data(config.task, data, config.options)
     _refuse_other_data(config, splits, path)
-    display = machine.display or Display(run.path)
-    trainer = Trainer(config, run, splits, choose_device(machine.device), machine.workers, display)
-    for line in _continuation(trainer, stored, epochs is not None):
-        display.say(line)
-    if config != stored:
-        write_json(run.config, config.to_json())
-        run.write_recipe(config.recipe)
-    return Session(run, trainer, display)
+    display, device = _display(machine, run), choose_device(machine.device)
+    trainer = Trainer(config, run, splits, device, machine.workers, display, machine.ranks)
+    return stored, config, trainer, display
 
 
 def _with_changes(config: TrainingConfig, epochs: int | None, moved: Path | None) -> TrainingConfig:
@@ -222,9 +255,60 @@ def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iter
         )
 
 
-def _require_one_process() -> None:
-    if number_of_processes() > 1:
-        raise CtnetError("training runs in one process; leave out torchrun (and WORLD_SIZE)")
+def _require_one_process(ranks: Ranks) -> None:
+    if number_of_processes() > ranks.count:
+        raise CtnetError("this training runs in one process; leave out torchrun (and WORLD_SIZE)")
+
+
+def _require_one_job(ranks: Ranks, config: TrainingConfig) -> None:
+    """Refuse processes that would not do the same: too many of them, or with other code, settings or data.
+
+    Raises:
+        CtnetError: in all processes.
+    """
+    batch = min(config.recipe.batch_size, config.overfit or config.recipe.batch_size)
+    if ranks.count > batch:
+        raise CtnetError(
+            f"{ranks.count} processes cannot share batches of {batch}; start at most {batch}, or give a "
+            "larger --batch-size, which is that of all processes together"
+        )
+    values = config.to_json()
+    # Data may lie elsewhere on each machine, as long as it is the same.
+    known = {name: values[name] for name in values if name not in ("data", "init")}
+    ranks.require_same(known, "install the same ctnet and copy the same data to all machines")
+
+
+def _created(ranks: Ranks, output: Path | None, stem: str, config: TrainingConfig) -> Run:
+    """The new run folder, made by the first process and seen by all."""
+    run = None
+    with ranks.agreed():
+        if ranks.is_first:
+            run = Run.create(output, stem, config.to_json())
+    path = ranks.broadcast(None if run is None else run.path.absolute())
+    try:
+        with ranks.agreed():
+            return run or _seen(path)
+    except CtnetError:
+        if run is not None:
+            run.discard()
+        raise
+
+
+def _seen(path: Path | None) -> Run:
+    assert path is not None
+    if not (path / "config.json").is_file():
+        raise CtnetError(
+            f"the run folder {path} cannot be seen from every machine; choose an --output that all of them "
+            "share"
+        )
+    return Run(path)
+
+
+def _display(machine: Machine, run: Run) -> Display:
+    """The display that was asked for; of several processes the first one's shows something."""
+    if machine.display is not None:
+        return machine.display
+    return Display(run.path) if machine.ranks.is_first else Silent()
 
 
 def _refuse_other_data(config: TrainingConfig, splits: Splits, path: Path) -> None:

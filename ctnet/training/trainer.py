@@ -7,35 +7,34 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ctnet import checkpoint
-from ctnet.base.device import autocast, choose_amp, normalise
+from ctnet.base.device import choose_amp
 from ctnet.base.errors import CtnetError
 from ctnet.base.memory import is_out_of_memory
+from ctnet.base.ranks import Ranks, raise_first, told
 from ctnet.base.schema import check_text, check_values
 from ctnet.base.signals import on_termination
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
-from ctnet.core.targets import Grid
 from ctnet.data.dataset import Dataset
-from ctnet.data.loader import Batch, Loader, TrainingSet
+from ctnet.data.loader import Loader, TrainingSet
 from ctnet.data.problems import Problem, refuse
 from ctnet.data.workers import WorkerDied, default_workers
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
 from ctnet.measuring.run import Settings, evaluate
 from ctnet.model import create_model
+from ctnet.ops.sync_batch_norm import freeze_batch_norm, use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
-from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum
+from ctnet.training.gradients import Gradients, NotFinite, Step
 from ctnet.training.memory import check_memory, out_of_memory
 from ctnet.training.optimization import (
     MovingAverage,
@@ -43,7 +42,6 @@ from ctnet.training.optimization import (
     make_optimizer,
     rate_factor,
     set_rate,
-    single_values,
 )
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
@@ -61,6 +59,7 @@ class Trainer:
 
     Attributes:
         config, run, task: what is trained, and its folder.
+        ranks: the processes that train together.
         position: progress so far.
         started: description of what was copied from ``config.init``.
     """
@@ -73,6 +72,7 @@ class Trainer:
         device: torch.device,
         workers: int | None = None,
         display: Display | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """Build network, optimizer and loader; continue from the run's last.pt, if it has one.
 
@@ -84,8 +84,9 @@ class Trainer:
             device: to train on.
             workers: worker processes; a default for the device when None.
             display: where progress is shown.
+            ranks: the processes that share every batch, and all train; this one alone when None.
         """
-        self.config, self.run, self.device = config, run, device
+        self.config, self.run, self.device, self.ranks = config, run, device, ranks or Ranks()
         train, self.val, self.task = splits.train, splits.val, splits.task
         self.position = Position()
         recipe = config.recipe
@@ -99,6 +100,8 @@ class Trainer:
             use_winograd(self.model)
         check_memory(self.model.backbone, recipe.size, device)
         self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone.stride)
+        if config.batch_norm == "frozen":
+            freeze_batch_norm(self.model)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         self.amp = choose_amp(config.amp, device)
@@ -108,13 +111,18 @@ class Trainer:
         stride = self.model.backbone.stride
         samples = TrainingSet(train, self.task, recipe.size, augmentation, config.seed, stride)
         batch_size = min(recipe.batch_size, len(train))
-        self.loader = Loader(samples, batch_size, self.workers, config.seed, pin_memory=device.type == "cuda")
+        self.loader = Loader(
+            samples, batch_size, self.workers, config.seed, pin_memory=device.type == "cuda", ranks=self.ranks
+        )
         self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
         self.display = display or Display(run.path)
         #: The name of the figure that tells which epoch was the best; empty without evaluation.
         self.main_metric = ""
         self._stop = self._evaluating = False
+        #: The wishes of all processes, told with the losses of a step; empty for one process.
+        self._agreed: tuple[float, ...] = ()
         self._has_gradients = False
+        self.gradients = Gradients(self.task, self.model, self.description, self.scaler, self.amp, self.ranks)
         self._saved = time.monotonic()
         # Ground truth that cannot be measured is refused now, not after an epoch.
         if self.val is not None:
@@ -137,6 +145,7 @@ class Trainer:
                 a checkpoint cannot be written.
         """
         with on_termination(lambda number, frame: self._ask_to_stop()), self.display:
+            self._connect()
             while self.position.epoch < self.config.recipe.epochs:
                 if not self._epoch_or_stop():
                     if self.position.batch:  # at the end of an epoch it was already saved, with its metrics
@@ -144,12 +153,22 @@ class Trainer:
                     return False
         return True
 
+    def _connect(self) -> None:
+        """Make one training of those of all processes."""
+        if self.config.batch_norm == "sync" and self.ranks.count > 1:
+            apart = self.ranks.apart()
+            use_sync_batch_norm(self.model, apart.add, apart.group)
+        self.gradients.connect()
+
     def _ask_to_stop(self) -> None:
         """The first Ctrl-C or SIGTERM asks to stop after the current step; the second one stops at once.
 
-        An evaluation does not change any saved state, so it stops immediately.
+        An evaluation does not change any saved state, so it stops immediately. Several processes stop
+        together: none can leave at once, and ``torchrun`` passes on a Ctrl-C that all have heard already.
         """
-        if self._stop or self._evaluating:
+        if self.ranks.count > 1:
+            self._stop = True
+        elif self._stop or self._evaluating:
             self._stop = True
             raise KeyboardInterrupt
         self._stop = True
@@ -176,72 +195,54 @@ class Trainer:
         """One epoch (or the rest of it); False when asked to stop."""
         position = self.position
         self.display.begin_epoch(position.epoch, self.config.recipe.epochs, len(self.loader), position.batch)
-        self.model.train()
+        self._train_mode()
         batches = self.display.timed(self.loader.epoch(position.epoch, position.batch))
-        while step := list(islice(batches, self.config.accumulate)):  # fewer at the epoch's end
-            for batch in step:
-                self._report(batch.problems)
+        for step in self.gradients.steps(batches, self.config.accumulate):
+            self._report(step.problems)
             images, terms = self._losses_and_gradients(step)
-            position.batch += len(step)
+            position.batch += len(step.batches)
             self._step()
-            if self._stop:
+            stopping, due = self._agreed or self._wishes()
+            if stopping:
                 return False
-            if time.monotonic() - self._saved > self.config.save_every:
+            if due:
                 self._save()
-            self.display.step(len(step), images, terms, self._rate())
+            self.display.step(len(step.batches), images, terms, self._rate())
         self._finish_epoch()
-        return not self._stop or position.epoch == self.config.recipe.epochs
+        stopping = any(self.ranks.exchange(self._stop))
+        return not stopping or position.epoch == self.config.recipe.epochs
 
-    def _losses_and_gradients(self, step: Sequence[Batch]) -> tuple[int, dict[str, float]]:
-        """Accumulate the gradients of a step's batches.
+    def _train_mode(self) -> None:
+        self.model.train()
+        if self.config.batch_norm == "frozen":
+            freeze_batch_norm(self.model)
+
+    def _losses_and_gradients(self, step: Step) -> tuple[int, dict[str, float]]:
+        """Accumulate the gradients of a step, and learn whether to stop or save after it.
 
         Returns:
-            The number of images in them, and the losses of the step.
+            The number of images in it, and its losses.
         """
-        numbers = [number for number, batch in enumerate(step) if len(batch)]
-        if not numbers:  # none of the step's images could be read
+        try:
+            learnt = self.gradients.accumulate(step, self._wishes() if self.ranks.count > 1 else ())
+        except NotFinite as error:
+            mistake = None if error.batch is None else self._not_finite(error, step)
+            raise_first(self.ranks.exchange(told(mistake)), mistake)
+            raise
+        self._agreed = learnt.flags
+        if not learnt.images:
             return 0, {}
-        batches = [step[number].to(self.device) for number in numbers]
-        counts = add_counts([self._counts(batch) for batch in batches]) if len(batches) > 1 else None
-        shares = [self._backward(batch, counts) for batch in batches]
-        # The only synchronisation with the device in a step: all terms of all batches in one copy.
-        rows = torch.stack([torch.stack([*share.values()]) for share in shares]).tolist()
-        for number, row in zip(numbers, rows, strict=True):
-            if not all(math.isfinite(value) for value in row):
-                raise self._not_finite(number, step[number], dict(zip(shares[0], row, strict=True)))
-        images = sum(len(batch) for batch in batches)
-        columns = [sum(column) for column in zip(*rows, strict=True)]
-        names = ["loss", *(f"{name}_loss" for name in [*shares[0]][1:])]
-        terms = dict(zip(names, columns, strict=True))
-        sums = self.position.sums
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value * images
-        sums["images"] = sums.get("images", 0.0) + images
-        return images, terms
-
-    def _counts(self, batch: Batch) -> dict[str, Tensor]:
-        height, width = (side // self.model.backbone.stride for side in batch.images.shape[1:3])
-        return counts_of(self.task, batch.targets, Grid(height, width, len(batch)))
-
-    def _backward(self, batch: Batch, counts: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Accumulate a batch's gradients.
-
-        Args:
-            batch: on the device.
-            counts: the counts of the whole step; the batch's own when None.
-
-        Returns:
-            The batch's contribution to the total and to every loss.
-        """
-        images = normalise(batch.images, self.description.mean, self.description.std)
-        alone = single_values(self.model) if len(batch) == 1 else nullcontext()
-        with autocast(self.device, self.amp), alone:
-            losses = losses_of_stacks(self.task, self.model(images, batch.targets), batch.targets)
-        terms = mean_losses(losses, counts or {name: loss.count for name, loss in losses.items()})
-        total = weighted_sum(terms, self.model.heads)
-        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self._has_gradients = True
-        return {name: value.detach() for name, value in {"total": total, **terms}.items()}
+        sums = self.position.sums
+        for name, value in learnt.terms.items():
+            sums[name] = sums.get(name, 0.0) + value * learnt.images
+        sums["images"] = sums.get("images", 0.0) + learnt.images
+        return learnt.images, learnt.terms
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Whether to stop after this step, and whether a checkpoint is due, which the first process says."""
+        late = time.monotonic() - self._saved > self.config.save_every
+        return self._stop, late and self.ranks.is_first
 
     def _step(self) -> None:
         set_rate(self.optimizer, self._rate())
@@ -271,7 +272,8 @@ class Trainer:
                 "nothing was learnt; see `ctnet data check`"
             )
         # A failing evaluation must not lose a long epoch, and there is never a best.pt without a last.pt.
-        if time.monotonic() - self._saved > _COSTLY_SECONDS or not self.run.last.is_file():
+        costly = time.monotonic() - self._saved > _COSTLY_SECONDS or not self.run.last.is_file()
+        if self.ranks.broadcast(costly):
             self._save()
         row: dict[str, Any] = {"epoch": position.epoch + 1, "learning_rate": self._rate()}
         losses = [name for name in position.sums if name != "images"]
@@ -292,20 +294,38 @@ class Trainer:
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
         if improved:
             self._check_weights()
-            checkpoint.save(self.run.best, self.description, self._weights(), metrics=metrics)
+            with self.ranks.agreed():
+                if self.ranks.is_first:
+                    checkpoint.save(self.run.best, self.description, self._weights(), metrics=metrics)
         self._save(metrics)
-        self.run.write_metrics(position.rows)
+        self._write_metrics()
         self.display.end_epoch(row, shown, improved)
+
+    def _write_metrics(self) -> None:
+        with self.ranks.agreed():
+            if self.ranks.is_first:
+                self.run.write_metrics(self.position.rows)
 
     def _evaluate(self, val: Dataset) -> dict[str, float]:
         self.display.note("evaluating")
         model = copy.deepcopy(self.model)
         model.load_state_dict(self._weights())
+        for buffer in model.buffers():  # statistics are each process's own; those of the first are kept
+            self.ranks.spread(buffer)
         detector = Detector(self.task, model, self.description, self.device)
         self._evaluating = True
-        done = evaluate(detector, val, Settings(workers=self.workers, amp=self.amp), describe="")
+        settings = Settings(workers=self.workers, amp=self.amp)
+        done = evaluate(
+            detector,
+            val,
+            settings,
+            describe="",
+            ranks=self.ranks,
+            interrupted=(lambda: self._stop) if self.ranks.count > 1 else None,
+        )
         self._evaluating = False
-        self._report(done.problems)
+        with self.ranks.agreed():
+            self._report(done.problems)
         return done.metrics
 
     def _report(self, problems: Sequence[Problem]) -> None:
@@ -333,7 +353,9 @@ class Trainer:
             training |= {"weights": self.model.state_dict(), "updates": self.average.updates}
         if self.device.type == "cuda":
             training["cuda_random"] = torch.cuda.get_rng_state(self.device)
-        checkpoint.save(self.run.last, self.description, self._weights(), training, metrics)
+        with self.ranks.agreed():
+            if self.ranks.is_first:
+                checkpoint.save(self.run.last, self.description, self._weights(), training, metrics)
         self._saved = time.monotonic()
 
     def _check_weights(self) -> None:
@@ -359,7 +381,8 @@ class Trainer:
             self._continue(saved, saved.training)
         except CtnetError as error:
             raise CtnetError(f"{self.run.last} cannot be continued: {error}") from error
-        self.run.write_metrics(self.position.rows)
+        if self.ranks.is_first:
+            self.run.write_metrics(self.position.rows)
 
     def _continue(self, saved: checkpoint.Checkpoint, training: Mapping[str, Any]) -> None:
         if not training:
@@ -387,13 +410,15 @@ class Trainer:
         except (RuntimeError, TypeError, KeyError) as error:
             raise CtnetError(f"its random or scaler state does not match ({error}); {DAMAGED}") from error
 
-    def _not_finite(self, number: int, batch: Batch, values: Mapping[str, float]) -> CtnetError:
+    def _not_finite(self, error: NotFinite, step: Step) -> CtnetError:
+        assert error.batch is not None
         dataset = self.loader.samples.dataset
-        names = ", ".join(dataset.info(index).file_name for index in batch.indices)
-        terms = ", ".join(f"{name} {value}" for name, value in values.items())
+        indices = step.batches[error.batch].indices
+        names = ", ".join(dataset.info(index).file_name for index in indices)
+        terms = ", ".join(f"{name} {value}" for name, value in error.terms.items())
         kept = f"; {self.run.last} holds the last good weights" if self.run.last.is_file() else ""
         return CtnetError(
             f"the loss is not finite in epoch {self.position.epoch + 1}, "
-            f"batch {self.position.batch + number + 1} ({terms}); its images: {names}{kept}; lower --lr, "
-            "or check these images with `ctnet data check`"
+            f"batch {self.position.batch + error.batch + 1} ({terms}); its images: {names}{kept}; lower "
+            "--lr, or check these images with `ctnet data check`"
         )

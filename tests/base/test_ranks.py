@@ -16,7 +16,7 @@ import torch
 
 from ctnet.backbones import _registry
 from ctnet.base.errors import CtnetError
-from ctnet.base.ranks import Ranks, device_of_rank, launched_ranks
+from ctnet.base.ranks import Ranks, device_of_rank, launched_ranks, number_of_processes
 from ctnet.checkpoint import Description, save
 from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
@@ -61,7 +61,7 @@ def test_shares_are_whole_and_even(count: int) -> None:
 def test_one_alone_gathers_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with launched_ranks() as ranks:
-        assert ranks == Ranks.current() == Ranks(0, 1)
+        assert ranks == Ranks(0, 1)
         assert ranks.is_first
         assert ranks.gather("mine") == ["mine"]
         assert ranks.broadcast("mine") == "mine"
@@ -73,6 +73,19 @@ def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(CtnetError, match=r"WORLD_SIZE is 2.*start them with torchrun"):
         launched_ranks().__enter__()
+
+
+@pytest.mark.parametrize("text", ["", "two", "²", "-1", "1.5", "9" * 5000])
+def test_a_number_of_processes_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", text)
+    with pytest.raises(
+        CtnetError, match=r"WORLD_SIZE is '.*, not a number; unset it, or start with torchrun"
+    ):
+        number_of_processes()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", text)
+    with pytest.raises(CtnetError, match=r"LOCAL_RANK is '.*, not a number"):
+        device_of_rank("cuda")
 
 
 def test_gpus_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,21 @@ def test_nothing_but_unreadable_images(ctnet, run_folder: Path) -> None:
     assert not Path("out").exists()
 
 
+def test_several_unreadable_images_are_named(ctnet, run_folder: Path) -> None:
+    """What is wrong may be another thing with each."""
+    for number in range(5):
+        Path(f"{number}.jpg").write_bytes(b"no image")
+    reason = "is not an image that can be read (unknown format); replace it"
+    given = [f"{number}.jpg" for number in range(2)]
+    expected = f"no image could be read: 0.jpg {reason}; 1.jpg {reason}"
+    assert ctnet("predict", run_folder, *given, "-o", "out").message == expected
+    given = [f"{number}.jpg" for number in range(5)]
+    assert (
+        ctnet("predict", run_folder, *given, "-o", "out").message
+        == f"{expected}; 2.jpg {reason} (and 2 more)"
+    )
+
+
 def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

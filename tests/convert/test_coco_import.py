@@ -109,6 +109,43 @@ def test_bad_records_are_listed_and_left_out_or_refused(
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1, {"a": -float("inf")}]])
+def test_numbers_that_json_lacks_are_listed_where_they_would_be_kept(
+    tmp_path: Path, picture: Any, document: Any, converted: Any, value: object
+) -> None:
+    for name in ("a.png", "b.png"):
+        picture(f"in/{name}")
+    content = coco(["a.png", "b.png"])
+    content["images"][0]["weather"] = value
+    content["annotations"][1]["attributes"] = value
+    content["info"] = {"weather": value}  # is not kept
+    file = document("in/train.json", content)
+    report = import_coco([file], tmp_path / "out")
+    assert [(problem.kind, problem.where) for problem in report.problems] == [
+        ("value that is not a number", f"{file}: image 1"),
+        ("value that is not a number", f"{file}: annotation 2"),
+    ]
+    assert report.problems[0].what.startswith("weather is ")
+    assert (len(converted()["images"]), converted()["annotations"]) == (1, [])
+    content["categories"][0] = {**BOLT, "weight": value}
+    with pytest.raises(
+        CtnetError, match=r"category 1 of .*train\.json \(id 1\) holds NaN or infinity, which JSON"
+    ):
+        import_coco([document("in/train.json", content)], tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "a b", ".", "x" * 300, "a\n"])
+def test_a_split_is_one_word(tmp_path: Path, picture: Any, document: Any, name: str) -> None:
+    picture("in/a.png")
+    file = document("in/train.json", coco(["a.png"]))
+    with pytest.raises(
+        CtnetError, match=r"--split names a split .*; a split's name is one word, such as train"
+    ):
+        import_coco([file], tmp_path / "out", split=name)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_name_that_several_images_have_is_listed(tmp_path: Path, picture: Any, document: Any) -> None:
     for name in ("x/shots/a.png", "y/shots/a.png", "y/other/b.png"):
         picture(f"in/{name}")

@@ -47,6 +47,37 @@ def test_cvat_export(tmp_path: Path, prefix: str, given: str) -> None:
     assert (tmp_path / "out/images/train/more/a.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("train =", "../../x =", r"obj\.data names a split '\.\./\.\./x'; a split's name is one word"),
+        ("train =", "\0rain =", r"obj\.data names a split '\\x00rain'; a split's name is one word"),
+        ("valid =", "train =", r"obj\.data:3 has the key 'train' a second time; remove one of them"),
+        ("train =", "val =", r"obj\.data names two lists for the split val; remove one of them"),
+    ],
+)
+def test_keys_that_are_no_names_of_splits(tmp_path: Path, old: str, new: str, message: str) -> None:
+    source = cvat(tmp_path / "in")
+    (source / "obj.data").write_text((source / "obj.data").read_text().replace(old, new))
+    with pytest.raises(CtnetError, match=message):
+        import_yolo(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("line", ["../evil.png", "data/../../evil.png", "obj_train_data/../../evil.png"])
+def test_an_image_outside_stays_outside(tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cvat(tmp_path / "in")
+    cv2.imwrite(str(tmp_path / "evil.png"), np.zeros((30, 40, 3), np.uint8))
+    (tmp_path / "evil.txt").write_text(LABEL)
+    monkeypatch.chdir(tmp_path / "in")
+    Path("train.txt").write_text(f"{line}\n")
+    before = set(tmp_path.rglob("*"))
+    report = import_yolo(Path(), tmp_path / "in/out")
+    assert report.splits[0].images == 1
+    assert Path("out/images/train/evil.png").is_file()
+    assert all(path.is_relative_to(tmp_path / "in/out") for path in set(tmp_path.rglob("*")) - before)
+
+
 def test_labels_that_no_list_names_are_listed(tmp_path: Path) -> None:
     source = cvat(tmp_path / "in")
     (source / "obj_train_data/extra.txt").write_text(LABEL)

@@ -530,6 +530,15 @@ def test_export_wants_one_list_of_keypoints(tmp_path: Path) -> None:
         export_yolo(source, tmp_path / "yolo")
 
 
+@pytest.mark.parametrize("key", ["train/../../../x", "'train x'", '"train\\0"', "val/x"])
+def test_a_key_that_is_no_name_of_a_split_is_refused(tmp_path: Path, key: str) -> None:
+    yaml = f"{key}: images/train\nnames: [cat]\n"
+    source = make_yolo(tmp_path / "yolo", {"a.png": "0 0.5 0.5 0.25 0.25"}, yaml=yaml)
+    with pytest.raises(CtnetError, match=r"data\.yaml names a split '.*'; a split's name is one word"):
+        import_yolo(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="devices and pipes are files here")
 @pytest.mark.parametrize(
     "listed", ["train: {0}", "train: [images/train, {0}]", "train: images/train\nval: {0}"]

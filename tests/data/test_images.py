@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import time
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from PIL import Image
 
 from ctnet.base.errors import CtnetError
 from ctnet.data import images
+from ctnet.data.animations import open_animation
 from ctnet.data.images import ImageError, image_size, read_image
 
 
@@ -282,6 +284,29 @@ def test_cut_tiffs(tmp_path: Path, picture: np.ndarray, compression: str | None)
     data = path.read_bytes()
     with pytest.raises(ImageError, match="is cut short"):
         read_image(save(tmp_path, data[: len(data) // 2], "cut.tif"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            b"II+\0" + struct.pack("<HHQ", 8, 0, offset) + b"\0" * 40  # BigTIFF's first directory
+            for offset in (2**62, 2**63, 2**64 - 1)
+        ),
+        b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + b"\xff" * 40,  # a directory of 2^64 fields
+        b"P5 " + b"9" * 5000 + b" 5 255\n" + b"\0" * 40,
+        b"P6 5 5 " + b"9" * 5000 + b"\n" + b"\0" * 40,
+        b"P5" + b" " * 5000 + b"x",  # gaps may be of many spaces
+        b"P5 5" + b" \t" * 5000 + b"x",
+        b"P5" + b"#\n \n" * 5000 + b"x",
+    ],
+)
+def test_headers_beyond_reason_are_broken_images(tmp_path: Path, data: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(ImageError, match="image"):
+        read_image(save(tmp_path, data))
+    assert open_animation(tmp_path / "image") is None
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,19 @@ def test_it_is_noticed_where_the_next_batch_is_asked_for() -> None:
         time.sleep(0.05)  # here torch's own handler would raise
     with pytest.raises(WorkerDied):
         list(given)
+
+
+def test_a_loading_process_that_dies_between_two_epochs_is_one_line() -> None:
+    """It persists; torch asks it for the next epoch before the first batch of it."""
+    loader = DataLoader(Images(3), num_workers=1, worker_init_fn=prepare_worker, persistent_workers=True)
+    workers: list[BaseProcess] = []
+    assert len(list(load(loader, workers))) == 3
+    (worker,) = workers
+    worker.kill()
+    worker.join(20)
+    assert not multiprocessing.active_children()  # it is forgotten there
+    with pytest.raises(WorkerDied, match="a loading process was killed, as Linux does when memory is short"):
+        list(load(loader, workers))
 
 
 def test_a_mistake_of_the_program_stays_one() -> None:

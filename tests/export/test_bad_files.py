@@ -139,7 +139,7 @@ def test_a_description_of_another_task(exported, tmp_path: Path, change, words: 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d["columns"].reverse(), "gives boxes, scores, labels that do not fit its description"),
+        (lambda d: d["columns"].reverse(), "gives boxes, labels that do not fit its description"),
         (
             lambda d: d["description"].update(categories=d["description"]["categories"][:1]),
             "gives labels that do not fit its description; export the run again",

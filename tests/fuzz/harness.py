@@ -212,22 +212,22 @@ def _work(targets: Sequence[Target], work: list[tuple[int, int]], seed: int, out
         outbox.close()
 
 
-def _held() -> tuple[set[threading.Thread], set[str]]:
-    """The threads of this process, and its open files."""
+def _held() -> tuple[Counter[str], set[str]]:
+    """The threads of this process by name, without numbers, and its open files."""
     files = set()
     for handle in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             files.add(f"{handle} {os.readlink(f'/proc/self/fd/{handle}')}")
-    return set(threading.enumerate()), files
+    return Counter(re.sub(r"\d+", "N", thread.name) for thread in threading.enumerate()), files
 
 
-def _left(before: tuple[set[threading.Thread], set[str]]) -> str:
-    """What an input left behind in the process."""
+def _left(before: tuple[Counter[str], set[str]]) -> str:
+    """What an input left behind in the process; a library may start one thread of a kind and keep it."""
     threads, files = _held()
     if files - before[1]:
         gc.collect()  # what is not referred to any more is closed
         threads, files = _held()
-    names = sorted(re.sub(r"\d+", "N", thread.name) for thread in threads - before[0])
+    names = sorted(name for name, count in threads.items() if count > max(1, before[0][name]))
     names += sorted(Path(file.partition(" ")[2]).name for file in files - before[1] if "/input" in file)
     return f"left behind: {', '.join(names)}" if names else ""
 

@@ -106,7 +106,10 @@ def mutated_values(rng: random.Random, value: Any, values: list[Any]) -> Any:
 
 
 def mutated_json(rng: random.Random, data: bytes) -> bytes:
-    value = json.loads(data)
+    try:
+        value = json.loads(data)
+    except ValueError:  # an earlier mutation
+        return mutated_bytes(rng, data)
     if rng.random() < 0.1:
         return mutated_bytes(rng, data)
     if rng.random() < 0.1:

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, register_backbone
@@ -164,8 +165,11 @@ def make_kitti(folder: Path) -> None:
 
 
 def make_loose(folder: Path, run: Path) -> None:
-    for suffix in ("png", "jpg", "bmp", "tiff", "webp"):
+    for suffix in ("png", "jpg", "bmp", "tiff", "webp", "ppm"):
         picture(folder / f"picture.{suffix}")
+    shades = [Image.new("RGB", (24, 16), (50 * number, 0, 0)) for number in range(4)]
+    for suffix in ("gif", "png", "tiff", "webp"):
+        shades[0].save(folder / f"moving.{suffix}", save_all=True, append_images=shades[1:], duration=50)
     (folder / "camera.txt").write_text(CALIBRATION)
     (folder / "names.txt").write_text("cat\ndog\n")
     writer = cv2.VideoWriter(str(folder / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from ctnet.convert.voc_folders import import_voc
 from ctnet.convert.yolo import import_yolo
 from ctnet.core.targets import Grid
 from ctnet.core.task import create_task, load_task_class
+from ctnet.data.animations import open_animation
 from ctnet.data.coco import CocoFile
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import read_image
@@ -111,6 +113,12 @@ def read_maps(data: Path, folder: Path) -> None:
 
 def read_picture(suffix: str, folder: Path) -> None:
     read_image(folder / f"picture.{suffix}")
+
+
+def read_moving(suffix: str, folder: Path) -> None:
+    animation = open_animation(folder / f"moving.{suffix}")
+    for _ in islice(animation or (), 100):
+        pass
 
 
 def read_camera(folder: Path) -> None:
@@ -191,9 +199,12 @@ def readers(home: Path) -> list[Target]:
         Target("maps", run, {"maps.h5": mutated_hdf5}, partial(read_maps, home / "ctdet")),
         Target("camera", home / "loose", {"camera.txt": mutated_text}, read_camera),
     ]
-    for suffix in ("png", "jpg", "bmp", "tiff", "webp"):
+    for suffix in ("png", "jpg", "bmp", "tiff", "webp", "ppm"):
         file = {f"picture.{suffix}": mutated_bytes}
         found.append(Target(f"picture {suffix}", home / "loose", file, partial(read_picture, suffix)))
+    for suffix in ("gif", "png", "tiff", "webp"):
+        file = {f"moving.{suffix}": mutated_bytes}
+        found.append(Target(f"moving {suffix}", home / "loose", file, partial(read_moving, suffix)))
     lists = {"ImageSets/Main/train.txt": mutated_text, "Annotations/one.xml": mutated_markup}
     labels = {
         "labels/train/one.txt": mutated_text,

@@ -102,9 +102,9 @@ def _eats_memory(folder: Path) -> None:
 _kept: list[object] = []
 
 
-def _leaves_a_thread(folder: Path) -> None:
-    thread = threading.Thread(target=time.sleep, args=(60,), name="writer", daemon=True)
-    thread.start()
+def _leaves_threads(folder: Path) -> None:
+    for number in (1, 2):
+        threading.Thread(target=time.sleep, args=(60,), name=f"writer-{number}", daemon=True).start()
 
 
 def _leaves_a_file_open(folder: Path) -> None:
@@ -122,7 +122,7 @@ def _loses(folder: Path) -> str:
         (_never_ends, "no end after 1 s"),
         (_dies, "the process died with 7"),
         (_eats_memory, "MemoryError"),
-        (_leaves_a_thread, "left behind: writer"),
+        (_leaves_threads, "left behind: writer-N"),
         (_leaves_a_file_open, "left behind: x.json"),
         (_loses, "3 of 4 records are counted"),
     ],

@@ -199,6 +199,20 @@ def test_a_file_cannot_claim_more_than_it_holds(detector, random_image, tmp_path
         pass
 
 
+def test_a_description_cannot_claim_more_than_the_file_holds(detector, random_image, tmp_path: Path) -> None:
+    store(detector, random_image, tmp_path / "m.h5", [(60, 40)])
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        del file["description"]
+        file.create_dataset("description", (10**9,), "u1", chunks=(1,))  # read cell by cell, for hours
+    with (
+        pytest.raises(
+            CtnetError, match="its description claims 1000000000 bytes, more than the file can hold"
+        ),
+        MapFile.open(tmp_path / "m.h5"),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -169,6 +169,15 @@ def test_ctrl_c_keeps_what_was_done(detector, photos: Path, tmp_path: Path, monk
     assert len(json.loads((tmp_path / "out" / "images.json").read_text())) == 5
 
 
+@pytest.mark.parametrize(("count", "rest"), [(2, ""), (8, r" \(and 3 more\)")])
+def test_all_that_could_not_be_read_is_named(detector, tmp_path: Path, count: int, rest: str) -> None:
+    for number in range(count):
+        (tmp_path / f"{number}.png").write_bytes(b"no image")
+    each = "; ".join(rf"\S+{number}\.png is not an image[^;]+; replace it" for number in range(min(count, 5)))
+    with pytest.raises(CtnetError, match=f"^no image could be read: {each}{rest}$"):
+        run(detector, tmp_path / "out", tmp_path)
+
+
 def test_a_stream_that_gives_nothing_says_why(detector, tmp_path: Path) -> None:
     ended = Frame(None, "http://camera", note="http://camera ends after 0 of 20 frames")
     source = Source("http://camera", True, None, lambda: iter([ended]), "camera")

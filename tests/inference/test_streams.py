@@ -168,6 +168,19 @@ def test_a_video_that_needs_a_copy_and_has_no_room_says_so(film: bytes, monkeypa
     assert problems[1:] == [f"{server}/film.mp4 ends after 0 of 20 frames"]
 
 
+def test_an_endless_film_of_which_nothing_can_be_read_is_not_copied(film: bytes) -> None:
+    def without_length(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp4")
+        request.end_headers()
+        request.wfile.write(film)
+
+    with serving(without_length) as server:
+        names, problems = frames(f"{server}/film.mp4")
+    assert not names
+    assert problems[0] == f"cannot play {server}/film.mp4: no frame of it can be read"
+
+
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_video_that_is_cut_before_its_index_says_so(share: float, film: bytes) -> None:
     def cut(request: BaseHTTPRequestHandler) -> None:

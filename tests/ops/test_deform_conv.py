@@ -392,3 +392,16 @@ def test_gradients_on_cuda_equal_those_on_the_cpu() -> None:
     found = torch.autograd.grad(out, leaves, cotangent.cuda())
     for mine, exact in zip((out.detach(), *found), expected, strict=True):
         torch.testing.assert_close(mine.cpu(), exact, rtol=1e-8, atol=1e-8)
+
+
+def test_a_captured_layer_takes_any_sides() -> None:
+    """Wider, higher or square, whatever the images were that it was captured with."""
+    layer = DeformConv(4, 3).eval()
+    shape = {0: torch.export.Dim("batch"), 2: torch.export.Dim("rows"), 3: torch.export.Dim("columns")}
+    with torch.no_grad():
+        captured = torch.export.export(
+            layer, (torch.rand(2, 4, 9, 7),), dynamic_shapes=(shape,), strict=False
+        )
+        for size in ((1, 4, 5, 8), (3, 4, 6, 6), (2, 4, 12, 5)):
+            x = torch.rand(size)
+            torch.testing.assert_close(captured.module()(x), layer(x))

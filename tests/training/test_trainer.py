@@ -17,12 +17,13 @@ from ctnet import checkpoint
 from ctnet.base import lock
 from ctnet.base.errors import CtnetError
 from ctnet.core.declarations import Layout
-from ctnet.data.loader import collate
+from ctnet.data.loader import Batch, collate
 from ctnet.data.problems import Problem
 from ctnet.ops.winograd_layers import TrainingWinograd
 from ctnet.tasks.ctdet import CenterDetection
 from ctnet.training import Run, latest_run, memory
 from ctnet.training import trainer as trainer_module
+from ctnet.training.gradients import Step
 from ctnet.training.request import Machine
 from ctnet.training.session import Session, resumed_session
 from ctnet.training.trainer import Trainer
@@ -155,6 +156,10 @@ def test_gradients_of_accumulated_batches_make_one_step(session, scenes, tmp_pat
     assert "learning rate 0.001 at 8 images per step (recipe: 0.002 at 16)" in one.display.lines[1]
 
 
+def step_of(trainer: Trainer, batches: list[Batch]) -> Step:
+    return next(trainer.gradients.steps(iter(batches), len(batches)))
+
+
 def test_accumulated_batches_have_the_gradient_and_losses_of_one(session, scenes, tmp_path):
     """Without batch statistics and dropout, three batches (of 4, 4 and 2 images) are as good as one."""
     whole = session(scenes, tmp_path / "whole", fields={"batch_size": 10}).trainer
@@ -165,7 +170,7 @@ def test_accumulated_batches_have_the_gradient_and_losses_of_one(session, scenes
         trainer.model.eval().double()
         trainer.model.backbone.register_forward_pre_hook(lambda _, inputs: inputs[0].double())
         step = list(trainer.loader.epoch(0))
-        images, terms = trainer._losses_and_gradients(step)
+        images, terms = trainer._losses_and_gradients(step_of(trainer, step))
         assert images == 10
         gradients = {name: p.grad for name, p in trainer.model.named_parameters()}
         seen.append((len(step), terms, gradients, trainer.position.sums))
@@ -182,13 +187,14 @@ def test_a_batch_without_a_readable_image_adds_nothing(session, scenes, tmp_path
     trainer = session(scenes, tmp_path / "run", accumulate=3).trainer
     trainer.model.eval()
     batches = list(trainer.loader.epoch(0))
-    trainer._losses_and_gradients(batches[::2])
+    trainer._losses_and_gradients(step_of(trainer, batches[::2]))
     without = [p.grad.clone() for p in trainer.model.parameters()]
     trainer.optimizer.zero_grad()
-    images, _ = trainer._losses_and_gradients([batches[0], collate([UNREADABLE]), batches[2]])
+    step = [batches[0], collate([UNREADABLE]), batches[2]]
+    images, _ = trainer._losses_and_gradients(step_of(trainer, step))
     assert images == 6
     assert all(torch.equal(p.grad, g) for p, g in zip(trainer.model.parameters(), without, strict=True))
-    assert trainer._losses_and_gradients([collate([UNREADABLE])]) == (0, {})
+    assert trainer._losses_and_gradients(step_of(trainer, [collate([UNREADABLE])])) == (0, {})
 
 
 def test_of_several_batches_the_one_whose_loss_is_not_finite_is_named(session, scenes, tmp_path):
@@ -197,7 +203,7 @@ def test_of_several_batches_the_one_whose_loss_is_not_finite_is_named(session, s
     batches[1].targets["size"].value.fill_(float("inf"))
     named = ", ".join(trainer.loader.samples.dataset.info(index).file_name for index in batches[1].indices)
     with pytest.raises(CtnetError, match=rf"epoch 1, batch 2 \(total inf.*its images: {named}; lower"):
-        trainer._losses_and_gradients(batches)
+        trainer._losses_and_gradients(step_of(trainer, batches))
 
 
 def test_the_best_checkpoint_follows_the_main_metric(session, scenes, tmp_path):
@@ -488,10 +494,10 @@ def test_a_worker_process_that_is_killed_is_one_line(session, scenes, tmp_path):
 def test_an_allocator_that_refuses_a_step_is_one_line(session, scenes, tmp_path, error):
     one = session(scenes, tmp_path / "run")
 
-    def refuse(batch, counts):
+    def refuse(batch, counts, last):
         raise error
 
-    one.trainer._backward = refuse
+    one.trainer.gradients._backward = refuse
     with pytest.raises(CtnetError, match=r"to train on 4 images of 64x64 .*--batch-size 2 -R accumulate=2"):
         one.fit()
 
@@ -720,9 +726,9 @@ def test_rotation_is_refused_for_a_task_that_does_not_support_it(
 
 def test_torchrun_does_not_train_the_same_twice(session, scenes, finished, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CtnetError, match="training runs in one process; leave out torchrun"):
+    with pytest.raises(CtnetError, match="this training runs in one process; leave out torchrun"):
         session(scenes, tmp_path / "run")
-    with pytest.raises(CtnetError, match="training runs in one process; leave out torchrun"):
+    with pytest.raises(CtnetError, match="this training runs in one process; leave out torchrun"):
         resumed_session(finished)
 
 

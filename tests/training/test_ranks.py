@@ -1,0 +1,74 @@
+"""Several processes train as one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctnet.core.task import create_task, list_tasks, load_task_class, scenes_of
+from ctnet.data.synthetic import write_dataset
+
+PROGRAM = Path(__file__).with_name("one_job.py")
+TORCHRUN = ["-m", "torch.distributed.run", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+
+
+def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment, **options)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine scenes of every task: one is unreadable, four have no objects."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in list_tasks():
+        task = create_task(name, scenes_of(load_task_class(name)).categories)
+        write_dataset(task, folder / name, {"train": 9}, (64, 64))
+        sorted((folder / name / "train").iterdir())[3].write_bytes(b"nothing")
+        (path,) = (folder / name / "annotations").iterdir()
+        content = json.loads(path.read_text())
+        empty = {image["id"] for image in content["images"][4:8]}
+        kept = [entry for entry in content["annotations"] if entry["image_id"] not in empty]
+        path.write_text(json.dumps({**content, "annotations": kept}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learnt(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict]:
+    """What one process learns, and what three learn."""
+    out = tmp_path_factory.mktemp("out") / "learnt"
+    for launcher in ([], [*TORCHRUN, "--nproc-per-node", 3]):
+        done = run(*launcher, PROGRAM, data, out)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return {count: torch.load(f"{out}.{count}.pt") for count in (1, 3)}
+
+
+def test_the_cases_hold_what_is_difficult(learnt) -> None:
+    shares = [share for case in learnt[3].values() for share in case["shares"]]
+    assert any(min(images for (images, _), *_ in share) == 0 for share in shares), (
+        "a process without an image"
+    )
+    assert any(any(images and not taught for (images, taught), *_ in share) for share in shares), (
+        "a process without objects"
+    )
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("name", list_tasks())
+def test_three_processes_have_the_gradients_of_one(learnt, name: str, number: int) -> None:
+    one, three = (learnt[count][f"{name} {number}"] for count in (1, 3))
+    first, second = one["gradients"][0], three["gradients"][0]
+    largest = max(gradient.abs().max() for gradient in first.values())
+    assert largest > 0.01
+    for key, gradient in first.items():
+        assert (gradient - second[key]).abs().max() < 1e-9 * largest, key
+    for key, weights in one["weights"].items():
+        assert (weights - three["weights"][key]).abs().max() < 1e-8, key
+    assert [*three["losses"][-1].values()] == pytest.approx([*one["losses"][-1].values()], rel=1e-5)
