@@ -39,7 +39,7 @@ class TrainingConfig:
         save_every: seconds between checkpoints within an epoch.
         strict: refuse bad records instead of skipping them.
         batch_norm: statistics of each process's own images, of all processes' ("sync"), or none, with its
-        weights fixed ("frozen").
+            weights fixed ("frozen").
         annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
             data.
         images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
