@@ -1,8 +1,8 @@
-"""``ctnet`` with two small backbones, as ``torchrun`` starts it; FAULT makes one process fail.
+"""``ctnet`` with two small backbones, as ``torchrun`` starts it; FAILURE makes one process fail.
 
     torchrun --nproc-per-node 3 tests/training/job.py train ctdet --backbone small_network ...
 
-FAULT is "nan RANK STEP": the loss of that process is not finite in that step (from 1).
+FAILURE is "nan RANK STEP": the loss of that process is not finite in that step (from 1).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def spoil_loss(rank: str, step: int) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     register_backbone(small_network)
-    if fault := os.environ.get("FAULT"):
+    if fault := os.environ.get("FAILURE"):
         _, rank, step = fault.split()
         spoil_loss(rank, int(step))
     sys.argv[0] = "ctnet"

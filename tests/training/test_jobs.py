@@ -112,7 +112,7 @@ def test_a_mistake_is_one_line_and_is_not_tried_again(
 ) -> None:
     command = [*torchrun(3, "--max-restarts", 2), *training(data, "run", **options)]
     begun = time.monotonic()
-    done = run(command, {**environment, "FAULT": fault})
+    done = run(command, {**environment, "FAILURE": fault})
     assert done.returncode != 0
     lines = errors(done)
     # Each time that torchrun starts the processes again, the first one says why it does not go on.
@@ -148,7 +148,7 @@ def test_ending_the_job_saves_after_the_step(data: Path, environment, signals: i
     assert "continue with `ctnet train --resume run`" in stderr, stderr[-3000:]
     done = run(
         [*torchrun(2), "train", "--resume", "run", "--epochs", "501", "--workers", "0"],
-        {**environment, "FAULT": "nan 0 2"},
+        {**environment, "FAILURE": "nan 0 2"},
     )
     assert "resuming run at epoch" in done.stderr
 
