@@ -1,4 +1,4 @@
-"""Reading HDF5 files of any origin, and writing them to disks that may be full."""
+"""Reading HDF5 files from any source, and writing them on disks that may be full."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Place:
 
     Attributes:
         pack: the file on disk.
-        name: name of the file in it.
+        name: the name of the file in it.
         start, size: bytes of ``pack``.
         checksum: CRC-32 of the content.
     """
@@ -63,12 +63,12 @@ class Pack:
     """An open pack: which files it has, and where they lie.
 
     Attributes:
-        path: path of the file on disk.
+        path: the path of the file on disk.
     """
 
     def __init__(self, path: Path, file: Any) -> None:
         """Args:
-        path: path of the file on disk.
+        path: the path of the file on disk.
         file: the same, opened with h5py; it may be closed afterwards.
         """
         self.path = path

@@ -125,7 +125,7 @@ class Ranks:
         Inside, the processes must not wait for each other.
 
         Raises:
-            CtnetError: the mistake of the first process that has one.
+            CtnetError: the error of the first process that has one.
         """
         mistake: CtnetError | None = None
         try:

@@ -26,7 +26,7 @@ def check_split_name(name: str, source: object) -> None:
     """Refuse a name of a split that is not one word: it becomes the name of a file and of a folder.
 
     Args:
-        name: name of the split.
+        name: the name of the split.
         source: what names it.
 
     Raises:

@@ -29,7 +29,7 @@ class PackReport:
     """What was packed.
 
     Attributes:
-        path: path of the pack.
+        path: the path of the pack.
         images: number of image files.
         annotations: number of annotations, of all files.
         size: bytes of the pack.

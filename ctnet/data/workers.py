@@ -55,9 +55,9 @@ def load(loader: DataLoader[Any], workers: list[BaseProcess] | None = None) -> I
     training step, whose weights could then not be saved.
 
     Args:
-        loader: a loader of torch.
-        workers: those of earlier passes, where they persist; those of this pass are added. A worker that died in
-            between is not among the children any more.
+        loader: torch's loader.
+        workers: those of earlier passes, where they persist; those of this pass are added. A worker
+            that died in between is not among the children any more.
 
     Raises:
         WorkerDied: when a worker was killed or could not pass on what it loaded.

@@ -36,7 +36,7 @@ class Step:
     Attributes:
         batches: this process's shares of one or more batches.
         images: readable images of each batch, in all processes.
-        counts: the count of every loss over the step; None for those of the only batch.
+        counts: the counts of every loss, over the step; None for those of the only batch.
         problems: images that could not be read, of all processes.
     """
 
@@ -77,7 +77,7 @@ class StepLosses(nn.Module):
     Args:
         task: computes the losses.
         model: the network.
-        description: description of its input.
+        description: the description of its input.
     """
 
     def __init__(self, task: Task, model: CenterNet, description: Description) -> None:
@@ -93,7 +93,7 @@ class StepLosses(nn.Module):
         Args:
             images: (B, H, W, 3) uint8, RGB.
             targets: those of every head; None for images that teach nothing, whose total is zero.
-            counts: counts of the whole step; the batch's own when None.
+            counts: the counts of the whole step; the batch's own when None.
         """
         inputs = normalise(images, self._description.mean, self._description.std)
         stacks = self.model(inputs, targets)
@@ -110,8 +110,8 @@ class Gradients:
     Args:
         task: computes the losses.
         model: the network, on its device.
-        description: description of its input.
-        scaler: scales the losses of float16.
+        description: the description of its input.
+        scaler: the scaler of float16's losses.
         amp: type for autocast; None for full precision.
         ranks: the processes that share every step.
     """
@@ -202,7 +202,7 @@ class Gradients:
 
         Args:
             step: from ``steps``.
-            flags: numbers of this process, to be added up over all.
+            flags: the flags of this process, to be added up over all.
 
         Raises:
             NotFinite: in all processes, when a loss is not finite in one of them.

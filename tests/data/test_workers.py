@@ -104,7 +104,7 @@ def test_a_loading_process_that_dies_between_two_epochs_is_one_line() -> None:
     worker = workers[-1]
     worker.kill()
     worker.join(20)
-    assert worker not in multiprocessing.active_children()  # it is forgotten there
+    assert not multiprocessing.active_children()  # it is forgotten there
     with pytest.raises(WorkerDied, match="a worker process was killed, as Linux does when memory is short"):
         list(load(loader, workers))
 

@@ -337,7 +337,7 @@ def test_settings_that_changed_since_are_not_resumed_with(resumed, scenes, finis
         resumed(tmp_path / "run")
 
 
-def rate_of(resumed, session, schedule: str, finished: Path, scenes: Path, tmp_path: Path) -> Session:
+def rate_of(session, resumed, schedule: str, finished: Path, scenes: Path, tmp_path: Path) -> Session:
     """A finished run of three epochs, of this schedule."""
     if schedule == "cosine":
         shutil.copytree(finished, tmp_path / "run")
