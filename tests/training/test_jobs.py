@@ -111,7 +111,6 @@ def test_a_mistake_is_one_line_and_is_not_tried_again(
     data: Path, environment, failure: str, options, words: str
 ) -> None:
     command = [*torchrun(3, "--max-restarts", 2), *training(data, "run", **options)]
-    begun = time.monotonic()
     done = run(command, {**environment, "FAILURE": failure})
     assert done.returncode != 0
     lines = errors(done)
