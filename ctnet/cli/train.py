@@ -110,8 +110,6 @@ def train(
 
     * `ctnet train ctdet --data DIR --recipe runs/ctdet-resfpn18-1/recipe.toml`
 
-    * `ctnet train ctdet --data DIR -O size_loss=giou -O size_weight=1`
-
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1`
@@ -128,7 +126,6 @@ def train(
 
     require_finite(lr=lr, save_every=save_every)
     if resume is not None:
-        # The run continues with its own settings, but for these.
         refuse_other_settings(context, "resume", ("task", "epochs", "data", "device", "workers", "json"))
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
     settings = (

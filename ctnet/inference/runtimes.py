@@ -199,4 +199,4 @@ def _opened(path: Path, runtime: str, opener: Callable[[], Any]) -> Any:
 def first_line(error: Exception) -> str:
     """The first line of an error's message, shortened to 200 characters."""
     lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)[:200]
+    return next((line for line in lines if line), type(error).__name__)[:300]

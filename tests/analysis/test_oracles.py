@@ -156,7 +156,7 @@ def test_mistakes(detector, scenes):
         oracle(detector, scenes, [["heatmap", "sise"]])
     with pytest.raises(CtnetError, match="heads are replaced at one scale"):
         oracle(detector, scenes, None, Settings(scales=(1.0, 2.0)))
-    with pytest.raises(CtnetError, match="no object of the model's classes"):
+    with pytest.raises(CtnetError, match="no objects of the model's classes"):
         oracle(detector, scenes.subset([2]))
 
 

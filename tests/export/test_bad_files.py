@@ -279,7 +279,7 @@ def test_an_operator_that_the_exporter_lacks(
         return replace(found, scores=found.scores * torch.special.airy_ai(found.scores))
 
     monkeypatch.setattr(CenterDetection, "decode", unusual)
-    with pytest.raises(CtnetError, match=rf"{runtime} cannot take this network: .*airy_ai") as caught:
+    with pytest.raises(CtnetError, match=rf"{runtime} cannot convert this network: .*airy_ai") as caught:
         export_detector(run_of("ctdet"), tmp_path / f"x{suffix}")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -18,13 +20,34 @@ def noise(count: int, width: int = 64, height: int = 48) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, height, width, 3)).astype(np.uint8)
 
 
+@contextmanager
+def usual_priority() -> Iterator[None]:
+    """SVT-AV1 gives the process of root real-time priority, which would starve all others from then on."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+def test_encoding_leaves_the_priority_as_it_was(tmp_path: Path) -> None:
+    if not hasattr(os, "sched_getscheduler"):
+        pytest.skip("this system has no scheduling policies")
+    before = os.sched_getscheduler(0)
+    write(tmp_path / "a.mp4", "av1")
+    assert os.sched_getscheduler(0) == before
+
+
 def write(path: Path, codec: str, count: int = 12, pixels: str = "yuv420p") -> Path:
     """A video of noise, 10 frames per second."""
     av = pytest.importorskip("av")
     os.environ.setdefault("SVT_LOG", "0")
     if codec == "av1":
         codec = "libsvtav1" if "libsvtav1" in av.codecs_available else "libaom-av1"
-    with av.open(str(path), "w") as container:
+    with usual_priority(), av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10, options={"g": "1"} if codec == "libx264" else {})
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
         for image in noise(count):
