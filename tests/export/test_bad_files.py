@@ -255,10 +255,10 @@ def test_images_that_do_not_fit(exported, suffix: str) -> None:
 
 @pytest.mark.export
 def test_an_operator_that_the_runtime_lacks(exported, tmp_path: Path) -> None:
+    source = exported("ctdet", ".onnx").path
     import onnx
 
-    exported("ctdet", ".onnx")
-    model = onnx.load(exported("ctdet", ".onnx").path)
+    model = onnx.load(source)
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "FoldedConv"
     onnx.save(model, tmp_path / "x.onnx")
     words = r"onnxruntime \S+ cannot open .*x\.onnx: .*FoldedConv.* update the runtime$"

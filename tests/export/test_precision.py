@@ -47,9 +47,10 @@ def test_8_bits_detect_about_the_same(run_of, quantized, suffix: str) -> None:
 
 
 def test_convolutions_of_heads_stay_in_floating_point(quantized) -> None:
+    path = quantized(".onnx").path
     import onnx
 
-    nodes = list(onnx.load(quantized(".onnx").path).graph.node)
+    nodes = list(onnx.load(path).graph.node)
     makers = {output: node for node in nodes for output in node.output}
     convolutions = [node for node in nodes if node.op_type == "Conv"]
     # A quantised weight comes from a node, any other is an initialiser.
@@ -61,10 +62,11 @@ def test_convolutions_of_heads_stay_in_floating_point(quantized) -> None:
 
 def test_weights_have_seven_bits(quantized) -> None:
     """A processor without VNNI adds products of 8 bits in 16, which saturate."""
+    path = quantized(".onnx").path
     import onnx
     from onnx import numpy_helper
 
-    graph = onnx.load(quantized(".onnx").path).graph
+    graph = onnx.load(path).graph
     weights = [numpy_helper.to_array(one) for one in graph.initializer]
     weights = [one for one in weights if one.dtype == np.int8 and one.ndim == 4]
     assert weights
