@@ -49,9 +49,9 @@ def torchrun(processes: int, *options: object) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *map(str, given), str(JOB)]
 
 
-def training(data: Path, output: object, **options: object) -> list[str]:
+def training(folder: Path, output: object, **options: object) -> list[str]:
     chosen = {"backbone": "small_network", "epochs": 2, "batch-size": 4, "size": 64, "workers": 0, **options}
-    command = ["train", "ctdet", "--data", data, "-o", output, "--device", "cpu", "--amp", "off"]
+    command = ["train", "ctdet", "--data", folder, "-o", output, "--device", "cpu", "--amp", "off"]
     for name, value in chosen.items():
         command += [f"--{name}"] if value is True else [f"--{name}", value]
     return [str(word) for word in command]
