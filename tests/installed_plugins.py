@@ -42,13 +42,13 @@ BROKEN = {
         "older",
         TASK.format("older") + "    contract = 1\n",
         r"plugin 'older' of acme-older 1\.0 was written for version 1 of ctnet's contract, "
-        r"and ctnet \S+ keeps version \d+; update acme-older",
+        r"and ctnet \S+ supports version \d+; update acme-older",
     ),
     "acme-newer": (
         "newer",
         TASK.format("newer") + "    contract = (998, 999)\n",
         r"plugin 'newer' of acme-newer 1\.0 was written for versions 998 to 999 of ctnet's contract, "
-        r"and ctnet \S+ keeps version \d+; update ctnet-toolkit",
+        r"and ctnet \S+ supports version \d+; update ctnet-toolkit",
     ),
     "acme-needy": (
         "needy",
