@@ -80,8 +80,15 @@ def train(
         "ctdet",
         TrainingData(data),
         Network({"attributes": attributes} if attributes else {}, args.backbone),
-        RecipeChoice(fields={"epochs": args.epochs, "batch_size": 16, "size": (args.size, args.size)}),
-        Loop(evaluate_every=args.epochs, seed=seed),
+        RecipeChoice(
+            fields={
+                "epochs": args.epochs,
+                "batch_size": 16,
+                "size": (args.size, args.size),
+                "evaluate_every": args.epochs,
+            }
+        ),
+        Loop(seed=seed),
         Machine(workers=0),
         output,
     )

@@ -209,7 +209,7 @@ def live(environment: Environment, task: str) -> Path:
     """Everything that a user does with a task: check, train, evaluate, predict, analyse -> its run."""
     environment.ctnet("tasks", "check", task)
     run = Path("runs") / task
-    training = ("--overfit", 4, "--epochs", 2, "--size", 128, "--evaluate-every", 2)
+    training = ("--overfit", 4, "--epochs", 2, "--size", 128, "-R", "evaluate_every=2")
     environment.ctnet("train", task, *training, "--device", "cpu", "--output", run)
     figures = json.loads(environment.ctnet("eval", run, "--flip", "--device", "cpu", "--json"))["metrics"]
     if not figures or not all(-1 <= value <= 1 for value in figures.values()):

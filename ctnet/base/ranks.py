@@ -293,6 +293,12 @@ def _store(seconds: float) -> Store:
     """The store that ``torchrun`` keeps for the job; of processes started by hand, the first one's."""
     from torch import distributed
 
+    if os.environ["MASTER_PORT"] == "0":
+        # torchrun takes a free port, but does not tell its processes which.
+        raise CtnetError(
+            "torchrun was started with --master-port 0, so the processes do not know where to meet; use "
+            "--standalone instead, or give a port"
+        )
     kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store: Store = distributed.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"],

@@ -71,10 +71,6 @@ def train(
     option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on, or none.")] = "val",
-    evaluate_every: Annotated[int, typer.Option(min=1, help="Epochs between evaluations.")] = 1,
-    save_every: Annotated[
-        float, typer.Option(min=0, help="Seconds between checkpoints within an epoch.")
-    ] = 600.0,
     overfit: Annotated[
         int, typer.Option(min=0, help="Train and evaluate on the first N training images, not augmented.")
     ] = 0,
@@ -124,7 +120,7 @@ def train(
     from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import RUN, new_session, resumed_session
 
-    require_finite(lr=lr, save_every=save_every)
+    require_finite(lr=lr)
     if resume is not None:
         refuse_other_settings(context, "resume", ("task", "epochs", "data", "device", "workers", "json"))
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
@@ -132,7 +128,7 @@ def train(
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
         Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
         RecipeChoice(recipe, recipe_fields(field or [], given), lr),
-        Loop(amp, evaluate_every, save_every, seed, _BATCH_NORMS[sync_bn]),
+        Loop(amp, seed, _BATCH_NORMS[sync_bn]),
     )
     with launched_ranks(device_of_rank(device)) as ranks:
         machine = Machine(device_of_rank(device), workers, ranks=ranks)

@@ -82,6 +82,8 @@ class Recipe:
         ema: decay of the moving average of weights that is evaluated and saved; 0 for none.
         size: (width, height) of the network input, pixels.
         accumulate: gradient accumulation: batches per optimizer step.
+        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        save_every: seconds between checkpoints within an epoch.
         augmentation: how training images vary.
         options: task options that the recipe changes from their defaults; ``-O`` overrides them.
 
@@ -104,6 +106,8 @@ class Recipe:
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     size: tuple[Count, Count] = (512, 512)
     accumulate: Count = 1
+    evaluate_every: Count = 1
+    save_every: Annotated[float, Ge(0)] = 600.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -35,8 +35,6 @@ class TrainingConfig:
         seed: seed of initialisation, shuffling and augmentation.
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
-        evaluate_every: epochs between evaluations (the last is always evaluated).
-        save_every: seconds between checkpoints within an epoch.
         strict: refuse bad records instead of skipping them.
         batch_norm: statistics of each process's own images, of all processes' ("sync"), or none, with its
             weights fixed ("frozen").
@@ -60,8 +58,6 @@ class TrainingConfig:
     seed: Annotated[int, Interval(ge=0, lt=2**64)] = 0
     amp: Amp = "off"
     overfit: Annotated[int, Ge(0)] = 0
-    evaluate_every: Annotated[int, Ge(1)] = 1
-    save_every: Annotated[float, Ge(0)] = 600.0
     strict: bool = False
     batch_norm: BatchNorm = "own"
     annotations: str = ""
@@ -106,7 +102,16 @@ class TrainingConfig:
 
 #: What may change between two parts of a run: a setting, or a whole group of them.
 _FREE = frozenset(
-    ("data", "init", "save_every", "evaluate_every", "strict", "versions", "commit", "recipe.epochs")
+    (
+        "data",
+        "init",
+        "strict",
+        "versions",
+        "commit",
+        "recipe.epochs",
+        "recipe.evaluate_every",
+        "recipe.save_every",
+    )
 )
 
 

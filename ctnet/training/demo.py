@@ -106,8 +106,8 @@ def demonstrate(
     session = new_session(
         task_name,
         TrainingData(data),
-        recipe=RecipeChoice("demo", {"epochs": epochs}),
-        loop=Loop(evaluate_every=max(1, epochs // 3), seed=seed),
+        recipe=RecipeChoice("demo", {"epochs": epochs, "evaluate_every": max(1, epochs // 3)}),
+        loop=Loop(seed=seed),
         machine=Machine(device),
         output=output,
     )

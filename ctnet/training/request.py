@@ -71,15 +71,11 @@ class Loop:
 
     Attributes:
         amp: mixed precision: auto, off, bf16 or fp16.
-        evaluate_every: epochs between evaluations.
-        save_every: seconds between checkpoints within an epoch.
         seed: seed of all randomness.
         batch_norm: see ``TrainingConfig``.
     """
 
     amp: str = "auto"
-    evaluate_every: int = 1
-    save_every: float = 600.0
     seed: int = 0
     batch_norm: BatchNorm = "own"
 

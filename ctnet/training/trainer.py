@@ -246,7 +246,7 @@ class Trainer:
 
     def _wishes(self) -> tuple[bool, bool]:
         """Whether to stop after this step, and whether a checkpoint is due, which the first process says."""
-        late = time.monotonic() - self._saved > self.config.save_every
+        late = time.monotonic() - self._saved > self.config.recipe.save_every
         return self._stop, late and self.ranks.is_first
 
     def _step(self) -> None:
@@ -286,7 +286,7 @@ class Trainer:
         last = position.epoch + 1 == recipe.epochs
         metrics: dict[str, float] = {}
         shown = losses
-        if self.val is not None and (last or (position.epoch + 1) % self.config.evaluate_every == 0):
+        if self.val is not None and (last or (position.epoch + 1) % recipe.evaluate_every == 0):
             metrics = self._evaluate(self.val)
             overall = {name: value for name, value in metrics.items() if "/" not in name}
             row |= overall

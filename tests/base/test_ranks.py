@@ -75,6 +75,19 @@ def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> Non
         launched_ranks().__enter__()
 
 
+def test_a_port_that_torchrun_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``torchrun --master-port 0`` would leave its processes without a place to meet."""
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "RANK": "0",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CtnetError, match=r"--master-port 0, .* use --standalone"):
+        launched_ranks().__enter__()
+
+
 @pytest.mark.parametrize("text", ["", "two", "²", "-1", "1.5", "9" * 5000])
 def test_a_number_of_processes_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", text)

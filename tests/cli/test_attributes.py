@@ -48,9 +48,7 @@ def test_a_short_training_learns_attributes(ctnet, data: Path, benchmark: Module
         "-o",
         "run",
     ]
-    done = ctnet(
-        *train, "-O", f"attributes={benchmark.ATTRIBUTES}", "--evaluate-every", 120, "--save-every", 600
-    )
+    done = ctnet(*train, "-O", f"attributes={benchmark.ATTRIBUTES}", "-R", "evaluate_every=120")
     assert done.code == 0, done.err
     done = ctnet("eval", "run", "--data", data, "--split", "train", "--device", "cpu", "--json")
     assert done.code == 0, done.err

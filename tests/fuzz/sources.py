@@ -25,7 +25,7 @@ from ctnet.export.detector import Trials, export_detector
 from ctnet.inference.detector import Detector
 from ctnet.inference.maps import write_maps
 from ctnet.measuring.run import Settings, evaluate
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import new_session
 
 TASKS = tuple(list_tasks())
@@ -91,10 +91,9 @@ def make_run(folder: Path, data: Path) -> None:
         "ctdet",
         TrainingData(data, train_split="val"),
         Network(backbone="fuzztiny"),
-        RecipeChoice(fields={"epochs": 2, "size": SIZE, "batch_size": 2}),
-        Loop(save_every=0.0),
-        Machine("cpu", 0),
-        folder / "run",
+        RecipeChoice(fields={"epochs": 2, "size": SIZE, "batch_size": 2, "save_every": 0.0}),
+        machine=Machine("cpu", 0),
+        output=folder / "run",
     )
     with redirect_stderr(StringIO()):
         session.trainer._epoch()  # one of two epochs: there is something left to resume

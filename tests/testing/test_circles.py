@@ -131,6 +131,6 @@ def test_it_overfits_four_images_of_blood_cells(shared_data: Path, tmp_path: Pat
     ctnet(f"convert voc {shared_data / 'bccd'} -o cells")
     ctnet(
         "train circles --data cells --overfit 4 --size 128x96 --epochs 100 --batch-size 4 --lr 1e-3 "
-        "-R warmup=5 -R ema=0.9 --evaluate-every 10 --device cpu --workers 0 -o run"
+        "-R warmup=5 -R ema=0.9 -R evaluate_every=10 --device cpu --workers 0 -o run"
     )
     assert json.loads(ctnet("eval run --device cpu --json"))["metrics"]["AP50"] >= 0.9

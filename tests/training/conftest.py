@@ -83,8 +83,7 @@ class Recorder(Quiet):
 def start(scenes: Path, output: Path, **changes) -> Session:
     """A new session; changes are fields of the requests, and `fields` those of the recipe."""
     fields = {"epochs": 3, "batch_size": 4, "size": (64, 64), **changes.pop("fields", {})}
-    if "accumulate" in changes:
-        fields["accumulate"] = changes.pop("accumulate")
+    fields |= {name: changes.pop(name) for name in ("accumulate", "save_every") if name in changes}
     task = changes.pop("task", "ctdet")
     settings = {"backbone": "with_dropout", "recipe": "small", "workers": 0, "device": "cpu", **changes}
 
@@ -96,7 +95,7 @@ def start(scenes: Path, output: Path, **changes) -> Session:
         group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
         group(Network, "options", "backbone", "pretrained", "init"),
         RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
-        group(Loop, "amp", "evaluate_every", "save_every", "seed", "batch_norm"),
+        group(Loop, "amp", "seed", "batch_norm"),
         Machine(settings.pop("device"), settings.pop("workers"), settings.pop("display", None) or Recorder()),
         output,
     )

@@ -53,7 +53,7 @@ def training(folder: Path, output: object, **options: object) -> list[str]:
     chosen = {"backbone": "small_network", "epochs": 2, "batch-size": 4, "size": 64, "workers": 0, **options}
     command = ["train", "ctdet", "--data", folder, "-o", output, "--device", "cpu", "--amp", "off"]
     for name, value in chosen.items():
-        command += [f"--{name}"] if value is True else [f"--{name}", value]
+        command += [f"--{name}"] if value is True else [f"-{name}" if len(name) == 1 else f"--{name}", value]
     return [str(word) for word in command]
 
 
@@ -160,7 +160,7 @@ def wait_for(happened, seconds: float = 90) -> None:
 
 def kill_one(data: Path, environment: dict[str, str], output: str, rng: random.Random, epochs: int) -> None:
     """Train with three processes, kill one at a random moment, and let torchrun go on."""
-    command = [*torchrun(3, "--max-restarts", 1), *training(data, output, epochs=epochs, **{"save-every": 0})]
+    command = [*torchrun(3, "--max-restarts", 1), *training(data, output, epochs=epochs, R="save_every=0")]
     process = subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -176,7 +176,7 @@ def kill_one(data: Path, environment: dict[str, str], output: str, rng: random.R
 
 
 def test_a_killed_process_changes_no_bit(data: Path, environment) -> None:
-    done = run([*torchrun(3), *training(data, "whole", epochs=6, **{"save-every": 0})], environment)
+    done = run([*torchrun(3), *training(data, "whole", epochs=6, R="save_every=0")], environment)
     assert done.returncode == 0, done.stderr[-3000:]
     kill_one(data, environment, "killed", random.Random(0), 6)
     check_equal(Path("whole"), Path("killed"))
@@ -184,7 +184,7 @@ def test_a_killed_process_changes_no_bit(data: Path, environment) -> None:
 
 @pytest.mark.slow
 def test_twenty_killed_processes_change_no_bit(data: Path, environment) -> None:
-    done = run([*torchrun(3), *training(data, "whole", epochs=6, **{"save-every": 0})], environment)
+    done = run([*torchrun(3), *training(data, "whole", epochs=6, R="save_every=0")], environment)
     assert done.returncode == 0, done.stderr[-3000:]
     rng = random.Random(1)
     for number in range(20):

@@ -50,8 +50,8 @@ def start_or_resume(scenes: Path, run: Path, backbone: str) -> None:
             "ctdet",
             TrainingData(scenes),
             Network(backbone=backbone),
-            RecipeChoice(fields={"epochs": EPOCHS, "batch_size": 4, "size": (64, 64)}),
-            Loop(amp="off", save_every=0.0),
+            RecipeChoice(fields={"epochs": EPOCHS, "batch_size": 4, "size": (64, 64), "save_every": 0.0}),
+            Loop(amp="off"),
             machine,
             run,
         )
