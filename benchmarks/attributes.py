@@ -23,7 +23,8 @@ from ctnet.data.images import read_image
 from ctnet.data.shape_scenes import SHAPES
 from ctnet.data.synthetic import write_dataset
 from ctnet.inference.detector import Detector
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 from ctnet.ops.boxes import box_areas, box_coverage
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import new_session

@@ -11,7 +11,7 @@ from ctnet.analysis.subject import Subject
 from ctnet.core.records import Detections
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
-from ctnet.measuring.run import Settings
+from ctnet.measuring.reading import Settings
 
 
 @dataclass(frozen=True)

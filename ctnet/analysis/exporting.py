@@ -14,7 +14,8 @@ from ctnet.data.dataset import Dataset
 from ctnet.export.detector import ExportReport, Trials, export_detector
 from ctnet.export.graph import GraphSettings
 from ctnet.inference.detector import Detector, checkpoint_of
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 from ctnet.training.data import check_categories, evaluation_data
 from ctnet.training.run import latest_run
 

@@ -16,7 +16,8 @@ from ctnet.data.problems import Problem
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.decoding import merge
 from ctnet.inference.detector import Detector
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 
 METHODS: tuple[Nms, ...] = get_args(Nms)
 

@@ -26,7 +26,8 @@ from ctnet.inference.decoding import decode, merge
 from ctnet.inference.detector import Detector
 from ctnet.inference.maps import MapFile
 from ctnet.inference.preprocessing import Prepared
-from ctnet.measuring.run import Evaluation, Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import Evaluation, evaluate
 from ctnet.measuring.stored import evaluate_maps
 
 #: With up to this many heads, the first heatmap is combined with each other head.

@@ -11,7 +11,8 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
 from ctnet.inference.detector import Detector
 from ctnet.inference.timing import StageTimes
-from ctnet.measuring.run import Settings, detect_all, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import detect_all, evaluate
 
 #: The paper's: the image's own resolution (None), 512x512, 384x384.
 SIZES: tuple[tuple[int, int] | None, ...] = (None, (512, 512), (384, 384))

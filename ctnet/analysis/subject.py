@@ -21,8 +21,9 @@ from ctnet.data.problems import refuse
 from ctnet.data.workers import default_workers
 from ctnet.inference.detector import Detector, checkpoint_of
 from ctnet.inference.maps import MapFile, write_maps
+from ctnet.measuring.reading import Settings
 from ctnet.measuring.results import evaluate_results, read_results
-from ctnet.measuring.run import Evaluation, Settings, evaluate
+from ctnet.measuring.run import Evaluation, evaluate
 from ctnet.measuring.stored import evaluate_maps
 from ctnet.training.data import check_categories, evaluation_data
 from ctnet.training.run import latest_run

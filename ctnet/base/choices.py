@@ -12,6 +12,9 @@ from ctnet.base.errors import CtnetError
 #: Mixed precision: the dtype for autocast, none, or bf16 where the device supports it.
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
+#: Where training keeps the decoded images, see ``Dataset.cached``.
+Cache = Literal["none", "ram"]
+
 #: Which operator deformable convolutions become in an exported file, see ``GraphSettings``.
 Deform = Literal["native", "grid-sample"]
 

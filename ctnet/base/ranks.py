@@ -212,6 +212,11 @@ def number_of_processes() -> int:
     return _number_in("WORLD_SIZE")
 
 
+def number_on_machine() -> int:
+    """How many processes ``torchrun`` started on this machine; 1 without it."""
+    return _number_in("LOCAL_WORLD_SIZE")
+
+
 def _number_in(variable: str) -> int:
     text = os.environ.get(variable, "1")
     number = whole_number(text)

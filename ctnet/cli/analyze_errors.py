@@ -85,7 +85,7 @@ def errors(
     """
     from ctnet.analysis.errors import study_errors
     from ctnet.analysis.subject import Ground, Subject
-    from ctnet.measuring.run import Settings
+    from ctnet.measuring.reading import Settings
 
     if results is not None:
         refuse_other_settings(context, "results", _WITH_RESULTS)

@@ -55,7 +55,7 @@ def nms(
     """
     from ctnet.analysis import compare_nms
     from ctnet.analysis.subject import DetectorSubject, Ground
-    from ctnet.measuring.run import Settings
+    from ctnet.measuring.reading import Settings
 
     settings = Settings(
         flip=flip, topk=topk, resize=resize, size=parse_size(size), batch_size=batch_size, metric=metric

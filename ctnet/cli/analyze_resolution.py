@@ -47,7 +47,7 @@ def resolution(
     from ctnet.analysis import compare_resolutions
     from ctnet.analysis.speed import hardware
     from ctnet.analysis.subject import DetectorSubject, Ground
-    from ctnet.measuring.run import Settings
+    from ctnet.measuring.reading import Settings
 
     chosen = _parse_sizes(sizes)
     subject = DetectorSubject.open(run, Ground(data, split), device)

@@ -113,7 +113,7 @@ def evaluate(
     from ctnet.analysis.subject import Ground, Subject
     from ctnet.base.ranks import device_of_rank, launched_ranks, number_of_processes
     from ctnet.inference.settings import choose_scales
-    from ctnet.measuring.run import Settings
+    from ctnet.measuring.reading import Settings
 
     for name, path in (("results", results), ("maps", maps), ("save-maps", save_maps)):
         if path is not None and number_of_processes() > 1:

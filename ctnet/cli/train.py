@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ctnet.base.choices import BatchNorm
+from ctnet.base.choices import BatchNorm, Cache
 from ctnet.base.errors import CtnetError
 from ctnet.base.output import print_json, print_line
 from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
@@ -78,6 +78,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     device: Device = "auto",
     workers: Workers = None,
+    cache: Annotated[Cache, typer.Option(help="ram: keep all decoded images in memory.")] = "none",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder; default: runs/TASK-BACKBONE-N.")
     ] = None,
@@ -122,7 +123,9 @@ def train(
 
     require_finite(lr=lr)
     if resume is not None:
-        refuse_other_settings(context, "resume", ("task", "epochs", "data", "device", "workers", "json"))
+        refuse_other_settings(
+            context, "resume", ("task", "epochs", "data", "device", "workers", "cache", "json")
+        )
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
@@ -131,7 +134,7 @@ def train(
         Loop(amp, seed, _BATCH_NORMS[sync_bn]),
     )
     with launched_ranks(device_of_rank(device)) as ranks:
-        machine = Machine(device_of_rank(device), workers, ranks=ranks)
+        machine = Machine(device_of_rank(device), workers, ranks=ranks, cache=cache)
         if resume is None and (begun := ranks.recall(RUN)):  # torchrun started the job again
             resume, epochs, data = Path(begun), None, None
         if resume is not None:
@@ -139,9 +142,7 @@ def train(
         elif task is not None:
             session = new_session(task, *settings, machine, output)
         else:
-            raise CtnetError(
-                "name the task to train (ctnet train ctdet), or a run to continue (--resume RUN)"
-            )
+            raise CtnetError("name a task (ctnet train ctdet), or a run to continue (--resume RUN)")
         finished = session.fit()
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})

@@ -17,6 +17,7 @@ from ctnet.base.progress import track
 from ctnet.core.documents import annotation_errors, checks_records, instances_of
 from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.core.task import Task, create_task, load_task_class
+from ctnet.data.cache import ImageCache, check_room
 from ctnet.data.coco import CocoFile
 from ctnet.data.directory import (
     annotation_files,
@@ -46,6 +47,7 @@ class Dataset:
         split: its name, as found ("val2017").
         unfit: (K,) int64, annotations of ``coco`` (rows) that the task cannot use (``annotation_errors``).
         unfit_problems: the errors in them.
+        cache: images that are in memory, see ``cached``.
     """
 
     coco: CocoFile
@@ -55,6 +57,7 @@ class Dataset:
     split: str = ""
     unfit: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     unfit_problems: tuple[Problem, ...] = ()
+    cache: ImageCache | None = None
 
     @classmethod
     def open(
@@ -124,7 +127,9 @@ class Dataset:
         """
         entries = self._entries(index)
         info = self._info(index, entries)
-        image = read_image(self.image_path(index), (info.width, info.height))
+        image = None if self.cache is None else self.cache.get(int(self.rows[index]))
+        if image is None:
+            image = read_image(self.image_path(index), (info.width, info.height))
         return Sample(image, self._instances(entries), info)
 
     @property
@@ -234,6 +239,32 @@ class Dataset:
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         """The data set with only these images, in the given order."""
         return replace(self, rows=self.rows[np.asarray(indices, np.int64)])
+
+    def cached(self, copies: int = 1) -> Dataset:
+        """The data set with all its images decoded and kept in memory, 3 bytes a pixel.
+
+        An image that cannot be read is not kept; the error comes where it is used, as without a cache.
+
+        Args:
+            copies: how many processes of this machine keep the images.
+
+        Raises:
+            CtnetError: when the images do not fit into the free memory.
+        """
+        sides = [(int(self.coco.heights[row]), int(self.coco.widths[row])) for row in self.rows]
+        needed = sum(3 * height * width for height, width in sides)
+        check_room(needed, copies)
+        pixels, places, start = np.empty(needed, np.uint8), {}, 0
+        for index in track(range(len(self)), "reading images"):
+            try:
+                image = self[index].image
+            except ImageError:
+                continue
+            pixels[start : start + image.size] = image.reshape(-1)
+            places[int(self.rows[index])] = (start, *image.shape[:2])
+            start += image.size
+        pixels.flags.writeable = False
+        return replace(self, cache=ImageCache(pixels, places))
 
     def with_task(self, task: Task | None) -> Dataset:
         """The same images for another task; annotations that it cannot use are left out and listed."""

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.progress import track
@@ -19,34 +17,15 @@ from ctnet.core.evaluator import Evaluator
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
-from ctnet.data.images import ImageError
-from ctnet.data.loader import Failure
 from ctnet.data.problems import Problem
-from ctnet.data.workers import load, prepare_worker
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
-from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Prepared, Preprocessor
-from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.preprocessing import Prepared
 from ctnet.inference.timing import StageTimes
+from ctnet.measuring.reading import Read, Reader, Settings
 
 #: Called with the activated maps of a batch at one scale, their images, and the scale.
 KeepMaps = Callable[[Mapping[str, Tensor], Sequence[Prepared], float], None]
-
-
-@dataclass(frozen=True)
-class Settings(DetectionSettings):
-    """Test-time settings, and how to read the data set.
-
-    Attributes:
-        batch_size: images per forward pass, where their sizes are equal.
-        workers: processes that read and resize; 0 reads in the calling process.
-        metric, max_dets: see ``evaluator_of``.
-    """
-
-    batch_size: int = 8
-    workers: int = 0
-    metric: str | None = None
-    max_dets: int | None = None
 
 
 @dataclass
@@ -82,6 +61,7 @@ def evaluate(
     ranks: Ranks | None = None,
     keep_maps: KeepMaps | None = None,
     interrupted: Callable[[], bool] | None = None,
+    reader: Reader | None = None,
 ) -> Evaluation:
     """Run a detector on every image of a data set and compute the metrics.
 
@@ -94,12 +74,14 @@ def evaluate(
             the same in every process; detections, problems and times are only complete in the first one.
         keep_maps: see ``Detector.detect``.
         interrupted: see ``measure``.
+        reader: reads the data set, from ``reader_of`` with the same settings; one for this pass alone when
+            None.
     """
     settings, ranks = settings or Settings(), ranks or Ranks()
     evaluator = evaluator_of(detector.task, dataset, settings.metric, settings.max_dets)
     problems: list[Problem] = []
     times = StageTimes()
-    found = detect_all(detector, dataset, settings, problems, times, ranks, keep_maps)
+    found = detect_all(detector, dataset, settings, problems, times, ranks, keep_maps, reader)
     return measure(found, evaluator, len(dataset), describe, problems, times, ranks, interrupted)
 
 
@@ -159,30 +141,21 @@ def detect_all(
     times: StageTimes | None = None,
     ranks: Ranks | None = None,
     keep_maps: KeepMaps | None = None,
+    reader: Reader | None = None,
 ) -> Iterator[tuple[int, Detections]]:
     """Yield (image id, detections) of all images; unreadable images are added to ``problems``.
 
     Args:
-        detector, dataset, settings, ranks, keep_maps: see ``evaluate``.
+        detector, dataset, settings, ranks, keep_maps, reader: see ``evaluate``.
         problems, times: are added to.
     """
     times = StageTimes() if times is None else times
-    preprocess = detector.preprocessor(settings.resize, settings.size)
-    loader = DataLoader(
-        _Reading(dataset, preprocess, settings.scales),
-        batch_sampler=(ranks or Ranks()).share(_batches_of_one_size(dataset, settings)),
-        collate_fn=_as_list,
-        num_workers=settings.workers,
-        worker_init_fn=prepare_worker if settings.workers else None,
-    )
-    for items in load(loader):
+    reader = reader or reader_of(detector, dataset, settings, ranks)
+    for items in reader:
+        problems += [item for item in items if isinstance(item, Problem)]
         batch = []
         for item in items:
-            if isinstance(item, Failure):
-                raise CtnetError(item.text)
-            if isinstance(item, Problem):
-                problems.append(item)
-            else:
+            if isinstance(item, Read):
                 times.add(item.times)
                 batch.append(item.views)
         if batch:
@@ -190,51 +163,13 @@ def detect_all(
             yield from zip((views[0].info.image_id for views in batch), results, strict=True)
 
 
-@dataclass(frozen=True)
-class _Read:
-    """An image at every scale, and the time to read it."""
-
-    views: tuple[Prepared, ...]
-    times: StageTimes
-
-
-class _Reading(torch.utils.data.Dataset[_Read | Problem | Failure]):
-    def __init__(self, dataset: Dataset, preprocess: Preprocessor, scales: Sequence[float]) -> None:
-        self.dataset, self.preprocess, self.scales = dataset, preprocess, scales
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> _Read | Problem | Failure:
-        times = StageTimes()
-        try:
-            with times.stage("load"):
-                sample = self.dataset[index]
-            with times.stage("pre"):
-                views = self.preprocess.views(sample.image, sample.info, self.scales)
-        except ImageError as error:
-            return Problem("unreadable image", self.dataset.info(index).file_name, str(error))
-        except CtnetError as error:
-            return Failure(str(error))
-        return _Read(views, times)
-
-
-def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]]:
-    """Indices in batches; with "keep" of images of equal size, fewer if these are large."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for index in range(len(dataset)):
-        info = dataset.info(index)
-        key = (info.width, info.height) if settings.resize == "keep" else (0, 0)
-        groups.setdefault(key, []).append(index)
-    batches = []
-    enlarged = sum(scale**2 for scale in settings.scales)
-    for (width, height), group in groups.items():
-        step = settings.batch_size
-        if width:
-            step = max(1, min(step, int(PIXELS_AT_ONCE / (width * height * enlarged))))
-        batches += [group[i : i + step] for i in range(0, len(group), step)]
-    return batches
-
-
-def _as_list(items: list[_Read | Problem | Failure]) -> list[_Read | Problem | Failure]:
-    return items
+def reader_of(
+    detector: Detector,
+    dataset: Dataset,
+    settings: Settings,
+    ranks: Ranks | None = None,
+    stay: bool = False,
+) -> Reader:
+    """What reads a data set as the detector takes it, see ``Reader``."""
+    preprocess = detector.preprocessor(settings.resize, settings.size)
+    return Reader(dataset, preprocess, settings, ranks, stay)

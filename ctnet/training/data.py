@@ -111,6 +111,15 @@ class Splits:
         parts = [self.train] if self.val is None else [self.train, self.val]
         return " ".join(part.fingerprint() for part in parts)
 
+    def cached(self, copies: int) -> Splits:
+        """The same splits with all images in memory, see ``Dataset.cached``."""
+        train, val = self.train.cached(copies), self.val
+        if val is not None and val.coco is train.coco and np.array_equal(val.rows, train.rows):  # overfitting
+            val = replace(val, cache=train.cache)
+        elif val is not None:
+            val = val.cached(copies)
+        return replace(self, train=train, val=val)
+
     def with_task(self, task: Task) -> Splits:
         """The same images for another task."""
         val = None if self.val is None else self.val.with_task(task)

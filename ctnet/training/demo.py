@@ -17,7 +17,8 @@ from ctnet.core.geometry import Affine
 from ctnet.core.records import Sample
 from ctnet.core.task import load_task_class, scenes_of
 from ctnet.inference.detector import Detector
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 from ctnet.report.draw import grid, side_by_side
 from ctnet.report.writing import write_image
 from ctnet.training.data import evaluation_data, example_data

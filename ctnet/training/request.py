@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctnet.base.choices import BatchNorm
+from ctnet.base.choices import BatchNorm, Cache
 from ctnet.base.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -89,9 +89,11 @@ class Machine:
         workers: worker processes; a default for the device when None.
         display: where progress is shown; the terminal when None.
         ranks: the processes that train together.
+        cache: "ram" keeps all decoded images in memory.
     """
 
     device: str = "auto"
     workers: int | None = None
     display: Display | None = None
     ranks: Ranks = field(default_factory=Ranks)
+    cache: Cache = "none"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ctnet.backbones import BackboneInfo, describe_backbone
 from ctnet.base.device import amp_name, choose_amp, choose_device
@@ -14,9 +17,10 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
 from ctnet.base.numbers import check_seed
 from ctnet.base.output import counted
-from ctnet.base.ranks import Ranks, number_of_processes
+from ctnet.base.ranks import Ranks, number_of_processes, number_on_machine
 from ctnet.core.task import load_task_class
 from ctnet.data.problems import summarize
+from ctnet.data.workers import default_workers
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
 from ctnet.training.config import TrainingConfig
@@ -114,14 +118,14 @@ def new_session(
         check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
         config = _config(backbone, data, network, replace(loop, amp=amp), plan)
     _require_one_job(ranks, config)
+    with ranks.agreed():
+        splits = _kept(plan.splits, machine, device)
     run = _created(ranks, output, f"{task_name}-{backbone.name}", config)
     try:
         with ranks.agreed():
             if ranks.is_first:
                 run.write_recipe(plan.recipe)
-            trainer = Trainer(
-                config, run, plan.splits, device, machine.workers, _display(machine, run), ranks
-            )
+            trainer = Trainer(config, run, splits, device, machine.workers, _display(machine, run), ranks)
     except BaseException:
         run.discard()  # nothing was trained yet (ImageNet weights may be unavailable, for example)
         raise
@@ -208,6 +212,7 @@ def _restored(
     splits = open_data(config.task, data, config.options)
     _refuse_other_data(config, splits, path)
     display, device = _display(machine, run), choose_device(machine.device)
+    splits = _kept(splits, machine, device)
     trainer = Trainer(config, run, splits, device, machine.workers, display, machine.ranks)
     return stored, config, trainer, display
 
@@ -309,6 +314,15 @@ def _display(machine: Machine, run: Run) -> Display:
     if machine.display is not None:
         return machine.display
     return Display(run.path) if machine.ranks.is_first else Silent()
+
+
+def _kept(splits: Splits, machine: Machine, device: torch.device) -> Splits:
+    """The splits as the machine keeps them: their images in memory, or read when they are needed."""
+    if machine.cache == "none":
+        return splits
+    workers = default_workers(device) if machine.workers is None else machine.workers
+    forked = multiprocessing.get_start_method() == "fork"
+    return splits.cached(number_on_machine() * (1 if forked else 1 + workers))
 
 
 def _refuse_other_data(config: TrainingConfig, splits: Splits, path: Path) -> None:

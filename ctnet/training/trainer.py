@@ -27,7 +27,8 @@ from ctnet.data.problems import Problem, refuse
 from ctnet.data.workers import WorkerDied, default_workers
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Reader, Settings
+from ctnet.measuring.run import evaluate, reader_of
 from ctnet.model import create_model
 from ctnet.ops.sync_batch_norm import freeze_batch_norm, use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
@@ -113,6 +114,8 @@ class Trainer:
         #: The name of the figure that tells which epoch was the best; empty without evaluation.
         self.main_metric = ""
         self._stop = self._evaluating = False
+        #: Reads the validation images, from the first evaluation on.
+        self._reader: Reader | None = None
         #: The wishes of all processes, told with the losses of a step; empty for one process.
         self._agreed: tuple[float, ...] = ()
         self._has_gradients = False
@@ -320,6 +323,7 @@ class Trainer:
         detector = Detector(self.task, model, self.description, self.device)
         self._evaluating = True
         settings = Settings(workers=self.workers, amp=self.amp)
+        self._reader = self._reader or reader_of(detector, val, settings, self.ranks, stay=True)
         done = evaluate(
             detector,
             val,
@@ -327,6 +331,7 @@ class Trainer:
             describe="",
             ranks=self.ranks,
             interrupted=(lambda: self._stop) if self.ranks.count > 1 else None,
+            reader=self._reader,
         )
         self._evaluating = False
         with self.ranks.agreed():

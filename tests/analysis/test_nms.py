@@ -16,7 +16,8 @@ from ctnet.core.declarations import Suppression
 from ctnet.core.records import Detections
 from ctnet.data.dataset import Dataset
 from ctnet.inference import Detector
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 from ctnet.ops.boxes import box_iou
 
 SETTINGS = Settings(batch_size=4)

@@ -19,7 +19,8 @@ from ctnet.data.images import read_image
 from ctnet.data.synthetic import write_dataset
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.maps import MapFile, write_maps
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 
 CTDET = [
     ("heatmap",), ("size",), ("offset",),

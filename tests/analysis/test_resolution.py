@@ -4,7 +4,8 @@ import pytest
 
 from ctnet.analysis import compare_resolutions
 from ctnet.base.errors import CtnetError
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 
 
 def test_every_row_is_what_evaluation_at_its_size_gives(detector, scenes):

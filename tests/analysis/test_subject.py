@@ -14,7 +14,7 @@ from ctnet.analysis.subject import DetectorSubject, Ground, MapsSubject, Results
 from ctnet.base.errors import CtnetError
 from ctnet.data.dataset import Dataset
 from ctnet.inference import Detector
-from ctnet.measuring.run import Settings
+from ctnet.measuring.reading import Settings
 
 SETTINGS = Settings(topk=20)
 

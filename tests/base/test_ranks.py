@@ -23,7 +23,8 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.shape_scenes import SHAPES
 from ctnet.data.synthetic import write_dataset
 from ctnet.inference import Detector
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 from ctnet.model import create_model
 
 #: A process as torchrun starts it, with a backbone of one convolution.

@@ -215,7 +215,7 @@ def test_unknown_task(ctnet) -> None:
 
 
 def test_no_task(ctnet) -> None:
-    assert "name the task to train" in ctnet("train").message
+    assert "name a task" in ctnet("train").message
 
 
 def test_an_output_that_holds_a_run_is_left_alone(ctnet, training, run_folder: Path) -> None:

@@ -63,6 +63,14 @@ def test_workers_give_the_same_batches(dataset, start_method):
             assert_same(one, other)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_in_memory_give_the_same_batches(dataset, workers, start_method):
+    kept = loader(dataset.cached(), workers)
+    for epoch in (0, 1):
+        for one, other in zip(loader(dataset).epoch(epoch), kept.epoch(epoch), strict=True):
+            assert_same(one, other)
+
+
 def test_an_epoch_can_begin_in_the_middle(dataset):
     whole = list(loader(dataset).epoch(4))
     rest = list(loader(dataset).epoch(4, start=1))

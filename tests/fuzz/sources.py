@@ -24,7 +24,8 @@ from ctnet.data.synthetic import write_dataset
 from ctnet.export.detector import Trials, export_detector
 from ctnet.inference.detector import Detector
 from ctnet.inference.maps import write_maps
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import new_session
 

@@ -9,8 +9,9 @@ import pytest
 from ctnet.base.errors import CtnetError
 from ctnet.data.dataset import Dataset
 from ctnet.inference import Detector
-from ctnet.measuring import run
-from ctnet.measuring.run import Settings, detect_all, evaluate
+from ctnet.measuring import reading
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import detect_all, evaluate
 
 KEEP = Settings(resize="keep", topk=5, batch_size=2)
 
@@ -84,7 +85,7 @@ def test_worker_processes_change_nothing(
 
 
 def test_large_images_share_no_batch(detector: Detector, dataset: Dataset, monkeypatch) -> None:
-    monkeypatch.setattr(run, "PIXELS_AT_ONCE", 64 * 64)
+    monkeypatch.setattr(reading, "PIXELS_AT_ONCE", 64 * 64)
     evaluate(detector, dataset, KEEP)
     assert [shape[0] for shape in detector.model.batches] == [1, 1, 1, 1, 1]
 

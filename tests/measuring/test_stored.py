@@ -12,7 +12,8 @@ from ctnet.core.task import create_task
 from ctnet.data.dataset import Dataset
 from ctnet.inference import Detector
 from ctnet.inference.maps import MapFile, write_maps
-from ctnet.measuring.run import Settings, evaluate
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import evaluate
 from ctnet.measuring.stored import evaluate_maps
 
 CATEGORIES = [{"id": 4, "name": "ball"}, {"id": 9, "name": "box"}]

@@ -96,7 +96,12 @@ def start(scenes: Path, output: Path, **changes) -> Session:
         group(Network, "options", "backbone", "pretrained", "init"),
         RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
         group(Loop, "amp", "seed", "batch_norm"),
-        Machine(settings.pop("device"), settings.pop("workers"), settings.pop("display", None) or Recorder()),
+        Machine(
+            settings.pop("device"),
+            settings.pop("workers"),
+            settings.pop("display", None) or Recorder(),
+            cache=settings.pop("cache", "none"),
+        ),
         output,
     )
     assert not settings
