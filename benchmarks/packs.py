@@ -2,9 +2,9 @@
 
     python benchmarks/packs.py [--images 20000] [--side 128] [--loaded 6000] [--turns 3] [--json]
 
-Every measurement runs in a process of its own, the two kinds alternating; medians are printed. The files are in
-the system's page cache. "memory" is the proportional share (PSS) of the process and its workers together, and
-"files open" counts regular files that they hold open while loading.
+Every measurement runs in a process of its own, the two kinds alternating; medians are printed. The files are
+in the system's page cache. "memory" is the proportional share (PSS) of the process and its workers together,
+"files" the number of regular files that they hold open while loading.
 """
 
 from __future__ import annotations

@@ -369,6 +369,8 @@ def _change_hdf5(rng: random.Random, file: Any) -> None:
 
 
 def _change_dataset(rng: random.Random, file: Any, name: str) -> None:
+    if file[name].nbytes > 1 << 28:  # an earlier change declared it so large
+        return
     values = file[name][()]
     del file[name]
     if isinstance(values, bytes):

@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 3 tests/training/job.py train ctdet --backbone small_network ...
 
-FAILURE is "nan RANK STEP": the loss of that process is not finite in that step (from 1).
+FAILURE is "nan RANK STEP": the loss of that process is not finite in that step (from 1); or
+"full RANK BYTES": that process can write no file beyond so many bytes.
 """
 
 from __future__ import annotations
@@ -56,7 +57,12 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     register_backbone(small_network)
     if failure := os.environ.get("FAILURE"):
-        _, rank, step = failure.split()
-        spoil_loss(rank, int(step))
+        kind, rank, number = failure.split()
+        if kind == "nan":
+            spoil_loss(rank, int(number))
+        elif os.environ.get("RANK") == rank:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), int(number)))
     sys.argv[0] = "ctnet"
     main()

@@ -1,10 +1,12 @@
 """A job of one or more processes: the gradients and weights of a few steps, for every task.
 
-    torchrun --nproc-per-node 3 tests/training/one_job.py DATA OUT
-    python tests/training/one_job.py DATA OUT
+    torchrun --nproc-per-node 3 tests/training/one_job.py DATA OUT [BACKBONE TASK]
+    python tests/training/one_job.py DATA OUT [BACKBONE TASK]
 
 DATA holds a data directory by task. OUT.<number of processes>.pt holds, by case, the gradients of every step
-before clipping, the weights in the end, and how many images and objects each process had.
+before clipping, the weights in the end, and how many images and objects each process had; and, by task, the
+losses of 30 steps as they are trained, in float32 with AdamW. With a BACKBONE, it is trained instead of two
+small ones.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import itertools
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from ctnet.training.request import Loop, Machine, Network, RecipeChoice, Trainin
 from ctnet.training.session import new_session
 from ctnet.training.trainer import Trainer
 
-STEPS = 5
+STEPS, STEPS_OF_ADAMW = 5, 30
 
 
 class OneStack(Backbone):
@@ -77,8 +80,11 @@ CASES: tuple[dict[str, Any], ...] = (
 )
 
 
-def trainer_of(task: str, case: dict[str, Any], data: Path, ranks: Ranks, folder: Path) -> Trainer:
-    fields = {"epochs": 9, "batch_size": 4, "size": (64, 64)}
+def trainer_of(
+    task: str, case: dict[str, Any], data: Path, ranks: Ranks, folder: Path, exact: bool = True
+) -> Trainer:
+    """A trainer; if ``exact``, in float64 with SGD, else as every other."""
+    fields = {"epochs": 20, "batch_size": 4, "size": (64, 64)}
     made = new_session(
         task,
         TrainingData(data / task, overfit=9),
@@ -86,9 +92,13 @@ def trainer_of(task: str, case: dict[str, Any], data: Path, ranks: Ranks, folder
         RecipeChoice("small", {**fields, "accumulate": case["accumulate"], "clip_norm": case["clip_norm"]}),
         Loop(amp="off", batch_norm=case["batch_norm"]),
         Machine("cpu", 0, Silent(), ranks),
-        folder / f"{task}-{CASES.index(case)}",
+        Path(tempfile.mkdtemp(dir=folder)) if ranks.is_first else folder,
     )
     trainer = made.trainer
+    if not exact:
+        trainer._connect()
+        trainer._train_mode()
+        return trainer
     trainer.model.double()
     trainer.model.backbone.register_forward_pre_hook(lambda _, inputs: inputs[0].double())
     trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), 0.01)
@@ -107,11 +117,26 @@ def share_of(step: Step) -> list[tuple[int, int]]:
     return taught
 
 
+def steps_of(trainer: Trainer, count: int) -> Iterator[Step]:
+    """So many steps, over as many epochs as that takes."""
+    batches = itertools.chain.from_iterable(trainer.loader.epoch(epoch) for epoch in itertools.count())
+    return itertools.islice(trainer.gradients.steps(batches, trainer.config.accumulate), count)
+
+
+def losses_of(trainer: Trainer) -> list[float]:
+    """The total losses of steps with the recipe's own optimizer."""
+    losses = []
+    for step in steps_of(trainer, STEPS_OF_ADAMW):
+        _, terms = trainer._losses_and_gradients(step)
+        if terms:  # else no image of the batch could be read
+            losses.append(terms["loss"])
+        trainer._step()
+    return losses
+
+
 def learn(trainer: Trainer) -> dict[str, Any]:
     gradients, shares, losses = [], [], []
-    batches = itertools.chain.from_iterable(trainer.loader.epoch(epoch) for epoch in itertools.count())
-    steps = trainer.gradients.steps(batches, trainer.config.accumulate)
-    for step in itertools.islice(steps, STEPS):
+    for step in steps_of(trainer, STEPS):
         _, terms = trainer._losses_and_gradients(step)
         shares.append(trainer.ranks.exchange(share_of(step)))
         losses.append(terms)
@@ -129,13 +154,20 @@ def main() -> None:
     data, out = (Path(argument).absolute() for argument in sys.argv[1:3])
     register_backbone(one_stack)
     register_backbone(two_stacks)
+    tasks, cases = list_tasks(), CASES
+    if len(sys.argv) > 3:
+        cases, tasks = tuple({**case, "backbone": sys.argv[3]} for case in CASES[1:]), [sys.argv[4]]
     with launched_ranks() as ranks:
         # The folders of the runs must be seen by all processes.
         folder = Path(ranks.broadcast(tempfile.mkdtemp(dir=out.parent)))
-        learnt = {
+        learnt: dict[str, Any] = {
             f"{task} {number}": learn(trainer_of(task, case, data, ranks, folder))
-            for task in list_tasks()
-            for number, case in enumerate(CASES)
+            for task in tasks
+            for number, case in enumerate(cases)
+        }
+        learnt |= {
+            f"{task} AdamW": losses_of(trainer_of(task, cases[-2], data, ranks, folder, exact=False))
+            for task in tasks
         }
         if ranks.is_first:
             torch.save(learnt, f"{out}.{ranks.count}.pt")

@@ -132,6 +132,19 @@ def test_an_image_that_one_process_cannot_read_ends_all_when_strict(data: Path, 
     assert "000008.jpg" in line
 
 
+def test_a_full_disk_at_the_first_process_ends_all(data: Path, environment) -> None:
+    done = run(
+        [*torchrun(3, "--max-restarts", 1), *training(data, "run")],
+        {**environment, "FAILURE": "full 0 16000", "TORCH_DISABLE_TENSORBOARD": "1"},
+    )
+    assert done.returncode != 0
+    lines = errors(done)
+    assert len(lines) == 2, "said again by the process that torchrun started again"
+    assert len(set(lines)) == 1
+    assert "cannot write run/last.pt: File too large" in lines[0]
+    assert not list(Path("run").glob("*.pt*"))
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_ending_the_job_saves_after_the_step(data: Path, environment, signals: int) -> None:
     """``torchrun`` passes a signal on; a second one (a terminal's Ctrl-C comes twice) changes nothing."""
