@@ -2,9 +2,11 @@
 
     python benchmarks/ranks.py [--backbone resfpn18] [--size 128] [--batch-size 8] [--images 64] [--turns 5]
 
-Both train the task's own scenes; they take turns, and the medians of images per second are printed with their
-ratio. ``--bytes`` prints instead the bytes of gradients that a step adds up, by backbone, and the efficiency
-computed from them for several GPUs; nothing is measured then but the number of weights.
+Both train the task's own scenes, alternating; the medians of images per second are printed with their ratio.
+``--against CHECKOUT`` compares instead ``ctnet train`` in one process with that of another checkout (an older
+commit, say), by the seconds that it prints for every epoch but the first. ``--bytes`` prints instead the bytes
+of gradients that a step adds up, by backbone, and the efficiency computed from them for several GPUs; nothing
+is measured then but the number of weights.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -78,6 +81,37 @@ def measure(chosen: argparse.Namespace, processes: int, threads: int, folder: Pa
     return float(json.loads(done.stdout.splitlines()[-1])["rate"])
 
 
+def seconds_of_epochs(checkout: Path, chosen: argparse.Namespace, folder: Path, turn: int) -> float:
+    """The median seconds of an epoch of ``ctnet train`` as a checkout has it."""
+    output = folder / f"{checkout.name}-{turn}"
+    given = {"data": chosen.data, "backbone": chosen.backbone, "size": chosen.size, "epochs": 4, "seed": 0}
+    given |= {"batch-size": chosen.batch_size, "workers": 0, "device": "cpu", "amp": "off", "output": output}
+    options = [str(part) for name, value in given.items() for part in (f"--{name}", value)]
+    done = subprocess.run(
+        [sys.executable, "-m", "ctnet", "train", "ctdet", *options, "--val-split", "none"],
+        capture_output=True,
+        text=True,
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout), "CTNET_CACHE": str(folder / "cache")},
+    )
+    if done.returncode:
+        sys.exit(done.stderr[-2000:])
+    seconds = [float(text) for text in re.findall(r"^epoch .* ([\d.]+) s\b", done.stderr, re.MULTILINE)]
+    return statistics.median(seconds[1:])
+
+
+def compare_checkouts(chosen: argparse.Namespace, folder: Path) -> None:
+    """Two checkouts, alternating."""
+    other, own = chosen.against.absolute(), Path(__file__).absolute().parents[1]
+    before, now = [], []
+    for turn in range(chosen.turns):
+        before.append(seconds_of_epochs(other, chosen, folder / "before", turn))
+        now.append(seconds_of_epochs(own, chosen, folder / "now", turn))
+    first, second = statistics.median(before), statistics.median(now)
+    print(f"an epoch of {chosen.images} images: {first:.2f} s in {other.name}, {second:.2f} s here")
+    print(f"ratio {second / first:.3f} (medians of {chosen.turns} turns)")
+
+
 def print_bytes() -> None:
     """Bytes per step by backbone, and computed efficiencies."""
     from ctnet.core.task import create_task
@@ -108,6 +142,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--bytes", action="store_true")
+    parser.add_argument("--against", type=Path)
     for hidden in ("--data", "--output"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
@@ -128,6 +163,9 @@ def main() -> None:
         chosen.data = str(folder / "data")
         size = (chosen.size, chosen.size)
         write_dataset(create_task("ctdet", SHAPES), chosen.data, {"train": chosen.images}, size)
+        if chosen.against is not None:
+            compare_checkouts(chosen, folder)
+            return
         one, two = [], []
         for turn in range(chosen.turns):
             one.append(measure(chosen, 1, 2, folder, turn))
