@@ -4,7 +4,7 @@
 
 Both train the task's own scenes, alternating; the medians of images per second are printed with their ratio.
 ``--against CHECKOUT`` compares instead ``ctnet train`` in one process with that of another checkout (an older
-commit, say), by the seconds that it prints for every epoch but the first. ``--bytes`` prints instead the bytes
+commit, say), by the seconds that it prints for every epoch but the first. ``--bytes`` prints the bytes
 of gradients that a step adds up, by backbone, and the efficiency computed from them for several GPUs; nothing
 is measured then but the number of weights.
 """
