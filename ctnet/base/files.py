@@ -178,10 +178,11 @@ def read_bytes(path: str | Path, limit: int = DOCUMENT_LIMIT) -> bytes:
     Raises:
         CtnetError: when it is missing, not a regular file, larger than ``limit``, or cannot be read.
     """
-    size = require_regular(path)
+    place = _packed(path)
+    size = require_regular(path) if place is None else place.size
     if size > limit:
         raise CtnetError(f"cannot read {path}: it has {size} bytes; the limit is {limit}")
-    if (place := _packed(path)) is not None:
+    if place is not None:
         return place.read()
     try:
         with open(path, "rb") as stream:

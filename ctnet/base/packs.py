@@ -7,6 +7,7 @@ HDF5 is needed to open a pack, but not to read a file in it, so forked and spawn
 from __future__ import annotations
 
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from ctnet.base.hdf5 import UNREADABLE, attribute, member, own_dataset
 
 FORMAT = "ctnet pack 1"
 SUFFIXES = (".h5", ".hdf5")
+#: What ends the part of a path that may be a pack: asked for every image, so it is text and no ``Path``.
+_INSIDE = re.compile(rf"(?:{'|'.join(map(re.escape, SUFFIXES))})[{re.escape(os.sep)}/]")
 
 _FIX = "pack the data again with `ctnet data pack`"
 
@@ -126,20 +129,20 @@ def open_pack(path: str | Path) -> Pack:
     Raises:
         CtnetError: when it is missing, cut short, damaged, or something else.
     """
-    path = Path(path)
+    text = os.fspath(path)
     try:
-        status = os.stat(path)
+        status = os.stat(text)
     except OSError as error:
-        raise os_error(error, "read", path) from error
-    known = _OPEN.get(path)
+        raise os_error(error, "read", Path(path)) from error
+    known = _OPEN.get(text)
     stamp = (status.st_size, status.st_mtime_ns)
     if known is None or known[0] != stamp:
-        _OPEN[path] = known = (stamp, _opened(path))
+        _OPEN[text] = known = (stamp, _opened(Path(path)))
     return known[1]
 
 
 #: Size and time of change, and what was found then.
-_OPEN: dict[Path, tuple[tuple[int, int], Pack]] = {}
+_OPEN: dict[str, tuple[tuple[int, int], Pack]] = {}
 
 
 def _opened(path: Path) -> Pack:
@@ -170,20 +173,18 @@ def place_of(path: str | Path) -> Place | None:
         CtnetError: for a pack that cannot be opened.
     """
     text = os.fspath(path)
-    if not any(suffix in text for suffix in SUFFIXES):
-        return None
-    inside = Path(path)
-    for parent in inside.parents:
-        if parent.suffix in SUFFIXES and is_pack(parent):
-            pack, name = open_pack(parent), os.path.normpath(inside.relative_to(parent)).replace(os.sep, "/")
-            return pack.find(name)
+    for match in _INSIDE.finditer(text):
+        end = match.end()
+        if is_pack(text[: end - 1]):
+            name = os.path.normpath(text[end:].lstrip(os.sep)).replace(os.sep, "/")
+            return open_pack(text[: end - 1]).find(name)
     return None
 
 
 def is_pack(path: str | Path) -> bool:
     """Whether a path is that of a file called as packs are."""
     try:
-        return Path(path).suffix in SUFFIXES and stat.S_ISREG(os.stat(path).st_mode)
+        return os.path.splitext(path)[1] in SUFFIXES and stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False
 

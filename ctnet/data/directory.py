@@ -29,8 +29,8 @@ class AnnotationFile:
 def annotation_files(directory: Path, prefixes: Sequence[str]) -> list[AnnotationFile]:
     """All annotation files of a directory or pack; a split's name has "_" only after one of ``prefixes``."""
     if is_pack(directory):
-        names = [directory / name for name in open_pack(directory)]
-        paths = sorted(path for path in names if path.parent == directory / "annotations")
+        names = [name for name in open_pack(directory) if name.startswith("annotations/")]
+        paths = sorted(directory / name for name in names if name.count("/") == 1)
         paths = [path for path in paths if path.suffix == ".json"]
     else:
         paths = sorted((directory / "annotations").glob("*.json"))
