@@ -25,6 +25,10 @@ from pathlib import Path
 #: A link between GPUs, gigabytes a second in one direction, and seconds of a training step on one GPU.
 LINKS = {"NVLink, 200 GB/s": 200e9, "PCIe 4, 20 GB/s": 20e9, "10 Gbit Ethernet, 1 GB/s": 1e9}
 STEP_SECONDS = 0.25
+#: Where the time of a step goes: reading the batch; forward and backward pass and sums over the processes;
+#: optimizer and moving average, in every process for all weights; and, after the training, the sum of all
+#: gradients with nothing else to do.
+PARTS = ("load", "gradients", "weights", "sum alone")
 #: The share of the backward pass, during which gradients travel while others are still computed.
 OVERLAP = 0.5
 
@@ -52,20 +56,39 @@ def worker(chosen: argparse.Namespace) -> None:
         )
         trainer = session.trainer
         trainer._connect()
-        seconds = []
         for epoch in range(2):
-            begun = time.perf_counter()
+            parts = dict.fromkeys(PARTS, 0.0)
+            begun = last = time.perf_counter()
             for step in trainer.gradients.steps(trainer.loader.epoch(epoch), 1):
+                last = _add(parts, "load", last)
                 trainer._losses_and_gradients(step)
+                last = _add(parts, "gradients", last)
                 trainer._step()
-            seconds.append(time.perf_counter() - begun)
+                last = _add(parts, "weights", last)
+            seconds = last - begun
+        steps = len(trainer.loader)
+        gradients = torch.zeros(sum(parameter.numel() for parameter in trainer.model.parameters()))
+        last = time.perf_counter()
+        for _ in range(steps):
+            ranks.add(gradients)
+        _add(parts, "sum alone", last)
         if ranks.is_first:
-            print(json.dumps({"rate": chosen.images / seconds[1]}))
+            figures = {name: 1000 * part / steps for name, part in parts.items()}
+            print(json.dumps({"rate": chosen.images / seconds, **figures}))
         session.run.release()
 
 
-def measure(chosen: argparse.Namespace, processes: int, threads: int, folder: Path, turn: int) -> float:
-    """Images per second."""
+def _add(parts: dict[str, float], name: str, since: float) -> float:
+    """Count the seconds since then for a part; returns the time."""
+    now = time.perf_counter()
+    parts[name] += now - since
+    return now
+
+
+def measure(
+    chosen: argparse.Namespace, processes: int, threads: int, folder: Path, turn: int
+) -> dict[str, float]:
+    """Images per second ("rate"), and the milliseconds of a step by part."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
     own = [__file__, "--worker", "--threads", threads, "--output", folder / f"{processes}-{turn}"]
     given = ["--data", chosen.data, "--backbone", chosen.backbone, "--size", chosen.size]
@@ -78,7 +101,8 @@ def measure(chosen: argparse.Namespace, processes: int, threads: int, folder: Pa
     )
     if done.returncode:
         sys.exit(done.stderr[-2000:])
-    return float(json.loads(done.stdout.splitlines()[-1])["rate"])
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def seconds_of_epochs(checkout: Path, chosen: argparse.Namespace, folder: Path, turn: int) -> float:
@@ -170,8 +194,15 @@ def main() -> None:
         for turn in range(chosen.turns):
             one.append(measure(chosen, 1, 2, folder, turn))
             two.append(measure(chosen, 2, 1, folder, turn))
-    first, second = statistics.median(one), statistics.median(two)
-    print(f"one process of two threads: {first:.2f} images/s; two processes of one thread: {second:.2f}")
+    kinds = {"one process of two threads": one, "two processes of one thread": two}
+    medians = {
+        kind: {name: statistics.median(turn[name] for turn in turns) for name in ("rate", *PARTS)}
+        for kind, turns in kinds.items()
+    }
+    for kind, figures in medians.items():
+        parts = ", ".join(f"{name} {figures[name]:.1f} ms" for name in PARTS)
+        print(f"{kind}: {figures['rate']:.2f} images/s; a step: {parts}")
+    first, second = (figures["rate"] for figures in medians.values())
     print(f"ratio {second / first:.3f} (medians of {chosen.turns} turns)")
 
 
