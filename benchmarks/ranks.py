@@ -1,10 +1,10 @@
-"""Two processes of one thread against one process of two threads, and what a step adds up over processes.
+"""Two processes of one thread against one process of two threads, and what a step sums over processes.
 
     python benchmarks/ranks.py [--backbone resfpn18] [--size 128] [--batch-size 8] [--images 64] [--turns 5]
 
-Both train the task's own scenes; they take turns, and the medians of images per second are printed with their
-ratio. ``--bytes`` prints instead the bytes of gradients that a step adds up, by backbone, and the efficiency
-computed from them for several GPUs; nothing is measured then but the number of weights.
+Both train on the task's own scenes; they alternate, and the medians of images per second are printed with
+their ratio. ``--bytes`` prints instead the bytes of gradients that a step sums, by backbone, and the
+efficiency computed from them for several GPUs; only the number of weights is measured then.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
-#: A link between GPUs, gigabytes a second in one direction, and seconds of a training step on one GPU.
+#: A link between GPUs, gigabytes per second in one direction, and seconds per training step on one GPU.
 LINKS = {"NVLink, 200 GB/s": 200e9, "PCIe 4, 20 GB/s": 20e9, "10 Gbit Ethernet, 1 GB/s": 1e9}
 STEP_SECONDS = 0.25
-#: The share of the backward pass, during which gradients travel while others are still computed.
+#: The fraction of the backward pass in which gradients are sent while others are still computed.
 OVERLAP = 0.5
 
 
@@ -91,7 +91,7 @@ def print_bytes() -> None:
     for name in ("resfpn18", "resdcn18", "resdcn101", "dla34", "hourglass104"):
         size = 4 * sum(parameter.numel() for parameter in create_model(task, name).parameters())
         for link, speed in LINKS.items():
-            # Of a ring: every process sends and receives 2 (n - 1) / n of the gradients.
+            # In a ring, every process sends and receives 2 (n - 1) / n of the gradients.
             shares = []
             for count in counts:
                 travel = 2 * (count - 1) / count * size / speed
