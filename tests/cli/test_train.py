@@ -103,7 +103,7 @@ def test_help_has_few_parameters() -> None:
 
 
 def test_a_runs_recipe_repeats_it(ctnet, training) -> None:
-    """recipe.toml says all that was set, and the rate that was in effect."""
+    """recipe.toml holds everything that was set, and the learning rate in effect."""
     changes = ["-R", "rotate=5", "-R", "accumulate=2", "--lr", "0.003", "-O", "min_visible=0.5"]
     assert ctnet(*training, "-o", "a", *changes).code == 0
     again = [part for part in training if part not in ("--epochs", "--batch-size", "--size", 1, 3, 64)]
@@ -147,7 +147,7 @@ def test_the_best_figure_and_its_epoch_are_reported(ctnet, training) -> None:
 
 
 def test_the_rate_that_is_told_is_reached(ctnet, training) -> None:
-    """39 steps: the recipe's warm-up of 60 would end at a part of the rate."""
+    """39 steps: the recipe's warm-up of 60 would not reach the full learning rate."""
     rates = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "set_rate", lambda optimizer, rate: rates.append(rate))
