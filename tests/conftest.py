@@ -1,5 +1,5 @@
-"""Shared by all tests: where to find reference numbers and real data (without them their tests are skipped and
-say so), a tiny backbone, and ground truth with flawed detections of it, in which every kind of match occurs."""
+"""Shared by all tests: where to find reference numbers and real data (tests without them are skipped and say
+so), a tiny backbone, and ground truth with flawed detections of it, in which every kind of match occurs."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _random_truth(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def perturbed(truth: dict[str, Any], rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Results with duplicates, shifted boxes, wrong classes, misses, false positives; some scores are equal."""
+    """Results with duplicates, shifted boxes, wrong classes, misses, false positives; some scores equal."""
     ids = [category["id"] for category in truth["categories"]]
     results = []
     for annotation in truth["annotations"]:

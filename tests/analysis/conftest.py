@@ -72,7 +72,7 @@ def make(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 def random_document(seed: int, images: int = 30, most: int = 25) -> dict[str, Any]:
-    """Crowded images of all shapes: copied boxes, integer coordinates, boxes that stick out, crowd regions."""
+    """Crowded images of all shapes: copied boxes, integer coordinates, boxes cut by the image, crowds."""
     rng = np.random.default_rng(seed)
     sizes = [(int(w), int(h)) for w, h in rng.integers(20, 900, (images, 2))]
     annotations = []

@@ -207,7 +207,7 @@ def plain_iou(a, b, of_first=False):
 
 
 def sort_by_loops(truth, detections, iou):
-    """Of one image: each detection's kind and intended object, the errors that a fix turns right, the misses."""
+    """Kind and intended object of an image's detections, the errors that a fix turns right, the misses."""
     objects = [i for i in range(len(truth)) if not truth.crowd[i]]
     by_score = sorted(range(len(detections)), key=lambda row: -detections.scores[row])
     boxes, labels = detections.boxes.astype(float), detections.labels

@@ -62,7 +62,7 @@ def test_imagenet_weights_fill_the_trunk(monkeypatch: pytest.MonkeyPatch) -> Non
         torch.testing.assert_close(ours, classifier.eval().forward_features(images))
 
 
-def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
 
     def fail(*_: Any, **__: Any) -> None:

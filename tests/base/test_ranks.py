@@ -76,7 +76,7 @@ def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> Non
         launched_ranks().__enter__()
 
 
-def test_a_port_that_torchrun_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_torchrun_does_not_reveal(monkeypatch: pytest.MonkeyPatch) -> None:
     """``torchrun --master-port 0`` would leave its processes without an address for their rendezvous."""
     for name, value in {
         "WORLD_SIZE": "2",

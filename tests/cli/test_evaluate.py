@@ -103,7 +103,7 @@ def figures(done) -> dict[str, float]:
     return json.loads(done.out)["metrics"]
 
 
-def test_test_time_choices(ctnet, run_folder: Path) -> None:
+def test_test_time_settings(ctnet, run_folder: Path) -> None:
     def found(*choices: object) -> list[dict[str, object]]:
         assert ctnet("eval", run_folder, *QUICK, "--save", "r.json", *choices).code == 0
         return json.loads(Path("r.json").read_text())

@@ -34,7 +34,7 @@ def test_json_on_stdout_is_what_the_files_hold(ctnet, run_folder: Path, scenes: 
     assert not list(Path("predictions").glob("*.jpg"))
 
 
-def test_test_time_choices(ctnet, run_folder: Path, scenes: Path) -> None:
+def test_test_time_settings(ctnet, run_folder: Path, scenes: Path) -> None:
     written = []
     for number, more in enumerate(([], ["--flip"], ["--scales", "1,1.5", "--nms", "hard"])):
         folder = Path(f"out{number}")

@@ -146,7 +146,7 @@ def test_the_best_figure_and_its_epoch_are_reported(ctnet, training) -> None:
     assert done.out == f"trained 3 epochs, best AP {float(best['AP']):.3f} at epoch {best['epoch']}: run\n"
 
 
-def test_the_rate_that_is_told_is_reached(ctnet, training) -> None:
+def test_the_reported_rate_is_reached(ctnet, training) -> None:
     """39 steps: the recipe's warm-up of 60 would not reach the full learning rate."""
     rates = []
     with pytest.MonkeyPatch.context() as patch:
@@ -204,7 +204,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(case[0]) for case in MISTAKES])
-def test_mistakes_are_heard_before_anything_is_made(ctnet, training, arguments, message: str) -> None:
+def test_mistakes_are_reported_before_anything_is_created(ctnet, training, arguments, message: str) -> None:
     assert message in ctnet(*training, *arguments).message
     assert not Path("runs").exists()
 

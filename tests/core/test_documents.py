@@ -166,7 +166,7 @@ def test_a_warning_leaves_an_annotation_in_use():
     assert annotation_warnings(TASK, entry, IMAGE) == ["the stalk is long"]
 
 
-def test_only_a_task_with_something_to_say_is_choosy():
+def test_only_a_task_with_checks_of_its_own_checks_records():
     class Silent(CenterDetection):
         fields: ClassVar = {"area": Value(json="")}
 

@@ -86,7 +86,7 @@ def test_a_class_without_objects_is_left_out(
 
 
 @BOTH
-def test_annotations_of_other_classes_play_no_part(
+def test_annotations_of_other_classes_are_ignored(
     measure, kind: type[Evaluator], truth: Json, results: list[Json]
 ) -> None:
     fewer = kind(truth, [2, 9], ["ant", "cat"])

@@ -238,7 +238,7 @@ def plain_samples(data, prefix: str) -> CellTargets:
 
 
 def rotation_samples(data, prefix: str) -> CellTargets:
-    """Rows of every slot that the reference reads: of masked ones, sine and cosine of the bins that are set."""
+    """Rows of every slot that the reference reads; of masked ones, sine and cosine of the set bins."""
     mask, bins = data[f"{prefix}_mask"].astype(bool), data[f"{prefix}_rotbin"]
     turn = data[f"{prefix}_rotres"]
     read = mask | bins.any(axis=2)

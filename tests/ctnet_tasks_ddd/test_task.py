@@ -422,7 +422,7 @@ def test_scenes_are_of_kitti_s_categories_alone() -> None:
         example_of(task, np.random.default_rng(0), (384, 128))
 
 
-def test_objects_without_a_collision_are_told_by_their_peaks() -> None:
+def test_collisions_are_decided_by_peaks() -> None:
     one, other = annotation(), annotation((3.0, 1.7, 20.5), 0.4, 1)
     grid = Grid(96, 320)
     instances = instances_of(Boxes3d(CATEGORIES), _Annotations([one, other]), IMAGE)
