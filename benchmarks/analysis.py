@@ -3,9 +3,9 @@
     python benchmarks/analysis.py [--images 118287] [--json]
 
 The annotations are made in memory: 860,001 boxes over 118,287 images, about three classes per image, so that
-objects of a class meet as they do in COCO. Every count runs in a process of its own and once more on a few
-images beside the obvious way, which must give the same figures: a double loop over the objects of an image
-for collisions, pycocotools over every anchor at every place for anchors, as in the authors' tool.
+objects of a class meet as they do in COCO. Every count runs in a process of its own, and again on a few
+images next to the naive way, which must give the same figures: a double loop over the objects of an image
+for collisions, pycocotools over every anchor at every position for anchors, as in the authors' tool.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def make_dataset(images: int, boxes: int) -> Dataset:
     return Dataset(coco, (), np.arange(images), split="synthetic")
 
 
-# --- the two counts, each beside the obvious way
+# --- the two counts, each next to the naive way
 
 
 def collisions(dataset: Dataset) -> dict[str, int]:
@@ -133,7 +133,7 @@ def every_anchor(dataset: Dataset) -> dict[str, int]:
 
 Count = Callable[[Dataset], dict[str, int]]
 
-#: What is measured: ours, the obvious way, and on how many images the latter can be waited for.
+#: By name: ours, the naive way, and the number of images on which the latter is fast enough.
 MEASUREMENTS: dict[str, tuple[Count, Count, int]] = {
     "collisions": (collisions, double_loop, 10_000),
     "anchors": (anchors, every_anchor, 200),

@@ -1,10 +1,10 @@
-"""What learning attributes costs a detector in average precision, and how well the attributes are learnt.
+"""How much average precision learning attributes costs a detector, and how well it learns them.
 
     python benchmarks/attributes.py [--seeds 0 1 2] [--epochs 12] [--images 300] [--backbone resfpn18]
 
-Synthetic scenes of ctdet get three attributes that their pixels and boxes tell: the brightness of an object's
-middle (a number), whether another box covers a part of it (a flag), and a size class. ctdet is trained with
-and without them, seed by seed, on the same scenes.
+Synthetic scenes of ctdet get three attributes that follow from their pixels and boxes: the brightness of an
+object's middle (a number), whether another box covers a part of it (a flag), and a size class. ctdet is
+trained with and without them, seed by seed, on the same scenes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ctnet.training.request import Loop, Machine, Network, RecipeChoice, Trainin
 from ctnet.training.session import new_session
 
 ATTRIBUTES = "brightness:float[0..1],covered:bool,kind:small|medium|large"
-#: Where size classes end, as parts of the image's side.
+#: Upper limits of the size classes, as fractions of the image's side.
 SIZE_LIMITS = (0.18, 0.3)
-#: Share of a box from which other boxes make it covered.
+#: Fraction of a box that other boxes must cover for it to count as covered.
 COVERED = 0.1
 
 
 def write_scenes(folder: Path, counts: dict[str, int], size: tuple[int, int]) -> None:
-    """Scenes of ctdet whose annotations carry the attributes, as CVAT writes them."""
+    """Scenes of ctdet whose annotations have the attributes, as CVAT writes them."""
     write_dataset(create_task("ctdet", SHAPES), folder, counts, size)
     for split in counts:
         dataset = Dataset.open(folder, split)
@@ -76,7 +76,7 @@ def attributes_of(pixels: np.ndarray, boxes: np.ndarray) -> list[dict[str, Any]]
 def train(
     data: Path, output: Path, attributes: str | None, seed: int, args: argparse.Namespace
 ) -> dict[str, float]:
-    """Figures on the validation split after a training."""
+    """Metrics on the validation split after training."""
     session = new_session(
         "ctdet",
         TrainingData(data),
@@ -104,7 +104,7 @@ def _is_shown(name: str) -> bool:
 
 
 def main() -> None:
-    """Train, measure, print a line each and the means."""
+    """Train and evaluate; print one line per run, and the means."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=12)

@@ -1,11 +1,12 @@
-"""Whole networks on the CPU: ctnet's way against the plain one, and where the remaining time goes.
+"""Whole networks on the CPU: as ctnet prepares them against plain ones, and where the remaining time goes.
 
     python benchmarks/backbones.py [--backbones resdcn18 ...] [--threads 1 2] [--repeats 7] [--cpu-time]
 
 Forward: one image, detection heads for 80 categories, milliseconds (median). "plain" is the same network with
 torchvision's deformable convolution, eager, contiguous, its batch norms not folded; "ours" is
-``prepare_for_inference``, in float32 and in bfloat16 where the CPU has it. All take turns within one run. The
-difference is the largest of any raw map, over that map's largest value. Training: benchmarks/training.py.
+``prepare_for_inference``, in float32 and in bfloat16 where the CPU has it. All are interleaved within one
+run. The difference is the largest in any raw map, relative to that map's largest value. Training:
+benchmarks/training.py.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def measure_forward(name: str, size: int, repeats: int, clock: Callable[[], floa
 
 
 def difference(maps: dict[str, Tensor], others: dict[str, Tensor]) -> float:
-    """Largest difference of any map, over the map's largest value."""
+    """Largest difference in any map, relative to the map's largest value."""
     return max(
         ((maps[name].float() - other).abs().max() / other.abs().max()).item()
         for name, other in others.items()
@@ -80,7 +81,7 @@ def difference(maps: dict[str, Tensor], others: dict[str, Tensor]) -> float:
 
 
 def shares(model: CenterNet, images: Tensor, repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Share of the time by kind of layer; a layer's time is without that of the layers inside it."""
+    """Share of the time by kind of layer; a layer's time excludes that of the layers inside it."""
     seconds: Counter[str] = Counter()
     inside: list[float] = [0.0]
 

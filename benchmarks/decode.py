@@ -51,7 +51,7 @@ def main() -> None:
     shape = (arguments.batch, CLASSES, SIDE, SIDE)
     cells = CLASSES * SIDE * SIDE
     maps = {
-        # All values of an image differ, so that both ways give one order.
+        # All values of an image differ, so that both ways give the same order.
         "heatmap": torch.stack(
             [
                 torch.randperm(cells, generator=generator).float().div(cells).view(shape[1:])

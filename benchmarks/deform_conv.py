@@ -3,10 +3,11 @@
     python benchmarks/deform_conv.py [--json] [--threads 1 2] [--repeats 9] [--cpu-time]
 
 Prints median milliseconds and the ratio (torchvision / ours). Layers: the shapes of resdcn18 and DLA-34 at an
-input of 512 x 512, batch 1, float32. "product" is the matrix product of the forward pass alone, which no way
-to sample can save: torchvision's time over it is a bound of the ratio. The network: the resdcn18 backbone in
-evaluation mode, channels-last, where nothing but the operator differs, in float32 and under bfloat16 autocast
-(where torchvision computes in float32). benchmarks/backbones.py compares networks prepared for inference.
+input of 512 x 512, batch 1, float32. "product" is the matrix product of the forward pass alone, which no
+sampling method can avoid: torchvision's time divided by it bounds the ratio. The network: the resdcn18
+backbone in evaluation mode, channels-last, where only the operator differs, in float32 and under
+bfloat16 autocast (where torchvision computes in float32). benchmarks/backbones.py compares networks
+prepared for inference.
 """
 
 from __future__ import annotations

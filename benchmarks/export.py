@@ -1,11 +1,11 @@
-"""Exported files against ctnet's own detector: milliseconds per image, in alternating turns of one run.
+"""Exported files against ctnet's own detector: milliseconds per image, interleaved within one run.
 
     python benchmarks/export.py RUN [--data DIR] [--sizes 256,512] [--threads 1,2] [--turns 15] [--json]
 
-Measured is what lies between an image in memory and its detections on the grid: ctnet's prepared network with
+The time measured is that from an image in memory to its detections on the grid: ctnet's prepared network with
 its decoding, the same network as plain torch modules, and the graph in each runtime. ``--data`` calibrates
-8-bit convolutions on the train split, and adds them to the table. Columns take turns one after the other;
-the medians are printed.
+8-bit convolutions on the train split, and adds them to the table. Columns alternate; the medians are
+printed.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 For each network and batch: "plain" is the eager network as trained (contiguous, batch norms not folded,
 float32 without TF32), then ``prepare_for_inference`` (folded, channels-last) in float32, in float32 with TF32
 products, in bfloat16, and with ``--compile`` that through torch.compile. The share is that of the deformable
-layers in the bfloat16 network. Times are of the device (events), medians; heads for 80 categories.
+layers in the bfloat16 network. Times are device times (events), medians; heads for 80 categories.
 
 Without a CUDA device it says so and exits with 2; ``--device cpu --size 64 --repeats 1`` tries it out.
 """
@@ -34,7 +34,7 @@ from ctnet.ops.deform_conv import DeformConv
 
 
 class Clock:
-    """Milliseconds between two points in a stream of work; on the CPU, of the wall."""
+    """Milliseconds between two points in a stream of work; on the CPU, wall time."""
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
@@ -53,7 +53,7 @@ class Clock:
         return float(start.elapsed_time(end))
 
     def median(self, function: Callable[[], Any], repeats: int) -> float:
-        for _ in range(3 if self.cuda else 1):  # kernels are chosen and memory is taken
+        for _ in range(3 if self.cuda else 1):  # selects kernels and allocates memory
             function()
         times = []
         for _ in range(repeats):
@@ -65,7 +65,7 @@ class Clock:
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Products of float32 in TF32, or not."""
+    """Turn TF32 for float32 products on or off."""
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:

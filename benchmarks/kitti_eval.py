@@ -1,12 +1,12 @@
-"""The KITTI evaluation of results for every frame with labels: seconds and memory, beside a slow reference.
+"""The KITTI evaluation of results for every frame with labels: seconds and memory, and a slow reference.
 
     python benchmarks/kitti_eval.py LABELS [--iou shipped] [--per-frame 0] [--check 100] [--json]
 
-LABELS is a folder or zip of KITTI's label files. The results are the labels, moved, with wrong ones between
-them and some missing; they are random, always the same. ``--per-frame 100`` adds as many wrong
-detections of low score to every frame, as a detector does whose results are not cut. The reference, which
-goes through the rules frame by frame in plain Python, runs on the first ``--check`` frames, and must come to
-the same counts and curves."""
+LABELS is a folder or zip of KITTI's label files. The results are the labels, shifted, with false ones among
+them and some missing; they are random, from a fixed seed. ``--per-frame 100`` adds as many wrong
+detections of low score to every frame, as a detector without a score threshold does. The reference, which
+applies the rules frame by frame in plain Python, runs on the first ``--check`` frames, and must give the same
+counts and curves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TYPES = ("Car", "Pedestrian", "Cyclist")
 
 
 def moved(line: str, rng: np.random.Generator) -> str:
-    """A label as a detector might see it; empty where it overlooks it."""
+    """A label as a detector might see it; empty where it misses it."""
     fields = line.split()
     numbers = np.array(fields[1:], float)
     if fields[0] == "DontCare" or rng.random() < 0.15:
@@ -81,7 +81,7 @@ def load_reference() -> ModuleType:
 
 
 def compare(labels: Path, results: Path, names: tuple[str, ...], iou: str) -> dict[str, float]:
-    """Seconds of both on a few frames, and how far their curves differ; raises when a count does."""
+    """Seconds of both on a few frames, and how far their curves differ; raises if a count differs."""
     started = time.perf_counter()
     fast = evaluate(labels, results, names, iou)
     seconds = time.perf_counter() - started

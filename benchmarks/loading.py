@@ -1,4 +1,4 @@
-"""Loading training samples: ctnet's (bytes and ragged targets) against the usual (floats and dense heatmaps).
+"""Loading training samples: ctnet's bytes and ragged targets against the usual floats and dense heatmaps.
 
     python benchmarks/loading.py [--data DIR] [--images 64] [--size 512] [--repeats 5]
 

@@ -1,4 +1,4 @@
-"""Opening a COCO file of the real one's size: ctnet's first reading and its index, beside pycocotools.
+"""Opening a COCO file as large as the real one: ctnet's first reading and its index, against pycocotools.
 
     python benchmarks/open_dataset.py [--images 118287] [--json]
 
@@ -31,7 +31,7 @@ VISITS = 5_000
 
 
 def write_coco(path: Path, images: int, boxes: int) -> None:
-    """A COCO file with random boxes and polygons; annotations in no order of images."""
+    """A COCO file with random boxes and polygons; annotations not ordered by image."""
     rng = np.random.default_rng(0)
     categories = [{"supercategory": "thing", "id": i, "name": f"thing {i}"} for i in range(1, 91) if i % 9]
     numbers = [f"{number:.2f}" for number in rng.uniform(0, 600, 50_000)]

@@ -3,17 +3,17 @@
     python benchmarks/pairs.py BEFORE AFTER [--what forward train head] [--backbones resfpn18 resdcn18 dla34]
                                [--pairs 15] [--size 256] [--batch 4] [--threads 2] [--json]
 
-One process per checkout stays alive and measures when told to; within a pair both do the same work, and every
-other pair begins with the other checkout. Printed are the median of time after / time before over the pairs
-and its 95 % interval (order statistics: it assumes nothing of the distribution), and both medians.
+One process per checkout stays alive and measures on request; within a pair both do the same work, and every
+other pair begins with the other checkout. Prints the median of time after / time before over the pairs,
+its 95 % interval (order statistics: it assumes nothing about the distribution), and both medians.
 
 - "forward": the prepared network up to activated maps, as ``Detector`` runs it;
 - "train": one step as the trainer takes it: forward, losses, backward, optimizer;
-- "head": forward, loss and backward of one regression head of 160 channels, learnt at 32 cells per image, on
+- "head": forward, loss and backward of one regression head of 160 channels, trained at 32 cells per image, on
   8 feature maps of 64x128x128 (whatever --size, --batch and --backbones say).
 
 Both start from the same weights and data: their results (mean of the maps, loss) must agree. BEFORE and AFTER
-are folders that hold the package ``ctnet``; run it where ctnet is installed in any version, for its entry
+are folders that hold the package ``ctnet``; run it where any version of ctnet is installed, for its entry
 points, and on an idle machine.
 """
 
@@ -38,7 +38,7 @@ HEAD_CHANNELS, HEAD_BATCH, HEAD_SIDE, HEAD_OBJECTS = 160, 8, 128, 32
 Job = Callable[[], float]
 
 
-# --- in a checkout's process: what differs between checkouts stands here
+# --- in a checkout's process: what differs between checkouts belongs here
 
 
 def either(*names: str) -> Any:
@@ -128,7 +128,7 @@ def head_job(backbone: str, size: int, batch: int, folder: Path) -> Job:
     from ctnet.model import CenterNet
 
     class Features(Backbone):
-        """Hands on what it is given."""
+        """Returns its input."""
 
         channels, divisor = 64, 1
 
@@ -172,7 +172,7 @@ JOBS = {"forward": forward_job, "train": train_job, "head": head_job}
 
 
 def work(checkout: Path, threads: int) -> None:
-    """Answer requests on stdin, one JSON document a line, until it closes."""
+    """Answer requests on stdin, one JSON document per line, until it closes."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever ctnet prints is not an answer
     import torch
@@ -187,7 +187,7 @@ def work(checkout: Path, threads: int) -> None:
         for line in sys.stdin:
             request = json.loads(line)
             if "prepare" in request:
-                job = None  # the one before need not stay in memory
+                job = None  # frees the previous one
                 job = JOBS[request["prepare"]](*request["arguments"], Path(folder))
             assert job is not None
             started = time.perf_counter()
@@ -237,7 +237,7 @@ class Worker:
 
 
 def compare(workers: list[Worker], what: str, arguments: list[Any], pairs: int) -> dict[str, Any]:
-    """Times of both checkouts, pair by pair, after one preparation and one run that do not count."""
+    """Times of both checkouts, pair by pair, after one preparation and one uncounted run."""
     first = [worker.ask({"prepare": what, "arguments": arguments})[1] for worker in workers]
     for worker in workers:
         worker.ask({})
@@ -257,9 +257,9 @@ def compare(workers: list[Worker], what: str, arguments: list[Any], pairs: int) 
 
 
 def interval(ratios: list[float], wanted: float = 0.95) -> tuple[float, float, float]:
-    """The narrowest pair of order statistics that holds the median with this probability -> it, and that.
+    """The narrowest pair of order statistics that holds the median with the wanted probability, and its own.
 
-    Of few values it is the whole range, which holds the median less often than wanted.
+    For few values it is the whole range, which holds the median less often than wanted.
     """
     count = len(ratios)
     cut, coverage = 0, 1 - 2 * 0.5**count

@@ -2,9 +2,9 @@
 
     python benchmarks/pose_decode.py [--batch 16] [--side 128] [--persons 100] [--repeats 7]
 
-Random maps in which every joint has many peaks, so that every person looks among as many as it may. Three
-comparisons: snapping alone, both from the same peaks; the whole decoding, where the loop has its peaks from
-ctnet; the whole decoding, where it looks through every cell for its peaks as well. The persons themselves and
+Random maps in which every joint has many peaks, so that every person searches as many as allowed. Three
+comparisons: snapping alone, both from the same peaks; the whole decoding, where the loop gets its peaks from
+ctnet; the whole decoding, where it searches every cell for its peaks as well. The persons themselves and
 their regressed joints are ctnet's on both sides: they take a few milliseconds.
 """
 
@@ -25,7 +25,7 @@ from ctnet_tasks_pose.figures import FIGURES
 
 
 def snap_one_by_one(joints: Tensor, boxes: Tensor, peaks: JointPeaks) -> list[list[list[list[float]]]]:
-    """Every joint of every person looks through the peaks of its heatmap."""
+    """Every joint of every person searches the peaks of its heatmap."""
     moved = []
     for image in range(len(joints)):
         table = list(zip(*(column[image].tolist() for column in peaks), strict=True))

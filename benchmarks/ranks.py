@@ -1,4 +1,4 @@
-"""Two processes of one thread against one process of two threads, and what a step adds up over processes.
+"""Two processes of one thread against one process of two threads, and what a step sums over processes.
 
     python benchmarks/ranks.py [--backbone resfpn18] [--size 128] [--batch-size 8] [--images 64] [--turns 5]
 
@@ -22,14 +22,14 @@ import tempfile
 import time
 from pathlib import Path
 
-#: A link between GPUs, gigabytes a second in one direction, and seconds of a training step on one GPU.
+#: A link between GPUs, gigabytes per second in one direction, and seconds per training step on one GPU.
 LINKS = {"NVLink, 200 GB/s": 200e9, "PCIe 4, 20 GB/s": 20e9, "10 Gbit Ethernet, 1 GB/s": 1e9}
 STEP_SECONDS = 0.25
 #: Where the time of a step goes: reading the batch; forward and backward pass and sums over the processes;
 #: optimizer and moving average, in every process for all weights; and, after the training, the sum of all
 #: gradients with nothing else to do.
 PARTS = ("load", "gradients", "weights", "sum alone")
-#: The share of the backward pass, during which gradients travel while others are still computed.
+#: The fraction of the backward pass in which gradients are sent while others are still computed.
 OVERLAP = 0.5
 
 
@@ -149,7 +149,7 @@ def print_bytes() -> None:
     for name in ("resfpn18", "resdcn18", "resdcn101", "dla34", "hourglass104"):
         size = 4 * sum(parameter.numel() for parameter in create_model(task, name).parameters())
         for link, speed in LINKS.items():
-            # Of a ring: every process sends and receives 2 (n - 1) / n of the gradients.
+            # In a ring, every process sends and receives 2 (n - 1) / n of the gradients.
             shares = []
             for count in counts:
                 travel = 2 * (count - 1) / count * size / speed

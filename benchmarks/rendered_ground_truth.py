@@ -1,4 +1,4 @@
-"""The law decode(render(encode(x))) = x on a data set: AP of rendered ground truth, every miss named.
+"""The law decode(render(encode(x))) = x on a data set: AP of rendered ground truth, every miss explained.
 
 python benchmarks/rendered_ground_truth.py DIR [--task ctdet] [-O NAME=VALUE] [--resize keep|fix] [--size 512]
 """

@@ -1,4 +1,4 @@
-"""The law decode(render(encode(x))) = x on KITTI's labels: AP of rendered labels, and a name for every loss.
+"""The law decode(render(encode(x))) = x on KITTI's labels: AP of rendered labels, the cause of every loss.
 
 python benchmarks/rendered_kitti.py DATA_DIR [--splits train,val] [--frames 500] [--centers box,projected]
 
@@ -26,7 +26,7 @@ from ctnet.measuring.rendered import Rendered, render
 from ctnet_tasks_ddd.camera import wrap
 from ctnet_tasks_ddd.overlaps import Shapes, overlaps
 
-#: Overlap in space that the benchmark demands, by class.
+#: 3D overlap that the benchmark requires, by class.
 DEMANDED = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}
 
 BESIDE = "the ray to the box's centre passes the body's middle by more than 2 cm"
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, split: str, center: str) -> None:
-    """Print the figures of one split and one choice of the peak."""
+    """Print the metrics of one split and one choice of the peak."""
     started = time.perf_counter()
     dataset = Dataset.open(arguments.data, split)
     task = create_task("ddd", dataset.categories, center=center)
@@ -90,14 +90,14 @@ def _cut(rendered: Rendered, grid: tuple[int, int]) -> np.ndarray:
 
 
 def _partly_seen(truth: Detections, size: tuple[int, int]) -> np.ndarray:
-    """(N,) bool: which bodies reach more than a pixel out of the image."""
+    """(N,) bool: which bodies reach more than a pixel outside the image."""
     low, high = truth.corners.min(axis=1), truth.corners.max(axis=1)
     partly: np.ndarray = (low < -1).any(axis=1) | (high > np.array(size) + 1).any(axis=1)
     return partly
 
 
 class Losses:
-    """Counts the objects that do not come back, in the image and in space, by class and cause."""
+    """Counts the objects that are not recovered, in 2D and in 3D, by class and cause."""
 
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self.class_names = class_names
@@ -117,9 +117,9 @@ class Losses:
         Args:
             truth: the annotated objects.
             found: what was decoded.
-            shared: (N,) bool, objects whose peak's cell an earlier one has.
-            cut: (N,) bool, objects whose boxes the grid does not hold whole.
-            partly_seen: (N,) bool, objects whose bodies the image does not hold whole.
+            shared: (N,) bool, objects whose peak is in the same cell as an earlier one's.
+            cut: (N,) bool, objects whose boxes are not wholly on the grid.
+            partly_seen: (N,) bool, objects whose bodies are not wholly in the image.
         """
         in_image, in_space = _overlaps(truth, found)
         for row in range(len(truth)):
@@ -147,7 +147,7 @@ class Losses:
 
 
 def _overlaps(truth: Detections, found: Detections) -> tuple[np.ndarray, np.ndarray]:
-    """Overlap (N, M) of every object with every detection of its class, in the image and in space."""
+    """Overlap (N, M) of every object with every detection of its class, in 2D and in 3D."""
     count, others = len(truth), len(found)
     rows, columns = np.repeat(np.arange(count), others), np.tile(np.arange(others), count)
     both = overlaps(_shapes(truth)[rows], _shapes(found)[columns])
@@ -157,7 +157,7 @@ def _overlaps(truth: Detections, found: Detections) -> tuple[np.ndarray, np.ndar
 
 
 def cause_of(truth: Detections, found: Detections, row: int, shared: bool) -> str:
-    """Why an object does not come back in space."""
+    """Why an object is not recovered in 3D."""
     if shared:
         return "collision: an object of an earlier line has its peak in the same cell"
     same = _same_body(truth, found, row)

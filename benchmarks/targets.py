@@ -3,8 +3,8 @@
     python benchmarks/targets.py [--batch 16] [--objects 20] [--repeats 15]
 
 16 images, 80 classes, a 128x128 grid. "dense" is the usual way: every worker draws Gaussians into an
-(80, 128, 128) array in a Python loop, and the batch is stacked. Also printed: bytes that cross from a worker
-to the training process.
+(80, 128, 128) array in a Python loop, and the batch is stacked. Also printed: the bytes sent from a worker to
+the training process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing alternatives interleaved, and naming the machine."""
+"""Shared by the benchmarks: interleaved timing of alternatives, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def alternate(
 
     Args:
         functions: by name.
-        repeats: turns that count.
+        repeats: rounds that count.
         clock: seconds; ``time.process_time`` for one thread on a busy machine.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
@@ -28,7 +28,7 @@ def alternate(
         for name, function in functions.items():
             started = clock()
             function()
-            if turn:  # the first turn warms up
+            if turn:  # the first round warms up
                 seconds[name].append(clock() - started)
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 

@@ -1,17 +1,17 @@
-"""A training step on the CPU: ctnet's way against the plain one.
+"""A training step on the CPU: ctnet's way against the plain way.
 
     python benchmarks/training.py [--backbones resfpn18 ...] [--tasks ctdet ...] [--threads 1 2] [--repeats 5]
 
 Forward, losses, backward and AdamW on 16 (dla34: 4) of the task's own scenes, milliseconds (median). The
 alternatives, each of which adds to the one before:
 
-- "plain": every map whole, torchvision's deformable convolution, contiguous;
+- "plain": every whole map, torchvision's deformable convolution, contiguous;
 - "operator": ctnet's deformable convolution, channels-last;
-- "cells": what is learnt at single cells is computed at those alone;
-- "ours": wide 3x3 convolutions in Winograd's domain, as the trainer does on a CPU in float32;
+- "cells": what is trained at single cells is computed at those alone;
+- "ours": wide 3x3 convolutions in the Winograd domain, as the trainer does on a CPU in float32;
 - "bfloat16": autocast instead of the latter, where the CPU has such instructions.
 
-All take turns within one run, and their first losses must agree.
+All are interleaved within one run, and their first losses must agree.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def scenes(task: Task, count: int, side: int, stride: int) -> tuple[Tensor, dict
 
 
 def at_cells(model: CenterNet, images: Tensor, targets: Mapping[str, Target]) -> Stacks:
-    """As the trainer does: what is taught at single cells is computed at those."""
+    """As the trainer does: what is trained at single cells is computed at those."""
     return model(images, targets)  # type: ignore[no-any-return]
 
 
 def whole_maps(model: CenterNet, images: Tensor, targets: Mapping[str, Target]) -> Stacks:
-    """The same, from every head's whole map."""
+    """The same, from the whole map of every head."""
     return [
         {
             name: target.gather(maps[name]) if isinstance(target, CellTargets) else maps[name]

@@ -1,4 +1,4 @@
-"""A wide head taught at single cells: its values alone against whole maps.
+"""A wide head trained at single cells: its values alone against whole maps.
 
     python benchmarks/wide_head.py [--channels 160] [--batch 8] [--side 128] [--objects 10] [--device cpu]
 
@@ -36,7 +36,7 @@ Predict = Callable[[CenterNet, Tensor, CellTargets], Tensor]
 
 
 class Features(Backbone):
-    """Hands over what it is given, as the features of a real backbone."""
+    """Returns its input, in the place of a real backbone's features."""
 
     channels, divisor, hidden, stride = 64, 1, 64, 1
 
@@ -52,7 +52,7 @@ def scattered(model: CenterNet, features: Tensor, target: CellTargets) -> Tensor
     found = values(model, features, target)
     batch, _, height, width = features.shape
     cell = (target.batch * height + target.y) * width + target.x
-    # Of rows that share a cell one alone fills it.
+    # Of the rows that share a cell, only one fills it.
     order = torch.arange(len(cell), device=cell.device)
     filler = torch.full((batch * height * width,), len(cell), device=cell.device)
     first = filler.scatter_reduce(0, cell, order, "amin")[cell] == order
@@ -68,7 +68,7 @@ WAYS: dict[str, Predict] = {"values": values, "scattered": scattered, "whole": w
 
 
 def setting(options: argparse.Namespace) -> tuple[CenterNet, Tensor, CellTargets]:
-    """The branch, its features, and targets of so many objects per image."""
+    """The branch, its features, and targets of this many objects per image."""
     torch.manual_seed(0)
     device = torch.device(options.device)
     heads = {"size": Regression(options.channels)}
@@ -96,7 +96,7 @@ def step_of(way: Predict, model: CenterNet, features: Tensor, target: CellTarget
 
 
 def check_agreement(model: nn.Module, features: Tensor, target: CellTargets) -> None:
-    """Refuse to compare what is not the same."""
+    """Refuse to compare different results."""
     seen = {}
     for name, way in WAYS.items():
         loss = step_of(way, model, features, target)()  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ def main() -> None:
     table = sys.stderr if options.json else sys.stdout
     context = multiprocessing.get_context("spawn")
     memory = {}
-    for name in WAYS:  # a process each: what one has freed would hide what the next takes
+    for name in WAYS:  # a process each: memory freed by one would hide what the next allocates
         with context.Pool(1) as pool:
             memory[name] = pool.apply(peak_memory, (name, options))
     torch.set_num_threads(options.threads)

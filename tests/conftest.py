@@ -1,4 +1,4 @@
-"""Shared by all tests: where reference numbers and real data are found (without them their tests skip and say
+"""Shared by all tests: where to find reference numbers and real data (tests without them are skipped and say
 so), a tiny backbone, and ground truth with flawed detections of it, in which every kind of match occurs."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ctnet.core.task import Task, create_task
 from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.measuring.results import read_results
 
-# What runs in the background (`&`, nohup) inherits that these are ignored; here they are sent to be noticed.
+# Background processes (`&`, nohup) inherit that these are ignored; tests send them and expect a reaction.
 for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     _signal = getattr(signal, _name, None)  # Windows has no SIGHUP
     if _signal is not None and signal.getsignal(_signal) == signal.SIG_IGN:
@@ -55,7 +55,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def golden_nms(golden: Path) -> list[tuple[Any, str]]:
-    """The reference's cases of suppression: the content of a file, and what the case's entries end with."""
+    """The reference's suppression cases: the content of a file, and the suffix of the case's entries."""
     files = [np.load(file) for file in sorted(golden.glob("nms*.npz"))]
     names = [(data, name) for data in files for name in data.files if name.startswith("boxes")]
     return [(data, name.removeprefix("boxes")) for data, name in names]
@@ -88,7 +88,7 @@ def tiny(pretrained: bool = False) -> Backbone:
 
 @pytest.fixture
 def register_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Task]], str]:
-    """Installs the entry point of a task's class, which a test module defines at its top; gives its name."""
+    """Installs the entry point of a task class that a test module defines at its top; returns its name."""
 
     def register(cls: type[Task]) -> str:
         site = tmp_path / "site-of-tasks"
@@ -106,7 +106,7 @@ def register_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
 @contextmanager
 def registered(*factories: Callable[..., Backbone]) -> Iterator[str]:
-    """Registers backbones, if they are not registered yet, for a while; gives the first one's name."""
+    """Registers backbones temporarily, unless they already are; gives the first one's name."""
     new = [factory for factory in factories if factory.__name__ not in _registry._factories]
     for factory in new:
         register_backbone(factory)
@@ -119,18 +119,18 @@ def registered(*factories: Callable[..., Backbone]) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def registered_backbones() -> Callable[..., AbstractContextManager[str]]:
-    """Registers backbones for a while: other tests are parametrised over the registry, or count it."""
+    """Registers backbones temporarily: other tests are parametrised over the registry, or count it."""
     return registered
 
 
 @pytest.fixture(scope="session")
 def tiny_backbone() -> Callable[[], AbstractContextManager[str]]:
-    """Registers a backbone of two convolutions for a while."""
+    """Registers a backbone of two convolutions temporarily."""
     return partial(registered, tiny)
 
 
 CATEGORY_IDS = [2, 5, 9, 11]
-CLASS_NAMES = ["ant", "bee", "cat", "dog"]  # no dog exists
+CLASS_NAMES = ["ant", "bee", "cat", "dog"]  # there are no dogs
 
 
 def _random_truth(rng: np.random.Generator) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _random_truth(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def perturbed(truth: dict[str, Any], rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Results with duplicates, shifted boxes, wrong classes, misses and inventions; some scores are equal."""
+    """Results with duplicates, shifted boxes, wrong classes, misses, false positives; some scores equal."""
     ids = [category["id"] for category in truth["categories"]]
     results = []
     for annotation in truth["annotations"]:
@@ -194,7 +194,7 @@ def results(truth: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def random_case() -> Callable[[int], tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Makes another truth and results from a seed."""
+    """Makes other ground truth and results from a seed."""
 
     def make(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         rng = np.random.default_rng(seed)
@@ -225,5 +225,5 @@ def measured(
 
 @pytest.fixture
 def measure() -> Callable[..., dict[str, float]]:
-    """Figures of results (entries of a COCO results file) by an evaluator."""
+    """An evaluator's metrics for results (entries of a COCO results file)."""
     return measured

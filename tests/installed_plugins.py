@@ -1,12 +1,12 @@
-"""Plugins as their users meet them: wheels in a clean environment, every command from an empty folder.
+"""Plugins as users install them: wheels in a clean environment, every command from an empty folder.
 
     python tests/installed_plugins.py [--keep DIR]
 
 Builds ctnet's source distribution and its wheel from that, and wheels of every distribution in ``plugins/``
 and of one that ``ctnet tasks new`` has just written, installs them where no source of the project is on the
 path, and runs the commands of a task's life
-on each task. Beside them lie wheels of plugins that cannot be loaded: each gets its one line, and none harms
-another. Then one plugin is uninstalled, and the rest must not notice. Needs pip and, for the builds,
+on each task. Next to them are wheels of plugins that cannot be loaded: each gets its one line, and none
+affects another. Then one plugin is uninstalled, and the rest must not notice. Needs pip and, for the builds,
 hatchling or a registry that has it. Not collected by pytest: it takes a few minutes.
 """
 
@@ -72,7 +72,7 @@ class Failure(Exception):
 
 
 class Environment:
-    """A virtual environment that sees this one's packages, but nothing of the project that is not a wheel.
+    """A virtual environment that sees this one's packages, but of the project only its wheels.
 
     Attributes:
         folder: the folder of the environment.
@@ -119,7 +119,7 @@ class Environment:
 
 
 def borrow_packages(folder: Path) -> None:
-    """Links to all that is installed here but the project: an editable install must not leak its source."""
+    """Links to everything installed here except the project: an editable install must not leak its source."""
     folder.mkdir()
     for packages in map(Path, site.getsitepackages()):
         for entry in packages.iterdir() if packages.is_dir() else ():
@@ -130,7 +130,7 @@ def borrow_packages(folder: Path) -> None:
 
 
 def build_wheel(source: Path, folder: Path) -> Path:
-    """A distribution's wheel, built from a copy, so that nothing is left beside the source."""
+    """A distribution's wheel, built from a copy, so that no files are left next to the source."""
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / "source"
         left_out = shutil.ignore_patterns(
@@ -158,7 +158,7 @@ def build_sdist(source: Path, folder: Path) -> Path:
 
 
 def check_sdist(archive: Path) -> None:
-    """What must be in the source distribution, so that it can be built and tested."""
+    """What the source distribution must contain to be built and tested."""
     with tarfile.open(archive) as content:
         names = {name.partition("/")[2] for name in content.getnames()}
     wanted = {
@@ -206,7 +206,7 @@ def check_broken(environment: Environment, well: set[str]) -> None:
 
 
 def live(environment: Environment, task: str) -> Path:
-    """Everything that a user does with a task: check, train, evaluate, predict, analyse -> its run."""
+    """Everything that a user does with a task: check, train, evaluate, predict, analyse; returns its run."""
     environment.ctnet("tasks", "check", task)
     run = Path("runs") / task
     training = ("--overfit", 4, "--epochs", 2, "--size", 128, "-R", "evaluate_every=2")
@@ -233,7 +233,7 @@ def installed_tasks(environment: Environment) -> dict[str, dict[str, str]]:
 
 
 def install_ctnet(folder: Path, wheels: Path) -> Environment:
-    """An environment with ctnet alone, from the wheel that its source distribution gives."""
+    """An environment with only ctnet, from the wheel built from its source distribution."""
     archive = build_sdist(ROOT, wheels)
     check_sdist(archive)
     with tempfile.TemporaryDirectory() as temporary:

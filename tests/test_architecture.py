@@ -1,4 +1,4 @@
-"""What the modules of ctnet may know of each other, and of plugins."""
+"""What the modules of ctnet may know about each other, and about plugins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_tool() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["architecture"] = module  # dataclasses look their module up
+    sys.modules["architecture"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -42,7 +42,7 @@ def test_every_import_points_down(tree) -> None:
 
 
 def test_the_whole_of_ctnet_and_its_plugins_is_looked_at(tree) -> None:
-    """An empty tree would break no rule either."""
+    """An empty tree would not break a rule either."""
     plugins = {"ctnet_tasks_ddd", "ctnet_tasks_exdet", "ctnet_tasks_obb", "ctnet_tasks_pose"}
     assert plugins | {"base", "cli", "core", "ctnet", "plugin", "tasks"} <= set(tree.components())
     assert len(tree.modules) >= len(list(PACKAGE.rglob("*.py")))
@@ -149,7 +149,7 @@ def test_an_arrow_up_is_caught(tmp_path: Path, text: str) -> None:
 
 
 def test_what_only_looks_like_an_import_is_none(tmp_path: Path) -> None:
-    """Groups of entry points have names like modules; prose names them too."""
+    """Entry-point groups have names like modules; prose names them too."""
     text = '"""See ctnet.data.coco."""\nGROUP = "ctnet.data"\nprint("ctnet.data.coco")\n'
     assert broken(tmp_path, {"ctnet/core/planted.py": text}) == {}
 

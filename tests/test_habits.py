@@ -43,7 +43,7 @@ def parameters(function: Function) -> int:
 
 
 def excesses(text: str, commands: frozenset[str] = frozenset()) -> list[str]:
-    """What is too long or takes too much in a module.
+    """Functions of a module that are too long or take too many parameters.
 
     Args:
         text: the module's.
@@ -127,7 +127,7 @@ def test_what_is_too_long_or_takes_too_much_is_found(text: str, found: list[str]
 
 
 def test_modules_of_commands_exist() -> None:
-    """Else the exemption would be of nothing."""
+    """Otherwise the exemption would cover nothing."""
     for file, names in commands().items():
         text = file.read_text("utf-8")
         assert names <= {function.name for function in functions(ast.parse(text))}

@@ -76,7 +76,7 @@ def test_head_std_is_for_regression_alone() -> None:
 
 
 def random_samples(count: int, batch: int, height: int, width: int) -> CellTargets:
-    """At any cells, often at the border and several in one cell."""
+    """Targets at any cells, often at the border and several in one cell."""
     generator = torch.Generator().manual_seed(count)
     image, y, x = (torch.randint(0, n, (count,), generator=generator) for n in (batch, height, width))
     value = torch.randn(count, 2, generator=generator)
@@ -85,7 +85,7 @@ def random_samples(count: int, batch: int, height: int, width: int) -> CellTarge
 
 
 def mean_losses(stacks: list[dict[str, Tensor]], targets: Mapping[str, Target]) -> dict[str, Tensor]:
-    """Each head's total by its count, the mean over stacks."""
+    """Each head's total divided by its count, the mean over stacks."""
     losses = [
         {name: head.loss(predicted[name], targets[name]) for name, head in HEADS.items()}
         for predicted in stacks
@@ -98,7 +98,7 @@ def mean_losses(stacks: list[dict[str, Tensor]], targets: Mapping[str, Target]) 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 60, 72, 300])
 def test_values_at_cells_are_those_of_the_whole_maps(count: int) -> None:
-    """What is taught at few of the 288 cells (a quarter, at most) is computed at those alone."""
+    """What is trained at few of the 288 cells (at most a quarter) is computed at those alone."""
     batch, height, width = 6, 8, 6
     model = CenterNet(TwoStacks(), HEADS)
     images = torch.rand(batch, 3, 4 * height, 4 * width)

@@ -1,4 +1,4 @@
-"""``ctnet.plugin`` is whole, costs nothing to import, and is all of ctnet that plugins import."""
+"""``ctnet.plugin`` is complete, costs nothing to import, and is all of ctnet that plugins import."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def forbidden(text: str, allowed: tuple[str, ...]) -> list[str]:
 
 
 def source(path: Path) -> str:
-    """A module's text; that of a template with names for its tokens."""
+    """A module's source; that of a template with names for its placeholders."""
     return path.read_text("utf-8").replace("@package@", "package").replace("@Class@", "Class")
 
 

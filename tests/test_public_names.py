@@ -1,4 +1,4 @@
-"""The public names of the library: each exists, is listed by ``dir``, and is on the page of them all."""
+"""The public names of the library: each exists, is listed by ``dir``, and is on the page that lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets for the analyses: random ones, and the real ones with their annotations alone."""
+"""Data sets for the analyses: random ones, and real ones without their images."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def make(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 def random_document(seed: int, images: int = 30, most: int = 25) -> dict[str, Any]:
-    """Crowded images of all shapes: copied boxes, whole coordinates, boxes that stick out, crowd regions."""
+    """Crowded images of all shapes: copied boxes, integer coordinates, boxes cut by the image, crowds."""
     rng = np.random.default_rng(seed)
     sizes = [(int(w), int(h)) for w, h in rng.integers(20, 900, (images, 2))]
     annotations = []
@@ -151,7 +151,7 @@ LISTS = ("train", "val", "test")
 
 
 def _joined(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One document of several with the same categories, numbered again."""
+    """Several documents with the same categories as one, renumbered."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for document in documents:
@@ -168,7 +168,7 @@ def _joined(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def real_data(
     request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Dataset:
-    """Each real data set, annotations alone."""
+    """Each real data set, without images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTNET_CACHE", str(tmp_path_factory.mktemp("cache")))
         return open_real(request.param, shared_data, tmp_path_factory.mktemp(request.param))
@@ -179,7 +179,7 @@ def real_data(
 
 @pytest.fixture
 def untrained(tiny_backbone) -> Callable[[Task, tuple[int, int]], Detector]:
-    """Makes a detector of random weights, whose heads say different things everywhere."""
+    """Makes a detector with random weights whose heads' outputs differ everywhere."""
 
     def make(task: Task, size: tuple[int, int]) -> Detector:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Unmatched objects against every anchor at every place."""
+"""Unmatched objects against every anchor at every position."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def every_anchor(
     ys: Sequence[float],
     shapes: Sequence[tuple[float, float]],
 ) -> float:
-    """The best IoU of a box (xywh, resized image) with any shape at any place."""
+    """The best IoU of a box (xywh, resized image) with any shape at any position."""
     best = 0.0
     x, y, w, h = box.tolist()
     for width, height in shapes:
@@ -79,7 +79,7 @@ def by_hand(
     variant: str = "official",
     crowd: bool = True,
 ) -> dict[Any, list[int]]:
-    """[objects, unmatched] of all, of each size and of each category id."""
+    """[objects, unmatched] in total, by size and by category id."""
     coco = dataset.coco
     shapes = shapes_one_by_one(sizes, ratios, stride, variant)
     counts: dict[Any, list[int]] = {}
@@ -101,7 +101,7 @@ def by_hand(
 
 
 def counted(dataset: Dataset, **conventions: Any) -> UnmatchedAnchors:
-    """The report with these conventions, whichever object they belong to."""
+    """The report under these conventions: those of the count, and those of the anchors."""
     rest = {
         name: conventions.pop(name) for name in ("threshold", "categories", "crowd") if name in conventions
     }
@@ -160,7 +160,7 @@ def test_the_nearest_place_is_the_best(
     stride: int,
     crowd: bool,
 ) -> None:
-    """What the fast path rests on: for any box and shape no other place overlaps more."""
+    """What the fast path relies on: for any box and shape no other position overlaps more."""
     grid = [stride / 2 + i * stride for i in range(max(1000 // stride, 1))]
     box = np.array([x, y, width, height])
     center = [x + width / 2, y + height / 2]
@@ -201,7 +201,7 @@ def test_a_hand_worked_case(make: Make) -> None:
         ("cat", 8, 8, 32, 32),  # exactly the anchor on (24, 24)
         ("cat", 16, 16, 32, 32),  # eight pixels away: 576 / 1472 = 0.39
         ("dog", 12, 12, 32, 32),  # four pixels away: 784 / 1264 = 0.62
-        ("dog", 8, 8, 32, 16),  # half of it: exactly 0.5 is matched
+        ("dog", 8, 8, 32, 16),  # half of it: exactly 0.5 counts as matched
         ("dog", 8, 8, 32, 15),  # less than half
     ]
     dataset = make(boxes, size=(1000, 800))
@@ -221,7 +221,7 @@ def test_boxes_grow_with_the_image(make: Make) -> None:
 
 
 def test_crowd_regions(make: Make) -> None:
-    """A large region holds many an anchor whole, which is all that COCO asks of a crowd."""
+    """A large region contains many anchors whole, which is all that COCO requires of a crowd."""
     dataset = make([("cat", 0, 0, 390, 20, {"iscrowd": 1}), ("cat", 0, 0, 390, 20)])
     report = count_unmatched_anchors(dataset)
     assert (report.total.objects, report.total.unmatched, report.crowd_regions) == (2, 1, 1)

@@ -74,7 +74,7 @@ def test_both():
 
 
 def test_duplicate_and_background():
-    """Precision is 1/3 at every recall: with either error fixed 1/2."""
+    """Precision is 1/3 at every recall; with either error fixed it is 1/2."""
     truth = Instances.of([OBJECT, [300, 0, 400, 100]], [ANT, ANT])
     right = ([300, 0, 400, 100], 0.6, ANT)
     wrong = [(OBJECT, 0.9, ANT), ([0, 0, 100, 90], 0.8, ANT), ([600, 0, 700, 100], 0.7, ANT), right]
@@ -160,7 +160,7 @@ def test_mistakes():
 
 def test_average_precision_equals_its_definition():
     generator = np.random.default_rng(0)
-    for count in (1, 3, 7, 97):  # no recall of these is a hundredth, where COCO's floats decide
+    for count in (1, 3, 7, 97):  # none of these recalls is a multiple of 0.01, where COCO's rounding decides
         right = generator.random(count + 20) < 0.4
         right[np.cumsum(right) > count] = False
         total = 0.0
@@ -177,7 +177,7 @@ def test_average_precision_equals_its_definition():
 
 
 def random_scenes(seed, images=30):
-    """Instances and flawed detections of every image: all types of error, crowds, empty images."""
+    """Instances and flawed detections of every image: all error types, crowds, empty images."""
     generator = np.random.default_rng(seed)
     scenes = []
     for image in range(images):
@@ -189,7 +189,7 @@ def random_scenes(seed, images=30):
         for box, label in zip(boxes, labels, strict=True):
             for _ in range(generator.integers(0, 4)):
                 extent = np.tile(box[2:] - box[:2], 2)
-                other = int(generator.integers(0, 4))  # 3: a class that no object has
+                other = int(generator.integers(0, 4))  # 3: a class without objects
                 shifted = box + generator.normal(0, 0.08, 4) * extent
                 rows.append((shifted, generator.random(), label if generator.random() < 0.75 else other))
         for _ in range(3):
@@ -207,7 +207,7 @@ def plain_iou(a, b, of_first=False):
 
 
 def sort_by_loops(truth, detections, iou):
-    """What each detection of an image is, what it meant, which errors turn right, what is missed."""
+    """Kind and intended object of an image's detections, the errors that a fix turns right, the misses."""
     objects = [i for i in range(len(truth)) if not truth.crowd[i]]
     by_score = sorted(range(len(detections)), key=lambda row: -detections.scores[row])
     boxes, labels = detections.boxes.astype(float), detections.labels
@@ -251,7 +251,7 @@ def sort_by_loops(truth, detections, iou):
 
 
 def with_fix(truth, detections, iou, error):
-    """The scene as it would be without errors of this type."""
+    """The scene without errors of this type."""
     kind, meant, turned_right, missed = sort_by_loops(truth, detections, iou)
     rows = []
     for row in range(len(detections)):

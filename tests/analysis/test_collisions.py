@@ -76,7 +76,7 @@ def double_loop(
                 ids = tuple(int(dataset.coco.annotation_ids[e["row"]]) for e in (a, b))
                 image_id = int(dataset.image_ids[index])
                 listed.setdefault(image_id, {name: [] for name in tests})[kind].append(ids)
-            for second in found:  # in order: dropped for any earlier one that stays
+            for second in found:  # in order: dropped if it collides with an earlier one that stays
                 for first in itertools.takewhile(lambda e, second=second: e is not second, found):
                     same = first["category"] == second["category"]
                     if same and first["row"] not in dropped and collide(first, second):
@@ -139,7 +139,7 @@ def test_objects_are_counted_with_crowd_regions(random_data: Dataset) -> None:
 
 
 def test_a_hand_worked_case(make: Make) -> None:
-    """Three cats and a dog with a centre in the cell from 8 to 12, a fourth cat just beside it."""
+    """Three cats and a dog with centres in the cell from 8 to 12, a fourth cat just outside it."""
     dataset = make(
         [
             ("cat", 0, 0, 20, 20),  # centre 10

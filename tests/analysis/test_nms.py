@@ -1,4 +1,4 @@
-"""Suppression after a detector: the figures as evaluated with it, the duplicates as put in."""
+"""Suppression after a detector: the metrics as evaluated with it, the duplicates as put in."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def apart(scenes) -> Dataset:
 
 @pytest.fixture
 def repeating(detector, scenes, monkeypatch) -> Callable[[float], Detector]:
-    """Make a detector that finds the objects with scores 0.9, 0.8 ... and each once more, a pixel aside."""
+    """Make a detector that finds the objects with scores 0.9, 0.8 ... and each again, shifted by a pixel."""
     index_of = {image_id: index for index, image_id in enumerate(scenes.image_ids.tolist())}
 
     def make(behind: float) -> Detector:
@@ -62,7 +62,7 @@ def repeating(detector, scenes, monkeypatch) -> Callable[[float], Detector]:
 
 def test_every_row_is_what_evaluation_with_the_method_gives(detector, scenes):
     with torch.no_grad():
-        detector.model.branches[0]["size"][2].bias.fill_(10)  # cells, so that boxes overlap
+        detector.model.branches[0]["size"][2].bias.fill_(10)  # in cells, so that boxes overlap
     done = compare_nms(detector, scenes, SETTINGS)
     assert [row.method for row in done.rows] == list(METHODS)
     for row in done.rows:
@@ -104,7 +104,7 @@ def test_mistakes(detector, scenes):
 
 
 def test_methods_choose_among_the_candidates_that_the_task_wants(detector, scenes):
-    """Every row is what evaluation with the method gives also where decode is asked for more than is kept."""
+    """Every row equals an evaluation with the method, even if decode is asked for more than is kept."""
 
     class Grouping(type(detector.task)):
         suppression = Suppression(candidates=60)

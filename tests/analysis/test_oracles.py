@@ -29,7 +29,7 @@ CTDET = [
 
 
 def one_by_one(detector, dataset, names, resize):
-    """The figures with these heads replaced, image by image, step by step."""
+    """The metrics with these heads replaced, image by image, step by step."""
     task, preprocess = detector.task, detector.preprocessor(resize)
     evaluator = evaluator_of(task, dataset)
     for index in range(len(dataset)):

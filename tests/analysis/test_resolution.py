@@ -14,7 +14,7 @@ def test_every_row_is_what_evaluation_at_its_size_gives(detector, scenes):
     expected = [Settings(resize="keep"), Settings(size=(96, 96)), Settings(size=(64, 32))]
     for row, settings in zip(done.rows, expected, strict=True):
         assert row.metrics == pytest.approx(evaluate(detector, scenes, settings).metrics, abs=1e-6)
-        assert row.times.images == len(scenes)  # the one that warms up is not counted
+        assert row.times.images == len(scenes)  # the warm-up is not counted
         assert 0 < row.times.seconds["network"] < row.times.passed
 
 

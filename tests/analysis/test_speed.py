@@ -15,7 +15,7 @@ from ctnet.inference import DetectionSettings
 from ctnet.inference.timing import STAGES
 
 
-def test_what_it_says_of_itself(detector):
+def test_its_description(detector):
     settings = DetectionSettings(flip=True, size=(96, 64))
     done = measure_speed(detector, settings, batch_size=2, repeats=4, warm_up=1)
     assert (done.repeats, done.warm_up, done.batch_size, done.size, done.flip) == (4, 1, 2, (96, 64), True)

@@ -1,4 +1,4 @@
-"""A detector, its results file and its stored maps: opened alike, and measured alike."""
+"""A detector, its results file and its stored maps: opened and evaluated in the same way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = Settings(topk=20)
 def saved(
     scenes: Dataset, untrained: Callable[..., Detector], tiny_backbone: Callable[..., object], tmp_path: Path
 ) -> Iterator[Path]:
-    """A checkpoint, with its results file and its maps beside it."""
+    """A checkpoint, with its results file and its maps next to it."""
     detector = untrained(scenes.task, (64, 64))
     path = tmp_path / "model.pt"
     with tiny_backbone():  # type: ignore[attr-defined]

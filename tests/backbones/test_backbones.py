@@ -14,7 +14,7 @@ PARAMETERS = {name: describe_backbone(name).parameters for name in NAMES}
 DEPTHS: dict[str, list[str]] = {}
 for _name in sorted(NAMES, key=PARAMETERS.__getitem__):
     DEPTHS.setdefault(_name.rstrip("0123456789"), []).append(_name)
-#: What takes long is tested on the smallest of each kind; the others differ from it in the number of blocks.
+#: Slow tests run on the smallest of each kind; the others differ from it only in the number of blocks.
 SMALLEST = [names[0] for names in DEPTHS.values()]
 
 
@@ -88,7 +88,7 @@ def test_every_weight_gets_a_finite_gradient(smallest: Backbone) -> None:
 
 
 def _starts_without_gradient(name: str) -> bool:
-    """A bias right before a batch norm never moves the output."""
+    """A bias directly before a batch norm never changes the output."""
     return name.endswith(".bias")
 
 

@@ -21,7 +21,7 @@ def network() -> DLA:
 
 
 def test_deformable_convolutions_surround_every_up_sampling(network: DLA) -> None:
-    """1 + 2 + 3 up-samplings on the way to the pyramid and 2 to the result, a projection and a node each."""
+    """1 + 2 + 3 up-samplings up to the pyramid and 2 to the output, each with a projection and a node."""
     ups = [layer for layer in network.modules() if isinstance(layer, nn.ConvTranspose2d)]
     deformable = [layer for layer in network.modules() if isinstance(layer, DeformConv)]
     assert (len(ups), len(deformable)) == (8, 16)
@@ -33,7 +33,7 @@ def test_up_convolutions_start_as_bilinear_interpolation(network: DLA) -> None:
         factor = up.stride[0]
         expected = nn.functional.interpolate(image, scale_factor=factor, mode="bilinear")
         with torch.no_grad():
-            inside = up(image)[..., factor:-factor, factor:-factor]  # at the border zeros are mixed in
+            inside = up(image)[..., factor:-factor, factor:-factor]  # at the border zero padding is mixed in
         torch.testing.assert_close(inside, expected[..., factor:-factor, factor:-factor])
 
 
@@ -62,7 +62,7 @@ def test_imagenet_weights_fill_the_trunk(monkeypatch: pytest.MonkeyPatch) -> Non
         torch.testing.assert_close(ours, classifier.eval().forward_features(images))
 
 
-def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
 
     def fail(*_: Any, **__: Any) -> None:

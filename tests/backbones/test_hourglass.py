@@ -47,7 +47,7 @@ def test_both_stacks_are_supervised_and_the_second_reads_the_first() -> None:
 
 
 def test_there_are_104_layers_of_weights_on_the_longest_way() -> None:
-    """The depth in the name: convolutions in a row from the image to the first stack's features, and on."""
+    """The depth in the name: successive convolutions from the image to the first stack's features, and on."""
     with torch.device("meta"):
         backbone = create_backbone("hourglass104")
     assert isinstance(backbone, StackedHourglass)
@@ -57,7 +57,7 @@ def test_there_are_104_layers_of_weights_on_the_longest_way() -> None:
         return 2 * len(hourglass.low1) + inner + 2 * len(hourglass.low3)
 
     stem = 1 + 2
-    between = 1 + 2  # the projections side by side, a residual block
+    between = 1 + 2  # the parallel projections, a residual block
     assert stem + 2 * (depth(backbone.kps[0]) + 1) + between == 104  # type: ignore[arg-type]
 
 

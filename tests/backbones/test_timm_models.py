@@ -95,7 +95,7 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "resfpn18" in list_backbones()
 
 
-def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     create = timm.create_model
 
     def offline(model: str, pretrained: bool = False, **options: Any) -> Any:

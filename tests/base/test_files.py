@@ -204,7 +204,7 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
         read_text(tmp_path / "sparse")
 
 
-def test_half_of_a_character_cannot_be_written_as_text(tmp_path: Path) -> None:
+def test_an_unpaired_surrogate_cannot_be_written_as_text(tmp_path: Path) -> None:
     with (
         pytest.raises(CtnetError, match=r"cannot write .*a.txt: unpaired surrogate in 'name: \\ud800'"),
         atomic_write(tmp_path / "a.txt", "w") as stream,

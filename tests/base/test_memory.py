@@ -53,6 +53,6 @@ def test_the_least_a_network_needs() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(8, 4, 3, stride=2, padding=1)
     )
-    # The first layer holds 3 + 8 values of 4 bytes a pixel at once; ReLU works in place.
+    # The first layer holds 3 + 8 values of 4 bytes per pixel at once; ReLU works in place.
     assert bytes_per_pixel(model.eval(), 32, torch.device("cpu")) == 4 * (3 + 8)
     assert all(not module._forward_hooks for module in model.modules())

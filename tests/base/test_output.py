@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_left_out() -> None:
     parts = ["0:00:10 left", "3.5 images/s", "loss 1.25", "x"]
     assert fitting(parts, None) == "0:00:10 left  3.5 images/s  loss 1.25  x"
     assert fitting(parts, 26) == "0:00:10 left  3.5 images/s"
-    assert fitting(parts, 36) == "0:00:10 left  3.5 images/s"  # the order says what matters
+    assert fitting(parts, 36) == "0:00:10 left  3.5 images/s"  # in order of importance
     assert fitting(parts, 37) == "0:00:10 left  3.5 images/s  loss 1.25"
     assert fitting(parts, 5) == "0:00:"
 

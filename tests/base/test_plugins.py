@@ -92,7 +92,7 @@ def test_a_broken_plugin_is_named_and_harms_no_other(installed) -> None:
 
 @pytest.fixture
 def written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakePoint]:
-    """A plugin whose module has this text."""
+    """A plugin whose module contains this source."""
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("acme_module", None)
 

@@ -1,4 +1,4 @@
-"""Several processes measure what one does."""
+"""Several processes give the metrics of one."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> Non
         launched_ranks().__enter__()
 
 
-def test_a_port_that_torchrun_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``torchrun --master-port 0`` would leave its processes without a place to meet."""
+def test_a_port_that_torchrun_does_not_reveal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``torchrun --master-port 0`` would leave its processes without an address for their rendezvous."""
     for name, value in {
         "WORLD_SIZE": "2",
         "RANK": "0",
@@ -113,7 +113,7 @@ def test_gpus_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Five scenes, one of them unreadable, and a checkpoint of random weights."""
+    """Five scenes, one of them unreadable, and a checkpoint with random weights."""
     monkeypatch.setenv("CTNET_CACHE", str(tmp_path / "cache"))
     (tmp_path / "program.py").write_text(PROGRAM)
     task = create_task("ctdet", SHAPES)
@@ -166,7 +166,7 @@ def test_two_processes_give_the_figures_of_one(place: Path, detector: Detector) 
     alone = evaluate(detector, dataset, Settings(batch_size=2))
     first, second = [process.communicate(timeout=300) for process in pair]
     assert [process.returncode for process in pair] == [0, 0], (first, second)
-    assert second[0] == ""  # it leaves the talking to the first
+    assert second[0] == ""  # only the first prints
     printed = json.loads(first[0])
     assert printed["metrics"] == alone.metrics
     assert (printed["images"], printed["skipped"], printed["timing"]["images"]) == (5, 1, 4)

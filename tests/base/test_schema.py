@@ -87,7 +87,7 @@ def test_infinities_pass_where_they_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("text", ["caf\udce9", "\ud800", "\udc00\ud800", "\\ud800"])
-def test_halves_of_characters_come_back(text: str) -> None:
+def test_unpaired_surrogates_survive(text: str) -> None:
     """File names that are not UTF-8 have them."""
     value = {"name": text, "count": 1, "crops": []}
     assert check_json(Settings, value, "f", "") == Settings(text, 1)

@@ -247,7 +247,7 @@ def test_a_refused_load_changes_nothing(model: CenterNet) -> None:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """The operating system refuses to let a file grow beyond this."""
+    """The operating system does not let a file grow beyond this."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

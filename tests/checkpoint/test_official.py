@@ -164,7 +164,7 @@ def test_every_file_of_an_installed_task_survives_the_way_there_and_back(
     assert converted
 
 
-# --- a small network of the release, for all that needs no reference
+# --- a small network of the release, for the tests that need no reference
 
 
 @pytest.fixture(scope="module")
@@ -429,7 +429,7 @@ def test_entries_that_no_network_has_come_back(tmp_path: Path) -> None:
 
 
 class Nameless(CenterDetection):
-    """Whose heads have no released names, but for the heatmap."""
+    """A task whose heads, except the heatmap, have no released names."""
 
     name = "nameless"
 
@@ -465,7 +465,7 @@ def test_categories_are_those_of_the_data_sets(shared_data: Path) -> None:
 
 
 def test_released_normalisation_is_bgr_turned_round() -> None:
-    """The release gives BGR images the figures (0.485, 0.456, 0.406) for VOC and KITTI."""
+    """The release normalises BGR images with (0.485, 0.456, 0.406) for VOC and KITTI."""
     assert VOC.mean[::-1] == KITTI.mean[::-1] == (0.485, 0.456, 0.406)
     assert VOC.std[::-1] == (0.229, 0.224, 0.225)
     assert [len(data.categories) for data in (COCO, VOC, KITTI)] == [80, 20, 3]

@@ -21,7 +21,7 @@ from ctnet.data.synthetic import write_dataset
 
 @dataclass(frozen=True)
 class Result:
-    """What a call of ``ctnet`` came to."""
+    """The outcome of a call of ``ctnet``."""
 
     code: int
     out: str
@@ -92,7 +92,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def training(scenes: Path, tiny: str) -> list[object]:
-    """Arguments of a training of a second."""
+    """Arguments of a training that takes a second."""
     size = ["--size", 64, "--batch-size", 3, "--epochs", 1]
     return ["train", "ctdet", "--data", scenes, "--backbone", tiny, *size, "--workers", 0, "--device", "cpu"]
 
@@ -104,7 +104,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, scenes: Path, tiny: str
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTNET_CACHE", str(folder.parent / "cache"))
         size = ["--size", 64, "--batch-size", 3, "--epochs", 1, "--workers", 0, "--device", "cpu"]
-        size += ["--lr", 1e-5]  # so small that its maps stay as even as those of a fresh network
+        size += ["--lr", 1e-5]  # so small that its maps stay as flat as those of an untrained network
         done = call("train", "ctdet", "--data", scenes, "--backbone", tiny, *size, "-o", folder)
     assert done.code == 0, done.err
     return folder

@@ -1,4 +1,4 @@
-"""``ctnet analyze errors | nms | resolution | speed``: what they print, and how they refuse."""
+"""``ctnet analyze errors | nms | resolution | speed``: what they print, and their errors."""
 
 from __future__ import annotations
 

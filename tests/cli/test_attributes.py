@@ -1,4 +1,4 @@
-"""Attributes on the command line: trained, measured, predicted, and what mistakes get."""
+"""Attributes on the command line: training, evaluation, prediction, and the errors for mistakes."""
 
 from __future__ import annotations
 

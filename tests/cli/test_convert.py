@@ -79,7 +79,7 @@ def test_help_has_examples(command: str) -> None:
 
 
 def test_reading_other_formats_needs_no_torch(tmp_path: Path) -> None:
-    """Nor the memory and the seconds that it takes."""
+    """Nor the memory and time that it takes."""
     code = (
         "import sys\n"
         "from ctnet.cli import main\n"

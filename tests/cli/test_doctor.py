@@ -30,7 +30,7 @@ CHECKS = set(re.findall(r"\b_[a-z_]+\b", inspect.getsource(doctor.examine))) & s
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Leaves out all checks but some: counting the bytes of an installation takes a second."""
+    """Runs only some checks: counting the bytes of an installation takes a second."""
 
     def leave_out(*kept: str) -> None:
         assert {*kept} <= CHECKS
@@ -188,7 +188,7 @@ def test_every_extra_for_users_is_looked_at() -> None:
 
 
 class Installed:
-    """A distribution as ``importlib.metadata`` tells of it."""
+    """A distribution as ``importlib.metadata`` describes it."""
 
     def __init__(self, megabytes: int, *requires: str) -> None:
         self.files = [type("File", (), {"size": megabytes * 10**6})(), type("File", (), {"size": None})()]

@@ -24,7 +24,7 @@ def test_the_latest_run_is_the_default(ctnet, run_folder: Path) -> None:
         for file in Path("runs", name).iterdir():
             os.utime(file, (2_000_000 - number, 2_000_000 - number))
     Path("runs/no_run").mkdir()
-    shutil.copy(run_folder / "best.pt", "runs/no_run/best.pt")  # newer, but no run
+    shutil.copy(run_folder / "best.pt", "runs/no_run/best.pt")  # newer, but not a run
     done = ctnet("eval", *QUICK, "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["checkpoint"] == "runs/new/best.pt"
@@ -103,7 +103,7 @@ def figures(done) -> dict[str, float]:
     return json.loads(done.out)["metrics"]
 
 
-def test_test_time_choices(ctnet, run_folder: Path) -> None:
+def test_test_time_settings(ctnet, run_folder: Path) -> None:
     def found(*choices: object) -> list[dict[str, object]]:
         assert ctnet("eval", run_folder, *QUICK, "--save", "r.json", *choices).code == 0
         return json.loads(Path("r.json").read_text())
@@ -259,7 +259,7 @@ def test_a_checkpoint_of_a_task_that_is_not_installed(ctnet, run_folder: Path, s
 
 
 def crowded(folder: Path, count: int) -> Path:
-    """A data directory of one image with so many objects, and results that find them all."""
+    """A data directory of one image with this many objects, and results that find them all."""
     boxes = [[10 * (number % 30), 10 * (number // 30), 8, 8] for number in range(count)]
     document = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 400, "height": 400}],

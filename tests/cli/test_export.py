@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-#: With the extras of the runtimes: alone, without them, the text about too few matches was not found once.
+#: Runs with the runtimes' extras: once, without them, the text about too few matches was missing.
 pytestmark = pytest.mark.thorough
 
 

@@ -68,7 +68,7 @@ HEAVY = ("torch", "cv2", "numpy", "pycocotools", "h5py")
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
 def test_help_is_instant(arguments: list[str]) -> None:
-    """Nothing heavy is imported; processor time counts, which a busy machine does not stretch."""
+    """Nothing heavy is imported; measured in processor time, which a busy machine hardly changes."""
     code = (
         f"import sys; sys.argv = ['ctnet', *{arguments!r}]\n"
         "from ctnet.cli import main\n"
@@ -176,7 +176,7 @@ def voc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tools(tmp_path: Path, scenes: Path) -> Path:
-    """Small files of annotation tools, a folder each, and a data directory to divide."""
+    """Small files of annotation tools, one folder each, and a data directory to split."""
     shape = {"label": "cat", "points": [[3, 3], [20, 20]], "shape_type": "rectangle"}
     region = {"shape_attributes": {"name": "rect", "x": 3, "y": 3, "width": 9, "height": 9}}
     files = {

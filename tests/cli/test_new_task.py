@@ -128,7 +128,7 @@ def test_it_trains_and_evaluates(ctnet, quick_demo) -> None:
     find_spec("pip") is None or find_spec("hatchling") is None, reason="no pip or no hatchling"
 )
 def test_pip_installs_it(plugin: Path, tmp_path: Path) -> None:
-    """As a wheel into a folder of its own; its own tests for what only it promises pass from there."""
+    """As a wheel into a folder of its own; the plugin's own tests pass from there."""
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(site), str(plugin)], check=True, capture_output=True)

@@ -48,7 +48,7 @@ number = 3
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Put a distribution with entry points on the path, as pip would; the lines are of entry_points.txt."""
+    """Put a distribution with entry points on the path, as pip would; the lines go into entry_points.txt."""
     site = tmp_path / "site"
 
     def make(*lines: str, name: str = "acme_tools", module: str = MODULE) -> Path:

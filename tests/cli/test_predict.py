@@ -34,7 +34,7 @@ def test_json_on_stdout_is_what_the_files_hold(ctnet, run_folder: Path, scenes: 
     assert not list(Path("predictions").glob("*.jpg"))
 
 
-def test_test_time_choices(ctnet, run_folder: Path, scenes: Path) -> None:
+def test_test_time_settings(ctnet, run_folder: Path, scenes: Path) -> None:
     written = []
     for number, more in enumerate(([], ["--flip"], ["--scales", "1,1.5", "--nms", "hard"])):
         folder = Path(f"out{number}")
@@ -77,7 +77,7 @@ def test_nothing_but_unreadable_images(ctnet, run_folder: Path) -> None:
 
 
 def test_several_unreadable_images_are_named(ctnet, run_folder: Path) -> None:
-    """What is wrong may be another thing with each."""
+    """Each may be unreadable for another reason."""
     for number in range(5):
         Path(f"{number}.jpg").write_bytes(b"no image")
     reason = "is not an image that can be read (unknown format); replace it"

@@ -1,8 +1,8 @@
-"""What train, eval and predict show on terminals of 60, 80 and 120 columns, and what they write into pipes.
+"""What train, eval and predict show on terminals of 60, 80 and 120 columns, and write to pipes.
 
-The texts are in ``screens/``. Numbers with decimals and times stand there as zeros; the lines of a training's
-progress, which a terminal shows and takes away again, are marked with ``>``. Where an output changes on
-purpose, write them afresh and read the difference:
+The texts are in ``screens/``. Numbers with decimals and times are replaced by zeros there; the progress lines
+of a training, which a terminal shows and erases again, are marked with ``>``. If an output changes on
+purpose, write them again and read the diff:
 
     CTNET_WRITE_SCREENS=1 pytest tests/cli/test_screens.py
 """
@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 import pytest
 import rich.live
-import rich.progress  # before its Live is exchanged below
+import rich.progress  # before its Live is replaced below
 from rich.text import Text
 
 from ctnet.base import progress
@@ -63,7 +63,7 @@ def folder(ctnet, run_folder: Path, scenes: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def passing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lines of progress that were shown and taken away."""
+    """The progress lines that were shown and erased."""
     lines: list[str] = []
 
     class Recorded:
@@ -85,12 +85,12 @@ def run(arguments: str, out: StringIO, err: StringIO) -> None:
 
 
 def normal(text: str) -> str:
-    """With zeros for what another machine or day changes; in tables they are as wide as the numbers were."""
+    """With zeros for what varies with machine and day; in tables they are as wide as the numbers were."""
     return "".join(zeros(line, wide="│" in line) for line in plain(text).splitlines(keepends=True))
 
 
 def plain(text: str) -> str:
-    """Without what makes letters bold."""
+    """Without the codes for bold text."""
     return re.sub("\x1b\\[[0-9;]*m", "", text)
 
 
@@ -107,7 +107,7 @@ def compare(name: str, text: str) -> None:
     if os.environ.get("CTNET_WRITE_SCREENS"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8"), "see the head of this file for how to write it afresh"
+    assert text == path.read_text(encoding="utf-8"), "see the top of this file for how to write it again"
 
 
 @pytest.mark.usefixtures("folder")

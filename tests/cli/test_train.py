@@ -103,7 +103,7 @@ def test_help_has_few_parameters() -> None:
 
 
 def test_a_runs_recipe_repeats_it(ctnet, training) -> None:
-    """recipe.toml says all that was set, and the rate that was in effect."""
+    """recipe.toml holds everything that was set, and the learning rate in effect."""
     changes = ["-R", "rotate=5", "-R", "accumulate=2", "--lr", "0.003", "-O", "min_visible=0.5"]
     assert ctnet(*training, "-o", "a", *changes).code == 0
     again = [part for part in training if part not in ("--epochs", "--batch-size", "--size", 1, 3, 64)]
@@ -146,8 +146,8 @@ def test_the_best_figure_and_its_epoch_are_reported(ctnet, training) -> None:
     assert done.out == f"trained 3 epochs, best AP {float(best['AP']):.3f} at epoch {best['epoch']}: run\n"
 
 
-def test_the_rate_that_is_told_is_reached(ctnet, training) -> None:
-    """39 steps: the recipe's warm-up of 60 would end at a part of the rate."""
+def test_the_reported_rate_is_reached(ctnet, training) -> None:
+    """39 steps: the recipe's warm-up of 60 would not reach the full learning rate."""
     rates = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "set_rate", lambda optimizer, rate: rates.append(rate))
@@ -204,7 +204,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(case[0]) for case in MISTAKES])
-def test_mistakes_are_heard_before_anything_is_made(ctnet, training, arguments, message: str) -> None:
+def test_mistakes_are_reported_before_anything_is_created(ctnet, training, arguments, message: str) -> None:
     assert message in ctnet(*training, *arguments).message
     assert not Path("runs").exists()
 

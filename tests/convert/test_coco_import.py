@@ -118,7 +118,7 @@ def test_numbers_that_json_lacks_are_listed_where_they_would_be_kept(
     content = coco(["a.png", "b.png"])
     content["images"][0]["weather"] = value
     content["annotations"][1]["attributes"] = value
-    content["info"] = {"weather": value}  # is not kept
+    content["info"] = {"weather": value}  # not kept
     file = document("in/train.json", content)
     report = import_coco([file], tmp_path / "out")
     assert [(problem.kind, problem.where) for problem in report.problems] == [

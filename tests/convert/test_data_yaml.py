@@ -1,4 +1,4 @@
-"""Spellings of data.yaml that are met in the wild, and what is refused."""
+"""Spellings of data.yaml found in the wild, and what is refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_typical_file() -> None:
     assert description.numbers("kpt_shape") == description.lists("kpt_names") == []
 
 
-# Every text below describes the data set that CONTENT does.
+# Every text below describes the same data set as CONTENT.
 NAMES = ["person", "traffic light", "no", "größe"]
 CONTENT: dict[str, Any] = {
     "path": "../datasets/street",
@@ -99,7 +99,7 @@ SPELLINGS: dict[str, str | bytes] = {
     "dump canonical": yaml.dump(AS_LIST, canonical=True),
     "dump of a shared list": yaml.dump({"classes": NAMES, **AS_LIST, "names": NAMES}),
     "dump with carriage returns": yaml.dump(AS_LIST, line_break="\r\n"),
-    # what editors and hands make of them
+    # edited by tools or by hand
     "byte order mark": b"\xef\xbb\xbf" + (HEAD + BLOCK).encode(),
     "windows line ends": (HEAD + BLOCK).replace("\n", "\r\n"),
     "utf-16": (HEAD + FLOW).encode("utf-16"),

@@ -1,4 +1,4 @@
-"""What the writers of other formats share."""
+"""Common to the writers of other formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ctnet.data.problems import Problem
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    """Three images of which two have one name, and one without a file."""
+    """Three images, two of the same name and one without a file."""
     names = ("x/a.png", "y/a.png", "x/b.png", "x/gone.png")
     for name in names[:3]:
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the readers of other formats share."""
+"""Common to the readers of other formats."""
 
 from __future__ import annotations
 

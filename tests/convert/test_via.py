@@ -1,4 +1,4 @@
-"""VIA: shapes, the attribute that is the class, files, what is left out."""
+"""VIA: shapes, the attribute that holds the class, files, what is left out."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def test_export_writes_what_other_readers_expect(tmp_path: Path) -> None:
     ]
 
 
-def test_export_cuts_at_the_border_and_leaves_crowds_out_aloud(tmp_path: Path) -> None:
+def test_export_clips_at_the_border_and_reports_crowds_left_out(tmp_path: Path) -> None:
     source = make_coco(tmp_path / "coco", [[-10, 5, 20, 10], [5, 5, 10, 10], [3, 3, 0, 5]])
     path = source / "annotations" / "instances_train.json"
     content = json.loads(path.read_text())
@@ -385,7 +385,7 @@ def test_pose_labels_with_names_become_a_coco_file(tmp_path: Path) -> None:
         ("kpt_shape: [3, 3]\nkpt_names:\n  0: [a, 'b', c]", ["a", "b", "c"]),
     ],
 )
-def test_names_of_keypoints_are_read_or_invented_aloud(tmp_path: Path, text: str, names: list[str]) -> None:
+def test_keypoint_names_are_read_or_made_with_a_note(tmp_path: Path, text: str, names: list[str]) -> None:
     text = f"train: images/train\nnames: [cat]\n{text}\n"
     report = import_yolo(make_yolo(tmp_path / "yolo", {"a.png": ""}, yaml=text), tmp_path / "out")
     assert read_split(tmp_path / "out")["categories"][0]["keypoints"] == names

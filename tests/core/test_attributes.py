@@ -1,4 +1,4 @@
-"""Attributes: declared, read, learnt, decoded, measured, drawn; and what bad declarations and records get."""
+"""Attributes: declared, read, trained, decoded, evaluated, drawn; and errors of declarations and records."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def annotated(
 
 @dataclass
 class Annotations:
-    """As a data set gives them."""
+    """Annotations as a data set returns them."""
 
     entries: list[dict[str, Any]]
 
@@ -142,7 +142,7 @@ def test_equal_declarations_agree() -> None:
 
 
 def test_a_name_need_not_be_an_identifier() -> None:
-    task = task_of("is ripe:bool,type:a|b,size:float")  # type, size: names of a module's method and of a head
+    task = task_of("is ripe:bool,type:a|b,size:float")  # type, size: a module's method, and a head
     assert task.fields["is_ripe"].json == "attributes.is ripe"
     found = seen(task, [annotated({"is ripe": "true", "type": "b", "size": 3})])
     assert (found.is_ripe.tolist(), found.fields()["type"].tolist(), found.size.tolist()) == ([1], [1], [3])
@@ -390,7 +390,7 @@ def test_values_are_read_at_the_peak_and_kept_in_their_range() -> None:
     task = task_of("age:float[10..90],kind:small|large")
     maps = {name: torch.zeros(1, head.channels, 8, 8) for name, head in task.heads.items()}
     maps["heatmap"][0, 1, 5, 2], maps["heatmap"][0, 0, 3, 6] = 0.9, 0.8
-    maps["offset"] += 1.5  # the centre then lies in another cell
+    maps["offset"] += 1.5  # then the centre lies in another cell
     maps["attribute_age"][0, 0, 5, 2], maps["attribute_age"][0, 0, 3, 6] = 40, 200
     maps["attribute_kind"][0, :, 5, 2] = torch.tensor([0.2, 0.8])
     maps["attribute_kind"][0, :, 3, 6] = torch.tensor([0.6, 0.4])
@@ -435,7 +435,7 @@ def test_results_hold_values_and_probabilities() -> None:
 def measured(
     entries: list[dict[str, Any]], change: Any = None, name: str = "ctdet", text: str = TEXT
 ) -> dict[str, float]:
-    """Figures of the truth as detections, changed."""
+    """Metrics of the ground truth, changed, as detections."""
     task = task_of(text, name=name)
     coco = {
         "images": [IMAGE],

@@ -1,4 +1,4 @@
-"""Annotations and results as a task's declarations read and write them."""
+"""Annotations and results, read and written by a task's declarations."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ TASK = Fruit(CATEGORIES)
 
 
 class Listed(list[dict[str, Any]]):
-    """Annotations as a data set gives them."""
+    """Annotations as a data set returns them."""
 
     def __init__(self, entries: list[dict[str, Any]]) -> None:
         super().__init__(entries)
@@ -166,7 +166,7 @@ def test_a_warning_leaves_an_annotation_in_use():
     assert annotation_warnings(TASK, entry, IMAGE) == ["the stalk is long"]
 
 
-def test_only_a_task_with_something_to_say_is_choosy():
+def test_only_a_task_with_checks_of_its_own_checks_records():
     class Silent(CenterDetection):
         fields: ClassVar = {"area": Value(json="")}
 

@@ -40,7 +40,7 @@ def test_merged_ranks_and_any_order_give_identical_figures(
         whole.update(image_id, one)
     ids = list(detections)[::-1]
     ranks = [make(kind, truth) for _ in range(3)]
-    for position, image_id in enumerate([*ids, ids[0]]):  # the first comes twice, as a padding sampler does
+    for position, image_id in enumerate([*ids, ids[0]]):  # the first one twice, as from a sampler that pads
         ranks[position % 3].update(image_id, detections[image_id])
     states = [pickle.loads(pickle.dumps(rank.state())) for rank in ranks[1:]]
     ranks[0].merge(states)
@@ -86,7 +86,7 @@ def test_a_class_without_objects_is_left_out(
 
 
 @BOTH
-def test_annotations_of_other_classes_play_no_part(
+def test_annotations_of_other_classes_are_ignored(
     measure, kind: type[Evaluator], truth: Json, results: list[Json]
 ) -> None:
     fewer = kind(truth, [2, 9], ["ant", "cat"])

@@ -127,7 +127,7 @@ def test_an_error_names_key_value_and_what_is_allowed(key, value, phrase):
 
 
 def test_results_may_lie_outside_the_limits_of_annotations():
-    """A network that has learnt little writes what it finds, and its file is read again."""
+    """A barely trained network writes what it finds, and its file is read again."""
     fields = {name: FIELDS[name] for name in ("reach", "ripeness")}
     entry = {"reach": -3.0, "attributes": {"ripeness": 1.5}}
     assert field_errors(fields, entry, found=True) == []
@@ -175,7 +175,7 @@ def test_the_mirror_twice_is_the_identity():
 
 @given(st.floats(0.3, 3), st.floats(-3, 3), st.booleans())
 def test_lengths_and_angles_follow_what_the_map_does_to_points(zoom, turn, mirrored):
-    """The slow reference: two ends of a segment are moved as points."""
+    """The slow reference: the two ends of a segment are moved as points."""
     record = instances(4, 1)
     start = record.tip.astype(np.float64)
     along = np.stack([np.cos(record.tilt), np.sin(record.tilt)], axis=1)

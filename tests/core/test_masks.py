@@ -40,7 +40,7 @@ def compressed(mask: np.ndarray) -> dict[str, Any]:
 
 
 def blob(seed: int, height: int = 30, width: int = 40) -> np.ndarray:
-    """A mask of some discs, with a hole that has an island."""
+    """A mask of some discs, with a hole that contains an island."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     mask = np.zeros((height, width), bool)
@@ -55,7 +55,7 @@ def blob(seed: int, height: int = 30, width: int = 40) -> np.ndarray:
 
 
 def pixels(outline: Outline, shape: tuple[int, int]) -> np.ndarray:
-    """Rasterised where a mask's pixel lies: its middle is half a unit further in COCO's coordinates."""
+    """Rasterised at the mask's pixels, whose centres are half a unit further in COCO's coordinates."""
     back = Affine(np.array([[1, 0, -0.5], [0, 1, -0.5]]))
     return outline.moved(back).rasterise(shape[1], shape[0])
 
@@ -133,7 +133,7 @@ def test_a_moved_outline_shows_what_the_moved_picture_shows(zoom, turn, mirrored
     shifted = affine.after(Affine(np.array([[1, 0, 0.5], [0, 1, 0.5]])))
     picture = shifted.warp(255 * mask[..., None].repeat(3, axis=2).astype(np.uint8), (200, 200))
     seen, drawn = picture[..., 0] > 127, moved.rasterise(200, 200)
-    # The outline runs through the middles of the outermost pixels, and is drawn with its edge.
+    # The outline runs through the centres of the outermost pixels, and its edge is drawn too.
     assert (seen & drawn).sum() / (seen | drawn).sum() > (0.6 if zoom < 1 else 0.75)
     assert abs(np.argwhere(seen).mean(axis=0) - np.argwhere(drawn).mean(axis=0)).max() < 0.75
 

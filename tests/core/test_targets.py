@@ -114,8 +114,8 @@ def test_dense_samples_equal_the_reference(golden):
         rendered[:, samples.y, samples.x] = samples.value.T
         weight[:, samples.y, samples.x] = samples.weight.T
         np.testing.assert_allclose(weight, np.stack([data["dense_hm"]] * 2), atol=1e-6)
-        # The reference compares a Gaussian with its own copy in float32, and skips the cells where that was
-        # rounded up (see docs/fidelity.md).
+        # The reference compares a Gaussian with its own copy in float32, and skips the cells where that copy
+        # was rounded up (see docs/fidelity.md).
         highest = np.zeros((height, width))
         y, x = np.mgrid[:height, :width]
         for (cx, cy), r in zip(np.floor(data["dense_xy"]), data["dense_radius"], strict=True):

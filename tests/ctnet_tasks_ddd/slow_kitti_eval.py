@@ -1,4 +1,4 @@
-"""The KITTI evaluation rule by rule, frame by frame, in plain Python: what the fast one is compared with."""
+"""The KITTI evaluation rule by rule, frame by frame, in plain Python: the reference for the fast one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Line:
 
 
 def corners(box):
-    """Corners of the rectangle seen from above, counter-clockwise in (x, z)."""
+    """Corners of the rectangle in bird's-eye view, counter-clockwise in (x, z)."""
     cos, sin = math.cos(box.rotation), math.sin(box.rotation)
     length, width = abs(box.length) / 2, abs(box.width) / 2
     signs = ((1, 1), (-1, 1), (-1, -1), (1, -1))
@@ -74,7 +74,7 @@ def ground_intersection(first, second):
 
 
 def overlap(metric, label, result, own=False):
-    """Intersection over union, or (``own``) over the result's own content."""
+    """Intersection over union, or (``own``) over the result's own area or volume."""
     if metric == "detection":
         width = min(label.right, result.right) - max(label.left, result.left)
         height = min(label.bottom, result.bottom) - max(label.top, result.top)

@@ -1,4 +1,4 @@
-"""Projection and its inverse, boxes in space, angles."""
+"""Projection and its inverse, 3D boxes, angles."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_corners_equal_the_obvious_ones() -> None:
     for up in (0.0, height):
         for along, left in ((1, 1), (1, -1), (-1, -1), (-1, 1)):
             forward = along * length / 2 * np.array([math.cos(turn), 0, -math.sin(turn)])
-            # Left of what looks along x is z, away from the camera.
+            # To the left of an object that faces along x is z, away from the camera.
             sideways = left * width / 2 * np.array([math.sin(turn), 0, math.cos(turn)])
             expected.append(location + forward + sideways - [0, up, 0])
     body = np.array([[height, width, length]]), location[None], np.array([turn])

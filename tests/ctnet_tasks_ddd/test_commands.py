@@ -1,4 +1,4 @@
-"""ddd at the command line: what the data commands and predict know of boxes in space."""
+"""ddd at the command line: 3D boxes in the data commands and predict."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def streets(tmp_path: Path) -> Path:
 
 
 def change(data: Path, **fields: object) -> None:
-    """Give the first annotation other fields."""
+    """Change fields of the first annotation."""
     path = data / "annotations" / "instances_train.json"
     content = json.loads(path.read_text())
     content["annotations"][0] |= fields

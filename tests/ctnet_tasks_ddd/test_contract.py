@@ -12,7 +12,7 @@ TASKS = [
     Boxes3d(scenes_of(Boxes3d).categories, **options)
     for options in ({"center": "projected"}, {"loss": "released", "ignore": "rectangle"})
 ]
-#: What no option of ddd changes.
+#: Checks whose outcome no option of ddd changes.
 SAME = ("decode_exports", "example_is_valid", "drawing_makes_a_new_image", "evaluators_merge")
 
 

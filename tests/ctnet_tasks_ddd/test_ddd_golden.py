@@ -1,4 +1,4 @@
-"""The reference numbers: geometry, targets, losses, decoding, and the way into space."""
+"""The reference numbers: geometry, targets, losses, decoding, and lifting to 3D."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_the_way_into_space_equals_the_reference(golden):
             np.testing.assert_array_equal(found.labels + 1, flat[:, 1])
             np.testing.assert_allclose(found.scores, flat[:, 4], atol=1e-6)
             assert same_angle(found.alpha, flat[:, 5])
-            # The reference maps width and height as if they were a point; the shift is not part of a size.
+            # The reference maps width and height like a point; a size has no shift.
             shift = back.matrix[:, 2]
             size = found.boxes[:, 2:] - found.boxes[:, :2]
             np.testing.assert_allclose(size + shift, flat[:, 10:12], rtol=1e-5, atol=1e-4)
@@ -238,7 +238,7 @@ def plain_samples(data, prefix: str) -> CellTargets:
 
 
 def rotation_samples(data, prefix: str) -> CellTargets:
-    """Rows of every slot that the reference reads: of masked ones sine and cosine of bins that are set."""
+    """Rows of every slot that the reference reads; of masked ones, sine and cosine of the set bins."""
     mask, bins = data[f"{prefix}_mask"].astype(bool), data[f"{prefix}_rotbin"]
     turn = data[f"{prefix}_rotres"]
     read = mask | bins.any(axis=2)

@@ -1,4 +1,4 @@
-"""From maps to objects on the grid, and from there into space, on numbers worked out by hand."""
+"""From maps to objects on the grid, and from there to 3D, on numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def maps(size_channels: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("channels", "box"), [(2, [2.75, 1.75, 3.75, 3.75]), (4, [2.25, 0.75, 6.25, 6.75])])
 def test_a_peak_becomes_an_object(channels: int, box: list[float]) -> None:
-    """Width and height around the centre, or the distances of the sides from it."""
+    """Width and height around the centre, or the distances from it to the sides."""
     found = decode_objects(maps(channels), 2)
     assert found.scores[0].tolist() == pytest.approx([0.9, 0.4])
     assert found.labels[0].tolist() == [1, 2]
@@ -76,7 +76,7 @@ def test_another_focal_length_stretches_the_depth() -> None:
 
 
 def test_the_ray_turns_the_object() -> None:
-    """An object at 45 degrees to the right that is seen as one ahead is turned by as much."""
+    """An object 45 degrees to the right that looks like one straight ahead is rotated by that angle."""
     found = lift_detections(objects(centre=[[150.0, 20.0]]), CAMERA, stretch=1.0)
     assert found.extra["location"][0].tolist() == pytest.approx([10, 1, 10])
     assert found.extra["rotation_y"].tolist() == pytest.approx([math.pi / 4])

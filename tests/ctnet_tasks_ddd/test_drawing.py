@@ -1,4 +1,4 @@
-"""Pictures of objects in space, and the synthetic streets."""
+"""Pictures of 3D objects, and the synthetic streets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_view_from_above_stands_beside_the_picture() -> None:
 
 
 def test_the_view_from_above_is_true_to_scale() -> None:
-    """20 m of reach on 200 pixels less 5 %: an object 10 m ahead and 4 m to the right."""
+    """A range of 20 m on 200 pixels less 5 %: an object 10 m ahead and 4 m to the right."""
     panel = from_above(objects([4, 1.65, 10]), 200)
     colour = np.array(class_colour(1))
     rows, columns = np.nonzero((np.abs(panel.astype(int) - colour) < 40).all(axis=2))
@@ -89,7 +89,7 @@ def test_a_seed_gives_one_street() -> None:
 
 
 def test_fronts_and_backs_of_cars_differ() -> None:
-    """A car that comes towards us has bright lamps, one that goes away red ones."""
+    """A car that comes towards us has bright lights, one that drives away has red ones."""
     from ctnet_tasks_ddd import scenes
 
     camera = camera_for(SIZE)

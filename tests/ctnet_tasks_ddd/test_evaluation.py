@@ -39,7 +39,7 @@ def label(kind: str, x: float, z: float) -> str:
 
 @pytest.fixture
 def data(make_kitti, tmp_path) -> Dataset:
-    """Three frames: many cars, pedestrians, and what is neither right nor wrong."""
+    """Three frames: many cars, pedestrians, and objects that count as neither right nor wrong."""
     frames = {
         f"{number:06d}": [
             *(label("Car", x, 20 + 3 * number) for x in np.arange(-12, 13, 4.0)),
@@ -54,7 +54,7 @@ def data(make_kitti, tmp_path) -> Dataset:
 
 
 def shaken(dataset: Dataset) -> dict[int, Detections]:
-    """What a fair detector would find, with scores of their own."""
+    """What a decent detector would find, with distinct scores."""
     task = dataset.task
     rng = np.random.default_rng(0)
     found = {}

@@ -1,4 +1,4 @@
-"""One text file a frame, in a folder or a zip."""
+"""One text file per frame, in a folder or a zip."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def mean(*losses: Loss) -> float:
 
 
 def slow_rotation_loss(output: np.ndarray, angles: np.ndarray, norm: str) -> tuple[float, list[list[float]]]:
-    """Cross entropies summed over objects, and the errors of sine and cosine by bin."""
+    """Cross entropy summed over objects, and the errors of sine and cosine by bin."""
     entropy, errors = 0.0, [[], []]
     for row, angle in zip(output.astype(float), angles, strict=True):
         for number, mid in enumerate((-math.pi / 2, math.pi / 2)):

@@ -135,7 +135,7 @@ def test_an_index_tells_calibration_and_size(make_kitti, lines, tmp_path: Path) 
 
 
 def problem(make_kitti, tmp_path: Path, lines: list[str], **options) -> str:
-    """The one problem of a data set, which --strict refuses with one line."""
+    """The only problem of a data set, which --strict refuses with one line."""
     source = make_kitti({"000003": lines}, **options)
     (found,) = convert_kitti(source, tmp_path / "out").problems
     with pytest.raises(CtnetError) as caught:

@@ -85,7 +85,7 @@ def compare_counts(figure, counts, metric, level, where) -> None:
 
 @pytest.mark.real
 def test_ground_truth_is_perfect(shared_data: Path) -> None:
-    """Every label reported as it is, with a score of its own, gives 100 throughout, with every threshold."""
+    """The labels themselves as results, with distinct scores, give 100 throughout, with every threshold."""
     with zipfile.ZipFile(shared_data / "kitti-labels" / "label_2.zip") as archive:
         names = [name for name in sorted(archive.namelist()) if name.endswith(".txt")]
         texts = {Path(name).stem: archive.read(name).decode() for name in names}
@@ -113,7 +113,7 @@ KINDS = ("Car", "Car", "Van", "Pedestrian", "Person_sitting", "Cyclist", "DontCa
 
 
 def random_scene(seed: int) -> list[tuple[str, str]]:
-    """Frames in which objects stand close together, and detections of all sorts."""
+    """Frames in which objects stand close together, and detections of all kinds."""
     rng = np.random.default_rng(seed)
     frames = []
     for _ in range(8):
@@ -144,7 +144,7 @@ def random_line(rng: np.random.Generator, kind: str) -> str:
 
 
 def moved(rng: np.random.Generator, label: str) -> str:
-    """A detection of a label: near it, at times of another class, without a part, or exactly on it."""
+    """A detection of a label: near it, sometimes of another class, with parts missing, or exactly on it."""
     fields = label.split()
     numbers = np.array(fields[1:], float)
     if fields[0] == "DontCare" or rng.random() < 0.1:

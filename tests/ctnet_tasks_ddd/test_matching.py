@@ -1,4 +1,4 @@
-"""Labels choosing detections one after the other."""
+"""Labels that choose detections one after the other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_equals_serving_one_by_one(seed: int) -> None:
     first = 0
     for number, count in enumerate(labels_of_frame):
         for own in range(first, first + count):
-            liked = rng.permutation(6)[: rng.integers(0, 6)] + 6 * number  # six detections a frame
+            liked = rng.permutation(6)[: rng.integers(0, 6)] + 6 * number  # six detections per frame
             frame += [2 * number] * len(liked)
             label += [3 * own] * len(liked)
             result += liked.tolist()

@@ -1,4 +1,4 @@
-"""Overlap of objects in the image, seen from above and in space."""
+"""Overlap of objects in 2D, in bird's-eye view and in 3D."""
 
 from __future__ import annotations
 

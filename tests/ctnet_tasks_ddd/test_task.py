@@ -1,4 +1,4 @@
-"""ddd from annotations to objects in space: its law, cameras, mirror, errors."""
+"""ddd from annotations to 3D objects: the round trip, cameras, mirroring, errors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def dataset_of(tmp_path, annotations: list[dict], task: Boxes3d, image: dict = I
 
 
 def rendered_scene(task: Boxes3d, seed: int, size=(384, 128)):
-    """A scene, and the objects that its rendered maps decode to, in space."""
+    """A scene, and the 3D objects that its rendered maps decode to."""
     scene = example_of(task, np.random.default_rng(seed), size)
     instances = scene.instances
     grid = Grid(size[1] // 4 + 2, size[0] // 4 + 2)
@@ -129,7 +129,7 @@ def test_an_object_cut_by_the_border_keeps_its_place_with_projected_centres() ->
     task = Boxes3d(CATEGORIES, center="projected")
     entry = annotation(location=(-7.5, 1.7, 8.0), rotation_y=1.5)
     left, top, width, height = entry["bbox"]
-    entry["bbox"] = [0.0, top, left + width, height]  # what is to be seen of it
+    entry["bbox"] = [0.0, top, left + width, height]  # the visible part
     instances = instances_of(task, _Annotations([entry]), IMAGE)
     assert instances.centre[0, 0] < 0
     to_grid = Affine.scaling(0.25)
@@ -143,7 +143,7 @@ def test_an_object_cut_by_the_border_keeps_its_place_with_projected_centres() ->
 
 
 class _Annotations(list):
-    """Annotations of one image, as a data set gives them."""
+    """Annotations of one image, as a data set returns them."""
 
     def __init__(self, entries: list[dict]) -> None:
         super().__init__(entries)
@@ -186,7 +186,7 @@ def test_the_mirror_is_the_world_before_the_mirrored_camera() -> None:
     mirrored = mirror_image(task, instances, 1242)
     camera = np.array(CAMERA)
     camera[0] = 1241 * camera[2] - camera[0]  # x becomes 1241 - x ...
-    camera[0, 0] *= -1  # ... of points whose own x changes its sign
+    camera[0, 0] *= -1  # ... of points whose x changes its sign
     bodies = mirrored.dimensions, mirrored.location, mirrored.rotation_y
     np.testing.assert_allclose(mirrored.corners, project(box_corners(*bodies), camera), rtol=1e-4)
     np.testing.assert_allclose(mirrored.centre, project(middle(*bodies[:2]), camera), rtol=1e-4)
@@ -253,7 +253,7 @@ def test_a_camera_of_another_focal_length_sees_the_same_object_farther_away() ->
     infos = [ImageInfo(1, "", 1000, 400, {"calib": camera.tolist()}) for camera in (plain, tele)]
     depths = [float(task.lift(found, View(about, Affine.identity())).depth[0]) for about in infos]
     assert depths == pytest.approx([10, 20])
-    # An image of half the size by the same camera shows the same.
+    # An image of half the size from the same camera shows the same.
     half = plain * [[0.5], [0.5], [1]]
     lifted = task.lift(found, View(ImageInfo(1, "", 500, 200, {"calib": half.tolist()}), Affine.identity()))
     assert float(lifted.depth[0]) == pytest.approx(10)
@@ -413,7 +413,7 @@ def test_angles_differ_the_shorter_way_round() -> None:
     turned = truth.replace(alpha=truth.alpha + 2 * math.pi, rotation_y=truth.rotation_y - 2 * math.pi)
     gaps = differences(task.fields, truth, turned)
     assert max(gaps["alpha"].max(), gaps["rotation_y"].max()) < 1e-6
-    assert set(gaps) - {"centre"} <= set(found.fields())  # the centre is used up by the way into space
+    assert set(gaps) - {"centre"} <= set(found.fields())  # lifting to 3D consumes the centre
 
 
 def test_scenes_are_of_kitti_s_categories_alone() -> None:
@@ -422,7 +422,7 @@ def test_scenes_are_of_kitti_s_categories_alone() -> None:
         example_of(task, np.random.default_rng(0), (384, 128))
 
 
-def test_objects_without_a_collision_are_told_by_their_peaks() -> None:
+def test_collisions_are_decided_by_peaks() -> None:
     one, other = annotation(), annotation((3.0, 1.7, 20.5), 0.4, 1)
     grid = Grid(96, 320)
     instances = instances_of(Boxes3d(CATEGORIES), _Annotations([one, other]), IMAGE)

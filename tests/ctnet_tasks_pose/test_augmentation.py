@@ -1,4 +1,4 @@
-"""Augmentation moves joints with the image: each stays on its own spot, whatever the crop."""
+"""Augmentation moves joints with the image: each stays on its spot, whatever the crop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pose at the command line: what the commands know of joints, and one line for what cannot be used."""
+"""pose at the command line: joints in the commands, and one line for what cannot be used."""
 
 from __future__ import annotations
 

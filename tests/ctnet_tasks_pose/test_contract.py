@@ -1,4 +1,4 @@
-"""The conformance kit on pose without snapping; ``tests/testing/test_tasks.py`` runs it on the defaults."""
+"""The conformance kit on pose without snapping; ``tests/testing/test_tasks.py`` runs it with the defaults."""
 
 from __future__ import annotations
 

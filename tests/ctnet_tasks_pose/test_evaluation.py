@@ -29,7 +29,7 @@ def scenes(tmp_path_factory) -> Dataset:
 
 
 def guesses(dataset: Dataset, noise: float, seed: int = 0) -> dict[int, Detections]:
-    """The annotated poses, moved by noise (pixels), some twice and some not at all."""
+    """The annotated poses with noise (pixels), some twice and some not at all."""
     rng = np.random.default_rng(seed)
     found = {}
     for index in range(len(dataset)):
@@ -133,7 +133,7 @@ def test_what_cannot_be_measured_is_refused(scenes):
 
 
 def test_persons_without_labelled_joints_absorb_detections(scenes):
-    """As in COCO: who is found but was not labelled is not a mistake, an empty place is."""
+    """As in COCO: a detection of an unlabelled person is not an error, one on the background is."""
     content = scenes.as_coco(full=True)
     found = {}
     for index in range(len(scenes)):

@@ -36,7 +36,7 @@ def test_labelled_joints_lie_in_the_image_and_in_their_figures_box():
 
 
 def test_a_face_tells_left_from_right():
-    """Nose labelled: it faces us and its left is on our right; turned away: neither."""
+    """If the nose is labelled, it faces us and its left is on our right; turned away, neither holds."""
     for scene in SCENES:
         for points, visibility in zip(scene.instances.keypoints, scene.instances.visibility, strict=True):
             at = dict(zip(NAMES, points, strict=True))

@@ -1,4 +1,4 @@
-"""The reference numbers: targets, decoding and its variants, and the way back to image pixels."""
+"""The reference numbers: targets, decoding and its variants, and the mapping back to image pixels."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_targets_equal_the_reference(golden):
             for head, name in (("size", "wh"), ("offset", "reg"), ("joints", "hps")):
                 samples = targets[head]
                 trained = samples.weight.numpy() > 0
-                # Persons without any labelled joint have rows of no weight where the reference has none.
+                # Persons without labelled joints have rows of zero weight, and none in the reference.
                 rows = targets["size"].weight[:, 0].numpy() > 0
                 assert not trained[~rows].any()
                 np.testing.assert_array_equal(cells(samples)[rows], data[f"{key}ind"][slots])

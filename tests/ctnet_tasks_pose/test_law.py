@@ -1,4 +1,4 @@
-"""The law of pose on real annotations: rendered ground truth evaluates nearly perfectly."""
+"""The round trip of pose on real annotations: rendered ground truth evaluates nearly perfectly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_law_on_coco(shared_data, data, split, snap):
 
 
 def joints_off_without_sharing_a_cell(rendered) -> int:
-    """Joints that come back more than 0.1 pixels off though they have their cell for themselves."""
+    """Joints that come back more than 0.1 pixels off although they share their cell with no other."""
     instances, on_grid, found = rendered.instances, rendered.on_grid, rendered.detections
     labelled = (instances.visibility > 0) & ~instances.crowd[:, None]
     cells = np.floor(on_grid.keypoints)

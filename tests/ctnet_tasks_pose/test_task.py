@@ -34,7 +34,7 @@ INFO = ImageInfo(1, "a.png", 64, 48)
 
 
 def birds(points: np.ndarray, visibility: np.ndarray, crowd: object = None) -> Instances:
-    """Instances in boxes that hold their points, at least 4 cells a side."""
+    """Instances in boxes around their points, at least 4 cells per side."""
     points = np.asarray(points, np.float32)
     boxes = np.concatenate([points.min(1) - 2, points.max(1) + 2], 1)
     return Instances.of(
@@ -79,7 +79,7 @@ def test_a_left_wing_is_never_a_right_wing():
 
 
 def test_maps_mirror_as_instances_do():
-    """Each head's mirrored map says of the mirrored scene what the plain map says of the plain one."""
+    """Each head's mirrored map is to the mirrored scene what the plain map is to the plain one."""
     task = create_task("pose", FIVE)
     grid = Grid(40, 65)
     instances = birds([[[10, 8], [20, 12], [32, 20], [44, 28], [52, 32]]], [[2, 1, 2, 0, 2]])
@@ -154,7 +154,7 @@ def test_many_persons_are_all_kept():
 @given(st.integers(0, 2**32 - 1), st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_decode_of_rendered_targets_gives_lone_joints_back_exactly(seed, snap):
-    """The law, on persons and joints that share no cell and do not touch."""
+    """The round trip, on persons and joints that share no cell and do not touch."""
     rng = np.random.default_rng(seed)
     cells = rng.permutation(
         np.stack(np.meshgrid(np.arange(1, 62, 3), np.arange(1, 46, 3)), -1).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Other skeletons from file to figures: five points with two pairs, and with none."""
+"""Other skeletons from file to metrics: five points with two pairs, and with none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small data set on disk, which tests then spoil in one way or another."""
+"""A small data set on disk, which tests then damage in one way or another."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_what_is_broken_at_its_start_is_left_to_the_reader_of_images(tmp_path: P
 
 
 def test_frames_are_drawn_over_each_other(tmp_path: Path) -> None:
-    """A GIF stores what changes; what is seen is the whole picture, also where it is transparent."""
+    """A GIF stores what changes; the whole picture is shown, also where it is transparent."""
     first = Image.new("RGBA", (40, 30), (250, 250, 0, 255))
     second = Image.new("RGBA", (40, 30), (0, 0, 0, 0))
     second.paste((0, 0, 250, 255), (10, 10, 20, 20))

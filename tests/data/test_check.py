@@ -38,7 +38,7 @@ class Cautious(CenterDetection):
 
 
 def found(directory: Path, kind: str, **options: Any) -> list[str]:
-    """The places of all findings of a kind."""
+    """The locations of all findings of a kind."""
     assert kind in check.PROBLEMS or kind in check.WARNINGS
     report = check_dataset(directory, **options)
     return [p.where for split in report.splits for p in (*split.problems, *split.warnings) if p.kind == kind]
@@ -119,7 +119,7 @@ def test_thousands_of_copies_of_a_box_are_listed_in_little_memory(
     tracemalloc.stop()
     assert places[0] == "annotations 0 and 1 of image 5"
     assert len(places) < 10 * 3000
-    assert peak < 150e6  # all pairs at once take 72 MB a matrix, and their list a gigabyte
+    assert peak < 150e6  # all pairs at once take 72 MB per matrix, and their list a gigabyte
 
 
 def test_areas_and_ids_worth_a_look(make_data: Make, document: dict[str, Any]) -> None:

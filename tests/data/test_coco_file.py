@@ -163,7 +163,7 @@ def assert_equals_naive(file: CocoFile, document: dict[str, Any]) -> None:
 
 
 def test_long_polygons_are_kept_in_the_file(write: Any, document: dict[str, Any]) -> None:
-    """Lists that the first reading skims over come out whole, wherever pieces of the file end."""
+    """Lists that the first reading skips come out whole, wherever pieces of the file end."""
     for entry in document["annotations"]:
         entry["segmentation"] = [[float(number) for number in range(300)], [1.5] * 80]
     document["categories"][0]["outline"] = [[float(number) for number in range(300)]]
@@ -336,7 +336,7 @@ def test_equal_category_names_are_refused(write: Any, document: dict[str, Any]) 
         CocoFile.open(write(document))
 
 
-def test_half_of_a_character_is_not_a_category_name(write: Any, document: dict[str, Any]) -> None:
+def test_an_unpaired_surrogate_is_not_a_category_name(write: Any, document: dict[str, Any]) -> None:
     document["categories"][1]["name"] = "a\ud800"
     with pytest.raises(
         CtnetError, match=r"category 2 of .* is called 'a\\ud800', which holds an unpaired surrogate"
@@ -507,7 +507,7 @@ def test_second_opening_takes_the_index(
 def test_index_is_never_stale(
     write: Any, document: dict[str, Any], index_folder: Path, reads: list[Path]
 ) -> None:
-    """Another content of the same size and the same time is read again."""
+    """Other content of the same size and the same time is read again."""
     path = write(document)
     status = path.stat()
     CocoFile.open(path)

@@ -25,7 +25,7 @@ def encode(suffix: str, image: np.ndarray, *parameters: int) -> bytes:
 
 
 def with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """The same JPEG with an EXIF orientation."""
+    """The same JPEG with this EXIF orientation."""
     entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
     return jpeg[:2] + segment(0xE1, exif) + jpeg[2:]
@@ -80,8 +80,8 @@ def test_rgba_png_drops_transparency(tmp_path: Path, picture: np.ndarray) -> Non
 # --- orientation
 
 
-def test_orientation_mark(tmp_path: Path, picture: np.ndarray) -> None:
-    """Obeyed by default and where the size says so; ignored where only the stored picture fits."""
+def test_exif_orientation(tmp_path: Path, picture: np.ndarray) -> None:
+    """Applied by default and where the size says so; ignored where only the stored picture fits."""
     jpeg = encode(".jpg", picture)
     stored = read_image(save(tmp_path, jpeg, "plain.jpg"))
     path = save(tmp_path, with_orientation(jpeg, 6), "turned.jpg")
@@ -128,8 +128,8 @@ def test_truncated_jpeg(tmp_path: Path, progressive: bool) -> None:
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_with_something_behind_its_end(tmp_path: Path, progressive: bool) -> None:
-    """Cameras append a second picture or padding; that the appended part is cut harms nothing."""
+def test_jpeg_with_something_after_its_end(tmp_path: Path, progressive: bool) -> None:
+    """Cameras append a second picture or padding; truncating the appended part does no harm."""
     jpeg = noisy(progressive)
     read_image(save(tmp_path, jpeg + b"\0" * 9))
     read_image(save(tmp_path, jpeg + jpeg[: len(jpeg) // 2]))
@@ -196,7 +196,7 @@ def test_an_image_beyond_opencvs_limit_is_not_called_broken(tmp_path: Path, monk
 
 
 def test_memory_and_handles_are_not_blamed_on_the_image(tmp_path: Path, monkeypatch) -> None:
-    """An image that cannot be read today for want of memory is not skipped as broken."""
+    """An image that cannot be read now for lack of memory is not skipped as broken."""
     cv2.imwrite(str(tmp_path / "sound.png"), np.zeros((4, 5, 3), np.uint8))
     path = tmp_path / "sound.png"
 
@@ -234,7 +234,7 @@ def test_memory_is_asked_for_before_a_large_picture_is_decoded(
         read_image(path)
 
 
-# --- what is said of odd files
+# --- messages about unusual files
 
 
 def pillow(path: Path, mode: str, image: np.ndarray, **how: object) -> Path:

@@ -32,7 +32,7 @@ def read_items(text: str, skim: bool) -> list[tuple[object, bytes]]:
 
 
 def test_skimming_drops_long_lists_within_lists_alone() -> None:
-    """And only their numbers: positions and everything else stay."""
+    """Only their numbers are dropped: positions and everything else stay."""
     entry = {"polygon": [[0.5] * 40, [1.5] * 40], "long": list(range(60)), "short": [[1, 2]], "id": 3}
     text = json.dumps([entry, entry])
     assert [value for value, _ in read_items(text, skim=False)] == [entry, entry]

@@ -1,4 +1,4 @@
-"""What an error says of what is not a data directory; see also tests/docs/test_formats.py."""
+"""Errors for what is not a data directory; see also tests/docs/test_formats.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pack in the place of a data directory."""
+"""A pack in place of a data directory."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ COLUMNS = "columns/annotations%2Finstances_train.json"
     ],
 )
 def test_tables_that_are_whole_and_wrong(pack: Path, tmp_path: Path, name: str, edit) -> None:
-    """Their checksums are right: another program made them so."""
+    """Their checksums are right: another program wrote them."""
     shutil.copy(pack, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         values = np.ascontiguousarray(edit(file[name][()]))

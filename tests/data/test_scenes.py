@@ -20,7 +20,7 @@ def test_what_is_hidden_too_much_is_left_out_and_then_hides_nothing() -> None:
     np.testing.assert_array_equal(seen[0], above)
     assert not seen[2].any()
     assert list(visible_objects([below, half_hidden, above], 0.5)) == [0, 1, 2]
-    assert list(visible_objects([below, row_of()], 0.5)) == [0]  # nothing of it can be seen
+    assert list(visible_objects([below, row_of()], 0.5)) == [0]  # none of it is visible
 
 
 def test_something_else_than_pixels_may_decide_what_is_seen() -> None:

@@ -1,4 +1,4 @@
-"""Figures of a data set."""
+"""Statistics of a data set."""
 
 from __future__ import annotations
 

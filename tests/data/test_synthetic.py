@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
-    """A data set and a real task make the same instances of the files, to the files' two decimals."""
+    """A data set and a real task read the same instances from the files, to the files' two decimals."""
     task = CenterDetection(SHAPES)
     write_dataset(task, tmp_path, {"val": 4}, size=(80, 64))
     dataset = Dataset.open(tmp_path, "val", task, strict=True)

@@ -1,4 +1,4 @@
-"""Worker processes that die or run out of something: one line, soon."""
+"""Worker processes that die or run out of something: one line, without delay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ctnet.data.workers import WorkerDied, load, prepare_worker
 
 
 class Images(torch.utils.data.Dataset):
-    """Tensors by number; some numbers bring the worker process into trouble."""
+    """Tensors by number; some numbers get the worker process into trouble."""
 
     def __init__(self, length: int, trouble=None) -> None:
         self.length, self.trouble = length, trouble
@@ -86,7 +86,7 @@ def test_a_worker_process_that_dies_is_one_line(capfd, trouble, message: str) ->
 
 @pytest.mark.thorough
 def test_it_is_noticed_where_the_next_batch_is_asked_for() -> None:
-    """An exception in the middle of a step would leave weights that nobody can save."""
+    """An exception in the middle of a step would leave weights that cannot be saved."""
     given = load(batches(30, kill))
     next(given)
     deadline = time.monotonic() + 20
@@ -96,7 +96,7 @@ def test_it_is_noticed_where_the_next_batch_is_asked_for() -> None:
         list(given)
 
 
-def test_a_loading_process_that_dies_between_two_epochs_is_one_line() -> None:
+def test_a_worker_process_that_dies_between_two_epochs_is_one_line() -> None:
     """It persists; torch asks it for the next epoch before the first batch of it."""
     loader = DataLoader(Images(3), num_workers=1, worker_init_fn=prepare_worker, persistent_workers=True)
     workers = list(multiprocessing.active_children())  # of other tests

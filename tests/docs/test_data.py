@@ -1,4 +1,4 @@
-"""The page on data lists the kinds of records that ``data check`` counts."""
+"""The data page lists the kinds of records that ``data check`` counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/deploy: the scripts that run an exported file without ctnet give what ctnet does."""
+"""docs/deploy: the scripts that run an exported file without ctnet give ctnet's results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.export
 
 
 def unless_required(what: str) -> None:
-    """Skip; fail where all extras are said to be there."""
+    """Skip; fail if all extras are declared to be installed."""
     if "CTNET_ALL_EXTRAS" in os.environ:
         pytest.fail(f"needs {what}, and CTNET_ALL_EXTRAS is set")
     pytest.skip(f"needs {what}")

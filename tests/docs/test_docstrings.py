@@ -1,4 +1,4 @@
-"""The layout of docstrings: each entry of a section is one indented item, which says what it is."""
+"""The layout of docstrings: each entry of a section is one indented item, which names what it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/formats.md: every row on files in that tool's layout, with the command of the row."""
+"""docs/formats.md: every row is tried on files in that tool's layout, with the row's command."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def layout(tool: str, export: str, expected: Counts | str) -> Callable[..., Callable[[Path], None]]:
-    """Registers how a tool writes, and what it becomes: counts by split, or words of the error."""
+    """Registers a tool's layout and the expected result: counts by split, or words of the error."""
 
     def register(make: Callable[[Path], None]) -> Callable[[Path], None]:
         MAKERS[tool, export] = make, expected

@@ -1,4 +1,4 @@
-"""The generated pages are up to date and complete, and the hand-written ones speak of what exists."""
+"""The generated pages are up to date and complete, and the hand-written ones describe what exists."""
 
 from __future__ import annotations
 

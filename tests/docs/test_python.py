@@ -1,4 +1,4 @@
-"""The page on Python is run block by block, and what it prints is what the page says."""
+"""The Python page is run block by block, and prints what the page shows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BLOCKS = re.findall(
 
 
 class WithoutError(nn.Module):
-    """Gives the maps of one scene, whatever it sees."""
+    """Returns the maps of one scene, whatever its input."""
 
     backbone = SimpleNamespace(divisor=32, stride=4)
 
@@ -54,7 +54,7 @@ class WithoutError(nn.Module):
 
 
 def output(code: str, names: dict[str, Any]) -> str:
-    """What a notebook shows under a cell: what it prints, and the value of a last line that has one."""
+    """What a notebook shows under a cell: the printed output, and the value of the last line, if any."""
     tree = ast.parse(code)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     printed = StringIO()

@@ -1,4 +1,4 @@
-"""The page of recipes lists every field as the code has it, and its file is read."""
+"""The recipes page lists every field as in the code, and its file can be read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = {
 
 
 def text(value: Any) -> str:
-    """A value as ``-R`` takes it."""
+    """A value as written for ``-R``."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""The page of the circle task shows all of its file, and nothing else."""
+"""The page about the circle task shows all of its file, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTAL
 
 
 def shown(block: str) -> str | None:
-    """The block as the file has it: at its margin, or as a method; None where it has neither."""
+    """The block as in the file: at the margin, or as a method; None if the file has neither."""
     ways = (block, textwrap.indent(block, "    "))
     return next((each for each in ways if each in FILE.read_text("utf-8")), None)
 

@@ -1,4 +1,4 @@
-"""The tutorial says what is so: its code is the plugin's, its failures are the kit's, its files exist."""
+"""The tutorial is accurate: its code is the plugin's, its failures are the kit's, its files exist."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _plain(text: str) -> str:
 
 
 def _matches(said: str, told: str) -> bool:
-    """Whether all parts of what is told, between its (...), are in what is said."""
+    """Whether all parts of the page's text, between its (...), are in the real message."""
     return all(_plain(part) in said for part in told.split("(...)"))
 
 

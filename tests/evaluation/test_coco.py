@@ -23,7 +23,7 @@ TWELVE = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "AR
 
 
 def reference(truth: Json, results: list[Json]) -> np.ndarray:
-    """The twelve figures from pycocotools, called as its own demo does."""
+    """The twelve metrics from pycocotools, called as in its own demo."""
     with contextlib.redirect_stdout(io.StringIO()):
         side = COCO()
         side.dataset = json.loads(json.dumps(truth))
@@ -115,7 +115,7 @@ def test_curves_have_the_area_that_the_figures_say(
     curves = evaluator_of(truth, results, engine).curves()
     assert json.loads(json.dumps(curves)) == curves
     assert curves["recall"] == pytest.approx(np.linspace(0, 1, 101))
-    assert set(curves["precision"]) == {"ant", "bee", "cat"}  # no dog exists
+    assert set(curves["precision"]) == {"ant", "bee", "cat"}  # there are no dogs
     for name, by_iou in curves["precision"].items():
         assert [float(iou) for iou in by_iou] == pytest.approx(curves["iou"])
         assert np.mean(by_iou["0.50"]) == pytest.approx(figures[f"AP50/{name}"], abs=1e-6)

@@ -1,4 +1,4 @@
-"""What every metric that matches detections to objects shares."""
+"""Common to all metrics that match detections to objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_the_best_score_chooses_first_and_an_object_is_found_once() -> None:
     assert match_best_first(overlap, np.array([0.2, 0.9, 0.5]), 0.5).tolist() == [1, 0, -1]
     assert match_best_first(overlap, np.array([0.9, 0.2, 0.5]), 0.5).tolist() == [0, 1, -1]
     assert match_best_first(overlap, np.array([0.2, 0.9, 0.5]), 0.65).tolist() == [-1, 0, -1]
-    assert overlap[0, 0] == 0.9  # as it was
+    assert overlap[0, 0] == 0.9  # unchanged
 
 
 def test_nothing_is_found_where_nothing_is() -> None:

@@ -117,7 +117,7 @@ def test_half_an_overlap_is_enough(measure, width: int) -> None:
 
 
 def test_eleven_points_are_met_exactly() -> None:
-    """Three of ten found is a recall of 0.3 and no rounding error less."""
+    """Three of ten found is a recall of exactly 0.3, without a rounding error."""
     assert average_precision(np.ones(3, bool), 10, "voc07") == pytest.approx(4 / 11)
     assert average_precision(np.ones(7, bool), 10, "voc07") == pytest.approx(8 / 11)
     assert average_precision(np.zeros(0, bool), 10, "voc07") == 0

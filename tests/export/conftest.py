@@ -17,15 +17,15 @@ from ctnet.export.detector import ExportReport, Trials, export_detector
 from ctnet.export.graph import GraphSettings
 from ctnet.model import create_model
 
-#: What each kind of file needs besides torch.
+#: Packages that each kind of file needs besides torch.
 EXTRAS = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",), ".pt2": ()}
 
-#: With which random maps hold objects, and decoding is quick.
+#: Options with which random maps contain objects, and decoding is quick.
 OPTIONS = {"exdet": {"points": 16, "agnostic": True, "centre_threshold": 0.0, "point_threshold": 0.0}}
 
 
 def require(*modules: str) -> None:
-    """Skip without these modules; fail where all extras are said to be there."""
+    """Skip without these modules; fail if all extras are declared to be installed."""
     missing = [name for name in modules if find_spec(name) is None]
     if missing and "CTNET_ALL_EXTRAS" in os.environ:
         pytest.fail(f"{', '.join(missing)} not installed, and CTNET_ALL_EXTRAS is set")
@@ -58,7 +58,7 @@ def tiny(tiny_backbone) -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def run_of(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes the checkpoint of a task whose random weights say different things everywhere."""
+    """Makes a task's checkpoint with random weights, whose outputs differ everywhere."""
     folder = tmp_path_factory.mktemp("runs")
 
     def make(name: str) -> Path:
@@ -80,7 +80,7 @@ def run_of(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 def exported(
     run_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., ExportReport]:
-    """Exports a task's checkpoint, once for every choice of settings."""
+    """Exports a task's checkpoint, once per combination of settings."""
     folder = tmp_path_factory.mktemp("exported")
     done: dict[tuple[object, ...], ExportReport] = {}
 

@@ -154,7 +154,7 @@ def test_detections_of_another_kind_than_described(exported, tmp_path: Path, cha
 
 
 def test_a_program_of_other_weights_is_one_line(exported, tmp_path: Path, capfd) -> None:
-    """torch prints a traceback of what it cannot read."""
+    """torch prints a traceback for what it cannot read."""
 
     def shorten(document: dict) -> None:
         next(iter(document["config"].values()))["tensor_meta"]["strides"].pop()
@@ -169,7 +169,7 @@ def test_a_program_of_other_weights_is_one_line(exported, tmp_path: Path, capfd)
 
 
 def test_code_in_a_program_is_never_run(exported, tmp_path: Path) -> None:
-    """torch runs the conditions that a program states."""
+    """torch evaluates the conditions that a program declares."""
     code = f"[open({str(tmp_path / 'touched')!r}, 'w'), True][1]"
     path = edited(
         exported("ctdet", ".pt2").path,

@@ -1,4 +1,4 @@
-"""Exported files against the runs that they come from."""
+"""Exported files against the runs that they were made from."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_file_that_resizes(run_of, exported, name: str, suffix: str) -> None:
 
 
 def test_resizing_in_the_graph_is_that_of_the_detector(run_of) -> None:
-    """Up to interpolation: OpenCV's coordinates are whole 32nds of a pixel."""
+    """Up to interpolation: OpenCV rounds coordinates to 1/32 of a pixel."""
     checkpoint = load(run_of("ctdet"))
     task, model = load_model(checkpoint)
     graph = DetectionGraph(task, model.eval(), checkpoint.description, GraphSettings(letterbox=True))
@@ -160,7 +160,7 @@ def test_too_few_detections_prove_nothing(run_of, tmp_path: Path) -> None:
 @pytest.mark.export
 @pytest.mark.thorough
 def test_a_program_runs_where_there_is_no_ctnet(exported, tmp_path: Path) -> None:
-    """In a process of its own, which can import nothing but torch, torchvision and what they need."""
+    """In a process of its own, which can import only torch, torchvision and their dependencies."""
     done = exported("ctdet", ".pt2")
     (picture,) = images((128, 96))
     np.save(tmp_path / "image.npy", picture[None])

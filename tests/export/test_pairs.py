@@ -1,4 +1,4 @@
-"""Every task with every backbone as an exported file: maps equal to rounding, on realistic statistics."""
+"""Every task with every backbone as an exported file: maps equal up to rounding, on realistic statistics."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_maps_are_equal(name: str, backbone: str, task_of, need_runtime, tmp_pat
 
 
 def take_statistics(model: CenterNet, task: Task, side: int) -> None:
-    """Means and variances of what really flows through, as training leaves them."""
+    """Means and variances of real activations, as after training."""
     rng = np.random.default_rng(0)
     images = np.stack([example_of(task, rng, (side, side)).image for _ in range(4)])
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]

@@ -53,7 +53,7 @@ def test_convolutions_of_heads_stay_in_floating_point(quantized) -> None:
     nodes = list(onnx.load(path).graph.node)
     makers = {output: node for node in nodes for output in node.output}
     convolutions = [node for node in nodes if node.op_type == "Conv"]
-    # A quantised weight comes from a node, any other is an initialiser.
+    # A quantised weight comes from a node, all others are initialisers.
     quantized_ones = [node for node in convolutions if node.input[1] in makers]
     heads = 2 * 3  # each of ctdet's branches has two
     assert len(convolutions) - len(quantized_ones) == heads

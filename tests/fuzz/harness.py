@@ -1,7 +1,7 @@
-"""Runs mutated inputs in forked processes, with limits of time and memory, and says what went wrong.
+"""Runs mutated inputs in forked processes, with limits on time and memory, and reports what went wrong.
 
-Right is to return, or to raise ``CtnetError`` of one line. All else is a finding: another exception, no end
-within the limit, a process that dies, a thread or an open file that stays.
+The right outcome is to return, or to raise a one-line ``CtnetError``. Anything else is a finding: another
+exception, no end within the limit, a process that dies, a thread or an open file that stays.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.output import printable
 
 SECONDS = 30.0  # of one input
-MEMORY = 6 << 30  # bytes of addresses that a process may take beside what it has
+MEMORY = 6 << 30  # bytes of address space that a process may use beyond what it has
 
 
 @dataclass(frozen=True)
 class Target:
-    """What reads files.
+    """A reader of files, or a command.
 
     Attributes:
         name: the name of the reader or command.
         source: a folder of valid files; each input is a copy of it.
-        mutate: file of the folder -> (generator, bytes) -> bytes; one of them changes in an input.
-        read: is given the copy; returns None, or what is wrong with what it did.
+        mutate: file of the folder -> (generator, bytes) -> bytes; each input changes one of them.
+        read: takes the copy; returns None, or what it did wrong.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Target:
 
 @dataclass
 class Report:
-    """What came of it.
+    """The outcomes of a run.
 
     Attributes:
         cases: inputs tried.
         refused: inputs that ended in a CtnetError (or exit code 2).
-        findings: one a place: target, what and where, with the first input's number and how often.
-        say: is told of each when it is first seen.
+        findings: one per place: target, what and where, with the first input's number and the count.
+        say: called with each when it is first seen.
     """
 
     cases: int = 0
@@ -111,7 +111,7 @@ def outcome(target: Target, folder: Path) -> str:
 
 
 def is_one_line(text: str) -> bool:
-    """Whether a terminal shows it as one line, and obeys nothing in it."""
+    """Whether a terminal shows it as one line, without control characters."""
     return len(text.splitlines()) == 1 and not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
@@ -130,7 +130,7 @@ def run(
     jobs: int = 2,
     say: Callable[[str], None] | None = None,
 ) -> Report:
-    """Try so many inputs, shared out evenly over the targets."""
+    """Try this many inputs, spread evenly over the targets."""
     work = [(t, n) for n in range(-(-cases // len(targets))) for t in range(len(targets))][:cases]
     report, context = Report(say=say), multiprocessing.get_context("fork")
     parts = [_Part(context, targets, work[job::jobs], seed, report) for job in range(jobs)]
@@ -159,7 +159,7 @@ class _Part:
         self.heard = time.monotonic()
 
     def step(self) -> bool:
-        """Take in what has come; False when all is done."""
+        """Handle the messages that arrived; False when all is done."""
         ended = False
         try:
             while self.inbox.poll():
@@ -187,7 +187,7 @@ class _Part:
 
 def _work(targets: Sequence[Target], work: list[tuple[int, int]], seed: int, outbox: Connection) -> None:
     signal.signal(signal.SIGALRM, _hang)
-    # What is mapped already counts as well.
+    # Memory that is already mapped counts as well.
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -225,7 +225,7 @@ def _left(before: tuple[Counter[str], set[str]]) -> str:
     """What an input left behind in the process; a library may start one thread of a kind and keep it."""
     threads, files = _held()
     if files - before[1]:
-        gc.collect()  # what is not referred to any more is closed
+        gc.collect()  # closes files without references
         threads, files = _held()
     names = sorted(name for name, count in threads.items() if count > max(1, before[0][name]))
     names += sorted(Path(file.partition(" ")[2]).name for file in files - before[1] if "/input" in file)
@@ -233,7 +233,7 @@ def _left(before: tuple[Counter[str], set[str]]) -> str:
 
 
 def _quiet() -> None:
-    """What C libraries say of broken files goes nowhere."""
+    """Discard the messages of C libraries about broken files."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -244,7 +244,7 @@ def _hang(number: int, frame: Any) -> None:
 
 
 def summary(title: str, report: Report, seconds: float) -> str:
-    """What a run came to, in lines."""
+    """A run's outcome as text."""
     kinds = Counter(what.partition(":")[0] for (_, what) in report.findings)
     found = ", ".join(f"{kind} at {count} places" for kind, count in sorted(kinds.items())) or "nothing"
     tried = f"{title}: {report.cases} inputs in {seconds / 60:.1f} minutes"

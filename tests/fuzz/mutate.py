@@ -82,7 +82,7 @@ def holder(value: Any, place: tuple[Any, ...]) -> Any:
 
 
 def mutated_values(rng: random.Random, value: Any, values: list[Any]) -> Any:
-    """One to three values of nested containers replaced, removed, doubled, or put in the place of another."""
+    """One to three values of nested containers replaced, removed, duplicated, or put in place of another."""
     value = copy.deepcopy(value)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         found = places(value)
@@ -135,7 +135,7 @@ def with_doubled_key(rng: random.Random, value: Any) -> Any:
 
 
 def mutated_bytes(rng: random.Random, data: bytes) -> bytes:
-    """Some bytes flipped, cut out, doubled, put in, or the end cut off."""
+    """Some bytes flipped, removed, duplicated, inserted, or the end cut off."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         if not changed:
@@ -159,7 +159,7 @@ def mutated_bytes(rng: random.Random, data: bytes) -> bytes:
 
 
 def mutated_text(rng: random.Random, data: bytes) -> bytes:
-    """Words and lines of a text replaced, removed and doubled."""
+    """Words and lines of a text replaced, removed and duplicated."""
     if rng.random() < 0.25:
         return mutated_bytes(rng, data)
     lines = [line.split(b" ") for line in data.split(b"\n")]
@@ -236,7 +236,7 @@ def _at(content: Any, place: tuple[Any, ...]) -> Any:
 
 
 def mutated_tensor(rng: random.Random, tensor: torch.Tensor) -> torch.Tensor:
-    """Of another type, shape, layout, of strides that repeat values, or with values beyond reason."""
+    """Of another type, shape or layout, with strides that repeat values, or with absurd values."""
     kinds: list[Callable[[], torch.Tensor]] = [
         lambda: tensor.to(
             rng.choice((torch.float64, torch.float16, torch.int64, torch.bool, torch.complex64))

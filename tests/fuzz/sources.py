@@ -1,4 +1,4 @@
-"""Small valid files of every kind that ctnet reads: what the mutated inputs begin from."""
+"""Small valid files of every kind that ctnet reads: the starting points of the mutated inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ctnet.training.session import new_session
 TASKS = tuple(list_tasks())
 SIZE = (64, 64)
 
-#: Suffix of an exported file -> what it needs besides torch.
+#: Suffix of an exported file -> the packages that it needs besides torch.
 EXPORTS = {".pt2": (), ".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",)}
 
 
@@ -54,7 +54,7 @@ def fuzztiny(pretrained: bool = False) -> Backbone:
 
 
 def make_sources(home: Path) -> None:
-    """Fill a folder with what all targets begin from."""
+    """Fill a folder with the files that all targets start from."""
     register_backbone(fuzztiny)
     for name in TASKS:
         make_task(home / name, name)
@@ -111,7 +111,7 @@ def make_pack(folder: Path, data: Path) -> None:
 
 
 def make_exports(folder: Path, run: Path) -> None:
-    """The network of a run as .pt2, and for the runtimes that are installed."""
+    """The network of a run as .pt2, and for the installed runtimes."""
     folder.mkdir()
     picture(folder / "picture.png")
     for suffix, modules in EXPORTS.items():
@@ -255,7 +255,7 @@ def make_darknet(folder: Path) -> None:
 
 
 def make_loose_voc(folder: Path) -> None:
-    """As labelImg writes it: each XML file beside its image."""
+    """As labelImg writes it: each XML file next to its image."""
     make_voc(folder / "benchmark")
     for name in ("one", "two"):
         (folder / "benchmark/JPEGImages" / f"{name}.png").rename(folder / f"{name}.png")

@@ -62,7 +62,7 @@ Check = Callable[[Path, str], str | None] | None
 
 
 def read_task(name: str, folder: Path) -> None:
-    """A data set, seen by its task: every instance, every target, every record of the evaluation."""
+    """A data set as its task reads it: every instance, every target, every record of the evaluation."""
     dataset = Dataset.open(folder, "val", load_task_class(name))
     task = create_task(name, dataset.categories)
     dataset = dataset.with_task(task)
@@ -177,7 +177,7 @@ def read_kitti_results(folder: Path) -> None:
 
 
 def written(target: Path, report: dict[str, Any], expected: dict[str, tuple[int, int]] | None) -> str | None:
-    """What a conversion counts is written, and what it leaves out is listed."""
+    """Everything that a conversion counts is written, and everything that it leaves out is listed."""
     for split in report["splits"]:
         path = target / "annotations" / f"instances_{split['name']}.json"
         content = json.loads(path.read_text())
@@ -289,7 +289,7 @@ def command(arguments: list[str], check: Check, folder: Path) -> str | None:
 
 
 def check_prediction(folder: Path, out: str) -> str | None:
-    """Every detection is of an image that is listed, and all that is printed is written."""
+    """Every detection is of a listed image, and everything printed is also written."""
     images = json.loads((folder / "out/images.json").read_text())
     results = json.loads((folder / "out/results.json").read_text())
     known = {image["id"] for image in images}
@@ -310,8 +310,8 @@ def check_counts(folder: Path, out: str) -> str | None:
     return None if counted == len(listed) else f"{counted} of {len(listed)} annotations are counted"
 
 
-#: Name, folder of its files, what is typed, which files change, and what else must hold. FAST, DATA and RUN
-#: stand for what many have.
+#: Name, folder of its files, the command line, which files change, and what else must hold. FAST, DATA and
+#: RUN stand for common arguments.
 _JSON = {"annotations/instances_val.json": mutated_json}
 _FOUND = {"results.json": mutated_json}
 _BEST, _MAPS = {"run/best.pt": mutated_torch}, {"maps.h5": mutated_hdf5}
@@ -436,7 +436,7 @@ COMMANDS: list[tuple[str, str, str, Files, Check]] = [
 
 
 def exports(home: Path) -> list[Target]:
-    """Exported files in the place of a run; for the runtimes that are installed."""
+    """Exported files in place of a run, for the installed runtimes."""
     make_task(home / "ctdet", "ctdet")
     register_backbone(fuzztiny)
     make_run(home / "run", home / "ctdet")

@@ -99,7 +99,7 @@ def test_overlapping_gaussians_equal_the_reference(golden):
             if (heights == 1).all():
                 rows = [(0, *xy, r, 0, True) for xy, r in zip(centres, radii, strict=True)]
                 drawn = draw_gaussians(peaks_of(rows), (1, 1, *canvas.shape))[0, 0]
-            else:  # ours have one height: scale each on a map of its own
+            else:  # ours all have the same height: scale each on a map of its own
                 rows = [(i, *xy, r, 0, True) for i, (xy, r) in enumerate(zip(centres, radii, strict=True))]
                 alone = draw_gaussians(peaks_of(rows), (len(rows), 1, *canvas.shape))[:, 0]
                 drawn = (alone * torch.from_numpy(heights).float()[:, None, None]).amax(0)

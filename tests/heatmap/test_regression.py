@@ -23,7 +23,7 @@ def mean(loss, *arguments) -> torch.Tensor:
 
 
 def samples_of(data, prefix: str, width: int) -> CellTargets:
-    """The reference's padded slots as ragged rows: only slots that its mask counts."""
+    """The reference's padded slots as ragged rows: only those that its mask counts."""
     mask, ind, target = (data[f"{prefix}_{name}"] for name in ("mask", "ind", "target"))
     mask = np.broadcast_to(mask[..., None], target.shape) if mask.ndim == 2 else mask
     batch, slot = np.nonzero(mask.any(axis=2))

@@ -1,4 +1,4 @@
-"""Detectors without training: one of random weights, and one whose network knows the answer."""
+"""Detectors without training: one with random weights, and one whose network knows the answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tiny(tiny_backbone) -> Iterator[str]:
 
 @pytest.fixture
 def detector(tiny: str) -> Detector:
-    """A detector of random weights whose heads say different things everywhere."""
+    """A detector with random weights whose heads' outputs differ everywhere."""
     torch.manual_seed(0)
     task = create_task("ctdet", CATEGORIES)
     model = create_model(task, tiny)
@@ -62,7 +62,7 @@ def random_image() -> Callable[..., np.ndarray]:
 
 
 class Knowing(nn.Module):
-    """Gives the rendered maps of known instances; tells images apart by the grey value that fills them."""
+    """Returns the rendered maps of known instances; recognises images by the grey value that fills them."""
 
     backbone = SimpleNamespace(divisor=32, stride=4)
 
@@ -88,7 +88,7 @@ class Knowing(nn.Module):
 
 @pytest.fixture
 def knowing() -> Callable[[Mapping[int, Instances]], Detector]:
-    """Make a detector that knows what images of one grey value each hold."""
+    """Make a detector that knows the contents of images, each filled with one grey value."""
 
     def make(instances: Mapping[int, Instances]) -> Detector:
         task = create_task("ctdet", CATEGORIES)

@@ -96,11 +96,11 @@ def test_unknown_method() -> None:
         check_choice("nms", "firm", Nms)
 
 
-# --- looks of any columns
+# --- looks with any columns
 
 
 def look_of(task: Task, side: int, seed: int) -> Detections:
-    """What a task decodes from random maps of ``side`` cells a side, with columns that depend on the size."""
+    """What a task decodes from random maps of ``side`` cells per side, with size-dependent columns."""
     generator = torch.Generator().manual_seed(seed)
     maps = {
         name: head.activate(torch.randn(1, head.channels, side, side, generator=generator))
@@ -179,7 +179,7 @@ def test_evaluators_join_detections_with_columns_of_any_shape() -> None:
     assert evaluator.compute()
 
 
-# --- one look
+# --- a single look
 
 
 class Recording(CenterDetection):

@@ -63,7 +63,7 @@ def test_preprocessing_equals_the_reference(
         grey_levels = np.abs(ours - data[key]) * np.array(std[::-1])[:, None, None] * 255
         assert grey_levels.max() < 1.01
         assert (grey_levels > 0.5).mean() < 0.01
-        # The way back goes through the same numbers: centre and extent of what the input shows.
+        # The inverse mapping uses the same numbers: centre and extent of the area that the input shows.
         out_width, out_height = int(data[f"{key}_out_width"]), int(data[f"{key}_out_height"])
         assert prepared.input.shape == (4 * out_height, 4 * out_width, 3)
         side = float(np.ravel(data[f"{key}_s"])[0])
@@ -121,7 +121,7 @@ def test_geometry_needs_no_image(resize, scale: float) -> None:
     np.testing.assert_array_equal(affine.matrix, prepared.affine.matrix)
 
 
-# --- detections come back in the pixels of their image
+# --- detections are returned in the pixels of their image
 
 
 def some_instances(width: int, height: int, seed: int) -> Instances:
@@ -309,7 +309,7 @@ def test_augmented_batches_of_mixed_sizes_equal_one_by_one(detector, random_imag
 
 
 def test_a_perfect_network_agrees_with_itself_at_all_scales(knowing) -> None:
-    """Each scale alone gives the instances back, so that boxes of all scales fall on each other."""
+    """Each scale alone returns the instances, so the boxes of all scales coincide."""
     known = {90: some_instances(120, 90, seed=1)}
     detector = knowing(known)
     image = np.full((90, 120, 3), 90, np.uint8)
@@ -467,7 +467,7 @@ def test_a_task_may_suppress_by_itself_and_ask_for_more_candidates(detector, ran
     image = random_image(64, 64)
     asked = []
     with torch.no_grad():
-        detector.model.branches[0]["size"][2].bias.fill_(10)  # cells, so that boxes overlap
+        detector.model.branches[0]["size"][2].bias.fill_(10)  # in cells, so that boxes overlap
 
     class Grouping(type(detector.task)):
         suppression = Suppression("hard", candidates=30)

@@ -74,7 +74,7 @@ def test_what_half_precision_cannot_hold_is_cut(detector, random_image, tmp_path
 
 
 def test_many_categories_fit(detector, random_image, tmp_path: Path) -> None:
-    """HDF5 ends an attribute at 64 kB."""
+    """HDF5 limits an attribute to 64 kB."""
     detector.description.categories.extend({"id": 100 + n, "name": "x" * 50} for n in range(2000))
     store(detector, random_image, tmp_path / "maps.h5")
     with MapFile.open(tmp_path / "maps.h5") as stored:

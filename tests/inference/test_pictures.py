@@ -19,7 +19,7 @@ def rgb(random_image) -> np.ndarray:
 
 
 def kinds(rgb: np.ndarray, folder: Path) -> dict[str, tuple[object, bool]]:
-    """One image in every form that keeps all of it, and whether its channels are in the order of OpenCV."""
+    """One image in every lossless form, and whether its channels are in OpenCV's order."""
     alpha = np.full((*rgb.shape[:2], 1), 7, np.uint8)
     rgba = np.concatenate([rgb, alpha], axis=2)
     path = folder / "image.png"

@@ -206,7 +206,7 @@ def test_drawing_knows_the_image(detector, photos: Path, tmp_path: Path, monkeyp
     ]
 
 
-def test_test_time_choices_are_the_detectors(detector, photos: Path, tmp_path: Path) -> None:
+def test_test_time_settings_are_the_detectors(detector, photos: Path, tmp_path: Path) -> None:
     choices = {"flip": True, "scales": (0.5, 1.0), "nms": "hard", "topk": 5}
     done = run(detector, tmp_path / "out", photos / "a.png", score=0.0, draw=False, **choices)
     [found] = detector(photos / "a.png", DetectionSettings(score=0.0, **choices))
@@ -262,7 +262,7 @@ def test_a_video_that_cannot_be_named_is_refused(detector, tmp_path: Path) -> No
 
 
 def test_pages_and_animations_are_drawn(detector, tmp_path: Path, monkeypatch) -> None:
-    """Pages become pictures, animations a video; what browsers do not show is said."""
+    """Pages become pictures, animations a video; formats that browsers do not show are reported."""
     monkeypatch.setitem(sys.modules, "av", None)
     pictures = [Image.new("RGB", (64, 48), (70 * number, 0, 99)) for number in range(3)]
     pictures[0].save(tmp_path / "scan.v2.tif", save_all=True, append_images=pictures[1:])

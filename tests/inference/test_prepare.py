@@ -116,7 +116,7 @@ def test_works_on_larger_images_than_the_trial(resdcn: CenterNet) -> None:
 
 
 def test_wide_layers_keep_their_weights_visible() -> None:
-    """A backbone may read them; and it may take its own Sequential to pieces."""
+    """A backbone may read them, and it may take its own Sequential apart."""
     layers = nn.Sequential(nn.Conv2d(8, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
     model = own(
         lambda net, x: net.layers[2](net.layers[1](net.layers[0](x)))[:, :8] + net.layers[2].weight.mean(),
@@ -203,7 +203,7 @@ def test_leaves_norms_of_batch_statistics() -> None:
 
 
 def test_says_so_when_folding_would_change_the_outputs() -> None:
-    """The weight is read a second time where no trace shows it."""
+    """The weight is read a second time, where no trace shows it."""
     model = own(
         lambda net, x: net.norm(net.layer(x)) + net.layer.weight.sum(),
         layer=nn.Conv2d(8, 8, 3, padding=1),

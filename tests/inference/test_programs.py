@@ -1,4 +1,4 @@
-"""Files of torch.export are looked through before torch reads them: no code in one runs."""
+"""Files of torch.export are inspected before torch reads them: no code in them runs."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_pickled_objects_are_refused_and_never_made(tmp_path: Path) -> None:
         ("exec('x')", False),
         ("Symbol.__class__", False),
         ("Symbol('a').func(1)", False),
-        ("Max('exec(1)')", False),  # sympy reads texts as expressions
+        ("Max('exec(1)')", False),  # sympy parses strings as expressions
         ("L['images'].__class__", False),
         ("(lambda: 1)()", False),
         ("[x for x in y]", False),

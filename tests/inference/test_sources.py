@@ -209,7 +209,7 @@ def test_a_file_that_matches_and_does_not_play_keeps_none_from_being_read(tmp_pa
     assert [frame.name for frame in frames] == ["Thumbs.db", "a.png", "z.png"]
     assert [frame.image is None for frame in frames] == [True, False, False]
     assert f"cannot play {tmp_path / 'Thumbs.db'}" in frames[0].problem
-    with pytest.raises(CtnetError, match="cannot play"):  # what is named is meant
+    with pytest.raises(CtnetError, match="cannot play"):  # a file named explicitly must play
         open_sources([str(tmp_path / "Thumbs.db")])
 
 

@@ -63,7 +63,7 @@ def jpeg(value: int) -> bytes:
 
 
 def live(counts: list[int]) -> Answer:
-    """A camera that sends so many pictures at each connection, the first (a question) aside; then breaks."""
+    """A camera that sends this many pictures per connection, except the first (a probe); then disconnects."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         count = counts.pop(0) if counts else None
@@ -168,7 +168,7 @@ def test_a_video_that_needs_a_copy_and_has_no_room_says_so(film: bytes, monkeypa
     assert problems[1:] == [f"{server}/film.mp4 ends after 0 of 20 frames"]
 
 
-def test_an_endless_film_of_which_nothing_can_be_read_is_not_copied(film: bytes) -> None:
+def test_an_endless_video_of_which_nothing_can_be_read_is_not_copied(film: bytes) -> None:
     def without_length(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Content-Type", "video/mp4")
@@ -262,7 +262,7 @@ def test_reconnecting_is_bounded_also_where_every_attempt_succeeds(monkeypatch) 
 )
 def test_what_cannot_be_played_says_why(address: str, message: str) -> None:
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        listening.bind(("127.0.0.1", 0))  # bound, but not listening
         with (
             serving(sends(b"<html>", "text/html; charset=utf-8")) as page,
             serving(lambda request: request.send_error(404)) as missing,

@@ -22,7 +22,7 @@ def noise(count: int, width: int = 64, height: int = 48) -> np.ndarray:
 
 @contextmanager
 def usual_priority() -> Iterator[None]:
-    """SVT-AV1 gives the process of root real-time priority, which would starve all others from then on."""
+    """SVT-AV1 gives root's process real-time priority, which would starve all others from then on."""
     if not hasattr(os, "sched_getscheduler"):
         yield
         return
@@ -152,7 +152,7 @@ def test_a_video_that_is_cut_says_so(tmp_path: Path) -> None:
 
 
 def test_a_codec_that_nobody_knows_is_one_line(tmp_path: Path) -> None:
-    """FFmpeg lacks a decoder for it, which PyAV says with an error of its own."""
+    """FFmpeg has no decoder for it, for which PyAV has an error of its own."""
     path = tmp_path / "a.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
     for _ in range(3):

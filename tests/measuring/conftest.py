@@ -24,7 +24,7 @@ CATEGORIES = [{"id": 4, "name": "ball"}, {"id": 9, "name": "box"}]
 
 
 class OneBox(nn.Module):
-    """Finds one box of 16x16 input pixels around (32, 32) in every image, of the class its grey tells."""
+    """Finds one box of 16x16 input pixels around (32, 32) in every image, of the class of its grey value."""
 
     backbone = SimpleNamespace(divisor=32, stride=4)
 
@@ -53,7 +53,7 @@ def detector() -> Detector:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five images whose truth is what ``OneBox`` finds with "keep"; even ones are dark."""
+    """Five images whose ground truth is what ``OneBox`` finds with "keep"; even ones are dark."""
     images, annotations = [], []
     for number, (width, height) in enumerate(SIZES, start=1):
         name = f"{number}.png"

@@ -59,7 +59,7 @@ def test_a_pass_that_was_given_up_leaves_nothing_for_the_next(detector: Detector
 
 
 def test_inputs_of_different_sizes_are_handed_over(detector: Detector, dataset: Dataset) -> None:
-    """As an exported file wants them that resizes by itself."""
+    """As needed by an exported file that resizes by itself."""
 
     class AsTheyAre:
         def views(self, image, info, scales):

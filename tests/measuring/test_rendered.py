@@ -1,4 +1,4 @@
-"""The law of ctdet on real annotations: rendered ground truth evaluates (nearly) perfectly."""
+"""The round trip of ctdet on real annotations: rendered ground truth evaluates (nearly) perfectly."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_law_on_bccd(shared_data, tmp_path):
 
 
 def test_the_suppression_of_the_task_itself_follows(tmp_path):
-    """A task that finds every object twice and suppresses comes out as one that finds it once."""
+    """A task that finds every object twice and suppresses scores like one that finds it once."""
     task = create_task("ctdet", SHAPES)
     write_dataset(task, tmp_path, {"val": 3}, (128, 96))
     dataset = Dataset.open(tmp_path, "val", task)

@@ -56,7 +56,7 @@ def test_an_unreadable_image_is_a_problem_and_a_miss(
     assert [problem.where for problem in done.problems] == ["2.png", "5.png"]
     assert {problem.kind for problem in done.problems} == {"unreadable image"}
     assert "is missing" in done.problems[1].what
-    # Of two balls one was seen (recall 1/2), of three boxes two: 51 of 101 and 67 of 101 recall points.
+    # One of two balls was found (recall 1/2), of three boxes two: 51 of 101 and 67 of 101 recall points.
     assert done.metrics["AP/ball"] == pytest.approx(51 / 101)
     assert done.metrics["AP/box"] == pytest.approx(67 / 101)
 

@@ -1,4 +1,4 @@
-"""Maps of a file, evaluated without the network that made them."""
+"""Maps from a file, evaluated without the network that made them."""
 
 from __future__ import annotations
 

@@ -395,7 +395,7 @@ def test_gradients_on_cuda_equal_those_on_the_cpu() -> None:
 
 
 def test_a_captured_layer_takes_any_sides() -> None:
-    """Wider, higher or square, whatever the images were that it was captured with."""
+    """Wider, taller or square, whatever images it was captured with."""
     layer = DeformConv(4, 3).eval()
     shape = {0: torch.export.Dim("batch"), 2: torch.export.Dim("rows"), 3: torch.export.Dim("columns")}
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The switch of the fast paths, and what a graph that is captured sees of them."""
+"""The switch for the fast paths, and what a captured graph sees of them."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_soft_suppression_equals_the_reference(
         count = int(data[f"{key}_nkeep_{case}"])
         rows, scores = suppress(boxes[:, :4], boxes[:, 4], method, threshold)
         ours = np.concatenate([boxes[rows, :4], scores[:, None]], 1)
-        if method == "hard":  # that of the reference's soft routine forgets what scores below the floor
+        if method == "hard":  # the hard method of the reference's soft routine drops scores below the floor
             ours = ours[: (scores >= FLOOR).sum()]
         np.testing.assert_allclose(ours, data[f"{key}_{case}"][:count], atol=1e-5, rtol=1e-5)
 
@@ -94,7 +94,7 @@ def test_equals_the_slow_reference(seed: int, count: int, method: Nms) -> None:
 
 
 def test_inside_out_boxes_overlap_nothing() -> None:
-    """A size regression may come out negative early in training."""
+    """A size regression may be negative early in training."""
     good, inside_out = np.array([0.0, 0, 10, 10]), np.array([8.0, 8, 2, 2])
     rows, _ = suppress(np.array([good, inside_out]), np.array([0.9, 0.8]), "hard")
     assert rows.tolist() == [0, 1]

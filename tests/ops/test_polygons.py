@@ -1,4 +1,4 @@
-"""Overlap of rotated boxes against the textbook's clipping, known areas, and OpenCV."""
+"""Overlap of rotated boxes against textbook clipping, known areas, and OpenCV."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def random_boxes(count: int) -> np.ndarray:
 
 
 def slow_common_area(first, second) -> float:
-    """The textbook's clipping of the first along the sides of the second, corner by corner."""
+    """Textbook clipping of the first along the sides of the second, corner by corner."""
     kept, clip = corners_of(first).tolist(), corners_of(second).tolist()
     for (ax, ay), (bx, by) in zip(clip, clip[1:] + clip[:1], strict=True):
 
@@ -164,7 +164,7 @@ def test_it_agrees_with_opencv() -> None:
 @pytest.mark.parametrize("noise", [0.0, 1e-12, 1e-7, 1e-4])
 @pytest.mark.parametrize("offset", [0.0, 2e4])
 def test_nearly_equal_boxes_overlap_wholly(noise: float, offset: float) -> None:
-    """Where OpenCV's polygons fail: sides that all but coincide."""
+    """Where OpenCV's polygons fail: sides that almost coincide."""
     boxes = random_boxes(200)
     boxes[:, :2] += offset
     other = boxes + np.random.default_rng(0).normal(0, 1, boxes.shape) * noise
@@ -172,7 +172,7 @@ def test_nearly_equal_boxes_overlap_wholly(noise: float, offset: float) -> None:
     np.testing.assert_allclose(iou, 1, atol=1e-3 if noise == 1e-4 else 1e-5)
 
 
-def test_areas_of_polygons_in_either_turn() -> None:
+def test_areas_of_polygons_in_either_orientation() -> None:
     rng = np.random.default_rng(0)
     polygons = rng.uniform(-5, 5, (7, 5, 2))
     expected = [slow_polygon_area(points.tolist()) for points in polygons]

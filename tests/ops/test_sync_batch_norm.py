@@ -15,7 +15,7 @@ from ctnet.ops.sync_batch_norm import SyncBatchNorm2d, freeze_batch_norm, use_sy
 
 
 class Sums:
-    """Adds up what several threads give, in the order of their numbers."""
+    """Sums the values of several threads, in the order of their numbers."""
 
     def __init__(self, count: int) -> None:
         self._parts: list[Tensor] = [torch.empty(0)] * count
@@ -62,7 +62,7 @@ def test_shares_are_normalised_as_the_whole(shares: tuple[int, int]) -> None:
         mine, theirs = (t[start : start + shares[number]] for t in (x, target))
         if len(mine):
             return learn(layers[number], mine, theirs)
-        layers[number].counts = False  # an image that only takes part
+        layers[number].counts = False  # an image that does not count
         return learn(layers[number], torch.full((1, 3, 4, 2), 7.0).double(), torch.zeros(1).double(), False)
 
     with ThreadPoolExecutor(2) as pool:

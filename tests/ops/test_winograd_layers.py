@@ -1,4 +1,4 @@
-"""Layers in Winograd's domain, and their gradients, against torch's."""
+"""Layers in the Winograd domain, and their gradients, against torch's."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def assert_equal(convolution: Layer, x: Tensor) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
 def test_tail(bias: bool) -> None:
-    """A head: what is between its convolutions has a number of channels that is filled up."""
+    """A head: the number of channels between its convolutions is padded."""
     convolution, tail = make_layer("3x3", 6, 10, bias), nn.Conv2d(10, 3, 1, bias=bias)
     layer = InferenceWinograd(convolution, tail)
     for side, batch in ((4, 1), (30, 2)):
@@ -195,7 +195,7 @@ def test_gradients_are_those_of_the_convolution(
 
 
 def test_gradients_of_many_strips() -> None:
-    """64 tiles of two images each, and more than one strip of an image."""
+    """64 tiles from each of two images, and more than one strip per image."""
     plain, quick = layers()
     for shape in [(5, 64, 16, 32), (2, 64, 80, 64)]:
         assert_same(quick, plain, torch.randn(shape))

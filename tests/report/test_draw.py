@@ -161,7 +161,7 @@ def test_side_by_side_makes_heights_equal_and_titles_fit() -> None:
     images = [plain(60, 80), plain(30, 20), plain(120, 160)]
     row = side_by_side(images, ["what was found by the model", "", "truth"])
     gap = draw._GAP
-    assert row.shape[1] == 3 * 80 + 4 * gap  # the narrow one sits in a cell of the same width
+    assert row.shape[1] == 3 * 80 + 4 * gap  # the narrow one is in a cell of the same width
     assert row.shape[0] > 60 + 2 * gap
     strip = row[: row.shape[0] - 60 - gap, gap : gap + 80]
     assert (strip < 128).any()  # the title

@@ -65,11 +65,11 @@ def test_odd_sides_keep_every_pixel(tmp_path: Path, encoder: str) -> None:
 
 
 def test_frames_of_other_sizes_are_fitted(tmp_path: Path, encoder: str) -> None:
-    """OpenCV's writer would leave them out and say nothing."""
+    """OpenCV's writer would drop them silently."""
     images = [np.full(shape, 200, np.uint8) for shape in ((48, 64, 3), (96, 64, 3), (10, 10, 3), (48, 64, 3))]
     frames, _, _ = read(written(tmp_path / "a.mp4", images).path)
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 4
-    assert frames[1][24, 2].max() < 30  # black beside the tall one
+    assert frames[1][24, 2].max() < 30  # black next to the tall one
     assert frames[1][24, 32].min() > 170
     assert frames[2][24, 32].min() > 170
 
@@ -104,6 +104,6 @@ file = VideoFile(Path(sys.argv[1]), 10)
 file.write("0", np.zeros((48, 64, 3), np.uint8))
 file.close()
 """
-    target = str(tmp_path / "a.mp4")  # FFmpeg reads how much to print once in a process
+    target = str(tmp_path / "a.mp4")  # FFmpeg reads its log level once per process
     done = subprocess.run([sys.executable, "-c", code, target], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

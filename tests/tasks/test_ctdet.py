@@ -105,7 +105,7 @@ boxes_strategy = st.lists(
 @given(boxes_strategy, st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_decode_of_rendered_targets_gives_the_objects_back(rows, class_specific):
-    """The law, on boxes whose centres do not share or touch a cell."""
+    """The round trip, on boxes whose centres do not share or touch a cell."""
     grid = Grid(48, 64)
     task = create_task("ctdet", THREE, class_specific_size=class_specific)
     kept, taken = [], set()

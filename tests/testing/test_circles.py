@@ -1,4 +1,4 @@
-"""The circle task of task-in-90-lines.md keeps the contract, measures circles, and learns real cells."""
+"""The circle task of task-in-90-lines.md keeps the contract, evaluates circles, and learns real cells."""
 
 from __future__ import annotations
 

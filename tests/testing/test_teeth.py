@@ -2,11 +2,11 @@
 
 ``MUTATIONS`` is the list, check by check. Mistakes that people make when they write a task from docs alone
 are among them (a length that does not follow the zoom, a target one cell off, an evaluator that counts
-duplicates), and others that nobody needs to make twice: a target of weight 0, cells said to be elsewhere,
-values of crowds learnt without the peaks, missing values taught, an image without annotations refused,
-unusable values taken, a loss of one channel alone, a length that grows with the root of the zoom, a derived
-angle that does not turn, a column that ``complete`` doubles, sizes cut at those of the scenes, overlaps of
-things far apart, rows lost in ``lift``, crowds that must be found, a field said to be unmeasured.
+duplicates), and rarer ones: a target of weight 0, wrong cells, values of crowds trained without their
+peaks, missing values trained, an image without annotations refused, unusable values accepted, a loss of
+one channel alone, a length that grows with the root of the zoom, a derived angle that does not turn, a column
+that ``complete`` doubles, sizes clipped to those of the scenes, overlaps of distant objects, rows lost in
+``lift``, crowds that must be found, a field declared unmeasured.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from ctnet.testing import (
     task_checks,
 )
 
-# --- a good task: boxes with a left and a right hand, which reach so far
+# --- a good task: boxes with a left and a right hand, and their reach
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class HandOptions:
 
 @dataclasses.dataclass(frozen=True)
 class HandOffsets(Regression):
-    """Offsets of left and right hand, which change places in the mirror."""
+    """Offsets of left and right hand, which swap in the mirror."""
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         left_x, left_y, right_x, right_y = activated.flip(-1).unbind(1)
@@ -128,7 +128,7 @@ class Hands(CenterDetection):
             "far": Regression(1, symmetric=True),
         }
 
-    # ctdet's own code asks for options that hands do not have.
+    # ctdet's own code needs options that hands do not have.
     def encode(self, instances: Any, grid: Any) -> Any:
         plain = CenterDetection(self.categories, crowd="ignore").encode(instances, grid)
         boxes = np.clip(instances.boxes, 0, [grid.width - 1, grid.height - 1] * 2)
@@ -278,7 +278,7 @@ def _shifted(target: CellTargets, x: int, y: int, grid: Any) -> CellTargets:
 
 @caught_by("the_round_trip_holds_at_single_cells")
 class OneBelow(Hands):
-    """a target is taught one cell below the object's"""
+    """a target is placed one cell below the object's"""
 
     def encode(self, instances: Any, grid: Any) -> Any:
         targets = super().encode(instances, grid)
@@ -287,7 +287,7 @@ class OneBelow(Hands):
 
 @caught_by("the_round_trip_holds_at_single_cells")
 class OneRight(Hands):
-    """a target is taught one cell to the right of the object's"""
+    """a target is placed one cell to the right of the object's"""
 
     def encode(self, instances: Any, grid: Any) -> Any:
         targets = super().encode(instances, grid)
@@ -296,7 +296,7 @@ class OneRight(Hands):
 
 @caught_by("the_round_trip_holds_at_single_cells")
 class Masked(Hands):
-    """a target's weight is 0, so it is taught nowhere"""
+    """a target's weight is 0, so it is trained nowhere"""
 
     def encode(self, instances: Any, grid: Any) -> Any:
         targets = super().encode(instances, grid)
@@ -345,7 +345,7 @@ class WrongSwapOfMaps(WithHead):
 
 @caught_by("encode_commutes_with_mirroring")
 class ExchangedHeads(Hands):
-    """two heads without sides change places in the mirror"""
+    """two heads without sides swap in the mirror"""
 
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)
@@ -412,7 +412,7 @@ class SymmetricHands(WithHead):
 
 @caught_by("head_mirror_of_mirror_is_the_identity")
 class RollingMirror(WithHead):
-    """a head's mirror shifts its channels round"""
+    """a head's mirror rotates its channels"""
 
     changed = ("hand_offsets", head(mirror=lambda self, activated: activated.flip(-1).roll(1, 1)))
 
@@ -461,7 +461,7 @@ class NoEmptyImages(Hands):
 
 @caught_by("encode_takes_missing_values")
 class TeachesWhatIsMissing(Hands):
-    """a value that may be missing is taught all the same"""
+    """a value that may be missing is trained all the same"""
 
     fields: ClassVar[Any] = changed_field("reach", needed="never")
 
@@ -506,7 +506,7 @@ class NoCells(Hands):
 
 @caught_by("crowds_follow_their_option")
 class CrowdsAsObjects(Hands):
-    """crowds are learnt as objects"""
+    """crowds are trained as objects"""
 
     def encode(self, instances: Any, grid: Any) -> Any:
         return super().encode(instances.replace(crowd=np.zeros(len(instances), bool)), grid)
@@ -514,7 +514,7 @@ class CrowdsAsObjects(Hands):
 
 @caught_by("crowds_follow_their_option")
 class SizesOfCrowds(Hands):
-    """crowds are not positives, but their sizes are learnt"""
+    """crowds are not positives, but their sizes are trained"""
 
     def encode(self, instances: Any, grid: Any) -> Any:
         everyone = CrowdsAsObjects.encode(self, instances, grid)  # type: ignore[arg-type]
@@ -1075,7 +1075,7 @@ class OwnEvaluator(Evaluator):
 
 
 class Own(Hands):
-    """Measured by an evaluator of one's own, and by that of hands."""
+    """Measured by an evaluator of its own, and by that of hands."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         cls.metrics = {"own": metric(OwnEvaluator, **settings), **Hands.metrics}
@@ -1224,7 +1224,7 @@ class MetricByName(Hands):
 
 @caught_by("names_are_declared")
 class DemoOfNoOption(Hands):
-    """the demo's recipe wants an option that the task has not"""
+    """the demo's recipe sets an option that the task does not have"""
 
     scenes = dataclasses.replace(
         Hands.scenes, recipe=dataclasses.replace(Hands.scenes.recipe, options={"hand_wait": 2.0})

@@ -30,7 +30,7 @@ class Tiny(Backbone):
             nn.BatchNorm2d(8),
             nn.ReLU(),
             nn.Conv2d(8, 8, 3, stride=2, padding=1),
-            nn.Dropout2d(0.1),  # draws from the global random stream, which must be resumed too
+            nn.Dropout2d(0.1),  # draws from the global random stream, which must be restored too
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -55,7 +55,7 @@ def backbones(registered_backbones: Callable[..., AbstractContextManager[str]]) 
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread():
-    """Sums depend on how they are split over threads; runs that are compared must agree on that."""
+    """Sums depend on how they are split over threads; compared runs must split them in the same way."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -70,7 +70,7 @@ def scenes(tmp_path_factory) -> Path:
 
 
 class Recorder(Quiet):
-    """Keeps what was said."""
+    """Keeps the lines that were printed."""
 
     def __init__(self) -> None:
         super().__init__()

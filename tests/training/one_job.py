@@ -4,7 +4,7 @@
     python tests/training/one_job.py DATA OUT [BACKBONE TASK]
 
 DATA holds a data directory by task. OUT.<number of processes>.pt holds, by case, the gradients of every step
-before clipping, the weights in the end, and how many images and objects each process had; and, by task, the
+before clipping, the final weights, and how many images and objects each process had; and, by task, the
 losses of 30 steps as they are trained, in float32 with AdamW. With a BACKBONE, it is trained instead of two
 small ones.
 """
@@ -48,7 +48,7 @@ class OneStack(Backbone):
 
 
 class TwoStacks(Backbone):
-    """With intermediate supervision, batch norms, and a layer that no output comes from."""
+    """With intermediate supervision, batch norms, and a layer without influence on the output."""
 
     channels, divisor, hidden, stacks = 6, 4, 6, 2
 
@@ -109,7 +109,7 @@ def trainer_of(
 
 
 def share_of(step: Step) -> list[tuple[int, int]]:
-    """(images, objects) of this process in each batch; objects are the cells that are taught."""
+    """(images, objects) of this process in each batch; objects are the cells that are trained."""
     taught = []
     for batch in step.batches:
         cells = [len(target) for target in batch.targets.values() if hasattr(target, "value")]
@@ -118,7 +118,7 @@ def share_of(step: Step) -> list[tuple[int, int]]:
 
 
 def steps_of(trainer: Trainer, count: int) -> Iterator[Step]:
-    """So many steps, over as many epochs as that takes."""
+    """This many steps, over as many epochs as needed."""
     batches = itertools.chain.from_iterable(trainer.loader.epoch(epoch) for epoch in itertools.count())
     return itertools.islice(trainer.gradients.steps(batches, trainer.config.accumulate), count)
 
@@ -158,7 +158,7 @@ def main() -> None:
     if len(sys.argv) > 3:
         cases, tasks = tuple({**case, "backbone": sys.argv[3]} for case in CASES[1:]), [sys.argv[4]]
     with launched_ranks() as ranks:
-        # The folders of the runs must be seen by all processes.
+        # The folders of the runs must be visible to all processes.
         folder = Path(ranks.broadcast(tempfile.mkdtemp(dir=out.parent)))
         learnt: dict[str, Any] = {
             f"{task} {number}": learn(trainer_of(task, case, data, ranks, folder))

@@ -1,4 +1,4 @@
-"""Jobs of several processes: what they print, how they end, and how they go on."""
+"""Jobs of several processes: what they print, how they end, and how they resume."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(command: list[str], environment: dict[str, str]) -> subprocess.Completed
 
 
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """The lines of ours; torchrun adds a report of its own."""
+    """Our own lines; torchrun adds a report of its own."""
     assert "/ctnet/" not in done.stderr, done.stderr[-3000:]  # no traceback through our code
     return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
 
@@ -114,7 +114,7 @@ def test_a_mistake_is_one_line_and_is_not_tried_again(
     done = run(command, {**environment, "FAILURE": failure})
     assert done.returncode != 0
     lines = errors(done)
-    # Each time that torchrun starts the processes again, the first one says why it does not go on.
+    # Each time that torchrun restarts the processes, the first one says why it does not continue.
     assert len(lines) == 3
     assert len(set(lines)) == 1
     assert words in lines[0]
@@ -139,7 +139,7 @@ def test_a_full_disk_at_the_first_process_ends_all(data: Path, environment) -> N
     )
     assert done.returncode != 0
     lines = errors(done)
-    assert len(lines) == 2, "said again by the process that torchrun started again"
+    assert len(lines) == 2, "repeated by the process that torchrun restarted"
     assert len(set(lines)) == 1
     assert "cannot write run/last.pt: File too large" in lines[0]
     assert not list(Path("run").glob("*.pt*"))
@@ -172,7 +172,7 @@ def wait_for(happened, seconds: float = 90) -> None:
 
 
 def kill_one(data: Path, environment: dict[str, str], output: str, rng: random.Random, epochs: int) -> None:
-    """Train with three processes, kill one at a random moment, and let torchrun go on."""
+    """Train with three processes, kill one at a random moment, and let torchrun continue."""
     command = [*torchrun(3, "--max-restarts", 1), *training(data, output, epochs=epochs, R="save_every=0")]
     process = subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""kill -9 at random moments: each time --resume continues to the weights of a run left alone, to the bit."""
+"""kill -9 at random moments: each time --resume reaches the weights of an undisturbed run, bit for bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EPOCHS = 3
 
 
 def conftest() -> ModuleType:
-    """The fixtures beside this file, where pytest has not loaded them."""
+    """The fixtures next to this file, if pytest has not loaded them."""
     spec = spec_from_file_location("training_conftest", Path(__file__).with_name("conftest.py"))
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -59,7 +59,7 @@ def start_or_resume(scenes: Path, run: Path, backbone: str) -> None:
 
 
 def run_and_kill(context, scenes: Path, run: Path, backbone: str, after: float | None) -> bool:
-    """Start or resume; SIGKILL after so many seconds. True when it had come to its end."""
+    """Start or resume; SIGKILL after this many seconds. True if it had already finished."""
     process = context.Process(target=start_or_resume, args=(scenes, run, backbone))
     process.start()
     process.join(after)
@@ -103,7 +103,7 @@ def test_a_run_survives_kills_to_the_same_bits(tmp_path, backbone, kills):
     done = happened = 0
     run = tmp_path / "run0"
     while happened < kills:
-        # Spread over start-up, steps, evaluation and saving; a run that got through begins another.
+        # Spread over start-up, steps, evaluation and saving; a run that finishes starts another.
         if run_and_kill(context, scenes, run, backbone, moments.uniform(0.0, 0.8 * duration)):
             done += 1
             run = tmp_path / f"run{done}"

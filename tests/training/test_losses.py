@@ -47,7 +47,7 @@ class NarrowHourglass(hourglass.StackedHourglass):
 
 
 class Boxes(CenterDetection):
-    """ctdet whose size and offset are learnt as one box; an object whose box is far off does not count yet.
+    """ctdet whose size and offset are trained as one box; an object whose box is far off does not count yet.
 
     Heads: ``heatmap`` [C], ``size`` [2], ``offset`` [2].
     """

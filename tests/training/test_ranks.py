@@ -1,4 +1,4 @@
-"""Several processes train as one does."""
+"""Several processes train like one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learnt(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict]:
-    """What one process learns, and what three learn."""
+    """What one process learns, and what three processes learn."""
     out = tmp_path_factory.mktemp("out") / "learnt"
     for launcher in ([], [*TORCHRUN, "--nproc-per-node", 3]):
         done = run(*launcher, PROGRAM, data, out)

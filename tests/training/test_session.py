@@ -80,11 +80,11 @@ def test_images_stay_in_memory_on_request(session, scenes: Path, tmp_path: Path,
 
 
 def test_a_refused_resume_leaves_no_file_and_no_thread(session, scenes: Path, tmp_path: Path) -> None:
-    """TensorBoard's writer makes both, and must not begin before the training does."""
+    """TensorBoard's writer makes both, and must not start before the training does."""
     session(scenes, tmp_path / "run").run.release()
     (tmp_path / "run/last.pt").write_bytes(b"damaged")
     files, threads = sorted((tmp_path / "run").iterdir()), threading.active_count()
-    for _ in range(3):  # a lock that stayed would refuse the second
+    for _ in range(3):  # a lock that remained would refuse the second
         with pytest.raises(CtnetError, match=r"last\.pt"):
             resumed_session(tmp_path / "run", machine=Machine("cpu", 0))
     assert sorted((tmp_path / "run").iterdir()) == files

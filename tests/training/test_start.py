@@ -13,7 +13,7 @@ from ctnet.training.start import start_from
 
 @pytest.fixture
 def saved(tmp_path):
-    """A checkpoint of heads a, b and c on the backbone with dropout."""
+    """A checkpoint with heads a, b and c on the backbone with dropout."""
     torch.manual_seed(1)
     model = create_model({"a": Heatmap(3), "b": Regression(2), "c": Regression(1)}, "with_dropout")
     path = tmp_path / "old.pt"

@@ -55,7 +55,7 @@ def assert_same(one, other, where="") -> None:
 
 
 def stop_after(trainer: Trainer, steps: int) -> None:
-    """Ask the training to stop once it has done so many steps, as Ctrl-C does."""
+    """Ask the training to stop after this many steps, as Ctrl-C does."""
     original = trainer._step
 
     def step() -> None:
@@ -102,7 +102,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(resumed, session, scenes, finish
 
 @pytest.mark.thorough
 def test_winograds_convolutions_resume_to_the_same_bits(resumed, session, scenes, tmp_path):
-    """A network wide enough for them, stopped within its second epoch."""
+    """A network wide enough for them, stopped during its second epoch."""
     settings = {"backbone": "resfpn18", "fields": {"epochs": 2}}
     whole = session(scenes, tmp_path / "whole", **settings)
     layers = [module for module in whole.trainer.model.modules() if isinstance(module, TrainingWinograd)]
@@ -161,7 +161,7 @@ def step_of(trainer: Trainer, batches: list[Batch]) -> Step:
 
 
 def test_accumulated_batches_have_the_gradient_and_losses_of_one(session, scenes, tmp_path):
-    """Without batch statistics and dropout, three batches (of 4, 4 and 2 images) are as good as one."""
+    """Without batch statistics and dropout, three batches (of 4, 4 and 2 images) are equivalent to one."""
     whole = session(scenes, tmp_path / "whole", fields={"batch_size": 10}).trainer
     parts = session(scenes, tmp_path / "parts", accumulate=3).trainer
     seen = []
@@ -235,7 +235,7 @@ def test_without_validation_the_last_weights_are_the_best(session, scenes, tmp_p
 
 
 def poison_after(trainer: Trainer, steps: int) -> None:
-    """Fill the first layer with NaN once so many steps are done."""
+    """Fill the first layer with NaN after this many steps."""
     original = trainer._step
 
     def step() -> None:
@@ -338,7 +338,7 @@ def test_settings_that_changed_since_are_not_resumed_with(resumed, scenes, finis
 
 
 def rate_of(session, resumed, schedule: str, finished: Path, scenes: Path, tmp_path: Path) -> Session:
-    """A finished run of three epochs, of this schedule."""
+    """A finished run of three epochs with this schedule."""
     if schedule == "cosine":
         shutil.copytree(finished, tmp_path / "run")
     else:
@@ -350,7 +350,7 @@ def rate_of(session, resumed, schedule: str, finished: Path, scenes: Path, tmp_p
 @pytest.mark.parametrize("schedule", ["cosine", "step"])
 def test_a_finished_run_is_trained_further(resumed, session, scenes, finished, tmp_path, schedule):
     one = rate_of(session, resumed, schedule, finished, scenes, tmp_path)
-    # A cosine is stretched over the new epochs, so its rate rises again; steps stay where they were.
+    # A cosine is stretched over the new epochs, so its learning rate rises again; milestones stay in place.
     [rise] = [line for line in one.display.lines if "epochs become" in line]
     assert rise.startswith("3 epochs become 5: the learning rate continues at ")
     assert ("so far" in rise) == (schedule == "cosine")
@@ -677,7 +677,7 @@ def test_the_latest_run_is_the_one_with_the_newest_checkpoint(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "config.json").write_text("{}")
-        if name != "c":  # never got to a checkpoint
+        if name != "c":  # never reached a checkpoint
             (folder / "last.pt").write_bytes(b"")
             os.utime(folder / "last.pt", (1000 - number, 1000 - number))
     assert latest_run(tmp_path) == tmp_path / "a"
