@@ -48,4 +48,6 @@ def take_statistics(model: CenterNet, task: Task, side: int) -> None:
     with torch.no_grad():
         for batch in (images, images[:, ::-1].copy()):
             model(normalise(torch.from_numpy(batch), MEAN, STD))
-    assert all(norm.running_mean is not None and norm.running_mean.abs().sum() > 0 for norm in norms)
+    used = [norm for norm in norms if norm.num_batches_tracked]  # DLA has some whose outputs nothing reads
+    assert len(used) > 0.9 * len(norms)
+    assert all(norm.running_mean.abs().sum() > 0 for norm in used)
