@@ -329,8 +329,9 @@ def test_exports_that_cannot_be(run_of, tmp_path: Path, name, settings, opset, w
 
 
 def test_a_side_of_one_divisor_that_torch_export_takes_as_fixed(exported, monkeypatch) -> None:
-    """Only networks whose deepest map then has one cell a side have this limit, which torch words as a guard."""
-    network = ExportedNetwork(exported("ctdet", ".pt2").path)
+    """The limit of networks whose deepest map then has one cell a side; torch words it as a guard."""
+    network = Detector.load(exported("ctdet", ".pt2").path).exported
+    assert network is not None
 
     def refuse(images: np.ndarray) -> list[np.ndarray]:
         raise RuntimeError("Guard failed: 1 + (-1 + images.size()[2]) // 32 > 1")
