@@ -123,7 +123,8 @@ class ExportedNetwork:
         try:
             return self.runtime.run(images)
         except Exception as error:  # every runtime has exceptions of its own
-            if self.path.suffix == ".pt2" and "Guard failed" in str(error):
+            single = min(batch[0].input.shape[:2]) == self.about.divisor
+            if self.path.suffix == ".pt2" and single and "Guard failed" in str(error):
                 raise CtnetError(
                     f"{self.path} does not take images of {images.shape}: a .pt2 file without --fixed needs "
                     f"at least {2 * self.about.divisor} pixels a side; give a larger --size"

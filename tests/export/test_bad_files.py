@@ -245,9 +245,9 @@ def test_sizes_that_do_not_fit(exported, suffix: str) -> None:
 def test_images_that_do_not_fit(exported, suffix: str) -> None:
     detector = Detector.load(exported("ctdet", suffix).path)
     assert detector.exported is not None
-    clear = Prepared(Affine.identity(), ImageInfo(1, "x", 64, 32), np.zeros((32, 64, 4), np.uint8))
+    clear = Prepared(Affine.identity(), ImageInfo(1, "x", 64, 64), np.zeros((64, 64, 4), np.uint8))
     with pytest.raises(
-        CtnetError, match=r"cannot run .* on images of \(1, 32, 64, 4\): .*; export"
+        CtnetError, match=r"cannot run .* on images of \(1, 64, 64, 4\): .*; export"
     ) as caught:
         detector.exported.outputs([clear])
     assert "\n" not in str(caught.value)
