@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ctnet.backbones import create_backbone as create_backbone
     from ctnet.base.choices import ImageMode as ImageMode
     from ctnet.base.choices import Nms as Nms
+    from ctnet.base.device import constant as constant
     from ctnet.base.errors import CtnetError as CtnetError
     from ctnet.base.errors import os_error as os_error
     from ctnet.base.errors import unknown_name as unknown_name
@@ -235,6 +236,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "Heads and targets": {
+        "ctnet.base.device": ("constant",),
         "ctnet.core.heads": (
             "Head",
             "Heatmap",
