@@ -213,8 +213,11 @@ def _plain(model: CenterNet, settings: GraphSettings) -> CenterNet:
 
 
 def _example_side(divisor: int) -> int:
-    """About 96 pixels: small, but with enough cells for the usual number of detections."""
-    return divisor * max(1, round(96 / divisor))
+    """About 96 pixels: small, but with enough cells for the usual number of detections.
+
+    It is at least two divisors, since torch.export takes a side of one as fixed.
+    """
+    return divisor * max(2, round(96 / divisor))
 
 
 def _is_in_pixels(name: str, task: Task) -> bool:

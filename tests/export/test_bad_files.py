@@ -326,3 +326,17 @@ def test_exports_that_cannot_be(run_of, tmp_path: Path, name, settings, opset, w
     with pytest.raises(CtnetError, match=words):
         export_detector(run_of("ctdet"), tmp_path / name, settings, opset)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_side_of_one_divisor_that_torch_export_takes_as_fixed(exported, monkeypatch) -> None:
+    """The limit of networks whose deepest map then has one cell a side; torch words it as a guard."""
+    network = Detector.load(exported("ctdet", ".pt2").path).exported
+    assert network is not None
+
+    def refuse(images: np.ndarray) -> list[np.ndarray]:
+        raise RuntimeError("Guard failed: 1 + (-1 + images.size()[2]) // 32 > 1")
+
+    monkeypatch.setattr(network.runtime, "run", refuse)
+    clear = Prepared(Affine.identity(), ImageInfo(1, "x", 32, 32), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(CtnetError, match=r"does not take images of .* needs at least 64 pixels a side"):
+        network.outputs([clear])

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
+from ctnet.backbones import Backbone
 from ctnet.base.errors import CtnetError
-from ctnet.checkpoint import load, load_model
+from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.records import ImageInfo
 from ctnet.core.task import list_tasks
 from ctnet.export.detector import Trials, digest_of, export_detector
@@ -19,6 +21,7 @@ from ctnet.export.graph import DetectionGraph, GraphSettings
 from ctnet.export.verify import FEWEST, Bounds
 from ctnet.inference import DetectionSettings, Detector
 from ctnet.inference.exported import ExportedNetwork
+from ctnet.model import create_model
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
 TASKS = [name for name in list_tasks() if name != "ctdet"]
@@ -49,6 +52,36 @@ def test_one_file_takes_every_batch_and_size(run_of, exported, suffix: str) -> N
         settings = DetectionSettings(score=0.0, size=size)
         pictures = images(*[(90 + n, 70) for n in range(count)])
         check_equal(file(pictures, settings), run(pictures, settings))
+
+
+class Deep(Backbone):
+    """Halves its input seven times, down to one cell of the smallest input, as hourglass104 does."""
+
+    channels, divisor, hidden = 4, 128, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, stride=4, padding=1)
+        self.down = nn.Sequential(*[nn.Conv2d(4, 4, 3, stride=2, padding=1) for _ in range(5)])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        here = self.first(images)
+        return [here + nn.functional.interpolate(self.down(here), scale_factor=32.0)]
+
+
+def deep(pretrained: bool = False) -> Backbone:
+    return Deep()
+
+
+def test_sides_stay_dynamic_with_a_large_divisor(task_of, registered_backbones) -> None:
+    """torch.export takes a length of 1 as fixed, which an example of a single cell would have."""
+    task = task_of("ctdet")
+    with registered_backbones(deep) as name:
+        description = Description.of(task, name, (128, 128))
+        program = DetectionGraph(task, create_model(task, name), description, GraphSettings()).captured()
+    for height, width in ((256, 384), (512, 256)):
+        boxes, *_ = program.module()(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+        assert boxes.shape == (1, 100, 4)
 
 
 @pytest.mark.export

@@ -37,7 +37,15 @@ def test_maps_are_equal(name: str, backbone: str, task_of, need_runtime, tmp_pat
 
 
 def take_statistics(model: CenterNet, task: Task, side: int) -> None:
-    """Means and variances of real activations, as after training."""
+    """Means and variances of real activations, as after training.
+
+    The last norms of residual blocks get small weights, as trained ones have: with weights of 1 a deep
+    network amplifies rounding, and float32 itself is 1e-3 from float64 at 101 layers.
+    """
+    for module in model.modules():
+        last = getattr(module, "bn3", None) or getattr(module, "bn2", None)
+        if last is not None:
+            torch.nn.init.constant_(last.weight, 0.2)
     rng = np.random.default_rng(0)
     images = np.stack([example_of(task, rng, (side, side)).image for _ in range(4)])
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
@@ -48,4 +56,6 @@ def take_statistics(model: CenterNet, task: Task, side: int) -> None:
     with torch.no_grad():
         for batch in (images, images[:, ::-1].copy()):
             model(normalise(torch.from_numpy(batch), MEAN, STD))
-    assert all(norm.running_mean is not None and norm.running_mean.abs().sum() > 0 for norm in norms)
+    used = [norm for norm in norms if norm.num_batches_tracked]  # DLA has some whose outputs nothing reads
+    assert len(used) > 0.9 * len(norms)
+    assert all(norm.running_mean.abs().sum() > 0 for norm in used)
