@@ -125,8 +125,8 @@ class ExportedNetwork:
         except Exception as error:  # every runtime has exceptions of its own
             if self.path.suffix == ".pt2" and "Guard failed" in str(error):
                 raise CtnetError(
-                    f"{self.path} does not take images of {images.shape}: a .pt2 file without --fixed needs at "
-                    f"least {2 * self.about.divisor} pixels a side; give a larger --size"
+                    f"{self.path} does not take images of {images.shape}: a .pt2 file without --fixed needs "
+                    f"at least {2 * self.about.divisor} pixels a side; give a larger --size"
                 ) from error
             raise CtnetError(
                 f"{self.runtime.name} cannot run {self.path} on images of {images.shape}: "
