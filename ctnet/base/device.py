@@ -118,25 +118,30 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def to_host(tensors: Sequence[Tensor]) -> list[np.ndarray]:
     """NumPy arrays of tensors of one device: from a GPU in one copy, since the host waits for each.
 
-    Half precision becomes float32, which NumPy has.
+    Floating-point numbers become float32.
     """
-    kept = [
-        tensor.detach().float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.detach()
-        for tensor in tensors
-    ]
+    kept = [tensor.detach().float() if tensor.is_floating_point() else tensor.detach() for tensor in tensors]
     if not kept or kept[0].device.type == "cpu":
         return [tensor.numpy() for tensor in kept]
-    joined = torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in kept]).cpu().numpy()
-    ends = np.cumsum([tensor.numel() * tensor.element_size() for tensor in kept])
+    return _split(_joined(kept).cpu().numpy(), kept)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """The bytes of tensors, one after the other."""
+    return torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors])
+
+
+def _split(joined: np.ndarray, tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """The inverse of ``_joined``, with the dtypes and shapes of its tensors."""
+    ends = np.cumsum([tensor.numel() * tensor.element_size() for tensor in tensors])
     return [
         part.copy().view(_NUMPY_TYPES[tensor.dtype]).reshape(tuple(tensor.shape))  # the copy is aligned
-        for part, tensor in zip(np.split(joined, ends[:-1]), kept, strict=True)
+        for part, tensor in zip(np.split(joined, ends[:-1]), tensors, strict=True)
     ]
 
 
 _NUMPY_TYPES = {
     torch.float32: np.float32,
-    torch.float64: np.float64,
     torch.int64: np.int64,
     torch.int32: np.int32,
     torch.uint8: np.uint8,
