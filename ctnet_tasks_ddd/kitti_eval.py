@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctnet.plugin import CtnetError, track, unknown_name
+from ctnet.plugin import CtnetError, match_in_order, track, unknown_name
 from ctnet_tasks_ddd.frame_files import FrameFiles
-from ctnet_tasks_ddd.matching import serve
 from ctnet_tasks_ddd.objects import (
     LABEL_COLUMNS,
     NO_ALPHA,
@@ -330,7 +329,7 @@ class _Scene:
         return _figure_of(tp / found, *tallies), _figure_of(similarity / found, *tallies)
 
     def _serve(self, pairs: _Pairs, present: np.ndarray) -> np.ndarray:
-        return serve(self.labels.frame[pairs.label], pairs.label, pairs.result, present)
+        return match_in_order(self.labels.frame[pairs.label], pairs.label, pairs.result, present)
 
 
 def _figure_of(

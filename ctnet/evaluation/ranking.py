@@ -1,0 +1,201 @@
+"""Average precision of one class for many draws of the images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+#: How precision is averaged: at COCO's 101 recalls, at Pascal VOC's 11 of 2007, or over every object found.
+Rule = Literal["coco", "voc07", "voc10"]
+
+_POINTS = {"coco": 101, "voc07": 11}
+
+#: COCO compares with ``linspace(0, 1, 101)``, of which these values are above their hundredth: a recall of
+#: exactly such a hundredth does not reach them.
+_ABOVE = np.linspace(0, 1, 101) > np.arange(101) / 100
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Of D draws and T thresholds.
+
+    Attributes:
+        precision: (T, D) float64, average precision; NaN for a draw without objects.
+        recall: (T, R, D) float64, the recall with each limit of detections per image; NaN likewise.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+class Ranking:
+    """The detections of one class in all images, best first, and whether each is right.
+
+    The cumulative sums of a draw weigh every detection by how often its image was drawn. Precision only has
+    to be known where a detection is right, which are few of all: there, the number of right detections is a
+    cumulative sum over those alone, and the number of all is one sum shared by the thresholds, corrected for
+    the few detections that only count at some of them.
+
+    Detections of one image with equal scores repeat as a whole with their image (a, b, a, b), so they are
+    written down once for each copy wherever their order matters.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        scores: np.ndarray,
+        right: np.ndarray,
+        counts: np.ndarray,
+        rank: np.ndarray | None = None,
+    ) -> None:
+        """Sort the detections.
+
+        Args:
+            image: (N,) index of the image of each detection, ascending.
+            scores: (N,), in any order.
+            right: (T, N) bool, whether each is right at each threshold.
+            counts: (T, N) bool, whether it counts at all; what is right counts.
+            rank: (N,) int, its place among those of its image, from 0, for limits of detections per image.
+        """
+        order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+        order = order[counts.any(axis=0)[order]]
+        self._right, self._counts = right[:, order], counts[:, order]
+        self._image = np.asarray(image, np.int64)[order]
+        self._rank = np.zeros(len(order), np.int64) if rank is None else np.asarray(rank)[order]
+        self._group = self._groups(np.asarray(scores, np.float64)[order])
+        self._has_ties = bool((self._group >= 0).any())
+        self._prepared = self._prepare(1)
+        if not self._has_ties:
+            self._right = self._counts = np.zeros((len(right), 0), bool)  # what is prepared serves all draws
+
+    def __len__(self) -> int:
+        return len(self._prepared.image)
+
+    def averages(
+        self, weights: np.ndarray, objects: np.ndarray, rule: Rule, limits: Sequence[int] = ()
+    ) -> Averages:
+        """Average precision and recall.
+
+        Args:
+            weights: (D, I) int32, how often each image was drawn.
+            objects: (D,) int64, the number of objects in each draw.
+            rule: how precision is averaged.
+            limits: of detections per image, for the recall; those beyond the highest are not in the ranking.
+        """
+        most = int(weights.max(initial=1))
+        if most > self._prepared.copies and self._has_ties:
+            self._prepared = self._prepare(-(-most // 4) * 4)
+        ready = self._prepared
+        drawn = np.take(weights, ready.image, axis=1)
+        if len(ready.repeated):
+            drawn[:, ready.repeated] = drawn[:, ready.repeated] > ready.copy
+        sums = np.zeros((len(weights), len(ready.image) + 1), np.int32)
+        np.cumsum(drawn * ready.usual, axis=1, out=sums[:, 1:])
+        reached = None if rule == "voc10" else _reached(objects, rule)
+        divisor = np.where(objects > 0, objects, np.nan)
+        precision = np.zeros((len(ready.right), len(weights)))
+        recall = np.zeros((len(ready.right), len(limits), len(weights)))
+        for row, (at, changed) in enumerate(zip(ready.right, ready.changed, strict=True)):
+            own = drawn[:, at]
+            found = np.cumsum(own, axis=1, dtype=np.int32)
+            seen = sums[:, at + 1]
+            if len(changed):
+                seen = seen + _corrections(drawn, at, changed, ready.usual)
+            envelope = np.maximum.accumulate((found / np.maximum(seen, 1))[:, ::-1], axis=1)[:, ::-1]
+            if reached is None:
+                precision[row] = np.einsum("dm,dm->d", envelope, own) / divisor
+            else:
+                passed = np.take_along_axis(reached, found, axis=1)
+                passed[:, 1:] -= passed[:, :-1].copy()
+                precision[row] = np.einsum("dm,dm->d", envelope, passed) / _POINTS[rule]
+            for column, limit in enumerate(limits):
+                recall[row, column] = own[:, ready.rank[at] < limit].sum(axis=1)
+        precision[:, objects == 0] = np.nan
+        return Averages(precision, recall / divisor)
+
+    def _groups(self, scores: np.ndarray) -> np.ndarray:
+        """(N,) the first detection of the group of equal ones whose order matters; -1 outside of groups."""
+        if not len(scores):
+            return np.zeros(0, np.int64)
+        begins = np.ones(len(scores), bool)
+        begins[1:] = (scores[1:] != scores[:-1]) | (self._image[1:] != self._image[:-1])
+        first = np.flatnonzero(begins)[np.cumsum(begins) - 1]
+        differs = (self._right != self._right[:, first]) | (self._counts != self._counts[:, first])
+        mixed = np.zeros(len(scores), bool)
+        mixed[first[differs.any(axis=0)]] = True
+        return np.where(mixed[first], first, -1)
+
+    def _prepare(self, copies: int) -> _Prepared:
+        """Write down the detections whose order matters once for each of so many copies of their image."""
+        rows = np.arange(len(self._image))
+        tied = np.flatnonzero(self._group >= 0)
+        plain = rows[self._group < 0]
+        source = np.concatenate([plain, np.tile(tied, copies)])
+        copy = np.concatenate([np.full(len(plain), -1), np.repeat(np.arange(copies), len(tied))])
+        order = np.lexsort((source, copy, np.where(copy < 0, source, self._group[source])))
+        source, copy = source[order], copy[order]
+        counts = self._counts[:, source]
+        usual = counts.sum(axis=0) * 2 > len(counts)
+        repeated = np.flatnonzero(copy >= 0)
+        return _Prepared(
+            copies=copies,
+            image=self._image[source],
+            rank=self._rank[source],
+            repeated=repeated,
+            copy=copy[repeated],
+            usual=usual,
+            right=[np.flatnonzero(row) for row in self._right[:, source]],
+            changed=[np.flatnonzero(row) for row in counts != usual],
+        )
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A ranking in the form that draws are computed from.
+
+    Attributes:
+        copies: up to this weight of an image, its detections with equal scores are written down.
+        image, rank: (N,) as in ``Ranking``.
+        repeated: (R,) rows that stand for one copy of their image, ``copy`` (R,).
+        usual: (N,) bool, whether a detection counts at most thresholds.
+        right: by threshold, the rows that are right.
+        changed: by threshold, the rows that count though they usually do not, or the other way round.
+    """
+
+    copies: int
+    image: np.ndarray
+    rank: np.ndarray
+    repeated: np.ndarray
+    copy: np.ndarray
+    usual: np.ndarray
+    right: list[np.ndarray]
+    changed: list[np.ndarray]
+
+
+def _corrections(drawn: np.ndarray, at: np.ndarray, changed: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """(D, M): what to add to the number of detections up to each row of ``at``."""
+    sums = np.zeros((len(drawn), len(changed) + 1), np.int32)
+    np.cumsum(drawn[:, changed] * np.where(usual[changed], -1, 1), axis=1, out=sums[:, 1:])
+    return np.asarray(sums[:, np.searchsorted(changed, at, side="right")])
+
+
+def _reached(objects: np.ndarray, rule: Rule) -> np.ndarray:
+    """(D, M + 1) int32: how many of the rule's recalls are reached with 0, 1 ... M objects found.
+
+    Args:
+        objects: (D,) int64, the number of objects in each draw; M is the largest.
+        rule: "coco" or "voc07".
+    """
+    points = _POINTS[rule]
+    places = np.arange(points)
+    product = objects[:, None] * places
+    needed = -(-product // (points - 1))
+    if rule == "coco":
+        needed += _ABOVE & (product % (points - 1) == 0)
+    width = int(objects.max(initial=0)) + 2
+    flat = np.minimum(needed, width - 1) + width * np.arange(len(objects))[:, None]
+    table = np.bincount(flat.ravel(), minlength=width * len(objects)).reshape(len(objects), width)
+    return np.asarray(table.cumsum(axis=1, dtype=np.int32)[:, :-1])
