@@ -143,6 +143,7 @@ if TYPE_CHECKING:
     from ctnet.evaluation.matching import match_best_first as match_best_first
     from ctnet.evaluation.queues import match_in_order as match_in_order
     from ctnet.evaluation.ranking import Averages as Averages
+    from ctnet.evaluation.ranking import RankedTally as RankedTally
     from ctnet.evaluation.ranking import Ranking as Ranking
     from ctnet.evaluation.ranking import Rule as Rule
     from ctnet.evaluation.voc import VOC_METRICS as VOC_METRICS
@@ -327,6 +328,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.evaluation.queues": ("match_in_order",),
         "ctnet.evaluation.ranking": (
             "Averages",
+            "RankedTally",
             "Ranking",
             "Rule",
         ),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+from ctnet.core.tally import Drawn, Tally
 
 #: How precision is averaged: at COCO's 101 recalls, at Pascal VOC's 11 of 2007, or over every object found.
 Rule = Literal["coco", "voc07", "voc10"]
@@ -54,7 +56,7 @@ class Ranking:
         """Sort the detections.
 
         Args:
-            image: (N,) index of the image of each detection, ascending.
+            image: (N,) index of the image of each detection, ascending where scores are equal.
             scores: (N,), in any order.
             right: (T, N) bool, whether each is right at each threshold.
             counts: (T, N) bool, whether it counts at all; what is right counts.
@@ -173,6 +175,32 @@ class _Prepared:
     usual: np.ndarray
     right: list[np.ndarray]
     changed: list[np.ndarray]
+
+
+class RankedTally(Tally):
+    """Metrics that are the average precision of one ranking each, over every object found.
+
+    Args:
+        image_ids, objects, detections: see ``Tally``.
+        rankings: metric -> the ranking, of one threshold, and (I,) int64, the objects of each image.
+    """
+
+    def __init__(
+        self,
+        image_ids: Sequence[int],
+        objects: Mapping[str, np.ndarray],
+        detections: np.ndarray,
+        rankings: Mapping[str, tuple[Ranking, np.ndarray]],
+    ) -> None:
+        super().__init__(image_ids, objects, detections)
+        self._rankings = rankings
+        self.rows = max([self.rows, *(len(ranking) for ranking, _ in rankings.values())])
+
+    def metrics(self, weights: np.ndarray) -> Drawn:
+        return {
+            name: ranking.averages(weights, weights @ of_image, "voc10").precision[0]
+            for name, (ranking, of_image) in self._rankings.items()
+        }
 
 
 def _corrections(drawn: np.ndarray, at: np.ndarray, changed: np.ndarray, usual: np.ndarray) -> np.ndarray:
