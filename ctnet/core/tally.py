@@ -1,4 +1,4 @@
-"""What each image contributed to the metrics of an evaluation, so that images can be drawn again without matching.
+"""What each image contributed to the metrics of an evaluation: images can be drawn again without matching.
 
 A bootstrap draws the images of a data set with replacement. What a draw needs of an image does not change
 with the draw: its matches, scores and counts. A tally keeps these, and computes the metrics of a draw from

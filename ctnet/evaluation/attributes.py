@@ -165,7 +165,7 @@ def _compare(task: Task, truth: Detections, crowds: Instances, found: Detections
 
 
 def _pairs(name: str, images: list[_Image]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The true and the predicted values of a column, for all matched objects, and the index of their image."""
+    """The true and the predicted values of a column, of all matched objects, and the index of their image."""
     true, found, place = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.int64)]
     for index, image in enumerate(images):
         match = match_best_first(image.overlap, np.asarray(image.found.scores), _SAME)

@@ -147,15 +147,10 @@ def _found_of(
     score = np.array([entry["score"] for entry in results], np.float64)
     area = np.array([entry["bbox"][2] * entry["bbox"][3] for entry in results], np.float64)
     order = np.lexsort((-score, image, label))
-    image, label, score, area = (column[order] for column in (image, label, score, area))
-    rank = np.arange(len(order)) - _starts(label * len(images) + image)
-    kept = rank < limit
-    return _Found(*(column[kept] for column in (image, label, score, area, rank)))
-
-
-def _starts(key: np.ndarray) -> np.ndarray:
-    """For each entry of an ascending array, where the run of its value begins."""
-    return np.searchsorted(key, key)
+    key = label[order] * len(images) + image[order]
+    rank = np.arange(len(order)) - np.searchsorted(key, key)
+    order = order[rank < limit]
+    return _Found(image[order], label[order], score[order], area[order], rank[rank < limit])
 
 
 def _pairs_of(evaluation: Any, truth: _Objects, found: _Found, images: np.ndarray) -> _Pairs:
@@ -185,7 +180,7 @@ def _curves_of(
     """The curves of all classes for objects of a size, in square pixels."""
     ignored = truth.ignored | (truth.area < limits[0]) | (truth.area > limits[1])
     outside = (found.area < limits[0]) | (found.area > limits[1])
-    # The best score chooses first: an object that counts, of these the one overlapped most, of these the last.
+    # The best score chooses first: an object that counts, of these the one overlapped most, then the last.
     order = np.lexsort((-pairs.object, -pairs.overlap, ignored[pairs.object], pairs.found))
     row, column, overlap = pairs.found[order], pairs.object[order], pairs.overlap[order]
     # Crowd regions can be chosen again and again.

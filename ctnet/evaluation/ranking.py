@@ -17,7 +17,7 @@ _POINTS = {"coco": 101, "voc07": 11}
 
 #: COCO compares with ``linspace(0, 1, 101)``, of which these values are above their hundredth: a recall of
 #: exactly such a hundredth does not reach them.
-_ABOVE = np.linspace(0, 1, 101) > np.arange(101) / 100
+_ABOVE = np.asarray(np.linspace(0, 1, 101) > np.arange(101) / 100)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ def redrawn(
             for annotation in truth["annotations"]:
                 if annotation["image_id"] == image["id"]:
                     copied = copy.deepcopy(annotation)
-                    new["annotations"].append({**copied, "image_id": number, "id": len(new["annotations"]) + 1})
+                    new["annotations"].append(
+                        {**copied, "image_id": number, "id": len(new["annotations"]) + 1}
+                    )
             if image["id"] in found:
                 detections[number] = found[image["id"]]
     return new, detections
@@ -75,6 +77,4 @@ def require_exact(make: Make, truth: Json, found: Mapping[int, Detections], weig
         different = sorted({*given} ^ {*expected})
         require(not different, f"the tally and compute() differ in having {', '.join(different[:3])}")
         for name, value in expected.items():
-            require(
-                abs(given[name] - value) < 1e-9, f"{name} is {value:.9g}, by the tally {given[name]:.9g}"
-            )
+            require(abs(given[name] - value) < 1e-9, f"{name} is {value:.9g}, by the tally {given[name]:.9g}")

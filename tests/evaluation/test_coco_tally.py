@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-
 from ctnet.core.task import create_task
 from ctnet.evaluation import CocoBoxEvaluator
 from ctnet.measuring.results import read_results

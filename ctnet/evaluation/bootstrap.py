@@ -1,0 +1,214 @@
+"""Intervals of metrics: images are drawn again, with replacement.
+
+A metric of other images of the same kind would differ from that of these. The bootstrap asks how much, by
+drawing as many images as there are from those at hand. Whole images are drawn: the objects of an image
+are alike.
+
+Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993: the percentile interval (chapter 13) and
+the bias-corrected and accelerated one, BCa (chapter 14).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from ctnet.base.errors import CtnetError
+from ctnet.base.progress import track
+from ctnet.core.tally import Drawn, Tally
+
+DRAWS = 1000
+LEVEL = 0.95
+
+#: Below these, intervals are known to be too narrow.
+FEW_IMAGES = 50
+FEW_OBJECTS = 30
+
+#: Values of draws that are held at once (``Tally.rows`` per draw): a draw holds about 40 bytes for each.
+_VALUES = 1 << 20
+_MOST_DRAWS = 128
+#: Groups of images that are left out for the acceleration of BCa; more would say little more.
+_GROUPS = 200
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Metrics of a data set, of draws of its images, and of it without some of its images.
+
+    Attributes:
+        value: the metrics of all images.
+        drawn: (B,) float64 by metric; NaN for draws that do not define it.
+        left_out: (G,) float64 by metric: the images are in G groups, and each is left out once.
+    """
+
+    value: dict[str, float]
+    drawn: Drawn
+    left_out: Drawn
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Between which values a metric lies.
+
+    Attributes:
+        value: the metric of all images.
+        percentile: the interval between quantiles of the draws.
+        bca: the same, corrected for bias and for a spread that depends on the metric.
+    """
+
+    value: float
+    percentile: tuple[float, float]
+    bca: tuple[float, float]
+
+    def to_json(self) -> dict[str, object]:
+        return {"value": self.value, "percentile": list(self.percentile), "bca": list(self.bca)}
+
+
+def draw_metrics(tally: Tally, draws: int = DRAWS, seed: int = 0, describe: str = "drawing images") -> Draws:
+    """Draw images with replacement, as many as there are, and compute the metrics of each draw.
+
+    The same seed draws the same images of any tally of as many images, so that two models can be compared.
+
+    Args:
+        tally: of an evaluation.
+        draws: number of draws.
+        seed: of the random choice.
+        describe: text for the progress display.
+
+    Raises:
+        CtnetError: where there is nothing to draw from, see ``require_draws``.
+    """
+    require_draws(tally)
+    images = len(tally.image_ids)
+    at_once = max(1, min(_MOST_DRAWS, _VALUES // max(tally.rows, 1)))
+    value = {name: float(column[0]) for name, column in tally.metrics(_ones(1, images)).items()}
+    groups = np.random.default_rng(seed).permutation(images) % min(images, _GROUPS)
+    batches = [
+        tally.metrics(weights)
+        for weights in track(
+            _batches(images, draws, seed, at_once), describe, -(-draws // at_once), "batches"
+        )
+    ]
+    without = [
+        tally.metrics(
+            (groups != np.arange(start, min(start + at_once, groups.max() + 1))[:, None]).astype(np.int32)
+        )
+        for start in range(0, int(groups.max()) + 1, at_once)
+    ]
+    return Draws(value, _joined(batches, value), _joined(without, value))
+
+
+def require_draws(tally: Tally) -> None:
+    """Refuse what no interval can be made of.
+
+    Raises:
+        CtnetError: for a single image, and where nothing was detected.
+    """
+    if len(tally.image_ids) < 2:
+        raise CtnetError(
+            "intervals come from drawing images, and there is only one; evaluate a split of at least "
+            f"{FEW_IMAGES} images"
+        )
+    if not tally.detections.any():
+        raise CtnetError(
+            "nothing was detected in any image, so every metric is 0 and has no interval; was the model "
+            "trained on these classes?"
+        )
+
+
+def intervals(draws: Draws, level: float = LEVEL) -> dict[str, Interval]:
+    """The interval of each metric that all images define, from the draws that define it.
+
+    Args:
+        draws: of a tally.
+        level: fraction of intervals that are meant to contain the metric of all images of this kind.
+    """
+    return {
+        name: interval(value, draws.drawn[name], draws.left_out[name], level)
+        for name, value in draws.value.items()
+        if np.isfinite(value)
+    }
+
+
+def interval(value: float, drawn: np.ndarray, left_out: np.ndarray, level: float = LEVEL) -> Interval:
+    """The interval of one metric.
+
+    Args:
+        value: of all images.
+        drawn: (B,) of draws; NaN where undefined.
+        left_out: (G,) with a group of images left out; NaN where undefined.
+        level: see ``intervals``.
+    """
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return Interval(value, (value, value), (value, value))
+    tail = (1 - level) / 2
+    percentile = np.quantile(drawn, [tail, 1 - tail])
+    bca = np.quantile(drawn, _bca_levels(value, drawn, left_out[np.isfinite(left_out)], tail))
+    return Interval(value, (float(percentile[0]), float(percentile[1])), (float(bca[0]), float(bca[1])))
+
+
+def warnings(tally: Tally) -> list[str]:
+    """What makes intervals of a data set too narrow, a sentence each."""
+    images, found = len(tally.image_ids), []
+    if images < FEW_IMAGES:
+        found.append(f"{images} images: with fewer than {FEW_IMAGES}, intervals are too narrow")
+    counts = {name: int(objects.sum()) for name, objects in tally.objects.items()}
+    few = [f"{name} ({count})" for name, count in counts.items() if 0 < count < FEW_OBJECTS]
+    if few:
+        some = ", ".join(few[:5]) + (", ..." if len(few) > 5 else "")
+        found.append(
+            f"{len(few)} of {len(counts)} classes have fewer than {FEW_OBJECTS} objects, so their intervals "
+            f"are too narrow: {some}"
+        )
+    return found
+
+
+def _bca_levels(value: float, drawn: np.ndarray, left_out: np.ndarray, tail: float) -> list[float]:
+    """The quantiles of the draws that bound BCa's interval."""
+    below = float((drawn < value).mean() + (drawn == value).mean() / 2)
+    if not 0 < below < 1:
+        return [tail, 1 - tail]
+    normal = NormalDist()
+    bias, acceleration = normal.inv_cdf(below), _acceleration(left_out)
+    levels = []
+    for quantile in (tail, 1 - tail):
+        shifted = bias + normal.inv_cdf(quantile)
+        levels.append(normal.cdf(bias + shifted / max(1 - acceleration * shifted, 1e-9)))
+    return levels
+
+
+def _acceleration(left_out: np.ndarray) -> float:
+    """How the spread of a metric changes with its value: the skewness of the influence of the images."""
+    if len(left_out) < 2:
+        return 0.0
+    influence = left_out.mean() - left_out
+    squares = float((influence**2).sum())
+    return float((influence**3).sum()) / (6 * squares**1.5) if squares > 1e-24 else 0.0
+
+
+def _batches(images: int, draws: int, seed: int, at_once: int) -> Iterator[np.ndarray]:
+    """(D, I) int32 each: how often each image was drawn."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, draws, at_once):
+        count = min(at_once, draws - start)
+        rows = [np.bincount(rng.integers(images, size=images), minlength=images) for _ in range(count)]
+        yield np.stack(rows).astype(np.int32)
+
+
+def _ones(draws: int, images: int) -> np.ndarray:
+    return np.ones((draws, images), np.int32)
+
+
+def _joined(batches: list[Drawn], names: dict[str, float]) -> Drawn:
+    """The batches one after the other; a metric that one does not have is undefined there."""
+    size = [len(next(iter(batch.values()))) for batch in batches]
+    return {
+        name: np.concatenate(
+            [batch.get(name, np.full(count, np.nan)) for batch, count in zip(batches, size, strict=True)]
+        )
+        for name in names
+    }
