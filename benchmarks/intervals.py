@@ -1,10 +1,10 @@
 """The time and memory of intervals: 1000 draws of a data set of COCO's size.
 
-python benchmarks/intervals.py [--images 5000] [--classes 80] [--objects 36000] [--detections 100] [--draws 1000]
+python benchmarks/intervals.py [--images 5000 --classes 80 --objects 36000 --detections 100 --draws 1000]
 
 Objects are spread over classes as in COCO (a few have most), and 100 detections of an image are mostly wrong,
-as those of a CenterNet without a score threshold are. Also timed: one evaluation, which a slow bootstrap would
-repeat for every draw.
+as those of a CenterNet without a score threshold are. Also timed: one evaluation, which a slow bootstrap
+would repeat for every draw.
 """
 
 from __future__ import annotations

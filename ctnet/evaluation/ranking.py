@@ -90,33 +90,32 @@ class Ranking:
         most = int(weights.max(initial=1))
         if most > self._prepared.copies and self._has_ties:
             self._prepared = self._prepare(-(-most // 4) * 4)
-        ready = self._prepared
+        ready, draws = self._prepared, len(weights)
         drawn = np.take(weights, ready.image, axis=1)
         if len(ready.repeated):
             drawn[:, ready.repeated] = drawn[:, ready.repeated] > ready.copy
-        sums = np.zeros((len(weights), len(ready.image) + 1), np.int32)
+        sums = np.zeros((draws, len(ready.image) + 1), np.int32)
         np.cumsum(drawn * ready.usual, axis=1, out=sums[:, 1:])
         reached = None if rule == "voc10" else _reached(objects, rule)
-        divisor = np.where(objects > 0, objects, np.nan)
-        precision = np.zeros((len(ready.right), len(weights)))
-        recall = np.zeros((len(ready.right), len(limits), len(weights)))
+        precision = np.zeros((len(ready.right), draws))
+        recall = np.zeros((len(ready.right), len(limits), draws))
         for row, (at, changed) in enumerate(zip(ready.right, ready.changed, strict=True)):
-            own = drawn[:, at]
+            if not len(at):
+                continue
+            own = np.take(drawn, at, axis=1)
             found = np.cumsum(own, axis=1, dtype=np.int32)
-            seen = sums[:, at + 1]
+            seen = np.take(sums, at + 1, axis=1)
             if len(changed):
-                seen = seen + _corrections(drawn, at, changed, ready.usual)
-            envelope = np.maximum.accumulate((found / np.maximum(seen, 1))[:, ::-1], axis=1)[:, ::-1]
-            if reached is None:
-                precision[row] = np.einsum("dm,dm->d", envelope, own) / divisor
-            else:
-                passed = np.take_along_axis(reached, found, axis=1)
-                passed[:, 1:] -= passed[:, :-1].copy()
-                precision[row] = np.einsum("dm,dm->d", envelope, passed) / _POINTS[rule]
+                seen += _corrections(drawn, at, changed, ready.usual)
+            precision[row] = _area(own, found, np.maximum(seen, 1), reached)
+            rank = ready.rank[at]
             for column, limit in enumerate(limits):
-                recall[row, column] = own[:, ready.rank[at] < limit].sum(axis=1)
-        precision[:, objects == 0] = np.nan
-        return Averages(precision, recall / divisor)
+                beyond = np.take(own, np.flatnonzero(rank >= limit), axis=1)
+                recall[row, column] = found[:, -1] - beyond.sum(axis=1)
+        divisor = np.where(objects > 0, objects, np.nan)
+        return Averages(
+            precision / (divisor if reached is None else _POINTS[rule]) + 0 * divisor, recall / divisor
+        )
 
     def _groups(self, scores: np.ndarray) -> np.ndarray:
         """(N,) the first detection of the group of equal ones whose order matters; -1 outside of groups."""
@@ -140,7 +139,7 @@ class Ranking:
         order = np.lexsort((source, copy, np.where(copy < 0, source, self._group[source])))
         source, copy = source[order], copy[order]
         counts = self._counts[:, source]
-        usual = counts.sum(axis=0) * 2 > len(counts)
+        usual = (counts.sum(axis=0) * 2 > len(counts)).astype(np.int32)
         repeated = np.flatnonzero(copy >= 0)
         return _Prepared(
             copies=copies,
@@ -150,7 +149,7 @@ class Ranking:
             copy=copy[repeated],
             usual=usual,
             right=[np.flatnonzero(row) for row in self._right[:, source]],
-            changed=[np.flatnonzero(row) for row in counts != usual],
+            changed=[np.flatnonzero(row) for row in counts != usual.astype(bool)],
         )
 
 
@@ -162,7 +161,7 @@ class _Prepared:
         copies: up to this weight of an image, its detections with equal scores are written down.
         image, rank: (N,) as in ``Ranking``.
         repeated: (R,) rows that stand for one copy of their image, ``copy`` (R,).
-        usual: (N,) bool, whether a detection counts at most thresholds.
+        usual: (N,) int32, 0 or 1, whether a detection counts at most thresholds.
         right: by threshold, the rows that are right.
         changed: by threshold, the rows that count though they usually do not, or the other way round.
     """
@@ -203,11 +202,28 @@ class RankedTally(Tally):
         }
 
 
+def _area(own: np.ndarray, found: np.ndarray, seen: np.ndarray, reached: np.ndarray | None) -> np.ndarray:
+    """(D,) the sum of the precision made monotone, over objects found or over recalls reached.
+
+    Args:
+        own, found, seen: (D, M) int32, at each right detection: how often it was drawn, and how many right
+            ones and how many in all there are up to it.
+        reached: see ``_reached``; None for the sum over objects.
+    """
+    envelope = np.maximum.accumulate((found / seen)[:, ::-1], axis=1)[:, ::-1]
+    if reached is None:
+        return np.einsum("dm,dm->d", envelope, own)
+    starts = np.arange(len(own), dtype=np.int64)[:, None] * reached.shape[1]
+    passed = np.take(reached, found + starts)
+    total = np.einsum("dm,dm->d", envelope, passed)
+    return total - np.einsum("dm,dm->d", envelope[:, 1:], passed[:, :-1])
+
+
 def _corrections(drawn: np.ndarray, at: np.ndarray, changed: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """(D, M): what to add to the number of detections up to each row of ``at``."""
     sums = np.zeros((len(drawn), len(changed) + 1), np.int32)
-    np.cumsum(drawn[:, changed] * np.where(usual[changed], -1, 1), axis=1, out=sums[:, 1:])
-    return np.asarray(sums[:, np.searchsorted(changed, at, side="right")])
+    np.cumsum(np.take(drawn, changed, axis=1) * np.where(usual[changed], -1, 1), axis=1, out=sums[:, 1:])
+    return np.take(sums, np.searchsorted(changed, at, side="right"), axis=1)
 
 
 def _reached(objects: np.ndarray, rule: Rule) -> np.ndarray:
