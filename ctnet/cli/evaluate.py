@@ -16,6 +16,8 @@ from ctnet.cli.parameters import (
     BatchSize,
     Data,
     Device,
+    Draws,
+    DrawSeed,
     Flip,
     Metric,
     Multiscale,
@@ -36,11 +38,16 @@ from ctnet.cli.parsing import parse_assignments, parse_size, refuse_other_settin
 if TYPE_CHECKING:
     from ctnet.analysis.subject import Subject
     from ctnet.data.problems import Problem
+    from ctnet.evaluation.bootstrap import Intervals
     from ctnet.measuring.run import Evaluation
 
 #: Options that apply with --results and --maps, where no network runs.
-_WITH_RESULTS = ("data", "split", "task", "metric", "max_dets", "strict", "curves", "json")
-_WITH_MAPS = ("data", "split", "metric", "max_dets", "strict", "curves", "json", "topk", "nms", "save")
+_INTERVALS = ("intervals", "draws", "seed")
+_WITH_RESULTS = ("data", "split", "task", "metric", "max_dets", "strict", "curves", "json", *_INTERVALS)
+_WITH_MAPS = (
+    *("data", "split", "metric", "max_dets", "strict", "curves", "json", "topk", "nms", "save"),
+    *_INTERVALS,
+)
 
 
 def evaluate(
@@ -83,6 +90,11 @@ def evaluate(
         Path | None, typer.Option(help="Decode and evaluate the maps in this file instead of a detector.")
     ] = None,
     task: TaskOfResults = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="95 % intervals of all metrics, from drawing images again.")
+    ] = False,
+    draws: Draws = 1000,
+    seed: DrawSeed = 0,
     strict: Strict = False,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON on stdout.")] = False,
 ) -> None:
@@ -107,6 +119,8 @@ def evaluate(
     * `ctnet eval --results results.json --data DIR --split val`
 
     * `ctnet eval --maps maps.h5 --data DIR --nms hard`
+
+    * `ctnet eval RUN --intervals`
 
     * `torchrun --nproc-per-node 4 --no-python ctnet eval runs/ctdet-dla34-1`
     """
@@ -142,24 +156,40 @@ def evaluate(
         if save_maps is not None:
             print_note(f"maps: {save_maps}")
         if ranks.is_first:
-            _give(subject, done, json)
+            found = _intervals(done, draws, seed) if intervals else None
+            _give(subject, done, json, found)
             _write(subject, done, save, curves)
 
 
-def _give(subject: Subject, done: Evaluation, json: bool) -> None:
+def _intervals(done: Evaluation, draws: int, seed: int) -> Intervals:
+    from ctnet.evaluation.bootstrap import intervals_of
+
+    assert done.evaluator is not None
+    found = intervals_of(done.evaluator.tally(), done.metrics, draws, seed)
+    for line in found.warnings:
+        print_note(f"warning: {line}")
+    return found
+
+
+def _give(subject: Subject, done: Evaluation, json: bool, found: Intervals | None) -> None:
     """Print the metrics before files are written, so that a full disk does not lose them."""
-    from ctnet.report.tables import print_metrics
+    from ctnet.report.tables import print_intervals, print_metrics
 
     problems = [*subject.dataset.problems, *done.problems]
     _warn(subject, done, problems)
     timed = subject.kind != "results"
     if json:
         document = {**about(subject, problems), "metrics": done.metrics}
+        if found is not None:
+            document["intervals"] = found.to_json()
         print_json({**document, "timing": done.times.to_json()} if timed else document)
         return
     print_about(subject)
     assert done.evaluator is not None
     print_metrics(done.metrics, units=done.evaluator.units)
+    if found is not None:
+        print_intervals(found.by_metric, done.evaluator.units)
+        print_line(found.said)
     if timed:
         print_line(str(done.times))
 

@@ -10,9 +10,10 @@ the bias-corrected and accelerated one, BCa (chapter 14).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,53 @@ class Interval:
         return {"value": self.value, "percentile": list(self.percentile), "bca": list(self.bca)}
 
 
+@dataclass(frozen=True)
+class Intervals:
+    """The intervals of an evaluation.
+
+    Attributes:
+        by_metric: in the order of the metrics.
+        images, draws, seed: what they come from.
+        warnings: what makes them too narrow, a sentence each.
+    """
+
+    by_metric: dict[str, Interval]
+    images: int
+    draws: int
+    seed: int
+    warnings: list[str]
+
+    @property
+    def said(self) -> str:
+        """A line that says what the intervals are."""
+        return (
+            f"intervals: {LEVEL:.0%}, from {self.draws} draws of {self.images} images (seed {self.seed}); "
+            "they are about other images like these, not about other trainings"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        about = {"level": LEVEL, "draws": self.draws, "seed": self.seed, "images": self.images}
+        metrics = {name: one.to_json() for name, one in self.by_metric.items()}
+        return {**about, "warnings": self.warnings, "metrics": metrics}
+
+
+def intervals_of(tally: Tally, metrics: Mapping[str, float], draws: int = DRAWS, seed: int = 0) -> Intervals:
+    """The intervals of an evaluation's metrics.
+
+    Args:
+        tally: of the evaluation.
+        metrics: from ``Evaluator.compute``; their order is kept.
+        draws: number of draws.
+        seed: of the random choice.
+
+    Raises:
+        CtnetError: see ``require_draws``.
+    """
+    found = intervals(draw_metrics(tally, draws, seed))
+    ordered = {name: found[name] for name in metrics if name in found}
+    return Intervals(ordered, len(tally.image_ids), draws, seed, warnings(tally))
+
+
 def draw_metrics(tally: Tally, draws: int = DRAWS, seed: int = 0, describe: str = "drawing images") -> Draws:
     """Draw images with replacement, as many as there are, and compute the metrics of each draw.
 
@@ -83,22 +131,45 @@ def draw_metrics(tally: Tally, draws: int = DRAWS, seed: int = 0, describe: str 
     """
     require_draws(tally)
     images = len(tally.image_ids)
-    at_once = max(1, min(_MOST_DRAWS, _VALUES // max(tally.rows, 1)))
+    at_once = _at_once(tally)
     value = {name: float(column[0]) for name, column in tally.metrics(_ones(1, images)).items()}
+    drawing = track(_batches(images, draws, seed, at_once), describe, -(-draws // at_once), "batches")
+    batches = [(len(weights), tally.metrics(weights)) for weights in drawing]
     groups = np.random.default_rng(seed).permutation(images) % min(images, _GROUPS)
-    batches = [
-        tally.metrics(weights)
-        for weights in track(
-            _batches(images, draws, seed, at_once), describe, -(-draws // at_once), "batches"
-        )
-    ]
+    rows = np.arange(min(images, _GROUPS))[:, None]
     without = [
-        tally.metrics(
-            (groups != np.arange(start, min(start + at_once, groups.max() + 1))[:, None]).astype(np.int32)
-        )
-        for start in range(0, int(groups.max()) + 1, at_once)
+        (len(some), tally.metrics((groups != some).astype(np.int32)))
+        for some in (rows[start : start + at_once] for start in range(0, len(rows), at_once))
     ]
     return Draws(value, _joined(batches, value), _joined(without, value))
+
+
+def draw_covariance(drawn: np.ndarray, images: int, seed: int) -> np.ndarray:
+    """(I,) the covariance of a value with how often each image was drawn.
+
+    Args:
+        drawn: (B,) of the draws of ``draw_metrics``; NaN where undefined.
+        images: number of images.
+        seed: that of the draws.
+    """
+    deviation = np.where(np.isfinite(drawn), drawn - np.nanmean(drawn), 0.0)
+    total, start = np.zeros(images), 0
+    for weights in _batches(images, len(drawn), seed, _MOST_DRAWS):
+        total += deviation[start : start + len(weights)] @ (weights - 1.0)
+        start += len(weights)
+    return total / len(drawn)
+
+
+def left_out_one_by_one(tally: Tally, metric: str, chosen: np.ndarray) -> np.ndarray:
+    """(C,) a metric without each of some images, given by their rows."""
+    images, at_once = len(tally.image_ids), _at_once(tally)
+    parts = []
+    for start in range(0, len(chosen), at_once):
+        some = chosen[start : start + at_once]
+        weights = _ones(len(some), images)
+        weights[np.arange(len(some)), some] = 0
+        parts.append(tally.metrics(weights).get(metric, np.full(len(some), np.nan)))
+    return np.concatenate(parts)
 
 
 def require_draws(tally: Tally) -> None:
@@ -199,16 +270,18 @@ def _batches(images: int, draws: int, seed: int, at_once: int) -> Iterator[np.nd
         yield np.stack(rows).astype(np.int32)
 
 
+def _at_once(tally: Tally) -> int:
+    """How many draws are computed together, so that memory is bounded."""
+    return max(1, min(_MOST_DRAWS, _VALUES // max(tally.rows, 1)))
+
+
 def _ones(draws: int, images: int) -> np.ndarray:
     return np.ones((draws, images), np.int32)
 
 
-def _joined(batches: list[Drawn], names: dict[str, float]) -> Drawn:
-    """The batches one after the other; a metric that one does not have is undefined there."""
-    size = [len(next(iter(batch.values()))) for batch in batches]
+def _joined(batches: list[tuple[int, Drawn]], names: dict[str, float]) -> Drawn:
+    """Batches of so many draws, one after the other; a metric that one does not have is undefined there."""
     return {
-        name: np.concatenate(
-            [batch.get(name, np.full(count, np.nan)) for batch, count in zip(batches, size, strict=True)]
-        )
+        name: np.concatenate([batch.get(name, np.full(count, np.nan)) for count, batch in batches])
         for name in names
     }

@@ -17,7 +17,7 @@ _POINTS = {"coco": 101, "voc07": 11}
 
 #: COCO compares with ``linspace(0, 1, 101)``, of which these values are above their hundredth: a recall of
 #: exactly such a hundredth does not reach them.
-_ABOVE = np.asarray(np.linspace(0, 1, 101) > np.arange(101) / 100)
+_ABOVE = np.array([point > row / 100 for row, point in enumerate(np.linspace(0, 1, 101).tolist())])
 
 
 @dataclass(frozen=True)
@@ -212,11 +212,11 @@ def _area(own: np.ndarray, found: np.ndarray, seen: np.ndarray, reached: np.ndar
     """
     envelope = np.maximum.accumulate((found / seen)[:, ::-1], axis=1)[:, ::-1]
     if reached is None:
-        return np.einsum("dm,dm->d", envelope, own)
+        return np.asarray(np.einsum("dm,dm->d", envelope, own))
     starts = np.arange(len(own), dtype=np.int64)[:, None] * reached.shape[1]
     passed = np.take(reached, found + starts)
-    total = np.einsum("dm,dm->d", envelope, passed)
-    return total - np.einsum("dm,dm->d", envelope[:, 1:], passed[:, :-1])
+    before = np.einsum("dm,dm->d", envelope[:, 1:], passed[:, :-1])
+    return np.asarray(np.einsum("dm,dm->d", envelope, passed) - before)
 
 
 def _corrections(drawn: np.ndarray, at: np.ndarray, changed: np.ndarray, usual: np.ndarray) -> np.ndarray:
