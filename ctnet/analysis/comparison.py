@@ -169,7 +169,7 @@ def _measure(path: Path, subject: Subject, choices: Choices) -> _Measured:
 
 
 def open_all(
-    paths: Sequence[Path], ground: Ground, task_name: str | None = None, device: str = "auto"
+    paths: Sequence[Path], ground: Ground, task_name: str, device: str = "auto"
 ) -> list[Subject]:
     """Open runs, checkpoints, exported files and results files (``*.json``) that are to be compared.
 
@@ -178,7 +178,7 @@ def open_all(
     Args:
         paths: the files.
         ground: the ground truth; a run's own data by default.
-        task_name: the task of results files; ctdet when None.
+        task_name: the task of results files.
         device: of the detectors.
 
     Raises:
@@ -193,7 +193,7 @@ def open_all(
         if path.suffix != ".json":
             continue
         if model is None:
-            opened[number] = ResultsSubject.open(path, task_name or "ctdet", ground)
+            opened[number] = ResultsSubject.open(path, task_name, ground)
         else:
             opened[number] = ResultsSubject(path, model.task, model.dataset, ground.strict)
     subjects = [opened[number] for number in range(len(paths))]

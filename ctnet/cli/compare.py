@@ -96,7 +96,7 @@ def compare(
         batch_size=batch_size,
         metric=metric,
     )
-    subjects = open_all(models, Ground(data, split, strict), task, device)
+    subjects = open_all(models, Ground(data, split, strict), task or "ctdet", device)
     found = compare_all(models, runs, subjects, Choices(settings, workers, amp, draws, seed))
     for line in found.warnings:
         print_note(f"warning: {line}")
