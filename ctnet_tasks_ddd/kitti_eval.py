@@ -353,8 +353,8 @@ class _Scene:
         scores = self.results.scores
         thresholds = recall_thresholds(scores[self._right(pairs, counts, valid)], objects)
 
-        # At each of them, a label is matched to the largest overlap; to an ignored detection only if there
-        # is no valid one.
+        # At each of them, a label is matched to the largest overlap, of an ignored detection only without a
+        # valid one.
         second = pairs.by_preference(np.where(valid[pairs.result], pairs.overlap, -1))
         taken = self._serve(second, scores[second.result][:, None] >= thresholds)
         right_rows = counts[second.label] & valid[second.result]

@@ -168,9 +168,7 @@ def _measure(path: Path, subject: Subject, choices: Choices) -> _Measured:
     return _Measured(done.evaluator, tally, drawn)
 
 
-def open_all(
-    paths: Sequence[Path], ground: Ground, task_name: str, device: str = "auto"
-) -> list[Subject]:
+def open_all(paths: Sequence[Path], ground: Ground, task_name: str, device: str = "auto") -> list[Subject]:
     """Open runs, checkpoints, exported files and results files (``*.json``) that are to be compared.
 
     Results files take task and data from a detector among them, else from ``task_name`` and ``ground``.
@@ -179,7 +177,7 @@ def open_all(
         paths: the files.
         ground: the ground truth; a run's own data by default.
         task_name: the task of results files.
-        device: of the detectors.
+        device: the device of the detectors.
 
     Raises:
         CtnetError: for what cannot be opened, and models of different tasks, classes or data.

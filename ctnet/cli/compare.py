@@ -72,7 +72,7 @@ def compare(
 
     * `ctnet compare RUN model.onnx --split test --json`
 
-    * `ctnet compare old.json new.json --data DIR --task pose`
+    * `ctnet compare old.json new.json --data DIR --task TASK`
 
     * `ctnet compare --runs A1 A2 A3 B1 B2 B3`
     """

@@ -212,7 +212,7 @@ def ceiling(
 
     * `ctnet data ceiling data/bccd`
     * `ctnet data ceiling data/coco --split val2017 --sizes 512,keep --json`
-    * `ctnet data ceiling data/kitti --task ddd --sizes 1280x384`
+    * `ctnet data ceiling DIR --task TASK --sizes 1280x384 --topk 500`
     """
     from ctnet.backbones import describe_backbone
     from ctnet.base.errors import CtnetError

@@ -156,8 +156,7 @@ def evaluate(
         if save_maps is not None:
             print_note(f"maps: {save_maps}")
         if ranks.is_first:
-            found = _intervals(done, draws, seed) if intervals else None
-            _give(subject, done, json, found)
+            _give(subject, done, json, _intervals(done, draws, seed) if intervals else None)
             _write(subject, done, save, curves)
 
 

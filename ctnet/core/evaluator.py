@@ -125,8 +125,8 @@ class Evaluator(ABC):
     def tally(self) -> Tally:
         """What each image contributed, for intervals and comparisons; the matching is done here, once.
 
-        Its metrics for every image once are those of ``compute``; it lacks none but those that are undefined
-        in every draw.
+        Its metrics for every image once are those of ``compute``. A metric that a subclass adds to
+        ``compute`` alone has no interval.
 
         Raises:
             CtnetError: when the evaluator has none.

@@ -102,10 +102,10 @@ def intervals_of(tally: Tally, metrics: Mapping[str, float], draws: int = DRAWS,
     """The intervals of an evaluation's metrics.
 
     Args:
-        tally: of the evaluation.
+        tally: what the images of the evaluation contributed.
         metrics: from ``Evaluator.compute``; their order is kept.
         draws: number of draws.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Raises:
         CtnetError: see ``require_draws``.
@@ -121,9 +121,9 @@ def draw_metrics(tally: Tally, draws: int = DRAWS, seed: int = 0, describe: str 
     The same seed draws the same images of any tally of as many images, so that two models can be compared.
 
     Args:
-        tally: of an evaluation.
+        tally: what the images of an evaluation contributed.
         draws: number of draws.
-        seed: of the random choice.
+        seed: seed of the random choice.
         describe: text for the progress display.
 
     Raises:
@@ -194,7 +194,7 @@ def intervals(draws: Draws, level: float = LEVEL) -> dict[str, Interval]:
     """The interval of each metric that all images define, from the draws that define it.
 
     Args:
-        draws: of a tally.
+        draws: the draws of a tally.
         level: fraction of intervals that are meant to contain the metric of all images of this kind.
     """
     return {
@@ -208,9 +208,9 @@ def interval(value: float, drawn: np.ndarray, left_out: np.ndarray, level: float
     """The interval of one metric.
 
     Args:
-        value: of all images.
-        drawn: (B,) of draws; NaN where undefined.
-        left_out: (G,) with a group of images left out; NaN where undefined.
+        value: the metric of all images.
+        drawn: (B,) the metric of draws; NaN where undefined.
+        left_out: (G,) the metric with a group of images left out; NaN where undefined.
         level: see ``intervals``.
     """
     drawn = drawn[np.isfinite(drawn)]

@@ -27,9 +27,9 @@ class Difference:
 
     Attributes:
         a, b: the metric of each.
-        difference: of B from A, positive where B's is higher.
+        difference: B's minus A's.
         percentile, bca: intervals of the difference, see ``Interval``.
-        probability: of B being better, the fraction of draws in which it is; draws of equals count half.
+        probability: the fraction of draws in which B is better; draws of equals count half.
         distinguishable: whether the percentile interval leaves out 0.
     """
 
@@ -69,7 +69,7 @@ def compare_models(
     Args:
         a, b: draws of the same images.
         lower_is_better: see ``Evaluator.lower_is_better``.
-        level: of the intervals.
+        level: see ``intervals``.
     """
     names = [name for name, value in a.value.items() if np.isfinite(value) and name in b.value]
     return {
@@ -100,8 +100,8 @@ def compare_recipes(
     Args:
         a, b: draws of the same images for each training of a recipe, two or more of each.
         lower_is_better: see ``Evaluator.lower_is_better``.
-        seed: of the choice of trainings.
-        level: of the intervals.
+        seed: seed of the choice of trainings.
+        level: see ``intervals``.
 
     Raises:
         CtnetError: for a recipe with a single training.
@@ -132,7 +132,7 @@ def most_different(
     Args:
         a, b: tallies of the same images.
         metric: the metric of the difference.
-        draws: of both, of this seed.
+        draws: the draws of both, of this seed.
         seed: see ``draw_metrics``.
     """
     images = len(a.image_ids)

@@ -85,7 +85,7 @@ class Ranking:
             weights: (D, I) int32, how often each image was drawn.
             objects: (D,) int64, the number of objects in each draw.
             rule: how precision is averaged.
-            limits: of detections per image, for the recall; those beyond the highest are not in the ranking.
+            limits: limits of detections per image, for the recall; the ranking has none beyond the highest.
         """
         most = int(weights.max(initial=1))
         if most > self._prepared.copies and self._has_ties:

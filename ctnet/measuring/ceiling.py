@@ -128,7 +128,7 @@ def ceilings(
     Args:
         dataset, task, stride, topk, threshold: see ``ceiling``.
         sizes: (width, height) in pixels, multiples of the divisor; None: images keep their resolution.
-        divisor: of the backbone.
+        divisor: see ``Backbone``.
 
     Raises:
         CtnetError: for a size that does not fit the divisor.
