@@ -109,7 +109,8 @@ def compare(
 def _print(found: Comparison) -> None:
     print_line(f"A: {', '.join(found.a)}")
     print_line(f"B: {', '.join(found.b)}")
-    print_line(f"on {found.images} images of {found.data}; {found.draws} draws, seed {found.seed}\n")
+    print_line(f"on {found.images} images of {found.data}; {found.draws} draws, seed {found.seed}")
+    print_line()
     rows = [
         [
             name,

@@ -63,7 +63,7 @@ class Ranking:
             rank: (N,) int, its place among those of its image, from 0, for limits of detections per image.
         """
         order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-        order = order[counts.any(axis=0)[order]]
+        order = order[np.asarray(counts.any(axis=0))[order]]
         self._right, self._counts = right[:, order], counts[:, order]
         self._image = np.asarray(image, np.int64)[order]
         self._rank = np.zeros(len(order), np.int64) if rank is None else np.asarray(rank)[order]
