@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +33,7 @@ from ctnet.cli.parameters import (
     Topk,
     Workers,
 )
-from ctnet.cli.parsing import parse_assignments, parse_size, refuse_other_settings
+from ctnet.cli.parsing import parse_assignments, parse_size, refuse_given, refuse_other_settings
 
 if TYPE_CHECKING:
     from ctnet.analysis.subject import Subject
@@ -42,11 +42,14 @@ if TYPE_CHECKING:
     from ctnet.measuring.run import Evaluation
 
 #: Options that apply with --results and --maps, where no network runs.
-_INTERVALS = ("intervals", "draws", "seed")
-_WITH_RESULTS = ("data", "split", "task", "metric", "max_dets", "strict", "curves", "json", *_INTERVALS)
+_OF_INTERVALS = ("draws", "seed")
+_WITH_RESULTS = (
+    *("data", "split", "task", "metric", "max_dets", "strict", "curves", "json", "intervals"),
+    *_OF_INTERVALS,
+)
 _WITH_MAPS = (
-    *("data", "split", "metric", "max_dets", "strict", "curves", "json", "topk", "nms", "save"),
-    *_INTERVALS,
+    *("data", "split", "metric", "max_dets", "strict", "curves", "json", "topk", "nms", "save", "intervals"),
+    *_OF_INTERVALS,
 )
 
 
@@ -125,18 +128,13 @@ def evaluate(
     * `torchrun --nproc-per-node 4 --no-python ctnet eval runs/ctdet-dla34-1`
     """
     from ctnet.analysis.subject import Ground, Subject
-    from ctnet.base.ranks import device_of_rank, launched_ranks, number_of_processes
+    from ctnet.base.ranks import device_of_rank, launched_ranks
     from ctnet.inference.settings import choose_scales
     from ctnet.measuring.reading import Settings
 
-    for name, path in (("results", results), ("maps", maps), ("save-maps", save_maps)):
-        if path is not None and number_of_processes() > 1:
-            raise CtnetError(f"--{name} is for one process; leave out torchrun")
+    _refuse(context, {"results": results, "maps": maps, "save-maps": save_maps}, intervals)
     if results is not None:
-        refuse_other_settings(context, "results", _WITH_RESULTS)
         task = task or "ctdet"
-    elif maps is not None:
-        refuse_other_settings(context, "maps", _WITH_MAPS)
     settings = Settings(
         flip=flip,
         scales=choose_scales(multiscale, scales),
@@ -158,6 +156,21 @@ def evaluate(
         if ranks.is_first:
             _give(subject, done, json, _intervals(done, draws, seed) if intervals else None)
             _write(subject, done, save, curves)
+
+
+def _refuse(context: typer.Context, files: Mapping[str, Path | None], intervals: bool) -> None:
+    """Refuse options that do not go together."""
+    from ctnet.base.ranks import number_of_processes
+
+    for name, path in files.items():
+        if path is not None and number_of_processes() > 1:
+            raise CtnetError(f"--{name} is for one process; leave out torchrun")
+    if files["results"] is not None:
+        refuse_other_settings(context, "results", _WITH_RESULTS)
+    elif files["maps"] is not None:
+        refuse_other_settings(context, "maps", _WITH_MAPS)
+    if not intervals:
+        refuse_given(context, _OF_INTERVALS, "--intervals")
 
 
 def _intervals(done: Evaluation, draws: int, seed: int) -> Intervals:

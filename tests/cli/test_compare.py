@@ -62,7 +62,10 @@ def test_intervals_as_a_table(ctnet) -> None:
     assert done.err == ""
     assert "percentile" in done.out
     assert "intervals: 95%, from 100 draws of 60 images (seed 0)" in done.out
-    assert "percentile" not in ctnet("eval", "--results", folder / "good.json", "--data", folder).out
+    plain = ["eval", "--results", folder / "good.json", "--data", folder]
+    assert "percentile" not in ctnet(*plain).out
+    for option in ("--draws", "--seed"):
+        assert f"{option} is for --intervals; add that" in ctnet(*plain, option, 500).message
 
 
 def test_the_better_model_is_named(ctnet) -> None:
