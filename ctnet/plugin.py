@@ -101,6 +101,10 @@ if TYPE_CHECKING:
     from ctnet.core.records import ImageInfo as ImageInfo
     from ctnet.core.records import Instances as Instances
     from ctnet.core.records import Sample as Sample
+    from ctnet.core.tally import Drawn as Drawn
+    from ctnet.core.tally import JoinedTally as JoinedTally
+    from ctnet.core.tally import MeanTally as MeanTally
+    from ctnet.core.tally import Tally as Tally
     from ctnet.core.targets import CellTargets as CellTargets
     from ctnet.core.targets import Grid as Grid
     from ctnet.core.targets import Peaks as Peaks
@@ -138,6 +142,11 @@ if TYPE_CHECKING:
     from ctnet.evaluation.matching import average_precision as average_precision
     from ctnet.evaluation.matching import check_column as check_column
     from ctnet.evaluation.matching import match_best_first as match_best_first
+    from ctnet.evaluation.queues import match_in_order as match_in_order
+    from ctnet.evaluation.ranking import Averages as Averages
+    from ctnet.evaluation.ranking import RankedTally as RankedTally
+    from ctnet.evaluation.ranking import Ranking as Ranking
+    from ctnet.evaluation.ranking import Rule as Rule
     from ctnet.evaluation.voc import VOC_METRICS as VOC_METRICS
     from ctnet.evaluation.voc import VocEvaluator as VocEvaluator
     from ctnet.heatmap import FoundPeaks as FoundPeaks
@@ -299,6 +308,12 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "MetricFactory",
             "State",
         ),
+        "ctnet.core.tally": (
+            "Drawn",
+            "JoinedTally",
+            "MeanTally",
+            "Tally",
+        ),
         "ctnet.evaluation.coco": (
             "BOX_METRICS",
             "coco_curves",
@@ -311,6 +326,13 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "match_best_first",
             "MatchedEvaluator",
             "Metric",
+        ),
+        "ctnet.evaluation.queues": ("match_in_order",),
+        "ctnet.evaluation.ranking": (
+            "Averages",
+            "RankedTally",
+            "Ranking",
+            "Rule",
         ),
         "ctnet.evaluation.voc": (
             "VOC_METRICS",
