@@ -23,7 +23,7 @@ from ctnet.base.files import atomic_write
 from ctnet.checkpoint.exported import KEY, Exported
 from ctnet.export.graph import DetectionGraph
 from ctnet.export.int8 import quantized_onnx, quantized_openvino
-from ctnet.inference.runtimes import need
+from ctnet.inference.runtimes import first_line, need
 
 #: Writes the file. Takes its path, its description, and whether maps are among its outputs.
 Write = Callable[[Path, Exported, bool], None]
@@ -123,7 +123,13 @@ def to_openvino(graph: DetectionGraph, opset: int | None = None, inputs: Inputs 
         model.set_rt_info(replace(exported, versions=versions).to_json(), KEY)
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / path.name
-            openvino.save_model(model, temporary, compress_to_fp16=False)
+            try:
+                openvino.save_model(model, temporary, compress_to_fp16=False)
+            except RuntimeError as error:  # it does not say what the operating system said
+                raise CtnetError(
+                    f"cannot write {path}: OpenVINO could not save it in {folder} ({first_line(error)}); is "
+                    "the disk full?"
+                ) from error
             for suffix in (".bin", path.suffix):  # the file that others look for comes last
                 with (
                     open(temporary.with_suffix(suffix), "rb") as content,

@@ -340,3 +340,20 @@ def test_a_side_of_one_divisor_that_torch_export_takes_as_fixed(exported, monkey
     clear = Prepared(Affine.identity(), ImageInfo(1, "x", 32, 32), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(CtnetError, match=r"does not take images of .* needs at least 64 pixels a side"):
         network.outputs([clear])
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_a_full_disk_is_one_line(run_of, need_runtime, tmp_path: Path, suffix: str) -> None:
+    """The limit of file size stands for the disk; OpenVINO's own error does not say what happened."""
+    need_runtime(suffix)
+    resource = pytest.importorskip("resource")
+    run, before = run_of("ctdet"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(CtnetError, match="cannot write") as caught:
+            export_detector(run, tmp_path / f"x{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
