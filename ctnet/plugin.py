@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ctnet.backbones import create_backbone as create_backbone
     from ctnet.base.choices import ImageMode as ImageMode
     from ctnet.base.choices import Nms as Nms
+    from ctnet.base.device import constant as constant
     from ctnet.base.errors import CtnetError as CtnetError
     from ctnet.base.errors import os_error as os_error
     from ctnet.base.errors import unknown_name as unknown_name
@@ -100,6 +101,10 @@ if TYPE_CHECKING:
     from ctnet.core.records import ImageInfo as ImageInfo
     from ctnet.core.records import Instances as Instances
     from ctnet.core.records import Sample as Sample
+    from ctnet.core.tally import Drawn as Drawn
+    from ctnet.core.tally import JoinedTally as JoinedTally
+    from ctnet.core.tally import MeanTally as MeanTally
+    from ctnet.core.tally import Tally as Tally
     from ctnet.core.targets import CellTargets as CellTargets
     from ctnet.core.targets import Grid as Grid
     from ctnet.core.targets import Peaks as Peaks
@@ -137,6 +142,11 @@ if TYPE_CHECKING:
     from ctnet.evaluation.matching import average_precision as average_precision
     from ctnet.evaluation.matching import check_column as check_column
     from ctnet.evaluation.matching import match_best_first as match_best_first
+    from ctnet.evaluation.queues import match_in_order as match_in_order
+    from ctnet.evaluation.ranking import Averages as Averages
+    from ctnet.evaluation.ranking import RankedTally as RankedTally
+    from ctnet.evaluation.ranking import Ranking as Ranking
+    from ctnet.evaluation.ranking import Rule as Rule
     from ctnet.evaluation.voc import VOC_METRICS as VOC_METRICS
     from ctnet.evaluation.voc import VocEvaluator as VocEvaluator
     from ctnet.heatmap import FoundPeaks as FoundPeaks
@@ -235,6 +245,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "Heads and targets": {
+        "ctnet.base.device": ("constant",),
         "ctnet.core.heads": (
             "Head",
             "Heatmap",
@@ -297,6 +308,12 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "MetricFactory",
             "State",
         ),
+        "ctnet.core.tally": (
+            "Drawn",
+            "JoinedTally",
+            "MeanTally",
+            "Tally",
+        ),
         "ctnet.evaluation.coco": (
             "BOX_METRICS",
             "coco_curves",
@@ -309,6 +326,13 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "match_best_first",
             "MatchedEvaluator",
             "Metric",
+        ),
+        "ctnet.evaluation.queues": ("match_in_order",),
+        "ctnet.evaluation.ranking": (
+            "Averages",
+            "RankedTally",
+            "Ranking",
+            "Rule",
         ),
         "ctnet.evaluation.voc": (
             "VOC_METRICS",

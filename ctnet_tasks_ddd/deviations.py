@@ -40,19 +40,54 @@ def deviations(
         ``depth_error``, the mean relative error of their z; ``orientation_error``, the mean error of the
         observation angle (alpha), degrees. Errors without matched objects are left out.
     """
-    parts: dict[str, list[np.ndarray]] = {name: [np.zeros((0, len(_FIGURES)))] for name in class_names}
-    for entries, found in frames:
-        for label, (category, name) in enumerate(zip(category_ids, class_names, strict=True)):
-            mine = [e for e in entries if e["category_id"] == category and not is_region(e)]
-            of_class = None if found is None else found[found.labels == label]
-            parts[name].append(_errors(mine, of_class, _DEMANDED.get(name.lower(), _OTHERWISE)))
-    tables = {f"/{name}": np.concatenate(rows) for name, rows in parts.items()}
+    parts = _parts(frames, category_ids, class_names)
+    blank = np.zeros((0, len(_FIGURES)))
+    tables = {f"/{name}": np.concatenate([blank, *rows]) for name, rows in parts.items()}
     return {
         figure + suffix: float(np.nanmean(column))
         for suffix, table in {"": np.concatenate(list(tables.values())), **tables}.items()
         for figure, column in zip(_FIGURES, table.T, strict=True)
         if np.isfinite(column).any()
     }
+
+
+def frame_deviations(
+    frames: Iterable[tuple[Sequence[Mapping[str, Any]], Detections | None]],
+    category_ids: Sequence[int],
+    class_names: Sequence[str],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What each frame contributes to the means: arguments as ``deviations``.
+
+    Returns:
+        (F,) float64 by metric, the sums over the objects of each frame, and (F,) int64, their numbers.
+    """
+    parts = _parts(frames, category_ids, class_names)
+    sums: dict[str, np.ndarray] = {}
+    counts: dict[str, np.ndarray] = {}
+    for name, tables in parts.items():
+        for column, figure in enumerate(_FIGURES):
+            values = [table[:, column] for table in tables]
+            total = np.array([np.nansum(each) for each in values])
+            known = np.array([np.isfinite(each).sum() for each in values])
+            sums[f"{figure}/{name}"], counts[f"{figure}/{name}"] = total, known
+            sums[figure] = sums.get(figure, 0) + total
+            counts[figure] = counts.get(figure, 0) + known
+    return sums, counts
+
+
+def _parts(
+    frames: Iterable[tuple[Sequence[Mapping[str, Any]], Detections | None]],
+    category_ids: Sequence[int],
+    class_names: Sequence[str],
+) -> dict[str, list[np.ndarray]]:
+    """Class name -> ``_errors`` of each frame."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in class_names}
+    for entries, found in frames:
+        for label, (category, name) in enumerate(zip(category_ids, class_names, strict=True)):
+            mine = [e for e in entries if e["category_id"] == category and not is_region(e)]
+            of_class = None if found is None else found[found.labels == label]
+            parts[name].append(_errors(mine, of_class, _DEMANDED.get(name.lower(), _OTHERWISE)))
+    return parts
 
 
 def _errors(objects: Sequence[Mapping[str, Any]], found: Detections | None, demanded: float) -> np.ndarray:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.plugin import CtnetError, Detections, Evaluator
-from ctnet_tasks_ddd.deviations import deviations
+from ctnet.plugin import CtnetError, Detections, Evaluator, JoinedTally, MeanTally, Tally
+from ctnet_tasks_ddd.deviations import deviations, frame_deviations
 from ctnet_tasks_ddd.fields import DONT_CARE, frame_name, is_region, labels_of
 from ctnet_tasks_ddd.kitti_eval import CLASSES, Figure, evaluate_objects
+from ctnet_tasks_ddd.kitti_tally import KittiTally
 from ctnet_tasks_ddd.objects import NO_ALPHA, NO_LOCATION, KittiObjects
 
 #: Name -> metric in ``kitti_eval``.
@@ -62,7 +63,8 @@ class KittiEvaluator(Evaluator):
         self.iou = iou
         self._images = [dict(image) for image in ground_truth["images"]]
         typed = [_typed(entry) for entry in ground_truth["annotations"]]
-        self._labels = labels_of({**ground_truth, "annotations": typed})
+        self._typed = {**ground_truth, "annotations": typed}
+        self._labels = labels_of(self._typed)
 
     def compute(self) -> dict[str, float]:
         """The metrics; see the class."""
@@ -88,8 +90,29 @@ class KittiEvaluator(Evaluator):
         # Tables take their columns from the first metrics of a class.
         return main | summary | of_class | errors | figures
 
-    def _frames(self) -> Iterator[tuple[list[Mapping[str, Any]], Detections | None]]:
-        by_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in self._images}
+    def tally(self) -> Tally:
+        names = {name.lower(): name for name in self.class_names}
+        images = sorted(self._images, key=lambda image: int(image["id"]))
+        ids = np.array([int(image["id"]) for image in images])
+        objects = {}
+        for category, name in zip(self.category_ids, self.class_names, strict=True):
+            mine = [e for e in self.annotations if e["category_id"] == category and not is_region(e)]
+            places = np.searchsorted(ids, np.array([int(e["image_id"]) for e in mine], np.int64))
+            objects[name] = np.bincount(places, minlength=len(ids))
+        labels = labels_of({**self._typed, "images": images})
+        kitti = KittiTally(labels, self._results(images), self.iou, names, ids.tolist(), objects, METRICS)
+        sums, counts = frame_deviations(self._frames(images), self.category_ids, self.class_names)
+        return JoinedTally(kitti, MeanTally(ids.tolist(), objects, kitti.detections, sums, counts))
+
+    def lower_is_better(self, name: str) -> bool:
+        return name.partition("/")[0] in self.units
+
+    def _frames(
+        self, images: Sequence[Mapping[str, Any]] | None = None
+    ) -> Iterator[tuple[list[Mapping[str, Any]], Detections | None]]:
+        by_image: dict[int, list[Mapping[str, Any]]] = {
+            image["id"]: [] for image in (self._images if images is None else images)
+        }
         for annotation in self.annotations:
             by_image[annotation["image_id"]].append(annotation)
         return ((entries, self._detections.get(int(key))) for key, entries in by_image.items())
@@ -98,10 +121,11 @@ class KittiEvaluator(Evaluator):
         """Class -> metric -> difficulty -> 41 values, see ``kitti_eval.Figure``."""
         return evaluate_objects(self._labels, self._results(), self.iou).as_dict(curves=True)
 
-    def _results(self) -> KittiObjects:
-        found = [self._detections.get(int(image["id"])) for image in self._images]
+    def _results(self, images: Sequence[Mapping[str, Any]] | None = None) -> KittiObjects:
+        images = self._images if images is None else images
+        found = [self._detections.get(int(image["id"])) for image in images]
         types = [[] if f is None else [self.class_names[label] for label in f.labels] for f in found]
-        names = [frame_name(image) for image in self._images]
+        names = [frame_name(image) for image in images]
         return KittiObjects.of_frames(names, types, [_table(each) for each in found])
 
 

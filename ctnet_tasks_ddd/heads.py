@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ctnet.plugin import CellTargets, Loss, Regression, Target, full_precision, l1_loss
+from ctnet.plugin import CellTargets, Loss, Regression, Target, constant, full_precision, l1_loss
 
 #: The released code's value; avoids division by zero.
 _EPSILON = 1e-6
@@ -79,7 +79,7 @@ class Rotation(Regression):
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         # alpha becomes pi - alpha: the angle from either centre changes its sign.
-        sign = activated.new_tensor([1, 1, -1, 1] * len(BIN_MIDDLES))
+        sign = constant([1, 1, -1, 1] * len(BIN_MIDDLES), activated)
         return activated.flip(-1) * sign[:, None, None]
 
 

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctnet.plugin import CtnetError, track, unknown_name
+from ctnet.plugin import CtnetError, match_in_order, track, unknown_name
 from ctnet_tasks_ddd.frame_files import FrameFiles
-from ctnet_tasks_ddd.matching import serve
 from ctnet_tasks_ddd.objects import (
     LABEL_COLUMNS,
     NO_ALPHA,
@@ -51,7 +50,7 @@ LABEL_FOLDERS = ("training/label_2", "label_2")
 RESULT_FOLDERS = ("data",)
 """Subfolders with the files, if they are not at the top of the given folder."""
 
-_POINTS = 41  # of a curve
+POINTS = 41  # of a curve
 _LOWEST_SCORE = -1e7  # the C++ program's "no detection": scores up to this are ignored
 
 
@@ -190,7 +189,7 @@ def recall_thresholds(scores: np.ndarray, objects: int) -> np.ndarray:
         nearer_right[-1] = False
         chosen.append(start + int(nearer_right.argmin()))
         start = chosen[-1] + 1
-        recall += 1 / (_POINTS - 1)
+        recall += 1 / (POINTS - 1)
     return scores[chosen]
 
 
@@ -225,6 +224,49 @@ class _Pairs(NamedTuple):
     def by_preference(self, keys: np.ndarray) -> _Pairs:
         """Sorted by label, then by key, highest first, then by result."""
         return self.at(np.lexsort((self.result, -keys, self.label)))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The changes of all frames' matches as the threshold falls, of one class, metric and difficulty.
+
+    Attributes:
+        image: (E,) int64, the frame of each change, those at the highest scores first.
+        right, wrong, similarity: (E,) float64, what each adds to the detections that match, to those that do
+            not, and to the sum of the similarities of orientations.
+        right_image: (R,) int64, the frames of the detections whose scores set the thresholds, best first.
+        until: (R,) int64, the number of changes at scores not below each of these.
+        objects: (N,) int64, the frame of each label that counts.
+    """
+
+    image: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+    similarity: np.ndarray
+    right_image: np.ndarray
+    until: np.ndarray
+    objects: np.ndarray
+
+
+@dataclass(frozen=True)
+class AllSteps:
+    """Of all classes, metrics and difficulties.
+
+    Attributes:
+        curves: by class, metric and difficulty.
+        signs: (F,) int64 by class and metric, how many results of each frame have what is compared.
+        blind: (F,) int64, how many have no orientation.
+    """
+
+    curves: Mapping[tuple[int, str, int], Steps]
+    signs: Mapping[tuple[int, str], np.ndarray]
+    blind: np.ndarray
+
+    def present(self, number: int, metric: str, weights: np.ndarray) -> np.ndarray:
+        """(D,) bool, whether each draw has results that a metric compares."""
+        if metric == "orientation":
+            return np.asarray(self.present(number, "detection", weights) & (weights @ self.blind == 0))
+        return np.asarray(weights @ self.signs[number, metric] > 0)
 
 
 @dataclass(frozen=True)
@@ -273,17 +315,25 @@ class _Scene:
     def metrics(self, number: int) -> dict[str, dict[str, Figure]]:
         """Metric -> difficulty -> figure of a class; with orientation, if the results have it."""
         mine = self.result_class == number
-        boxes, location = self.results.boxes[mine], self.results.location[mine]
-        # How the C++ program decides whether results have 3D boxes etc.: see the result format.
-        signs = (boxes[:, 0] >= 0, location[:, 0] != NO_LOCATION, location[:, 1] != NO_LOCATION)
         found: dict[str, dict[str, Figure]] = {}
-        for metric, sign in zip(METRICS, signs, strict=True):
+        for metric, sign in self.signs(mine).items():
             if sign.any():
                 both = {kind: self._figure(number, metric, level) for level, kind in enumerate(DIFFICULTIES)}
                 found[metric] = {kind: precision for kind, (precision, _) in both.items()}
                 if metric == "detection" and not (self.results.alpha == NO_ALPHA).any():
                     found["orientation"] = {kind: orientation for kind, (_, orientation) in both.items()}
         return found
+
+    def signs(self, mine: np.ndarray) -> dict[str, np.ndarray]:
+        """Whether each of a class's results has what a metric compares.
+
+        Args:
+            mine: (M,) bool, the results of the class.
+        """
+        boxes, location = self.results.boxes[mine], self.results.location[mine]
+        # How the C++ program decides whether results have 3D boxes etc.: see the result format.
+        signs = (boxes[:, 0] >= 0, location[:, 0] != NO_LOCATION, location[:, 1] != NO_LOCATION)
+        return dict(zip(METRICS, signs, strict=True))
 
     def counts(self, number: int, level: int) -> np.ndarray:
         """(N,) bool: the labels of a class that count at a difficulty."""
@@ -299,21 +349,12 @@ class _Scene:
         """Precision and orientation of one class and difficulty."""
         counts = self.counts(number, level)
         objects = int(counts.sum())
-        # A detection that is too small is ignored whatever its class: it may still be matched to a label.
-        ignored = self.result_height < _MIN_HEIGHT[level]
-        valid = (self.result_class == number) & ~ignored
-        pairs = self.pairs[metric]
-        pairs = pairs.at((self.label_class[pairs.label] == number) & (valid | ignored)[pairs.result])
+        valid, pairs = self._taking_part(number, metric, level)
         scores = self.results.scores
+        thresholds = recall_thresholds(scores[self._right(pairs, counts, valid)], objects)
 
-        # First every label is matched to the highest score: this determines the score thresholds.
-        first = pairs.by_preference(scores[pairs.result])
-        taken = self._serve(first, scores[first.result][:, None] > _LOWEST_SCORE)[:, 0]
-        right = first.at(taken & counts[first.label] & valid[first.result])
-        thresholds = recall_thresholds(scores[right.result], objects)
-
-        # Then, at each of them, to the largest overlap; to an ignored detection only if there is no valid
-        # one.
+        # At each of them, a label is matched to the largest overlap, of an ignored detection only without a
+        # valid one.
         second = pairs.by_preference(np.where(valid[pairs.result], pairs.overlap, -1))
         taken = self._serve(second, scores[second.result][:, None] >= thresholds)
         right_rows = counts[second.label] & valid[second.result]
@@ -323,14 +364,115 @@ class _Scene:
         ordered = np.sort(scores[may_be_wrong])
         seen = len(ordered) - np.searchsorted(ordered, thresholds)
         fp = seen - taken[may_be_wrong[second.result]].sum(axis=0)
-        turn = self.labels.alpha[second.label] - self.results.alpha[second.result]
-        similarity = ((1 + np.cos(turn[right_rows])) / 2) @ taken[right_rows]
+        similarity = self._similarity(second)[right_rows] @ taken[right_rows]
         found = np.maximum(tp + fp, 1)
         tallies = (objects, thresholds, tp, fp, missed)
         return _figure_of(tp / found, *tallies), _figure_of(similarity / found, *tallies)
 
+    def _taking_part(self, number: int, metric: str, level: int) -> tuple[np.ndarray, _Pairs]:
+        """(M,) bool, the results that count for a class and difficulty, and the pairs that may be matched."""
+        # A detection that is too small is ignored whatever its class: it may still be matched to a label.
+        ignored = self.result_height < _MIN_HEIGHT[level]
+        valid = (self.result_class == number) & ~ignored
+        pairs = self.pairs[metric]
+        mine = (self.label_class[pairs.label] == number) & (valid | ignored)[pairs.result]
+        return valid, pairs.at(mine)
+
+    def _right(self, pairs: _Pairs, counts: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """The results that match when every label takes the highest score: these set the score thresholds."""
+        scores = self.results.scores
+        first = pairs.by_preference(scores[pairs.result])
+        taken = self._serve(first, scores[first.result][:, None] > _LOWEST_SCORE)[:, 0]
+        return first.at(taken & counts[first.label] & valid[first.result]).result
+
+    def _similarity(self, pairs: _Pairs) -> np.ndarray:
+        """(P,) in [0, 1], of the orientations."""
+        turn = self.labels.alpha[pairs.label] - self.results.alpha[pairs.result]
+        return np.asarray((1 + np.cos(turn)) / 2)
+
+    def steps(self, number: int, metric: str, level: int) -> Steps:
+        """How the matches of every frame change as the threshold falls, see ``Steps``."""
+        counts = self.counts(number, level)
+        valid, pairs = self._taking_part(number, metric, level)
+        scores, frame = self.results.scores, self.results.frame
+        right = self._right(pairs, counts, valid)
+        right = right[np.lexsort((frame[right], -scores[right]))]
+        second = pairs.by_preference(np.where(valid[pairs.result], pairs.overlap, -1))
+        frames = self.labels.frame[second.label]
+        levels, level_of = _levels(frames, scores[second.result])
+        taken = self._serve(second, level_of[:, None] <= np.arange(levels.shape[1])).astype(np.int64)
+        may_be_wrong = valid & ~self.forgiven[metric]
+        hits = (taken.T * (counts[second.label] & valid[second.result])).T
+        changes = [
+            _changes(hits, frames, levels),
+            _changes(-(taken.T * may_be_wrong[second.result]).T, frames, levels),
+            _changes((hits.T * self._similarity(second)).T, frames, levels),
+        ]
+        rows, columns = np.nonzero(np.any(changes, axis=0))
+        single = np.flatnonzero(may_be_wrong)
+        none = np.zeros(len(single))
+        score = np.concatenate([levels[rows, columns], scores[single]])
+        order = np.argsort(-score, kind="stable")
+        values = zip(changes, (none, none + 1, none), strict=True)
+        sums = [np.concatenate([change[rows, columns], more])[order] for change, more in values]
+        return Steps(
+            image=np.concatenate([rows, frame[single]])[order],
+            right=sums[0],
+            wrong=sums[1],
+            similarity=sums[2],
+            right_image=frame[right],
+            until=len(score) - np.searchsorted(np.sort(score), scores[right]),
+            objects=self.labels.frame[counts],
+        )
+
     def _serve(self, pairs: _Pairs, present: np.ndarray) -> np.ndarray:
-        return serve(self.labels.frame[pairs.label], pairs.label, pairs.result, present)
+        return match_in_order(self.labels.frame[pairs.label], pairs.label, pairs.result, present)
+
+
+def steps_of(labels: KittiObjects, results: KittiObjects, iou: str) -> AllSteps:
+    """The steps of all classes, metrics and difficulties: arguments as ``evaluate_objects``."""
+    scene = _Scene.of(labels, results, _thresholds(iou))
+    curves = {
+        (number, metric, level): scene.steps(number, metric, level)
+        for number in range(len(CLASSES))
+        for metric in METRICS
+        for level in range(len(DIFFICULTIES))
+    }
+    count = len(labels.frame_names)
+    signs = {
+        (number, metric): np.bincount(results.frame[mine][sign], minlength=count)
+        for number in range(len(CLASSES))
+        for mine in [scene.result_class == number]
+        for metric, sign in scene.signs(mine).items()
+    }
+    blind = np.bincount(results.frame[results.alpha == NO_ALPHA], minlength=count)
+    return AllSteps(curves, signs, blind)
+
+
+def _levels(frames: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct scores of each frame's pairs.
+
+    Args:
+        frames: (P,) int64, the frame of each pair.
+        scores: (P,) float64.
+
+    Returns:
+        (F, L) float64, descending, -inf beyond those of a frame; (P,) the place of each pair's score there.
+    """
+    pairs = np.stack([frames, -scores], axis=1).reshape(-1, 2)
+    distinct, number = np.unique(pairs, axis=0, return_inverse=True)
+    frame = distinct[:, 0].astype(np.int64)
+    place = np.arange(len(frame)) - np.searchsorted(frame, frame)
+    levels = np.full((int(frame.max(initial=-1)) + 1, int(place.max(initial=0)) + 1), -np.inf)
+    levels[frame, place] = -distinct[:, 1]
+    return levels, place[number.reshape(-1)]
+
+
+def _changes(values: np.ndarray, frames: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """(F, L): sums of (P, L) over the pairs of each frame, and how they change from level to level."""
+    sums = np.zeros(levels.shape)
+    np.add.at(sums, frames, values)
+    return np.diff(sums, axis=1, prepend=0.0)
 
 
 def _figure_of(
@@ -341,7 +483,7 @@ def _figure_of(
     wrong: np.ndarray,
     missed: np.ndarray,
 ) -> Figure:
-    curve = np.zeros(_POINTS)
+    curve = np.zeros(POINTS)
     curve[: len(values)] = np.maximum.accumulate(values[::-1])[::-1]
     r11, r40 = 100 * float(curve[::4].mean()), 100 * float(curve[1:].mean())
     return Figure(r11, r40, curve, objects, thresholds, right, wrong, missed)

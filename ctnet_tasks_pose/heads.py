@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ctnet.plugin import CellTargets, Grid, Heatmap, Regression, Target
+from ctnet.plugin import CellTargets, Grid, Heatmap, Regression, Target, constant
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class JointHeatmap(Heatmap):
     mirrored: tuple[int, ...] = ()
 
     def mirror(self, activated: Tensor) -> Tensor | None:
-        return activated.flip(-1)[:, list(self.mirrored)]
+        return activated.flip(-1).index_select(1, constant(self.mirrored, activated, torch.int64))
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,6 @@ class JointOffsets(PersonValues):
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         flipped = activated.flip(-1)
-        across, down = (flipped[:, axis::2][:, list(self.mirrored)] for axis in (0, 1))
+        order = constant(self.mirrored, flipped, torch.int64)
+        across, down = (flipped[:, axis::2].index_select(1, order) for axis in (0, 1))
         return torch.stack([-across, down], dim=2).flatten(1, 2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,8 +61,8 @@ def amp_name(dtype: torch.dtype | None) -> Amp:
 
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware (elsewhere it is emulated, and slow)."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+    if device.type == "cuda":  # before Ampere it is emulated
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
 
@@ -77,6 +79,83 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
         mean, std: per channel, on the scale 0..1.
     """
     values = images.to(torch.float32)
-    scale = values.new_tensor([1 / (255 * s) for s in std])
-    shift = values.new_tensor([-m / s for m, s in zip(mean, std, strict=True)])
+    scale = constant([1 / (255 * s) for s in std], values)
+    shift = constant([-m / s for m, s in zip(mean, std, strict=True)], values)
     return torch.addcmul(shift, values, scale).permute(0, 3, 1, 2)
+
+
+#: Numbers, dtype and device of what ``constant`` made.
+_CONSTANTS: dict[tuple[tuple[float, ...], torch.dtype, torch.device], Tensor] = {}
+
+
+def constant(values: Sequence[float], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Fixed numbers on a tensor's device, which a GPU is sent only once: every copy from the host waits.
+
+    Args:
+        values: the numbers.
+        like: gives the device, and the dtype unless ``dtype`` does.
+
+    Returns:
+        (N,) tensor; not to be changed, for others have the same one.
+    """
+    dtype = dtype or like.dtype
+    if like.device.type == "cpu" or torch.compiler.is_compiling():
+        return torch.tensor(values, dtype=dtype, device=like.device)
+    key = (tuple(values), dtype, like.device)
+    if key not in _CONSTANTS:
+        with torch.inference_mode(False):  # else it could not take part in training later
+            _CONSTANTS[key] = torch.tensor(values, dtype=dtype, device=like.device)
+    return _CONSTANTS[key]
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy from the host; to a GPU through page-locked memory, without waiting for it."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """NumPy arrays of tensors of one device: from a GPU in one copy, since the host waits for each.
+
+    Floating-point numbers become float32.
+    """
+    kept = [tensor.detach().float() if tensor.is_floating_point() else tensor.detach() for tensor in tensors]
+    if not kept or kept[0].device.type == "cpu":
+        return [tensor.numpy() for tensor in kept]
+    return _split(_joined(kept).cpu().numpy(), kept)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """The bytes of tensors, one after the other."""
+    return torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors])
+
+
+def _split(joined: np.ndarray, tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """The inverse of ``_joined``, with the dtypes and shapes of its tensors."""
+    ends = np.cumsum([tensor.numel() * tensor.element_size() for tensor in tensors])
+    return [
+        part.copy().view(_NUMPY_TYPES[tensor.dtype]).reshape(tuple(tensor.shape))  # the copy is aligned
+        for part, tensor in zip(np.split(joined, ends[:-1]), tensors, strict=True)
+    ]
+
+
+_NUMPY_TYPES = {
+    torch.float32: np.float32,
+    torch.int64: np.int64,
+    torch.int32: np.int32,
+    torch.uint8: np.uint8,
+    torch.bool: np.bool_,
+}
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Within the context products of float32 have all its digits: GPUs may use TF32, which has ten bits."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    try:
+        products.allow_tf32 = convolutions.allow_tf32 = False
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before

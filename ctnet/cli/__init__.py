@@ -21,6 +21,7 @@ from ctnet.base.ranks import is_first_process, number_of_processes
 from ctnet.base.signals import on_termination
 from ctnet.cli import analyze, convert, data
 from ctnet.cli.checks import backbones_app
+from ctnet.cli.compare import compare
 from ctnet.cli.demo import demo
 from ctnet.cli.doctor import doctor
 from ctnet.cli.evaluate import evaluate
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.command()(compare)
 app.command()(predict)
 app.command()(export)
 app.add_typer(analyze.app, name="analyze", cls=plugin_group("ctnet.analyses"))

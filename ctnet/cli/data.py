@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ctnet.data.check import CheckReport
     from ctnet.data.problems import Problem
     from ctnet.data.stats import DatasetStats
+    from ctnet.measuring.ceiling import Ceiling
 
 app = typer.Typer(no_args_is_help=True, help="Check, summarise, draw, divide and pack data sets.")
 
@@ -23,6 +24,9 @@ _DIRECTORY = typer.Argument(
 _SPLIT = typer.Option(None, "--split", help="One split; by default all.")
 _TASK = typer.Option(None, "--task", help="Use this task's annotations, including its own fields.")
 _JSON = typer.Option(False, "--json", help="Print everything as JSON on stdout.")
+
+#: Objects that are listed for each cause.
+_NAMED = 5
 
 
 @app.command()
@@ -182,6 +186,82 @@ def pack(
         print_note(f"warning: {problem}")
     what = f"{counted(report.images, 'image')} and {counted(report.annotations, 'annotation')}"
     print_line(f"{report.path}: {what}, {report.size / 1e6:.1f} MB")
+
+
+@app.command()
+def ceiling(
+    directory: Path = _DIRECTORY,
+    split: str = typer.Option("val", help="Which split."),
+    task: str = typer.Option("ctdet", "--task", help="The task that encodes and decodes."),
+    option: list[str] = typer.Option([], "-O", "--option", help="An option of the task, NAME=VALUE."),
+    backbone: str | None = typer.Option(None, help="Take stride and divisor from it; default: 4 and 32."),
+    sizes: str = typer.Option(
+        "256,384,512,768,keep", help="Input sizes, 512 or WIDTHxHEIGHT; keep: each image's own resolution."
+    ),
+    topk: int = typer.Option(100, min=1, help="Detections per image."),
+    iou: float = typer.Option(0.75, min=0.0, max=1.0, help="IoU below which an object counts as missed."),
+    as_json: bool = _JSON,
+) -> None:
+    """Compute what a perfect network would reach: the metrics that no training can exceed.
+
+    The annotations are encoded, rendered as maps and decoded at several input sizes. Objects that are lost on
+    the way are named: those that share a cell, those beside another peak, those under a cell. No image is
+    read.
+
+    Examples:
+
+    * `ctnet data ceiling data/bccd`
+    * `ctnet data ceiling data/coco --split val2017 --sizes 512,keep --json`
+    * `ctnet data ceiling DIR --task TASK --sizes 1280x384 --topk 500`
+    """
+    from ctnet.backbones import describe_backbone
+    from ctnet.base.errors import CtnetError
+    from ctnet.cli.parsing import parse_assignments, parse_size
+    from ctnet.core.task import create_task, load_task_class
+    from ctnet.data.dataset import Dataset
+    from ctnet.measuring.ceiling import ceilings
+
+    wanted = [None if size == "keep" else parse_size(size, "sizes") for size in sizes.split(",")]
+    stride, divisor = 4, 32
+    if backbone is not None:
+        described = describe_backbone(backbone)
+        if not described.divisor:
+            raise CtnetError(f"backbone {backbone} cannot be built: {described.error}")
+        stride, divisor = described.stride, described.divisor
+    dataset = Dataset.open(directory, split, load_task_class(task))
+    bound = create_task(task, dataset.categories, **parse_assignments(option, "-O"))
+    found = ceilings(dataset.with_task(bound), bound, wanted, divisor, stride, topk, iou)
+    if as_json:
+        about = {"data": str(dataset.coco.path), "images": len(dataset), "task": task, "iou": iou}
+        print_json({**about, "stride": stride, "ceilings": [each.to_json() for each in found]})
+    else:
+        _print_ceilings(found, iou)
+
+
+def _print_ceilings(found: Sequence[Ceiling], iou: float) -> None:
+    names = [name for name in found[0].metrics if "/" not in name][:4]
+    rows = [
+        [
+            each.name,
+            *(f"{each.metrics[name]:.4f}" if name in each.metrics else "" for name in names),
+            each.objects,
+            len(each.missed),
+            len(each.under_a_cell),
+        ]
+        for each in found
+    ]
+    print_table(["input", *names, "objects", f"under IoU {iou:g}", "under a cell"], rows)
+    for each in found:
+        if each.missed:
+            print_line(f"\n{each.name}: missed")
+        for cause, count in each.causes().items():
+            print_line(f"  {count}: {cause}")
+            of_cause = [one for one in each.missed if one.cause == cause]
+            for one in of_cause[:_NAMED]:
+                x, y, width, height = one.bbox
+                print_line(f"    {one.file_name}: {one.category} {width:g}x{height:g} at {x:g}, {y:g}")
+            if count > _NAMED:
+                print_line(f"    and {count - _NAMED} more; --json lists all")
 
 
 def _print_check(report: CheckReport) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,8 @@ from ctnet.cli.parameters import (
     BatchSize,
     Data,
     Device,
+    Draws,
+    DrawSeed,
     Flip,
     Metric,
     Multiscale,
@@ -31,16 +33,24 @@ from ctnet.cli.parameters import (
     Topk,
     Workers,
 )
-from ctnet.cli.parsing import parse_assignments, parse_size, refuse_other_settings
+from ctnet.cli.parsing import parse_assignments, parse_size, refuse_given, refuse_other_settings
 
 if TYPE_CHECKING:
     from ctnet.analysis.subject import Subject
     from ctnet.data.problems import Problem
+    from ctnet.evaluation.bootstrap import Intervals
     from ctnet.measuring.run import Evaluation
 
 #: Options that apply with --results and --maps, where no network runs.
-_WITH_RESULTS = ("data", "split", "task", "metric", "max_dets", "strict", "curves", "json")
-_WITH_MAPS = ("data", "split", "metric", "max_dets", "strict", "curves", "json", "topk", "nms", "save")
+_OF_INTERVALS = ("draws", "seed")
+_WITH_RESULTS = (
+    *("data", "split", "task", "metric", "max_dets", "strict", "curves", "json", "intervals"),
+    *_OF_INTERVALS,
+)
+_WITH_MAPS = (
+    *("data", "split", "metric", "max_dets", "strict", "curves", "json", "topk", "nms", "save", "intervals"),
+    *_OF_INTERVALS,
+)
 
 
 def evaluate(
@@ -83,6 +93,11 @@ def evaluate(
         Path | None, typer.Option(help="Decode and evaluate the maps in this file instead of a detector.")
     ] = None,
     task: TaskOfResults = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="95 % intervals of all metrics, from drawing images again.")
+    ] = False,
+    draws: Draws = 1000,
+    seed: DrawSeed = 0,
     strict: Strict = False,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON on stdout.")] = False,
 ) -> None:
@@ -108,21 +123,18 @@ def evaluate(
 
     * `ctnet eval --maps maps.h5 --data DIR --nms hard`
 
+    * `ctnet eval RUN --intervals`
+
     * `torchrun --nproc-per-node 4 --no-python ctnet eval runs/ctdet-dla34-1`
     """
     from ctnet.analysis.subject import Ground, Subject
-    from ctnet.base.ranks import device_of_rank, launched_ranks, number_of_processes
+    from ctnet.base.ranks import device_of_rank, launched_ranks
     from ctnet.inference.settings import choose_scales
     from ctnet.measuring.reading import Settings
 
-    for name, path in (("results", results), ("maps", maps), ("save-maps", save_maps)):
-        if path is not None and number_of_processes() > 1:
-            raise CtnetError(f"--{name} is for one process; leave out torchrun")
+    _refuse(context, {"results": results, "maps": maps, "save-maps": save_maps}, intervals)
     if results is not None:
-        refuse_other_settings(context, "results", _WITH_RESULTS)
         task = task or "ctdet"
-    elif maps is not None:
-        refuse_other_settings(context, "maps", _WITH_MAPS)
     settings = Settings(
         flip=flip,
         scales=choose_scales(multiscale, scales),
@@ -142,24 +154,54 @@ def evaluate(
         if save_maps is not None:
             print_note(f"maps: {save_maps}")
         if ranks.is_first:
-            _give(subject, done, json)
+            _give(subject, done, json, _intervals(done, draws, seed) if intervals else None)
             _write(subject, done, save, curves)
 
 
-def _give(subject: Subject, done: Evaluation, json: bool) -> None:
+def _refuse(context: typer.Context, files: Mapping[str, Path | None], intervals: bool) -> None:
+    """Refuse options that do not go together."""
+    from ctnet.base.ranks import number_of_processes
+
+    for name, path in files.items():
+        if path is not None and number_of_processes() > 1:
+            raise CtnetError(f"--{name} is for one process; leave out torchrun")
+    if files["results"] is not None:
+        refuse_other_settings(context, "results", _WITH_RESULTS)
+    elif files["maps"] is not None:
+        refuse_other_settings(context, "maps", _WITH_MAPS)
+    if not intervals:
+        refuse_given(context, _OF_INTERVALS, "--intervals")
+
+
+def _intervals(done: Evaluation, draws: int, seed: int) -> Intervals:
+    from ctnet.evaluation.bootstrap import intervals_of
+
+    assert done.evaluator is not None
+    found = intervals_of(done.evaluator.tally(), done.metrics, draws, seed)
+    for line in found.warnings:
+        print_note(f"warning: {line}")
+    return found
+
+
+def _give(subject: Subject, done: Evaluation, json: bool, found: Intervals | None) -> None:
     """Print the metrics before files are written, so that a full disk does not lose them."""
-    from ctnet.report.tables import print_metrics
+    from ctnet.report.tables import print_intervals, print_metrics
 
     problems = [*subject.dataset.problems, *done.problems]
     _warn(subject, done, problems)
     timed = subject.kind != "results"
     if json:
         document = {**about(subject, problems), "metrics": done.metrics}
+        if found is not None:
+            document["intervals"] = found.to_json()
         print_json({**document, "timing": done.times.to_json()} if timed else document)
         return
     print_about(subject)
     assert done.evaluator is not None
     print_metrics(done.metrics, units=done.evaluator.units)
+    if found is not None:
+        print_intervals(found.by_metric, done.evaluator.units)
+        print_line(found.said)
     if timed:
         print_line(str(done.times))
 

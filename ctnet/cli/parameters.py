@@ -48,6 +48,11 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes.")]
 Amp = Annotated[AmpName, typer.Option(help="Mixed precision.")]
 
+# --- intervals
+
+Draws = Annotated[int, typer.Option("--draws", min=100, help="How often the images are drawn again.")]
+DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawing of images.")]
+
 # --- the rest
 
 TaskOptions = Annotated[

@@ -102,3 +102,20 @@ def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequenc
             written = "a run" if name == "run" else f"--{name.replace('_', '-')}"
             other = ", or start a new run with --init RUN" if instead == "resume" else ""
             raise CtnetError(f"{written} cannot be combined with --{instead}; leave one of them out{other}")
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], without: str) -> None:
+    """Refuse options that mean nothing without another one.
+
+    Args:
+        context: the command's context.
+        names: the options (their parameters' names).
+        without: the option that was left out, as it is written.
+
+    Raises:
+        CtnetError: naming the first that was given.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise CtnetError(f"--{name.replace('_', '-')} is for {without}; add that, or leave it out")

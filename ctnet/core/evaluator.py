@@ -13,6 +13,7 @@ import numpy as np
 from ctnet.base.errors import CtnetError
 from ctnet.core.categories import Categories
 from ctnet.core.records import Detections
+from ctnet.core.tally import Tally
 
 #: The detections of one process by image id, as plain values that can be sent to another process.
 State = dict[int, Detections]
@@ -120,6 +121,21 @@ class Evaluator(ABC):
             CtnetError: when the evaluator has none.
         """
         raise CtnetError(f"{type(self).__name__} has no curves; use the metric coco")
+
+    def tally(self) -> Tally:
+        """What each image contributed, for intervals and comparisons; the matching is done here, once.
+
+        Its metrics for every image once are those of ``compute``. A metric that a subclass adds to
+        ``compute`` alone has no interval.
+
+        Raises:
+            CtnetError: when the evaluator has none.
+        """
+        raise CtnetError(f"{type(self).__name__} keeps no tally of its images, which intervals are made of")
+
+    def lower_is_better(self, name: str) -> bool:
+        """Whether a metric is an error: of two models, the one with less of it is better."""
+        return False
 
     def classes_without_objects(self) -> list[str]:
         """Names of the classes without objects in the ground truth (crowd regions do not count)."""

@@ -169,11 +169,24 @@ class Detections(_Columns):
 
     def per_image(self) -> list[Detections]:
         """Split a batch of tensors into one numpy record per image."""
-        columns = {name: _to_numpy(column) for name, column in self.fields().items()}
-        return [
-            self._with({name: column[image] for name, column in columns.items()})
-            for image in range(len(self))
+        return self.with_check(None)[0]
+
+    def with_check(self, check: Tensor | None) -> tuple[list[Detections], bool]:
+        """The records of ``per_image``, and a value that is read from the device together with them.
+
+        Args:
+            check: () bool; True when None.
+        """
+        from ctnet.base.device import to_host  # numpy records do without torch
+
+        columns = self.fields()
+        extra = [] if check is None else [check]
+        arrays = to_host([*columns.values(), *extra])
+        split = dict(zip(columns, arrays, strict=False))
+        records = [
+            self._with({name: column[image] for name, column in split.items()}) for image in range(len(self))
         ]
+        return records, check is None or bool(arrays[-1])
 
     def to_coco(self, image_id: int, category_ids: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
         """Entries of a COCO results file, with boxes as xywh; for one image, in image pixels.
@@ -223,14 +236,6 @@ class Detections(_Columns):
     def above(self, score: float) -> Self:
         """The detections with at least this score."""
         return self[self.scores >= score]
-
-
-def _to_numpy(column: Any) -> np.ndarray:
-    return column.detach().float().cpu().numpy() if _is_float(column) else np.asarray(column.cpu())
-
-
-def _is_float(column: Tensor) -> bool:
-    return column.is_floating_point()
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from ctnet.core.documents import truth_of
 from ctnet.core.evaluator import Evaluator, State
 from ctnet.core.fields import Choice, Value, read_fields
 from ctnet.core.records import Detections, Instances
+from ctnet.core.tally import JoinedTally, MeanTally, Tally
 from ctnet.core.task import Task
 from ctnet.evaluation.matching import average_precision, match_best_first
+from ctnet.evaluation.ranking import RankedTally, Ranking
 from ctnet.ops.boxes import box_coverage
 
 #: Smallest overlap at which a detection matches an object.
@@ -70,17 +72,47 @@ class AttributeEvaluator(Evaluator):
 
     def compute(self) -> dict[str, float]:
         figures = self._inner.compute()
+        images = self._images()
+        for name, attribute in self._attributes.items():
+            mine = {}
+            for metric, (values, _) in _means(name, attribute, images).items():
+                if len(values):
+                    mine[metric] = float(values.mean())
+            for metric, ranked in _rankings(name, attribute, images).items():
+                order = np.argsort(-ranked.scores, kind="stable")
+                if count := len(ranked.objects):
+                    mine[metric] = average_precision(ranked.right[order], count, "voc10")
+            figures |= dict(sorted(mine.items(), key=lambda entry: f"{name}/confusion/" in entry[0]))
+        return figures
+
+    def tally(self) -> Tally:
+        inner, images = self._inner.tally(), self._images()
+        about = (inner.image_ids.tolist(), inner.objects, inner.detections)
+        sums, counts, rankings = {}, {}, {}
+        for name, attribute in self._attributes.items():
+            for metric, (values, image) in _means(name, attribute, images).items():
+                sums[metric] = np.bincount(image, values, minlength=len(images))
+                counts[metric] = np.bincount(image, minlength=len(images))
+            for metric, ranked in _rankings(name, attribute, images).items():
+                right = ranked.right[None]
+                ranking = Ranking(ranked.image, ranked.scores, right, np.ones_like(right))
+                rankings[metric] = ranking, np.bincount(ranked.objects, minlength=len(images))
+        return JoinedTally(inner, MeanTally(*about, sums, counts), RankedTally(*about, rankings))
+
+    def lower_is_better(self, name: str) -> bool:
+        attribute, _, rest = name.partition("/")
+        kind, *values = rest.split("/")
+        if attribute not in self._attributes or kind not in ("error", "confusion"):
+            return self._inner.lower_is_better(name)
+        return kind == "error" or values[0] != values[-1]
+
+    def _images(self) -> list[_Image]:
+        """All images, ordered by id."""
         found = self._inner.state()
-        images = [
+        return [
             _compare(self._task, truth, crowds, found.get(image_id))
             for image_id, (truth, crowds) in self._truth.items()
         ]
-        for name, attribute in self._attributes.items():
-            if isinstance(attribute, Choice):
-                figures |= _choice_figures(name, attribute, images)
-            else:
-                figures |= _value_figures(name, images)
-        return figures
 
     @cached_property
     def _truth(self) -> dict[int, tuple[Detections, Instances]]:
@@ -132,15 +164,16 @@ def _compare(task: Task, truth: Detections, crowds: Instances, found: Detections
     return _Image(truth, found, overlap, in_crowd)
 
 
-def _pairs(name: str, images: list[_Image]) -> tuple[np.ndarray, np.ndarray]:
-    """The true and the predicted values of a column, for all matched objects."""
-    true, found = [np.zeros(0)], [np.zeros(0)]
-    for image in images:
+def _pairs(name: str, images: list[_Image]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The true and the predicted values of a column, of all matched objects, and the index of their image."""
+    true, found, place = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.int64)]
+    for index, image in enumerate(images):
         match = match_best_first(image.overlap, np.asarray(image.found.scores), _SAME)
         if (match >= 0).any():
             true.append(np.asarray(image.truth.fields()[name], np.float64)[match[match >= 0]])
             found.append(_column(image.found, name)[match >= 0])
-    return np.concatenate(true), np.concatenate(found)
+            place.append(np.full(len(true[-1]), index))
+    return np.concatenate(true), np.concatenate(found), np.concatenate(place)
 
 
 def _column(found: Detections, name: str) -> np.ndarray:
@@ -149,37 +182,54 @@ def _column(found: Detections, name: str) -> np.ndarray:
     return np.full(len(found), np.nan) if column is None else np.asarray(column, np.float64)
 
 
-def _value_figures(name: str, images: list[_Image]) -> dict[str, float]:
-    true, found = _pairs(name, images)
-    error = np.abs(found - true)
-    error = error[~np.isnan(error)]
-    return {f"{name}/error": float(error.mean())} if len(error) else {}
+#: What a metric is the mean of, and the index of the image of each of these values, ascending.
+_Parts = tuple[np.ndarray, np.ndarray]
 
 
-def _choice_figures(name: str, choice: Choice, images: list[_Image]) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    true, found = (np.nan_to_num(column, nan=-1).astype(int) for column in _pairs(name, images))
-    true, found = true[true >= 0], found[true >= 0]
-    if len(true):
-        figures[f"{name}/accuracy"] = float((true == found).mean())
-    for value, word in enumerate(choice.choices):
-        precision = _average_precision(name, choice, value, images)
-        if precision is not None:
-            figures[f"{name}/AP/{word}"] = precision
-    for value, word in enumerate(choice.choices):
-        of_value = found[true == value]
-        for other, found_word in enumerate(choice.choices if len(of_value) else ()):
-            figures[f"{name}/confusion/{word}/{found_word}"] = float((of_value == other).mean())
-    return figures
+def _means(name: str, attribute: Value | Choice, images: list[_Image]) -> dict[str, _Parts]:
+    """The metrics that are means over matched objects."""
+    true, found, place = _pairs(name, images)
+    if isinstance(attribute, Value):
+        error = np.abs(found - true)
+        known = ~np.isnan(error)
+        return {f"{name}/error": (error[known], place[known])}
+    known = np.nan_to_num(true, nan=-1) >= 0
+    true, found, place = true[known], np.nan_to_num(found[known], nan=-1), place[known]
+    parts = {f"{name}/accuracy": ((true == found).astype(float), place)}
+    for value, word in enumerate(attribute.choices):
+        mine = true == value
+        for other, found_word in enumerate(attribute.choices):
+            hits = (found[mine] == other).astype(float)
+            parts[f"{name}/confusion/{word}/{found_word}"] = hits, place[mine]
+    return parts
 
 
-def _average_precision(name: str, choice: Choice, value: int, images: list[_Image]) -> float | None:
-    """Average precision of the objects that have a value; None if there are none."""
-    count, scores, right = 0, [np.zeros(0)], [np.zeros(0, bool)]
-    for image in images:
+class _Ranked(NamedTuple):
+    """The detections that count for one value of a choice, image by image, and the image of each object."""
+
+    image: np.ndarray
+    scores: np.ndarray
+    right: np.ndarray
+    objects: np.ndarray
+
+
+def _rankings(name: str, attribute: Value | Choice, images: list[_Image]) -> dict[str, _Ranked]:
+    """The metrics that are the average precision of the objects that have a value."""
+    if isinstance(attribute, Value):
+        return {}
+    return {
+        f"{name}/AP/{word}": _ranked(name, attribute, value, images)
+        for value, word in enumerate(attribute.choices)
+    }
+
+
+def _ranked(name: str, choice: Choice, value: int, images: list[_Image]) -> _Ranked:
+    parts = [_Ranked(*(np.zeros(0, kind) for kind in (np.int64, float, bool, np.int64)))]
+    for index, image in enumerate(images):
         true = np.asarray(image.truth.fields()[name])
-        count += int((true == value).sum())
+        objects = np.full(int((true == value).sum()), index)
         if not len(image.found):
+            parts.append(parts[0]._replace(objects=objects))
             continue
         certain = _column(image.found, name) == value
         scores_of = image.found.fields().get(choice.scores)
@@ -188,9 +238,6 @@ def _average_precision(name: str, choice: Choice, value: int, images: list[_Imag
         match = match_best_first(image.overlap * (true == value), score, _SAME)
         open_question = image.in_crowd | ((image.overlap >= _SAME) & (true < 0)).any(axis=1)
         counts = ((match >= 0) | ~open_question) & (score > 0)
-        scores.append(score[counts])
-        right.append(match[counts] >= 0)
-    if not count:
-        return None
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    return average_precision(np.concatenate(right)[order], count, "voc10")
+        place = np.full(int(counts.sum()), index)
+        parts.append(_Ranked(place, score[counts], match[counts] >= 0, objects))
+    return _Ranked(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

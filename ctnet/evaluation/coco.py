@@ -13,6 +13,8 @@ import numpy as np
 from ctnet.base.errors import unknown_name
 from ctnet.core.evaluator import Evaluator, metric
 from ctnet.core.records import Detections
+from ctnet.core.tally import Tally
+from ctnet.evaluation.coco_tally import CocoTally
 from ctnet.evaluation.matching import IOUS
 
 #: Implementations of the COCO metrics; the second is the reference.
@@ -63,7 +65,7 @@ class CocoEvaluator(Evaluator):
         """The values that each metric is the mean of, by its name; undefined ones are -1.
 
         Args:
-            precision, recall: see ``coco_curves``.
+            precision, recall: see ``coco_curves``; for draws of the images, see ``CocoTally``.
             columns: index of each class in the curves, by name.
         """
 
@@ -83,8 +85,23 @@ class CocoEvaluator(Evaluator):
 
     def _curves(self) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
         """Run the engine: precision, recall, and the column of each class."""
+        precision, recall, ordered = coco_curves(*self._arguments())
+        return precision, recall, self._columns(ordered)
+
+    def tally(self) -> Tally:
+        arguments = self._arguments()
+        evaluation = coco_evaluation(*arguments)
+        columns = self._columns([int(category_id) for category_id in evaluation.params.catIds])
+
+        def figures(precision: np.ndarray, recall: np.ndarray) -> Figures:
+            return self.figures(precision, recall, columns)
+
+        return CocoTally(evaluation, self.annotations, arguments[4], figures, columns)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """Those of ``coco_curves``."""
         found = [entry for state in sorted(self.state().items()) for entry in self.results(*state)]
-        precision, recall, ordered = coco_curves(
+        return (
             self.engine,
             self._image_names,
             self.category_ids,
@@ -93,8 +110,11 @@ class CocoEvaluator(Evaluator):
             self.limits(),
             self.sigmas,
         )
+
+    def _columns(self, ordered: list[int]) -> dict[str, int]:
+        """Index of each class in the curves, by name."""
         classes = zip(self.class_names, self.category_ids, strict=True)
-        return precision, recall, {name: ordered.index(category_id) for name, category_id in classes}
+        return {name: ordered.index(category_id) for name, category_id in classes}
 
 
 class CocoBoxEvaluator(CocoEvaluator):
@@ -179,6 +199,31 @@ def coco_curves(
         Precision (IoU threshold, recall, class, size of object, limit of detections), recall (the same
         without the second axis), and the category id of each class.
     """
+    evaluation = coco_evaluation(engine, image_ids, category_ids, annotations, found, limits, sigmas)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+    curves = evaluation.eval
+    ordered = [int(category_id) for category_id in evaluation.params.catIds]
+    return np.asarray(curves["precision"]), np.asarray(curves["recall"]), ordered
+
+
+def coco_evaluation(
+    engine: str,
+    image_ids: Iterable[int],
+    category_ids: Sequence[int],
+    annotations: Sequence[Mapping[str, Any]],
+    found: Sequence[dict[str, Any]],
+    limits: Sequence[int],
+    sigmas: Sequence[float] | None = None,
+) -> Any:
+    """Match as COCO's evaluation does.
+
+    Args:
+        engine, image_ids, category_ids, annotations, found, limits, sigmas: see ``coco_curves``.
+
+    Returns:
+        The engine's ``COCOeval``: ``params``, and ``ious`` by image and category id.
+    """
     if engine == "pycocotools":
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -202,10 +247,7 @@ def coco_curves(
         if sigmas is not None:
             evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()
-        evaluation.accumulate()
-    curves = evaluation.eval
-    ordered = [int(category_id) for category_id in evaluation.params.catIds]
-    return np.asarray(curves["precision"]), np.asarray(curves["recall"]), ordered
+    return evaluation
 
 
 #: The COCO metrics for boxes, for any task; the reference computes the same ones more slowly.

@@ -11,6 +11,8 @@ import numpy as np
 from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.records import Detections
+from ctnet.core.tally import Drawn, Tally
+from ctnet.evaluation.ranking import Ranking
 
 #: Pascal VOC's average precision: at eleven recalls (2007), or the area under the curve (from 2010).
 Metric = Literal["voc07", "voc10"]
@@ -22,6 +24,8 @@ IOUS = tuple(hundredths / 100 for hundredths in range(50, 100, 5))
 class _Matches(NamedTuple):
     """All detections, highest score first; ``number`` is that of the object overlapped most, 0 if none."""
 
+    image: np.ndarray
+    scores: np.ndarray
     labels: np.ndarray
     number: np.ndarray
     overlap: np.ndarray
@@ -105,14 +109,35 @@ class MatchedEvaluator(Evaluator):
         table = {}
         for label, name in enumerate(self.class_names):
             count = int(((self._labels == label) & ~self._ignored).sum())
-            mine = matches.labels == label
             if count:
-                found = [
-                    np.where(matches.overlap[mine] >= least, matches.number[mine], 0)
-                    for least in self.overlaps
-                ]
-                table[name] = [average_precision(_first_times(each), count, self.metric) for each in found]
+                numbers = self._numbers(matches, label)
+                table[name] = [average_precision(_first_times(each), count, self.metric) for each in numbers]
         return {name: float(value) for name, value in self.figures(table).items()}
+
+    def tally(self) -> Tally:
+        images = np.array(sorted(self._image_names), np.int64)
+        matches = self._matches()
+        place = np.searchsorted(images, matches.image)
+        of_object = np.searchsorted(images, [int(entry["image_id"]) for entry in self.annotations])
+        objects, rankings = {}, {}
+        for label, name in enumerate(self.class_names):
+            counted = (self._labels == label) & ~self._ignored
+            objects[name] = np.bincount(of_object[counted], minlength=len(images))
+            numbers = np.stack(self._numbers(matches, label))
+            right = np.zeros(numbers.shape, bool)
+            for row, each in enumerate(numbers):
+                right[row, each >= 0] = _first_times(each)
+            mine = matches.labels == label
+            if counted.any():
+                rankings[name] = Ranking(place[mine], matches.scores[mine], right, numbers >= 0)
+        found = np.bincount(place, minlength=len(images))
+        return _MatchedTally(images.tolist(), objects, found, rankings, self)
+
+    def _numbers(self, matches: _Matches, label: int) -> list[np.ndarray]:
+        """By threshold, the number of the object that each detection of a class matches, 0 if none."""
+        mine = matches.labels == label
+        overlap, number = matches.overlap[mine], matches.number[mine]
+        return [np.where(overlap >= least, number, 0) for least in self.overlaps]
 
     def figures(self, table: Mapping[str, Sequence[float]]) -> dict[str, float]:
         """The metrics by name, from the average precision of each class at each of ``overlaps``."""
@@ -136,8 +161,7 @@ class MatchedEvaluator(Evaluator):
 
     def _matches(self) -> _Matches:
         """Sorted by score, then by image id, so that the distribution over processes does not matter."""
-        scores = [np.zeros(0)]
-        columns = [_Matches(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+        columns = [_Matches(*(np.zeros(0, kind) for kind in (int, float, int, int, float)))]
         for image_id, found in sorted(self.state().items()):
             labels = np.asarray(found.labels, int)
             number, best = np.zeros(len(found), int), np.zeros(len(found))
@@ -146,10 +170,39 @@ class MatchedEvaluator(Evaluator):
                 overlap = self.overlap(np.asarray(found.fields()[self.column], np.float64), objects.values)
                 overlap[labels[:, None] != objects.labels] = 0
                 number, best = objects.number[overlap.argmax(axis=1)], overlap.max(axis=1)
-            scores.append(np.asarray(found.scores, np.float64))
-            columns.append(_Matches(labels, number, best))
-        order = np.argsort(-np.concatenate(scores), kind="stable")
+            scores = np.asarray(found.scores, np.float64)
+            columns.append(_Matches(np.full(len(found), image_id), scores, labels, number, best))
+        order = np.argsort(-np.concatenate([column.scores for column in columns]), kind="stable")
         return _Matches(*(np.concatenate(column)[order] for column in zip(*columns, strict=True)))
+
+
+class _MatchedTally(Tally):
+    """Rankings by class, and the evaluator that takes the means of their average precision."""
+
+    def __init__(
+        self,
+        image_ids: Sequence[int],
+        objects: Mapping[str, np.ndarray],
+        detections: np.ndarray,
+        rankings: Mapping[str, Ranking],
+        evaluator: MatchedEvaluator,
+    ) -> None:
+        super().__init__(image_ids, objects, detections)
+        self._rankings, self._evaluator = rankings, evaluator
+        self.rows = max([self.rows, *map(len, rankings.values())])
+
+    def metrics(self, weights: np.ndarray) -> Drawn:
+        tables = {}
+        for name, ranking in self._rankings.items():
+            objects = weights @ self.objects[name]
+            tables[name] = ranking.averages(weights, objects, self._evaluator.metric).precision
+        drawn: Drawn = {}
+        for draw in range(len(weights)):
+            columns = {name: rows[:, draw].tolist() for name, rows in tables.items()}
+            present = {name: row for name, row in columns.items() if not np.isnan(row[0])}
+            for name, value in self._evaluator.figures(present).items() if present else ():
+                drawn.setdefault(name, np.full(len(weights), np.nan))[draw] = value
+        return drawn
 
 
 def average_precision(right: np.ndarray, count: int, metric: Metric) -> float:

@@ -12,7 +12,7 @@ from ctnet.base.choices import Nms
 from ctnet.base.errors import CtnetError
 from ctnet.core.fields import move_record
 from ctnet.core.geometry import Affine, View
-from ctnet.core.records import Detections, object_column
+from ctnet.core.records import Detections, ImageInfo, object_column
 from ctnet.core.task import Task
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
@@ -29,6 +29,7 @@ def decode(
     views: Sequence[View],
     settings: DetectionSettings,
     times: StageTimes | None = None,
+    finite: Tensor | None = None,
 ) -> list[Detections]:
     """Decode detections from maps of any source: a network, a file, rendered ground truth.
 
@@ -38,19 +39,32 @@ def decode(
         views: the views of the B images.
         settings: only topk, score, nms and scales are used.
         times: the time of the stages is added.
+        finite: () bool, whether all maps are; read together with the detections.
 
     Returns:
         One record per image, best first, in pixels of that image, lifted: at most ``topk`` rows, or as many
         as suppression needs to choose from.
+
+    Raises:
+        CtnetError: when the maps are not finite.
     """
     times = StageTimes() if times is None else times
     with times.stage("decode"):
-        found = task.decode(maps, candidates(task, settings)).without("cells").per_image()
+        decoded = task.decode(maps, candidates(task, settings)).without("cells")
+        found, all_finite = decoded.with_check(finite)
+    if not all_finite:
+        raise not_finite([view.info for view in views])
     with times.stage("post"):
         return [
             place(task, detections, view.affine, view, settings)
             for view, detections in zip(views, found, strict=True)
         ]
+
+
+def not_finite(images: Sequence[ImageInfo]) -> CtnetError:
+    """The error for maps with NaN or infinities."""
+    names = ", ".join(info.file_name or str(info.image_id) for info in images)
+    return CtnetError(f"the network outputs NaN or infinities ({names}); it diverged or has damaged weights")
 
 
 def candidates(task: Task, settings: DetectionSettings) -> int:

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from ctnet.base.choices import Resize, check_choice
-from ctnet.base.device import autocast, choose_device, normalise
+from ctnet.base.device import autocast, choose_device, normalise, to_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
 from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.heads import mirror_maps
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
-from ctnet.inference.decoding import decode, merge
+from ctnet.inference.decoding import decode, merge, not_finite
 from ctnet.inference.exported import ExportedNetwork
 from ctnet.inference.found import ImageDetections
 from ctnet.inference.pictures import Picture, listed_pictures, opened
@@ -240,11 +240,12 @@ class Detector:
             if self.exported is not None and keep_maps is None:
                 looks.append(self.exported.look(prepared, settings, times))
                 continue
-            maps = self.maps(prepared, settings.flip, settings.amp, times)
+            maps, finite = self._maps(prepared, settings.flip, settings.amp, times)
             if keep_maps is not None:
+                _check(finite, prepared)
                 keep_maps(maps, prepared, scale)
             views = [one.view(self.description.stride) for one in prepared]
-            looks.append(decode(self.task, maps, views, settings, times))
+            looks.append(decode(self.task, maps, views, settings, times, finite))
         times.images += len(batch)
         with times.stage("post"):
             return [merge(self.task, parts, settings) for parts in zip(*looks, strict=True)]
@@ -270,7 +271,14 @@ class Detector:
 
         Source: section 4 and appendix, flip testing: maps are averaged before decoding.
         """
-        times = StageTimes() if times is None else times
+        maps, finite = self._maps(batch, flip, amp, StageTimes() if times is None else times)
+        _check(finite, batch)
+        return maps
+
+    def _maps(
+        self, batch: Sequence[Prepared], flip: bool, amp: torch.dtype | None, times: StageTimes
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The maps, and whether all are finite: () bool, which waits for the device when it is read."""
         most = self._most_at_once(batch[0])
         if most >= len(batch):
             try:
@@ -282,8 +290,9 @@ class Detector:
             most = len(batch) // 2
         if not most:
             raise _too_large(batch[0], "more memory than available")
-        parts = [self.maps(batch[i : i + most], flip, amp, times) for i in range(0, len(batch), most)]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        parts = [self._maps(batch[i : i + most], flip, amp, times) for i in range(0, len(batch), most)]
+        joined = {name: torch.cat([maps[name] for maps, _ in parts]) for name in parts[0][0]}
+        return joined, torch.stack([finite for _, finite in parts]).all()
 
     def _most_at_once(self, prepared: Prepared) -> int:
         """How many inputs of this size fit into memory, estimated from a lower bound of their needs."""
@@ -306,21 +315,16 @@ class Detector:
     @torch.inference_mode()
     def _maps_at_once(
         self, batch: Sequence[Prepared], flip: bool, amp: torch.dtype | None, times: StageTimes
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], Tensor]:
         with times.stage("pre"):
-            stacked = torch.from_numpy(np.stack([prepared.input for prepared in batch])).to(self.device)
+            stacked = to_device(
+                torch.from_numpy(np.stack([prepared.input for prepared in batch])), self.device
+            )
             inputs = normalise(stacked, self.description.mean, self.description.std)
         with times.stage("network"):
             with autocast(self.device, amp):
                 maps = self._averaged(inputs) if flip else self.model.activated(inputs)
-            # Reading this value waits for the device, so that the stage's time includes the network's.
-            finite = bool(torch.stack([values.isfinite().all() for values in maps.values()]).all())
-        if not finite:
-            names = ", ".join(prepared.info.file_name or str(prepared.info.image_id) for prepared in batch)
-            raise CtnetError(
-                f"the network outputs NaN or infinities ({names}); it diverged or has damaged weights"
-            )
-        return maps
+            return maps, torch.stack([values.isfinite().all() for values in maps.values()]).all()
 
     def _averaged(self, inputs: Tensor) -> dict[str, Tensor]:
         """The maps of inputs, averaged with the mirrored maps of the mirrored inputs."""
@@ -339,6 +343,11 @@ class Detector:
             return self.model.activated(one), self.model.activated(other)
         count = len(one)
         return ({name: m[:count] for name, m in maps.items()}, {name: m[count:] for name, m in maps.items()})
+
+
+def _check(finite: Tensor, batch: Sequence[Prepared]) -> None:
+    if not finite:
+        raise not_finite([prepared.info for prepared in batch])
 
 
 def _too_large(prepared: Prepared, needs: str) -> CtnetError:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ctnet.base.device import has_bf16
+from ctnet.base.device import has_bf16, without_tf32
 from ctnet.base.errors import CtnetError
 from ctnet.model import CenterNet
 from ctnet.ops.deform_conv import DeformConv
@@ -87,7 +87,7 @@ def folded(model: CenterNet) -> CenterNet:
     images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(parameter)
     prepared = _copied(model)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_tf32():
             trial = _Trial(prepared, images)
             for convolution, norm in trial.pairs():
                 _fold(convolution, norm)

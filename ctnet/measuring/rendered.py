@@ -71,6 +71,16 @@ def explain_misses(rendered: Rendered, threshold: float) -> list[str]:
     Returns:
         One cause per missed object (no crowd regions); "unexplained" would be a bug of the task.
     """
+    return [cause for _, cause in missed_objects(rendered, threshold)]
+
+
+def missed_objects(rendered: Rendered, threshold: float, topk: int | None = None) -> list[tuple[int, str]]:
+    """The row of every object that is not recovered, and the cause: see ``explain_misses``.
+
+    Args:
+        rendered, threshold: see ``explain_misses``.
+        topk: the maximum number of detections, which may be a cause as well.
+    """
     instances, found, on_grid = rendered.instances, rendered.detections, rendered.on_grid
     overlap = box_iou(instances.boxes, found.boxes)
     overlap[instances.labels[:, None] != found.labels[None, :]] = 0
@@ -78,22 +88,31 @@ def explain_misses(rendered: Rendered, threshold: float) -> list[str]:
     cells = np.floor(box_centres(on_grid.boxes)).astype(int)
     extents = box_sizes(on_grid.boxes)
     causes = []
-    for i in np.flatnonzero((best < threshold) & ~instances.crowd):
+    for i in np.flatnonzero((best < threshold) & ~instances.crowd).tolist():
         others = np.arange(len(instances)) != i
         same_class = others & (instances.labels == instances.labels[i])
         same_cell = others & (cells == cells[i]).all(axis=1)
         beside = same_class & (np.abs(cells - cells[i]).max(axis=1) <= 1)
         if (same_cell & same_class).any():
-            causes.append("collision: another object of its class has its centre in the same cell")
+            cause = "collision: another object of its class has its centre in the same cell"
         elif same_cell.any():
-            causes.append("collision: the size is that of an object of another class in the same cell")
+            cause = "collision: the size is that of an object of another class in the same cell"
         elif beside.any():
-            causes.append("neighbouring peaks of one class")
+            cause = "neighbouring peaks of one class"
+        elif topk is not None and len(instances) > topk:
+            cause = f"more objects in the image than the {topk} detections that are kept"
         elif best[i] >= 1 - 2 / max(extents[i].min(), 1e-6):
-            causes.append("cut at the last cell of the grid (less than one cell per side)")
+            cause = "cut at the last cell of the grid (less than one cell per side)"
         else:
-            causes.append("unexplained")
+            cause = "unexplained"
+        causes.append((i, cause))
     return causes
+
+
+def under_a_cell(rendered: Rendered) -> list[int]:
+    """The rows of objects with a side shorter than a cell, without crowd regions."""
+    small = (box_sizes(rendered.on_grid.boxes) < 1).any(axis=1) & ~rendered.instances.crowd
+    return [int(row) for row in np.flatnonzero(small)]
 
 
 def _one_to_one(overlap: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -52,6 +52,37 @@ def print_metrics(
         for name, value in of_attributes.items():
             table.add_row(Text(name), _with_unit(value, units.get(name, "")))
         console.print(table)
+
+
+class Bounded(Protocol):
+    """A value with the interval around it."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def percentile(self) -> tuple[float, float]: ...
+    @property
+    def bca(self) -> tuple[float, float]: ...
+
+
+def print_intervals(
+    intervals: Mapping[str, Bounded], units: Mapping[str, str] | None = None, file: TextIO | None = None
+) -> None:
+    """Print the intervals of an evaluator's metrics, a row each.
+
+    Args:
+        intervals: by metric.
+        units: ``Evaluator.units``.
+        file: where to print; stdout when None.
+    """
+    units = units or {}
+    columns = (Column(name, justify="right") for name in ("value", "percentile", "BCa"))
+    table = Table("metric", *columns)
+    for name, one in intervals.items():
+        unit = units.get(name) or units.get(name.partition("/")[0], "")
+        bounds = (f"{_shown(low, unit)} to {_shown(high, unit)}" for low, high in (one.percentile, one.bca))
+        table.add_row(Text(name), _with_unit(one.value, unit), *bounds)
+    Console(file=file or sys.stdout, width=_UNLIMITED).print(table)
 
 
 def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -9,14 +9,16 @@ from unittest import SkipTest
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.fields import Angle, Choice, Field, Points, Value
 from ctnet.core.masks import Mask
 from ctnet.core.records import Detections, object_column
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.testing.check import require
-from ctnet.testing.dataset import truth_of_scenes
+from ctnet.testing.dataset import Truth, truth_of_scenes
 from ctnet.testing.probe import Probe, task_check
+from ctnet.testing.redrawn import Json, require_exact
 
 Found = Mapping[int, Detections]
 
@@ -171,6 +173,28 @@ def evaluator_counts_images_without_detections(probe: Probe) -> None:
         where = f"metric {metric!r}, {len(empty)} of {len(truth)} images without detections: "
         require(one <= 1 - _LITTLE, f"{where}it gives {one:.4g}")
         require(abs(one - other) <= 1e-9, f"{where}it gives {one:.4g}, not passed {other:.4g}")
+
+
+@task_check("Evaluator.tally")
+def evaluator_tallies_exactly(probe: Probe) -> None:
+    """The tally gives, for images drawn again, what ``compute`` gives for a data set of those images."""
+    truth = truth_of_scenes(probe)
+    found = {image_id: worse(detections, image_id) for image_id, detections in truth.found.items()}
+    weights = np.random.default_rng(0).multinomial(len(found), [1 / len(found)] * len(found), 2)
+    compared = 0
+    for metric in _distinct_metrics(probe):
+
+        def make(content: Json, metric: str = metric) -> Evaluator:
+            return evaluator_of(probe.task, Truth(content, content, {}), metric)
+
+        try:
+            make(truth.as_coco(full=True)).tally()
+        except CtnetError:
+            continue
+        require_exact(make, truth.as_coco(full=True), found, weights, complete=False)
+        compared += 1
+    if not compared:
+        raise SkipTest("no evaluator keeps a tally")
 
 
 @task_check("Task.metrics, Task.fields")

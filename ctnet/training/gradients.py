@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from ctnet.base.device import autocast, normalise
+from ctnet.base.device import autocast, normalise, to_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.ranks import Ranks, Told, connected, raise_first, told
 from ctnet.checkpoint import Description
@@ -212,10 +212,8 @@ class Gradients:
         counts = None
         if step.counts is not None:
             dtype = next(self._model.parameters()).dtype
-            counts = {
-                name: torch.tensor(value, dtype=dtype, device=self.device)
-                for name, value in step.counts.items()
-            }
+            values = to_device(torch.tensor(list(step.counts.values()), dtype=dtype), self.device)
+            counts = dict(zip(step.counts, values.unbind(), strict=True))
         for number in numbers:
             share = self._backward(step.batches[number], counts, last=number == numbers[-1])
             rows.append(share)
@@ -225,10 +223,12 @@ class Gradients:
         zero = torch.zeros((), device=self.device)
         own = [torch.stack([row.get(name, zero).float() for name in ("total", *names)]) for row in rows]
         # The only synchronisation with the device in a step: all terms of all batches in one copy.
-        table = torch.cat([*own, torch.tensor(list(flags), device=self.device)])
-        values = self._ranks.add(table.clone()).tolist() if self._ranks.count > 1 else table.tolist()
+        if flags:
+            own.append(to_device(torch.tensor(list(flags), dtype=torch.float32), self.device))
+        table = torch.cat(own)
+        known = self._ranks.add(table.clone()).tolist() if self._ranks.count > 1 else table.tolist()
         width = 1 + len(names)
-        if not all(math.isfinite(value) for value in values):
+        if not all(map(math.isfinite, known)):
             mine = table.tolist()
             own_rows = [mine[start : start + width] for start in range(0, len(rows) * width, width)]
             bad = [number for number, row in enumerate(own_rows) if not all(map(math.isfinite, row))]
@@ -236,9 +236,9 @@ class Gradients:
                 numbers[bad[0]] if bad else None,
                 dict(zip(("total", *names), own_rows[bad[0]] if bad else (), strict=False)),
             )
-        sums = [sum(values[column : len(rows) * width : width]) for column in range(width)]
+        sums = [sum(known[column : len(rows) * width : width]) for column in range(width)]
         terms = dict(zip(["loss", *(f"{name}_loss" for name in names)], sums, strict=True))
-        return Learnt(sum(step.images), terms if rows else {}, tuple(values[len(rows) * width :]))
+        return Learnt(sum(step.images), terms if rows else {}, tuple(known[len(rows) * width :]))
 
     def _backward(self, batch: Batch, counts: Mapping[str, Tensor] | None, last: bool) -> dict[str, Tensor]:
         """Add a batch's gradients; over all processes with the last batch of a step.

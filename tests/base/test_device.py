@@ -76,3 +76,41 @@ def test_autocast_of_none_changes_nothing() -> None:
 def test_devices_that_exist_in_name_only(name: str) -> None:
     with pytest.raises(CtnetError, match=f"device '{name}' cannot be used here"):
         choose_device(name)
+
+
+def test_what_is_read_in_one_copy_is_what_was_joined() -> None:
+    """The way back from a GPU, whose tensors are joined as bytes."""
+    torch.manual_seed(0)
+    tensors = [
+        torch.randn(2, 3),
+        torch.tensor([True, False, True]),
+        torch.randint(-9, 9, (2, 2)),
+        torch.randn(4, 5).T,  # not contiguous
+        torch.zeros(0, 4),
+        torch.tensor(True),
+    ]
+    for array, tensor in zip(device._split(device._joined(tensors).numpy(), tensors), tensors, strict=True):
+        assert array.shape == tensor.shape
+        np.testing.assert_array_equal(array, tensor.numpy())
+    (small,) = device.to_host([torch.tensor([1.5], dtype=torch.bfloat16, requires_grad=True)])
+    assert (small.dtype, small.tolist()) == (np.float32, [1.5])
+
+
+def test_constants_are_kept_on_a_device_and_made_anew_on_the_cpu() -> None:
+    there = torch.zeros(1, device="meta")
+    with torch.inference_mode():
+        first = device.constant([1, 2], there)
+    assert device.constant([1, 2], there) is first
+    assert not first.is_inference()
+    assert device.constant([1, 2], there, torch.int64) is not first
+    here = device.constant([1, 2], torch.zeros(1, dtype=torch.float64))
+    assert here.tolist() == [1.0, 2.0]
+    assert here.dtype == torch.float64
+    assert device.constant([1, 2], torch.zeros(1)) is not device.constant([1, 2], torch.zeros(1))
+
+
+def test_tf32_is_off_within_the_context_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with device.without_tf32():
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32

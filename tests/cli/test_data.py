@@ -121,3 +121,37 @@ def test_help_has_examples(command: str) -> None:
 def test_no_data_directory(tmp_path: Path) -> None:
     for command in ("check", "stats", "show"):
         assert isinstance(run(command, tmp_path / "nowhere").exception, CtnetError)
+
+
+def test_ceiling_names_what_is_lost(data: Path) -> None:
+    content = json.loads((data / "annotations/instances_train.json").read_text())
+    twins = [[40, 40, 60, 60], [36, 36, 72, 72]]
+    content["annotations"] = [
+        {"id": n, "image_id": 1, "category_id": 1, "bbox": box} for n, box in enumerate(twins)
+    ]
+    (data / "annotations/instances_val.json").write_text(json.dumps(content))
+    result = run("ceiling", data, "--sizes", "64,keep")
+    assert result.exit_code == 0, result.output
+    assert row(result.stdout, "64x64").split()[-3:] == ["2", "1", "0"]
+    assert "1: collision: another object of its class has its centre in the same cell" in result.stdout
+    assert "1.png: cat" in result.stdout
+    result = run("ceiling", data, "--sizes", "64x32", "--backbone", "resfpn18", "--json")
+    document = json.loads(result.stdout)
+    assert (document["stride"], document["ceilings"][0]["size"]) == (4, [64, 32])
+    assert document["ceilings"][0]["metrics"]["AP"] < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sizes", "big"], "--sizes is 'big'; write one number"),
+        (["--sizes", "65"], "size 65x65 does not fit"),
+        (["--split", "dev"], "has no split 'dev'"),
+        (["--task", "ctdetect"], "did you mean ctdet"),
+        (["--backbone", "resnet"], "no backbone called 'resnet'"),
+    ],
+)
+def test_ceilings_that_cannot_be_computed(data: Path, arguments: list[str], message: str) -> None:
+    result = run("ceiling", data, "--split", "train", *arguments)
+    assert isinstance(result.exception, CtnetError)
+    assert message in str(result.exception)

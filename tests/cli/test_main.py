@@ -251,6 +251,8 @@ def test_json_is_one_document_on_stdout(
         "convert via": [tools / "via", "-o", "out"],
         "convert voc": [voc, "-o", "out"],
         "convert yolo": [scenes, "-o", "out", "--export"],
+        "compare": [run_folder, run_folder, "--workers", 0, "--device", "cpu", "--draws", 100],
+        "data ceiling": [scenes, "--sizes", "64"],
         "data check": [scenes],
         "data pack": [scenes, "-o", "pack.h5"],
         "data split": [tools / "whole", "--val", 0.3],

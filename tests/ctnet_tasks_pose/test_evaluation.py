@@ -15,6 +15,7 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.synthetic import write_dataset
 from ctnet.evaluation.coco import ENGINES
 from ctnet.evaluation.evaluators import evaluator_of
+from ctnet.testing.redrawn import require_exact
 from ctnet_tasks_pose.evaluation import CocoKeypointEvaluator
 from ctnet_tasks_pose.figures import FIGURES
 
@@ -182,3 +183,17 @@ def test_several_classes_have_figures_of_their_own(tmp_path):
     truth = truth_of(task, dataset.instances(0))
     result = figures(evaluator_of(task, dataset), {1: truth[truth.labels == 0]})
     assert (result["AP/x"], result["AP/y"], result["AP"]) == pytest.approx((1, 0, 0.5))
+
+
+def test_draws_of_images_are_exact(scenes):
+    """Against the slow way: the evaluator on the images drawn."""
+    truth = scenes.as_coco(full=True)
+    for entry in truth["annotations"][::5]:
+        entry.update(keypoints=[0] * 51, num_keypoints=0)
+    found = guesses(scenes, 3.0)
+    weights = np.random.default_rng(1).multinomial(12, [1 / 12] * 12, 5)
+
+    def make(content):
+        return CocoKeypointEvaluator(content, [1], ["person"])
+
+    require_exact(make, truth, found, weights)

@@ -1004,6 +1004,12 @@ class DeafEvaluator(HandEvaluator):
         super().merge(list(states)[:1])
 
 
+class StaleEvaluator(HandEvaluator):
+    def compute(self) -> dict[str, float]:
+        figures = super().compute()
+        return {**figures, "AP50": figures["AP50"] ** 2}
+
+
 class ProudEvaluator(HandEvaluator):
     def compute(self) -> dict[str, float]:
         return {name: 100 * value for name, value in super().compute().items()}
@@ -1141,6 +1147,13 @@ class Deaf(Hands):
     """merge takes in one process only"""
 
     metrics: ClassVar[Any] = {"hands": metric(DeafEvaluator)}
+
+
+@caught_by("evaluator_tallies_exactly")
+class Stale(Hands):
+    """compute changes a metric that the inherited tally does not"""
+
+    metrics: ClassVar[Any] = {"hands": metric(StaleEvaluator)}
 
 
 @caught_by("evaluator_gives_truth_the_perfect_score")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.plugin import Regression
+from ctnet.plugin import Regression, constant
 from ctnet_tasks_obb.boxes import Rectangles
 
 
@@ -19,7 +19,7 @@ class AngleValues(Regression):
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         # t becomes -t: the cosines are unchanged, the sines change sign.
-        sign = activated.new_tensor([1, -1, 1, -1])
+        sign = constant([1, -1, 1, -1], activated)
         return activated.flip(-1) * sign[:, None, None]
 
 

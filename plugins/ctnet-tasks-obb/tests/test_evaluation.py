@@ -11,6 +11,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.core.records import Detections
 from ctnet.evaluation.matching import IOUS
 from ctnet.ops.boxes import boxes_around
+from ctnet.testing.redrawn import require_exact
 
 
 def box(x: float, y: float, length: float = 20, breadth: float = 8, degrees: float = 30) -> np.ndarray:
@@ -186,3 +187,29 @@ def test_what_cannot_be_measured_is_named() -> None:
         evaluator(truth).update(1, Detections(np.zeros((1, 4)), np.ones(1), np.zeros(1, int)))
     with pytest.raises(CtnetError, match="no average precision called 'coco'"):
         evaluator(truth, "coco")
+
+
+def test_draws_of_images_are_exact() -> None:
+    """Against the slow way: the evaluator on the images drawn."""
+    rng = np.random.default_rng(3)
+    objects, found = [], {}
+    for image_id in range(1, 9):
+        rows = []
+        for _ in range(int(rng.integers(1, 5))):
+            category = int(rng.choice([1, 5]))
+            x, y, degrees = [*rng.uniform(20, 200, 2).tolist(), float(rng.uniform(0, 90))]
+            objects.append(
+                (image_id, category, box(x, y, degrees=degrees), {"difficult": int(rng.integers(2))})
+            )
+            for _ in range(int(rng.integers(0, 3))):
+                moved = box(x + rng.normal(), y + rng.normal(), degrees=degrees + 5 * rng.normal())
+                rows.append((float(rng.integers(9)) / 9, [1, 5].index(category), moved))
+        found[image_id] = detections(*rows)
+    weights = rng.multinomial(8, [1 / 8] * 8, 6)
+    for metric in ("voc07", "voc10"):
+        require_exact(
+            lambda content, metric=metric: evaluator(content, metric),
+            ground_truth(*objects, images=8),
+            found,
+            weights,
+        )

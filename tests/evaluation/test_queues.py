@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctnet_tasks_ddd.matching import serve
+from ctnet.evaluation.queues import match_in_order
 
 
 def one_by_one(frame, label, result, present):
@@ -36,13 +36,13 @@ def test_equals_serving_one_by_one(seed: int) -> None:
         first += count
     arrays = [np.array(column, np.int64) for column in (frame, label, result)]
     present = rng.random((6 * len(labels_of_frame), 5))[arrays[2]] < [0.2, 0.5, 0.8, 1.0, 0.0]
-    taken = serve(*arrays, present)
+    taken = match_in_order(*arrays, present)
     assert np.array_equal(taken, one_by_one(*arrays, present))
     assert taken[:, 3].any()
 
 
-def test_nothing_to_serve() -> None:
+def test_nothing_to_match_in_order() -> None:
     none = np.zeros(0, np.int64)
-    assert serve(none, none, none, np.zeros((0, 3), bool)).shape == (0, 3)
+    assert match_in_order(none, none, none, np.zeros((0, 3), bool)).shape == (0, 3)
     one = np.zeros(1, np.int64)
-    assert serve(one, one, one, np.zeros((1, 0), bool)).shape == (1, 0)
+    assert match_in_order(one, one, one, np.zeros((1, 0), bool)).shape == (1, 0)

@@ -1,0 +1,95 @@
+"""A training step on a GPU of fake tensors: one wait, no copy that blocks."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+import torch
+from fake_gpu import Stalls
+
+from ctnet.base.ranks import Ranks
+from ctnet.checkpoint import Description
+from ctnet.core.recipe import Augmentation
+from ctnet.core.task import Task, create_task, list_tasks, load_task_class, scenes_of
+from ctnet.data.dataset import Dataset
+from ctnet.data.loader import Batch, Loader, TrainingSet
+from ctnet.data.synthetic import write_dataset
+from ctnet.model import CenterNet, create_model
+from ctnet.training.gradients import Gradients
+from ctnet.training.optimization import MovingAverage, make_optimizer
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, Batch]]:
+    """A batch of every task, made on the host."""
+    made = {}
+    for name in list_tasks():
+        task, folder = (
+            create_task(name, scenes_of(load_task_class(name)).categories),
+            tmp_path_factory.mktemp(name),
+        )
+        write_dataset(task, folder, {"train": 3}, (64, 64))
+        dataset = Dataset.open(folder, "train", task)
+        made[name] = task, next(Loader(TrainingSet(dataset, task, (64, 64), Augmentation()), 3).epoch(0))
+    return made
+
+
+def train_steps(
+    task: Task, batch: Batch, amp: torch.dtype | None, backbone: str, accumulate: int, stalls: Stalls
+) -> CenterNet:
+    """Two steps; the stalls of the second are kept. The backward pass wants a driver, and is replaced."""
+    device = torch.device("cuda")
+    model = create_model(task, backbone).to(device).to(memory_format=torch.channels_last)
+    recipe = scenes_of(type(task)).recipe
+    optimizer, average = make_optimizer(model, recipe, 1e-3), MovingAverage(model, 0.99)
+    scaler = torch.amp.GradScaler("cuda", enabled=amp == torch.float16)
+    gradients = Gradients(task, model, Description.of(task, backbone, (64, 64), 4), scaler, amp, Ranks())
+
+    def backward(_: torch.Tensor) -> None:
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+
+    for _ in range(2):
+        stalls.waits.clear(), stalls.copies.clear()
+        pinned = iter([batch.pin_memory()] * accumulate)
+        with mock.patch("torch.Tensor.backward", backward):
+            for step in gradients.steps(pinned, accumulate):
+                gradients.accumulate(step)
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        average.update(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "amp"),
+    [*((name, torch.bfloat16) for name in list_tasks()), ("ctdet", None), ("ctdet", torch.float16)],
+)
+def test_a_step_waits_once(stalls: Stalls, batches, name: str, amp: torch.dtype | None) -> None:
+    train_steps(*batches[name], amp, "resfpn18", 1, stalls)
+    # float16's scaler reads whether the gradients are finite, before it changes the weights.
+    assert len(stalls.waits) == (2 if amp == torch.float16 else 1), stalls.counted()
+    assert not stalls.copies, stalls.counted()
+
+
+@pytest.mark.parametrize("backbone", ["resdcn18", "dla34"])
+def test_deformable_convolutions_add_no_wait(stalls: Stalls, batches, backbone: str) -> None:
+    train_steps(*batches["ctdet"], torch.bfloat16, backbone, 1, stalls)
+    assert (len(stalls.waits), len(stalls.copies)) == (1, 0), stalls.counted()
+
+
+def test_giou_adds_no_wait(stalls: Stalls, batches) -> None:
+    task, batch = batches["ctdet"]
+    other = create_task("ctdet", scenes_of(type(task)).categories, size_loss="giou")
+    train_steps(other, batch, None, "resfpn18", 1, stalls)
+    assert (len(stalls.waits), len(stalls.copies)) == (1, 0), stalls.counted()
+
+
+def test_accumulation_waits_once(stalls: Stalls, batches) -> None:
+    """The counts of the step go to the device before the first backward pass."""
+    train_steps(*batches["ctdet"], None, "resfpn18", 2, stalls)
+    assert (len(stalls.waits), len(stalls.copies)) == (1, 0), stalls.counted()
