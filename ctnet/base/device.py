@@ -93,7 +93,8 @@ def constant(values: Sequence[float], like: Tensor, dtype: torch.dtype | None = 
 
     Args:
         values: the numbers.
-        like: gives the device, and the dtype unless ``dtype`` does.
+        like: gives the device.
+        dtype: that of ``like`` when None.
 
     Returns:
         (N,) tensor; not to be changed, for others have the same one.
@@ -135,18 +136,11 @@ def _split(joined: np.ndarray, tensors: Sequence[Tensor]) -> list[np.ndarray]:
     """The inverse of ``_joined``, with the dtypes and shapes of its tensors."""
     ends = np.cumsum([tensor.numel() * tensor.element_size() for tensor in tensors])
     return [
-        part.copy().view(_NUMPY_TYPES[tensor.dtype]).reshape(tuple(tensor.shape))  # the copy is aligned
+        part.copy()
+        .view(str(tensor.dtype).removeprefix("torch."))
+        .reshape(tuple(tensor.shape))  # the copy is aligned
         for part, tensor in zip(np.split(joined, ends[:-1]), tensors, strict=True)
     ]
-
-
-_NUMPY_TYPES = {
-    torch.float32: np.float32,
-    torch.int64: np.int64,
-    torch.int32: np.int32,
-    torch.uint8: np.uint8,
-    torch.bool: np.bool_,
-}
 
 
 @contextmanager

@@ -88,6 +88,7 @@ def test_what_is_read_in_one_copy_is_what_was_joined() -> None:
         torch.randn(4, 5).T,  # not contiguous
         torch.zeros(0, 4),
         torch.tensor(True),
+        torch.tensor([-3, 4], dtype=torch.int16),
     ]
     for array, tensor in zip(device._split(device._joined(tensors).numpy(), tensors), tensors, strict=True):
         assert array.shape == tensor.shape
