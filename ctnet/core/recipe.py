@@ -83,6 +83,8 @@ class Recipe:
         size: (width, height) of the network input, pixels.
         accumulate: gradient accumulation: batches per optimizer step.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        smooth: ``best.pt`` is of the epoch with the highest mean of the main metric over so many evaluations,
+            its own the last; 1 for the metric itself.
         save_every: seconds between checkpoints within an epoch.
         augmentation: how training images vary.
         options: task options that the recipe changes from their defaults; ``-O`` overrides them.
@@ -107,6 +109,7 @@ class Recipe:
     size: tuple[Count, Count] = (512, 512)
     accumulate: Count = 1
     evaluate_every: Count = 1
+    smooth: Count = 1
     save_every: Annotated[float, Ge(0)] = 600.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -157,6 +160,7 @@ SMALL = Recipe(
     offset_rate=0.01,
     small_heads=False,
     ema=0.99,
+    smooth=5,
     augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.2, lighting=0.05),
 )
 
