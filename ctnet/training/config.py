@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval
 
-from ctnet.base.choices import Amp, BatchNorm
+from ctnet.base.choices import Amp
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.core.recipe import Recipe
@@ -36,8 +36,6 @@ class TrainingConfig:
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
         strict: refuse bad records instead of skipping them.
-        batch_norm: statistics of each process's own images, of all processes' ("sync"), or none, with its
-            weights fixed ("frozen").
         annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
             data.
         images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
@@ -59,7 +57,6 @@ class TrainingConfig:
     amp: Amp = "off"
     overfit: Annotated[int, Ge(0)] = 0
     strict: bool = False
-    batch_norm: BatchNorm = "own"
     annotations: str = ""
     val_annotations: str = ""
     images: str = ""
@@ -81,7 +78,7 @@ class TrainingConfig:
         Returns:
             One phrase per setting: "learning_rate is 0.1, was 0.2".
         """
-        now, then = _flat(self.to_json()), _flat(before)
+        now, then = flat(self.to_json()), flat(before)
         return [
             f"{name} is {value!r}, was {then.get(name)!r}"
             for name, value in now.items()
@@ -110,17 +107,18 @@ _FREE = frozenset(
         "commit",
         "recipe.epochs",
         "recipe.evaluate_every",
+        "recipe.patience",
         "recipe.save_every",
     )
 )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted names."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = list(value) if isinstance(value, tuple) else value
     return found
