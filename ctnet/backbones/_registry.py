@@ -56,8 +56,8 @@ class Backbone(nn.Module):
         """The stages that training can keep as they are (``-R freeze=N`` the first N): name -> modules.
 
         They come in the order in which an image passes through them, and what lies before the end of a stage
-        belongs to it or to an earlier one. Modules are looked up at each call, since training may replace some.
-        Layers after the last stage always learn. Empty for a network without such stages.
+        belongs to it or to an earlier one. Modules are looked up at each call, since training may replace
+        some. Layers after the last stage always learn. Empty for a network without such stages.
         """
         return {}
 

@@ -79,6 +79,8 @@ class TrainingConfig:
             One phrase per setting: "learning_rate is 0.1, was 0.2".
         """
         now, then = flat(self.to_json()), flat(before)
+        # A run of an earlier ctnet was trained with what is the default of a field that it did not have.
+        then = flat({"recipe": _defaults()}) | then
         return [
             f"{name} is {value!r}, was {then.get(name)!r}"
             for name, value in now.items()
@@ -92,6 +94,9 @@ class TrainingConfig:
         Raises:
             CtnetError: for a field that is missing, unknown or out of its range, naming the file.
         """
+        if isinstance(values, dict) and isinstance(values.get("recipe"), dict) and "batch_norm" in values:
+            values = dict(values)  # of ctnet 0.1, which had it beside the recipe
+            values["recipe"] = {**values["recipe"], "batch_norm": values.pop("batch_norm")}
         fix = f"it is not a run's config.json of ctnet {__version__}: correct it, or train again"
         read: TrainingConfig = check_json(cls, values, source, fix)
         return read
@@ -111,6 +116,12 @@ _FREE = frozenset(
         "recipe.save_every",
     )
 )
+
+
+def _defaults() -> dict[str, Any]:
+    """The defaults of those fields of a recipe that have one."""
+    fields = dataclasses.fields(Recipe)
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

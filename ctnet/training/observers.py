@@ -126,8 +126,8 @@ class RunEnd:
     """The training is over.
 
     Attributes:
-        reason: "finished"; "patience": ended early, see ``Recipe.patience``; "stopped": by Ctrl-C or a signal;
-            "failed": by an error.
+        reason: "finished"; "patience": ended early, see ``Recipe.patience``; "stopped": by Ctrl-C or a
+            signal; "failed": by an error.
         epoch: epochs finished.
         step: optimizer steps since the start of the run.
         error: the first line of the error; empty where there was none.
@@ -143,13 +143,13 @@ Report = RunStart | StepEnd | EpochEnd | EvaluationEnd | CheckpointSaved | RunEn
 
 
 class Observer:
-    """Looks on while a run is trained: logs, notifies, copies. Override the methods for what you want to know.
+    """Looks on while a run is trained: logs, notifies, copies. Override the methods that you need.
 
-    A subclass is named by an entry point of the group ``ctnet.observers`` and made without arguments when the
-    user asks for it (``ctnet train --observe NAME``). It runs in the training process (of several in the first
-    one), between two steps, so it should return quickly. It gets plain values that are its own copies; random
-    streams, gradient mode, default dtype and number of threads of torch are put back after each call. If a
-    method raises, the observer is named, and not called any more.
+    A subclass is named by an entry point of the group ``ctnet.observers``, and made without arguments when the
+    user asks for it (``ctnet train --observe NAME``). It is called in the training process (of several, in the
+    first one) between two steps, so it should return quickly. It gets plain values, its own copies; random
+    streams, and torch's gradient mode, default dtype and number of threads, are put back after each call. An
+    observer that raises is named, and not called again.
     """
 
     def start(self, report: RunStart) -> None:
@@ -266,9 +266,8 @@ class Observers:
     def _dismiss(self, watched: _Watched, event: str, error: BaseException) -> None:
         self._watched.remove(watched)
         said = " ".join(str(error).split())[:200]
-        reason = (
-            said if isinstance(error, CtnetError) else f"{type(error).__name__}: {said}".removesuffix(": ")
-        )
+        kind = "" if isinstance(error, CtnetError) else type(error).__name__
+        reason = ": ".join(filter(None, (kind, said)))
         what = "was interrupted" if isinstance(error, KeyboardInterrupt) else f"failed ({reason})"
         self._say(f"observer {watched.name} {what} in {event} and is switched off; the training goes on")
 
@@ -291,7 +290,7 @@ def _put_back() -> Iterator[None]:
         (torch.set_default_dtype, torch.get_default_dtype()),
         (_set_threads, torch.get_num_threads()),
     ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         streams.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     try:
         yield

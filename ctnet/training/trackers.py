@@ -28,7 +28,7 @@ _STATUS = {"finished": "FINISHED", "patience": "FINISHED", "stopped": "KILLED", 
 
 
 class MetricsFile(Observer):
-    """Writes metrics.csv, as a whole after every epoch: rows of a resumed run are neither lost nor doubled."""
+    """Writes metrics.csv, the whole file after every epoch: resuming neither loses nor doubles rows."""
 
     def start(self, report: RunStart) -> None:
         self._run, self._rows = Run(report.folder), report.rows
@@ -85,7 +85,7 @@ class TensorBoard(_Tracker):
         # Steps after the last checkpoint are repeated; TensorBoard leaves out those of before.
         again = report.step + 1 if report.step else None
         try:
-            self._writer: Any = SummaryWriter(str(report.folder), purge_step=again)  # type: ignore[no-untyped-call]
+            self._writer: Any = SummaryWriter(str(report.folder), purge_step=again)
         except UnicodeEncodeError as error:
             raise CtnetError("TensorBoard cannot write to a folder whose name is not UTF-8") from error
 
