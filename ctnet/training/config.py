@@ -95,7 +95,7 @@ class TrainingConfig:
             CtnetError: for a field that is missing, unknown or out of its range, naming the file.
         """
         if isinstance(values, dict) and isinstance(values.get("recipe"), dict) and "batch_norm" in values:
-            values = dict(values)  # of ctnet 0.1, which had it beside the recipe
+            values = dict(values)  # of an earlier ctnet, which had it beside the recipe
             values["recipe"] = {**values["recipe"], "batch_norm": values.pop("batch_norm")}
         fix = f"it is not a run's config.json of ctnet {__version__}: correct it, or train again"
         read: TrainingConfig = check_json(cls, values, source, fix)

@@ -145,11 +145,11 @@ Report = RunStart | StepEnd | EpochEnd | EvaluationEnd | CheckpointSaved | RunEn
 class Observer:
     """Looks on while a run is trained: logs, notifies, copies. Override the methods that you need.
 
-    A subclass is named by an entry point of the group ``ctnet.observers``, and made without arguments when the
-    user asks for it (``ctnet train --observe NAME``). It is called in the training process (of several, in the
-    first one) between two steps, so it should return quickly. It gets plain values, its own copies; random
-    streams, and torch's gradient mode, default dtype and number of threads, are put back after each call. An
-    observer that raises is named, and not called again.
+    A subclass is named by an entry point of the group ``ctnet.observers``, and made without arguments when
+    the user asks for it (``ctnet train --observe NAME``). It is called in the training process (of several,
+    in the first one) between two steps, so it should return quickly. It gets plain values, its own copies;
+    random streams, and torch's gradient mode, default dtype and number of threads, are put back after each
+    call. An observer that raises is named, and not called again.
     """
 
     def start(self, report: RunStart) -> None:

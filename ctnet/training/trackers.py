@@ -43,8 +43,8 @@ class MetricsFile(Observer):
 class _Tracker(Observer):
     """An observer that hands figures to a service.
 
-    Figures of epochs keep their names, and lie over the number of the epoch; those of steps are called
-    "step/NAME", and lie over the number of the step.
+    Figures of epochs keep their names and lie over the number of the epoch, as do the metrics of single
+    classes, "class/METRIC/CLASS". Those of steps, "step/NAME", lie over the number of the step.
     """
 
     @abstractmethod
@@ -68,7 +68,7 @@ class _Tracker(Observer):
 
     def evaluation(self, report: EvaluationEnd) -> None:
         """The metrics of the classes; the others are among the figures of the epoch."""
-        classes = {name: value for name, value in report.metrics.items() if "/" in name}
+        classes = {f"class/{name}": value for name, value in report.metrics.items() if "/" in name}
         if classes:
             self.log(classes, "epoch", report.epoch)
 
@@ -115,11 +115,12 @@ class WeightsAndBiases(_Tracker):
             config=report.config,
             settings=wandb.Settings(console="off"),  # the terminal stays the training's
         )
-        for axis, names in (("epoch", "*"), ("step", "step/*")):
-            self._run.define_metric(axis, hidden=True)
-            self._run.define_metric(names, step_metric=axis)
+        self._known: set[str] = set()
 
     def log(self, figures: Mapping[str, float], axis: str, at: int) -> None:
+        for name in figures.keys() - self._known:
+            self._run.define_metric(name, step_metric=axis)
+        self._known |= figures.keys()
         self._run.log({**figures, axis: at})
 
     def end(self, report: RunEnd) -> None:

@@ -254,14 +254,14 @@ class Trainer:
             images, terms = self._losses_and_gradients(step)
             position.batch += len(step.batches)
             self._step()
+            done = StepEnd(position.step, position.epoch + 1, images, terms, self._rate())
+            self.observers.tell("step", done)
             stopping, due = self._agreed or self._wishes()
             if stopping:
                 return False
             if due:
                 self._save()
-            rate = self._rate()
-            self.observers.tell("step", StepEnd(position.step, position.epoch + 1, images, terms, rate))
-            self.display.step(len(step.batches), images, terms, rate)
+            self.display.step(len(step.batches), images, terms, self._rate())
         self._finish_epoch()
         stopping = any(self.ranks.exchange(self._stop))
         return not stopping or self.is_over
