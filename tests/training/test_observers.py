@@ -280,7 +280,7 @@ def test_nothing_is_put_back_or_timed_for_those_who_do_not_listen(monkeypatch) -
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("listin",), "unknown observer 'listin'.*listing"),
+        (("listin",), "there is no observer called 'listin'; did you mean listing?"),
         (("listing", "listing"), "observer listing is named twice; name each one once"),
         (("absent",), "plugin 'absent' of team 1.0 does not load: .*nowhere_to_be_found"),
         (("wrong",), "observer 'wrong' of team 1.0 is a StepEnd, which is not a ctnet.plugin.Observer"),
