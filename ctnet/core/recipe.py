@@ -84,6 +84,8 @@ class Recipe:
         size: (width, height) of the network input, pixels.
         accumulate: gradient accumulation: batches per optimizer step.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        smooth: ``best.pt`` is of the epoch with the highest mean of the main metric over so many evaluations,
+            its own the last; 1 for the metric itself.
         patience: end the training after so many evaluations without a new best one; 0 for never. The schedule
             stays that of all ``epochs``.
         freeze: keep the first stages of the backbone, so many, as they are, batch norm statistics included;
@@ -114,6 +116,7 @@ class Recipe:
     size: tuple[Count, Count] = (512, 512)
     accumulate: Count = 1
     evaluate_every: Count = 1
+    smooth: Count = 1
     patience: Annotated[int, Ge(0)] = 0
     freeze: Annotated[int, Ge(0)] = 0
     batch_norm: BatchNorm = "own"
@@ -167,6 +170,7 @@ SMALL = Recipe(
     offset_rate=0.01,
     small_heads=False,
     ema=0.99,
+    smooth=5,
     augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.2, lighting=0.05),
 )
 

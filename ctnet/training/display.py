@@ -92,13 +92,13 @@ class Display:
         if self._live is not None:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
 
-    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], improved: bool) -> None:
-        """Show the entries ``shown`` of an epoch's ``row``.
+    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], comment: str) -> None:
+        """Show the entries ``shown`` of an epoch's ``row``, and a comment.
 
         If the terminal is too narrow, only the first ones are shown; metrics.csv has all.
         """
         seconds = time.monotonic() - self._started
-        ending = f"{seconds:.1f} s{'  (best)' if improved else ''}"
+        ending = f"{seconds:.1f} s{f'  ({comment})' if comment else ''}"
         room = None if self.width is None else self.width - len(ending) - 2
         figures = [f"{name} {_figure(name, row[name])}" for name in shown]
         self._spoken = time.monotonic()
@@ -129,7 +129,7 @@ class Quiet(Display):
     def step(self, batches: int, images: int, terms: Mapping[str, float], rate: float) -> None:
         pass
 
-    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], improved: bool) -> None:
+    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], comment: str) -> None:
         pass
 
 

@@ -23,6 +23,7 @@ from ctnet.data.problems import summarize
 from ctnet.data.workers import default_workers
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
+from ctnet.training.best import best_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display, Silent
@@ -65,11 +66,13 @@ class Session:
         main, epochs = self.trainer.main_metric, counted(self.trainer.position.epoch, "epoch")
         if self.trainer.out_of_patience:
             epochs += f" ({_lost_patience(self.trainer)})"
-        evaluated = [row for row in self.rows if main in row]
-        if not evaluated:
+        smooth = self.trainer.config.recipe.smooth
+        best, highest = (best_of(self.rows, main, evaluations) for evaluations in (smooth, 1))
+        if best is None or highest is None:
             return f"trained {epochs}: {self.run.path}"
-        best = max(evaluated, key=lambda row: row[main])  # the first of equal ones, as for best.pt
-        return f"trained {epochs}, best {main} {best[main]:.3f} at epoch {best['epoch']}: {self.run.path}"
+        alone = f" (by the mean of {smooth}; epoch {highest.epoch} alone has {highest.value:.3f})"
+        why = "" if best.epoch == highest.epoch else alone
+        return f"trained {epochs}, best {main} {best.value:.3f} at epoch {best.epoch}{why}: {self.run.path}"
 
     def fit(self) -> bool:
         """Train, and say how to continue if interrupted. Returns whether training finished."""

@@ -28,10 +28,11 @@ from ctnet.data.workers import WorkerDied, default_workers
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
 from ctnet.measuring.reading import Reader, Settings
-from ctnet.measuring.run import evaluate, reader_of
+from ctnet.measuring.run import Evaluation, evaluate, reader_of
 from ctnet.model import create_model
 from ctnet.ops.sync_batch_norm import freeze_batch_norm, use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
+from ctnet.training.best import Rival, best_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
@@ -54,7 +55,6 @@ from ctnet.training.optimization import (
     rate_factor,
     set_rate,
 )
-from ctnet.training.patience import evaluations_since_best
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 from ctnet.training.state import DAMAGED, Position, TrainingState
@@ -129,7 +129,7 @@ class Trainer:
         self.observers = Observers(own, self.display.say)
         #: The name of the figure that tells which epoch was the best; empty without evaluation.
         self.main_metric = ""
-        self._stop = self._evaluating = False
+        self._rival, self._stop, self._evaluating = Rival(), False, False
         #: Reads the validation images, from the first evaluation on.
         self._reader: Reader | None = None
         #: The wishes of all processes, told with the losses of a step; empty for one process.
@@ -192,8 +192,10 @@ class Trainer:
     @property
     def out_of_patience(self) -> bool:
         """Whether so many evaluations in a row gave no new best one as the recipe allows."""
-        patience = self.config.recipe.patience
-        return 0 < patience <= evaluations_since_best(self.position, self.main_metric)
+        recipe, position = self.config.recipe, self.position
+        best = best_of(position.rows, self.main_metric, recipe.smooth)
+        own = sum(self.main_metric in row and row["epoch"] > position.waits_from for row in position.rows)
+        return best is not None and 0 < recipe.patience <= min(best.since, own)
 
     def _end(self, error: BaseException | None) -> RunEnd:
         """The report of the end."""
@@ -334,34 +336,45 @@ class Trainer:
         losses = [name for name in position.sums if name != "images"]
         row |= {name: position.sums[name] / images for name in losses}
         last = position.epoch + 1 == recipe.epochs
-        metrics: dict[str, float] = {}
+        done: Evaluation | None = None
         shown = losses
         if self.val is not None and (last or (position.epoch + 1) % recipe.evaluate_every == 0):
-            metrics = self._evaluate(self.val)
-            overall = {name: value for name, value in metrics.items() if "/" not in name}
-            row |= overall
+            done = self._evaluate(self.val)
+            overall = {name: value for name, value in done.metrics.items() if "/" not in name}
+            row |= {self.main_metric: 0.0, **overall}
             shown = [*overall][:3] + losses
-            improved = metrics.get(self.main_metric, 0.0) > position.best
-            position.best = max(position.best, metrics.get(self.main_metric, 0.0))
-        else:
-            improved = self.val is None
         position.rows.append(row)
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
+        best = best_of(position.rows, self.main_metric, recipe.smooth)
+        improved = self.val is None or (best is not None and best.epoch == position.epoch)
+        metrics = {} if done is None else done.metrics
         if improved:
-            self._check_weights()
-            with self.ranks.agreed():
-                if self.ranks.is_first:
-                    checkpoint.save(self.run.best, self.description, self._weights(), metrics=metrics)
+            self._save_best(metrics)
         self._save(metrics)
-        epoch, step = position.epoch, position.step
-        if metrics:
-            self.observers.tell("evaluation", EvaluationEnd(epoch, step, metrics, improved))
+        self._tell_of_epoch(row, done, improved)
+        self.display.end_epoch(row, shown, self._comment(done, improved))
+
+    def _tell_of_epoch(self, row: Mapping[str, float], done: Evaluation | None, improved: bool) -> None:
+        epoch, step = self.position.epoch, self.position.step
+        if done is not None:
+            self.observers.tell("evaluation", EvaluationEnd(epoch, step, done.metrics, improved))
         if improved:
             self.observers.tell("checkpoint", CheckpointSaved(self.run.best.absolute(), epoch, step, True))
-        self.observers.tell("epoch", EpochEnd(epoch, step, row))
-        self.display.end_epoch(row, shown, improved)
+        self.observers.tell("epoch", EpochEnd(epoch, step, dict(row)))
 
-    def _evaluate(self, val: Dataset) -> dict[str, float]:
+    def _save_best(self, metrics: Mapping[str, float]) -> None:
+        self._check_weights()
+        with self.ranks.agreed():
+            if self.ranks.is_first:
+                checkpoint.save(self.run.best, self.description, self._weights(), metrics=metrics)
+
+    def _comment(self, done: Evaluation | None, improved: bool) -> str:
+        """What is said of the epoch that just ended."""
+        if done is None or done.evaluator is None or not self.ranks.is_first:
+            return "best" if improved else ""
+        return self._rival.comment(self.position.epoch, done.evaluator, improved)
+
+    def _evaluate(self, val: Dataset) -> Evaluation:
         self.display.note("evaluating")
         model = copy.deepcopy(self.model)
         model.load_state_dict(self._weights())
@@ -383,7 +396,7 @@ class Trainer:
         self._evaluating = False
         with self.ranks.agreed():
             self._report(done.problems)
-        return done.metrics
+        return done
 
     def _report(self, problems: Sequence[Problem]) -> None:
         """Report images that could not be read, or refuse them."""
