@@ -23,6 +23,7 @@ class Position:
         batch: batches done within the current epoch.
         step: optimizer steps done since the start.
         sums: loss terms summed over the current epoch, and their number of images.
+        waits_from: epochs finished when patience began to count: 0, or where an ended run went on.
         rows: one record per finished epoch, as in metrics.csv.
     """
 
@@ -30,6 +31,7 @@ class Position:
     batch: Count = 0
     step: Count = 0
     sums: dict[str, float] = field(default_factory=dict)
+    waits_from: Count = 0
     rows: list[dict[str, int | float]] = field(default_factory=list)
 
 

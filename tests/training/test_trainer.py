@@ -193,7 +193,7 @@ def test_frozen_batch_norms_keep_statistics_and_weights(session, scenes, tmp_pat
     norm = {f"backbone.layers.1.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
     assert norm <= kept
     assert "backbone.layers.0.weight" not in kept
-    assert resumed_session(tmp_path / "run").trainer.config.batch_norm == "frozen"
+    assert resumed_session(tmp_path / "run").trainer.config.recipe.batch_norm == "frozen"
 
 
 def test_a_batch_without_a_readable_image_adds_nothing(session, scenes, tmp_path):
