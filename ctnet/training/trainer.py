@@ -29,7 +29,7 @@ from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
 from ctnet.measuring.reading import Reader, Settings
 from ctnet.measuring.run import Evaluation, evaluate, reader_of
-from ctnet.model import create_model
+from ctnet.model import CenterNet, create_model
 from ctnet.ops.sync_batch_norm import freeze_batch_norm, use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.best import Rival, best_of
@@ -104,18 +104,9 @@ class Trainer:
         self.position = Position()
         recipe = config.recipe
         torch.manual_seed(config.seed)
-        self.model = create_model(self.task, config.backbone, config.pretrained, recipe.small_heads)
-        # A resumed run has its own weights, and the checkpoint that it started from may be gone.
-        start = None if run.last.is_file() else config.init
-        self.started = start_from(self.model, start) if start else []
-        self.model = self.model.to(device).to(memory_format=torch.channels_last)
-        if device.type == "cpu":
-            use_winograd(self.model)
-        check_memory(self.model.backbone, recipe.size, device)
+        self.started: list[str] = []
+        self.model = self._network()
         self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone.stride)
-        if recipe.batch_norm == "frozen":
-            freeze_batch_norm(self.model)
-        freeze_stages(self.model.backbone, recipe.freeze)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         self.amp = choose_amp(config.amp, device)
@@ -141,6 +132,22 @@ class Trainer:
             self._look_at_truth(self.val)
         if run.last.is_file():
             self._resume()
+
+    def _network(self) -> CenterNet:
+        """The network on the device, with the weights that it starts from."""
+        config, recipe = self.config, self.config.recipe
+        model = create_model(self.task, config.backbone, config.pretrained, recipe.small_heads)
+        # A resumed run has its own weights, and the checkpoint that it started from may be gone.
+        if config.init and not self.run.last.is_file():
+            self.started = start_from(model, config.init)
+        model = model.to(self.device).to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":
+            use_winograd(model)
+        check_memory(model.backbone, recipe.size, self.device)
+        if recipe.batch_norm == "frozen":
+            freeze_batch_norm(model)
+        freeze_stages(model.backbone, recipe.freeze)
+        return model
 
     def _loader(self, train: Dataset) -> Loader:
         config, recipe = self.config, self.config.recipe
