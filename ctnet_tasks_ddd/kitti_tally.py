@@ -64,7 +64,7 @@ class KittiTally(Tally):
         self.rows = max([self.rows, *(len(steps.image) for steps in self._steps.curves.values())])
 
     def matches(self) -> Matches:
-        """Image boxes of moderate objects, at the benchmark's overlaps; classes that it leaves out have none."""
+        """Image boxes of moderate objects, at the benchmark's overlaps; no other classes than its own."""
         level, matched, overlaps = DIFFICULTIES.index("moderate"), {}, []
         for key, name in self._names.items():
             if key not in CLASSES:
@@ -125,7 +125,7 @@ class KittiTally(Tally):
 
 
 def _matched(steps: Steps, images: int) -> Matched:
-    """Changes of one frame at one score are one: an object that is found is also one detection less to be wrong."""
+    """The changes of a frame at one score as one: what is right is counted as wrong first, and taken back."""
     key = np.stack([-steps.score, steps.image], axis=1)
     distinct, number = np.unique(key, axis=0, return_inverse=True)
     sums = [
@@ -133,7 +133,7 @@ def _matched(steps: Steps, images: int) -> Matched:
         for change in (steps.right, steps.wrong)
     ]
     objects = np.bincount(steps.objects, minlength=images)
-    return Matched.of(distinct[:, 1], -distinct[:, 0], *(np.rint(each) for each in sums), objects)
+    return Matched.of(distinct[:, 1], -distinct[:, 0], np.rint(sums[0]), np.rint(sums[1]), objects)
 
 
 def _mean(columns: Sequence[np.ndarray], draws: int) -> np.ndarray:

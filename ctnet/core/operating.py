@@ -1,4 +1,4 @@
-"""Operating points: the score of each class above which detections are kept, as they are stored beside weights.
+"""Operating points: the score of each class above which detections are kept, as stored beside the weights.
 
 Everything here is a document: it is checked when it is read, and written as it is. How the scores are chosen
 is the subject of ``ctnet.evaluation.operating``.
@@ -6,7 +6,7 @@ is the subject of ``ctnet.evaluation.operating``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from ctnet.base.errors import CtnetError
-from ctnet.base.schema import check_json, check_text, shorten
+from ctnet.base.schema import check_text, shorten
 
 #: What a threshold is chosen for: the best F1, or the best of the other two that has a wanted one of them.
 Goal = Literal["f1", "precision", "recall"]
@@ -30,7 +30,7 @@ _LISTED = 6
 
 @dataclass(frozen=True)
 class PointIntervals:
-    """95 % intervals from drawing images again: of the threshold, and of what is reached at the chosen one."""
+    """95 % intervals from drawing images again: of the threshold, and of what the chosen one reaches."""
 
     score: Bounds
     precision: Bounds
@@ -80,7 +80,7 @@ class CalibrationCurve:
         return np.interp(np.asarray(scores, np.float64), self.scores, self.probabilities)
 
     @property
-    def is_monotone(self) -> bool:
+    def ascends(self) -> bool:
         """Whether it is what the class says: a document that was edited may not be."""
         return (
             len(self.scores) == len(self.probabilities) > 0
@@ -96,8 +96,8 @@ class Calibration:
     Attributes:
         classes: by class; classes with few objects have the curve of all classes together.
         everything: the curve of all classes together.
-        error_before, error_after: expected calibration error of the scores, and of the probabilities of images
-            that they were not fitted on.
+        error_before, error_after: expected calibration error of the scores, and of the probabilities that are
+            given to images which they were not fitted on.
         folds: into how many groups images were divided for that.
     """
 
@@ -121,6 +121,7 @@ class OperatingPoints:
         classes: by class, in the order of the labels.
         everything: one threshold for all classes together.
         draws, seed: of the intervals; no draws, no intervals.
+        test_time: the test-time settings in words, see ``DetectionSettings.in_words``; "" for the usual ones.
         calibration: None unless it was asked for. Thresholds are of raw scores in any case.
     """
 
@@ -133,6 +134,7 @@ class OperatingPoints:
     everything: OperatingPoint
     draws: Number = 0
     seed: int = 0
+    test_time: str = ""
     calibration: Calibration | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -159,47 +161,41 @@ class OperatingPoints:
         return f"thresholds of the operating points: {self.chosen_for}, {', '.join(listed)}"
 
 
-def check_operating_points(
-    document: Mapping[str, Any] | str, class_names: Sequence[str], source: object
-) -> OperatingPoints:
-    """Read operating points.
+def read_operating_points(text: str, class_names: Sequence[str], source: object, fix: str) -> OperatingPoints:
+    """Read the text of a document.
 
     Args:
-        document: a parsed document, or its text.
+        text: JSON.
         class_names: name of each label of the detector that they belong to.
         source: the file that holds them, for messages.
+        fix: what the user can do, the end of a message.
 
     Raises:
-        CtnetError: naming the first value that does not fit; for the points of other classes.
+        CtnetError: naming the first value that does not fit; see ``require_consistent``.
     """
-    where = f"the operating points in {source}"
-    fix = "measure them again with `ctnet analyze thresholds`"
-    check = check_text if isinstance(document, str) else check_json
-    points: OperatingPoints = check(OperatingPoints, document, where, fix)
-    require_consistent(points, class_names, where, fix)
+    points: OperatingPoints = check_text(OperatingPoints, text, f"the operating points in {source}", fix)
+    require_consistent(points, class_names, source, fix)
     return points
 
 
-def require_consistent(points: OperatingPoints, class_names: Sequence[str], where: str, fix: str) -> None:
-    """Refuse points of other classes, and curves of calibration that are not monotone.
+def require_consistent(points: OperatingPoints, class_names: Sequence[str], source: object, fix: str) -> None:
+    """Refuse points of other classes, and curves of calibration that do not ascend.
 
     Args:
         points: of the declared types.
-        class_names: name of each label of the detector.
-        where: the document, for messages.
-        fix: what the user can do, the end of the message.
+        class_names, source, fix: see ``read_operating_points``.
 
     Raises:
         CtnetError: naming the class.
     """
-    calibrated = points.calibration.classes if points.calibration else points.classes
-    for found in (points.classes, calibrated):
+    where = f"the operating points in {source}"
+    curves = {} if points.calibration is None else points.calibration.classes
+    for found in (points.classes, curves or points.classes):
         if missing := [name for name in class_names if name not in found]:
             raise CtnetError(f"{where} are of other classes: {shorten(missing[0])} is missing; {fix}")
         if unknown := [name for name in found if name not in class_names]:
             raise CtnetError(f"{where} are of other classes: {shorten(unknown[0])} is unknown; {fix}")
-    curves = {} if points.calibration is None else points.calibration.classes
     everything = {} if points.calibration is None else {"all classes": points.calibration.everything}
     for name, curve in {**everything, **curves}.items():
-        if not curve.is_monotone:
+        if not curve.ascends:
             raise CtnetError(f"{where} have a calibration of {shorten(name)} that does not ascend; {fix}")

@@ -9,7 +9,6 @@ expected calibration error and reliability diagrams: Guo et al., ICML 2017.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +24,6 @@ from ctnet.evaluation.bootstrap import FEW_OBJECTS
 LEAST_SCORE = 0.05
 BINS = 10
 FOLDS = 5
-
-#: Scores of a class -> probabilities.
-Calibrate = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -122,8 +118,8 @@ def fit_calibration(matches: Matches, folds: int = FOLDS, seed: int = 0) -> Cali
     images = len(next(iter(matches.classes.values())).objects)
     if images < folds:
         raise CtnetError(
-            f"a calibration is checked on {folds} groups of images, and there are {images} images; evaluate a "
-            "larger split"
+            f"a calibration is checked on {folds} groups of images, and there are {images} images; use "
+            "a larger split"
         )
     everything, curves = _fitted(matches, np.ones(images, bool))
     group = np.random.default_rng(seed).permutation(images) % folds

@@ -138,20 +138,20 @@ def warnings_of(points: OperatingPoints) -> list[str]:
     found = []
     if points.images < FEW_IMAGES:
         found.append(
-            f"{points.images} images: with fewer than {FEW_IMAGES}, thresholds are rough and their intervals too "
-            "narrow"
+            f"{points.images} images: with fewer than {FEW_IMAGES}, thresholds are rough and their intervals "
+            "too narrow"
         )
     few = [f"{name} ({point.objects})" for name, point in points.classes.items() if not point.own]
     if few:
         found.append(
-            f"{len(few)} of {len(points.classes)} classes have fewer than {FEW_OBJECTS} objects or none found, "
-            f"and the threshold of all classes together ({points.everything.score:g}): {_some(few)}"
+            f"{len(few)} of {len(points.classes)} classes have fewer than {FEW_OBJECTS} objects, or none is "
+            f"found, and get the threshold of all classes ({points.everything.score:g}): {_some(few)}"
         )
     missed = [name for name, point in points.classes.items() if not point.reached]
     if missed:
         found.append(
-            f"no threshold reaches a {points.goal} of {points.wanted:g} for {_some(missed)}; they have the one "
-            "that comes nearest"
+            f"no threshold reaches a {points.goal} of {points.wanted:g} for {_some(missed)}; the nearest one "
+            "is taken"
         )
     return found
 
@@ -159,8 +159,8 @@ def warnings_of(points: OperatingPoints) -> list[str]:
 class PointsTally(Tally):
     """Precision, recall and F1 at given thresholds, for intervals and comparisons like any other metrics.
 
-    Metrics: ``precision``, ``recall`` and ``F1`` of all classes together, ``mF1``, the mean of F1 over classes
-    with objects, and ``precision/<class>``, ``recall/<class>``, ``F1/<class>``.
+    Metrics: ``precision``, ``recall`` and ``F1`` of all classes together, ``mF1``, the mean of F1 over the
+    classes with objects, and ``precision/<class>``, ``recall/<class>``, ``F1/<class>``.
 
     Args:
         tally: of an evaluation.
@@ -193,15 +193,14 @@ class PointsTally(Tally):
             found |= {f"{rate}/{name}": rates[rate] for name, rates in of_class.items()}
         return found
 
-
-def figures_at(tally: Tally, thresholds: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of ``PointsTally`` for all images, without those that are undefined."""
-    metrics = PointsTally(tally, thresholds).metrics(np.ones((1, len(tally.image_ids)), np.int32))
-    return {name: float(values[0]) for name, values in metrics.items() if np.isfinite(values[0])}
+    def for_all_images(self) -> dict[str, float]:
+        """The metrics of the evaluation itself, without those that are undefined."""
+        metrics = self.metrics(np.ones((1, len(self.image_ids)), np.int32))
+        return {name: float(values[0]) for name, values in metrics.items() if np.isfinite(values[0])}
 
 
 def _rates(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall and F1, (D,) each, from (D, 3) right ones, wrong ones and objects; NaN if undefined."""
+    """(D,) each from (D, 3) numbers of right ones, wrong ones and objects; NaN where undefined."""
     right, wrong, objects = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):
         f1 = np.where(objects > 0, 2 * right / (right + wrong + objects), np.nan)
@@ -226,7 +225,7 @@ class _Steps:
         return ThresholdCurve(self.score, rates["precision"], rates["recall"], rates["F1"], objects)
 
     def drawn(self, weights: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For batches of draws (D, I): the right ones and the wrong ones at each step (D, K), objects (D,)."""
+        """Of batches of draws (D, I): right and wrong ones up to each step (D, K) each, objects (D,)."""
         at_once = max(1, _VALUES // max(len(self.matched.score), 1))
         for batch in weights:
             for start in range(0, len(batch), at_once):
@@ -284,7 +283,7 @@ def _bounds(
         values = right / (kept if aim.goal == "precision" else number)
         fits = values >= np.minimum(wanted, values.max(axis=1, keepdims=True))
         reached = values.max(axis=1) >= wanted
-        # The lowest threshold of enough precision finds most; the highest of enough recall is the most precise.
+        # The lowest with enough precision finds most, the highest with enough recall is the most precise.
         first = last = _last(fits) if aim.goal == "precision" else fits.argmax(axis=1)
     below = np.append(score, 0.0)
     bounds = np.stack([below[last + 1], score[first]], axis=1)
