@@ -29,6 +29,7 @@ from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display, Silent
 from ctnet.training.freezing import check_freeze
 from ctnet.training.observers import Observer, load_observers
+from ctnet.training.operating import threshold_lines
 from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
@@ -80,7 +81,10 @@ class Session:
             finished = self.trainer.fit()
         finally:
             self.run.release()
-        if not finished:
+        if finished:
+            for line in threshold_lines(self.run):
+                self.display.say(line)
+        else:
             resume = f"`ctnet train --resume {self.run.path}`"
             self.display.say(f"stopped after step {self.trainer.position.step}; continue with {resume}")
         return finished

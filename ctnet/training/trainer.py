@@ -21,6 +21,7 @@ from ctnet.base.schema import check_text, check_values
 from ctnet.base.signals import on_termination
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
+from ctnet.core.tally import Tally
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Loader, TrainingSet
 from ctnet.data.problems import Problem, refuse
@@ -32,7 +33,7 @@ from ctnet.measuring.run import Evaluation, evaluate, reader_of
 from ctnet.model import CenterNet, create_model
 from ctnet.ops.sync_batch_norm import freeze_batch_norm, use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
-from ctnet.training.best import Rival, best_of
+from ctnet.training.best import Rival, best_of, tally_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
@@ -48,6 +49,7 @@ from ctnet.training.observers import (
     RunStart,
     StepEnd,
 )
+from ctnet.training.operating import points_of
 from ctnet.training.optimization import (
     MovingAverage,
     load_optimizer,
@@ -121,6 +123,8 @@ class Trainer:
         #: The name of the figure that tells which epoch was the best; empty without evaluation.
         self.main_metric = ""
         self._rival, self._stop, self._evaluating = Rival(), False, False
+        #: What the images contributed to the last evaluation; in the first process.
+        self._tally: Tally | None = None
         #: Reads the validation images, from the first evaluation on.
         self._reader: Reader | None = None
         #: The wishes of all processes, told with the losses of a step; empty for one process.
@@ -373,13 +377,16 @@ class Trainer:
         self._check_weights()
         with self.ranks.agreed():
             if self.ranks.is_first:
-                checkpoint.save(self.run.best, self.description, self._weights(), metrics=metrics)
+                points = None if self.config.overfit or not metrics else points_of(self._tally, self.val)
+                checkpoint.save(
+                    self.run.best, self.description, self._weights(), None, metrics, operating_points=points
+                )
 
     def _comment(self, done: Evaluation | None, improved: bool) -> str:
         """What is said of the epoch that just ended."""
-        if done is None or done.evaluator is None or not self.ranks.is_first:
+        if done is None or not self.ranks.is_first:
             return "best" if improved else ""
-        return self._rival.comment(self.position.epoch, done.evaluator, improved)
+        return self._rival.comment(self.position.epoch, self._tally, self.main_metric, improved)
 
     def _evaluate(self, val: Dataset) -> Evaluation:
         self.display.note("evaluating")
@@ -401,6 +408,7 @@ class Trainer:
             reader=self._reader,
         )
         self._evaluating = False
+        self._tally = tally_of(done.evaluator) if self.ranks.is_first else None
         with self.ranks.agreed():
             self._report(done.problems)
         return done
