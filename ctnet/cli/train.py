@@ -13,6 +13,7 @@ from ctnet.base.output import print_json, print_line
 from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
 from ctnet.cli.parsing import (
     parse_assignments,
+    parse_batch_size,
     parse_names,
     parse_size,
     recipe_fields,
@@ -47,7 +48,11 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Instead of the recipe's; the learning rate is scaled with it.")
+        str | None,
+        typer.Option(
+            help="Instead of the recipe's; auto: the largest that fits. The learning rate is scaled with it.",
+            metavar="N|auto",
+        ),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate in effect, not scaled.")] = None,
     size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
@@ -126,11 +131,19 @@ def train(
         refuse_other_settings(
             context, "resume", ("task", "epochs", "data", "device", "workers", "cache", "observe", "json")
         )
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
+    given = {
+        "epochs": epochs,
+        "batch_size": parse_batch_size(batch_size),
+        "learning_rate": lr,
+        "size": parse_size(size),
+    }
+    fields = recipe_fields(field or [], given)
+    if largest := fields.get("batch_size") == "auto":
+        del fields["batch_size"]
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
         Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
-        RecipeChoice(recipe, recipe_fields(field or [], given), lr),
+        RecipeChoice(recipe, fields, lr, largest),
         Loop(amp, seed),
     )
     with launched_ranks(device_of_rank(device)) as ranks:

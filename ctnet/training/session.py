@@ -23,6 +23,7 @@ from ctnet.data.problems import summarize
 from ctnet.data.workers import default_workers
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
+from ctnet.training.batch_size import choose_batch_size
 from ctnet.training.best import best_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
@@ -131,6 +132,9 @@ def new_session(
         plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
         check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
         check_freeze(plan.recipe.freeze, backbone)
+    if recipe.largest_batch:
+        plan = _with_largest_batch(plan, backbone.name, recipe, network, data.overfit, amp, machine)
+    with ranks.agreed():
         config = _config(backbone, data, network, replace(loop, amp=amp), plan)
     _require_one_job(ranks, config)
     with ranks.agreed():
@@ -286,6 +290,26 @@ def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iter
         )
 
 
+def _with_largest_batch(
+    plan: Plan,
+    backbone: str,
+    recipe: RecipeChoice,
+    network: Network,
+    overfit: int,
+    amp: str,
+    machine: Machine,
+) -> Plan:
+    """The plan with the largest batch size that fits."""
+    splits, device = plan.splits, choose_device(machine.device)
+    cached = [splits.train, *([] if splits.val is None or overfit else [splits.val])]
+    cache = sum(split.decoded_bytes() for split in cached) if machine.cache == "ram" else 0
+    chosen = choose_batch_size(plan, backbone, device, amp, machine.ranks, cache)
+    recipe = replace(recipe, fields={**recipe.fields, "batch_size": chosen.size})
+    with machine.ranks.agreed():
+        again = plan_training(splits, backbone, recipe, network, overfit)
+    return replace(again, note=f"batch size {chosen.size}: {chosen.why}")
+
+
 def _require_one_process(ranks: Ranks) -> None:
     if number_of_processes() > ranks.count:
         raise CtnetError("this training runs in one process; leave out torchrun (and WORLD_SIZE)")
@@ -417,6 +441,8 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
     reached = plan.rate * peak_factor(plan.recipe, steps)
     images = counted(plan.images_per_step, "image")
     yield f"learning rate {reached:.3g}{rising} at {images} per step{source}"
+    if plan.note:
+        yield plan.note
     if not config.pretrained and config.init is None and not backbone.learns_from_scratch:
         yield (
             f"warning: {backbone.name} without ImageNet weights hardly learns on small data sets; use "

@@ -96,7 +96,9 @@ def start(scenes: Path, output: Path, **changes) -> Session:
         task,
         group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
         group(Network, "options", "backbone", "pretrained", "init"),
-        RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
+        RecipeChoice(
+            settings.pop("recipe"), fields, settings.pop("rate", None), settings.pop("largest_batch", False)
+        ),
         group(Loop, "amp", "seed"),
         Machine(
             settings.pop("device"),
