@@ -175,7 +175,7 @@ def builds_without_memory(probe: BackboneProbe) -> None:
 
 @_backbone_check("Backbone.freezable_stages")
 def stages_come_in_order(probe: BackboneProbe) -> None:
-    """The stages that can be frozen are parts of the network, share no weights, and run one after the other."""
+    """The stages that can be frozen are parts of the network, share no weights, and run in their order."""
     backbone, stages = probe.backbone, probe.backbone.freezable_stages()
     own, owner = set(backbone.modules()), dict[int, str]()
     calls: list[str] = []

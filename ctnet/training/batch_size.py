@@ -30,8 +30,8 @@ _STEPS = 16
 #: The share of free memory that training may take by estimate, or by the largest trial on a GPU.
 _SHARE = 0.8
 
-#: What an image needs at the peak of a step, as a multiple of what the forward pass keeps of it for the backward
-#: pass: gradients of activations and workspaces come on top. Measured: 1.0 with dla34, 1.5 with resfpn18.
+#: What an image needs at the peak of a step, as a multiple of what the forward pass keeps of it for the
+#: backward pass: gradients of activations and workspaces come on top. Measured with resfpn18: 1.5.
 _PEAK = 1.6
 
 #: Different images are taken for a trial up to this number, then the same ones again.
