@@ -13,6 +13,7 @@ from torch import Tensor
 from ctnet.base.device import choose_amp
 from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, gigabytes, is_out_of_memory
+from ctnet.base.output import counted
 from ctnet.base.ranks import Ranks, number_on_machine
 from ctnet.checkpoint import Description
 from ctnet.data.loader import Batch, TrainingSet, collate
@@ -85,7 +86,8 @@ def choose_batch_size(
     images = len(plan.splits.train)
     if most >= images:
         return Chosen(most, f"there are {images} training images")
-    return Chosen(most, f"an epoch of {images} images keeps at least {_STEPS} steps; more would fit")
+    steps = counted(-(-images // (most * plan.recipe.accumulate)), "step")
+    return Chosen(most, f"an epoch then has {steps}; a larger batch would fit, but leave fewer")
 
 
 def _most(plan: Plan, processes: int) -> int:

@@ -58,7 +58,7 @@ def test_more_memory_gives_larger_batches_up_to_the_images(scenes, monkeypatch) 
 
     assert [chosen(images).size for images in (1.1, 2.5, 5.9, 6.1)] == [1, 2, 4, 6]
     assert "its estimated memory is 0.0 GB, at most 80 % of the 0.0 GB that are free" in chosen(6.1).why
-    assert chosen(1000) == Chosen(8, "an epoch of 10 images keeps at least 16 steps; more would fit")
+    assert chosen(1000) == Chosen(8, "an epoch then has 2 steps; a larger batch would fit, but leave fewer")
     with pytest.raises(CtnetError, match=r"not even one image of 64x64 fits: .*; use a smaller --size"):
         chosen(0.9)
 
@@ -127,7 +127,10 @@ def test_a_run_with_the_largest_batch_is_one_with_that_number(session, scenes, t
     config = auto.trainer.config
     assert config.recipe.batch_size == 8
     assert config.learning_rate == pytest.approx(2e-3 * 8 / 16)
-    assert "batch size 8: an epoch of 10 images keeps at least 16 steps; more would fit" in auto.display.lines
+    assert (
+        "batch size 8: an epoch then has 2 steps; a larger batch would fit, but leave fewer"
+        in auto.display.lines
+    )
     assert auto.fit()
     given = session(scenes, tmp_path / "given", fields={**fields, "batch_size": 8})
     assert given.trainer.config.recipe == config.recipe
