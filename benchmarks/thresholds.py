@@ -8,8 +8,8 @@ are chosen on val; precision, recall and F1 are those on test, at these threshol
 test are drawn again, the same for both, for an interval of the difference.
 
 --simulate shows what the choice costs by itself: data sets of a few objects are drawn, a threshold is chosen
-on each, and its F1 is that on 100,000 objects, compared with the best there. "at the highest" is the threshold
-of the highest F1, without looking for the middle of those that cannot be told apart.
+on each, and its F1 is that on 100,000 objects, compared with the best there. "at the highest" is the
+threshold of the highest F1, without looking for the middle of those that cannot be told apart.
 """
 
 from __future__ import annotations
