@@ -81,7 +81,8 @@ class TrainingConfig:
         Returns:
             One phrase per setting: "learning_rate is 0.1, was 0.2".
         """
-        now, then = _flat(self.to_json()), _flat(before)
+        # A setting that an earlier version of ctnet did not have was what is now its default.
+        now, then = _flat(self.to_json()), {**_flat(_defaults()), **_flat(before)}
         return [
             f"{name} is {value!r}, was {then.get(name)!r}"
             for name, value in now.items()
@@ -113,6 +114,17 @@ _FREE = frozenset(
         "recipe.save_every",
     )
 )
+
+
+def _defaults() -> dict[str, Any]:
+    """The settings that may be missing in a file, with their values there."""
+    groups = {"recipe": Recipe, "": TrainingConfig}
+    return {
+        f"{group}.{setting.name}".lstrip("."): setting.default
+        for group, kind in groups.items()
+        for setting in dataclasses.fields(kind)
+        if setting.default is not dataclasses.MISSING
+    }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -116,6 +116,8 @@ def new_session(
     with ranks.agreed():
         plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
         check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
+        if plan.recipe.compile and loop.batch_norm == "sync":
+            raise CtnetError("-R compile=true does not go with --sync-bn, which adds up between layers")
         config = _config(backbone, data, network, replace(loop, amp=amp), plan)
     _require_one_job(ranks, config)
     with ranks.agreed():
