@@ -44,10 +44,12 @@ class Stalls:
     Attributes:
         waits: reads of values, and of shapes that depend on them.
         copies: copies between host and device that block.
+        free: those for which the host does not wait.
     """
 
     waits: list[Event] = field(default_factory=list)
     copies: list[Event] = field(default_factory=list)
+    free: list[Event] = field(default_factory=list)
 
     def counted(self) -> Counter[str]:
         return Counter(f"{event.what} at {event.where}" for event in [*self.waits, *self.copies])
@@ -102,8 +104,8 @@ class Recorder(TorchDispatchMode):
         locked = all(
             getattr(source, "page_locked", False) for source in sources if source.device.type == "cpu"
         )
-        if not (_is_free(func, args, kwargs) and locked):
-            self.stalls.copies.append(Event(f"copy to {after.pop()}", place()))
+        kept = self.stalls.free if _is_free(func, args, kwargs) and locked else self.stalls.copies
+        kept.append(Event(f"copy to {after.pop()}", place()))
 
 
 def _is_free(func: Any, args: Any, kwargs: Any) -> bool:
