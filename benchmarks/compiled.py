@@ -1,6 +1,6 @@
 """The compiled training step: graph breaks and compilations for every task, and its speed on a CPU.
 
-    python benchmarks/compiled.py [--tasks ctdet ...] [--pairs 15] [--backbone resfpn18] [--size 256] [--images 8]
+    python benchmarks/compiled.py [--tasks ctdet ...] [--pairs 15] [--backbone resfpn18] [--size 256]
 
 *Compilations*: ten batches with different numbers of objects, one of a single image and one that is shorter,
 forward and losses, captured and run without generating code. "torch.compile" is the eager step given to it as

@@ -374,10 +374,13 @@ def main(arguments: list[str] | None = None) -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     document: dict[str, Any] = {"device": where, "machine": machine(), "size": options.size}
     print(f"{where}; {document['machine']}")
-    signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, options.limit)
-    measure_all(options, document)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        measure_all(options, document)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 if __name__ == "__main__":
