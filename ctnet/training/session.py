@@ -131,10 +131,6 @@ def new_session(
         plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
         check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
         check_freeze(plan.recipe.freeze, backbone)
-        if plan.recipe.compile and plan.recipe.batch_norm == "sync":
-            raise CtnetError(
-                "-R compile=true does not go with -R batch_norm=sync, which adds up between layers"
-            )
         config = _config(backbone, data, network, replace(loop, amp=amp), plan)
     _require_one_job(ranks, config)
     with ranks.agreed():
