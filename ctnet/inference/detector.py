@@ -234,9 +234,7 @@ class Detector:
             for position, views, detections in zip(positions, batch, self.detect(batch, chosen), strict=True):
                 of_image = thresholds.kept(ImageDetections.of(detections, self.task, views[0].info))
                 of_image = of_image.clipped() if chosen.clip else of_image
-                if calibration is not None:
-                    of_image = calibrated(of_image, calibration, self.class_names)
-                found[position] = of_image
+                found[position] = calibrated(of_image, calibration, self.class_names)
 
         for position, source in enumerate(sources):
             image, info = opened(source, position, records[position] if records else {}, bgr)

@@ -67,6 +67,9 @@ class Trainer:
         started: description of what was copied from ``config.init``.
     """
 
+    #: The detections of the last evaluation.
+    _measured: Evaluator | None = None
+
     def __init__(
         self,
         config: TrainingConfig,
@@ -116,8 +119,6 @@ class Trainer:
         #: The name of the figure that tells which epoch was the best; empty without evaluation.
         self.main_metric = ""
         self._stop = self._evaluating = False
-        #: The detections of the last evaluation.
-        self._measured: Evaluator | None = None
         #: Reads the validation images, from the first evaluation on.
         self._reader: Reader | None = None
         #: The wishes of all processes, told with the losses of a step; empty for one process.
