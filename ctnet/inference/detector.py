@@ -266,10 +266,7 @@ class Detector:
             for position, source in enumerate(sources)
         )
         found = self.found(ahead(views, self.reads_ahead, batch_size), chosen, batch_size)
-        kept = [thresholds.kept(of_image) for of_image in found]
-        if calibration is None:
-            return kept
-        return [calibrated(of_image, calibration, self.class_names) for of_image in kept]
+        return [calibrated(thresholds.kept(of_image), calibration, self.class_names) for of_image in found]
 
     @property
     def reads_ahead(self) -> bool:

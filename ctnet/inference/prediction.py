@@ -100,8 +100,7 @@ def predict(
                     info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
                     done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
                     detections = thresholds.kept(detections)
-                    if calibration is not None:
-                        detections = calibrated(detections, calibration, detector.class_names)
+                    detections = calibrated(detections, calibration, detector.class_names)
                     _record(done, detector, source, info, detections)
                     if writer is not None:
                         picture = writer.write(name, detector.task.draw(image, detections, info))

@@ -70,14 +70,16 @@ def other_settings(points: OperatingPoints | None, now: str) -> str:
     )
 
 
-def calibrated(found: Found, calibration: Calibration, class_names: Sequence[str]) -> Found:
+def calibrated(found: Found, calibration: Calibration | None, class_names: Sequence[str]) -> Found:
     """Detections with the probability that they are right as their score, highest first.
 
     Args:
         found: with raw scores.
-        calibration: of these classes.
+        calibration: of these classes; None leaves the detections as they are.
         class_names: name of each label.
     """
+    if calibration is None:
+        return found
     labels = np.asarray(found.labels)
     scores = np.array(found.scores)
     for label, name in enumerate(class_names):
