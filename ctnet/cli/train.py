@@ -21,6 +21,9 @@ from ctnet.cli.parsing import (
     require_finite,
 )
 
+#: What may be given with --resume.
+_WITH_RESUME = ("task", "epochs", "data", "device", "workers", "cache", "observe", "json")
+
 
 def train(
     context: typer.Context,
@@ -102,7 +105,7 @@ def train(
 
     Examples:
 
-    * `ctnet train ctdet --data DIR --epochs 40`
+    * `ctnet train ctdet --data DIR --epochs 40 --observe tensorboard,wandb`
 
     * `ctnet train ctdet --data DIR --backbone resdcn18 --pretrained --recipe paper --batch-size 32`
 
@@ -111,10 +114,6 @@ def train(
     * `ctnet train ctdet --data DIR --recipe runs/ctdet-resfpn18-1/recipe.toml`
 
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
-
-    * `ctnet train ctdet --data DIR --observe tensorboard,wandb -R patience=10`
-
-    * `ctnet train --resume runs/ctdet-resfpn18-1`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1 --epochs 80`
 
@@ -128,15 +127,9 @@ def train(
 
     require_finite(lr=lr)
     if resume is not None:
-        refuse_other_settings(
-            context, "resume", ("task", "epochs", "data", "device", "workers", "cache", "observe", "json")
-        )
-    given = {
-        "epochs": epochs,
-        "batch_size": parse_batch_size(batch_size),
-        "learning_rate": lr,
-        "size": parse_size(size),
-    }
+        refuse_other_settings(context, "resume", _WITH_RESUME)
+    images, sides = parse_batch_size(batch_size), parse_size(size)
+    given = {"epochs": epochs, "batch_size": images, "learning_rate": lr, "size": sides}
     fields = recipe_fields(field or [], given)
     if largest := fields.get("batch_size") == "auto":
         del fields["batch_size"]
@@ -147,8 +140,8 @@ def train(
         Loop(amp, seed),
     )
     with launched_ranks(device_of_rank(device)) as ranks:
-        observers = parse_names(observe, "--observe")
-        machine = Machine(device_of_rank(device), workers, None, ranks, cache, observers)
+        watching = parse_names(observe, "--observe")
+        machine = Machine(device_of_rank(device), workers, None, ranks, cache, watching)
         if resume is None and (begun := ranks.recall(RUN)):  # torchrun started the job again
             resume, epochs, data = Path(begun), None, None
         if resume is not None:
