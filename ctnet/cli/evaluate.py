@@ -143,8 +143,7 @@ def evaluate(
     _refuse(context, {"results": results, "maps": maps, "save-maps": save_maps}, intervals)
     if dtype != "float32" and amp != "off":
         raise CtnetError("--amp is for a network in float32; leave out --amp or --dtype")
-    if results is not None:
-        task = task or "ctdet"
+    task = task or (None if results is None else "ctdet")
     settings = Settings(
         flip=flip,
         scales=choose_scales(multiscale, scales),
@@ -158,8 +157,7 @@ def evaluate(
     )
     options = parse_assignments(option or [], "-O")
     with launched_ranks() as ranks:
-        ground = Ground(data, split, strict)
-        preparation = Preparation(choose_dtype(dtype), compile)
+        ground, preparation = Ground(data, split, strict), Preparation(choose_dtype(dtype), compile)
         subject = Subject.of(run, results, maps, task, ground, device_of_rank(device), options, preparation)
         done = subject.evaluate(subject.on_device(settings, workers, amp), ranks, save_maps)
         if save_maps is not None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ctnet.training.session import Session
 
     Settings = tuple[TrainingData, Network, RecipeChoice]
+#: What may be given with --resume.
+_WITH_RESUME = ("task", "epochs", "data", "device", "workers", "cache", "observe", "json")
 
 
 def train(
@@ -113,7 +115,7 @@ def train(
 
     Examples:
 
-    * `ctnet train ctdet --data DIR --epochs 40`
+    * `ctnet train ctdet --data DIR --epochs 40 --observe tensorboard,wandb`
 
     * `ctnet train ctdet --data DIR --backbone resdcn18 --pretrained --recipe paper --batch-size 32`
 
@@ -123,11 +125,9 @@ def train(
 
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
 
-    * `ctnet train ctdet --data DIR --observe tensorboard,wandb -R patience=10`
+    * `ctnet train ctdet --data DIR --observe tensorboard,wandb --patience 10`
 
     * `ctnet train ctdet --data DIR --seeds 3`
-
-    * `ctnet train --resume runs/ctdet-resfpn18-1`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1 --epochs 80`
 
@@ -141,9 +141,7 @@ def train(
 
     require_finite(lr=lr)
     if resume is not None:
-        refuse_other_settings(
-            context, "resume", ("task", "epochs", "data", "device", "workers", "cache", "observe", "json")
-        )
+        refuse_other_settings(context, "resume", _WITH_RESUME)
     images = parse_batch_size(batch_size)
     given = {"epochs": epochs, "batch_size": images, "learning_rate": lr, "size": parse_size(size)}
     settings = (

@@ -18,9 +18,8 @@ from ctnet.base.ranks import Ranks, number_on_machine
 from ctnet.checkpoint import Description
 from ctnet.data.loader import Batch, TrainingSet, collate
 from ctnet.model import create_model
-from ctnet.ops.sync_batch_norm import freeze_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
-from ctnet.training.freezing import freeze_stages
+from ctnet.training.freezing import freeze
 from ctnet.training.gradients import Gradients, Step
 from ctnet.training.optimization import MovingAverage, make_optimizer
 from ctnet.training.plan import Plan
@@ -113,9 +112,7 @@ class Trial:
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
         if device.type == "cpu":
             use_winograd(self.model)
-        if recipe.batch_norm == "frozen":
-            freeze_batch_norm(self.model)
-        freeze_stages(self.model.backbone, recipe.freeze)
+        freeze(self.model, recipe)
         self._optimizer = make_optimizer(self.model, recipe, 1e-6)
         self._average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         kind = choose_amp(amp, device)

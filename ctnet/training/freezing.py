@@ -1,9 +1,12 @@
-"""Keeping the first stages of a backbone as they are."""
+"""Keeping the first stages of a backbone, or all batch norms, as they are."""
 
 from __future__ import annotations
 
 from ctnet.backbones import Backbone, BackboneInfo
 from ctnet.base.errors import CtnetError
+from ctnet.core.recipe import Recipe
+from ctnet.model import CenterNet
+from ctnet.ops.sync_batch_norm import freeze_batch_norm
 
 
 def check_freeze(count: int, backbone: BackboneInfo) -> None:
@@ -24,6 +27,13 @@ def check_freeze(count: int, backbone: BackboneInfo) -> None:
             f"freeze is {count}, but {backbone.name} has {len(names)} stages ({', '.join(names)}); choose at "
             f"most {len(names)}"
         )
+
+
+def freeze(model: CenterNet, recipe: Recipe) -> None:
+    """Freeze the batch norms and stages that a recipe says; to be repeated after ``train()``."""
+    if recipe.batch_norm == "frozen":
+        freeze_batch_norm(model)
+    freeze_stages(model.backbone, recipe.freeze)
 
 
 def freeze_stages(backbone: Backbone, count: int) -> None:

@@ -36,6 +36,7 @@ from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.run import Run
+from ctnet.training.trackers import MetricsFile
 from ctnet.training.trainer import Trainer
 
 DEFAULT_BACKBONE = "resfpn18"
@@ -372,8 +373,10 @@ def _display(machine: Machine, run: Run) -> Display:
 
 
 def _observers(machine: Machine) -> dict[str, Observer]:
-    """The observers that were asked for, in the first process."""
-    return load_observers(machine.observers) if machine.ranks.is_first else {}
+    """Our own observer and those that were asked for, in the first process."""
+    if not machine.ranks.is_first:
+        return {}
+    return {"metrics.csv": MetricsFile(), **load_observers(machine.observers)}
 
 
 def _kept(splits: Splits, machine: Machine, device: torch.device) -> Splits:

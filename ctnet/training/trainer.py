@@ -31,13 +31,13 @@ from ctnet.inference.detector import Detector
 from ctnet.measuring.reading import Reader, Settings
 from ctnet.measuring.run import Evaluation, evaluate, reader_of
 from ctnet.model import CenterNet, create_model
-from ctnet.ops.sync_batch_norm import freeze_batch_norm, use_sync_batch_norm
+from ctnet.ops.sync_batch_norm import use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.best import Rival, best_of, tally_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
-from ctnet.training.freezing import freeze_stages
+from ctnet.training.freezing import freeze
 from ctnet.training.gpu import gpu_settings, prepare_gpu
 from ctnet.training.gradients import Gradients, NotFinite, Step
 from ctnet.training.memory import check_memory, out_of_memory
@@ -61,7 +61,6 @@ from ctnet.training.optimization import (
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 from ctnet.training.state import DAMAGED, Position, TrainingState
-from ctnet.training.trackers import MetricsFile
 
 #: Epochs longer than this get a checkpoint before evaluation, which might fail.
 _COSTLY_SECONDS = 120.0
@@ -119,11 +118,9 @@ class Trainer:
         self.loader = self._loader(train)
         self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
         self.display = display or Display()
-        own = {"metrics.csv": MetricsFile()} if self.ranks.is_first else {}
-        #: Who looks on; more can be added until the training starts. Those of the first process do.
-        self.observers = Observers(own, self.display.say)
-        #: The name of the figure that tells which epoch was the best; empty without evaluation.
-        self.main_metric = ""
+        #: Who looks on; added before the training starts, in the first process.
+        self.observers = Observers({}, self.display.say)
+        self.main_metric = ""  #: decides which epoch was the best; empty without evaluation
         self._rival, self._stop, self._evaluating = Rival(), False, False
         #: What the images contributed to the last evaluation; in the first process.
         self._tally: Tally | None = None
@@ -151,9 +148,7 @@ class Trainer:
         if self.device.type == "cpu":
             use_winograd(model)
         check_memory(model.backbone, recipe.size, self.device)
-        if recipe.batch_norm == "frozen":
-            freeze_batch_norm(model)
-        freeze_stages(model.backbone, recipe.freeze)
+        freeze(model, recipe)
         return model
 
     def _loader(self, train: Dataset) -> Loader:
@@ -285,9 +280,7 @@ class Trainer:
 
     def _train_mode(self) -> None:
         self.model.train()
-        if self.config.recipe.batch_norm == "frozen":
-            freeze_batch_norm(self.model)
-        freeze_stages(self.model.backbone, self.config.recipe.freeze)
+        freeze(self.model, self.config.recipe)
 
     def _losses_and_gradients(self, step: Step) -> tuple[int, dict[str, float]]:
         """Accumulate the gradients of a step, and learn whether to stop or save after it.
