@@ -21,6 +21,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
 from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.heads import mirror_maps
+from ctnet.core.operating import Calibration, OperatingPoints
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
 from ctnet.inference.decoding import decode, merge_all, not_finite
@@ -30,7 +31,8 @@ from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import Preparation, prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.runtimes import is_exported
-from ctnet.inference.settings import SCORE, DetectionSettings
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.thresholds import Thresholds, calibrated
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
 
@@ -48,6 +50,7 @@ class Detector:
         task: the task it was trained for.
         description: the description in the checkpoint or exported file.
         device: the device it runs on.
+        operating_points: the thresholds that were chosen for it; None if none were.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Detector:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         compile: bool = False,
+        operating_points: OperatingPoints | None = None,
     ) -> None:
         """Args:
         task: the task that the network was trained for.
@@ -66,6 +70,7 @@ class Detector:
         device: to run on; the CPU when None. Exported files run on the CPU.
         dtype: dtype of a network's weights and maps, such as torch.bfloat16; None for float32.
         compile: let ``torch.compile`` make code of a network, see ``prepare_for_inference``.
+        operating_points: the thresholds that were chosen for it, if any.
 
         Raises:
             CtnetError: for a dtype that the device does not compute in, and for ``dtype`` or ``compile`` with
@@ -73,6 +78,7 @@ class Detector:
         """
         self.task = task
         self.description = description
+        self.operating_points = operating_points
         self.device = device or torch.device("cpu")
         if not isinstance(model, ExportedNetwork):
             self._network: CenterNet | ExportedNetwork = prepare_for_inference(
@@ -134,7 +140,8 @@ class Detector:
             description = replace(trained, options={**trained.options, **options})
             checkpoint = replace(checkpoint, description=description)
         task, model = load_model(checkpoint)
-        return cls(task, model, checkpoint.description, choose_device(device), dtype, compile)
+        where, points = choose_device(device), checkpoint.operating_points
+        return cls(task, model, checkpoint.description, where, dtype, compile, points)
 
     @classmethod
     def _open_export(
@@ -152,7 +159,9 @@ class Detector:
     @classmethod
     def of_export(cls, network: ExportedNetwork, preparation: Preparation | None = None) -> Detector:
         """A detector that runs an exported file, which refuses any other preparation than the default."""
-        return cls(network.task, network, network.about.description, **vars(preparation or Preparation()))
+        about, chosen = network.about, preparation or Preparation()
+        points = about.operating_points
+        return cls(network.task, network, about.description, None, chosen.dtype, chosen.compile, points)
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
         """The preprocessing that resizes images for the network.
@@ -184,6 +193,28 @@ class Detector:
         """Name of each label."""
         return self.task.categories.names
 
+    def thresholds(self, score: float | None = None) -> Thresholds:
+        """The score above which detections of each class are kept, in what this detector returns.
+
+        Args:
+            score: for all classes. None: the operating points, or 0.3 for a detector without any.
+        """
+        return Thresholds.of(score, self.operating_points, self.class_names)
+
+    @property
+    def calibration(self) -> Calibration:
+        """How its scores become probabilities.
+
+        Raises:
+            CtnetError: for a detector without a calibration.
+        """
+        if self.operating_points is None or self.operating_points.calibration is None:
+            raise CtnetError(
+                "this detector has no calibration; fit one with "
+                "`ctnet analyze thresholds RUN --calibrate --write`"
+            )
+        return self.operating_points.calibration
+
     def __repr__(self) -> str:
         names = ", ".join(self.class_names)
         return f"Detector({self.task.name} with {self.description.backbone} on {self.device}: {names})"
@@ -208,8 +239,9 @@ class Detector:
             batch_size: images per forward pass.
             records: for each image the additional keys of its entry in a COCO file (such as a camera's
                 ``calib``), for tasks that lift detections into 3D.
-            score: score threshold, instead of ``settings.score``. Default 0.3, as in ``ctnet predict``;
-                0 gives all detections, up to ``settings.topk``.
+            score: score threshold, instead of ``settings.score``. Default: the operating points, or 0.3 for a
+                detector without any, as in ``ctnet predict``; 0 gives all detections, up to
+                ``settings.topk``.
             bgr: whether arrays have their channels in OpenCV's order: blue, green, red.
 
         Returns:
@@ -220,8 +252,9 @@ class Detector:
             CtnetError: for an image that cannot be read, or invalid settings.
         """
         chosen = settings or DetectionSettings()
-        score = chosen.score if score is None else score
-        chosen = replace(chosen, score=SCORE if score is None else score)
+        thresholds = self.thresholds(chosen.score if score is None else score)
+        chosen = replace(chosen, score=thresholds.lowest)
+        calibration = self.calibration if chosen.calibrated else None
         sources = listed_pictures(images)
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
@@ -232,7 +265,8 @@ class Detector:
             )
             for position, source in enumerate(sources)
         )
-        return self.found(ahead(views, self.reads_ahead, batch_size), chosen, batch_size)
+        found = self.found(ahead(views, self.reads_ahead, batch_size), chosen, batch_size)
+        return [calibrated(thresholds.kept(of_image), calibration, self.class_names) for of_image in found]
 
     @property
     def reads_ahead(self) -> bool:
@@ -245,11 +279,12 @@ class Detector:
     def found(
         self, images: Iterable[Views], settings: DetectionSettings, batch_size: int = 8
     ) -> list[ImageDetections]:
-        """Detections of prepared images of any sizes, in order.
+        """Detections of prepared images of any sizes, in order, with raw scores.
 
         Args:
             images: from ``Preprocessor.views``.
-            settings, batch_size: see ``__call__``.
+            settings: see ``__call__``; the score threshold is ``settings.score`` alone.
+            batch_size: images per forward pass.
         """
         waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
         found: dict[int, ImageDetections] = {}

@@ -30,6 +30,7 @@ class Plan:
         images_per_step: actual images per step.
         wanted: task options set by the recipe.
         splits: the data, bound to the task with these options.
+        note: why this batch size, where it was not given.
     """
 
     recipe_name: str
@@ -39,6 +40,7 @@ class Plan:
     images_per_step: int
     wanted: Mapping[str, Any]
     splits: Splits
+    note: str = ""
 
 
 def plan_training(

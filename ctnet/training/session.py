@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ctnet.backbones import BackboneInfo, describe_backbone
+from ctnet.base.choices import Amp
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
@@ -23,15 +24,17 @@ from ctnet.data.problems import summarize
 from ctnet.data.workers import default_workers
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
+from ctnet.training.batch_size import choose_batch_size
 from ctnet.training.best import best_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display, Silent
 from ctnet.training.freezing import check_freeze
 from ctnet.training.observers import Observer, load_observers
+from ctnet.training.operating import threshold_lines
 from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.run import Run
 from ctnet.training.trainer import Trainer
 
@@ -80,7 +83,10 @@ class Session:
             finished = self.trainer.fit()
         finally:
             self.run.release()
-        if not finished:
+        if finished:
+            for line in threshold_lines(self.run):
+                self.display.say(line)
+        else:
             resume = f"`ctnet train --resume {self.run.path}`"
             self.display.say(f"stopped after step {self.trainer.position.step}; continue with {resume}")
         return finished
@@ -97,7 +103,7 @@ def new_session(
     data: TrainingData | None = None,
     network: Network | None = None,
     recipe: RecipeChoice | None = None,
-    loop: Loop | None = None,
+    seed: int = 0,
     machine: Machine | None = None,
     output: Path | None = None,
 ) -> Session:
@@ -105,23 +111,22 @@ def new_session(
 
     Args:
         task_name: name of the task.
-        data, network, recipe, loop, machine: the requested settings.
+        data, network, recipe, machine: the requested settings.
+        seed: seed of all randomness.
         output: the run folder; a new one under ``runs`` when None.
 
     Raises:
         CtnetError: for unknown names, unusable data, and an output folder that contains a run.
     """
     data, network, recipe = data or TrainingData(), network or Network(), recipe or RecipeChoice()
-    loop, machine = loop or Loop(), machine or Machine()
-    ranks = machine.ranks
-    _require_one_process(ranks)
+    machine = machine or Machine()
+    _require_one_process(ranks := machine.ranks)
     with ranks.agreed():
         load_task_class(task_name)  # report a wrong name before anything else
-        check_seed(loop.seed)
+        check_seed(seed)
         backbone = _backbone(network)
         observers = _observers(machine)
         device = choose_device(machine.device)
-        amp = amp_name(choose_amp(loop.amp, device))  # "auto" could differ on another machine
     # The first process goes first: it may have to draw the scenes, and indexes the annotations for all.
     for turn in (True, False):
         with ranks.agreed():
@@ -131,7 +136,11 @@ def new_session(
         plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
         check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
         check_freeze(plan.recipe.freeze, backbone)
-        config = _config(backbone, data, network, replace(loop, amp=amp), plan)
+    amp = amp_name(choose_amp(plan.recipe.amp, device))  # "auto" could differ on another machine
+    if recipe.largest_batch:
+        plan = _with_largest_batch(plan, backbone.name, recipe, network, data.overfit, amp, machine)
+    with ranks.agreed():
+        config = _config(backbone, data, network, seed, plan, amp)
     _require_one_job(ranks, config)
     with ranks.agreed():
         splits = _kept(plan.splits, machine, device)
@@ -286,6 +295,26 @@ def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iter
         )
 
 
+def _with_largest_batch(
+    plan: Plan,
+    backbone: str,
+    recipe: RecipeChoice,
+    network: Network,
+    overfit: int,
+    amp: Amp,
+    machine: Machine,
+) -> Plan:
+    """The plan with the largest batch size that fits."""
+    splits, device = plan.splits, choose_device(machine.device)
+    cached = [splits.train, *([] if splits.val is None or overfit else [splits.val])]
+    cache = sum(split.decoded_bytes() for split in cached) if machine.cache == "ram" else 0
+    chosen = choose_batch_size(plan, backbone, device, amp, machine.ranks, cache)
+    recipe = replace(recipe, fields={**recipe.fields, "batch_size": chosen.size})
+    with machine.ranks.agreed():
+        again = plan_training(splits, backbone, recipe, network, overfit)
+    return replace(again, note=f"batch size {chosen.size}: {chosen.why}")
+
+
 def _require_one_process(ranks: Ranks) -> None:
     if number_of_processes() > ranks.count:
         raise CtnetError("this training runs in one process; leave out torchrun (and WORLD_SIZE)")
@@ -381,7 +410,7 @@ def _backbone(network: Network) -> BackboneInfo:
 
 
 def _config(
-    backbone: BackboneInfo, data: TrainingData, network: Network, loop: Loop, plan: Plan
+    backbone: BackboneInfo, data: TrainingData, network: Network, seed: int, plan: Plan, amp: Amp
 ) -> TrainingConfig:
     task = plan.splits.task
     return TrainingConfig(
@@ -401,7 +430,8 @@ def _config(
         annotations=plan.splits.train.coco.digest,
         val_annotations="" if plan.splits.val is None else plan.splits.val.coco.digest,
         images=plan.splits.fingerprint(),
-        **vars(loop),
+        seed=seed,
+        amp=amp,
     )
 
 
@@ -417,6 +447,8 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
     reached = plan.rate * peak_factor(plan.recipe, steps)
     images = counted(plan.images_per_step, "image")
     yield f"learning rate {reached:.3g}{rising} at {images} per step{source}"
+    if plan.note:
+        yield plan.note
     if not config.pretrained and config.init is None and not backbone.learns_from_scratch:
         yield (
             f"warning: {backbone.name} without ImageNet weights hardly learns on small data sets; use "
