@@ -1,4 +1,4 @@
-"""The benchmark for GPUs runs without one, so that it is right when somebody has one."""
+"""The benchmark for GPUs is tried out without one, so that it is right when there is one."""
 
 from __future__ import annotations
 
