@@ -18,6 +18,7 @@ from ctnet.base.choices import Amp, BatchNorm
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.core.recipe import Recipe
+from ctnet.data.folds import Fold
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class TrainingConfig:
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
         strict: refuse bad records instead of skipping them.
+        fold: the part of the training split that is left out, if any.
         batch_norm: statistics of each process's own images, of all processes' ("sync"), or none, with its
             weights fixed ("frozen").
         annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
@@ -59,6 +61,7 @@ class TrainingConfig:
     amp: Amp = "off"
     overfit: Annotated[int, Ge(0)] = 0
     strict: bool = False
+    fold: Fold | None = None
     batch_norm: BatchNorm = "own"
     annotations: str = ""
     val_annotations: str = ""

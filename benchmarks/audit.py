@@ -1,0 +1,206 @@
+"""Does `ctnet data audit` find label errors, and does `-O doubtful=ignore` help where boxes are missing?
+
+    python benchmarks/audit.py remove DIR NEW [--split train] [--share 0.1] [--seed 0]
+    python benchmarks/audit.py find DIR STUDY [--task ctdet] [--folds 5] [--top 100] [-R field=value ...]
+    python benchmarks/audit.py count AUDIT NEW [--top 100] [--sheets FOLDER]
+
+``remove`` writes a data directory without a share of the training boxes, drawn at random (images are links),
+and lists these in ``removed.json``. ``find`` does that, makes a run of one epoch (only its settings matter),
+audits it with folds that are trained with the recipe's fields, and counts; it goes on where it was stopped.
+``count`` says how many of an audit's best suggestions are removed boxes (IoU of 0.5 or more; each box counts
+once), and draws all of them on sheets, with their numbers, for someone to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctnet.audit import Audit, AuditChoice, audit, read_decisions
+from ctnet.audit.decisions import Proposal
+from ctnet.base.files import read_json, write_json
+from ctnet.core.records import Detections
+from ctnet.data.dataset import Dataset
+from ctnet.ops.boxes import box_iou
+from ctnet.report.draw import draw_detections, grid, side_by_side
+from ctnet.report.writing import write_image
+from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.session import new_session
+
+_SIDE = 240
+_A_SHEET = 25
+
+
+def remove(source: Path, target: Path, split: str, share: float, seed: int) -> None:
+    """Write a copy of a data directory without some of a split's boxes; images are links."""
+    if (target / "removed.json").is_file():
+        return
+    (target / "annotations").mkdir(parents=True, exist_ok=True)
+    for entry in source.iterdir():
+        if entry.name != "annotations":
+            (target / entry.name).symlink_to(entry.absolute())
+    for file in (source / "annotations").glob("*.json"):
+        document = read_json(file)
+        if file.stem.endswith(f"_{split}"):
+            objects = [each for each in document["annotations"] if not each.get("iscrowd")]
+            rng = np.random.default_rng(seed)
+            lot = rng.choice(len(objects), round(share * len(objects)), replace=False)
+            gone = [objects[row] for row in sorted(lot.tolist())]
+            ids = {each["id"] for each in gone}
+            document["annotations"] = [each for each in document["annotations"] if each["id"] not in ids]
+            write_json(
+                target / "removed.json", {"split": split, "share": share, "seed": seed, "removed": gone}
+            )
+        write_json(target / "annotations" / file.name, document, indent=None)
+
+
+def find(
+    source: Path, study: Path, task: str, folds: int, fields: dict[str, Any], share: float, seed: int
+) -> Audit:
+    """Remove, audit with folds."""
+    data, run = study / "data", study / "run"
+    remove(source, data, "train", share, seed)
+    machine = Machine(workers=0)
+    if not (run / "best.pt").is_file():
+        choice = RecipeChoice(None, {**fields, "epochs": 1})
+        session = new_session(
+            task, TrainingData(data, "train", None), Network(), choice, Loop("off"), machine, run
+        )
+        session.fit()
+    return audit(
+        AuditChoice(run, split="train", folds=folds, fields=fields, output=study / "audit", most=1000),
+        machine,
+    )
+
+
+def is_removed(proposals: Sequence[Proposal], removed: Sequence[dict[str, Any]]) -> list[int | None]:
+    """For each suggestion the id of the removed box that it proposes; each box counts once."""
+    free = {each["id"]: each for each in removed}
+    found: list[int | None] = []
+    for proposal in proposals:
+        here = [each for each in free.values() if each["image_id"] == proposal.image_id]
+        match = None
+        if proposal.action == "add" and here:
+            overlap = box_iou(_corners([proposal.values["bbox"]]), _corners([each["bbox"] for each in here]))[
+                0
+            ]
+            if overlap.max() >= 0.5:
+                match = here[int(overlap.argmax())]["id"]
+                del free[match]
+        found.append(match)
+    return found
+
+
+def count(folder: Path, data: Path, top: int, sheets: Path | None) -> None:
+    """Print how many of the best suggestions are removed boxes; draw them."""
+    decisions = read_decisions(folder / "decisions.json")
+    listed = json.loads((data / "removed.json").read_text())
+    removed = listed["removed"]
+    found = is_removed(decisions.suggestions, removed)
+    best = decisions.suggestions[:top]
+    hits = [number is not None for number in found]
+    print(f"boxes removed: {len(removed)}")
+    print(f"among the best {len(best)} suggestions: {sum(hits[:top])} removed boxes")
+    for kind in dict.fromkeys(each.kind for each in best):
+        rows = [row for row, each in enumerate(best) if each.kind == kind]
+        print(f"  {kind}: {len(rows)}, of which removed {sum(hits[row] for row in rows)}")
+    for limit in (25, 50, 200, 500, 1000):
+        if limit <= len(hits):
+            print(f"among the best {limit}: {sum(hits[:limit])}")
+    print(f"among all {len(hits)} suggestions: {sum(hits)}")
+    if sheets is not None:
+        dataset = Dataset.open(data, listed["split"])
+        draw_sheets(sheets, dataset, best, hits)
+
+
+def draw_sheets(folder: Path, dataset: Dataset, proposals: Sequence[Proposal], hits: Sequence[bool]) -> None:
+    """Draw suggestions, 25 to a sheet: annotations left, the suggestion right."""
+    rows = {int(image_id): row for row, image_id in enumerate(dataset.image_ids)}
+    names = [str(each["name"]) for each in sorted(dataset.categories, key=lambda each: int(each["id"]))]
+    for start in range(0, len(proposals), _A_SHEET):
+        cells = [
+            _cell(dataset, rows[each.image_id], each, names, hits[start + place])
+            for place, each in enumerate(proposals[start : start + _A_SHEET])
+        ]
+        write_image(folder / f"sheet-{start // _A_SHEET + 1}.png", grid(cells, 5))
+
+
+def _cell(dataset: Dataset, row: int, proposal: Proposal, names: Sequence[str], hit: bool) -> np.ndarray:
+    sample, annotations = dataset[row], dataset.annotations(row)
+    instances = sample.instances
+    mine = annotations.ids == (proposal.annotation_id or -1)
+    boxes = instances.boxes[mine]
+    label = int(instances.labels[mine][0]) if mine.any() else 0
+    if "bbox" in proposal.values:
+        boxes = np.concatenate([boxes, _corners([proposal.values["bbox"]]).astype(np.float32)])
+    if "category_id" in proposal.values:
+        ids = sorted(int(each["id"]) for each in dataset.categories)
+        label = ids.index(proposal.values["category_id"])
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    side = max(float((high - low).max()) * 2.5, 48.0)
+    corner = ((low + high) / 2 - side / 2).round().astype(int)
+    zoom = _SIDE / side
+    image = _crop(sample.image, corner, round(side))
+
+    def drawn(shown: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        moved = (shown - [*corner, *corner]) * zoom
+        inside = (moved[:, 2:] > 0).all(axis=1) & (moved[:, :2] < _SIDE).all(axis=1)
+        return draw_detections(image, Detections(moved[inside], np.ones(inside.sum()), labels[inside]), names)
+
+    pair = drawn(instances.boxes, instances.labels), drawn(boxes[-1:], np.array([label]))
+    note = "REMOVED" if hit else ""
+    return side_by_side(pair, [f"{proposal.number} {proposal.kind} {proposal.rank:.2f}", note or "suggested"])
+
+
+def _crop(image: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
+    import cv2
+
+    matrix = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]]]) * (_SIDE / side)
+    return np.asarray(cv2.warpAffine(image, matrix, (_SIDE, _SIDE), borderValue=(128, 128, 128)))
+
+
+def _corners(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+    found = np.asarray(boxes, np.float64).reshape(-1, 4)
+    return np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("remove")
+    two = commands.add_parser("find")
+    three = commands.add_parser("count")
+    for command in (one, two):
+        command.add_argument("data", type=Path)
+        command.add_argument("target", type=Path)
+        command.add_argument("--share", type=float, default=0.1)
+        command.add_argument("--seed", type=int, default=0)
+    one.add_argument("--split", default="train")
+    two.add_argument("--task", default="ctdet")
+    two.add_argument("--folds", type=int, default=5)
+    two.add_argument("-R", dest="fields", action="append", default=[])
+    three.add_argument("audit", type=Path)
+    three.add_argument("data", type=Path)
+    for command in (two, three):
+        command.add_argument("--top", type=int, default=100)
+        command.add_argument("--sheets", type=Path)
+    chosen = parser.parse_args()
+    if chosen.command == "remove":
+        remove(chosen.data, chosen.target, chosen.split, chosen.share, chosen.seed)
+    elif chosen.command == "find":
+        fields = dict(each.split("=", 1) for each in chosen.fields)
+        done = find(chosen.data, chosen.target, chosen.task, chosen.folds, fields, chosen.share, chosen.seed)
+        count(done.folder, chosen.target / "data", chosen.top, chosen.sheets)
+    else:
+        count(chosen.audit, chosen.data, chosen.top, chosen.sheets)
+
+
+if __name__ == "__main__":
+    main()
