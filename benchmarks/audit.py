@@ -2,11 +2,14 @@
 
     python benchmarks/audit.py remove DIR NEW [--split train] [--share 0.1] [--seed 0]
     python benchmarks/audit.py find DIR STUDY [--task ctdet] [--folds 5] [--top 100] [-R field=value ...]
+    python benchmarks/audit.py doubtful STUDY [--data DIR] [--share 0.3] [--seeds 3] [-R field=value ...]
     python benchmarks/audit.py count AUDIT NEW [--top 100] [--sheets FOLDER]
 
 ``remove`` writes a data directory without a share of the training boxes, drawn at random (images are links),
 and lists these in ``removed.json``. ``find`` does that, makes a run of one epoch (only its settings matter),
 audits it with folds that are trained with the recipe's fields, and counts; it goes on where it was stopped.
+``doubtful`` trains with and without the option on a split without a share of its boxes, and evaluates on the
+complete validation split; on synthetic scenes unless there is data.
 ``count`` says how many of an audit's best suggestions are removed boxes (IoU of 0.5 or more; each box counts
 once), and draws all of them on sheets, with their numbers, for someone to look at.
 """
@@ -29,6 +32,7 @@ from ctnet.data.dataset import Dataset
 from ctnet.ops.boxes import box_iou
 from ctnet.report.draw import draw_detections, grid, side_by_side
 from ctnet.report.writing import write_image
+from ctnet.training.data import example_data
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import new_session
 
@@ -94,6 +98,43 @@ def is_removed(proposals: Sequence[Proposal], removed: Sequence[dict[str, Any]])
                 del free[match]
         found.append(match)
     return found
+
+
+def doubtful(study: Path, data: Path | None, share: float, seeds: int, fields: dict[str, Any]) -> None:
+    """Print the AP of trainings with missing boxes, without and with ``-O doubtful=ignore``."""
+    source = data or example_data("ctdet", {"train": 480, "val": 200})
+    rows = []
+    for seed in range(seeds):
+        less = study / f"data-{seed}"
+        remove(source, less, "train", share, seed)
+        rows.append([_trained(study, less, seed, choice, fields) for choice in ("background", "ignore")])
+        print(
+            f"seed {seed}: AP {rows[-1][0]:.4f} without, {rows[-1][1]:.4f} with doubtful=ignore", flush=True
+        )
+    table = np.array(rows)
+    change = table[:, 1] - table[:, 0]
+    print(f"mean: {table[:, 0].mean():.4f} without, {table[:, 1].mean():.4f} with")
+    print(f"difference: {change.mean():+.4f}, from {change.min():+.4f} to {change.max():+.4f}")
+
+
+def _trained(study: Path, data: Path, seed: int, choice: str, fields: dict[str, Any]) -> float:
+    """The AP after the last epoch; a finished training is not repeated."""
+    result = study / f"{choice}-{seed}.json"
+    if not result.is_file():
+        epochs = fields.get("epochs", 10)
+        set_fields = {"size": 128, "final_rate": 0, **fields, "epochs": epochs, "evaluate_every": epochs}
+        session = new_session(
+            "ctdet",
+            TrainingData(data),
+            Network({"doubtful": choice}),
+            RecipeChoice("small", set_fields),
+            Loop("off", seed),
+            Machine(workers=0),
+            study / f"{choice}-{seed}",
+        )
+        session.fit()
+        write_json(result, session.rows[-1])
+    return float(read_json(result)["AP"])
 
 
 def count(folder: Path, data: Path, top: int, sheets: Path | None) -> None:
@@ -177,6 +218,11 @@ def main() -> None:
     one = commands.add_parser("remove")
     two = commands.add_parser("find")
     three = commands.add_parser("count")
+    four = commands.add_parser("doubtful")
+    four.add_argument("target", type=Path)
+    four.add_argument("--data", type=Path)
+    four.add_argument("--share", type=float, default=0.3)
+    four.add_argument("--seeds", type=int, default=3)
     for command in (one, two):
         command.add_argument("data", type=Path)
         command.add_argument("target", type=Path)
@@ -185,17 +231,20 @@ def main() -> None:
     one.add_argument("--split", default="train")
     two.add_argument("--task", default="ctdet")
     two.add_argument("--folds", type=int, default=5)
-    two.add_argument("-R", dest="fields", action="append", default=[])
+    for command in (two, four):
+        command.add_argument("-R", dest="fields", action="append", default=[])
     three.add_argument("audit", type=Path)
     three.add_argument("data", type=Path)
     for command in (two, three):
         command.add_argument("--top", type=int, default=100)
         command.add_argument("--sheets", type=Path)
     chosen = parser.parse_args()
+    fields = dict(each.split("=", 1) for each in getattr(chosen, "fields", []))
     if chosen.command == "remove":
         remove(chosen.data, chosen.target, chosen.split, chosen.share, chosen.seed)
+    elif chosen.command == "doubtful":
+        doubtful(chosen.target, chosen.data, chosen.share, chosen.seeds, fields)
     elif chosen.command == "find":
-        fields = dict(each.split("=", 1) for each in chosen.fields)
         done = find(chosen.data, chosen.target, chosen.task, chosen.folds, fields, chosen.share, chosen.seed)
         count(done.folder, chosen.target / "data", chosen.top, chosen.sheets)
     else:

@@ -27,6 +27,7 @@ from ctnet.model import CenterNet
 from ctnet.ops.sync_batch_norm import SYNCHRONISED, SyncBatchNorm2d
 from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum
 from ctnet.training.optimization import single_values
+from ctnet.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,15 @@ class StepLosses(nn.Module):
         task: computes the losses.
         model: the network.
         description: the description of its input.
+        teacher: changes the targets of a batch; None: they are taught as they are.
     """
 
-    def __init__(self, task: Task, model: CenterNet, description: Description) -> None:
+    def __init__(
+        self, task: Task, model: CenterNet, description: Description, teacher: Teacher | None = None
+    ) -> None:
         super().__init__()
         self.model = model
-        self._task, self._description = task, description
+        self._task, self._description, self._teacher = task, description, teacher
 
     def forward(
         self, images: Tensor, targets: Mapping[str, Target] | None, counts: Mapping[str, Tensor] | None
@@ -96,6 +100,8 @@ class StepLosses(nn.Module):
             counts: the counts of the whole step; the batch's own when None.
         """
         inputs = normalise(images, self._description.mean, self._description.std)
+        if targets is not None and self._teacher is not None:
+            targets = self._teacher(inputs, targets)
         stacks = self.model(inputs, targets)
         if targets is None:
             return {"total": 0 * torch.stack([raw.sum() for maps in stacks for raw in maps.values()]).sum()}
@@ -114,6 +120,7 @@ class Gradients:
         scaler: the scaler of float16's losses.
         amp: type for autocast; None for full precision.
         ranks: the processes that share every step.
+        teacher: see ``StepLosses``.
     """
 
     def __init__(
@@ -124,10 +131,11 @@ class Gradients:
         scaler: torch.amp.GradScaler,
         amp: torch.dtype | None,
         ranks: Ranks,
+        teacher: Teacher | None = None,
     ) -> None:
         self._task, self._model, self._scaler, self._amp, self._ranks = task, model, scaler, amp, ranks
         self._size = description.size
-        self._losses: Any = StepLosses(task, model, description)
+        self._losses: Any = StepLosses(task, model, description, teacher)
         self.device = next(model.parameters()).device
 
     def connect(self) -> None:

@@ -47,6 +47,7 @@ from ctnet.training.optimization import (
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 from ctnet.training.state import DAMAGED, Position, TrainingState
+from ctnet.training.teacher import AverageTeacher, Teacher, first_update
 
 #: Epochs longer than this get a checkpoint before evaluation, which might fail.
 _COSTLY_SECONDS = 120.0
@@ -119,7 +120,9 @@ class Trainer:
         #: The wishes of all processes, told with the losses of a step; empty for one process.
         self._agreed: tuple[float, ...] = ()
         self._has_gradients = False
-        self.gradients = Gradients(self.task, self.model, self.description, self.scaler, self.amp, self.ranks)
+        self.gradients = Gradients(
+            self.task, self.model, self.description, self.scaler, self.amp, self.ranks, self._teacher()
+        )
         self._saved = time.monotonic()
         if self.val is not None:
             self._look_at_truth(self.val)
@@ -133,6 +136,18 @@ class Trainer:
         samples = TrainingSet(train, self.task, recipe.size, augmentation, config.seed, stride)
         batch_size, pinned = min(recipe.batch_size, len(train)), self.device.type == "cuda"
         return Loader(samples, batch_size, self.workers, config.seed, pinned, self.ranks)
+
+    def _teacher(self) -> Teacher | None:
+        """What changes the targets of the task, if it asks for that."""
+        if not self.task.needs_average:
+            return None
+        if self.average is None:
+            raise CtnetError(
+                "-O doubtful=ignore needs the moving average of the weights, which this recipe does not "
+                "have; set -R ema=0.99, or leave the option out"
+            )
+        begin = first_update(self.config.recipe, self.steps_per_epoch)
+        return AverageTeacher(self.task, self.model, self.average, begin)
 
     def _look_at_truth(self, val: Dataset) -> None:
         """Ground truth that cannot be measured is refused now, not after an epoch."""
