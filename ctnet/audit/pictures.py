@@ -13,18 +13,21 @@ from ctnet.core.fields import move_record
 from ctnet.core.geometry import Affine
 from ctnet.core.records import Detections, Sample
 from ctnet.core.task import Task
+from ctnet.report.draw import draw_rectangle
 
 #: Side of a picture, pixels.
 SIDE = 280
 #: The part of the image that is shown: so many times the object's longer side, and no less than this.
 _AROUND, _SMALLEST = 2.5, 64.0
+#: Pixels between an annotation and the frame that marks it.
+_MARGIN = 5
 
 
 def pictures(suggestion: Suggestion, sample: Sample, task: Task) -> tuple[np.ndarray, np.ndarray]:
     """The surroundings of a suggestion twice: with all annotations, and with what was seen.
 
-    A detection is drawn alone; where it is an annotation that nothing was seen of, the image is left as it
-    is.
+    The annotation that it is about is in a white frame. A detection is drawn alone; where it is an annotation
+    that nothing was seen of, the image is left as it is.
 
     Args:
         suggestion: the suggestion.
@@ -44,7 +47,11 @@ def pictures(suggestion: Suggestion, sample: Sample, task: Task) -> tuple[np.nda
     else:
         seen = one.found[suggestion.detection]
     window = _window(_boxes(suggestion))
-    return _drawn(annotated, sample, task, window), _drawn(seen, sample, task, window)
+    left = _drawn(annotated, sample, task, window)
+    if suggestion.annotation is not None:  # the one that it is about
+        box = window.boxes(np.asarray(one.annotated.boxes, np.float64)[suggestion.annotation])
+        draw_rectangle(left, box + np.array([-1, -1, 1, 1]) * _MARGIN, (255, 255, 255))
+    return left, _drawn(seen, sample, task, window)
 
 
 def _boxes(suggestion: Suggestion) -> np.ndarray:
@@ -77,7 +84,8 @@ def _drawn(record: Detections, sample: Sample, task: Task, window: Affine) -> np
     if not len(record):
         return picture
     info = replace(sample.info, width=size[0], height=size[1])
-    return task.draw(picture, _visible(move_record(record, window, task.fields)), info)[:SIDE, :SIDE]
+    drawn = task.draw(picture, _visible(move_record(record, window, task.fields)), info)
+    return np.array(drawn[:SIDE, :SIDE])
 
 
 def _visible(record: Detections) -> Detections:

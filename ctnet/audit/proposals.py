@@ -104,8 +104,8 @@ def _reason(suggestion: Suggestion, names: Sequence[str], source: str) -> str:
         differing = ", ".join(name.replace("_", " ") for name in suggestion.fields)
         return f"{sees} with other values than annotated: {differing}"
     return (
-        f"annotated as {own}; {source} sees nothing here (at most {figures['highest']:.2f}), which happens "
-        f"to {figures['missed']:.1%} of {own}"
+        f"annotated as {own}; {source} sees nothing here (at most {figures['highest']:.2f}), as at "
+        f"{figures['missed']:.1%} of the annotations of {own}"
     )
 
 

@@ -7,7 +7,7 @@ kind       what does not agree                                   rank
 ========== ===================================================== ==========================================
 unmarked   a detection of score s, whose largest overlap with    s x (1 - v / 0.5)
            any annotation is v < 0.5
-class      an annotation, and a detection of another class and   s x (1 - o)
+class      an annotation, and a detection of another class and   s - o
            score s that overlaps it by 0.5 or more; o is the
            highest value of its own class there
 box        an annotation and a detection of its class and score  s x (1 - v / 0.6)
@@ -19,12 +19,13 @@ value      an annotation and a detection of its class and score  s x (1 - limit 
            theirs differs by d, beyond the limit that 95 % of
            such pairs keep (twice that, at least)
 unseen     an annotation at which the highest value of any class (1 - e) x q / (q + m), m the fraction of
-           is e < 0.3                                            its class's annotations that are missed so,
-                                                                 q = 0.02 that of annotations of nothing
+           is e < 0.3                                            its class's annotations of which as little is
+                                                                 seen, q = 0.02 that of annotations of nothing
 ========== ===================================================== ==========================================
 
-An annotation or detection is in one suggestion, that of the highest rank. Annotations with ``iscrowd``,
-``ignore`` or ``difficult`` are in none, and detections that overlap them are not unmarked objects.
+An annotation or detection is in one suggestion, that of the highest rank; a rank below 0.05 gives none.
+Annotations with ``iscrowd``, ``ignore`` or ``difficult`` are in none, and detections that are mostly inside
+them are not unmarked objects.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ PLACED = (0.1, 0.6)
 DOUBLE = 0.8
 #: Highest value of any class at an annotation that no detector sees.
 UNSEEN = 0.3
+#: Suggestions of a lower rank are left out.
+LOWEST_RANK = 0.05
 #: Values of heatmaps below this are all the same: nothing is seen.
 _NOTHING = 0.1
 #: Fraction of annotations that are taken to be of nothing, before anything was seen.
@@ -91,7 +94,7 @@ def suggestions(evidence: Sequence[Evidence], fields: Mapping[str, Field]) -> li
         evidence: of every image.
         fields: what the task declares besides boxes.
     """
-    missed = _missed(evidence)
+    highest = _by_class(evidence)
     limits = _limits(evidence, fields)
     found: list[Suggestion] = []
     for one in evidence:
@@ -102,9 +105,9 @@ def suggestions(evidence: Sequence[Evidence], fields: Mapping[str, Field]) -> li
             *_badly_placed(one, pairs),
             *_duplicates(one),
             *_values(one, pairs, fields, limits),
-            *_unseen(one, missed),
+            *_unseen(one, highest),
         ]
-        found += _one_each([each for each in candidates if each.rank > 0])
+        found += _one_each([each for each in candidates if each.rank >= LOWEST_RANK])
     return sorted(found, key=lambda each: -each.rank)
 
 
@@ -158,7 +161,7 @@ def _other_class(one: Evidence) -> Iterator[Suggestion]:
         row = int(np.where(others, scores, -1).argmax())
         of_own = max(float(one.seen[column, label]), float(scores[own].max(initial=0.0)))
         figures = {"score": scores[row], "own": of_own, "overlap": one.overlap[row, column]}
-        yield Suggestion("class", scores[row] * (1 - of_own), one, column, row, figures=figures)
+        yield Suggestion("class", scores[row] - of_own, one, column, row, figures=figures)
 
 
 def _badly_placed(one: Evidence, pairs: Mapping[int, int]) -> Iterator[Suggestion]:
@@ -186,11 +189,12 @@ def _duplicates(one: Evidence) -> Iterator[Suggestion]:
         yield Suggestion("duplicate", rank, one, second, other=first, figures={"overlap": value})
 
 
-def _unseen(one: Evidence, missed: Mapping[int, float]) -> Iterator[Suggestion]:
+def _unseen(one: Evidence, highest: Mapping[int, np.ndarray]) -> Iterator[Suggestion]:
     for column in np.flatnonzero(~one.ignored).tolist():
         value = _highest(one, column)
         if value < UNSEEN:
-            rate = missed[int(one.annotated.labels[column])]
+            values = highest[int(one.annotated.labels[column])]
+            rate = float((values <= max(value, _NOTHING)).mean())
             rank = (1 - value) * _OF_NOTHING / (_OF_NOTHING + rate)
             yield Suggestion("unseen", rank, one, column, figures={"highest": value, "missed": rate})
 
@@ -202,13 +206,13 @@ def _highest(one: Evidence, column: int) -> float:
     return max(float(one.seen[column].max(initial=0.0)), float(near.max(initial=0.0)))
 
 
-def _missed(evidence: Sequence[Evidence]) -> dict[int, float]:
-    """Class -> the fraction of its annotations at which nothing is seen."""
-    nothing = defaultdict(list)
+def _by_class(evidence: Sequence[Evidence]) -> dict[int, np.ndarray]:
+    """Class -> the highest value of any class at each of its annotations."""
+    values = defaultdict(list)
     for one in evidence:
         for column in np.flatnonzero(~one.ignored).tolist():
-            nothing[int(one.annotated.labels[column])].append(_highest(one, column) < _NOTHING)
-    return {label: float(np.mean(values)) for label, values in nothing.items()}
+            values[int(one.annotated.labels[column])].append(_highest(one, column))
+    return {label: np.array(of_class) for label, of_class in values.items()}
 
 
 # --- declared values

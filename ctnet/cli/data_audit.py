@@ -91,7 +91,9 @@ def audit(
     from ctnet.training.run import latest_run
 
     if not folds:
-        refuse_given(context, ("field", "group", "seed"), "--folds")
+        refuse_given(context, ("group", "seed"), "--folds")
+        if field:
+            raise CtnetError("-R is for --folds; add that, or leave it out")
     if folds == 1:
         raise CtnetError("--folds is 1; at least 2 are needed")
     choice = AuditChoice(run or latest_run(), data, split, folds, group, seed, _fields(field), most, output)
