@@ -2,14 +2,19 @@
 
     python benchmarks/audit.py remove DIR NEW [--split train] [--share 0.1] [--seed 0]
     python benchmarks/audit.py find DIR STUDY [--task ctdet] [--folds 5] [--top 100] [-R field=value ...]
+    python benchmarks/audit.py kinds RUN STUDY [--share 0.05] [--images 200]
     python benchmarks/audit.py doubtful STUDY [--data DIR] [--share 0.3] [--seeds 3] [-R field=value ...]
     python benchmarks/audit.py count AUDIT NEW [--top 100] [--sheets FOLDER]
 
 ``remove`` writes a data directory without a share of the training boxes, drawn at random (images are links),
 and lists these in ``removed.json``. ``find`` does that, makes a run of one epoch (only its settings matter),
 audits it with folds that are trained with the recipe's fields, and counts; it goes on where it was stopped.
-``doubtful`` trains with and without the option on a split without a share of its boxes, and evaluates on the
-complete validation split; on synthetic scenes unless there is data.
+
+``kinds`` makes errors of every kind in new synthetic scenes (a share of the objects each: removed, another
+class, moved by 0.3 of its sides, annotated twice, annotated where nothing is), lets a run judge them, and
+counts which suggestions are right. ``doubtful`` trains with and without the option on a split without a share
+of its boxes, and evaluates on the complete validation split; on synthetic scenes unless there is data.
+
 ``count`` says how many of an audit's best suggestions are removed boxes (IoU of 0.5 or more; each box counts
 once), and draws all of them on sheets, with their numbers, for someone to look at.
 """
@@ -28,7 +33,10 @@ from ctnet.audit import Audit, AuditChoice, audit, read_decisions
 from ctnet.audit.decisions import Proposal
 from ctnet.base.files import read_json, write_json
 from ctnet.core.records import Detections
+from ctnet.core.task import scenes_of
 from ctnet.data.dataset import Dataset
+from ctnet.data.synthetic import write_dataset
+from ctnet.inference.detector import Detector
 from ctnet.ops.boxes import box_iou
 from ctnet.report.draw import draw_detections, grid, side_by_side
 from ctnet.report.writing import write_image
@@ -98,6 +106,74 @@ def is_removed(proposals: Sequence[Proposal], removed: Sequence[dict[str, Any]])
                 del free[match]
         found.append(match)
     return found
+
+
+def kinds(run: Path, study: Path, share: float, images: int, seed: int) -> None:
+    """Print how many suggestions are errors that were made, by kind."""
+    task = Detector.load(run).task
+    write_dataset(task, study / "data", {"val": images}, scenes_of(task).size, seed=seed + 7)
+    file = study / "data" / "annotations" / f"{task.layout.prefix}_val.json"
+    document = read_json(file)
+    made = _damage(document, share, np.random.default_rng(seed))
+    write_json(file, document, indent=None)
+    done = audit(
+        AuditChoice(run, study / "data", "val", output=study / "audit", most=1000), Machine(workers=0)
+    )
+    found = done.decisions.suggestions
+    unmarked = is_removed(found, made["unmarked"])
+    right = [
+        gone is not None if each.kind == "unmarked" else each.annotation_id in made.get(each.kind, [])
+        for each, gone in zip(found, unmarked, strict=True)
+    ]
+    print("made:", ", ".join(f"{len(each)} {kind}" for kind, each in made.items()))
+    for top in (50, 100, 150, 200, 300):
+        parts = [
+            f"{kind} {sum(hit for each, hit in mine if each.kind == kind)} of "
+            f"{sum(each.kind == kind for each, _ in mine)}"
+            for mine in [list(zip(found[:top], right[:top], strict=True))]
+            for kind in made
+        ]
+        print(f"right among the best {top}: {sum(right[:top])}; {', '.join(parts)}")
+
+
+def _damage(document: dict[str, Any], share: float, rng: np.random.Generator) -> dict[str, list[Any]]:
+    """Make errors in a document; returns what was removed, and the ids of what is wrong by kind."""
+    objects = document["annotations"]
+    ids = [each["id"] for each in document["categories"]]
+    count = max(1, round(share * len(objects)))
+    lots = rng.permutation(len(objects))[: 5 * count].reshape(5, count)
+    sizes = {each["id"]: (each["width"], each["height"]) for each in document["images"]}
+    made: dict[str, list[Any]] = {"unmarked": [objects[row] for row in lots[0]], "class": [], "box": []}
+    made |= {"duplicate": [], "unseen": []}
+    for row in lots[1].tolist():
+        others = [number for number in ids if number != objects[row]["category_id"]]
+        if others:
+            objects[row]["category_id"] = int(rng.choice(others))
+            made["class"].append(objects[row]["id"])
+    for row in lots[2].tolist():
+        x, y, width, height = objects[row]["bbox"]
+        side = rng.choice([-0.3, 0.3], 2)
+        objects[row]["bbox"] = [
+            round(float(x + side[0] * width), 2),
+            round(float(y + side[1] * height), 2),
+            width,
+            height,
+        ]
+        made["box"].append(objects[row]["id"])
+    new = max(each["id"] for each in objects) + 1
+    added = []
+    for row in [*lots[3].tolist(), *lots[4].tolist()]:
+        twice = row in lots[3]
+        x, y, width, height = objects[row]["bbox"]
+        across, down = sizes[objects[row]["image_id"]]
+        free = (max(across - width, 1), max(down - height, 1))
+        place = [x + 0.5, y - 0.5] if twice else [float(rng.uniform(0, side)) for side in free]
+        added.append({**objects[row], "id": new, "bbox": [*place, width, height]})
+        made["duplicate" if twice else "unseen"] += [objects[row]["id"], new] if twice else [new]
+        new += 1
+    gone = set(lots[0].tolist())
+    document["annotations"] = [each for row, each in enumerate(objects) if row not in gone] + added
+    return made
 
 
 def doubtful(study: Path, data: Path | None, share: float, seeds: int, fields: dict[str, Any]) -> None:
@@ -218,6 +294,12 @@ def main() -> None:
     one = commands.add_parser("remove")
     two = commands.add_parser("find")
     three = commands.add_parser("count")
+    five = commands.add_parser("kinds")
+    five.add_argument("run", type=Path)
+    five.add_argument("target", type=Path)
+    five.add_argument("--share", type=float, default=0.05)
+    five.add_argument("--images", type=int, default=200)
+    five.add_argument("--seed", type=int, default=0)
     four = commands.add_parser("doubtful")
     four.add_argument("target", type=Path)
     four.add_argument("--data", type=Path)
@@ -242,6 +324,8 @@ def main() -> None:
     fields = dict(each.split("=", 1) for each in getattr(chosen, "fields", []))
     if chosen.command == "remove":
         remove(chosen.data, chosen.target, chosen.split, chosen.share, chosen.seed)
+    elif chosen.command == "kinds":
+        kinds(chosen.run, chosen.target, chosen.share, chosen.images, chosen.seed)
     elif chosen.command == "doubtful":
         doubtful(chosen.target, chosen.data, chosen.share, chosen.seeds, fields)
     elif chosen.command == "find":

@@ -232,7 +232,7 @@ class _Editor:
     def _changed(self, proposal: Proposal, entry: Mapping[str, Any]) -> dict[str, Any]:
         if not proposal.values:
             raise self._error(proposal, "changes nothing: its values are empty")
-        changed = _merged(entry, proposal.values)
+        changed = merged(entry, proposal.values)
         if "bbox" in proposal.values:
             changed = _with_area(changed, "area" in entry)
             if entry.get("segmentation") and "segmentation" not in proposal.values:
@@ -255,34 +255,40 @@ class _Editor:
 
     def _checked(self, proposal: Proposal, entry: dict[str, Any]) -> dict[str, Any]:
         """The entry, if the task can read it."""
-        new = proposal.action == "add"
-        if new or "category_id" in proposal.values:
-            self._check_category(proposal, entry.get("category_id"))
-        if new or "bbox" in proposal.values:
-            self._check_box(proposal, entry.get("bbox"))
-        row = self._images[proposal.image_id]
-        if errors := annotation_errors(self._task, entry, self._coco.raw_image(row)):
-            raise self._error(proposal, f"makes an annotation that {self._task.name} cannot use: {errors[0]}")
+        image = self._coco.raw_image(self._images[proposal.image_id])
+        if error := error_of(self._task, proposal, entry, image):
+            raise self._error(proposal, error)
         return entry
-
-    def _check_category(self, proposal: Proposal, category: Any) -> None:
-        if type(category) is not int or category not in self._task.categories.ids:
-            raise self._error(proposal, f"has category_id {category!r}, which is not one of the categories")
-
-    def _check_box(self, proposal: Proposal, box: Any) -> None:
-        numbers = box if isinstance(box, list) else []
-        if len(numbers) != 4 or not all(is_finite(number, LARGEST_COORDINATE) for number in numbers):
-            raise self._error(proposal, f"has bbox {box!r}, not four finite numbers: x, y, width, height")
-        row = self._images[proposal.image_id]
-        width, height = int(self._coco.widths[row]), int(self._coco.heights[row])
-        x, y, across, down = numbers
-        if across <= 0 or down <= 0 or x >= width or y >= height or x + across <= 0 or y + down <= 0:
-            raise self._error(
-                proposal, f"has bbox {box!r}, which shows nothing of the {width}x{height} image"
-            )
 
     def _error(self, proposal: Proposal, what: str) -> CtnetError:
         return CtnetError(f"suggestion {proposal.number} of {self._source} {what}")
+
+
+def error_of(
+    task: Task, proposal: Proposal, entry: Mapping[str, Any], image: Mapping[str, Any]
+) -> str | None:
+    """What keeps an annotation from being used once a proposal is carried out; None if nothing does.
+
+    Args:
+        task: reads it.
+        proposal: adds or changes it.
+        entry: the annotation afterwards.
+        image: its image's entry of the COCO file.
+    """
+    touched = {"category_id", "bbox"} if proposal.action == "add" else proposal.values.keys()
+    category, box = entry.get("category_id"), entry.get("bbox")
+    if "category_id" in touched and (type(category) is not int or category not in task.categories.ids):
+        return f"has category_id {category!r}, which is not one of the categories"
+    if "bbox" in touched:
+        numbers = box if isinstance(box, list) else []
+        if len(numbers) != 4 or not all(is_finite(number, LARGEST_COORDINATE) for number in numbers):
+            return f"has bbox {box!r}, not four finite numbers: x, y, width, height"
+        x, y, across, down = numbers
+        width, height = image["width"], image["height"]
+        if across <= 0 or down <= 0 or x >= width or y >= height or x + across <= 0 or y + down <= 0:
+            return f"has bbox {box!r}, which shows nothing of the {width}x{height} image"
+    errors = annotation_errors(task, entry, image)
+    return f"makes an annotation that {task.name} cannot use: {errors[0]}" if errors else None
 
 
 def _task_of(decisions: Decisions, coco: CocoFile, source: str) -> Task:
@@ -292,7 +298,7 @@ def _task_of(decisions: Decisions, coco: CocoFile, source: str) -> Task:
         raise CtnetError(f"{source} names a task that cannot be made: {error}") from error
 
 
-def _merged(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def merged(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The entry with values set; those of a dictionary inside it (``attributes``) one by one."""
     merged = dict(entry)
     for key, value in values.items():

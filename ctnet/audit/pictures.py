@@ -46,7 +46,7 @@ def pictures(suggestion: Suggestion, sample: Sample, task: Task) -> tuple[np.nda
         seen = one.found[:0]
     else:
         seen = one.found[suggestion.detection]
-    window = _window(_boxes(suggestion))
+    window = _window(_boxes(suggestion), sample.image)
     left = _drawn(annotated, sample, task, window)
     if suggestion.annotation is not None:  # the one that it is about
         box = window.boxes(np.asarray(one.annotated.boxes, np.float64)[suggestion.annotation])
@@ -65,12 +65,20 @@ def _boxes(suggestion: Suggestion) -> np.ndarray:
     return np.stack(boxes)
 
 
-def _window(boxes: np.ndarray) -> Affine:
-    """Image pixels -> pixels of the picture, which shows the boxes with their surroundings."""
+def _window(boxes: np.ndarray, image: np.ndarray) -> Affine:
+    """Image pixels -> pixels of the picture, which shows the boxes with their surroundings.
+
+    It is moved into the image, and no larger than that, as far as the boxes are shown.
+    """
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-    side = max(float((high - low).max()) * _AROUND, _SMALLEST)
+    size = np.array(image.shape[1::-1], np.float64)
+    needed = float((high - low).max()) * 1.1
+    side = max(needed, min(max(needed * _AROUND / 1.1, _SMALLEST), float(size.max())))
     centre = (low + high) / 2
-    return Affine.centred((float(centre[0]), float(centre[1])), side, (SIDE, SIDE))
+    moved = np.where(size > side, np.clip(centre, side / 2, np.maximum(size - side / 2, side / 2)), size / 2)
+    reach = np.maximum((side - (high - low)) / 2, 0)  # the boxes stay in the picture
+    x, y = np.clip(moved, centre - reach, centre + reach).tolist()
+    return Affine.centred((x, y), side, (SIDE, SIDE))
 
 
 def _drawn(record: Detections, sample: Sample, task: Task, window: Affine) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ctnet.audit.decisions import Action, Proposal
+from ctnet.audit.decisions import Action, Proposal, error_of, merged
 from ctnet.audit.suggestions import Suggestion
 from ctnet.core.documents import annotations_of_found
 from ctnet.core.fields import write_fields
@@ -44,6 +44,46 @@ def proposal_of(
         action=action,
         values=values,
     )
+
+
+def proposals_of(
+    found: Sequence[Suggestion], most: int, dataset: Dataset, task: Task, sources: Sequence[str]
+) -> tuple[list[Suggestion], list[Proposal], int]:
+    """The surest suggestions that can be carried out.
+
+    Args:
+        found: the surest first.
+        most: how many.
+        dataset, task, sources: see ``proposal_of``.
+
+    Returns:
+        The suggestions, what the decisions file says of them, and the number of those that were passed over:
+        what was seen there is not a valid annotation of the task (a box without an area).
+    """
+    chosen: list[Suggestion] = []
+    proposals: list[Proposal] = []
+    passed = 0
+    for each in found:
+        if len(chosen) == most:
+            break
+        proposal = proposal_of(len(chosen) + 1, each, dataset, task, sources)
+        if _is_valid(proposal, each, dataset, task):
+            chosen.append(each)
+            proposals.append(proposal)
+        else:
+            passed += 1
+    return chosen, proposals, passed
+
+
+def _is_valid(proposal: Proposal, suggestion: Suggestion, dataset: Dataset, task: Task) -> bool:
+    if proposal.action == "remove":
+        return True
+    annotations = dataset.annotations(suggestion.evidence.index)
+    entry: Mapping[str, Any] = {}
+    if proposal.annotation_id is not None:
+        entry = annotations[int(np.flatnonzero(annotations.ids == proposal.annotation_id)[0])]
+    record = dataset.info(suggestion.evidence.index).record
+    return error_of(task, proposal, merged(entry, proposal.values), record) is None
 
 
 def _change(suggestion: Suggestion, task: Task, size: tuple[int, int]) -> tuple[Action, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from ctnet.audit.decisions import FORMAT, Decisions, Proposal, digest_of
 from ctnet.audit.evidence import Evidence, collect
 from ctnet.audit.folds import FoldSettings, begin, train_folds
 from ctnet.audit.page import write_page
-from ctnet.audit.proposals import proposal_of
+from ctnet.audit.proposals import proposals_of
 from ctnet.audit.suggestions import Suggestion, suggestions
 from ctnet.base.device import choose_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
+from ctnet.base.output import counted
 from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.folds import Fold
@@ -121,10 +122,7 @@ def audit(choice: AuditChoice, machine: Machine | None = None) -> Audit:
     if not any(len(one.annotated) for one in evidence):
         raise CtnetError(f"{dataset.coco.path} has no annotated object to audit; annotate some images first")
     found = suggestions(evidence, task.fields)
-    chosen = found[: choice.most]
-    proposals = tuple(
-        proposal_of(number, each, dataset, task, sources) for number, each in enumerate(chosen, start=1)
-    )
+    chosen, proposals, passed = proposals_of(found, choice.most, dataset, task, sources)
     judged = f"{choice.folds} folds of {run.path}" if choice.folds else f"{run.path}"
     done = Audit(
         folder,
@@ -133,7 +131,7 @@ def audit(choice: AuditChoice, machine: Machine | None = None) -> Audit:
         found,
         _decisions(dataset, task, split, judged, proposals),
         problems,
-        () if choice.folds or split != config.train_split else (_LEARNT,),
+        tuple(_notes(passed, learnt=not choice.folds and split == config.train_split)),
     )
     write_json(done.file, done.decisions.to_json())
     write_page(done.page, done.decisions, chosen, dataset, task)
@@ -144,6 +142,14 @@ _LEARNT = (
     "the run has learnt from these annotations, their errors included, and repeats them; with --folds 5 no "
     "network judges what it learnt"
 )
+
+
+def _notes(passed: int, learnt: bool) -> Iterator[str]:
+    if learnt:
+        yield _LEARNT
+    if passed:
+        what = "what is seen there is not a valid annotation of the task"
+        yield f"{counted(passed, 'suggestion')} passed over: {what}"
 
 
 def _data_of(choice: AuditChoice, config: TrainingConfig) -> Path:

@@ -64,8 +64,9 @@ def _joined(columns: Sequence[Any]) -> Tensor | int | None:
     if columns[0] is None:
         return None
     if isinstance(columns[0], int):
-        return sum(columns)
-    return torch.cat(list(columns))
+        return int(sum(columns))
+    joined: Tensor = torch.cat(list(columns))
+    return joined
 
 
 @dataclass(frozen=True)
