@@ -22,7 +22,7 @@ from ctnet.measuring.reading import Settings
 from ctnet.measuring.run import detect_all
 from ctnet.ops.boxes import box_coverage
 
-#: Detections with a lower score are no evidence of anything.
+#: Detections with a lower score say nothing.
 LOWEST_SCORE = 0.05
 #: Half the side of the window around an annotation's cell, as a fraction of the object's side.
 _WINDOW = 0.1

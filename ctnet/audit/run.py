@@ -163,7 +163,7 @@ def _data_of(choice: AuditChoice, config: TrainingConfig) -> Path:
 
 
 def _refuse_decided(folder: Path) -> None:
-    """Do not replace decisions that somebody has made."""
+    """Do not replace decisions that were made."""
     from ctnet.audit.decisions import read_decisions
 
     file = folder / "decisions.json"

@@ -91,7 +91,7 @@ def suggestions(evidence: Sequence[Evidence], fields: Mapping[str, Field]) -> li
     """All likely label errors, the surest first.
 
     Args:
-        evidence: of every image.
+        evidence: what is annotated and seen in every image.
         fields: what the task declares besides boxes.
     """
     highest = _by_class(evidence)

@@ -120,9 +120,7 @@ class Trainer:
         #: The wishes of all processes, told with the losses of a step; empty for one process.
         self._agreed: tuple[float, ...] = ()
         self._has_gradients = False
-        self.gradients = Gradients(
-            self.task, self.model, self.description, self.scaler, self.amp, self.ranks, self._teacher()
-        )
+        self.gradients = self._gradients()
         self._saved = time.monotonic()
         if self.val is not None:
             self._look_at_truth(self.val)
@@ -137,17 +135,19 @@ class Trainer:
         batch_size, pinned = min(recipe.batch_size, len(train)), self.device.type == "cuda"
         return Loader(samples, batch_size, self.workers, config.seed, pinned, self.ranks)
 
-    def _teacher(self) -> Teacher | None:
-        """What changes the targets of the task, if it asks for that."""
-        if not self.task.needs_average:
-            return None
-        if self.average is None:
+    def _gradients(self) -> Gradients:
+        """What computes the gradients, with a teacher if the task asks for one."""
+        teacher: Teacher | None = None
+        if self.task.needs_average and self.average is None:
             raise CtnetError(
                 "-O doubtful=ignore needs the moving average of the weights, which this recipe does not "
                 "have; set -R ema=0.99, or leave the option out"
             )
-        begin = first_update(self.config.recipe, self.steps_per_epoch)
-        return AverageTeacher(self.task, self.model, self.average, begin)
+        if self.task.needs_average and self.average is not None:
+            begin = first_update(self.config.recipe, self.steps_per_epoch)
+            teacher = AverageTeacher(self.task, self.model, self.average, begin)
+        parts = (self.task, self.model, self.description, self.scaler, self.amp, self.ranks)
+        return Gradients(*parts, teacher)
 
     def _look_at_truth(self, val: Dataset) -> None:
         """Ground truth that cannot be measured is refused now, not after an epoch."""

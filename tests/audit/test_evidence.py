@@ -58,7 +58,7 @@ def test_the_heatmap_of_classes_is_read_at_the_objects(dataset):
 
 
 def test_what_an_untrained_network_sees_can_be_proposed_and_carried_out(dataset, tiny_backbone, tmp_path):
-    """Its detections are nonsense; those that are no valid annotations of the task are passed over."""
+    """Its detections are nonsense; those that the task could not read are passed over."""
     task = dataset.task
     torch.manual_seed(0)
     with tiny_backbone() as name:
