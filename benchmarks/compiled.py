@@ -53,7 +53,7 @@ def counted(task: Task, backbone: str, ours: bool) -> tuple[int, int]:
     compiling.BACKEND = backend  # type: ignore[assignment]
     model = create_model(task, backbone)
     about = Description.of(task, backbone, (64, 64), model.backbone.stride)
-    losses: Any = StepLosses(task, model, about, ours)
+    losses: Any = StepLosses(task, model, about, compile=ours)
     if not ours:
         losses = torch.compile(losses, backend=backend)
     for number, size in enumerate(SIZES):
@@ -68,7 +68,7 @@ def step_of(task: Task, model: CenterNet, batches: Sequence[Batch], compiled: bo
     height, width = batches[0].images.shape[1:3]
     about = Description.of(task, "", (width, height), model.backbone.stride)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    gradients = Gradients(task, model, about, scaler, None, Ranks(), compiled)
+    gradients = Gradients(StepLosses(task, model, about, compile=compiled), scaler, None, Ranks())
 
     def step(number: int) -> float:
         batch = batches[number % len(batches)]

@@ -57,7 +57,7 @@ from ctnet.inference.prepare import prepare_for_inference
 from ctnet.model import CenterNet, create_model
 from ctnet.ops.deform_conv import DeformConv
 from ctnet.ops.fast import fast_paths
-from ctnet.training.gradients import Gradients, Step
+from ctnet.training.gradients import Gradients, Step, StepLosses
 from ctnet.training.losses import losses_of_stacks, mean_losses, weighted_sum
 from ctnet.training.optimization import make_optimizer
 
@@ -202,7 +202,7 @@ def our_step(
     optimizer = make_optimizer(model, SMALL, 1e-5)
     about = Description.of(task, "", (batch.images.shape[2], batch.images.shape[1]), model.backbone.stride)
     scaler = torch.amp.GradScaler(device.type, enabled=False)
-    gradients = Gradients(task, model, about, scaler, amp, Ranks(), compiled)
+    gradients = Gradients(StepLosses(task, model, about, compile=compiled), scaler, amp, Ranks())
 
     def step() -> float:
         learnt = gradients.accumulate(Step([batch], [len(batch)]))

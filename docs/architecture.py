@@ -40,6 +40,7 @@ LAYERS = {
     "export": "detectors as files for other runtimes, compared with their run",
     "measuring": "a detector, a results file or stored maps over a data set; the round trip on real data",
     "training": "the loop, schedules, run folders, the demo",
+    "audit": "likely label errors of a data set, and decisions about them",
     "analysis": "the paper's studies",
     "plugin": "all that a plugin may import",
     "tasks": "the built-in task; every plugin's package is in this layer",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ctnet.base.output import print_json, print_line, print_note, print_table
+from ctnet.cli.data_audit import audit
 
 if TYPE_CHECKING:
     from ctnet.data.check import CheckReport
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ctnet.data.stats import DatasetStats
     from ctnet.measuring.ceiling import Ceiling
 
-app = typer.Typer(no_args_is_help=True, help="Check, summarise, draw, divide and pack data sets.")
+app = typer.Typer(no_args_is_help=True, help="Check, summarise, draw, divide, pack and audit data sets.")
 
 _DIRECTORY = typer.Argument(
     ..., help="A data directory: `annotations/<prefix>_<split>.json` and images; or a pack of one."
@@ -24,6 +25,8 @@ _DIRECTORY = typer.Argument(
 _SPLIT = typer.Option(None, "--split", help="One split; by default all.")
 _TASK = typer.Option(None, "--task", help="Use this task's annotations, including its own fields.")
 _JSON = typer.Option(False, "--json", help="Print everything as JSON on stdout.")
+
+app.command()(audit)
 
 #: Objects that are listed for each cause.
 _NAMED = 5

@@ -1,11 +1,11 @@
-"""A task with attributes: any task's class, with fields, heads, metrics and captions added."""
+"""The options that every task has: attributes, with fields, heads and captions; doubtful background."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -21,25 +21,43 @@ from ctnet.core.attributes import (
     attribute_targets,
     declared_attributes,
 )
+from ctnet.core.doubtful import without_doubtful
 from ctnet.core.fields import Choice, Field, Value
 from ctnet.core.heads import Head
 from ctnet.core.options import option
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.targets import Grid, Target
 
+Doubtful = Literal["background", "ignore"]
+#: The option of that name.
+DOUBTFUL = "doubtful"
+
+_DOUBTFUL_HELP = (
+    "background where the moving average insists on an object: ignore, once a part of the epochs is over"
+)
 _WEIGHT_HELP = "weight of the attributes' losses; a weight of 1 costs some box accuracy"
 _HELP = "attributes of objects to learn: ripeness:float,occluded:bool,kind:small|medium|large"
 
 
 def wants_attributes(categories: Any, options: Mapping[str, Any]) -> bool:
-    """Whether a task's option or categories declare attributes."""
+    """Whether categories declare attributes, or one of the options that every task has is given."""
     entries = categories if isinstance(categories, Sequence) else ()
-    return KEY in options or any(isinstance(entry, Mapping) and entry.get(KEY) for entry in entries)
+    return not {KEY, DOUBTFUL}.isdisjoint(options) or any(
+        isinstance(entry, Mapping) and entry.get(KEY) for entry in entries
+    )
+
+
+#: The options of every task.
+_OPTIONS: list[Any] = [
+    (KEY, str, option("", _HELP)),
+    ("attribute_weight", float, option(0.1, _WEIGHT_HELP)),
+    (DOUBTFUL, Doubtful, option("background", _DOUBTFUL_HELP)),
+]
 
 
 @cache
 def with_attributes(cls: Any) -> Any:
-    """A subclass of a task's class, with the attributes that its option and categories declare.
+    """A subclass of a task's class, with the options of every task: declared attributes, doubtful background.
 
     Args:
         cls: a task's class.
@@ -50,12 +68,7 @@ def with_attributes(cls: Any) -> Any:
         plain = cls  # of which this is the subclass
         fields: Mapping[str, Field]
         heads: Mapping[str, Head]
-        Options = dataclasses.make_dataclass(
-            "Options",
-            [(KEY, str, option("", _HELP)), ("attribute_weight", float, option(0.1, _WEIGHT_HELP))],
-            bases=(cls.Options,),
-            frozen=True,
-        )
+        Options = dataclasses.make_dataclass("Options", _OPTIONS, bases=(cls.Options,), frozen=True)
 
         def __init__(self, categories: Any, **options: Any) -> None:
             super().__init__(categories, **options)
@@ -67,6 +80,7 @@ def with_attributes(cls: Any) -> Any:
                 HEAD_PREFIX + key: attribute_head(field, weight) for key, field in self.attributes.items()
             }
             self.heads = {**self.heads, **added}
+            self.needs_average: bool = cls.needs_average or self.options.doubtful == "ignore"
             columns = ", ".join([*added, *self.fields])
             self.__doc__ = f"{cls.__doc__ or ''}\n\nWith attributes, heads and fields are: {columns}."
 
@@ -77,9 +91,14 @@ def with_attributes(cls: Any) -> Any:
             targets = super().encode(instances, grid)
             return {**targets, **attribute_targets(self.attributes, instances, self.cells(instances, grid))}
 
+        def taught(self, targets: Mapping[str, Target], seen: Mapping[str, Tensor]) -> Mapping[str, Target]:
+            targets = super().taught(targets, seen)
+            ignored = self.options.doubtful == "ignore"
+            return without_doubtful(self.heads, targets, seen) if ignored else targets
+
         def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
             found: Detections = super().decode(maps, k)
-            if "cells" not in found.extra:
+            if self.attributes and "cells" not in found.extra:
                 raise CtnetError(
                     f"task {name} cannot have attributes: its decode does not return the cell of each peak; "
                     "its author must add the column cells (see Task.decode)"

@@ -14,6 +14,7 @@ import numpy as np
 from ctnet.base.numbers import LARGEST_COORDINATE
 from ctnet.base.schema import shorten
 from ctnet.core.fields import (
+    annotated_columns,
     field_errors,
     found_columns,
     is_finite,
@@ -55,6 +56,14 @@ def annotations_of(task: Task, instances: Instances) -> list[dict[str, Any]]:
     ]
     write_fields(task.fields, entries, instances.fields())
     return entries
+
+
+def annotations_of_found(task: Task, detections: Detections) -> list[dict[str, Any]]:
+    """Detections of one image in image pixels -> COCO annotations without ids of the same objects."""
+    labels = np.asarray(detections.labels, np.int64)
+    columns = annotated_columns(task.fields, detections.fields())
+    instances = Instances.of(detections.boxes, labels, **columns)
+    return annotations_of(task, instances)
 
 
 def annotation_errors(task: Task, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:

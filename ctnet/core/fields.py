@@ -26,6 +26,9 @@ from ctnet.core.records import Detections, Instances
 Record = TypeVar("Record", Instances, Detections)
 Columns = Mapping[str, np.ndarray]
 
+#: Score from which on a detected point is an annotated one.
+_CERTAIN = 0.3
+
 #: Which annotations must have a value.
 Needed = Literal["always", "objects", "never"]
 
@@ -80,6 +83,10 @@ class Field(ABC):
 
     def as_found(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
         """Columns of instances -> the columns of detections of the same objects."""
+        return {name: columns[name]}
+
+    def as_annotated(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        """Columns of detections -> those of instances: of objects as they were detected."""
         return {name: columns[name]}
 
     def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
@@ -180,6 +187,12 @@ class Points(Field):
         if not self.visible:
             return {name: columns[name]}
         return {name: columns[name], self.scores: (columns[self.visible] > 0).astype(np.float32)}
+
+    def as_annotated(self, name: str, columns: Columns) -> dict[str, np.ndarray]:
+        if not self.visible:
+            return {name: columns[name]}
+        certain = np.asarray(columns[self.scores]) >= _CERTAIN
+        return {name: columns[name], self.visible: np.where(certain, 2, 0)}
 
     def move(self, name: str, columns: Columns, affine: Affine) -> dict[str, np.ndarray]:
         return {name: affine.points(columns[name])}
@@ -461,6 +474,15 @@ def found_columns(fields: Fields, columns: Columns) -> dict[str, np.ndarray]:
         if name in columns:
             found |= field.as_found(name, columns)
     return found
+
+
+def annotated_columns(fields: Fields, columns: Columns) -> dict[str, np.ndarray]:
+    """Columns of detections -> the columns of instances of the same objects."""
+    annotated: dict[str, np.ndarray] = {}
+    for name, field in fields.items():
+        if name in columns:
+            annotated |= field.as_annotated(name, columns)
+    return annotated
 
 
 def move_record(record: Record, affine: Affine, fields: Fields) -> Record:

@@ -80,14 +80,14 @@ class Heatmap(Head):
 
     def loss(self, predicted: Tensor, target: Target) -> Loss:
         assert isinstance(target, Peaks)
-        return Loss(*heatmap.focal_loss(predicted, heatmap.draw_gaussians(target, predicted.shape)))
+        return Loss(*heatmap.focal_loss(predicted, target.draw(predicted.shape)))
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         return activated.flip(-1)
 
     def render(self, target: Target, grid: Grid) -> Tensor:
         assert isinstance(target, Peaks)
-        return heatmap.draw_gaussians(target, (grid.batch, self.channels, grid.height, grid.width))
+        return target.draw((grid.batch, self.channels, grid.height, grid.width))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ctnet.heatmap.gaussian import draw_gaussians
+
 
 class Grid(NamedTuple):
     """The output grid's size in cells, and the number of images."""
@@ -67,11 +69,14 @@ class _Ragged:
         return type(self)(**changed)
 
 
-def _joined(columns: Sequence[Tensor] | Sequence[int]) -> Tensor | int:
-    """Tensors are concatenated; plain counts are added up."""
+def _joined(columns: Sequence[Any]) -> Tensor | int | None:
+    """Tensors are concatenated; plain counts are added up; what single images do not have stays None."""
+    if columns[0] is None:
+        return None
     if isinstance(columns[0], int):
-        return sum(columns)
-    return torch.cat(list(columns))  # type: ignore[arg-type]
+        return int(sum(columns))
+    joined: Tensor = torch.cat(list(columns))
+    return joined
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,8 @@ class Peaks(_Ragged):
         positive: (N,) bool; False reduces the penalty around the point without making it a positive.
         cells: the total number of cells of all Gaussians, known on the host so that rendering on a GPU need
             not wait for it.
+        soft: (B, C, H, W) in [0, 1), of a whole batch: cells whose penalty is reduced besides, as a Gaussian
+            of this value would; None for none. See ``Task.taught``.
     """
 
     batch: Tensor
@@ -95,6 +102,7 @@ class Peaks(_Ragged):
     channel: Tensor
     positive: Tensor
     cells: int
+    soft: Tensor | None = None
 
     @classmethod
     def of(
@@ -125,6 +133,11 @@ class Peaks(_Ragged):
             positive=torch.from_numpy(np.asarray(positive, bool)),
             cells=int(((2 * radius + 1) ** 2).sum()),
         )
+
+    def draw(self, shape: Sequence[int]) -> Tensor:
+        """The heatmap (B, C, H, W) that is taught: Gaussians, and ``soft`` where it is larger."""
+        drawn = draw_gaussians(self, shape)
+        return drawn if self.soft is None else drawn.maximum(self.soft)
 
 
 @dataclass(frozen=True)

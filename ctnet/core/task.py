@@ -52,6 +52,7 @@ class Task(ABC):
         suppression: the default non-maximum suppression after ``decode``.
         fields: the columns of instances and detections beyond box, label, crowd and score, by name.
         heads: head name -> Head.
+        needs_average: whether the moving average of the weights teaches, see ``taught``.
     """
 
     name: ClassVar[str]
@@ -62,6 +63,7 @@ class Task(ABC):
     suppression: ClassVar[Suppression] = Suppression()
     fields: Mapping[str, Field] = {}
     heads: Mapping[str, Head]
+    needs_average: bool = False
 
     def __new__(cls, categories: Any = (), **options: Any) -> Task:
         """A task of this class, or of a subclass where option or categories declare attributes."""
@@ -125,6 +127,19 @@ class Task(ABC):
             targets: by head, joined over the batch.
         """
         return {name: head.loss(predicted[name], targets[name]) for name, head in self.heads.items()}
+
+    def taught(self, targets: Mapping[str, Target], seen: Mapping[str, Tensor]) -> Mapping[str, Target]:
+        """The targets of a batch as a teacher changes them, before the forward pass; unchanged by default.
+
+        A teacher is a network that does not learn, such as the moving average of the weights. It is asked
+        for with ``needs_average``, or given by whoever trains. The counts of the losses must stay as they
+        are, since all processes know them already; values, weights and ``Peaks.soft`` may change.
+
+        Args:
+            targets: by head, joined over the batch, on the device.
+            seen: the teacher's activated maps (B, C, H, W) by head, of the same images.
+        """
+        return targets
 
     def cells(self, instances: Instances, grid: Grid) -> np.ndarray:
         """(N, 2) int64: the cell (x, y) of each object's peak; (-1, -1) where the grid shows none of it.

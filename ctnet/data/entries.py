@@ -40,6 +40,7 @@ class ImageAnnotations(Sequence[Mapping[str, Any]]):
         category_ids: (N,) int64, as in the file.
         crowd: (N,) bool.
         areas: (N,) float64, square pixels, as in the file.
+        ids: (N,) int64, as in the file; see ``CocoFile.annotation_ids``.
     """
 
     def __init__(self, entries: Entries) -> None:
@@ -51,6 +52,7 @@ class ImageAnnotations(Sequence[Mapping[str, Any]]):
         self.category_ids = coco.category_ids[rows]
         self.crowd = coco.crowd[rows]
         self.areas = coco.areas[rows]
+        self.ids = coco.annotation_ids[rows]
 
     def __len__(self) -> int:
         return len(self._entries.rows)

@@ -167,7 +167,7 @@ def split_dataset(
     first, *others = files_of_split(directory, split)
     dataset = Dataset.from_file(first.path, image_folders(directory, first.split), split=first.split)
     notes: list[str] = []
-    splits = division.splits(_parts(dataset, division, notes))
+    splits = division.splits(parts_of(dataset, division, notes))
     if empty := next((name for name, rows in splits.items() if not len(rows)), None):
         raise CtnetError(f"{first.path} has too few images or groups: {empty} would be empty")
     names = _paths_from(dataset, directory, notes)
@@ -205,8 +205,17 @@ def split_command(directory: Path) -> str:
 # --- assigning images
 
 
-def _parts(dataset: Dataset, division: Division, notes: list[str]) -> np.ndarray:
-    """(N,) the index of each image's part."""
+def parts_of(dataset: Dataset, division: Division, notes: list[str]) -> np.ndarray:
+    """(N,) int64: the index in ``Division.shares`` of each image's part, for all images of the file.
+
+    Args:
+        dataset: all images of an annotation file.
+        division: how to divide them.
+        notes: receives what the user should know about groups.
+
+    Raises:
+        CtnetError: when no image has the key of the groups.
+    """
     coco = dataset.coco
     ids = [int(category["id"]) for category in dataset.categories]
     labels = np.zeros((len(coco), len(ids) + 2))

@@ -87,7 +87,7 @@ class MatchedEvaluator(Evaluator):
         self._labels = np.array(
             [self.category_ids.index(entry["category_id"]) for entry in self.annotations], np.int64
         )
-        self._ignored = np.array([_is_ignored(entry) for entry in self.annotations], bool)
+        self._ignored = np.array([is_ignored(entry) for entry in self.annotations], bool)
         self._objects = self._objects_by_image()
 
     @abstractmethod
@@ -284,5 +284,6 @@ def _first_times(objects: np.ndarray) -> np.ndarray:
     return right & (objects > 0)
 
 
-def _is_ignored(annotation: Mapping[str, Any]) -> bool:
+def is_ignored(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation marks a place that does not count: ``difficult``, ``ignore`` or ``iscrowd``."""
     return any(annotation.get(field, 0) for field in ("difficult", "ignore", "iscrowd"))

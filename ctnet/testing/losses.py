@@ -98,6 +98,26 @@ def counts_depend_on_targets_alone(probe: Probe) -> None:
             )
 
 
+@task_check("Task.taught, Task.Options")
+def a_teacher_changes_no_count(probe: Probe) -> None:
+    """Whatever a teacher sees, also with ``doubtful=ignore``, counts and the given targets stay the same."""
+    chosen = {**dataclasses.asdict(probe.task.options), "doubtful": "ignore"}
+    seen = probe.random_maps(_BATCH)
+    for task in (probe.task, type(probe.task)(probe.task.categories, **chosen)):
+        targets = probe.batch_targets(range(_BATCH))
+        before = _counts(probe, targets, _BATCH)
+        rendered = probe.render(targets, probe.grid._replace(batch=_BATCH))
+        taught = task.taught(targets, seen)
+        require([*taught] == [*targets], f"taught are {', '.join(taught)}, not {', '.join(targets)}")
+        again = probe.render(targets, probe.grid._replace(batch=_BATCH))
+        changed = [name for name, values in rendered.items() if not torch.equal(values, again[name])]
+        require(not changed, f"the targets of {', '.join(changed)} were changed in place")
+        for name, loss in task.losses(_read(_noise(probe), taught), taught).items():
+            count = before[name].item()
+            require(loss.count == count, f"the count of {name!r} is {loss.count.item():g}, not {count:g}")
+            require(loss.total.isfinite(), f"the total of {name!r} is {loss.total.item()}")
+
+
 @task_check("Task.losses, Head.loss")
 def parts_give_the_gradients_of_the_whole(probe: Probe) -> None:
     """In float64, batches of 3, 1, and 1 image without objects give the gradients of one whole batch."""

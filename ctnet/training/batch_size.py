@@ -20,7 +20,7 @@ from ctnet.data.loader import Batch, TrainingSet, collate
 from ctnet.model import create_model
 from ctnet.ops.winograd_layers import use_winograd
 from ctnet.training.freezing import freeze
-from ctnet.training.gradients import Gradients, Step
+from ctnet.training.gradients import Gradients, Step, StepLosses
 from ctnet.training.optimization import MovingAverage, make_optimizer
 from ctnet.training.plan import Plan
 
@@ -119,7 +119,7 @@ class Trial:
         scaler = torch.amp.GradScaler(device.type, enabled=kind == torch.float16)
         stride = self.model.backbone.stride
         description = Description.of(task, backbone, recipe.size, stride)
-        self._gradients = Gradients(task, self.model, description, scaler, kind, Ranks())
+        self._gradients = Gradients(StepLosses(task, self.model, description), scaler, kind, Ranks())
         self._samples = TrainingSet(plan.splits.train, task, recipe.size, recipe.augmentation, 0, stride)
 
     def batch(self, images: int) -> Batch:

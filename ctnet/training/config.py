@@ -18,6 +18,7 @@ from ctnet.base.choices import Amp
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.core.recipe import Recipe
+from ctnet.data.folds import Fold
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class TrainingConfig:
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
         strict: refuse bad records instead of skipping them.
+        fold: the part of the training split that is left out, if any.
         annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
             data.
         images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
@@ -57,6 +59,7 @@ class TrainingConfig:
     amp: Amp = "off"
     overfit: Annotated[int, Ge(0)] = 0
     strict: bool = False
+    fold: Fold | None = None
     annotations: str = ""
     val_annotations: str = ""
     images: str = ""

@@ -142,6 +142,8 @@ def open_data(task_name: str, data: TrainingData, options: Mapping[str, Any]) ->
     train = _open_or_advise(directory, data.train_split, cls, "train on another with --train-split")
     task = create_task(task_name, train.categories, **options)
     train = train.with_task(task)
+    if data.fold is not None:
+        train = train.subset(data.fold.divide(train)[0])
     val: Dataset | None
     if data.overfit:
         train = train.subset(range(min(data.overfit, len(train))))

@@ -28,6 +28,7 @@ from ctnet.model import CenterNet
 from ctnet.ops.sync_batch_norm import SYNCHRONISED, SyncBatchNorm2d
 from ctnet.training.losses import add_counts, counts_of, losses_of_stacks, mean_losses, weighted_sum
 from ctnet.training.optimization import single_values
+from ctnet.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,21 @@ class StepLosses(nn.Module):
         task: computes the losses.
         model: the network.
         description: the description of its input.
-        compile: compile both together.
+        teacher: changes the targets of a batch; None: they are taught as they are.
+        compile: compile network and losses together.
     """
 
-    def __init__(self, task: Task, model: CenterNet, description: Description, compile: bool = False) -> None:
+    def __init__(
+        self,
+        task: Task,
+        model: CenterNet,
+        description: Description,
+        teacher: Teacher | None = None,
+        compile: bool = False,
+    ) -> None:
         super().__init__()
-        self.model = model
-        self._task, self._description = task, description
+        self.task, self.model, self.description = task, model, description
+        self._teacher = teacher
         self._compiled = compiled(self._terms) if compile else None
 
     def forward(
@@ -98,6 +107,9 @@ class StepLosses(nn.Module):
             targets: those of every head; None for images that teach nothing, whose total is zero.
             counts: the counts of the whole step; the batch's own when None.
         """
+        if targets is not None and self._teacher is not None:
+            inputs = normalise(images, self.description.mean, self.description.std)
+            targets = self._teacher(inputs, targets)
         if self._compiled is None or targets is None or not _is_general(images, targets):
             return self._terms(images, targets, counts)
         varying(column for target in targets.values() for column in target.columns())
@@ -128,11 +140,11 @@ class StepLosses(nn.Module):
                 name: replace(target, cells=len(cells[name])) if isinstance(target, Peaks) else target
                 for name, target in targets.items()
             }
-        inputs = normalise(images, self._description.mean, self._description.std)
+        inputs = normalise(images, self.description.mean, self.description.std)
         stacks = self.model(inputs, targets)
         if targets is None:
             return {"total": 0 * torch.stack([raw.sum() for maps in stacks for raw in maps.values()]).sum()}
-        losses = losses_of_stacks(self._task, stacks, targets)
+        losses = losses_of_stacks(self.task, stacks, targets)
         terms = mean_losses(losses, counts or {name: loss.count for name, loss in losses.items()})
         return {"total": weighted_sum(terms, self.model.heads), **terms}
 
@@ -146,29 +158,20 @@ class Gradients:
     """Accumulates the gradients of steps: those of the joined batch, on one process or on several.
 
     Args:
-        task: computes the losses.
-        model: the network, on its device.
-        description: the description of its input.
+        losses: the network with its losses, on its device.
         scaler: the scaler of float16's losses.
         amp: type for autocast; None for full precision.
         ranks: the processes that share every step.
-        compile: compile the network and its losses.
     """
 
     def __init__(
-        self,
-        task: Task,
-        model: CenterNet,
-        description: Description,
-        scaler: torch.amp.GradScaler,
-        amp: torch.dtype | None,
-        ranks: Ranks,
-        compile: bool = False,
+        self, losses: StepLosses, scaler: torch.amp.GradScaler, amp: torch.dtype | None, ranks: Ranks
     ) -> None:
-        self._task, self._model, self._scaler, self._amp, self._ranks = task, model, scaler, amp, ranks
-        self._size = description.size
-        self._losses: Any = StepLosses(task, model, description, compile)
-        self.device = next(model.parameters()).device
+        self._task, self._model = losses.task, losses.model
+        self._scaler, self._amp, self._ranks = scaler, amp, ranks
+        self._size = losses.description.size
+        self._losses: Any = losses
+        self.device = next(losses.model.parameters()).device
 
     def connect(self) -> None:
         """Add gradients up over the processes from now on. All must call it."""

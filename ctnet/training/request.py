@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctnet.base.choices import Cache
 from ctnet.base.ranks import Ranks
+from ctnet.data.folds import Fold
 
 if TYPE_CHECKING:
     from ctnet.training.display import Display
@@ -24,6 +25,7 @@ class TrainingData:
         overfit: train and evaluate on this many of the first training images, without augmentation; 0 for
             all.
         strict: refuse bad records instead of leaving them out.
+        fold: the part of the training split that is left out; None: all of it is trained on.
     """
 
     directory: Path | None = None
@@ -31,6 +33,7 @@ class TrainingData:
     val_split: str | None = "val"
     overfit: int = 0
     strict: bool = False
+    fold: Fold | None = None
 
 
 @dataclass(frozen=True)

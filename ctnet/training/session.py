@@ -232,7 +232,7 @@ def _restored(
     if task_name is not None and task_name != config.task:
         raise CtnetError(f"{path} is a run of task {config.task}, not {task_name}")
     data = TrainingData(
-        Path(config.data), config.train_split, config.val_split, config.overfit, config.strict
+        Path(config.data), config.train_split, config.val_split, config.overfit, config.strict, config.fold
     )
     if not Path(config.data).exists():
         raise CtnetError(
@@ -427,6 +427,7 @@ def _config(
         val_split=data.val_split,
         overfit=data.overfit,
         strict=data.strict,
+        fold=data.fold,
         recipe_name=plan.recipe_name,
         recipe=plan.recipe,
         learning_rate=plan.rate,

@@ -39,7 +39,7 @@ from ctnet.training.data import Splits
 from ctnet.training.display import Display
 from ctnet.training.freezing import freeze
 from ctnet.training.gpu import gpu_settings, prepare_gpu
-from ctnet.training.gradients import Gradients, NotFinite, Step
+from ctnet.training.gradients import Gradients, NotFinite, Step, StepLosses
 from ctnet.training.memory import check_memory, out_of_memory
 from ctnet.training.observers import (
     CheckpointSaved,
@@ -61,6 +61,7 @@ from ctnet.training.optimization import (
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 from ctnet.training.state import DAMAGED, Position, TrainingState
+from ctnet.training.teacher import AverageTeacher, Teacher, first_update
 
 #: Epochs longer than this get a checkpoint before evaluation, which might fail.
 _COSTLY_SECONDS = 120.0
@@ -129,8 +130,7 @@ class Trainer:
         #: The wishes of all processes, told with the losses of a step; empty for one process.
         self._agreed: tuple[float, ...] = ()
         self._has_gradients = False
-        known = (self.task, self.model, self.description, self.scaler, self.amp, self.ranks)
-        self.gradients = Gradients(*known, recipe.compile)
+        self.gradients = self._gradients()
         self._saved = time.monotonic()
         if self.val is not None:
             self._look_at_truth(self.val)
@@ -158,6 +158,20 @@ class Trainer:
         samples = TrainingSet(train, self.task, recipe.size, augmentation, config.seed, stride)
         batch_size, pinned = min(recipe.batch_size, len(train)), self.device.type == "cuda"
         return Loader(samples, batch_size, self.workers, config.seed, pinned, self.ranks)
+
+    def _gradients(self) -> Gradients:
+        """What computes the gradients, with a teacher if the task asks for one."""
+        teacher: Teacher | None = None
+        if self.task.needs_average and self.average is None:
+            raise CtnetError(
+                "-O doubtful=ignore needs the moving average of the weights, which this recipe does not "
+                "have; set -R ema=0.99, or leave the option out"
+            )
+        if self.task.needs_average and self.average is not None:
+            begin = first_update(self.config.recipe, self.steps_per_epoch)
+            teacher = AverageTeacher(self.task, self.model, self.average, begin)
+        losses = StepLosses(self.task, self.model, self.description, teacher, self.config.recipe.compile)
+        return Gradients(losses, self.scaler, self.amp, self.ranks)
 
     def _look_at_truth(self, val: Dataset) -> None:
         """Ground truth that cannot be measured is refused now, not after an epoch."""

@@ -17,7 +17,7 @@ from ctnet.data.loader import Batch, Loader, TrainingSet
 from ctnet.data.synthetic import write_dataset
 from ctnet.model import CenterNet, create_model
 from ctnet.ops.fast import fast_paths
-from ctnet.training.gradients import Gradients
+from ctnet.training.gradients import Gradients, StepLosses
 from ctnet.training.optimization import MovingAverage, make_optimizer
 
 
@@ -45,7 +45,9 @@ def train_steps(
     recipe = scenes_of(type(task)).recipe
     optimizer, average = make_optimizer(model, recipe, 1e-3), MovingAverage(model, 0.99)
     scaler = torch.amp.GradScaler("cuda", enabled=amp == torch.float16)
-    gradients = Gradients(task, model, Description.of(task, backbone, (64, 64), 4), scaler, amp, Ranks())
+    gradients = Gradients(
+        StepLosses(task, model, Description.of(task, backbone, (64, 64), 4)), scaler, amp, Ranks()
+    )
 
     def backward(_: torch.Tensor) -> None:
         for parameter in model.parameters():
@@ -110,7 +112,9 @@ def test_a_backward_pass_that_waits_is_seen(stalls: Stalls, batches) -> None:
 def waits_in_backward(stalls: Stalls, task: Task, batch: Batch, backbone: str) -> list[Event]:
     model = create_model(task, backbone)
     description = Description.of(task, backbone, (64, 64), 4)
-    gradients = Gradients(task, model, description, torch.amp.GradScaler("cpu", enabled=False), None, Ranks())
+    gradients = Gradients(
+        StepLosses(task, model, description), torch.amp.GradScaler("cpu", enabled=False), None, Ranks()
+    )
     real, done = torch.Tensor.backward, []
 
     def backward(loss: torch.Tensor) -> None:

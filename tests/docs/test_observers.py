@@ -11,7 +11,7 @@ from ctnet.core.task import create_task
 from ctnet.data.shape_scenes import SHAPES
 from ctnet.data.synthetic import write_dataset
 from ctnet.training.display import Quiet
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import new_session
 
 PAGE = (Path(__file__).parents[2] / "docs" / "observers.md").read_text("utf-8")
@@ -33,14 +33,14 @@ def test_the_observer_of_the_page_keeps_its_journal(
     (site / "team-1.0.dist-info/entry_points.txt").write_text(declared)
     monkeypatch.syspath_prepend(site)
     write_dataset(create_task("ctdet", SHAPES), tmp_path / "data", {"train": 8, "val": 2}, (64, 64))
-    fields = {"epochs": 2, "batch_size": 4, "size": (64, 64), "smooth": 1}
+    fields = {"epochs": 2, "batch_size": 4, "size": (64, 64), "smooth": 1, "amp": "off"}
     with tiny_backbone() as name:
         session = new_session(
             "ctdet",
             TrainingData(tmp_path / "data"),
             Network(backbone=name),
             RecipeChoice("small", fields),
-            Loop("off"),
+            0,
             Machine("cpu", 0, Quiet(), observers=("journal",)),
             tmp_path / "run",
         )

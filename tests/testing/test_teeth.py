@@ -587,6 +587,33 @@ class CountsErrors(WithHead):
     changed = ("offset", head(loss=_counts_errors))
 
 
+@caught_by("a_teacher_changes_no_count")
+class TeacherAddsPositives(Hands):
+    """an unmarked object that a teacher sees becomes a positive"""
+
+    def taught(self, targets: Any, seen: Any) -> Any:
+        peaks = targets["heatmap"]
+        moved = dataclasses.replace(peaks, x=peaks.x + 3, y=peaks.y + 2)
+        joined = dataclasses.replace(
+            peaks,
+            **{
+                name: torch.cat([getattr(peaks, name), getattr(moved, name)])
+                for name in ("batch", "x", "y", "radius", "channel", "positive")
+            },
+            cells=2 * peaks.cells,
+        )
+        return {**targets, "heatmap": joined}
+
+
+@caught_by("a_teacher_changes_no_count")
+class TeacherChangesTargets(Hands):
+    """a teacher's values are written into the targets that were given"""
+
+    def taught(self, targets: Any, seen: Any) -> Any:
+        targets["size"].value.mul_(2)
+        return targets
+
+
 @caught_by("loss_takes_an_empty_image")
 class NaNOnEmptyImages(WithHead):
     """a loss divides by the number of objects, and gives NaN without any"""
