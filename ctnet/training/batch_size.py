@@ -160,7 +160,7 @@ class Trial:
 
     def weights(self) -> int:
         """Bytes of weights, gradients, moments, moving average, and the copy that is evaluated."""
-        size = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
+        size: int = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
         return (6 if self._average is not None else 5) * size
 
 

@@ -98,7 +98,7 @@ class TensorBoard(_Tracker):
 
 
 class WeightsAndBiases(_Tracker):
-    """Logs to Weights & Biases; its own variables say where to (WANDB_PROJECT, WANDB_MODE, ...)."""
+    """Logs to Weights & Biases; configured by its own variables (WANDB_PROJECT, WANDB_MODE, ...)."""
 
     def __init__(self) -> None:
         _require("wandb", "wandb")
@@ -128,7 +128,7 @@ class WeightsAndBiases(_Tracker):
 
 
 class MLflow(_Tracker):
-    """Logs to MLflow; its own variables say where to (MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME)."""
+    """Logs to MLflow; configured by its own variables (MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME)."""
 
     def __init__(self) -> None:
         _require("mlflow", "mlflow")
