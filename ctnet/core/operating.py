@@ -182,7 +182,7 @@ def require_consistent(points: OperatingPoints, class_names: Sequence[str], sour
     """Refuse points of other classes, and curves of calibration that do not ascend.
 
     Args:
-        points: of the declared types.
+        points: the document, of the declared types.
         class_names, source, fix: see ``read_operating_points``.
 
     Raises:

@@ -74,8 +74,8 @@ class Calibrated:
 
     Attributes:
         calibration: fitted on all images.
-        before: of the raw scores.
-        after: of the probabilities that were given to each image by a calibration fitted on the others.
+        before: the reliability of raw scores.
+        after: that of the probabilities that a calibration fitted on other images gave to each image.
     """
 
     calibration: Calibration

@@ -91,7 +91,7 @@ def operating_points(
     together: its own would be that of a few chance detections.
 
     Args:
-        tally: of an evaluation on images that the network was not trained on.
+        tally: what images contributed that the network was not trained on.
         split: the name of these images.
         aim: what is wanted; the best F1 when None.
         draws: draws of the images for the intervals; 0 for none.
@@ -163,7 +163,7 @@ class PointsTally(Tally):
     classes with objects, and ``precision/<class>``, ``recall/<class>``, ``F1/<class>``.
 
     Args:
-        tally: of an evaluation.
+        tally: what the images of an evaluation contributed.
         thresholds: by class; detections above it are kept.
     """
 

@@ -16,7 +16,7 @@ def write_operating_points(path: str | Path, points: OperatingPoints) -> None:
 
     Args:
         path: a .onnx, .xml or .pt2 file.
-        points: of the file's classes.
+        points: the new ones, for the file's classes.
 
     Raises:
         CtnetError: for a file that cannot be opened, points of other classes, a missing extra, and when the

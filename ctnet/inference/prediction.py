@@ -83,8 +83,7 @@ def predict(
         CtnetError: when the folder is not writable, a picture would overwrite an input image, or no image
             could be read.
     """
-    done = Prediction(folder)
-    names = _Names(sources)
+    done, names = Prediction(folder), _Names(sources)
     settings = settings or DetectionSettings()
     thresholds = detector.thresholds(settings.score)
     calibration = detector.calibration if settings.calibrated else None
@@ -99,8 +98,8 @@ def predict(
                 for image, name, record, detections in look.detected(frames, done):
                     info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
                     done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
-                    detections = thresholds.kept(detections)
-                    detections = calibrated(detections, calibration, detector.class_names)
+                    kept = thresholds.kept(detections)
+                    detections = calibrated(kept, calibration, detector.class_names)
                     _record(done, detector, source, info, detections)
                     if writer is not None:
                         picture = writer.write(name, detector.task.draw(image, detections, info))

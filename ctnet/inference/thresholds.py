@@ -75,7 +75,7 @@ def calibrated(found: Found, calibration: Calibration | None, class_names: Seque
 
     Args:
         found: with raw scores.
-        calibration: of these classes; None leaves the detections as they are.
+        calibration: that of the detector; None leaves the detections as they are.
         class_names: name of each label.
     """
     if calibration is None:

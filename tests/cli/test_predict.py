@@ -192,13 +192,14 @@ def test_a_text_file_is_one_line(ctnet, run_folder: Path, scenes: Path) -> None:
 
 def test_nothing_found_says_which_score_would_find_something(ctnet, run_folder: Path, scenes: Path) -> None:
     done = ctnet("predict", run_folder, scenes / "val", "-o", "out", "--score", 0.9)
-    first, second = done.out.splitlines()
+    thresholds, first, second = done.out.splitlines()
+    assert thresholds == "threshold: 0.9 for all classes"
     said = re.fullmatch(r"0 detections in 4 images; the best score was (0\.\d+), try --score (0\.\d+)", first)
     assert said
     assert 0 < float(said[2]) < float(said[1]) < 0.9
     assert second == "written: out/results.json and 4 pictures"
     again = ctnet("predict", run_folder, scenes / "val", "-o", "out", "--score", said[2])
-    assert re.match(r"[1-9]\d* detections? in 4 images: ", again.out)
+    assert re.match(r"[1-9]\d* detections? in 4 images: ", again.out.splitlines()[1])
 
 
 @pytest.mark.parametrize(("best", "shown"), [(0.21, "0.2"), (0.2, "0.1"), (0.04, "0.03"), (1.0, "0.9")])
