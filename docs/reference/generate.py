@@ -10,15 +10,20 @@ import os
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 from unittest.mock import patch
 
 import typer
+
+from ctnet.cli import app
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Written by docs/reference/generate.py; change the docstrings and helps instead. -->"
 #: Commands of the packages that ship with ctnet; those of installed plugins are on the plugins' own pages.
 SHIPPED = "kitti,kitti-eval"
+INTRODUCTION = """Tables and figures go to stdout, progress and warnings to stderr; `--json` prints one JSON document. A
+user's mistake is one line on stderr and exit code 2. `ctnet COMMAND --help` shows the same as this page, and
+`ctnet --install-completion` makes the shell complete commands, options and choices."""
 
 
 def pages() -> dict[str, str]:
@@ -28,13 +33,12 @@ def pages() -> dict[str, str]:
 
 def cli_page() -> str:
     """All commands, in the order of ``ctnet --help``."""
-    lines = [NOTE, "", "# Command line", ""]
-    lines += ["Tables and figures go to stdout, progress and warnings to stderr; `--json` prints one JSON document. A user's"]
-    lines += ["mistake is one line on stderr and exit code 2. `ctnet COMMAND --help` shows the same as this page, and"]
-    lines += ["`ctnet --install-completion` makes the shell complete commands, options and choices.", ""]
+    lines = [NOTE, "", "# Command line", "", INTRODUCTION, ""]
     with patch.dict(os.environ, {"CTNET_PLUGINS": SHIPPED}):
         commands = list(all_commands())
-        lines += [f"- [`{name}`](#{name.replace(' ', '-')}): {summary(command)}" for name, command in commands]
+        lines += [
+            f"- [`{name}`](#{name.replace(' ', '-')}): {summary(command)}" for name, command in commands
+        ]
         for name, command in commands:
             lines += ["", f"## {name}", "", *described(name, command)]
     return "\n".join(lines) + "\n"
@@ -42,10 +46,7 @@ def cli_page() -> str:
 
 def all_commands() -> Iterator[tuple[str, Any]]:
     """(full name, command), groups opened."""
-    from ctnet.cli import app
-
-    root = typer.main.get_command(app)
-    yield from _commands("ctnet", root, None)
+    yield from _commands("ctnet", typer.main.get_command(app), None)
 
 
 def _commands(name: str, command: Any, parent: Any) -> Iterator[tuple[str, Any]]:
@@ -93,7 +94,6 @@ def spelled(option: Any) -> str:
 
 def choices_of(function: Any) -> dict[str, str]:
     """The values that a parameter takes, where they are few."""
-    from typing import Literal, get_args, get_origin, get_type_hints
 
     def values(hint: Any) -> tuple[Any, ...]:
         if get_origin(hint) is Literal:
@@ -103,7 +103,9 @@ def choices_of(function: Any) -> dict[str, str]:
         return tuple(value for part in get_args(hint) for value in values(part))
 
     hints = get_type_hints(inspect.unwrap(function)) if function else {}
-    return {name: r" \| ".join(f"`{v}`" for v in values(hint)) for name, hint in hints.items() if values(hint)}
+    return {
+        name: r" \| ".join(f"`{v}`" for v in values(hint)) for name, hint in hints.items() if values(hint)
+    }
 
 
 def told(parameter: Any, choices: dict[str, str]) -> str:
