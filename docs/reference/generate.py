@@ -21,9 +21,9 @@ FOLDER = Path(__file__).parent
 NOTE = "<!-- Written by docs/reference/generate.py; change the docstrings and helps instead. -->"
 #: Commands of the packages that ship with ctnet; those of installed plugins are on the plugins' own pages.
 SHIPPED = "kitti,kitti-eval"
-INTRODUCTION = """Tables and figures go to stdout, progress and warnings to stderr; `--json` prints one document.
-A user's mistake is one line on stderr and exit code 2. `ctnet COMMAND --help` shows the same as this
-page, and `ctnet --install-completion` makes the shell complete commands, options and choices."""
+INTRODUCTION = """Tables and figures go to stdout, progress and warnings to stderr; `--json` prints one
+document. A user's mistake is one line on stderr and exit code 2. `ctnet COMMAND --help` shows the same as
+this page, and `ctnet --install-completion` makes the shell complete commands, options and choices."""
 
 
 def pages() -> dict[str, str]:

@@ -5,7 +5,7 @@ A block is marked by a comment above it, which no page shows:
     <!-- needs: minutes, network -->
 
 Blocks without one are run here, in a folder that has what the pages name (``DIR``, ``RUN``, ``photos``),
-made of synthetic scenes and one tiny run. Trainings are shortened to an epoch of a network of two convolutions.
+made of synthetic scenes and one tiny run. Trainings are shortened to an epoch of two convolutions.
 """
 
 from __future__ import annotations
