@@ -240,7 +240,8 @@ def test_what_is_wrong_does_not_parse(line: str, message: str) -> None:
 def test_marks_are_of_the_known_kinds_and_above_a_block() -> None:
     for block in BLOCKS:
         assert set(block.needs) <= set(NEEDS), f"{block}: {block.needs}"
-    marks = sum(path.read_text("utf-8").count("<!-- needs: ") for path in PAGES)
+    lines = [line for path in PAGES for line in path.read_text("utf-8").splitlines()]
+    marks = sum(line.startswith("<!-- needs: ") for line in lines)
     assert marks == sum(bool(block.needs) for block in BLOCKS)
 
 
@@ -390,14 +391,14 @@ def write_other_formats(folder: Path, data: Path, prefix: str, call: Callable[..
             with (folder / f"bccd/ImageSets/Main/{split}.txt").open("a") as lists:
                 lists.write(f"{stem}\n")
     (folder / "photos").mkdir()
-    for image in content["images"][:3]:
+    for number, image in enumerate(content["images"][:3], start=1):
         objects = [each for each in content["annotations"] if each["image_id"] == image["id"]]
         shapes = [labelme_rectangle(names[each["category_id"]], each["bbox"]) for each in objects]
-        stem = Path(image["file_name"]).stem
-        document = {"imagePath": image["file_name"], "imageData": None, "shapes": shapes}
+        stem = f"IMG_{number:04d}"
+        document = {"imagePath": f"{stem}.jpg", "imageData": None, "shapes": shapes}
         document |= {"imageHeight": image["height"], "imageWidth": image["width"]}
         (folder / "photos" / f"{stem}.json").write_text(json.dumps(document))
-        shutil.copy(data / "train" / image["file_name"], folder / "photos")
+        shutil.copy(data / "train" / image["file_name"], folder / "photos" / f"{stem}.jpg")
 
 
 def voc_xml(image: dict[str, Any], objects: list[dict[str, Any]], names: dict[int, str]) -> str:
