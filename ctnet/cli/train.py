@@ -7,19 +7,18 @@ from typing import Annotated
 
 import typer
 
-from ctnet.base.choices import BatchNorm, Cache
+from ctnet.base.choices import Cache
 from ctnet.base.errors import CtnetError
 from ctnet.base.output import print_json, print_line
 from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
 from ctnet.cli.parsing import (
     parse_assignments,
+    parse_names,
     parse_size,
     recipe_fields,
     refuse_other_settings,
     require_finite,
 )
-
-_BATCH_NORMS: dict[bool | None, BatchNorm] = {None: "own", True: "sync", False: "frozen"}
 
 
 def train(
@@ -60,14 +59,6 @@ def train(
         typer.Option(help="Start from the matching weights of this checkpoint, of any task."),
     ] = None,
     amp: Amp = "auto",
-    sync_bn: Annotated[
-        bool | None,
-        typer.Option(
-            "--sync-bn/--freeze-bn",
-            help="Batch norms over the images of all processes, or kept as they are (with --init or "
-            "--pretrained); default: each process's own images.",
-        ),
-    ] = None,
     option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on, or none.")] = "val",
@@ -79,6 +70,13 @@ def train(
     device: Device = "auto",
     workers: Workers = None,
     cache: Annotated[Cache, typer.Option(help="ram: keep all decoded images in memory.")] = "none",
+    observe: Annotated[
+        str,
+        typer.Option(
+            help="Observers of the run: tensorboard, wandb, mlflow, a plugin's, or none; "
+            "auto: tensorboard, where installed."
+        ),
+    ] = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder; default: runs/TASK-BACKBONE-N.")
     ] = None,
@@ -109,6 +107,8 @@ def train(
 
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
 
+    * `ctnet train ctdet --data DIR --observe tensorboard,wandb -R patience=10`
+
     * `ctnet train --resume runs/ctdet-resfpn18-1`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1 --epochs 80`
@@ -124,17 +124,18 @@ def train(
     require_finite(lr=lr)
     if resume is not None:
         refuse_other_settings(
-            context, "resume", ("task", "epochs", "data", "device", "workers", "cache", "json")
+            context, "resume", ("task", "epochs", "data", "device", "workers", "cache", "observe", "json")
         )
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
         Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
         RecipeChoice(recipe, recipe_fields(field or [], given), lr),
-        Loop(amp, seed, _BATCH_NORMS[sync_bn]),
+        Loop(amp, seed),
     )
     with launched_ranks(device_of_rank(device)) as ranks:
-        machine = Machine(device_of_rank(device), workers, ranks=ranks, cache=cache)
+        observers = parse_names(observe, "--observe")
+        machine = Machine(device_of_rank(device), workers, None, ranks, cache, observers)
         if resume is None and (begun := ranks.recall(RUN)):  # torchrun started the job again
             resume, epochs, data = Path(begun), None, None
         if resume is not None:

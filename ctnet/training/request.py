@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctnet.base.choices import BatchNorm, Cache
+from ctnet.base.choices import Cache
 from ctnet.base.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -72,12 +72,10 @@ class Loop:
     Attributes:
         amp: mixed precision: auto, off, bf16 or fp16.
         seed: seed of all randomness.
-        batch_norm: see ``TrainingConfig``.
     """
 
     amp: str = "auto"
     seed: int = 0
-    batch_norm: BatchNorm = "own"
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ class Machine:
         display: where progress is shown; the terminal when None.
         ranks: the processes that train together.
         cache: "ram" keeps all decoded images in memory.
+        observers: names of the observers of the run, see ``load_observers``; metrics.csv is always written.
     """
 
     device: str = "auto"
@@ -97,3 +96,4 @@ class Machine:
     display: Display | None = None
     ranks: Ranks = field(default_factory=Ranks)
     cache: Cache = "none"
+    observers: Sequence[str] = ()

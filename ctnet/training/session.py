@@ -23,9 +23,12 @@ from ctnet.data.problems import summarize
 from ctnet.data.workers import default_workers
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
+from ctnet.training.best import best_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display, Silent
+from ctnet.training.freezing import check_freeze
+from ctnet.training.observers import Observer, load_observers
 from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
@@ -61,11 +64,15 @@ class Session:
     def summary(self) -> str:
         """One line about a finished training: epochs, best metric, run folder."""
         main, epochs = self.trainer.main_metric, counted(self.trainer.position.epoch, "epoch")
-        evaluated = [row for row in self.rows if main in row]
-        if not evaluated:
+        if self.trainer.out_of_patience:
+            epochs += f" ({_lost_patience(self.trainer)})"
+        smooth = self.trainer.config.recipe.smooth
+        best, highest = (best_of(self.rows, main, evaluations) for evaluations in (smooth, 1))
+        if best is None or highest is None:
             return f"trained {epochs}: {self.run.path}"
-        best = max(evaluated, key=lambda row: row[main])  # the first of equal ones, as for best.pt
-        return f"trained {epochs}, best {main} {best[main]:.3f} at epoch {best['epoch']}: {self.run.path}"
+        alone = f" (by the mean of {smooth}; epoch {highest.epoch} alone has {highest.value:.3f})"
+        why = "" if best.epoch == highest.epoch else alone
+        return f"trained {epochs}, best {main} {best.value:.3f} at epoch {best.epoch}{why}: {self.run.path}"
 
     def fit(self) -> bool:
         """Train, and say how to continue if interrupted. Returns whether training finished."""
@@ -77,6 +84,12 @@ class Session:
             resume = f"`ctnet train --resume {self.run.path}`"
             self.display.say(f"stopped after step {self.trainer.position.step}; continue with {resume}")
         return finished
+
+
+def _lost_patience(trainer: Trainer) -> str:
+    """Why a run ended before its last epoch."""
+    evaluations = counted(trainer.config.recipe.patience, "evaluation")
+    return f"ended early: {evaluations} without a better {trainer.main_metric}"
 
 
 def new_session(
@@ -106,6 +119,7 @@ def new_session(
         load_task_class(task_name)  # report a wrong name before anything else
         check_seed(loop.seed)
         backbone = _backbone(network)
+        observers = _observers(machine)
         device = choose_device(machine.device)
         amp = amp_name(choose_amp(loop.amp, device))  # "auto" could differ on another machine
     # The first process goes first: it may have to draw the scenes, and indexes the annotations for all.
@@ -116,6 +130,7 @@ def new_session(
     with ranks.agreed():
         plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
         check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
+        check_freeze(plan.recipe.freeze, backbone)
         config = _config(backbone, data, network, replace(loop, amp=amp), plan)
     _require_one_job(ranks, config)
     with ranks.agreed():
@@ -129,6 +144,7 @@ def new_session(
     except BaseException:
         run.discard()  # nothing was trained yet (ImageNet weights may be unavailable, for example)
         raise
+    trainer.observers.add(observers)
     ranks.remember(RUN, str(run.path.absolute()))
     for line in _announcement(trainer, backbone, plan):
         trainer.display.say(line)
@@ -175,14 +191,18 @@ def _resumed(
     with ranks.agreed():
         if ranks.is_first:
             run.remove_leftovers()
+        observers = _observers(machine)
         stored, config, trainer, display = _restored(run, task_name, machine, epochs, moved)
     _require_one_job(ranks, config)
     with ranks.agreed():
         for line in _continuation(trainer, stored, epochs is not None):
             display.say(line)
+        if epochs is not None and trainer.out_of_patience:
+            trainer.position.waits_from = trainer.position.epoch
         if config != stored and ranks.is_first:
             write_json(run.config, config.to_json())
             run.write_recipe(config.recipe)
+    trainer.observers.add(observers)
     ranks.remember(RUN, str(run.path.absolute()))
     return Session(run, trainer, display)
 
@@ -246,6 +266,12 @@ def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iter
         yield (
             f"{path} has already finished its {epochs} epochs; train it further with "
             f"--resume {path} --epochs {2 * epochs}, or {fresh}"
+        )
+        return
+    if trainer.out_of_patience and not asked:
+        yield (
+            f"{path} {_lost_patience(trainer)}; train it further with --resume {path} --epochs {epochs}, or "
+            f"{fresh}"
         )
         return
     yield f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}"
@@ -313,7 +339,12 @@ def _display(machine: Machine, run: Run) -> Display:
     """The display that was asked for; of several processes the first one's shows something."""
     if machine.display is not None:
         return machine.display
-    return Display(run.path) if machine.ranks.is_first else Silent()
+    return Display() if machine.ranks.is_first else Silent()
+
+
+def _observers(machine: Machine) -> dict[str, Observer]:
+    """The observers that were asked for, in the first process."""
+    return load_observers(machine.observers) if machine.ranks.is_first else {}
 
 
 def _kept(splits: Splits, machine: Machine, device: torch.device) -> Splits:
@@ -392,6 +423,11 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
             f"--pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
     yield from trainer.started
+    if plan.recipe.freeze:
+        stages = ", ".join(backbone.stages[: plan.recipe.freeze])
+        yield f"frozen: {stages} of {backbone.name}, batch norm statistics included"
+        if not config.pretrained and config.init is None:
+            yield "warning: the frozen stages have random weights; give --pretrained or --init"
     to_evaluate = counted(len(val), "validation image") if val else "no validation images"
     yield f"{counted(len(train), 'training image')}, {to_evaluate}; run folder {trainer.run.path}"
     different = [train, *([val] if val is not None and val is not train else [])]

@@ -83,7 +83,9 @@ class Recorder(Quiet):
 def start(scenes: Path, output: Path, **changes) -> Session:
     """A new session; changes are fields of the requests, and `fields` those of the recipe."""
     fields = {"epochs": 3, "batch_size": 4, "size": (64, 64), **changes.pop("fields", {})}
-    fields |= {name: changes.pop(name) for name in ("accumulate", "save_every") if name in changes}
+    fields |= {
+        name: changes.pop(name) for name in ("accumulate", "save_every", "batch_norm") if name in changes
+    }
     task = changes.pop("task", "ctdet")
     settings = {"backbone": "with_dropout", "recipe": "small", "workers": 0, "device": "cpu", **changes}
 
@@ -95,12 +97,13 @@ def start(scenes: Path, output: Path, **changes) -> Session:
         group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
         group(Network, "options", "backbone", "pretrained", "init"),
         RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
-        group(Loop, "amp", "seed", "batch_norm"),
+        group(Loop, "amp", "seed"),
         Machine(
             settings.pop("device"),
             settings.pop("workers"),
             settings.pop("display", None) or Recorder(),
             cache=settings.pop("cache", "none"),
+            observers=settings.pop("observers", ()),
         ),
         output,
     )
@@ -119,6 +122,7 @@ def resumed() -> Callable[..., Session]:
     """``resumed(run, **changes)`` continues a run."""
 
     def resume(run: Path, **changes) -> Session:
-        return resumed_session(run, machine=Machine("cpu", 0, Recorder()), **changes)
+        machine = Machine("cpu", 0, Recorder(), observers=changes.pop("observers", ()))
+        return resumed_session(run, machine=machine, **changes)
 
     return resume

@@ -89,8 +89,10 @@ def trainer_of(
         task,
         TrainingData(data / task, overfit=9),
         Network(backbone=case["backbone"]),
-        RecipeChoice("small", {**fields, "accumulate": case["accumulate"], "clip_norm": case["clip_norm"]}),
-        Loop(amp="off", batch_norm=case["batch_norm"]),
+        RecipeChoice(
+            "small", fields | {name: case[name] for name in ("accumulate", "clip_norm", "batch_norm")}
+        ),
+        Loop(amp="off"),
         Machine("cpu", 0, Silent(), ranks),
         Path(tempfile.mkdtemp(dir=folder)) if ranks.is_first else folder,
     )
