@@ -80,11 +80,11 @@ class Block(NamedTuple):
     """A block of commands.
 
     Attributes:
-        page: relative to the repository.
-        line: of its first line.
+        page: path of its page in the repository.
+        line: number of its first line.
         language: shell or python.
-        lines: without indentation.
-        needs: from its mark; empty: it is run.
+        lines: its lines, without indentation.
+        needs: what its mark says; empty: it is run.
     """
 
     page: str
