@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ctnet.base.choices import Cache
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import print_json, print_line
-from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
+from ctnet.base.output import counted, print_json, print_line, print_table
+from ctnet.cli.parameters import SIZE_HELP, Device, Strict, TaskOptions, Workers
 from ctnet.cli.parsing import (
     parse_assignments,
     parse_names,
@@ -19,6 +19,13 @@ from ctnet.cli.parsing import (
     refuse_other_settings,
     require_finite,
 )
+
+if TYPE_CHECKING:
+    from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.seeds import Series
+    from ctnet.training.session import Session
+
+    Settings = tuple[TrainingData, Network, RecipeChoice]
 
 
 def train(
@@ -42,7 +49,8 @@ def train(
         typer.Option(
             "-R",
             "--set",
-            help="A field of the recipe, FIELD=VALUE (repeatable): milestones=90,120, rotate=15.",
+            help="A field of the recipe, FIELD=VALUE (repeatable): milestones=90,120, rotate=15. "
+            "`--rotate 15` says the same.",
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
@@ -58,7 +66,6 @@ def train(
         Path | None,
         typer.Option(help="Start from the matching weights of this checkpoint, of any task."),
     ] = None,
-    amp: Amp = "auto",
     option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on, or none.")] = "val",
@@ -67,6 +74,10 @@ def train(
     ] = 0,
     strict: Strict = False,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train so many runs, with --seed and those after it, and summarise them."),
+    ] = None,
     device: Device = "auto",
     workers: Workers = None,
     cache: Annotated[Cache, typer.Option(help="ram: keep all decoded images in memory.")] = "none",
@@ -109,6 +120,8 @@ def train(
 
     * `ctnet train ctdet --data DIR --observe tensorboard,wandb -R patience=10`
 
+    * `ctnet train ctdet --data DIR --seeds 3`
+
     * `ctnet train --resume runs/ctdet-resfpn18-1`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1 --epochs 80`
@@ -118,7 +131,7 @@ def train(
     * `ctnet train --resume runs/ctdet-resfpn18-1 --data /new/place`
     """
     from ctnet.base.ranks import device_of_rank, launched_ranks
-    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import RUN, new_session, resumed_session
 
     require_finite(lr=lr)
@@ -131,7 +144,6 @@ def train(
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
         Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
         RecipeChoice(recipe, recipe_fields(field or [], given), lr),
-        Loop(amp, seed),
     )
     with launched_ranks(device_of_rank(device)) as ranks:
         observers = parse_names(observe, "--observe")
@@ -139,15 +151,54 @@ def train(
         if resume is None and (begun := ranks.recall(RUN)):  # torchrun started the job again
             resume, epochs, data = Path(begun), None, None
         if resume is not None:
-            session = resumed_session(resume, task, machine, epochs, data)
-        elif task is not None:
-            session = new_session(task, *settings, machine, output)
-        else:
+            finished = _fit(resumed_session(resume, task, machine, epochs, data), json)
+        elif task is None:
             raise CtnetError("name a task (ctnet train ctdet), or a run to continue (--resume RUN)")
-        finished = session.fit()
+        elif seeds is not None:
+            finished = _train_seeds(task, settings, machine, range(seed, seed + seeds), output, json)
+        else:
+            finished = _fit(new_session(task, *settings, seed, machine, output), json)
+    if not finished:
+        raise typer.Exit(130)
+
+
+def _fit(session: Session, json: bool) -> bool:
+    """Train, print what came out, and say whether training finished."""
+    finished = session.fit()
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
     elif finished:
         print_line(session.summary)
-    if not finished:
-        raise typer.Exit(130)
+    return finished
+
+
+def _train_seeds(
+    task: str, settings: Settings, machine: Machine, seeds: range, output: Path | None, json: bool
+) -> bool:
+    """Train with several seeds, print the table of what came out, and say whether all finished."""
+    from ctnet.training.run import fresh_folder
+    from ctnet.training.seeds import train_seeds
+    from ctnet.training.session import new_session
+
+    if machine.ranks.count > 1:
+        raise CtnetError("--seeds trains one run after the other in one process; under torchrun give --seed")
+    folder = output or fresh_folder(f"{task}-seeds")
+    series = train_seeds(lambda seed, path: new_session(task, *settings, seed, machine, path), seeds, folder)
+    if series is None:
+        return False
+    if json:
+        print_json(series.to_json())
+    else:
+        _print_series(series, folder)
+    return True
+
+
+def _print_series(series: Series, folder: Path) -> None:
+    print_line(f"trained {counted(len(series.runs), 'seed')}: {folder}")
+    rows = [
+        [name, f"{mean:.3f}", "" if spread is None else f"{spread:.3f}"]
+        + [f"{run.metrics[name]:.3f}" for run in series.runs]
+        for name, (mean, spread) in series.summary().items()
+        if name != "learning_rate"
+    ]
+    print_table(["", "mean", "std", *(f"seed {run.seed}" for run in series.runs)], rows)

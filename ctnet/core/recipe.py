@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Gt, Interval
 
-from ctnet.base.choices import BatchNorm
+from ctnet.base.choices import Amp, BatchNorm
 from ctnet.base.errors import CtnetError
 from ctnet.base.settings import check_bounds, convert_all
 
@@ -90,6 +90,8 @@ class Recipe:
             stays that of all ``epochs``.
         freeze: keep the first stages of the backbone, so many, as they are, batch norm statistics included;
             ``Backbone.freezable_stages`` lists them.
+        amp: mixed precision: "off", "bf16", "fp16", or "auto" (bf16 where the device multiplies it in
+            hardware).
         batch_norm: whose images the statistics of batch norms are of: each process's own, those of all
             processes ("sync"), or nobody's: statistics and weights stay as they are ("frozen").
         save_every: seconds between checkpoints within an epoch.
@@ -119,6 +121,7 @@ class Recipe:
     smooth: Count = 1
     patience: Annotated[int, Ge(0)] = 0
     freeze: Annotated[int, Ge(0)] = 0
+    amp: Amp = "auto"
     batch_norm: BatchNorm = "own"
     save_every: Annotated[float, Ge(0)] = 600.0
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -21,6 +21,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
 from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.heads import mirror_maps
+from ctnet.core.operating import Calibration, OperatingPoints
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
 from ctnet.inference.decoding import decode, merge_all, not_finite
@@ -30,7 +31,8 @@ from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.runtimes import is_exported
-from ctnet.inference.settings import SCORE, DetectionSettings
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.thresholds import Thresholds, calibrated
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
 
@@ -48,6 +50,7 @@ class Detector:
         task: the task it was trained for.
         description: the description in the checkpoint or exported file.
         device: the device it runs on.
+        operating_points: the thresholds that were chosen for it; None if none were.
     """
 
     def __init__(
@@ -56,9 +59,11 @@ class Detector:
         model: CenterNet | ExportedNetwork,
         description: Description,
         device: torch.device | None = None,
+        operating_points: OperatingPoints | None = None,
     ) -> None:
         self.task = task
         self.description = description
+        self.operating_points = operating_points
         self.device = device or torch.device("cpu")
         if isinstance(model, ExportedNetwork):
             self._network: CenterNet | ExportedNetwork = model
@@ -106,7 +111,8 @@ class Detector:
             description = replace(trained, options={**trained.options, **options})
             checkpoint = replace(checkpoint, description=description)
         task, model = load_model(checkpoint)
-        return cls(task, model, checkpoint.description, choose_device(device))
+        points = checkpoint.operating_points
+        return cls(task, model, checkpoint.description, choose_device(device), points)
 
     @classmethod
     def _open_export(cls, path: str | Path, device: str, options: Mapping[str, Any] | None) -> Detector:
@@ -122,7 +128,8 @@ class Detector:
     @classmethod
     def of_export(cls, network: ExportedNetwork) -> Detector:
         """A detector that runs an exported file."""
-        return cls(network.task, network, network.about.description)
+        about = network.about
+        return cls(network.task, network, about.description, operating_points=about.operating_points)
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
         """The preprocessing that resizes images for the network.
@@ -154,6 +161,28 @@ class Detector:
         """Name of each label."""
         return self.task.categories.names
 
+    def thresholds(self, score: float | None = None) -> Thresholds:
+        """The score above which detections of each class are kept, in what this detector returns.
+
+        Args:
+            score: for all classes. None: the operating points, or 0.3 for a detector without any.
+        """
+        return Thresholds.of(score, self.operating_points, self.class_names)
+
+    @property
+    def calibration(self) -> Calibration:
+        """How its scores become probabilities.
+
+        Raises:
+            CtnetError: for a detector without a calibration.
+        """
+        if self.operating_points is None or self.operating_points.calibration is None:
+            raise CtnetError(
+                "this detector has no calibration; fit one with "
+                "`ctnet analyze thresholds RUN --calibrate --write`"
+            )
+        return self.operating_points.calibration
+
     def __repr__(self) -> str:
         names = ", ".join(self.class_names)
         return f"Detector({self.task.name} with {self.description.backbone} on {self.device}: {names})"
@@ -178,8 +207,9 @@ class Detector:
             batch_size: images per forward pass.
             records: for each image the additional keys of its entry in a COCO file (such as a camera's
                 ``calib``), for tasks that lift detections into 3D.
-            score: score threshold, instead of ``settings.score``. Default 0.3, as in ``ctnet predict``;
-                0 gives all detections, up to ``settings.topk``.
+            score: score threshold, instead of ``settings.score``. Default: the operating points, or 0.3 for a
+                detector without any, as in ``ctnet predict``; 0 gives all detections, up to
+                ``settings.topk``.
             bgr: whether arrays have their channels in OpenCV's order: blue, green, red.
 
         Returns:
@@ -190,8 +220,9 @@ class Detector:
             CtnetError: for an image that cannot be read, or invalid settings.
         """
         chosen = settings or DetectionSettings()
-        score = chosen.score if score is None else score
-        chosen = replace(chosen, score=SCORE if score is None else score)
+        thresholds = self.thresholds(chosen.score if score is None else score)
+        chosen = replace(chosen, score=thresholds.lowest)
+        calibration = self.calibration if chosen.calibrated else None
         sources = listed_pictures(images)
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
@@ -202,7 +233,11 @@ class Detector:
             )
             for position, source in enumerate(sources)
         )
-        return self.found(ahead(views, self.reads_ahead, batch_size), chosen, batch_size)
+        found = self.found(ahead(views, self.reads_ahead, batch_size), chosen, batch_size)
+        kept = [thresholds.kept(of_image) for of_image in found]
+        if calibration is None:
+            return kept
+        return [calibrated(of_image, calibration, self.class_names) for of_image in kept]
 
     @property
     def reads_ahead(self) -> bool:
@@ -215,11 +250,12 @@ class Detector:
     def found(
         self, images: Iterable[Views], settings: DetectionSettings, batch_size: int = 8
     ) -> list[ImageDetections]:
-        """Detections of prepared images of any sizes, in order.
+        """Detections of prepared images of any sizes, in order, with raw scores.
 
         Args:
             images: from ``Preprocessor.views``.
-            settings, batch_size: see ``__call__``.
+            settings: see ``__call__``; the score threshold is ``settings.score`` alone.
+            batch_size: images per forward pass.
         """
         waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
         found: dict[int, ImageDetections] = {}

@@ -67,16 +67,16 @@ class Rival:
         self._epoch = 0
         self._tally: Tally | None = None
 
-    def comment(self, epoch: int, evaluator: Evaluator, improved: bool) -> str:
+    def comment(self, epoch: int, tally: Tally | None, metric: str, improved: bool) -> str:
         """What to say of an epoch besides its metrics; empty where it clearly differs from the best one.
 
         Args:
             epoch: counted from 1.
-            evaluator: has the detections of this epoch, all of them.
+            tally: what the images contributed to its evaluation; see ``tally_of``.
+            metric: the main metric.
             improved: whether this is the best epoch from now on.
         """
-        before, tally = self._epoch, _tally_of(evaluator)
-        equal = self._is_as_good(tally, evaluator.main_metric)
+        before, equal = self._epoch, self._is_as_good(tally, metric)
         if improved:
             self._epoch, self._tally = epoch, tally
             return f"best, within noise of epoch {before}" if equal else "best"
@@ -88,8 +88,10 @@ class Rival:
         return not is_distinguishable(self._tally, tally, metric, _DRAWS)
 
 
-def _tally_of(evaluator: Evaluator) -> Tally | None:
-    """None for an evaluator without one, or where images cannot be drawn."""
+def tally_of(evaluator: Evaluator | None) -> Tally | None:
+    """What each image contributed; None for an evaluator without a tally, or where images cannot be drawn."""
+    if evaluator is None:
+        return None
     try:
         tally = evaluator.tally()
     except CtnetError:

@@ -66,19 +66,6 @@ class RecipeChoice:
 
 
 @dataclass(frozen=True)
-class Loop:
-    """Settings of the loop.
-
-    Attributes:
-        amp: mixed precision: auto, off, bf16 or fp16.
-        seed: seed of all randomness.
-    """
-
-    amp: str = "auto"
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Machine:
     """Settings of the machine, which may differ when a run is resumed.
 

@@ -29,9 +29,10 @@ from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display, Silent
 from ctnet.training.freezing import check_freeze
 from ctnet.training.observers import Observer, load_observers
+from ctnet.training.operating import threshold_lines
 from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.run import Run
 from ctnet.training.trainer import Trainer
 
@@ -80,7 +81,10 @@ class Session:
             finished = self.trainer.fit()
         finally:
             self.run.release()
-        if not finished:
+        if finished:
+            for line in threshold_lines(self.run):
+                self.display.say(line)
+        else:
             resume = f"`ctnet train --resume {self.run.path}`"
             self.display.say(f"stopped after step {self.trainer.position.step}; continue with {resume}")
         return finished
@@ -97,7 +101,7 @@ def new_session(
     data: TrainingData | None = None,
     network: Network | None = None,
     recipe: RecipeChoice | None = None,
-    loop: Loop | None = None,
+    seed: int = 0,
     machine: Machine | None = None,
     output: Path | None = None,
 ) -> Session:
@@ -105,23 +109,23 @@ def new_session(
 
     Args:
         task_name: name of the task.
-        data, network, recipe, loop, machine: the requested settings.
+        data, network, recipe, machine: the requested settings.
+        seed: seed of all randomness.
         output: the run folder; a new one under ``runs`` when None.
 
     Raises:
         CtnetError: for unknown names, unusable data, and an output folder that contains a run.
     """
     data, network, recipe = data or TrainingData(), network or Network(), recipe or RecipeChoice()
-    loop, machine = loop or Loop(), machine or Machine()
+    machine = machine or Machine()
     ranks = machine.ranks
     _require_one_process(ranks)
     with ranks.agreed():
         load_task_class(task_name)  # report a wrong name before anything else
-        check_seed(loop.seed)
+        check_seed(seed)
         backbone = _backbone(network)
         observers = _observers(machine)
         device = choose_device(machine.device)
-        amp = amp_name(choose_amp(loop.amp, device))  # "auto" could differ on another machine
     # The first process goes first: it may have to draw the scenes, and indexes the annotations for all.
     for turn in (True, False):
         with ranks.agreed():
@@ -131,7 +135,7 @@ def new_session(
         plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
         check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
         check_freeze(plan.recipe.freeze, backbone)
-        config = _config(backbone, data, network, replace(loop, amp=amp), plan)
+        config = _config(backbone, data, network, seed, plan, device)
     _require_one_job(ranks, config)
     with ranks.agreed():
         splits = _kept(plan.splits, machine, device)
@@ -381,7 +385,7 @@ def _backbone(network: Network) -> BackboneInfo:
 
 
 def _config(
-    backbone: BackboneInfo, data: TrainingData, network: Network, loop: Loop, plan: Plan
+    backbone: BackboneInfo, data: TrainingData, network: Network, seed: int, plan: Plan, device: torch.device
 ) -> TrainingConfig:
     task = plan.splits.task
     return TrainingConfig(
@@ -401,7 +405,8 @@ def _config(
         annotations=plan.splits.train.coco.digest,
         val_annotations="" if plan.splits.val is None else plan.splits.val.coco.digest,
         images=plan.splits.fingerprint(),
-        **vars(loop),
+        seed=seed,
+        amp=amp_name(choose_amp(plan.recipe.amp, device)),  # "auto" could differ on another machine
     )
 
 

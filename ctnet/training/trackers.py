@@ -98,7 +98,7 @@ class TensorBoard(_Tracker):
 
 
 class WeightsAndBiases(_Tracker):
-    """Logs to Weights & Biases; its own variables say where to (WANDB_PROJECT, WANDB_MODE, ...)."""
+    """Logs to Weights & Biases, to the place that its environment variables name (WANDB_PROJECT, ...)."""
 
     def __init__(self) -> None:
         _require("wandb", "wandb")
@@ -128,7 +128,7 @@ class WeightsAndBiases(_Tracker):
 
 
 class MLflow(_Tracker):
-    """Logs to MLflow; its own variables say where to (MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME)."""
+    """Logs to MLflow, to the place that its environment variables name (MLFLOW_TRACKING_URI, ...)."""
 
     def __init__(self) -> None:
         _require("mlflow", "mlflow")

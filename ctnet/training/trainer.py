@@ -21,6 +21,7 @@ from ctnet.base.schema import check_text, check_values
 from ctnet.base.signals import on_termination
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
+from ctnet.core.tally import Tally
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Loader, TrainingSet
 from ctnet.data.problems import Problem, refuse
@@ -29,10 +30,10 @@ from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
 from ctnet.measuring.reading import Reader, Settings
 from ctnet.measuring.run import Evaluation, evaluate, reader_of
-from ctnet.model import create_model
+from ctnet.model import CenterNet, create_model
 from ctnet.ops.sync_batch_norm import freeze_batch_norm, use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
-from ctnet.training.best import Rival, best_of
+from ctnet.training.best import Rival, best_of, tally_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
@@ -48,6 +49,7 @@ from ctnet.training.observers import (
     RunStart,
     StepEnd,
 )
+from ctnet.training.operating import points_of
 from ctnet.training.optimization import (
     MovingAverage,
     load_optimizer,
@@ -104,18 +106,9 @@ class Trainer:
         self.position = Position()
         recipe = config.recipe
         torch.manual_seed(config.seed)
-        self.model = create_model(self.task, config.backbone, config.pretrained, recipe.small_heads)
-        # A resumed run has its own weights, and the checkpoint that it started from may be gone.
-        start = None if run.last.is_file() else config.init
-        self.started = start_from(self.model, start) if start else []
-        self.model = self.model.to(device).to(memory_format=torch.channels_last)
-        if device.type == "cpu":
-            use_winograd(self.model)
-        check_memory(self.model.backbone, recipe.size, device)
+        self.started: list[str] = []
+        self.model = self._network()
         self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone.stride)
-        if recipe.batch_norm == "frozen":
-            freeze_batch_norm(self.model)
-        freeze_stages(self.model.backbone, recipe.freeze)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         self.amp = choose_amp(config.amp, device)
@@ -130,6 +123,8 @@ class Trainer:
         #: The name of the figure that tells which epoch was the best; empty without evaluation.
         self.main_metric = ""
         self._rival, self._stop, self._evaluating = Rival(), False, False
+        #: What the images contributed to the last evaluation; in the first process.
+        self._tally: Tally | None = None
         #: Reads the validation images, from the first evaluation on.
         self._reader: Reader | None = None
         #: The wishes of all processes, told with the losses of a step; empty for one process.
@@ -141,6 +136,22 @@ class Trainer:
             self._look_at_truth(self.val)
         if run.last.is_file():
             self._resume()
+
+    def _network(self) -> CenterNet:
+        """The network on the device, with the weights that it starts from."""
+        config, recipe = self.config, self.config.recipe
+        model = create_model(self.task, config.backbone, config.pretrained, recipe.small_heads)
+        # A resumed run has its own weights, and the checkpoint that it started from may be gone.
+        if config.init and not self.run.last.is_file():
+            self.started = start_from(model, config.init)
+        model = model.to(self.device).to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":
+            use_winograd(model)
+        check_memory(model.backbone, recipe.size, self.device)
+        if recipe.batch_norm == "frozen":
+            freeze_batch_norm(model)
+        freeze_stages(model.backbone, recipe.freeze)
+        return model
 
     def _loader(self, train: Dataset) -> Loader:
         config, recipe = self.config, self.config.recipe
@@ -366,13 +377,16 @@ class Trainer:
         self._check_weights()
         with self.ranks.agreed():
             if self.ranks.is_first:
-                checkpoint.save(self.run.best, self.description, self._weights(), metrics=metrics)
+                points = None if self.config.overfit or not metrics else points_of(self._tally, self.val)
+                checkpoint.save(
+                    self.run.best, self.description, self._weights(), None, metrics, operating_points=points
+                )
 
     def _comment(self, done: Evaluation | None, improved: bool) -> str:
         """What is said of the epoch that just ended."""
-        if done is None or done.evaluator is None or not self.ranks.is_first:
+        if done is None or not self.ranks.is_first:
             return "best" if improved else ""
-        return self._rival.comment(self.position.epoch, done.evaluator, improved)
+        return self._rival.comment(self.position.epoch, self._tally, self.main_metric, improved)
 
     def _evaluate(self, val: Dataset) -> Evaluation:
         self.display.note("evaluating")
@@ -394,6 +408,7 @@ class Trainer:
             reader=self._reader,
         )
         self._evaluating = False
+        self._tally = tally_of(done.evaluator) if self.ranks.is_first else None
         with self.ranks.agreed():
             self._report(done.problems)
         return done

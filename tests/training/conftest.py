@@ -16,7 +16,7 @@ from ctnet.core.task import create_task
 from ctnet.data.shape_scenes import SHAPES
 from ctnet.data.synthetic import write_dataset
 from ctnet.training.display import Quiet
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import Session, new_session, resumed_session
 
 
@@ -84,7 +84,9 @@ def start(scenes: Path, output: Path, **changes) -> Session:
     """A new session; changes are fields of the requests, and `fields` those of the recipe."""
     fields = {"epochs": 3, "batch_size": 4, "size": (64, 64), **changes.pop("fields", {})}
     fields |= {
-        name: changes.pop(name) for name in ("accumulate", "save_every", "batch_norm") if name in changes
+        name: changes.pop(name)
+        for name in ("accumulate", "save_every", "batch_norm", "amp")
+        if name in changes
     }
     task = changes.pop("task", "ctdet")
     settings = {"backbone": "with_dropout", "recipe": "small", "workers": 0, "device": "cpu", **changes}
@@ -97,7 +99,7 @@ def start(scenes: Path, output: Path, **changes) -> Session:
         group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
         group(Network, "options", "backbone", "pretrained", "init"),
         RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
-        group(Loop, "amp", "seed"),
+        settings.pop("seed", 0),
         Machine(
             settings.pop("device"),
             settings.pop("workers"),

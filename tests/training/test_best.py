@@ -9,7 +9,7 @@ import pytest
 
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.tally import MeanTally, Tally
-from ctnet.training.best import Rival, best_of
+from ctnet.training.best import Rival, best_of, tally_of
 
 
 def rows(*values: float | None) -> list[dict[str, float]]:
@@ -79,14 +79,16 @@ def test_epochs_that_images_cannot_tell_apart_are_named() -> None:
     rival = Rival()
     rng = np.random.default_rng(1)
     first = noisy(0.3)
-    assert rival.comment(1, first, improved=True) == "best"
-    assert rival.comment(2, Known(first.figures + 0.05), improved=True) == "best"  # better in every image
+    assert rival.comment(1, tally_of(first), "score", improved=True) == "best"
+    assert (
+        rival.comment(2, tally_of(Known(first.figures + 0.05)), "score", improved=True) == "best"
+    )  # better in every image
     luck = Known(first.figures + 0.05 + rng.normal(0.001, 0.1, 100))
-    assert rival.comment(3, luck, improved=True) == "best, within noise of epoch 2"
-    assert rival.comment(4, first, improved=False) == ""
-    assert rival.comment(5, Known(luck.figures + rng.normal(0, 0.1, 100)), improved=False) == (
-        "within noise of the best, epoch 3"
-    )
+    assert rival.comment(3, tally_of(luck), "score", improved=True) == "best, within noise of epoch 2"
+    assert rival.comment(4, tally_of(first), "score", improved=False) == ""
+    assert rival.comment(
+        5, tally_of(Known(luck.figures + rng.normal(0, 0.1, 100))), "score", improved=False
+    ) == ("within noise of the best, epoch 3")
 
 
 def test_an_evaluator_without_tally_gets_no_comment() -> None:
@@ -95,6 +97,6 @@ def test_an_evaluator_without_tally_gets_no_comment() -> None:
             return Evaluator.tally(self)
 
     rival = Rival()
-    assert rival.comment(1, Plain([0.1, 0.2]), improved=True) == "best"
-    assert rival.comment(2, Plain([0.1, 0.2]), improved=False) == ""
-    assert Rival().comment(1, Known([0.5]), improved=True) == "best"
+    assert rival.comment(1, tally_of(Plain([0.1, 0.2])), "score", improved=True) == "best"
+    assert rival.comment(2, tally_of(Plain([0.1, 0.2])), "score", improved=False) == ""
+    assert Rival().comment(1, tally_of(Known([0.5])), "score", improved=True) == "best"

@@ -653,7 +653,7 @@ def test_resuming_what_is_no_run_or_of_another_task(finished, tmp_path):
             {"fields": {"schedule": "linear"}},
             "field schedule of the recipe is 'linear'; it must be step|cosine",
         ),
-        ({"amp": "fp8"}, "--amp is 'fp8'; it must be auto, off, bf16 or fp16"),
+        ({"fields": {"amp": "fp8"}}, "field amp of the recipe is 'fp8'; it must be auto|off|bf16|fp16"),
         ({"pretrained": True, "backbone": "broken"}, "weights cannot be loaded"),
         ({"device": "tpu"}, "device 'tpu' cannot be used here"),
         ({"train_split": "training"}, "training"),
