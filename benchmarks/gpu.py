@@ -1,36 +1,68 @@
-"""Whole networks on a GPU: milliseconds per image, and the share of the deformable layers.
+"""A GPU in one run of less than ten minutes: networks, training steps, the detector, and the tests for GPUs.
 
-    python benchmarks/gpu.py [--backbones dla34 ...] [--batches 1 16] [--size 512] [--repeats 20] [--compile]
+    python benchmarks/gpu.py [-o gpu.json] [--limit 540] [--backbones dla34 ...] [--batches 1 16] [--size 512]
+                             [--repeats 20] [--compiled resfpn18 ...] [--no-tests]
 
-For each network and batch: "plain" is the eager network as trained (contiguous, batch norms not folded,
-float32 without TF32), then ``prepare_for_inference`` (folded, channels-last) in float32, in float32 with TF32
-products, in bfloat16, and with ``--compile`` that through torch.compile. The share is that of the deformable
-layers in the bfloat16 network. Times are device times (events), medians; heads for 80 categories.
+- *forward*: device milliseconds per image (events, medians), heads for 80 categories. "plain" is the eager
+  network as trained (contiguous, batch norms not folded, float32 without TF32); the others are made by
+  ``prepare_for_inference`` (folded, channels-last): in float32, with TF32, in bfloat16, and for the networks
+  of ``--compiled`` in bfloat16 through torch.compile. The difference is the largest in any map, relative to
+  the map's largest value; the share is that of deformable layers in bfloat16.
+- *training*: a step of ctdet, 16 images of 512x512: "plain" computes whole maps with torchvision's operators,
+  contiguous, AdamW with a call for each parameter; "ours" is the trainer's step, in float32 with and without
+  TF32, in bfloat16, and compiled.
+- *detector*: images per second from JPEG files to detections, wall time.
+- *tests*: ``pytest -m gpu``.
 
-Without a CUDA device it says so and exits with 2; ``--device cpu --size 64 --repeats 1`` tries it out.
+What is measured appears at once in the JSON document, so that a run that is cut short loses nothing; after
+``--limit`` seconds it ends by itself and says what it left out. Without a CUDA device it says so and exits
+with 2; ``--device cpu --tiny`` tries it out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import signal
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from backbones import NAMES, difference, network
 from timing import machine
 from torch import Tensor, nn
+from training import whole_maps
 
-from ctnet.base.device import has_bf16
+from ctnet.base.device import has_bf16, normalise, tf32
+from ctnet.base.files import write_json
+from ctnet.base.ranks import Ranks
+from ctnet.checkpoint import MEAN, STD, Description
+from ctnet.core.fields import move_record
+from ctnet.core.geometry import Affine
+from ctnet.core.recipe import SMALL
+from ctnet.core.targets import Grid
+from ctnet.core.task import Task, create_task, example_of, load_task_class, scenes_of
+from ctnet.data.loader import Batch, EncodedSample, collate
+from ctnet.inference import Detector
 from ctnet.inference.prepare import prepare_for_inference
-from ctnet.model import CenterNet
+from ctnet.model import CenterNet, create_model
 from ctnet.ops.deform_conv import DeformConv
+from ctnet.ops.fast import fast_paths
+from ctnet.training.gradients import Gradients, Step
+from ctnet.training.losses import losses_of_stacks, mean_losses, weighted_sum
+from ctnet.training.optimization import make_optimizer
+
+Row = dict[str, Any]
+Job = Callable[[], Row]
 
 
 class Clock:
@@ -63,18 +95,7 @@ class Clock:
         return statistics.median(times)
 
 
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Turn TF32 for float32 products on or off."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.allow_tf32 = value
+# --- forward
 
 
 def deformable_share(model: CenterNet, images: Tensor, clock: Clock) -> float:
@@ -104,69 +125,262 @@ def deformable_share(model: CenterNet, images: Tensor, clock: Clock) -> float:
     return sum(clock.between(*span) for span in spans) / total
 
 
-def measure(
-    name: str, size: int, batches: list[int], repeats: int, compiled: bool, device: torch.device
-) -> Iterator[dict[str, Any]]:
-    """One row per batch size."""
+def forward(name: str, batch: int, compiled: bool, options: argparse.Namespace) -> Row:
+    """Milliseconds per image of a network, in every form; with ``compiled`` in that form alone."""
+    device = torch.device(options.device)
     model = network(name).to(device)
-    lowered = prepare_for_inference(model, dtype=torch.bfloat16) if has_bf16(device) else None
-    kinds: dict[str, tuple[CenterNet, bool]] = {"plain": (model, False)}
-    kinds["float32"] = (prepare_for_inference(model), False)
-    if device.type == "cuda":
-        kinds["TF32"] = (kinds["float32"][0], True)
-    if lowered is not None:
-        kinds["bfloat16"] = (lowered, False)
+    lower = torch.bfloat16 if has_bf16(device) else None
+    kinds: dict[str, tuple[CenterNet, bool]] = {}
     if compiled:
-        dtype = torch.bfloat16 if lowered is not None else None
-        kinds["compiled"] = (prepare_for_inference(model, dtype=dtype, compile=True), True)
+        kinds["compiled"] = (prepare_for_inference(model, dtype=lower, compile=True), True)
+    else:
+        kinds = {"plain": (model, False), "float32": (prepare_for_inference(model), False)}
+        if device.type == "cuda":
+            kinds["TF32"] = (kinds["float32"][0], True)
+        if lower is not None:
+            kinds["bfloat16"] = (prepare_for_inference(model, dtype=lower), False)
     clock = Clock(device)
-    for batch in batches:
-        generator = torch.Generator().manual_seed(1)
-        images = torch.randn(batch, 3, size, size, generator=generator).to(device)
-        row: dict[str, Any] = {"backbone": name, "batch": batch, "ms_per_image": {}, "difference": {}}
-        with torch.inference_mode(), tf32(False):
+    images = torch.randn(batch, 3, options.size, options.size, generator=torch.Generator().manual_seed(1))
+    images = images.to(device)
+    row: Row = {"backbone": name, "batch": batch, "ms_per_image": {}, "difference": {}}
+    with torch.inference_mode():
+        with tf32(False):
             expected = model(images)[-1]
-            for kind, (net, fast) in kinds.items():
-                with tf32(fast):
-                    row["difference"][kind] = difference(net(images)[-1], expected)
-                    row["ms_per_image"][kind] = clock.median(partial(net, images), repeats) / batch
-            row["deformable_share"] = deformable_share(lowered or kinds["float32"][0], images, clock)
-        assert row["difference"]["float32"] < 1e-3, f"the networks differ by {row['difference']['float32']}"
-        yield row
+        for kind, (net, fast) in kinds.items():
+            with tf32(fast):
+                row["difference"][kind] = difference(net(images)[-1], expected)
+                row["ms_per_image"][kind] = clock.median(partial(net, images), options.repeats) / batch
+        if not compiled:
+            row["deformable_share"] = deformable_share([*kinds.values()][-1][0], images, clock)
+    return row
 
 
-def main() -> None:
+# --- training
+
+
+def task_of_scenes() -> Task:
+    return create_task("ctdet", scenes_of(load_task_class("ctdet")).categories)
+
+
+def batch_of(task: Task, count: int, side: int, stride: int, first: int = 0) -> Batch:
+    """A training batch of the task's own scenes, from the one with this seed on."""
+    made = []
+    for seed in range(first, first + count):
+        sample = example_of(task, np.random.default_rng(seed), (side, side))
+        on_grid = move_record(sample.instances, Affine.scaling(1 / stride), task.fields)
+        made.append(
+            EncodedSample(sample.image, task.encode(on_grid, Grid(side // stride, side // stride)), seed)
+        )
+    batch = collate(made)
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def plain_step(task: Task, model: CenterNet, batch: Batch, device: torch.device) -> Callable[[], float]:
+    """Whole maps, torchvision's operators, contiguous, an optimizer that goes from parameter to parameter."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, foreach=False)
+
+    def step() -> float:
+        there = batch.to(device)
+        images = normalise(there.images, MEAN, STD).contiguous()
+        losses = losses_of_stacks(task, whole_maps(model, images, there.targets), there.targets)
+        terms = mean_losses(losses, {name: loss.count for name, loss in losses.items()})
+        total = weighted_sum(terms, task.heads)
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return total.item()
+
+    return fast_paths(False)(step)
+
+
+def our_step(
+    task: Task, model: CenterNet, batch: Batch, device: torch.device, amp: torch.dtype | None, compiled: bool
+) -> Callable[[], float]:
+    """A step as the trainer makes it."""
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(model, SMALL, 1e-5)
+    about = Description.of(task, "", (batch.images.shape[2], batch.images.shape[1]), model.backbone.stride)
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
+    gradients = Gradients(task, model, about, scaler, amp, Ranks(), compiled)
+
+    def step() -> float:
+        learnt = gradients.accumulate(Step([batch], [len(batch)]))
+        optimizer.step()
+        optimizer.zero_grad()
+        return learnt.terms["loss"]
+
+    return step
+
+
+def training(name: str, kind: str, options: argparse.Namespace) -> Row:
+    """Milliseconds of a training step in one form, and its first loss."""
+    device, task = torch.device(options.device), task_of_scenes()
+    torch.manual_seed(0)
+    model = create_model(task, name, small_heads=False).to(device).train()
+    batch = batch_of(task, options.images, options.size, model.backbone.stride)
+    if device.type == "cuda":
+        batch = batch.pin_memory()
+    if kind == "plain":
+        step = plain_step(task, model, batch, device)
+    else:
+        amp = torch.bfloat16 if "bfloat16" in kind else None
+        step = our_step(task, model, batch, device, amp, "compiled" in kind)
+    with tf32(kind not in ("plain", "float32")):
+        first = step()
+        milliseconds = Clock(device).median(step, options.repeats)
+    return {
+        "backbone": name,
+        "kind": kind,
+        "images": options.images,
+        "ms_per_step": milliseconds,
+        "loss": first,
+        "peak_GB": torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None,
+    }
+
+
+# --- from files to detections
+
+
+def detector(name: str, kind: str, options: argparse.Namespace) -> Row:
+    """Images per second of a detector that reads JPEG files."""
+    device, task = torch.device(options.device), task_of_scenes()
+    torch.manual_seed(0)
+    about = Description.of(task, name, (options.size, options.size), 4)
+    dtype = torch.bfloat16 if kind == "bfloat16" else None
+    made = Detector(task, create_model(task, name), about, device, dtype)
+    with tempfile.TemporaryDirectory() as folder, tf32(True):
+        files = [Path(folder) / f"{number}.jpg" for number in range(options.files)]
+        for number, file in enumerate(files):
+            image = example_of(task, np.random.default_rng(number), (options.size, options.size)).image
+            cv2.imwrite(str(file), image)
+        made(files[: options.images], batch_size=options.images)
+        started = time.perf_counter()
+        found = made(files, batch_size=options.images)
+        passed = time.perf_counter() - started
+    assert len(found) == len(files)
+    return {"backbone": name, "kind": kind, "images_per_second": len(files) / passed}
+
+
+def tests() -> Row:
+    """The outcome of the tests that need a GPU, in pytest's last line."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-n", "0", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    lines = done.stdout.strip().splitlines() or [""]
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return {"exit_code": done.returncode, "summary": lines[-1], "failed": failed}
+
+
+# --- the run
+
+
+class TimeIsUp(BaseException):
+    """The limit is reached, in whatever is being done."""
+
+
+def jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, Job]]:
+    """Section, title and work, the most wanted first."""
+    device = torch.device(options.device)
+    kinds = ["plain", "float32"]
+    kinds += ["TF32"] if device.type == "cuda" else []
+    kinds += ["bfloat16"] if has_bf16(device) else []
+    for name in options.backbones:
+        for batch in options.batches:
+            yield "forward", f"{name} batch {batch}", partial(forward, name, batch, False, options)
+    for name in options.trained:
+        for kind in kinds:
+            yield "training", f"{name} {kind}", partial(training, name, kind, options)
+    for name in options.trained:
+        for kind in kinds[1:2] + [kind for kind in kinds if kind == "bfloat16"]:
+            yield "detector", f"{name} {kind}", partial(detector, name, kind, options)
+    if options.tests:
+        yield "tests", "pytest -m gpu", tests
+    for name in options.compiled:
+        kind = f"compiled {kinds[-1] if kinds[-1] == 'bfloat16' else 'TF32'}"
+        for batch in options.batches:
+            yield "forward", f"{name} batch {batch} compiled", partial(forward, name, batch, True, options)
+        yield "training", f"{name} {kind}", partial(training, name, kind, options)
+
+
+def said(row: Row) -> str:
+    """A row as a line."""
+    parts = []
+    for name, value in row.items():
+        if isinstance(value, dict):
+            parts += [f"{key} {number:.3g}" for key, number in value.items()]
+        elif isinstance(value, float):
+            parts.append(f"{name} {value:.3f}")
+        elif value is not None:
+            parts.append(f"{name} {value}")
+    return "  ".join(parts)
+
+
+def measure_all(options: argparse.Namespace, document: dict[str, Any]) -> None:
+    """Do one job after the other; each appears in the document, and in its file."""
+    waiting = list(jobs(options))
+    document["left_out"] = [title for _, title, _ in waiting]
+    try:
+        for section, title, job in waiting:
+            try:
+                row = job()
+            except Exception as error:
+                row = {"what": title, "error": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
+            document.setdefault(section, []).append(row)
+            document["left_out"].remove(title)
+            document["seconds"] = round(time.perf_counter() - options.started)
+            print(f"{document['seconds']:>4} s  {section:<9} {said(row)}", flush=True)
+            write_json(options.output, document)
+    except TimeIsUp:
+        print(f"{options.limit} s are over; left out: {', '.join(document['left_out'])}", flush=True)
+    write_json(options.output, document)
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--backbones", nargs="+", default=list(NAMES))
+    parser.add_argument("-o", "--output", type=Path, default=Path("gpu.json"))
+    parser.add_argument("--limit", type=float, default=540, help="seconds for all")
+    parser.add_argument("--backbones", nargs="+", default=["resfpn18", *(n for n in NAMES if "101" not in n)])
+    parser.add_argument("--trained", nargs="+", default=["resfpn18", "dla34"])
+    parser.add_argument("--compiled", nargs="*", default=["resfpn18", "dla34"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--images", type=int, default=16, help="in a training step, and a detector's batch")
+    parser.add_argument("--files", type=int, default=256, help="for the detector")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--compile", action="store_true", help="torch.compile too; takes minutes a network")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON document on stdout, the table on stderr"
-    )
-    options = parser.parse_args()
+    parser.add_argument("--tests", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--tiny", action="store_true", help="one small network, to try the script out")
+    options = parser.parse_args(arguments)
+    if options.tiny:
+        options.backbones = options.trained = ["resfpn18"]
+        options.compiled, options.batches, options.tests = [], [1], False
+        options.size, options.repeats, options.images, options.files = 64, 1, 2, 4
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parsed(arguments)
+    options.started = time.perf_counter()
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         print("no CUDA device here: run this on a machine with one", file=sys.stderr)
         sys.exit(2)
-    table = sys.stderr if options.json else sys.stdout
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeIsUp
+
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
-    print(f"{where}; {machine()}", file=table)
-    rows = []
-    for name in options.backbones:
-        for row in measure(name, options.size, options.batches, options.repeats, options.compile, device):
-            times, differences = row["ms_per_image"], row["difference"]
-            figures = "  ".join(f"{kind} {times[kind]:.2f} ms (±{differences[kind]:.0e})" for kind in times)
-            share = f"deformable {row['deformable_share']:.0%}"
-            print(f"{name:<14} batch {row['batch']:>2}  {figures}  {share}", file=table, flush=True)
-            rows.append(row)
-    if options.json:
-        json.dump({"device": where, "size": options.size, "rows": rows}, sys.stdout, indent=2)
-        print()
+    document: dict[str, Any] = {"device": where, "machine": machine(), "size": options.size}
+    print(f"{where}; {document['machine']}")
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, options.limit)
+    try:
+        measure_all(options, document)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from ctnet.data.problems import refuse
 from ctnet.data.workers import default_workers
 from ctnet.inference.detector import Detector, checkpoint_of
 from ctnet.inference.maps import MapFile, write_maps
+from ctnet.inference.prepare import Preparation
 from ctnet.measuring.reading import Settings
 from ctnet.measuring.results import evaluate_results, read_results
 from ctnet.measuring.run import Evaluation, evaluate
@@ -82,6 +83,7 @@ class Subject(ABC):
         ground: Ground | None = None,
         device: str = "auto",
         options: Mapping[str, Any] | None = None,
+        preparation: Preparation | None = None,
     ) -> Subject:
         """Open a results file, a file of maps, or else a run.
 
@@ -93,6 +95,7 @@ class Subject(ABC):
             ground: the ground truth.
             device: the device of a run's detector.
             options: options of a run's task that replace those of its training.
+            preparation: how a run's network is prepared.
 
         Raises:
             CtnetError: for a file that is missing or damaged, data that does not match it, and with
@@ -106,7 +109,7 @@ class Subject(ABC):
         elif maps is not None:
             subject = MapsSubject.open(maps, ground)
         else:
-            subject = DetectorSubject.open(run, ground, device, options)
+            subject = DetectorSubject.open(run, ground, device, options, preparation)
         if ground.strict:
             refuse(subject.dataset.problems, subject.dataset.coco.path)
         return subject
@@ -163,10 +166,15 @@ class DetectorSubject(Subject):
 
     @classmethod
     def open(
-        cls, run: Path | None, ground: Ground, device: str, options: Mapping[str, Any] | None = None
+        cls,
+        run: Path | None,
+        ground: Ground,
+        device: str,
+        options: Mapping[str, Any] | None = None,
+        preparation: Preparation | None = None,
     ) -> DetectorSubject:
         """See ``Subject.of``."""
-        path, detector = open_detector(run, device, options)
+        path, detector = open_detector(run, device, options, preparation)
         dataset = evaluation_data(detector, path, ground.data, ground.split)
         return cls(checkpoint_of(path), detector.task, dataset, ground.strict, detector)
 
@@ -234,8 +242,11 @@ class MapsSubject(Subject):
 
 
 def open_detector(
-    run: Path | None, device: str = "auto", options: Mapping[str, Any] | None = None
+    run: Path | None,
+    device: str = "auto",
+    options: Mapping[str, Any] | None = None,
+    preparation: Preparation | None = None,
 ) -> tuple[Path, Detector]:
     """A run's folder or checkpoint (the latest run's when None), and its detector; see ``Detector.load``."""
     path = run or latest_run()
-    return path, Detector.load(path, device, options)
+    return path, Detector.load(path, device, options, **vars(preparation or Preparation()))

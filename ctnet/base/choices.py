@@ -12,6 +12,9 @@ from ctnet.base.errors import CtnetError
 #: Mixed precision: the dtype for autocast, none, or bf16 where the device supports it.
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
+#: The dtype of a detector's weights and maps, see ``choose_dtype``.
+Dtype = Literal["float32", "bf16", "fp16"]
+
 #: Where training keeps the decoded images, see ``Dataset.cached``.
 Cache = Literal["none", "ram"]
 

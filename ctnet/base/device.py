@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.base.choices import Amp, check_choice
+from ctnet.base.choices import Amp, Dtype, check_choice
 from ctnet.base.errors import CtnetError
 
 AMP_TYPES: dict[Amp, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,6 +53,16 @@ def choose_amp(name: str, device: torch.device) -> torch.dtype | None:
         return None
     check_choice("--amp", name, Amp)
     return next(kind for known, kind in AMP_TYPES.items() if known == name)
+
+
+def choose_dtype(name: str) -> torch.dtype | None:
+    """The dtype of a network's weights: None for "float32", their own; or that of "bf16" or "fp16".
+
+    Raises:
+        CtnetError: for another name.
+    """
+    check_choice("--dtype", name, Dtype)
+    return next((kind for known, kind in AMP_TYPES.items() if known == name), None)
 
 
 def amp_name(dtype: torch.dtype | None) -> Amp:
@@ -144,12 +155,29 @@ def _split(joined: np.ndarray, tensors: Sequence[Tensor]) -> list[np.ndarray]:
 
 
 @contextmanager
-def without_tf32() -> Iterator[None]:
-    """Within the context products of float32 have all its digits: GPUs may use TF32, which has ten bits."""
+def tf32(allowed: bool) -> Iterator[None]:
+    """Within the context GPUs multiply float32 in TF32, which has ten bits of mantissa, or with all bits.
+
+    Without it torch allows TF32 in convolutions, and not in products of matrices.
+    """
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
+    name, values = "allow_tf32", (False, True)
+    switches: list[Any] = [products, convolutions]
     try:
-        products.allow_tf32 = convolutions.allow_tf32 = False
+        before = [getattr(switch, name) for switch in switches]
+    except RuntimeError:  # set by torch's newer names, after which it refuses to read the older ones
+        name, values = "fp32_precision", ("ieee", "tf32")  # type: ignore[assignment]
+        switches = [products, convolutions.conv]  # type: ignore[attr-defined]
+        before = [getattr(switch, name) for switch in switches]
+    try:
+        for switch in switches:
+            setattr(switch, name, values[allowed])
         yield
     finally:
-        products.allow_tf32, convolutions.allow_tf32 = before
+        for switch, value in zip(switches, before, strict=True):
+            setattr(switch, name, value)
+
+
+def without_tf32() -> AbstractContextManager[None]:
+    """Within the context products of float32 have all its digits."""
+    return tf32(False)

@@ -14,10 +14,12 @@ from ctnet.cli.measured import about, print_about, some_names, warn
 from ctnet.cli.parameters import (
     Amp,
     BatchSize,
+    Compile,
     Data,
     Device,
     Draws,
     DrawSeed,
+    Dtype,
     Flip,
     Metric,
     Multiscale,
@@ -80,6 +82,8 @@ def evaluate(
     device: Device = "auto",
     workers: Workers = None,
     amp: Amp = "off",
+    dtype: Dtype = "float32",
+    compile: Compile = False,
     save: Annotated[Path | None, typer.Option(help="Write all detections to this COCO results file.")] = None,
     save_maps: Annotated[
         Path | None, typer.Option(help="Write the network's output maps to this HDF5 file, for --maps.")
@@ -130,11 +134,15 @@ def evaluate(
     * `torchrun --nproc-per-node 4 --no-python ctnet eval runs/ctdet-dla34-1`
     """
     from ctnet.analysis.subject import Ground, Subject
+    from ctnet.base.device import choose_dtype
     from ctnet.base.ranks import device_of_rank, launched_ranks
+    from ctnet.inference.prepare import Preparation
     from ctnet.inference.settings import choose_scales
     from ctnet.measuring.reading import Settings
 
     _refuse(context, {"results": results, "maps": maps, "save-maps": save_maps}, intervals)
+    if dtype != "float32" and amp != "off":
+        raise CtnetError("--amp is for a network in float32; leave out --amp or --dtype")
     if results is not None:
         task = task or "ctdet"
     settings = Settings(
@@ -151,7 +159,8 @@ def evaluate(
     options = parse_assignments(option or [], "-O")
     with launched_ranks() as ranks:
         ground = Ground(data, split, strict)
-        subject = Subject.of(run, results, maps, task, ground, device_of_rank(device), options)
+        preparation = Preparation(choose_dtype(dtype), compile)
+        subject = Subject.of(run, results, maps, task, ground, device_of_rank(device), options, preparation)
         done = subject.evaluate(subject.on_device(settings, workers, amp), ranks, save_maps)
         if save_maps is not None:
             print_note(f"maps: {save_maps}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ctnet.base.choices import Amp as AmpName
+from ctnet.base.choices import Dtype as DtypeName
 from ctnet.base.choices import ImageMode
 from ctnet.base.choices import Nms as NmsName
 from ctnet.base.choices import Resize as ResizeName
@@ -47,6 +48,13 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes.")]
 Amp = Annotated[AmpName, typer.Option(help="Mixed precision.")]
+
+Dtype = Annotated[
+    DtypeName, typer.Option(help="Dtype of the weights and maps: bf16 and fp16 are faster on a GPU.")
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the network first; takes minutes, needs a C++ compiler.")
+]
 
 # --- intervals
 

@@ -47,6 +47,20 @@ def require_finite(**values: float | None) -> None:
             raise CtnetError(f"--{name.replace('_', '-')} is {value}; it must be a finite number")
 
 
+def parse_batch_size(text: str | None) -> int | str | None:
+    """ "16" -> 16; "auto" stays.
+
+    Raises:
+        CtnetError: for anything else.
+    """
+    if text is None or text == "auto":
+        return text
+    number = whole_number(text)
+    if number is None or number < 1:
+        raise CtnetError(f"--batch-size is {text!r}; give a whole number from 1, or auto")
+    return number
+
+
 def parse_names(text: str, option: str) -> tuple[str, ...]:
     """ "a,b" -> ("a", "b"); "none" -> ().
 

@@ -13,7 +13,9 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.output import counted, print_json, print_line, print_note
 from ctnet.cli.parameters import (
     BatchSize,
+    Compile,
     Device,
+    Dtype,
     Flip,
     Multiscale,
     Nms,
@@ -78,6 +80,8 @@ def predict(
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write only JSON.")] = True,
     option: TaskOptions = None,
     device: Device = "auto",
+    dtype: Dtype = "float32",
+    compile: Compile = False,
     json: Annotated[bool, typer.Option("--json", help="Also print the results as JSON on stdout.")] = False,
 ) -> None:
     """Detect in images, videos and streams; write pictures, results.json (COCO results) and images.json.
@@ -94,6 +98,7 @@ def predict(
 
     * `ctnet predict best.pt folder/ --resize keep --flip --scales 0.75,1,1.5`
     """
+    from ctnet.base.device import choose_dtype
     from ctnet.inference import DetectionSettings, Detector
     from ctnet.inference.camera import Camera
     from ctnet.inference.prediction import predict
@@ -103,7 +108,8 @@ def predict(
 
     run, texts = _run_and_sources(run, sources or [])
     opened = open_sources(texts)
-    detector = Detector.load(run, device, parse_assignments(option or [], "-O"))
+    options = parse_assignments(option or [], "-O")
+    detector = Detector.load(run, device, options, choose_dtype(dtype), compile)
     settings = DetectionSettings(
         flip=flip,
         scales=choose_scales(multiscale, scales),

@@ -13,6 +13,7 @@ from ctnet.base.output import counted, print_json, print_line, print_table
 from ctnet.cli.parameters import SIZE_HELP, Device, Strict, TaskOptions, Workers
 from ctnet.cli.parsing import (
     parse_assignments,
+    parse_batch_size,
     parse_names,
     parse_size,
     recipe_fields,
@@ -55,7 +56,11 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Instead of the recipe's; the learning rate is scaled with it.")
+        str | None,
+        typer.Option(
+            help="Instead of the recipe's; auto: the largest that fits. The learning rate is scaled with it.",
+            metavar="N|auto",
+        ),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate in effect, not scaled.")] = None,
     size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
@@ -139,15 +144,16 @@ def train(
         refuse_other_settings(
             context, "resume", ("task", "epochs", "data", "device", "workers", "cache", "observe", "json")
         )
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
+    images = parse_batch_size(batch_size)
+    given = {"epochs": epochs, "batch_size": images, "learning_rate": lr, "size": parse_size(size)}
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
         Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
-        RecipeChoice(recipe, recipe_fields(field or [], given), lr),
+        RecipeChoice.of(recipe, recipe_fields(field or [], given), lr),
     )
-    with launched_ranks(device_of_rank(device)) as ranks:
-        observers = parse_names(observe, "--observe")
-        machine = Machine(device_of_rank(device), workers, None, ranks, cache, observers)
+    observers = parse_names(observe, "--observe")
+    with launched_ranks(place := device_of_rank(device)) as ranks:
+        machine = Machine(place, workers, None, ranks, cache, observers)
         if resume is None and (begun := ranks.recall(RUN)):  # torchrun started the job again
             resume, epochs, data = Path(begun), None, None
         if resume is not None:
@@ -158,8 +164,7 @@ def train(
             finished = _train_seeds(task, settings, machine, range(seed, seed + seeds), output, json)
         else:
             finished = _fit(new_session(task, *settings, seed, machine, output), json)
-    if not finished:
-        raise typer.Exit(130)
+    raise typer.Exit(0 if finished else 130)
 
 
 def _fit(session: Session, json: bool) -> bool:

@@ -95,6 +95,12 @@ class Recipe:
         batch_norm: whose images the statistics of batch norms are of: each process's own, those of all
             processes ("sync"), or nobody's: statistics and weights stay as they are ("frozen").
         save_every: seconds between checkpoints within an epoch.
+        compile: compile the network and its losses with ``torch.compile``: it needs a C++ compiler, and the
+            first step takes minutes. It changes rounding.
+        tf32: on a GPU, multiply float32 in TF32, which has ten bits of mantissa and is several times as fast.
+            torch's own default is TF32 in convolutions alone.
+        deterministic: on a GPU, use only algorithms that give the same result each time; what has none is
+            refused. A CPU needs no such setting.
         augmentation: how training images vary.
         options: task options that the recipe changes from their defaults; ``-O`` overrides them.
 
@@ -124,6 +130,9 @@ class Recipe:
     amp: Amp = "auto"
     batch_norm: BatchNorm = "own"
     save_every: Annotated[float, Ge(0)] = 600.0
+    compile: bool = False
+    tf32: bool = True
+    deterministic: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,9 +33,19 @@ class _Ragged:
         """The same rows on another device, copied asynchronously where the source is pinned."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> Self:
-        """The same rows in page-locked memory, from which a GPU copies asynchronously."""
-        return self._map(lambda tensor: tensor.pin_memory())
+    def columns(self) -> list[Tensor]:
+        """All columns, in the order of their fields."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        return [value for value in values if isinstance(value, Tensor)]
+
+    def with_columns(self, columns: Iterable[Tensor]) -> Self:
+        """The same rows with other tensors for the columns, such as copies on another device.
+
+        Args:
+            columns: in the order of ``columns``; of an iterator, only these are taken.
+        """
+        others = iter(columns)
+        return self._map(lambda _: next(others))
 
     @classmethod
     def collate(cls, parts: Sequence[Self]) -> Self:

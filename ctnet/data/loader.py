@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.joined import Joined
 from ctnet.base.ranks import Ranks
 from ctnet.core.recipe import Augmentation
 from ctnet.core.targets import Grid, Target, collate_targets
@@ -35,24 +36,32 @@ class Batch:
         targets: head name -> ragged targets of the batch.
         indices: the images' indices in the data set.
         problems: images of the batch that could not be read and were left out.
+        joined: the targets' columns in one tensor, for one copy to a GPU; None unless pinned.
     """
 
     images: Tensor
     targets: Mapping[str, Target]
     indices: tuple[int, ...]
     problems: tuple[Problem, ...] = ()
+    joined: Joined | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def pin_memory(self) -> Batch:
-        targets = {name: target.pin_memory() for name, target in self.targets.items()}
-        return Batch(self.images.pin_memory(), targets, self.indices, self.problems)
+        """With images and joined targets in page-locked memory, from which a GPU copies asynchronously."""
+        joined = Joined.of([column for target in self.targets.values() for column in target.columns()])
+        return replace(self, images=self.images.pin_memory(), joined=joined.pin_memory())
 
     def to(self, device: torch.device) -> Batch:
-        """Copy to the training device, asynchronously where memory is pinned."""
-        targets = {name: target.to(device) for name, target in self.targets.items()}
-        return Batch(self.images.to(device, non_blocking=True), targets, self.indices, self.problems)
+        """Copy to the training device: from pinned memory in two copies, for which the host does not wait."""
+        images = self.images.to(device, non_blocking=True)
+        if self.joined is None:
+            targets = {name: target.to(device) for name, target in self.targets.items()}
+        else:
+            columns = iter(self.joined.to(device).tensors())
+            targets = {name: target.with_columns(columns) for name, target in self.targets.items()}
+        return replace(self, images=images, targets=targets, joined=None)
 
 
 @dataclass(frozen=True)

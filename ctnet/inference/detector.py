@@ -28,7 +28,7 @@ from ctnet.inference.decoding import decode, merge_all, not_finite
 from ctnet.inference.exported import ExportedNetwork
 from ctnet.inference.found import ImageDetections
 from ctnet.inference.pictures import Picture, listed_pictures, opened
-from ctnet.inference.prepare import prepare_for_inference
+from ctnet.inference.prepare import Preparation, prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.runtimes import is_exported
 from ctnet.inference.settings import DetectionSettings
@@ -59,16 +59,38 @@ class Detector:
         model: CenterNet | ExportedNetwork,
         description: Description,
         device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
         operating_points: OperatingPoints | None = None,
     ) -> None:
+        """Args:
+        task: the task that the network was trained for.
+        model: the network, which is not changed, or an exported file.
+        description: the description of its input.
+        device: to run on; the CPU when None. Exported files run on the CPU.
+        dtype: dtype of a network's weights and maps, such as torch.bfloat16; None for float32.
+        compile: let ``torch.compile`` make code of a network, see ``prepare_for_inference``.
+        operating_points: the thresholds that were chosen for it, if any.
+
+        Raises:
+            CtnetError: for a dtype that the device does not compute in, and for ``dtype`` or ``compile`` with
+                an exported file.
+        """
         self.task = task
         self.description = description
         self.operating_points = operating_points
         self.device = device or torch.device("cpu")
-        if isinstance(model, ExportedNetwork):
-            self._network: CenterNet | ExportedNetwork = model
-        else:
-            self._network = prepare_for_inference(model.to(self.device))
+        if not isinstance(model, ExportedNetwork):
+            self._network: CenterNet | ExportedNetwork = prepare_for_inference(
+                model.to(self.device), dtype=dtype, compile=compile
+            )
+            return
+        if dtype is not None or compile:
+            raise CtnetError(
+                f"{model.path} is compiled already, and keeps the dtype that it was exported with; leave out "
+                f"{'--dtype' if dtype is not None else '--compile'}"
+            )
+        self._network = model
 
     @property
     def exported(self) -> ExportedNetwork | None:
@@ -90,7 +112,12 @@ class Detector:
 
     @classmethod
     def load(
-        cls, path: str | Path, device: str = "auto", options: Mapping[str, Any] | None = None
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        options: Mapping[str, Any] | None = None,
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
     ) -> Detector:
         """Open a checkpoint, a run folder (its best weights), or an exported file.
 
@@ -98,24 +125,28 @@ class Detector:
             path: file or folder; exported files end in .onnx, .xml or .pt2.
             device: device to run on; exported files run on the CPU.
             options: task options that replace those used in training; not for exported files.
+            dtype, compile: see ``Detector``; not for exported files.
 
         Raises:
             CtnetError: for a file that is missing, damaged or not from ctnet; for an unusable device; for
-                options that the task does not have, or that do not match the weights.
+                options that the task does not have, or that do not match the weights; for what ``Detector``
+                refuses.
         """
         if is_exported(path):
-            return cls._open_export(path, device, options)
+            return cls._open_export(path, device, options, Preparation(dtype, compile))
         checkpoint = load(checkpoint_of(path))
         if options:
             trained = checkpoint.description
             description = replace(trained, options={**trained.options, **options})
             checkpoint = replace(checkpoint, description=description)
         task, model = load_model(checkpoint)
-        points = checkpoint.operating_points
-        return cls(task, model, checkpoint.description, choose_device(device), points)
+        where, points = choose_device(device), checkpoint.operating_points
+        return cls(task, model, checkpoint.description, where, dtype, compile, points)
 
     @classmethod
-    def _open_export(cls, path: str | Path, device: str, options: Mapping[str, Any] | None) -> Detector:
+    def _open_export(
+        cls, path: str | Path, device: str, options: Mapping[str, Any] | None, preparation: Preparation
+    ) -> Detector:
         if device not in ("auto", "cpu"):
             raise CtnetError(f"{path} runs on the CPU, not on {device}; leave out --device")
         if options:
@@ -123,13 +154,14 @@ class Detector:
                 f"the options of {path} were chosen at export ({', '.join(options)} cannot be changed); "
                 "export the run again"
             )
-        return cls.of_export(ExportedNetwork(path))
+        return cls.of_export(ExportedNetwork(path), preparation)
 
     @classmethod
-    def of_export(cls, network: ExportedNetwork) -> Detector:
-        """A detector that runs an exported file."""
-        about = network.about
-        return cls(network.task, network, about.description, operating_points=about.operating_points)
+    def of_export(cls, network: ExportedNetwork, preparation: Preparation | None = None) -> Detector:
+        """A detector that runs an exported file, which refuses any other preparation than the default."""
+        about, chosen = network.about, preparation or Preparation()
+        points = about.operating_points
+        return cls(network.task, network, about.description, None, chosen.dtype, chosen.compile, points)
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
         """The preprocessing that resizes images for the network.

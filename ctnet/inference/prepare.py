@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,12 +14,26 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ctnet.base.compiling import compiled
 from ctnet.base.device import has_bf16, without_tf32
 from ctnet.base.errors import CtnetError
 from ctnet.model import CenterNet
 from ctnet.ops.deform_conv import DeformConv
 from ctnet.ops.modules import replace_modules
 from ctnet.ops.winograd_layers import InferenceWinograd, TrainingWinograd, helps_inference
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a detector's network is prepared, see ``prepare_for_inference``.
+
+    Attributes:
+        dtype: dtype of the weights; None for their own.
+        compile: whether ``torch.compile`` makes code of it.
+    """
+
+    dtype: torch.dtype | None = None
+    compile: bool = False
 
 
 def prepare_for_inference(
@@ -34,11 +49,11 @@ def prepare_for_inference(
     Args:
         model: the network; it is not changed.
         dtype: dtype of the weights and of the raw maps, such as torch.bfloat16; None keeps the weights' own.
-        compile: let ``torch.compile`` fuse the remaining operations. It needs a C++ compiler, and the first
-            image of each size then takes minutes.
+        compile: let ``torch.compile`` fuse the remaining operations. It needs a C++ compiler. The first
+            image then takes minutes, and so does the first of another size; no further size does.
 
     Raises:
-        CtnetError: for bfloat16 on a device that would emulate it.
+        CtnetError: for bfloat16 on a device that would emulate it, and float16 on a CPU.
     """
     first = next(model.parameters(), None)
     if first is None:  # a network without weights: there is nothing to prepare
@@ -46,12 +61,17 @@ def prepare_for_inference(
     device = first.device
     if dtype == torch.bfloat16 and not has_bf16(device):
         raise CtnetError(f"{device.type} here has no instructions for bfloat16; use float32")
+    if dtype == torch.float16 and device.type == "cpu":
+        raise CtnetError(
+            "float16 is for GPUs; on a CPU use float32, or bfloat16 where it has instructions for it"
+        )
     prepared = folded(model)
     prepared.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Before the backbone: both ways through the network, ``forward`` and ``activated``, pass there.
     prepared.backbone.register_forward_pre_hook(partial(_lay_out, next(prepared.parameters()).dtype))
     if compile:
-        prepared.compile()
+        prepared.forward = compiled(prepared.forward)  # type: ignore[method-assign]
+        prepared.activated = compiled(prepared.activated)  # type: ignore[method-assign]
     elif device.type == "cpu" and next(prepared.parameters()).dtype == torch.float32:
         _use_winograd(prepared)
     return prepared

@@ -219,8 +219,7 @@ def matched_truth_is_right(probe: Probe) -> None:
             objects = int(matched.objects.sum())
             require(
                 (right, wrong) == (objects, 0),
-                f"metric {metric!r}: of {objects} objects of {name!r} the truth finds {right}, with "
-                f"{wrong} wrong",
+                f"metric {metric!r}: truth finds {right} of {objects} objects of {name!r}, {wrong} are wrong",
             )
         compared += 1
     if not compared:

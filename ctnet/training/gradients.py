@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from ctnet.base.compiling import compiled, varying
 from ctnet.base.device import autocast, normalise, to_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.ranks import Ranks, Told, connected, raise_first, told
 from ctnet.checkpoint import Description
-from ctnet.core.targets import Grid, Target
+from ctnet.core.targets import Grid, Peaks, Target
 from ctnet.core.task import Task
 from ctnet.data.loader import Batch
 from ctnet.data.problems import Problem
@@ -78,12 +79,14 @@ class StepLosses(nn.Module):
         task: computes the losses.
         model: the network.
         description: the description of its input.
+        compile: compile both together.
     """
 
-    def __init__(self, task: Task, model: CenterNet, description: Description) -> None:
+    def __init__(self, task: Task, model: CenterNet, description: Description, compile: bool = False) -> None:
         super().__init__()
         self.model = model
         self._task, self._description = task, description
+        self._compiled = compiled(self._terms) if compile else None
 
     def forward(
         self, images: Tensor, targets: Mapping[str, Target] | None, counts: Mapping[str, Tensor] | None
@@ -95,6 +98,36 @@ class StepLosses(nn.Module):
             targets: those of every head; None for images that teach nothing, whose total is zero.
             counts: the counts of the whole step; the batch's own when None.
         """
+        if self._compiled is None or targets is None or not _is_general(images, targets):
+            return self._terms(images, targets, counts)
+        varying(column for target in targets.values() for column in target.columns())
+        cells = {
+            name: torch.empty((), device=images.device).expand(target.cells)
+            for name, target in targets.items()
+            if isinstance(target, Peaks)
+        }
+        varying(cells.values())
+        return self._compiled(images, targets, counts, cells)
+
+    def _terms(
+        self,
+        images: Tensor,
+        targets: Mapping[str, Target] | None,
+        counts: Mapping[str, Tensor] | None,
+        cells: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """See ``forward``.
+
+        Args:
+            images, targets, counts: as there.
+            cells: tensors as long as the heatmaps' targets have cells. A number would be a constant of the
+                first compilation; the size of a tensor can be a variable.
+        """
+        if targets is not None and cells is not None:
+            targets = {
+                name: replace(target, cells=len(cells[name])) if isinstance(target, Peaks) else target
+                for name, target in targets.items()
+            }
         inputs = normalise(images, self._description.mean, self._description.std)
         stacks = self.model(inputs, targets)
         if targets is None:
@@ -102,6 +135,11 @@ class StepLosses(nn.Module):
         losses = losses_of_stacks(self._task, stacks, targets)
         terms = mean_losses(losses, counts or {name: loss.count for name, loss in losses.items()})
         return {"total": weighted_sum(terms, self.model.heads), **terms}
+
+
+def _is_general(images: Tensor, targets: Mapping[str, Target]) -> bool:
+    """Whether a batch is compiled with the others: sizes of 0 or 1 would need compilations of their own."""
+    return len(images) > 1 and all(len(target) > 1 for target in targets.values())
 
 
 class Gradients:
@@ -114,6 +152,7 @@ class Gradients:
         scaler: the scaler of float16's losses.
         amp: type for autocast; None for full precision.
         ranks: the processes that share every step.
+        compile: compile the network and its losses.
     """
 
     def __init__(
@@ -124,10 +163,11 @@ class Gradients:
         scaler: torch.amp.GradScaler,
         amp: torch.dtype | None,
         ranks: Ranks,
+        compile: bool = False,
     ) -> None:
         self._task, self._model, self._scaler, self._amp, self._ranks = task, model, scaler, amp, ranks
         self._size = description.size
-        self._losses: Any = StepLosses(task, model, description)
+        self._losses: Any = StepLosses(task, model, description, compile)
         self.device = next(model.parameters()).device
 
     def connect(self) -> None:

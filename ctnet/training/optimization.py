@@ -35,7 +35,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe, rate: float) -> torch.optim
             placing = _groups([p for p in parameters if p in own], recipe.weight_decay)
             groups += [{**group, "share": recipe.offset_rate} for group in placing]
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    optimizer = kind(groups, lr=rate)
+    # One call for all parameters, which on a GPU also spares the float16 scaler its wait.
+    fused = all(parameter.device.type == "cuda" for parameter in parameters)
+    optimizer = kind(groups, lr=rate, fused=True if fused and parameters else None)
     set_rate(optimizer, rate)
     return optimizer
 
@@ -155,9 +157,9 @@ class MovingAverage:
         current = model.state_dict()
         floats = [name for name, tensor in self.weights.items() if tensor.is_floating_point()]
         torch._foreach_lerp_([self.weights[n] for n in floats], [current[n] for n in floats], 1 - decay)
-        for name, tensor in self.weights.items():
-            if not tensor.is_floating_point():
-                tensor.copy_(current[name])
+        counts = [name for name, tensor in self.weights.items() if not tensor.is_floating_point()]
+        if counts:
+            torch._foreach_copy_([self.weights[n] for n in counts], [current[n] for n in counts])
 
     def load(self, weights: Mapping[str, Tensor], updates: int) -> None:
         """Continue from a saved average."""

@@ -58,11 +58,22 @@ class RecipeChoice:
         name: one of the task's recipes, or a TOML file (``*.toml``); the default for the network when None.
         fields: fields of the recipe to set, by name (``Recipe.with_fields``).
         rate: the learning rate in effect, not scaled to the batch; the recipe's, scaled, when None.
+        largest_batch: take the largest batch that fits, see ``choose_batch_size``.
     """
 
     name: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     rate: float | None = None
+    largest_batch: bool = False
+
+    @classmethod
+    def of(cls, name: str | None, fields: Mapping[str, Any], rate: float | None) -> RecipeChoice:
+        """The choice of a user, who may have given "auto" as batch size."""
+        chosen = dict(fields)
+        largest = chosen.get("batch_size") == "auto"
+        if largest:
+            del chosen["batch_size"]
+        return cls(name, chosen, rate, largest)
 
 
 @dataclass(frozen=True)

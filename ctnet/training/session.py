@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ctnet.backbones import BackboneInfo, describe_backbone
+from ctnet.base.choices import Amp
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
@@ -23,6 +24,7 @@ from ctnet.data.problems import summarize
 from ctnet.data.workers import default_workers
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
+from ctnet.training.batch_size import choose_batch_size
 from ctnet.training.best import best_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
@@ -118,8 +120,7 @@ def new_session(
     """
     data, network, recipe = data or TrainingData(), network or Network(), recipe or RecipeChoice()
     machine = machine or Machine()
-    ranks = machine.ranks
-    _require_one_process(ranks)
+    _require_one_process(ranks := machine.ranks)
     with ranks.agreed():
         load_task_class(task_name)  # report a wrong name before anything else
         check_seed(seed)
@@ -135,7 +136,11 @@ def new_session(
         plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
         check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
         check_freeze(plan.recipe.freeze, backbone)
-        config = _config(backbone, data, network, seed, plan, device)
+    amp = amp_name(choose_amp(plan.recipe.amp, device))  # "auto" could differ on another machine
+    if recipe.largest_batch:
+        plan = _with_largest_batch(plan, backbone.name, recipe, network, data.overfit, amp, machine)
+    with ranks.agreed():
+        config = _config(backbone, data, network, seed, plan, amp)
     _require_one_job(ranks, config)
     with ranks.agreed():
         splits = _kept(plan.splits, machine, device)
@@ -290,6 +295,26 @@ def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iter
         )
 
 
+def _with_largest_batch(
+    plan: Plan,
+    backbone: str,
+    recipe: RecipeChoice,
+    network: Network,
+    overfit: int,
+    amp: Amp,
+    machine: Machine,
+) -> Plan:
+    """The plan with the largest batch size that fits."""
+    splits, device = plan.splits, choose_device(machine.device)
+    cached = [splits.train, *([] if splits.val is None or overfit else [splits.val])]
+    cache = sum(split.decoded_bytes() for split in cached) if machine.cache == "ram" else 0
+    chosen = choose_batch_size(plan, backbone, device, amp, machine.ranks, cache)
+    recipe = replace(recipe, fields={**recipe.fields, "batch_size": chosen.size})
+    with machine.ranks.agreed():
+        again = plan_training(splits, backbone, recipe, network, overfit)
+    return replace(again, note=f"batch size {chosen.size}: {chosen.why}")
+
+
 def _require_one_process(ranks: Ranks) -> None:
     if number_of_processes() > ranks.count:
         raise CtnetError("this training runs in one process; leave out torchrun (and WORLD_SIZE)")
@@ -385,7 +410,7 @@ def _backbone(network: Network) -> BackboneInfo:
 
 
 def _config(
-    backbone: BackboneInfo, data: TrainingData, network: Network, seed: int, plan: Plan, device: torch.device
+    backbone: BackboneInfo, data: TrainingData, network: Network, seed: int, plan: Plan, amp: Amp
 ) -> TrainingConfig:
     task = plan.splits.task
     return TrainingConfig(
@@ -406,7 +431,7 @@ def _config(
         val_annotations="" if plan.splits.val is None else plan.splits.val.coco.digest,
         images=plan.splits.fingerprint(),
         seed=seed,
-        amp=amp_name(choose_amp(plan.recipe.amp, device)),  # "auto" could differ on another machine
+        amp=amp,
     )
 
 
@@ -422,6 +447,8 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
     reached = plan.rate * peak_factor(plan.recipe, steps)
     images = counted(plan.images_per_step, "image")
     yield f"learning rate {reached:.3g}{rising} at {images} per step{source}"
+    if plan.note:
+        yield plan.note
     if not config.pretrained and config.init is None and not backbone.learns_from_scratch:
         yield (
             f"warning: {backbone.name} without ImageNet weights hardly learns on small data sets; use "

@@ -38,6 +38,7 @@ from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
 from ctnet.training.freezing import freeze_stages
+from ctnet.training.gpu import gpu_settings, prepare_gpu
 from ctnet.training.gradients import Gradients, NotFinite, Step
 from ctnet.training.memory import check_memory, out_of_memory
 from ctnet.training.observers import (
@@ -102,6 +103,7 @@ class Trainer:
             ranks: the processes that share every batch, and all train; this one alone when None.
         """
         self.config, self.run, self.device, self.ranks = config, run, device, ranks or Ranks()
+        prepare_gpu(device, config.recipe)
         train, self.val, self.task = splits.train, splits.val, splits.task
         self.position = Position()
         recipe = config.recipe
@@ -130,7 +132,8 @@ class Trainer:
         #: The wishes of all processes, told with the losses of a step; empty for one process.
         self._agreed: tuple[float, ...] = ()
         self._has_gradients = False
-        self.gradients = Gradients(self.task, self.model, self.description, self.scaler, self.amp, self.ranks)
+        known = (self.task, self.model, self.description, self.scaler, self.amp, self.ranks)
+        self.gradients = Gradients(*known, recipe.compile)
         self._saved = time.monotonic()
         if self.val is not None:
             self._look_at_truth(self.val)
@@ -186,6 +189,7 @@ class Trainer:
             on_termination(lambda number, frame: self._ask_to_stop()),
             self.observers.watching(start, self._end),
             self.display,
+            gpu_settings(self.device, self.config.recipe),
         ):
             self._connect()
             while not self.is_over:

@@ -110,8 +110,32 @@ def test_constants_are_kept_on_a_device_and_made_anew_on_the_cpu() -> None:
     assert device.constant([1, 2], torch.zeros(1)) is not device.constant([1, 2], torch.zeros(1))
 
 
-def test_tf32_is_off_within_the_context_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+def test_tf32_is_off_or_on_within_the_context_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    monkeypatch.setattr(convolutions, "allow_tf32", True)
     with device.without_tf32():
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
+        assert (products.allow_tf32, convolutions.allow_tf32) == (False, False)
+        with device.tf32(True):
+            assert (products.allow_tf32, convolutions.allow_tf32) == (True, True)
+    assert (products.allow_tf32, convolutions.allow_tf32) == (False, True)
+
+
+def test_tf32_where_a_program_set_it_by_its_newer_name() -> None:
+    """torch then refuses to read the older one."""
+    products = torch.backends.cuda.matmul
+    if not hasattr(products, "fp32_precision"):
+        pytest.skip("this torch has the older names alone")
+    before, products.fp32_precision = products.fp32_precision, "tf32"
+    try:
+        with device.without_tf32():
+            assert products.fp32_precision == "ieee"
+        assert products.fp32_precision == "tf32"
+    finally:
+        products.fp32_precision = before
+
+
+def test_a_dtype_by_name() -> None:
+    names = ("float32", "bf16", "fp16")
+    assert [device.choose_dtype(name) for name in names] == [None, torch.bfloat16, torch.float16]
+    with pytest.raises(CtnetError, match="--dtype is 'fp8'; it must be float32, bf16 or fp16"):
+        device.choose_dtype("fp8")

@@ -32,7 +32,7 @@ def finding(tmp_path_factory: pytest.TempPathFactory, scenes: Path, tiny: str) -
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.15)
-        model.heads["size"][-1].bias.fill_(3.0)
+        model.branches[0]["size"][-1].bias.fill_(3.0)  # boxes with an area
     checkpoint.save(folder / "best.pt", Description.of(task, tiny, (64, 64)), model.state_dict())
     detector = Detector.load(folder / "best.pt", "cpu")
     shutil.copytree(scenes, folder / "data")

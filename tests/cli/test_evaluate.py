@@ -345,3 +345,8 @@ def test_what_could_be_read_without_end_is_refused(ctnet, scenes: Path, option: 
     os.mkfifo("pipe")
     for path in ("pipe", "/dev/zero"):
         assert f"cannot read {path}: it is a" in ctnet("eval", option, path, "--data", scenes).message
+
+
+def test_one_way_to_a_lower_dtype(ctnet, run_folder: Path) -> None:
+    done = ctnet("eval", run_folder, *QUICK, "--amp", "bf16", "--dtype", "bf16")
+    assert "leave out --amp or --dtype" in done.message

@@ -73,3 +73,9 @@ def test_mistakes_are_one_line(ctnet, run_folder: Path, arguments: list[object],
 def test_what_needs_maps(ctnet, program: Path, scenes: Path) -> None:
     done = ctnet("eval", program, "--data", scenes, "--save-maps", "maps.h5", "--workers", 0)
     assert "gives only detections, no maps; use the run" in done.message
+
+
+@pytest.mark.parametrize("option", [["--dtype", "bf16"], ["--compile"]])
+def test_an_exported_file_is_as_it_was_exported(ctnet, program: Path, scenes: Path, option) -> None:
+    done = ctnet("predict", program, scenes / "val", *option)
+    assert f"keeps the dtype that it was exported with; leave out {option[0]}" in done.message

@@ -11,7 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from ctnet.base import compiling
 from ctnet.inference import prediction
 
 
@@ -221,3 +223,19 @@ def test_notes_are_printed(ctnet, run_folder: Path, tmp_path: Path) -> None:
     assert done.code == 0
     assert "warning: " in done.err
     assert "dark.png is almost black" in done.err
+
+
+def test_compiled_results_are_the_same(ctnet, run_folder: Path, scenes: Path, monkeypatch) -> None:
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    torch._dynamo.reset()
+    scores = []
+    for options in ([], ["--compile"]):
+        done = ctnet("predict", run_folder, scenes / "val", "--score", 0, "--no-draw", "--json", *options)
+        assert done.code == 0, done.err
+        scores.append([entry["score"] for entry in json.loads(done.out)["results"]])
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4)
+
+
+def test_a_dtype_that_a_cpu_does_not_compute_in(ctnet, run_folder: Path, scenes: Path) -> None:
+    done = ctnet("predict", run_folder, scenes / "val", "--dtype", "fp16", "--device", "cpu")
+    assert "float16 is for GPUs" in done.message

@@ -44,12 +44,14 @@ class Stalls:
     Attributes:
         waits: reads of values, and of shapes that depend on them.
         copies: copies between host and device that block.
+        free: those for which the host does not wait.
         device: the kind of device whose tensors must not be waited for. The backward pass wants a driver for
             fake tensors on "cuda"; it is watched on "cpu".
     """
 
     waits: list[Event] = field(default_factory=list)
     copies: list[Event] = field(default_factory=list)
+    free: list[Event] = field(default_factory=list)
     device: str = "cuda"
 
     def counted(self) -> Counter[str]:
@@ -105,8 +107,8 @@ class Recorder(TorchDispatchMode):
         locked = all(
             getattr(source, "page_locked", False) for source in sources if source.device.type == "cpu"
         )
-        if not (_is_free(func, args, kwargs) and locked):
-            self.stalls.copies.append(Event(f"copy to {after.pop()}", place()))
+        kept = self.stalls.free if _is_free(func, args, kwargs) and locked else self.stalls.copies
+        kept.append(Event(f"copy to {after.pop()}", place()))
 
 
 def _is_free(func: Any, args: Any, kwargs: Any) -> bool:

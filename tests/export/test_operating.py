@@ -14,7 +14,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.checkpoint.exported import Exported
 from ctnet.checkpoint.file import save_operating_points
 from ctnet.core.operating import OperatingPoint, OperatingPoints
-from ctnet.export.detector import export_detector
+from ctnet.export.detector import Trials, export_detector
 from ctnet.export.operating import write_operating_points
 from ctnet.inference import Detector
 
@@ -59,7 +59,7 @@ def test_an_export_takes_those_of_the_run(run_of, tmp_path: Path) -> None:
     shutil.copy(run_of("ctdet"), tmp_path / "best.pt")
     names = Detector.load(tmp_path / "best.pt", "cpu").class_names
     save_operating_points(tmp_path / "best.pt", points(names, 0.41))
-    done = export_detector(tmp_path / "best.pt", tmp_path / "m.pt2")
+    done = export_detector(tmp_path / "best.pt", tmp_path / "m.pt2", trials=Trials(images=2))
     assert done.exported.operating_points == points(names, 0.41)
     assert Detector.load(done.path).thresholds().scores.tolist() == [0.41] * len(names)
     document = json.loads(done.exported.to_json())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ctnet.base import compiling
 from ctnet.base.device import normalise
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description
@@ -16,7 +17,7 @@ from ctnet.core.geometry import Affine, View
 from ctnet.core.heads import Heatmap, mirror_maps
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.task import list_tasks, load_task_class, scenes_of
-from ctnet.inference import Detector
+from ctnet.inference import Detector, prepare
 from ctnet.inference import detector as detector_module
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.detector import checkpoint_of
@@ -535,3 +536,35 @@ def test_memory_is_asked_for_before_a_large_batch(detector, random_image, monkey
     monkeypatch.setattr(detector_module, "available_memory", lambda device: int(0.5 * needed))
     with pytest.raises(CtnetError, match=r"needs at least .* GB, but .* GB are free; use --resize fix"):
         detector(images, score=0.0)
+
+
+# --- dtype, compile
+
+
+def test_maps_in_bfloat16_are_close_to_those_in_float32(
+    detector: Detector, random_image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "has_bf16", lambda device: True)
+    lower = Detector(detector.task, detector.model, detector.description, dtype=torch.bfloat16)
+    assert next(lower.model.parameters()).dtype == torch.bfloat16
+    image = random_image(64, 64)
+    views = detector.preprocessor().views(image, info(image), (1.0,))
+    expected, maps = detector.maps(views), lower.maps(views)
+    for name, values in maps.items():
+        assert values.dtype == torch.float32
+        assert not torch.equal(values, expected[name])
+        assert (values - expected[name]).abs().max() < 2e-2 * expected[name].abs().max()
+
+
+def test_a_compiled_detector_finds_the_same(
+    detector: Detector, random_image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch._dynamo.reset()
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    quick = Detector(detector.task, detector.model, detector.description, compile=True)
+    images = [random_image(width, height) for height, width in SIZES[:4]]
+    settings = DetectionSettings(resize="keep", score=0.0)
+    for found, expected in zip(quick(images, settings), detector(images, settings), strict=True):
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, list_backbones
+from ctnet.base import compiling
 from ctnet.base.device import has_bf16
 from ctnet.base.errors import CtnetError
 from ctnet.core.heads import Heatmap, Regression
@@ -268,3 +269,30 @@ def test_cuda(resdcn: CenterNet, dtype: torch.dtype) -> None:
     tolerance = 1e-2 if dtype == torch.float32 else 5e-2  # TF32 may be on
     for name, values in maps.items():
         assert (values.float().cpu() - expected[name]).abs().max() < tolerance * expected[name].abs().max()
+
+
+def test_float16_is_refused_on_a_cpu(resdcn: CenterNet) -> None:
+    with pytest.raises(CtnetError, match=r"^float16 is for GPUs; on a CPU use float32"):
+        prepare_for_inference(resdcn, dtype=torch.float16)
+
+
+def test_five_sizes_are_compiled_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network as detectors call it, with a deformable layer, whose checks read the sizes."""
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward  # type: ignore[no-any-return]
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(compiling, "BACKEND", backend)
+    model = own(lambda net, x: net.norm(net.layer(x)), layer=DeformConv(8, 8), norm=nn.BatchNorm2d(8))
+    prepared, eager = prepare_for_inference(model, compile=True), prepare_for_inference(model)
+    with torch.inference_mode():
+        for height, width in ((64, 64), (128, 128), (64, 96), (96, 64), (32, 160)):
+            images = torch.randn(1, 3, height, width)
+            expected = eager.activated(images)
+            for name, values in prepared.activated(images).items():
+                torch.testing.assert_close(values, expected[name], rtol=0, atol=1e-4)
+    assert len(graphs) == 2
+    assert not torch._dynamo.utils.counters["graph_break"]

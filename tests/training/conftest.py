@@ -98,7 +98,9 @@ def start(scenes: Path, output: Path, **changes) -> Session:
         task,
         group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
         group(Network, "options", "backbone", "pretrained", "init"),
-        RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
+        RecipeChoice(
+            settings.pop("recipe"), fields, settings.pop("rate", None), settings.pop("largest_batch", False)
+        ),
         settings.pop("seed", 0),
         Machine(
             settings.pop("device"),

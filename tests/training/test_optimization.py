@@ -119,3 +119,28 @@ def test_the_layers_that_place_samples_learn_at_their_own_rate():
         assert rates[parameter] == pytest.approx(5e-4 if "offset_mask" in name else 2e-3)
         assert decays[parameter] == (SMALL.weight_decay if parameter.ndim > 1 else 0)
     assert len(make_optimizer(model, STEP, 1e-3).param_groups) == 2, "the paper's: one rate for all"
+
+
+def test_moving_average_is_bit_for_bit_that_of_single_calls():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 7, 3), nn.BatchNorm2d(7))
+    average = MovingAverage(model, 0.9)
+    expected = copy.deepcopy(model.state_dict())
+    for update in range(1, 30):
+        model(torch.randn(2, 3, 8, 8))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.randn_like(parameter)
+        average.update(model)
+        decay = min(0.9, (1 + update) / (10 + update))
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                expected[name].lerp_(tensor, 1 - decay)
+            else:
+                expected[name].copy_(tensor)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in average.weights.items())
+
+
+def test_a_cpu_has_torchs_own_optimizer():
+    optimizer = make_optimizer(nn.Linear(2, 2), STEP, 1e-3)
+    assert {group["fused"] for group in optimizer.param_groups} == {None}

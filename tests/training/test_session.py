@@ -89,3 +89,9 @@ def test_a_refused_resume_leaves_no_file_and_no_thread(session, scenes: Path, tm
             resumed_session(tmp_path / "run", machine=Machine("cpu", 0))
     assert sorted((tmp_path / "run").iterdir()) == files
     assert threading.active_count() == threads
+
+
+def test_compile_and_synchronised_batch_norms_are_refused(session, scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(CtnetError, match="batch_norm=sync adds up between layers, which cannot be compiled"):
+        session(scenes, tmp_path / "run", fields={"compile": True}, batch_norm="sync")
+    assert not (tmp_path / "run").exists()

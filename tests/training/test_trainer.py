@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ctnet import checkpoint
-from ctnet.base import lock
+from ctnet.base import compiling, lock
 from ctnet.base.errors import CtnetError
 from ctnet.core.declarations import Layout
 from ctnet.data.loader import Batch, collate
@@ -114,6 +114,30 @@ def test_winograds_convolutions_resume_to_the_same_bits(resumed, session, scenes
     assert not part.fit()
     assert resumed(tmp_path / "part").fit()
     assert_same(state(tmp_path / "part"), state(tmp_path / "whole"))
+
+
+def test_a_compiled_run_computes_the_same(session, scenes, finished, tmp_path, monkeypatch):
+    """The captured graph, run as it is, has the operations of the eager step."""
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    torch._dynamo.reset()
+    assert session(scenes, tmp_path / "run", fields={"compile": True}).fit()
+    assert json.loads((tmp_path / "run/config.json").read_text())["recipe"]["compile"] is True
+    ours, theirs = state(tmp_path / "run")["weights"], state(finished)["weights"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_of_a_version_without_a_setting_goes_on(session, scenes, tmp_path):
+    """Settings of the recipe that came later had their defaults then."""
+    first = session(scenes, tmp_path / "run")
+    before = first.trainer.config.to_json()
+    for name in ("compile", "tf32", "deterministic"):
+        del before["recipe"][name]
+    assert first.trainer.config.changes(before) == []
+    other = replace(first.trainer.config, recipe=replace(first.trainer.config.recipe, compile=True))
+    assert other.changes(before) == ["recipe.compile is True, was False"]
+    first.run.discard()
 
 
 def test_the_number_of_workers_changes_nothing(session, scenes, finished, tmp_path):
