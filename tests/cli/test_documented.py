@@ -294,7 +294,8 @@ DATA = (
     "data/bccd",
     "new/place",
 )
-RUNS = ("RUN", "CTDET_RUN", "runs/{task}-resfpn18-1", "A", "B", "A1", "A2", "A3", "B1", "B2", "B3")
+RUNS = ("RUN", "CTDET_RUN", "A", "B", "A1", "A2", "A3", "B1", "B2", "B3")
+RUNS += ("runs/{task}-resfpn18-2", "runs/{task}-resfpn18-1")
 PLACEHOLDERS = {"SPLIT": "val", "NAME": "resfpn18"}
 SHORT = [
     "--epochs",
