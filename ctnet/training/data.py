@@ -73,7 +73,10 @@ def evaluation_data(detector: Detector, path: Path, data: Path | None, split: st
         if split is None and config.overfit:
             split, overfit = config.train_split, config.overfit
         split = split or config.val_split
-    dataset = Dataset.open(data, split or "val", task)
+    try:
+        dataset = Dataset.open(data, split or "val", task)
+    except MissingSplit as error:
+        raise MissingSplit(f"{error}; name one with --split") from error
     check_categories(dataset, task, data)
     return dataset.subset(range(min(overfit, len(dataset)))) if overfit else dataset
 

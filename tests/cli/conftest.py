@@ -51,6 +51,12 @@ def call(*arguments: object) -> Result:
 
 
 @pytest.fixture(scope="package")
+def call_ctnet() -> Callable[..., Result]:
+    """``call_ctnet(*arguments)`` in the current folder, for fixtures that several tests share."""
+    return call
+
+
+@pytest.fixture(scope="package")
 def tiny(tiny_backbone) -> Iterator[str]:
     """The name of a backbone of two convolutions."""
     with tiny_backbone() as name:

@@ -214,7 +214,7 @@ def test_figures_come_before_a_file_that_cannot_be_written(ctnet, run_folder: Pa
         (["--scales", "1,big"], "--scales is '1,big'; write numbers separated by commas"),
         (["--scales", "0"], "--scales is '0'; every scale must be a positive number"),
         (["--metric", "cocoa"], "there is no metric of task ctdet called 'cocoa'; did you mean coco"),
-        (["--split", "dev"], "has no split 'dev'"),
+        (["--split", "dev"], "has no split 'dev'; it has train, val; name one with --split$"),
         (["--size", "70"], "size 70x70 does not fit tiny: .* the next size that fits is 96x96"),
         (["--resize", "keep", "--size", "64"], "size 64x64 is for resize fix"),
         (["-O", "snap=off"], "no option of task ctdet called 'snap'"),
