@@ -26,7 +26,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     ``varying`` tensors are variables of the first.
 
     Args:
-        function: of tensors, and containers of them.
+        function: takes and returns tensors, and containers of them.
 
     Raises:
         CtnetError: from the compiled function, when it cannot be compiled here.

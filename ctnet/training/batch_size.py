@@ -59,7 +59,7 @@ def choose_batch_size(
     Args:
         plan: how the run is trained, but for its batch size.
         backbone: its name.
-        device: of this process.
+        device: the device of this process.
         amp: as in ``TrainingConfig``.
         ranks: the processes that share every batch.
         cache: bytes of main memory that the images will take.

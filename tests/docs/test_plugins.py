@@ -36,6 +36,7 @@ def test_the_groups_are_those_that_are_searched() -> None:
         "ctnet.converters",
         "ctnet.analyses",
         "ctnet.commands",
+        "ctnet.observers",
     ]
     for group in groups:
         assert f'GROUP = "{group}"' in sources or f'plugin_group("{group}")' in sources
@@ -75,6 +76,7 @@ HAND_WRITTEN = {
 def test_a_page_sends_plugins_to_the_plugin_module_alone(page: str) -> None:
     words = re.findall(r"\bctnet\.[\w.]*\w", HAND_WRITTEN[page])
     groups = {"ctnet.tasks", "ctnet.backbones", "ctnet.converters", "ctnet.analyses", "ctnet.commands"}
+    groups |= {"ctnet.observers"}
     known = {"ctnet.plugin", "ctnet.plugin.CONTRACTS", "ctnet.testing", "ctnet.testing.check_task"}
     assert set(words) <= groups | known
 
