@@ -28,6 +28,7 @@ from ctnet.cli.evaluate import evaluate
 from ctnet.cli.export import export
 from ctnet.cli.plugins import plugin_group
 from ctnet.cli.predict import predict
+from ctnet.cli.report import report
 from ctnet.cli.tasks import app as tasks_app
 from ctnet.cli.train import train
 
@@ -44,6 +45,7 @@ app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(compare)
+app.command()(report)
 app.command()(predict)
 app.command()(export)
 app.add_typer(analyze.app, name="analyze", cls=plugin_group("ctnet.analyses"))

@@ -18,6 +18,7 @@ from ctnet.cli.parsing import (
     refuse_other_settings,
     require_finite,
 )
+from ctnet.cli.report import report_after_training
 
 _BATCH_NORMS: dict[bool | None, BatchNorm] = {None: "own", True: "sync", False: "frozen"}
 
@@ -144,9 +145,13 @@ def train(
         else:
             raise CtnetError("name a task (ctnet train ctdet), or a run to continue (--resume RUN)")
         finished = session.fit()
+        first = ranks.is_first
+    written = report_after_training(session) if finished and first else None
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
     elif finished:
         print_line(session.summary)
+        if written is not None:
+            print_line(f"report: {written}")
     if not finished:
         raise typer.Exit(130)

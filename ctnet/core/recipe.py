@@ -84,6 +84,7 @@ class Recipe:
         accumulate: gradient accumulation: batches per optimizer step.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         save_every: seconds between checkpoints within an epoch.
+        report: write ``report.html`` and plots into the run folder at the end.
         augmentation: how training images vary.
         options: task options that the recipe changes from their defaults; ``-O`` overrides them.
 
@@ -108,6 +109,7 @@ class Recipe:
     accumulate: Count = 1
     evaluate_every: Count = 1
     save_every: Annotated[float, Ge(0)] = 600.0
+    report: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -111,6 +111,7 @@ _FREE = frozenset(
         "recipe.epochs",
         "recipe.evaluate_every",
         "recipe.save_every",
+        "recipe.report",
     )
 )
 
