@@ -103,6 +103,8 @@ if TYPE_CHECKING:
     from ctnet.core.records import Sample as Sample
     from ctnet.core.tally import Drawn as Drawn
     from ctnet.core.tally import JoinedTally as JoinedTally
+    from ctnet.core.tally import Matched as Matched
+    from ctnet.core.tally import Matches as Matches
     from ctnet.core.tally import MeanTally as MeanTally
     from ctnet.core.tally import Tally as Tally
     from ctnet.core.targets import CellTargets as CellTargets
@@ -311,6 +313,8 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.core.tally": (
             "Drawn",
             "JoinedTally",
+            "Matched",
+            "Matches",
             "MeanTally",
             "Tally",
         ),

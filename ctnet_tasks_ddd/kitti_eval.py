@@ -232,6 +232,7 @@ class Steps:
 
     Attributes:
         image: (E,) int64, the frame of each change, those at the highest scores first.
+        score: (E,) float64, descending, the score of each change.
         right, wrong, similarity: (E,) float64, what each adds to the detections that match, to those that do
             not, and to the sum of the similarities of orientations.
         right_image: (R,) int64, the frames of the detections whose scores set the thresholds, best first.
@@ -240,6 +241,7 @@ class Steps:
     """
 
     image: np.ndarray
+    score: np.ndarray
     right: np.ndarray
     wrong: np.ndarray
     similarity: np.ndarray
@@ -417,6 +419,7 @@ class _Scene:
         sums = [np.concatenate([change[rows, columns], more])[order] for change, more in values]
         return Steps(
             image=np.concatenate([rows, frame[single]])[order],
+            score=score[order],
             right=sums[0],
             wrong=sums[1],
             similarity=sums[2],

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctnet.plugin import Drawn, Tally
-from ctnet_tasks_ddd.kitti_eval import CLASSES, DIFFICULTIES, POINTS, steps_of
+from ctnet.plugin import Drawn, Matched, Matches, Tally
+from ctnet_tasks_ddd.kitti_eval import CLASSES, DIFFICULTIES, IOU, POINTS, Steps, steps_of
 from ctnet_tasks_ddd.objects import KittiObjects
 
 _STEP = 1 / (POINTS - 1)
@@ -59,9 +59,22 @@ class KittiTally(Tally):
         """
         count = len(labels.frame_names)
         super().__init__(image_ids, objects, np.bincount(results.frame, minlength=count))
-        self._names, self._metrics = class_names, metrics
+        self._names, self._metrics, self._iou = class_names, metrics, iou
         self._steps = steps_of(labels, results, iou)
         self.rows = max([self.rows, *(len(steps.image) for steps in self._steps.curves.values())])
+
+    def matches(self) -> Matches:
+        """Image boxes of moderate objects, at the benchmark's overlaps; no other classes than its own."""
+        level, matched, overlaps = DIFFICULTIES.index("moderate"), {}, []
+        for key, name in self._names.items():
+            if key not in CLASSES:
+                none = np.zeros(0, np.int64)
+                matched[name] = Matched.of(none, none, none, none, np.zeros(len(self.image_ids)))
+                continue
+            number = CLASSES.index(key)
+            overlaps.append(f"{IOU[self._iou][0][number]:g} {name}")
+            matched[name] = _matched(self._steps.curves[number, "detection", level], len(self.image_ids))
+        return Matches(f"image boxes of moderate objects, IoU {', '.join(overlaps)}", matched)
 
     def metrics(self, weights: np.ndarray) -> Drawn:
         count = len(weights)
@@ -109,6 +122,18 @@ class KittiTally(Tally):
         return _Curves(
             objects, used.sum(axis=1), *(_descending(v / found, used) for v in (right, similarity))
         )
+
+
+def _matched(steps: Steps, images: int) -> Matched:
+    """The changes of a frame at one score as one: what is right is counted as wrong first, and taken back."""
+    key = np.stack([-steps.score, steps.image], axis=1)
+    distinct, number = np.unique(key, axis=0, return_inverse=True)
+    sums = [
+        np.bincount(number.reshape(-1), change, minlength=len(distinct))
+        for change in (steps.right, steps.wrong)
+    ]
+    objects = np.bincount(steps.objects, minlength=images)
+    return Matched.of(distinct[:, 1], -distinct[:, 0], np.rint(sums[0]), np.rint(sums[1]), objects)
 
 
 def _mean(columns: Sequence[np.ndarray], draws: int) -> np.ndarray:

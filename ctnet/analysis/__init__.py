@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ctnet.analysis.oracles import Oracle, oracle
     from ctnet.analysis.resolution import ResolutionComparison, compare_resolutions
     from ctnet.analysis.speed import Speed, measure_speed
+    from ctnet.analysis.thresholds import ThresholdStudy, choose_thresholds
 
 _HOMES = {
     "Breakdown": "ctnet.analysis.breakdown",
@@ -24,7 +25,9 @@ _HOMES = {
     "Oracle": "ctnet.analysis.oracles",
     "ResolutionComparison": "ctnet.analysis.resolution",
     "Speed": "ctnet.analysis.speed",
+    "ThresholdStudy": "ctnet.analysis.thresholds",
     "break_down": "ctnet.analysis.breakdown",
+    "choose_thresholds": "ctnet.analysis.thresholds",
     "compare_nms": "ctnet.analysis.nms",
     "compare_resolutions": "ctnet.analysis.resolution",
     "measure_speed": "ctnet.analysis.speed",
@@ -42,9 +45,11 @@ __all__ = [
     "PairCount",
     "ResolutionComparison",
     "Speed",
+    "ThresholdStudy",
     "UnmatchedAnchors",
     "UnmatchedCount",
     "break_down",
+    "choose_thresholds",
     "compare_nms",
     "compare_resolutions",
     "count_collisions",

@@ -12,6 +12,7 @@ from ctnet.base.files import unique_keys
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.checkpoint.file import Count, Description
+from ctnet.core.operating import OperatingPoints, require_consistent
 
 #: Key of the description in the file's metadata.
 KEY = "ctnet"
@@ -54,7 +55,7 @@ class Exported:
         int8: whether convolutions run in 8 bits.
         parameters: number of weights of the network.
         digest: SHA-256 of the exported weights.
-        operating_points: score threshold of each category; reserved.
+        operating_points: thresholds that were chosen for the detector; None if none were.
         verified: the result of comparing the file with the detector, see `ctnet.export.verify`.
         versions: versions of the libraries that wrote the file.
     """
@@ -71,7 +72,7 @@ class Exported:
     int8: bool = False
     parameters: int = 0
     digest: str = ""
-    operating_points: dict[str, Any] | None = None
+    operating_points: OperatingPoints | None = None
     verified: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -103,4 +104,7 @@ class Exported:
         if found != FORMAT:
             raise CtnetError(f"{path} has format {found!r}; {fix}")
         exported: Exported = check_json(cls, content, f"the description in {path}", fix)
+        if exported.operating_points is not None:
+            names = exported.description.class_names(path)
+            require_consistent(exported.operating_points, names, path, fix)
         return exported

@@ -14,12 +14,14 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.base.schema import check_text, check_values
 from ctnet.base.version import __version__
+from ctnet.core.categories import Categories
+from ctnet.core.operating import OperatingPoints, read_operating_points
 from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
 
@@ -77,6 +79,20 @@ class Description:
         described: Description = check_text(cls, text, f"the description in {source}", fix)
         return described
 
+    def class_names(self, source: object) -> tuple[str, ...]:
+        """Name of each label.
+
+        Args:
+            source: the file that holds the description, for messages.
+
+        Raises:
+            CtnetError: for categories that no task can have.
+        """
+        try:
+            return Categories(self.categories).names
+        except CtnetError as error:
+            raise CtnetError(f"{source}: {error}") from error
+
     def create_task(self, source: object = None) -> Task:
         """The task that it describes.
 
@@ -100,6 +116,7 @@ class _Content(TypedDict):
     weights: dict[str, Tensor]
     training: dict[str, Any]
     metrics: dict[str, float]
+    operating_points: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,7 @@ class Checkpoint:
         weights: state dict of the network to use (the moving average where there is one).
         training: optimizer, raw weights, random state, position; empty in a file for inference only.
         metrics: metrics of the evaluation of these weights.
+        operating_points: thresholds that were chosen for these weights; None if none were.
     """
 
     path: Path
@@ -119,6 +137,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     training: Mapping[str, Any]
     metrics: Mapping[str, float]
+    operating_points: OperatingPoints | None = None
 
 
 def save(
@@ -127,6 +146,7 @@ def save(
     weights: Mapping[str, Tensor],
     training: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
+    operating_points: OperatingPoints | None = None,
 ) -> None:
     """Write a checkpoint atomically.
 
@@ -140,7 +160,19 @@ def save(
         "training": dict(training or {}),
         "metrics": dict(metrics or {}),
     }
+    if operating_points is not None:
+        content["operating_points"] = json.dumps(operating_points.to_json())
     write_tensors(path, content)
+
+
+def save_operating_points(path: str | Path, points: OperatingPoints) -> None:
+    """Write other operating points into a checkpoint, atomically; everything else in it stays as it is.
+
+    Raises:
+        CtnetError: for a file that ``load`` refuses, points of other classes, and when it cannot be written.
+    """
+    content = read_tensors(load(path).path)
+    write_tensors(path, {**content, "operating_points": json.dumps(points.to_json())})
 
 
 def write_tensors(path: str | Path, content: Any) -> None:
@@ -171,9 +203,13 @@ def load(path: str | Path) -> Checkpoint:
             f"{path} {what}; ctnet {__version__} reads {FORMAT!r} files (best.pt, last.pt of a run)"
         )
     path = Path(path)
-    held = check_values(_Content, content, path, f"it is damaged, or not of ctnet {__version__}")
+    fix = f"it is damaged, or not of ctnet {__version__}"
+    held = check_values(_Content, content, path, fix)
     description = Description.from_json(held["description"], path)
-    return Checkpoint(path, description, held["weights"], held["training"], held["metrics"])
+    points = None
+    if "operating_points" in held:
+        points = read_operating_points(held["operating_points"], description.class_names(path), path, fix)
+    return Checkpoint(path, description, held["weights"], held["training"], held["metrics"], points)
 
 
 def read_tensors(path: str | Path) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -37,8 +37,10 @@ from ctnet.cli.parsing import parse_assignments, parse_size, refuse_given, refus
 
 if TYPE_CHECKING:
     from ctnet.analysis.subject import Subject
+    from ctnet.analysis.thresholds import PointFigures
     from ctnet.data.problems import Problem
     from ctnet.evaluation.bootstrap import Intervals
+    from ctnet.measuring.reading import Settings
     from ctnet.measuring.run import Evaluation
 
 #: Options that apply with --results and --maps, where no network runs.
@@ -154,7 +156,9 @@ def evaluate(
         if save_maps is not None:
             print_note(f"maps: {save_maps}")
         if ranks.is_first:
-            _give(subject, done, json, _intervals(done, draws, seed) if intervals else None)
+            found = _found(subject, done, draws if intervals else 0, seed)
+            _warn_of_settings(found.at_points, settings)
+            _give(subject, done, json, found)
             _write(subject, done, save, curves)
 
 
@@ -173,35 +177,64 @@ def _refuse(context: typer.Context, files: Mapping[str, Path | None], intervals:
         refuse_given(context, _OF_INTERVALS, "--intervals")
 
 
-def _intervals(done: Evaluation, draws: int, seed: int) -> Intervals:
+class _Found(NamedTuple):
+    """What there is besides metrics: their intervals, and the same for the operating points."""
+
+    intervals: Intervals | None
+    at_points: PointFigures | None
+    intervals_at_points: Intervals | None
+
+
+def _found(subject: Subject, done: Evaluation, draws: int, seed: int) -> _Found:
+    """Without intervals if there are no draws."""
+    from ctnet.analysis.thresholds import figures_at_points
     from ctnet.evaluation.bootstrap import intervals_of
 
+    at_points = figures_at_points(subject, done)
+    if not draws:
+        return _Found(None, at_points, None)
     assert done.evaluator is not None
     found = intervals_of(done.evaluator.tally(), done.metrics, draws, seed)
     for line in found.warnings:
         print_note(f"warning: {line}")
-    return found
+    more = None if at_points is None else intervals_of(at_points.tally, at_points.metrics, draws, seed)
+    return _Found(found, at_points, more)
 
 
-def _give(subject: Subject, done: Evaluation, json: bool, found: Intervals | None) -> None:
+def _warn_of_settings(at_points: PointFigures | None, settings: Settings) -> None:
+    from ctnet.inference.thresholds import other_settings
+
+    if at_points is not None and (line := other_settings(at_points.points, settings.in_words)):
+        print_note(f"warning: {line}")
+
+
+def _give(subject: Subject, done: Evaluation, json: bool, found: _Found) -> None:
     """Print the metrics before files are written, so that a full disk does not lose them."""
-    from ctnet.report.tables import print_intervals, print_metrics
+    from ctnet.report.tables import print_intervals, print_metrics, print_points
 
     problems = [*subject.dataset.problems, *done.problems]
     _warn(subject, done, problems)
     timed = subject.kind != "results"
     if json:
         document = {**about(subject, problems), "metrics": done.metrics}
-        if found is not None:
-            document["intervals"] = found.to_json()
+        if found.intervals is not None:
+            document["intervals"] = found.intervals.to_json()
+        if found.at_points is not None:
+            document["operating_points"] = found.at_points.to_json()
+        if found.intervals_at_points is not None:
+            document["operating_points"]["intervals"] = found.intervals_at_points.to_json()
         print_json({**document, "timing": done.times.to_json()} if timed else document)
         return
     print_about(subject)
     assert done.evaluator is not None
     print_metrics(done.metrics, units=done.evaluator.units)
-    if found is not None:
-        print_intervals(found.by_metric, done.evaluator.units)
-        print_line(found.said)
+    if found.at_points is not None:
+        print_line(f"{found.at_points.points.said}; right by {found.at_points.matched}:")
+        print_points(found.at_points.rows)
+    if found.intervals is not None:
+        at_points = found.intervals_at_points.by_metric if found.intervals_at_points else {}
+        print_intervals({**found.intervals.by_metric, **at_points}, done.evaluator.units)
+        print_line(found.intervals.said)
     if timed:
         print_line(str(done.times))
 

@@ -41,7 +41,18 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path(
         "predictions"
     ),
-    score: Annotated[float, typer.Option(min=0, max=1, help="Keep detections above this score.")] = 0.3,
+    score: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Keep detections above this score; default: the operating points, or 0.3 without any.",
+        ),
+    ] = None,
+    calibrated: Annotated[
+        bool,
+        typer.Option("--calibrated", help="Scores are probabilities of being right; needs a calibration."),
+    ] = False,
     topk: Topk = 100,
     flip: Flip = False,
     multiscale: Multiscale = False,
@@ -88,6 +99,7 @@ def predict(
     from ctnet.inference.prediction import predict
     from ctnet.inference.settings import choose_scales
     from ctnet.inference.sources import open_sources
+    from ctnet.inference.thresholds import other_settings
 
     run, texts = _run_and_sources(run, sources or [])
     opened = open_sources(texts)
@@ -101,9 +113,12 @@ def predict(
         size=parse_size(size),
         score=score,
         clip=clip,
+        calibrated=calibrated,
     )
+    if score is None and (line := other_settings(detector.operating_points, settings.in_words)):
+        print_note(f"warning: {line}")
     done = predict(detector, opened, output, settings, batch_size, draw, Camera(calib, focal))
-    _give(done, draw, json)
+    _give(done, draw, json, detector.thresholds(score).said)
     if done.interrupted:
         raise typer.Exit(130)
 
@@ -120,7 +135,7 @@ def _run_and_sources(first: Path | None, others: Sequence[str]) -> tuple[Path, S
     return first or latest_run(), others
 
 
-def _give(done: Prediction, draw: bool, json: bool) -> None:
+def _give(done: Prediction, draw: bool, json: bool, thresholds: str) -> None:
     for problem in done.problems:
         print_note(f"warning: skipped: {problem}")
     for note in done.notes:
@@ -130,6 +145,7 @@ def _give(done: Prediction, draw: bool, json: bool) -> None:
     if json:
         print_json({"images": done.images, "results": done.results})
     say = print_note if json else print_line
+    say(thresholds)
     found = f"{counted(len(done.results), 'detection')} in {_seen(done)}"
     written = _listed([str(done.folder / "results.json"), *(_drawn(done) if draw else [])])
     if done.results or not done.best_score:

@@ -9,11 +9,58 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from ctnet.base.errors import CtnetError
+
 #: Metrics of several draws by name: (D,) float64 each, NaN where a draw does not define the metric.
 Drawn = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The detections of one class, matched to its objects, best score first: what a score threshold changes.
+
+    Attributes:
+        image: (N,) int64, the place of each detection's image in ``Tally.image_ids``.
+        score: (N,) float64, descending.
+        right, wrong: (N,) int64, by how many the right and the wrong detections become more where the
+            threshold falls below this score. One of them is 1 and the other 0 for a detection that counts,
+            and both are 0 for one that does not (it covers a crowd region).
+        objects: (I,) int64, the number of objects of each image.
+    """
+
+    image: np.ndarray
+    score: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+    objects: np.ndarray
+
+    @classmethod
+    def of(
+        cls, image: np.ndarray, score: np.ndarray, right: np.ndarray, wrong: np.ndarray, objects: np.ndarray
+    ) -> Matched:
+        """Sort by score, then by image; see the class."""
+        score = np.asarray(score, np.float64)
+        order = np.lexsort((image, -score))
+        columns = (np.asarray(column)[order].astype(np.int64) for column in (image, right, wrong))
+        place, hits, misses = columns
+        return cls(place, score[order], hits, misses, np.asarray(objects, np.int64))
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The matched detections of an evaluation.
+
+    Attributes:
+        how: when a detection is right, in words: "IoU 0.5".
+        classes: by the name of the class, all of them.
+    """
+
+    how: str
+    classes: dict[str, Matched]
 
 
 class Tally(ABC):
@@ -43,6 +90,18 @@ class Tally(ABC):
         Args:
             weights: (D, I) int32, how often each image occurs in each of D data sets.
         """
+
+    def matches(self) -> Matches:
+        """The detections of each class, and which are right: what operating points are made of.
+
+        Where the metrics are means over several overlaps, the loosest decides: COCO's are matched at 0.5.
+
+        Raises:
+            CtnetError: where the tally has no matched detections.
+        """
+        raise CtnetError(
+            f"{type(self).__name__} keeps no matched detections, which operating points are made of"
+        )
 
 
 class MeanTally(Tally):
@@ -78,13 +137,16 @@ class MeanTally(Tally):
 
 
 class JoinedTally(Tally):
-    """The metrics of several tallies of the same images, in their order; the first has the counts."""
+    """The metrics of several tallies of the same images, in their order; the first has counts and matches."""
 
     def __init__(self, *parts: Tally) -> None:
         first = parts[0]
         super().__init__(first.image_ids.tolist(), first.objects, first.detections)
         self._parts = parts
         self.rows = max(part.rows for part in parts)
+
+    def matches(self) -> Matches:
+        return self._parts[0].matches()
 
     def metrics(self, weights: np.ndarray) -> Drawn:
         return {name: values for part in self._parts for name, values in part.metrics(weights).items()}

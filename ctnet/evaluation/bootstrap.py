@@ -160,6 +160,11 @@ def draw_covariance(drawn: np.ndarray, images: int, seed: int) -> np.ndarray:
     return total / len(drawn)
 
 
+def drawn_images(images: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """The draws of ``draw_metrics`` in batches, (D, I) int32 each: how often each image was drawn."""
+    return _batches(images, draws, seed, _MOST_DRAWS)
+
+
 def left_out_one_by_one(tally: Tally, metric: str, chosen: np.ndarray) -> np.ndarray:
     """(C,) a metric without each of some images, given by their rows."""
     images, at_once = len(tally.image_ids), _at_once(tally)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.core.tally import Drawn, Tally
+from ctnet.core.tally import Drawn, Matched, Matches, Tally
 from ctnet.evaluation.queues import match_in_order
 from ctnet.evaluation.ranking import Ranking
 
@@ -92,18 +92,25 @@ class CocoTally(Tally):
         pairs = _pairs_of(evaluation, truth, found, images)
         self._figures, self._limits = figures, list(parameters.maxDets)
         self._shape = (len(parameters.iouThrs), len(labels), len(parameters.areaRng))
-        self._curves = [
-            curve
-            for size, limits in enumerate(parameters.areaRng)
-            for curve in _curves_of(truth, found, pairs, size, limits, np.asarray(parameters.iouThrs))
-        ]
+        thresholds = np.asarray(parameters.iouThrs)
         objects = {
             name: np.bincount(truth.image[(truth.label == column) & ~truth.ignored], minlength=len(images))
             for name, column in names.items()
         }
+        self._curves = []
+        for size, limits in enumerate(parameters.areaRng):
+            outcome = _outcome_of(truth, found, pairs, limits, thresholds)
+            self._curves += _curves_of(truth, found, outcome, size)
+            if size == 0:  # objects of all sizes
+                kind = "OKS" if parameters.iouType == "keypoints" else "IoU"
+                matched = _matched_of(found, outcome, objects, names)
+                self._matches = Matches(f"{kind} {thresholds[0]:g}", matched)
         places = np.searchsorted(images, [int(entry["image_id"]) for entry in results])
         super().__init__(images.tolist(), objects, np.bincount(places, minlength=len(images)))
         self.rows = max([self.rows, *(len(curve.ranking) for curve in self._curves)])
+
+    def matches(self) -> Matches:
+        return self._matches
 
     def metrics(self, weights: np.ndarray) -> Drawn:
         thresholds, classes, sizes = self._shape
@@ -169,15 +176,24 @@ def _pairs_of(evaluation: Any, truth: _Objects, found: _Found, images: np.ndarra
     return _Pairs(np.concatenate(rows), np.concatenate(columns), np.concatenate(overlaps))
 
 
-def _curves_of(
-    truth: _Objects,
-    found: _Found,
-    pairs: _Pairs,
-    size: int,
-    limits: Sequence[float],
-    thresholds: np.ndarray,
-) -> list[_Curve]:
-    """The curves of all classes for objects of a size, in square pixels."""
+@dataclass(frozen=True)
+class _Outcome:
+    """The matching for one range of areas.
+
+    Attributes:
+        ignored: (M,) bool, the objects that do not count.
+        right, counts: (N, T) bool, which detections are right, and which count at all.
+    """
+
+    ignored: np.ndarray
+    right: np.ndarray
+    counts: np.ndarray
+
+
+def _outcome_of(
+    truth: _Objects, found: _Found, pairs: _Pairs, limits: Sequence[float], thresholds: np.ndarray
+) -> _Outcome:
+    """Match all classes, for objects of a size, in square pixels."""
     ignored = truth.ignored | (truth.area < limits[0]) | (truth.area > limits[1])
     outside = (found.area < limits[0]) | (found.area > limits[1])
     # The best score chooses first: an object that counts, of these the one overlapped most, then the last.
@@ -193,13 +209,39 @@ def _curves_of(
     matched[row[pair], threshold] = True
     hit = ~ignored[column[pair]]
     right[row[pair][hit], threshold[hit]] = True
-    counts = right | ~(matched | outside[:, None])
+    return _Outcome(ignored, right, right | ~(matched | outside[:, None]))
+
+
+def _curves_of(truth: _Objects, found: _Found, outcome: _Outcome, size: int) -> list[_Curve]:
+    """The curves of all classes that have objects of a size."""
     curves = []
-    for label in np.unique(truth.label[~ignored]).tolist():
-        start, end = np.searchsorted(found.label, [label, label + 1])
-        mine = slice(int(start), int(end))
+    for label in np.unique(truth.label[~outcome.ignored]).tolist():
+        mine = _rows_of(found, label)
         ranking = Ranking(
-            found.image[mine], found.score[mine], right[mine].T, counts[mine].T, found.rank[mine]
+            found.image[mine],
+            found.score[mine],
+            outcome.right[mine].T,
+            outcome.counts[mine].T,
+            found.rank[mine],
         )
-        curves.append(_Curve(label, size, ranking, truth.image[(truth.label == label) & ~ignored]))
+        curves.append(_Curve(label, size, ranking, truth.image[(truth.label == label) & ~outcome.ignored]))
     return curves
+
+
+def _matched_of(
+    found: _Found, outcome: _Outcome, objects: Mapping[str, np.ndarray], names: Mapping[str, int]
+) -> dict[str, Matched]:
+    """The detections of every class at the first threshold."""
+    matched = {}
+    for name, label in names.items():
+        mine = _rows_of(found, label)
+        right = outcome.right[mine, 0]
+        wrong = outcome.counts[mine, 0] & ~right
+        matched[name] = Matched.of(found.image[mine], found.score[mine], right, wrong, objects[name])
+    return matched
+
+
+def _rows_of(found: _Found, label: int) -> slice:
+    """The detections of a class."""
+    start, end = np.searchsorted(found.label, [label, label + 1]).tolist()
+    return slice(start, end)

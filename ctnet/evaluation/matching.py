@@ -11,7 +11,7 @@ import numpy as np
 from ctnet.base.errors import CtnetError, unknown_name
 from ctnet.core.evaluator import Evaluator
 from ctnet.core.records import Detections
-from ctnet.core.tally import Drawn, Tally
+from ctnet.core.tally import Drawn, Matched, Matches, Tally
 from ctnet.evaluation.ranking import Ranking
 
 #: Pascal VOC's average precision: at eleven recalls (2007), or the area under the curve (from 2010).
@@ -56,7 +56,7 @@ class MatchedEvaluator(Evaluator):
     Attributes:
         column: column of detections, and key of annotations; "boxes" are the annotations' ``bbox``.
         shape: the shape of one object's value in that column.
-        overlaps: one overlap threshold or several.
+        overlaps: one overlap threshold or several; operating points are those of the first.
     """
 
     main_metric = "mAP50"
@@ -119,7 +119,7 @@ class MatchedEvaluator(Evaluator):
         matches = self._matches()
         place = np.searchsorted(images, matches.image)
         of_object = np.searchsorted(images, [int(entry["image_id"]) for entry in self.annotations])
-        objects, rankings = {}, {}
+        objects, rankings, matched = {}, {}, {}
         for label, name in enumerate(self.class_names):
             counted = (self._labels == label) & ~self._ignored
             objects[name] = np.bincount(of_object[counted], minlength=len(images))
@@ -128,10 +128,13 @@ class MatchedEvaluator(Evaluator):
             for row, each in enumerate(numbers):
                 right[row, each >= 0] = _first_times(each)
             mine = matches.labels == label
+            counts = numbers >= 0
+            wrong = counts[0] & ~right[0]
+            matched[name] = Matched.of(place[mine], matches.scores[mine], right[0], wrong, objects[name])
             if counted.any():
-                rankings[name] = Ranking(place[mine], matches.scores[mine], right, numbers >= 0)
+                rankings[name] = Ranking(place[mine], matches.scores[mine], right, counts)
         found = np.bincount(place, minlength=len(images))
-        return _MatchedTally(images.tolist(), objects, found, rankings, self)
+        return _MatchedTally(images.tolist(), objects, found, rankings, matched, self)
 
     def _numbers(self, matches: _Matches, label: int) -> list[np.ndarray]:
         """By threshold, the number of the object that each detection of a class matches, 0 if none."""
@@ -185,11 +188,15 @@ class _MatchedTally(Tally):
         objects: Mapping[str, np.ndarray],
         detections: np.ndarray,
         rankings: Mapping[str, Ranking],
+        matched: Mapping[str, Matched],
         evaluator: MatchedEvaluator,
     ) -> None:
         super().__init__(image_ids, objects, detections)
-        self._rankings, self._evaluator = rankings, evaluator
+        self._rankings, self._matched, self._evaluator = rankings, dict(matched), evaluator
         self.rows = max([self.rows, *map(len, rankings.values())])
+
+    def matches(self) -> Matches:
+        return Matches(f"overlap {self._evaluator.overlaps[0]:g}", self._matched)
 
     def metrics(self, weights: np.ndarray) -> Drawn:
         tables = {}

@@ -128,6 +128,7 @@ def _described(checkpoint: Checkpoint, graph: DetectionGraph) -> Exported:
         half=settings.half,
         parameters=sum(parameter.numel() for parameter in graph.network.parameters()),
         digest=digest_of(checkpoint),
+        operating_points=checkpoint.operating_points,
         versions={"ctnet": __version__, "torch": torch.__version__},
     )
 

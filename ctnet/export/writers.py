@@ -65,20 +65,25 @@ def to_onnx(graph: DetectionGraph, opset: int | None = None, inputs: Inputs = No
         proto = _exported("ONNX Runtime's quantisation", lambda: quantized_onnx(proto, graph, inputs))
 
     def write(path: Path, exported: Exported, with_maps: bool) -> None:
-        del proto.metadata_props[:]
         versions = {
             **exported.versions,
             "onnx": onnx.__version__,
             "opset": str(proto.opset_import[0].version),
         }
-        text = replace(exported, versions=versions).to_json()
-        proto.metadata_props.append(onnx.StringStringEntryProto(key=KEY, value=text))
         if not with_maps:
             del proto.graph.output[len(graph.columns) :]
-        with atomic_write(path) as stream:
-            stream.write(proto.SerializeToString())
+        save_onnx(proto, path, replace(exported, versions=versions))
 
     return write
+
+
+def save_onnx(proto: Any, path: Path, exported: Exported) -> None:
+    """Write an ONNX model with its description."""
+    del proto.metadata_props[:]
+    entry = need("onnx").StringStringEntryProto(key=KEY, value=exported.to_json())
+    proto.metadata_props.append(entry)
+    with atomic_write(path) as stream:
+        stream.write(proto.SerializeToString())
 
 
 def _onnx_program(graph: DetectionGraph, opset: int | None) -> Any:
@@ -120,24 +125,29 @@ def to_openvino(graph: DetectionGraph, opset: int | None = None, inputs: Inputs 
             for result in model.get_results()[len(graph.columns) :]:
                 model.remove_result(result)
         versions = {**exported.versions, "openvino": version("openvino")}
-        model.set_rt_info(replace(exported, versions=versions).to_json(), KEY)
-        with tempfile.TemporaryDirectory() as folder:
-            temporary = Path(folder) / path.name
-            try:
-                openvino.save_model(model, temporary, compress_to_fp16=False)
-            except RuntimeError as error:  # it does not say what the operating system said
-                raise CtnetError(
-                    f"cannot write {path}: OpenVINO could not save it in {folder} ({first_line(error)}); is "
-                    "the disk full?"
-                ) from error
-            for suffix in (".bin", path.suffix):  # the file that others look for comes last
-                with (
-                    open(temporary.with_suffix(suffix), "rb") as content,
-                    atomic_write(path.with_suffix(suffix)) as stream,
-                ):
-                    shutil.copyfileobj(content, stream)
+        save_openvino(model, path, replace(exported, versions=versions))
 
     return write
+
+
+def save_openvino(model: Any, path: Path, exported: Exported) -> None:
+    """Write an OpenVINO model with its description: .xml and .bin."""
+    model.set_rt_info(exported.to_json(), KEY)
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / path.name
+        try:
+            need("openvino").save_model(model, temporary, compress_to_fp16=False)
+        except RuntimeError as error:  # it does not say what the operating system said
+            raise CtnetError(
+                f"cannot write {path}: OpenVINO could not save it in {folder} ({first_line(error)}); is "
+                "the disk full?"
+            ) from error
+        for suffix in (".bin", path.suffix):  # the file that others look for comes last
+            with (
+                open(temporary.with_suffix(suffix), "rb") as content,
+                atomic_write(path.with_suffix(suffix)) as stream,
+            ):
+                shutil.copyfileobj(content, stream)
 
 
 def _openvino_decoder(program: torch.export.ExportedProgram) -> Any:
@@ -181,12 +191,17 @@ def to_program(graph: DetectionGraph, opset: int | None = None, inputs: Inputs =
     def write(path: Path, exported: Exported, with_maps: bool) -> None:
         if with_maps not in captured:
             captured[with_maps] = _exported("torch.export", lambda: graph.captured(with_maps))
-        content = io.BytesIO()
-        torch.export.save(captured[with_maps], content, extra_files={KEY: exported.to_json()})
-        with atomic_write(path) as stream:
-            stream.write(content.getbuffer())
+        save_program(captured[with_maps], path, exported)
 
     return write
+
+
+def save_program(program: torch.export.ExportedProgram, path: Path, exported: Exported) -> None:
+    """Write a program of torch.export with its description."""
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={KEY: exported.to_json()})
+    with atomic_write(path) as stream:
+        stream.write(content.getbuffer())
 
 
 FORMATS = {

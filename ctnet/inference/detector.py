@@ -20,6 +20,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
 from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.heads import mirror_maps
+from ctnet.core.operating import Calibration, OperatingPoints
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
 from ctnet.inference.decoding import decode, merge, not_finite
@@ -29,7 +30,8 @@ from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.inference.preprocessing import Prepared, Preprocessor
 from ctnet.inference.runtimes import is_exported
-from ctnet.inference.settings import SCORE, DetectionSettings
+from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.thresholds import Thresholds, calibrated
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
 
@@ -47,6 +49,7 @@ class Detector:
         task: the task it was trained for.
         description: the description in the checkpoint or exported file.
         device: the device it runs on.
+        operating_points: the thresholds that were chosen for it; None if none were.
     """
 
     def __init__(
@@ -55,9 +58,11 @@ class Detector:
         model: CenterNet | ExportedNetwork,
         description: Description,
         device: torch.device | None = None,
+        operating_points: OperatingPoints | None = None,
     ) -> None:
         self.task = task
         self.description = description
+        self.operating_points = operating_points
         self.device = device or torch.device("cpu")
         if isinstance(model, ExportedNetwork):
             self._network: CenterNet | ExportedNetwork = model
@@ -105,7 +110,8 @@ class Detector:
             description = replace(trained, options={**trained.options, **options})
             checkpoint = replace(checkpoint, description=description)
         task, model = load_model(checkpoint)
-        return cls(task, model, checkpoint.description, choose_device(device))
+        points = checkpoint.operating_points
+        return cls(task, model, checkpoint.description, choose_device(device), points)
 
     @classmethod
     def _open_export(cls, path: str | Path, device: str, options: Mapping[str, Any] | None) -> Detector:
@@ -121,7 +127,8 @@ class Detector:
     @classmethod
     def of_export(cls, network: ExportedNetwork) -> Detector:
         """A detector that runs an exported file."""
-        return cls(network.task, network, network.about.description)
+        about = network.about
+        return cls(network.task, network, about.description, operating_points=about.operating_points)
 
     def preprocessor(self, resize: Resize = "fix", size: tuple[int, int] | None = None) -> Preprocessor:
         """The preprocessing that resizes images for the network.
@@ -153,6 +160,28 @@ class Detector:
         """Name of each label."""
         return self.task.categories.names
 
+    def thresholds(self, score: float | None = None) -> Thresholds:
+        """The score above which detections of each class are kept, in what this detector returns.
+
+        Args:
+            score: for all classes. None: the operating points, or 0.3 for a detector without any.
+        """
+        return Thresholds.of(score, self.operating_points, self.class_names)
+
+    @property
+    def calibration(self) -> Calibration:
+        """How its scores become probabilities.
+
+        Raises:
+            CtnetError: for a detector without a calibration.
+        """
+        if self.operating_points is None or self.operating_points.calibration is None:
+            raise CtnetError(
+                "this detector has no calibration; fit one with "
+                "`ctnet analyze thresholds RUN --calibrate --write`"
+            )
+        return self.operating_points.calibration
+
     def __repr__(self) -> str:
         names = ", ".join(self.class_names)
         return f"Detector({self.task.name} with {self.description.backbone} on {self.device}: {names})"
@@ -177,8 +206,9 @@ class Detector:
             batch_size: images per forward pass.
             records: for each image the additional keys of its entry in a COCO file (such as a camera's
                 ``calib``), for tasks that lift detections into 3D.
-            score: score threshold, instead of ``settings.score``. Default 0.3, as in ``ctnet predict``;
-                0 gives all detections, up to ``settings.topk``.
+            score: score threshold, instead of ``settings.score``. Default: the operating points, or 0.3 for a
+                detector without any, as in ``ctnet predict``; 0 gives all detections, up to
+                ``settings.topk``.
             bgr: whether arrays have their channels in OpenCV's order: blue, green, red.
 
         Returns:
@@ -189,8 +219,9 @@ class Detector:
             CtnetError: for an image that cannot be read, or invalid settings.
         """
         chosen = settings or DetectionSettings()
-        score = chosen.score if score is None else score
-        chosen = replace(chosen, score=SCORE if score is None else score)
+        thresholds = self.thresholds(chosen.score if score is None else score)
+        chosen = replace(chosen, score=thresholds.lowest)
+        calibration = self.calibration if chosen.calibrated else None
         sources = listed_pictures(images)
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
@@ -201,8 +232,11 @@ class Detector:
         def flush(shapes: tuple[Any, ...]) -> None:
             positions, batch = zip(*waiting.pop(shapes), strict=True)
             for position, views, detections in zip(positions, batch, self.detect(batch, chosen), strict=True):
-                of_image = ImageDetections.of(detections, self.task, views[0].info)
-                found[position] = of_image.clipped() if chosen.clip else of_image
+                of_image = thresholds.kept(ImageDetections.of(detections, self.task, views[0].info))
+                of_image = of_image.clipped() if chosen.clip else of_image
+                if calibration is not None:
+                    of_image = calibrated(of_image, calibration, self.class_names)
+                found[position] = of_image
 
         for position, source in enumerate(sources):
             image, info = opened(source, position, records[position] if records else {}, bgr)

@@ -20,8 +20,9 @@ from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
 from ctnet.inference.preprocessing import PIXELS_AT_ONCE
-from ctnet.inference.settings import SCORE, DetectionSettings
+from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.sources import Frame, Source
+from ctnet.inference.thresholds import calibrated
 from ctnet.report.videos import VideoFile
 from ctnet.report.writing import write_image
 
@@ -72,7 +73,7 @@ def predict(
         detector: the detector.
         sources: see ``open_sources``.
         folder: created if missing; gets a picture per image (a video per video) and the two JSON files.
-        settings: test-time settings; by default with a score threshold of 0.3.
+        settings: test-time settings; by default with the thresholds of ``detector.thresholds()``.
         batch_size: images per forward pass.
         draw: False writes only the JSON files.
         camera: the camera of all images, for tasks that need one.
@@ -84,9 +85,10 @@ def predict(
     done = Prediction(folder)
     names = _Names(sources)
     settings = settings or DetectionSettings()
-    lowest = SCORE if settings.score is None else settings.score
-    # The threshold is applied below, so that the best score is known when nothing reaches it.
-    look = partial(detector, settings=replace(settings, score=0.0), batch_size=batch_size)
+    thresholds = detector.thresholds(settings.score)
+    calibration = detector.calibration if settings.calibrated else None
+    # Thresholds are applied below, so that the best score is known when nothing reaches it.
+    look = partial(detector, settings=replace(settings, score=0.0, calibrated=False), batch_size=batch_size)
     try:
         for source in sources:
             writer = _writer(folder, source, names) if draw else None
@@ -98,7 +100,9 @@ def predict(
                 ):
                     info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
                     done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
-                    detections = detections[detections.scores > lowest]
+                    detections = thresholds.kept(detections)
+                    if calibration is not None:
+                        detections = calibrated(detections, calibration, detector.class_names)
                     _record(done, detector, source, info, detections)
                     if writer is not None:
                         picture = writer.write(name, detector.task.draw(image, detections, info))

@@ -149,7 +149,7 @@ class TorchProgram:
     def __init__(self, path: Path, threads: int) -> None:
         import_module("torchvision")  # registers the operator of deformable convolutions
         extra, runtime = {KEY: ""}, f"torch {torch.__version__}"
-        program = _opened(path, runtime, lambda: _program(path, extra))
+        program = _opened(path, runtime, lambda: read_program(path, extra))
         self.exported = Exported.from_json(extra[KEY] or None, path)
         self._module = _opened(path, runtime, program.module)
 
@@ -159,8 +159,13 @@ class TorchProgram:
         return [value.numpy() for value in values]
 
 
-def _program(path: Path, extra: dict[str, str]) -> torch.export.ExportedProgram:
-    """Read a program; what torch prints of a broken one, with a traceback, is left out."""
+def read_program(path: Path, extra: dict[str, str] | None = None) -> torch.export.ExportedProgram:
+    """Read a program; what torch prints of a broken one, with a traceback, is left out.
+
+    Args:
+        path: a .pt2 file that ``check_program`` accepts.
+        extra: its keys are the texts to read from the file, too.
+    """
     log = logging.getLogger("torch.export")
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -33,14 +33,17 @@ class DetectionSettings:
         nms: "none", "hard", "soft" (Gaussian) or "soft-linear" suppression per class; None: "soft" where
             several scales are merged, as in the released code; else the task's own (``Task.suppression``).
         topk: detections per image, all scales together.
-        score: only detections above this score are kept. None: 0.3 in what ``Detector`` returns and
-            ``predict`` writes, but no threshold in evaluation. 0 only removes empty rows: ``Task.decode``
-            always returns the requested number of rows, with scores of 0 where there are fewer objects.
+        score: only detections above this score are kept. None: the operating points, or 0.3 for a detector
+            without any, in what ``Detector`` returns and ``predict`` writes; no threshold in evaluation. 0
+            only removes empty rows: ``Task.decode`` always returns the requested number of rows, with scores
+            of 0 where there are fewer objects.
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
         amp: type for autocast.
         clip: cut boxes to the image in what ``Detector`` returns, and leave out those wholly outside it.
             Evaluation measures them as they are, as in the released code.
+        calibrated: replace the scores in what ``Detector`` returns by the probability that the detection is
+            right; thresholds are of the scores before that. The detector must have a calibration.
 
     Raises:
         CtnetError: for scales that are not positive numbers, and unknown names.
@@ -55,6 +58,7 @@ class DetectionSettings:
     amp: torch.dtype | None = None
     score: float | None = None
     clip: bool = True
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         if not self.scales or not all(map(_is_scale, self.scales)):
@@ -67,6 +71,20 @@ class DetectionSettings:
     def limit(self) -> float:
         """The score above which detections are kept, where nothing else was said."""
         return self.score or 0.0
+
+    @property
+    def in_words(self) -> str:
+        """The settings that change scores, where they are not the usual ones: "flip, scales 0.75 and 1"."""
+        parts = ["flip"] if self.flip else []
+        if self.scales != (1.0,):
+            parts.append(f"scales {' and '.join(f'{scale:g}' for scale in self.scales)}")
+        if self.nms is not None:
+            parts.append(f"nms {self.nms}")
+        if self.resize != "fix":
+            parts.append(f"resize {self.resize}")
+        if self.size is not None:
+            parts.append(f"size {self.size[0]}x{self.size[1]}")
+        return ", ".join(parts)
 
     def suppression(self, task: Task) -> Nms:
         """The suppression method in effect for a task."""

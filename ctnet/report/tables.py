@@ -88,6 +88,21 @@ def print_intervals(
     Console(file=file or sys.stdout, width=_UNLIMITED).print(table)
 
 
+def print_points(rows: Mapping[str, Sequence[float | None]], file: TextIO | None = None) -> None:
+    """Print what is reached at the threshold of each class.
+
+    Args:
+        rows: by class: threshold, precision, recall, F1, number of objects; None where undefined.
+        file: where to print; stdout when None.
+    """
+    names = ("above", "precision", "recall", "F1", "objects")
+    table = Table("class", *(Column(name, justify="right") for name in names))
+    for name, (*figures, objects) in rows.items():
+        cells = ("" if value is None else f"{value:.3f}" for value in figures)
+        table.add_row(Text(name), *cells, f"{objects:.0f}")
+    Console(file=file or sys.stdout, width=_UNLIMITED).print(table)
+
+
 def attribute_figures(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics of attributes among those of an evaluator.
 

@@ -26,6 +26,7 @@ from ctnet.model import check_input_size
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display, Silent
+from ctnet.training.operating import threshold_lines
 from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
@@ -73,7 +74,10 @@ class Session:
             finished = self.trainer.fit()
         finally:
             self.run.release()
-        if not finished:
+        if finished:
+            for line in threshold_lines(self.run):
+                self.display.say(line)
+        else:
             resume = f"`ctnet train --resume {self.run.path}`"
             self.display.say(f"stopped after step {self.trainer.position.step}; continue with {resume}")
         return finished

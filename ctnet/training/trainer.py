@@ -20,6 +20,7 @@ from ctnet.base.ranks import Ranks, raise_first, told
 from ctnet.base.schema import check_text, check_values
 from ctnet.base.signals import on_termination
 from ctnet.checkpoint import Description
+from ctnet.core.evaluator import Evaluator
 from ctnet.core.recipe import Augmentation
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Loader, TrainingSet
@@ -37,6 +38,7 @@ from ctnet.training.data import Splits
 from ctnet.training.display import Display
 from ctnet.training.gradients import Gradients, NotFinite, Step
 from ctnet.training.memory import check_memory, out_of_memory
+from ctnet.training.operating import points_of
 from ctnet.training.optimization import (
     MovingAverage,
     load_optimizer,
@@ -114,6 +116,8 @@ class Trainer:
         #: The name of the figure that tells which epoch was the best; empty without evaluation.
         self.main_metric = ""
         self._stop = self._evaluating = False
+        #: The detections of the last evaluation.
+        self._measured: Evaluator | None = None
         #: Reads the validation images, from the first evaluation on.
         self._reader: Reader | None = None
         #: The wishes of all processes, told with the losses of a step; empty for one process.
@@ -304,7 +308,15 @@ class Trainer:
             self._check_weights()
             with self.ranks.agreed():
                 if self.ranks.is_first:
-                    checkpoint.save(self.run.best, self.description, self._weights(), metrics=metrics)
+                    points = None if self.config.overfit else points_of(self._measured, self.val)
+                    checkpoint.save(
+                        self.run.best,
+                        self.description,
+                        self._weights(),
+                        None,
+                        metrics,
+                        operating_points=points,
+                    )
         self._save(metrics)
         self._write_metrics()
         self.display.end_epoch(row, shown, improved)
@@ -333,7 +345,7 @@ class Trainer:
             interrupted=(lambda: self._stop) if self.ranks.count > 1 else None,
             reader=self._reader,
         )
-        self._evaluating = False
+        self._evaluating, self._measured = False, done.evaluator
         with self.ranks.agreed():
             self._report(done.problems)
         return done.metrics
