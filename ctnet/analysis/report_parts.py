@@ -14,8 +14,11 @@ from ctnet.analysis.breakdown import Breakdown
 from ctnet.analysis.oracles import Oracle
 from ctnet.analysis.reported import Examined
 from ctnet.analysis.scored import THRESHOLDS, Group, Ratios, Scored, thinned
+from ctnet.base.errors import CtnetError
 from ctnet.base.output import counted
+from ctnet.core.operating import OperatingPoint, OperatingPoints
 from ctnet.evaluation.bootstrap import LEVEL, Interval, intervals, warnings
+from ctnet.evaluation.calibration import reliability
 from ctnet.inference.timing import StageTimes
 from ctnet.report.charts import Dot, Frame, Series, line_chart
 from ctnet.report.page import Bar, Figure, ReportTable, Tallied
@@ -203,9 +206,82 @@ def largest_classes(scored: Scored, classes: int, most: int) -> list[int]:
     return sorted(np.argsort(-objects, kind="stable")[:most].tolist())
 
 
-def curves(scored: Scored, names: Sequence[str], step: int, left_out: list[str]) -> dict[str, Markup]:
+def chosen_step(points: OperatingPoints | None, scored: Scored, label: int | None, name: str) -> int | None:
+    """The index of the threshold that was chosen for a class (or all), else that of the best F1 score.
+
+    Args:
+        points: those of the detector.
+        scored: the matches.
+        label, name: the class; ``label`` is None for all classes together.
+
+    Returns:
+        None where nothing is right at any score.
+    """
+    if points is not None:
+        chosen = points.everything if label is None else points.classes.get(name)
+        if chosen is not None:
+            return min(max(round(100 * chosen.score), 0), len(THRESHOLDS) - 1)
+    counts = scored.counts(label)
+    return counts.best if counts.right.any() else None
+
+
+def operating_table(points: OperatingPoints | None, names: Sequence[str]) -> tuple[ReportTable | None, str]:
+    """The thresholds that were chosen, and how."""
+    if points is None:
+        return None, ""
+    rows = [["all classes", points.everything], *((name, points.classes.get(name)) for name in names)]
+    cells = []
+    for name, point in rows[: MOST_CLASSES + 1]:
+        if isinstance(point, OperatingPoint):
+            known = [point.precision, point.recall, point.f1]
+            shown = ["-" if value is None else f"{value:.3f}" for value in known]
+            own = "" if point.own else "few objects: that of all classes"
+            cells.append([name, f"{point.score:.2f}", *shown, str(point.objects), own])
+    header = ["class", "score", "precision", "recall", "F1", "objects", ""]
+    return ReportTable(header, cells), f"Chosen for {points.chosen_for}, and used by `ctnet predict`."
+
+
+def calibration(done: Examined) -> tuple[dict[str, Markup], list[str]]:
+    """How often detections are right, by score."""
+    if done.measured is None:
+        return {}, []
+    try:
+        found = reliability(done.measured.tally.matches())
+    except CtnetError as error:
+        done.left_out.append(f"calibration: {error}")
+        return {}, []
+    bins = [one for one in found.bins if one.mean_score is not None and one.fraction_right is not None]
+    if not bins:
+        return {}, []
+    scores = [float(one.mean_score or 0) for one in bins]
+    right = [float(one.fraction_right or 0) for one in bins]
+    lines = [Series("detections", scores, right), Series("scores that are probabilities", _WHOLE, _WHOLE)]
+    dots = [
+        Dot(x, y, f"{one.detections} detections of mean score {x:.2f}: {y:.3f} are right")
+        for x, y, one in zip(scores, right, bins, strict=True)
+    ]
+    frame = Frame("score", "fraction that is right", _WHOLE, _WHOLE)
+    total = sum(one.detections for one in bins)
+    bias = sum(one.detections * (y - x) for x, y, one in zip(scores, right, bins, strict=True)) / total
+    which = "too low" if bias > 0 else "too high"
+    said = [
+        f"Scores differ from the fraction of detections that is right by {found.error:.3f} on average "
+        f"(expected calibration error, {counted(found.detections, 'detection')}); they are rather {which}."
+    ]
+    points = done.run.detector.operating_points
+    if points is not None and points.calibration is not None:
+        before, after = points.calibration.error_before, points.calibration.error_after
+        said.append(
+            f"A calibration is stored: on images that it was not fitted on, {before:.3f} becomes {after:.3f}."
+        )
+    chart = line_chart("fraction right over score", lines, frame, dots)
+    return {"how often detections are right": chart}, said
+
+
+def curves(done: Examined, scored: Scored, left_out: list[str]) -> dict[str, Markup]:
     """A chart of precision and recall for all classes together and each of the largest."""
     charts = {}
+    names, points = done.run.detector.class_names, done.run.detector.operating_points
     labels = largest_classes(scored, len(names), MOST_CURVES)
     with_objects = set(np.unique(scored.object_labels).tolist())
     if (beyond := len(with_objects) - len(labels)) > 0:
@@ -214,9 +290,10 @@ def curves(scored: Scored, names: Sequence[str], step: int, left_out: list[str])
     for label in chosen if len(names) == 1 else [None, *chosen]:
         title = "all classes" if label is None else names[label]
         counts = scored.counts(label)
-        right, wrong, _ = counts.at(step)
         dots = []
-        if right + wrong and counts.objects:
+        step = chosen_step(points, scored, label, title)
+        right, wrong, _ = counts.at(step or 0)
+        if step is not None and right + wrong and counts.objects:
             precision, recall = right / (right + wrong), right / counts.objects
             said = f"at {THRESHOLDS[step]:.2f}: precision {precision:.3f}, recall {recall:.3f}"
             dots.append(Dot(recall, precision, said))

@@ -175,8 +175,11 @@ def _with_evaluation(page: RunPage, done: Examined, choices: ReportChoices, room
     assert run.subject is not None
     assert run.done is not None
     names, dataset = run.detector.class_names, run.subject.dataset
-    total = scored.counts()
-    step = total.best if total.right.any() else page.step
+    points = run.detector.operating_points
+    step = parts.chosen_step(points, scored, None, "")
+    step = page.step if step is None else step
+    operating, operating_said = parts.operating_table(points, names)
+    reliability, reliability_said = parts.calibration(done)
     shown, said = parts.figures(done)
     counts, columns = parts.tallied(done)
     errors, errors_said = parts.errors(break_down(compare_images(dataset, run.found)))
@@ -195,8 +198,12 @@ def _with_evaluation(page: RunPage, done: Examined, choices: ReportChoices, room
         step=step,
         counts=counts,
         class_figures=columns,
-        curves=parts.curves(scored, names, step, done.left_out) if len(scored.scores) else {},
+        curves=parts.curves(done, scored, done.left_out) if len(scored.scores) else {},
         confusion=parts.confusion(scored, names, step, done.left_out) if len(scored.scores) else None,
+        operating=operating,
+        operating_said=operating_said,
+        calibration=reliability,
+        calibration_said=reliability_said,
         errors=errors,
         errors_said=errors_said,
         oracle=oracle,

@@ -203,6 +203,7 @@ class RunPage:
         counts: of all classes together, then of single ones.
         class_figures: the names of the figures of classes.
         curves: precision-recall charts by class.
+        operating: the operating points, and how they were chosen.
         confusion: names and the table of ``Scored.confusion``, the background last; None without.
         errors, oracle: rows of the breakdown and of the heads replaced by ground truth, and what they say.
         groups: AP by size and by crowding, by title.
@@ -225,6 +226,8 @@ class RunPage:
     counts: Sequence[Tallied] = ()
     class_figures: Sequence[str] = ()
     curves: Mapping[str, Markup] = field(default_factory=dict)
+    operating: ReportTable | None = None
+    operating_said: str = ""
     confusion: tuple[Sequence[str], Sequence[Sequence[int]]] | None = None
     errors: Sequence[Bar] = ()
     errors_said: str = ""
