@@ -233,7 +233,7 @@ def measure() -> Callable[..., dict[str, float]]:
 def examined_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Callable[[], AbstractContextManager[str]]
 ) -> Callable[..., Any]:
-    """``examined_run(names)``: a run of ctdet as a report examines it, with random detections of 24 scenes."""
+    """``examined_run(names)``: a ctdet run as a report examines it, with random detections of 24 scenes."""
     from ctnet.analysis.reported import Examined, ReportedRun
     from ctnet.analysis.scored import Scored
     from ctnet.analysis.subject import DetectorSubject
