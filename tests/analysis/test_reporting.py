@@ -210,7 +210,7 @@ def test_plugins_add_sections(examined_run, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_pictures_of_plugins_are_bounded(examined_run, monkeypatch: pytest.MonkeyPatch) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     section = ReportSection("Many", pictures={str(number): noise for number in range(9)})
     plugins(monkeypatch, many=lambda run: section)
     done = examined_run()
