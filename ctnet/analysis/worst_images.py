@@ -152,7 +152,8 @@ class WorstImages:
         scores = self.scored.object_scores[self.scored.object_image == index]
         names = self.task.categories.names
         for row in range(min(len(truth), _MOST_OBJECTS)):
-            text = names[int(truth.labels[row])] if len(truth) <= _FEW_NAMES else ""
+            named = len(names) > 1 and len(truth) <= _FEW_NAMES
+            text = names[int(truth.labels[row])] if named else ""
             overlay = self._overlay(truth[row], canvas, info, row)
             yield Mark(_box(truth.boxes[row]), text, "object", step_of(float(scores[row])), overlay)
 
@@ -164,7 +165,8 @@ class WorstImages:
             score = float(found.scores[row])
             kind = "right" if kinds[row] == RIGHT else TYPES[kinds[row]]
             overlay = self._overlay(found[row], canvas, info, row) if score >= _LEAST_SCORE else None
-            text = f"{names[int(found.labels[row])]} {score:.2f}"
+            name = f"{names[int(found.labels[row])]} " if len(names) > 1 else ""
+            text = f"{name}{score:.2f}"
             yield Mark(_box(found.boxes[row]), text, kind, step_of(score), overlay)
 
     def _overlay(
