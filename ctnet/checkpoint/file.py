@@ -21,7 +21,7 @@ from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.base.schema import check_text, check_values
 from ctnet.base.version import __version__
 from ctnet.core.categories import Categories
-from ctnet.core.operating import OperatingPoints, read_operating_points
+from ctnet.core.operating import OperatingPoints, read_operating_points, require_consistent
 from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
 
@@ -171,7 +171,9 @@ def save_operating_points(path: str | Path, points: OperatingPoints) -> None:
     Raises:
         CtnetError: for a file that ``load`` refuses, points of other classes, and when it cannot be written.
     """
-    content = read_tensors(load(path).path)
+    names = load(path).description.class_names(path)
+    require_consistent(points, names, path, "choose thresholds with this detector")
+    content = read_tensors(path)
     write_tensors(path, {**content, "operating_points": json.dumps(points.to_json())})
 
 

@@ -134,10 +134,10 @@ def _print(done: ThresholdStudy) -> None:
     points = done.points
     several = {"all together": points.everything} if len(points.classes) > 1 else {}
     rows = {**points.classes, **several}
-    print_line(f"{points.chosen_for}; a detection is right by {points.matched}")
+    print_line(f"{points.chosen_for}, with 95 % intervals; a detection is right by {points.matched}")
     print_line()
     print_table(
-        ["class", "objects", "keep above", "95 %", "precision", "95 %", "recall", "95 %", "F1", "95 %"],
+        ["class", "objects", "keep above", "precision", "recall", "F1"],
         [[name, point.objects, *_cells(point)] for name, point in rows.items()],
     )
     print_line(f"\n{points.said}")
@@ -149,9 +149,8 @@ def _cells(point: OperatingPoint) -> list[str]:
     cells = []
     for name in ("score", "precision", "recall", "f1"):
         value, bounds = getattr(point, name), between.get(name)
-        cells.append("" if value is None else f"{value:.3f}")
-        cells.append("" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}")
-    cells[0] += "" if point.own else " (of all)"
+        cell = "" if value is None else f"{value:.2f}"
+        cells.append(cell if bounds is None else f"{cell} ({bounds[0]:.2f} to {bounds[1]:.2f})")
     return cells
 
 
@@ -159,7 +158,8 @@ def _print_reliability(before: Reliability, after: Reliability | None) -> None:
     print_line(f"\nexpected calibration error {before.error:.3f}, of {before.detections} detections")
     if after is None:
         return
-    print_line(f"calibrated: {after.error:.3f}, on images that the calibration was not fitted on\n")
+    print_line(f"calibrated: {after.error:.3f}, on images that the calibration was not fitted on")
+    print_line()
     print_table(
         ["score", "detections", "mean", "right", "calibrated", "mean", "right"],
         [

@@ -25,7 +25,7 @@ def write_operating_points(path: str | Path, points: OperatingPoints) -> None:
     path = Path(path)
     exported = open_exported(path).exported  # a file of torch.export is looked through there
     names = exported.description.class_names(path)
-    require_consistent(points, names, f"the document for {path}", "choose thresholds with the file itself")
+    require_consistent(points, names, path, "choose thresholds with the file itself")
     _WRITERS[path.suffix](path, replace(exported, operating_points=points))
 
 

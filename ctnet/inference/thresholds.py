@@ -65,8 +65,8 @@ def other_settings(points: OperatingPoints | None, now: str) -> str:
         return ""
     before, now = (text or "the usual settings" for text in (points.test_time, now))
     return (
-        f"the thresholds were chosen with {before}, and this is {now}, which changes scores; choose them for "
-        "it with `ctnet analyze thresholds`, or give --score"
+        f"the thresholds were chosen for {before}, not for {now}, which changes scores; choose others with "
+        "`ctnet analyze thresholds`, or give --score"
     )
 
 

@@ -197,6 +197,35 @@ def evaluator_tallies_exactly(probe: Probe) -> None:
         raise SkipTest("no evaluator keeps a tally")
 
 
+@task_check("Tally.matches")
+def matched_truth_is_right(probe: Probe) -> None:
+    """The annotated objects as detections are all right, and find every object that counts."""
+    truth = truth_of_scenes(probe)
+    compared = 0
+    for metric in _distinct_metrics(probe):
+        evaluator = evaluator_of(probe.task, truth, metric)
+        for image_id, found in truth.found.items():
+            evaluator.update(image_id, found)
+        try:
+            matches = evaluator.tally().matches()
+        except CtnetError:
+            continue
+        names = list(probe.task.categories.names)
+        require(
+            list(matches.classes) == names, f"metric {metric!r} matches {list(matches.classes)}, not {names}"
+        )
+        for name, matched in matches.classes.items():
+            right, wrong = int(matched.right.sum()), int(matched.wrong.sum())
+            objects = int(matched.objects.sum())
+            require(
+                (right, wrong) == (objects, 0),
+                f"metric {metric!r}: truth finds {right} of {objects} objects of {name!r}, {wrong} are wrong",
+            )
+        compared += 1
+    if not compared:
+        raise SkipTest("no evaluator keeps matched detections")
+
+
 @task_check("Task.metrics, Task.fields")
 def metrics_read_every_field(probe: Probe) -> None:
     """Wrong values of any field of detections change some metric."""

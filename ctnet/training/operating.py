@@ -1,4 +1,4 @@
-"""Operating points of a training: chosen from each evaluation whose weights are kept, and stored with them."""
+"""Operating points of a training: chosen from each evaluation whose weights are kept, stored with them."""
 
 from __future__ import annotations
 

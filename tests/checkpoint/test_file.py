@@ -5,6 +5,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ctnet import checkpoint
 from ctnet.backbones import Backbone
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description, load, load_model, load_weights, read_tensors, save
+from ctnet.checkpoint.file import save_operating_points
+from ctnet.core.operating import OperatingPoint, OperatingPoints
 from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
 
@@ -65,6 +68,12 @@ def file(tmp_path: Path, model: CenterNet, description: Description) -> Path:
     return tmp_path / "a.pt"
 
 
+@pytest.fixture
+def points() -> OperatingPoints:
+    classes = {name: OperatingPoint(0.4, 0.9, 0.8, 0.85, 50) for name in ("ball", "box")}
+    return OperatingPoints("f1", None, "IoU 0.5", "val", 60, classes, classes["ball"])
+
+
 # --- what is written is read
 
 
@@ -76,6 +85,36 @@ def test_round_trip_is_exact(file: Path, model: CenterNet, description: Descript
     assert set(loaded.weights) == set(model.state_dict())
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.weights[name], tensor)
+
+
+def test_operating_points_are_beside_the_weights(file: Path, points: OperatingPoints) -> None:
+    before = load(file)
+    assert before.operating_points is None
+    save_operating_points(file, points)
+    after = load(file)
+    assert after.operating_points == points
+    assert (after.training, after.metrics) == (before.training, before.metrics)
+    assert all(torch.equal(after.weights[name], tensor) for name, tensor in before.weights.items())
+    save(file, before.description, before.weights, operating_points=points)
+    assert load(file).operating_points == points
+
+
+def test_operating_points_of_other_classes_or_edited_ones(file: Path, points: OperatingPoints) -> None:
+    other = replace(points, classes={"ball": points.everything, "cup": points.everything})
+    with pytest.raises(
+        CtnetError, match=r"the operating points in .*a\.pt are of other classes: 'box' is mis"
+    ):
+        save_operating_points(file, other)
+    assert load(file).operating_points is None, "nothing was written"
+    document = points.to_json()
+    document["classes"]["ball"]["score"] = -0.1
+    for text, message in (
+        (json.dumps(document), r"at classes\.ball\.score: -0\.1"),
+        ("{", "is not valid JSON"),
+    ):
+        torch.save({**read_tensors(file), "operating_points": text}, file)
+        with pytest.raises(CtnetError, match=rf"the operating points in .*a\.pt.*{message}"):
+            load(file)
 
 
 def test_a_checkpoint_alone_makes_the_detector_again(file: Path, model: CenterNet) -> None:
@@ -341,6 +380,7 @@ def test_what_does_not_fit_together_names_the_file(file: Path, fields: dict[str,
         ("training", 3, "at training: 3, expected an object"),
         ("metrics", {"AP": "high"}, "at metrics.AP: 'high', expected a number"),
         ("description", {}, "at description: {}, expected a string"),
+        ("operating_points", {}, "at operating_points: {}, expected a string"),
     ],
 )
 def test_the_parts_of_a_file_are_checked(file: Path, field: str, value: Any, message: str) -> None:

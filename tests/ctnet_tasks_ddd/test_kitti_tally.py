@@ -10,7 +10,7 @@ import pytest
 from ctnet.core.records import Detections
 from ctnet.testing.redrawn import evaluated, require_exact
 from ctnet_tasks_ddd.evaluation import KittiEvaluator
-from ctnet_tasks_ddd.kitti_eval import recall_thresholds
+from ctnet_tasks_ddd.kitti_eval import evaluate_objects, recall_thresholds
 from ctnet_tasks_ddd.kitti_tally import _thresholds
 
 Json = dict[str, Any]
@@ -71,6 +71,24 @@ def test_a_draw_is_what_the_benchmark_gives_for_it(seed: int) -> None:
     assert 0.02 < figures["AP3D"] < figures["AP2D"] < 0.98
     weights = np.random.default_rng(seed).multinomial(14, [1 / 14] * 14, 6)
     require_exact(make, truth, found, weights)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_matches_are_the_counts_of_the_benchmark_at_its_thresholds(seed: int) -> None:
+    truth, found = scenes(seed)
+    evaluator = evaluated(make, truth, found)
+    matches = evaluator.tally().matches()
+    assert matches.how == "image boxes of moderate objects, IoU 0.5 Pedestrian, 0.5 Car, 0.5 Cyclist"
+    benchmark = evaluate_objects(evaluator._labels, evaluator._results(), "half")
+    for name in ("Car", "Pedestrian"):
+        figure = benchmark.figures[name.lower()]["detection"]["moderate"]
+        matched = matches.classes[name]
+        assert len(figure.thresholds) > 3
+        assert matched.objects.sum() == figure.objects
+        for score, right, wrong in zip(figure.thresholds, figure.right, figure.wrong, strict=True):
+            kept = matched.score >= score
+            assert (matched.right[kept].sum(), matched.wrong[kept].sum()) == (right, wrong)
+    assert not len(matches.classes["Cyclist"].score)
 
 
 def test_results_without_3d_boxes_or_without_orientation_lack_those_metrics() -> None:

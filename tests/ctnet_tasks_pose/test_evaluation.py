@@ -15,7 +15,7 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.synthetic import write_dataset
 from ctnet.evaluation.coco import ENGINES
 from ctnet.evaluation.evaluators import evaluator_of
-from ctnet.testing.redrawn import require_exact
+from ctnet.testing.redrawn import evaluated, require_exact
 from ctnet_tasks_pose.evaluation import CocoKeypointEvaluator
 from ctnet_tasks_pose.figures import FIGURES
 
@@ -197,3 +197,10 @@ def test_draws_of_images_are_exact(scenes):
         return CocoKeypointEvaluator(content, [1], ["person"])
 
     require_exact(make, truth, found, weights)
+    matches = evaluated(make, truth, found).tally().matches()
+    assert matches.how == "OKS 0.5"
+    matched = matches.classes["person"]
+    counted = sum(entry["num_keypoints"] > 0 and not entry["iscrowd"] for entry in truth["annotations"])
+    assert matched.objects.sum() == counted
+    recall = evaluated(make, truth, found).compute()["AR50"]
+    assert matched.right.sum() == pytest.approx(recall * counted)
