@@ -26,7 +26,7 @@ from ctnet.inference.detector import Detector
 from ctnet.measuring.reading import Settings
 from ctnet.measuring.run import evaluate
 from ctnet.ops.boxes import box_areas, box_coverage
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import new_session
 
 ATTRIBUTES = "brightness:float[0..1],covered:bool,kind:small|medium|large"
@@ -89,7 +89,7 @@ def train(
                 "evaluate_every": args.epochs,
             }
         ),
-        Loop(seed=seed),
+        seed,
         Machine(workers=0),
         output,
     )

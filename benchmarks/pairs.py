@@ -65,7 +65,7 @@ def make_trainer(backbone: str, size: int, batch: int, folder: Path) -> Any:
     from ctnet import create_task
     from ctnet.data.shape_scenes import SHAPES
     from ctnet.data.synthetic import write_dataset
-    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import new_session
 
     data = folder / f"scenes-{size}-{batch}"
@@ -75,8 +75,8 @@ def make_trainer(backbone: str, size: int, batch: int, folder: Path) -> Any:
         "ctdet",
         TrainingData(data, val_split=None),
         Network(backbone=backbone),
-        RecipeChoice(fields={"size": (size, size), "batch_size": batch}),
-        Loop(amp="off"),
+        RecipeChoice(fields={"size": (size, size), "batch_size": batch, "amp": "off"}),
+        0,
         Machine("cpu", 0),
         output=Path(tempfile.mkdtemp(dir=folder)) / "run",
     )

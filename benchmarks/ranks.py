@@ -39,18 +39,23 @@ def worker(chosen: argparse.Namespace) -> None:
 
     from ctnet.base.ranks import launched_ranks
     from ctnet.training.display import Silent
-    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import new_session
 
     torch.set_num_threads(chosen.threads)
     with launched_ranks() as ranks:
-        fields = {"epochs": 2, "batch_size": chosen.batch_size, "size": (chosen.size, chosen.size)}
+        fields = {
+            "epochs": 2,
+            "batch_size": chosen.batch_size,
+            "size": (chosen.size, chosen.size),
+            "amp": "off",
+        }
         session = new_session(
             "ctdet",
             TrainingData(Path(chosen.data), val_split=None, overfit=chosen.images),
             Network(backbone=chosen.backbone),
             RecipeChoice("small", fields),
-            Loop(amp="off"),
+            0,
             Machine("cpu", 0, Silent(), ranks),
             Path(chosen.output),
         )

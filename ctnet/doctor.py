@@ -28,6 +28,8 @@ PACKAGES = {
     "typer": "",
     "rich": "",
     "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow-skinny": "mlflow",
     "timm": "timm",
     "av": "video",
     "onnx": "export",

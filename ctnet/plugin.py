@@ -1,4 +1,5 @@
-"""Everything that a plugin may import: the API for tasks, backbones, commands and converters.
+"""Everything that a plugin may import: the API for tasks, backbones, commands,
+converters and observers.
 
 Anything else may change. Names are imported on first use, so that a plugin's command only loads what it uses.
 """
@@ -195,6 +196,13 @@ if TYPE_CHECKING:
     from ctnet.report.draw import side_by_side as side_by_side
     from ctnet.report.tables import print_metrics as print_metrics
     from ctnet.report.writing import write_image as write_image
+    from ctnet.training.observers import CheckpointSaved as CheckpointSaved
+    from ctnet.training.observers import EpochEnd as EpochEnd
+    from ctnet.training.observers import EvaluationEnd as EvaluationEnd
+    from ctnet.training.observers import Observer as Observer
+    from ctnet.training.observers import RunEnd as RunEnd
+    from ctnet.training.observers import RunStart as RunStart
+    from ctnet.training.observers import StepEnd as StepEnd
 
 #: Section of the reference -> module -> the names that it exports.
 CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -448,6 +456,17 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.ops": (
             "DeformConv",
             "deform_conv2d",
+        ),
+    },
+    "Observers": {
+        "ctnet.training.observers": (
+            "Observer",
+            "RunStart",
+            "StepEnd",
+            "EvaluationEnd",
+            "CheckpointSaved",
+            "EpochEnd",
+            "RunEnd",
         ),
     },
     "Errors, files, output": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -51,6 +51,15 @@ class Backbone(nn.Module):
             CtnetError: when H or W is not a multiple of ``divisor``.
         """
         raise NotImplementedError
+
+    def freezable_stages(self) -> Mapping[str, Sequence[nn.Module]]:
+        """The stages that training can keep as they are (``-R freeze=N`` the first N): name -> modules.
+
+        They come in the order in which an image passes through them, and what lies before the end of a stage
+        belongs to it or to an earlier one. Modules are looked up at each call, since training may replace
+        some. Layers after the last stage always learn. Empty for a network without such stages.
+        """
+        return {}
 
     def check_size(self, images: Tensor) -> None:
         """Refuse images whose sides are not multiples of ``divisor``, naming the next size that fits.
@@ -170,6 +179,7 @@ class BackboneInfo:
         source: the package that registers it, or the plugin's distribution and version.
         parameters: number of weights.
         channels, stride, divisor, learns_from_scratch: as in ``Backbone``.
+        stages: names of the stages that can be frozen, see ``Backbone.freezable_stages``.
         error: why it cannot be built, or empty.
     """
 
@@ -180,6 +190,7 @@ class BackboneInfo:
     stride: int = 0
     divisor: int = 0
     learns_from_scratch: bool = True
+    stages: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -217,6 +228,7 @@ def describe_backbone(name: str) -> BackboneInfo:
         backbone.stride,
         backbone.divisor,
         backbone.learns_from_scratch,
+        tuple(backbone.freezable_stages()),
     )
 
 

@@ -8,7 +8,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -234,6 +234,13 @@ class DLA(Backbone):
         self.base = Trunk()
         self.dla_up = PyramidAggregation(widths)
         self.ida_up = IterativeAggregation(widths[0], widths[:3], (1, 2, 4))
+
+    def freezable_stages(self) -> Mapping[str, Sequence[nn.Module]]:
+        base = self.base
+        return {
+            "stem": (base.base_layer, base.level0, base.level1),
+            **{name: (base.get_submodule(name),) for name in ("level2", "level3", "level4", "level5")},
+        }
 
     def forward(self, images: Tensor) -> list[Tensor]:
         self.check_size(images)

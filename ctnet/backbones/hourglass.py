@@ -8,7 +8,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -107,6 +107,14 @@ class StackedHourglass(Backbone):
         self.inters = nn.ModuleList(Residual(width, width) for _ in between)
         self.inters_ = nn.ModuleList(_projection(width, width) for _ in between)
         self.cnvs_ = nn.ModuleList(_projection(self.channels, width) for _ in between)
+
+    def freezable_stages(self) -> Mapping[str, Sequence[nn.Module]]:
+        found: dict[str, Sequence[nn.Module]] = {"stem": (self.pre,)}
+        for stack in range(self.stacks):
+            between = (self.inters_, self.cnvs_, self.inters) if stack else ()
+            entry = [modules[stack - 1] for modules in between]
+            found[f"hourglass{stack + 1}"] = (*entry, self.kps[stack], self.cnvs[stack])
+        return found
 
     def forward(self, images: Tensor) -> list[Tensor]:
         self.check_size(images)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.error import URLError
 
 import torch
@@ -55,7 +55,13 @@ class ResNetTrunk(Backbone):
         self.layer3, self.layer4 = classifier.layer3, classifier.layer4
         self.stage_channels = [width * block.expansion for width in (64, 128, 256, 512)]
 
-    def stages(self, images: Tensor) -> list[Tensor]:
+    def freezable_stages(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {
+            "stem": (self.conv1, self.bn1),
+            **{name: (self.get_submodule(name),) for name in ("layer1", "layer2", "layer3", "layer4")},
+        }
+
+    def maps_of_stages(self, images: Tensor) -> list[Tensor]:
         """The maps after each of the four stages, at strides 4, 8, 16 and 32."""
         self.check_size(images)
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
@@ -107,7 +113,7 @@ class ResNet(ResNetTrunk):
         self.deconv_layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.deconv_layers(self.stages(images)[-1])]
+        return [self.deconv_layers(self.maps_of_stages(images)[-1])]
 
 
 class ResNetDCN(ResNetTrunk):
@@ -130,7 +136,7 @@ class ResNetDCN(ResNetTrunk):
         self.deconv_layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.deconv_layers(self.stages(images)[-1])]
+        return [self.deconv_layers(self.maps_of_stages(images)[-1])]
 
 
 def _start_bilinear(up: nn.ConvTranspose2d) -> None:
@@ -155,7 +161,7 @@ class ResNetFPN(ResNetTrunk):
         self.top, self.laterals, self.fusions = pyramid_layers(channels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        maps = dict(zip(_STRIDES, self.stages(images), strict=True))
+        maps = dict(zip(_STRIDES, self.maps_of_stages(images), strict=True))
         return [merge(maps, self.top, self.laterals, self.fusions)]
 
 

@@ -5,7 +5,7 @@ timm is an extra and takes seconds to import, so it is imported only when one of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 from typing import Any
@@ -48,6 +48,18 @@ class TimmPyramid(Backbone):
         channels = {stride: info.channels()[index] for stride, index in self.indices.items()}
         self.top, self.laterals, self.fusions = pyramid_layers(channels)
 
+    def freezable_stages(self) -> Mapping[str, Sequence[nn.Module]]:
+        """The parts of timm's network between its feature maps; none where it does not run them in a row."""
+        ends = getattr(self.trunk, "return_layers", self.trunk.feature_info.module_name())
+        found: dict[str, Sequence[nn.Module]] = {}
+        before: list[nn.Module] = []
+        for name, module in _in_a_row(self.trunk, ends):
+            before.append(module)
+            if name in ends:
+                found[name] = before
+                before = []
+        return found if len(found) == len(ends) else {}
+
     def forward(self, images: Tensor) -> list[Tensor]:
         self.check_size(images)
         maps = self.trunk(images)
@@ -55,6 +67,15 @@ class TimmPyramid(Backbone):
             maps = [one.permute(0, 3, 1, 2) for one in maps]
         by_stride = {stride: maps[index] for stride, index in self.indices.items()}
         return [merge(by_stride, self.top, self.laterals, self.fusions)]
+
+
+def _in_a_row(trunk: nn.Module, ends: Iterable[str]) -> Iterator[tuple[str, nn.Module]]:
+    """The parts of a trunk in their order; a sequence of which a part is an end is given by its parts."""
+    for name, child in trunk.named_children():
+        if isinstance(child, nn.Sequential) and any(end.startswith(f"{name}.") for end in ends):
+            yield from ((f"{name}.{inner}", part) for inner, part in child.named_children())
+        else:
+            yield name, child
 
 
 def _probe(model: str) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ Deform = Literal["native", "grid-sample"]
 #: How the images lie that an exported file takes, see ``Exported``.
 ImageLayout = Literal["nhwc", "nchw"]
 
-#: Whose images the statistics of batch norms are of in training, see ``TrainingConfig``.
+#: Whose images the statistics of batch norms are of in training, see ``Recipe``.
 BatchNorm = Literal["own", "sync", "frozen"]
 
 #: How an image gets into a data directory, see ``place_image``.

@@ -26,6 +26,7 @@ from ctnet.cli.demo import demo
 from ctnet.cli.doctor import doctor
 from ctnet.cli.evaluate import evaluate
 from ctnet.cli.export import export
+from ctnet.cli.fields import RecipeCommand
 from ctnet.cli.plugins import plugin_group
 from ctnet.cli.predict import predict
 from ctnet.cli.report import report
@@ -42,7 +43,7 @@ app = typer.Typer(
     help="Objects as Points (CenterNet): train, evaluate and run detectors whose objects are points.",
 )
 app.command()(demo)
-app.command()(train)
+app.command(cls=RecipeCommand)(train)
 app.command(name="eval")(evaluate)
 app.command()(compare)
 app.command()(report)

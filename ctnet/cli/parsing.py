@@ -47,6 +47,36 @@ def require_finite(**values: float | None) -> None:
             raise CtnetError(f"--{name.replace('_', '-')} is {value}; it must be a finite number")
 
 
+def parse_batch_size(text: str | None) -> int | str | None:
+    """ "16" -> 16; "auto" stays.
+
+    Raises:
+        CtnetError: for anything else.
+    """
+    if text is None or text == "auto":
+        return text
+    number = whole_number(text)
+    if number is None or number < 1:
+        raise CtnetError(f"--batch-size is {text!r}; give a whole number from 1, or auto")
+    return number
+
+
+def parse_names(text: str, option: str) -> tuple[str, ...]:
+    """ "a,b" -> ("a", "b"); "none" -> ().
+
+    Args:
+        text: as given.
+        option: with which it was given, for the message.
+
+    Raises:
+        CtnetError: for an empty name, and for "none" beside others.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    if "" in names or ("none" in names and len(names) > 1):
+        raise CtnetError(f"{option} is {text!r}; give names separated by commas, or none")
+    return () if names == ("none",) else names
+
+
 def parse_assignments(texts: Sequence[str], option: str) -> dict[str, str]:
     """["a=1", "b=x"] -> {"a": "1", "b": "x"}.
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctnet.base.choices import BatchNorm, Cache
+from ctnet.base.choices import Cache
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import print_json, print_line
-from ctnet.cli.parameters import SIZE_HELP, Amp, Device, Strict, TaskOptions, Workers
+from ctnet.base.output import counted, print_json, print_line, print_table
+from ctnet.cli.parameters import SIZE_HELP, Device, Strict, TaskOptions, Workers
 from ctnet.cli.parsing import (
     parse_assignments,
+    parse_batch_size,
+    parse_names,
     parse_size,
     recipe_fields,
     refuse_other_settings,
@@ -20,7 +22,12 @@ from ctnet.cli.parsing import (
 )
 from ctnet.cli.report import report_after_training
 
-_BATCH_NORMS: dict[bool | None, BatchNorm] = {None: "own", True: "sync", False: "frozen"}
+if TYPE_CHECKING:
+    from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.seeds import Series
+    from ctnet.training.session import Session
+
+    Settings = tuple[TrainingData, Network, RecipeChoice]
 
 
 def train(
@@ -44,12 +51,17 @@ def train(
         typer.Option(
             "-R",
             "--set",
-            help="A field of the recipe, FIELD=VALUE (repeatable): milestones=90,120, rotate=15.",
+            help="A field of the recipe, FIELD=VALUE (repeatable): milestones=90,120, rotate=15. "
+            "`--rotate 15` says the same.",
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Instead of the recipe's; the learning rate is scaled with it.")
+        str | None,
+        typer.Option(
+            help="Instead of the recipe's; auto: the largest that fits. The learning rate is scaled with it.",
+            metavar="N|auto",
+        ),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate in effect, not scaled.")] = None,
     size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
@@ -60,15 +72,6 @@ def train(
         Path | None,
         typer.Option(help="Start from the matching weights of this checkpoint, of any task."),
     ] = None,
-    amp: Amp = "auto",
-    sync_bn: Annotated[
-        bool | None,
-        typer.Option(
-            "--sync-bn/--freeze-bn",
-            help="Batch norms over the images of all processes, or kept as they are (with --init or "
-            "--pretrained); default: each process's own images.",
-        ),
-    ] = None,
     option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on, or none.")] = "val",
@@ -77,9 +80,20 @@ def train(
     ] = 0,
     strict: Strict = False,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train so many runs, with --seed and those after it, and summarise them."),
+    ] = None,
     device: Device = "auto",
     workers: Workers = None,
     cache: Annotated[Cache, typer.Option(help="ram: keep all decoded images in memory.")] = "none",
+    observe: Annotated[
+        str,
+        typer.Option(
+            help="Observers of the run: tensorboard, wandb, mlflow, a plugin's, or none; "
+            "auto: tensorboard, where installed."
+        ),
+    ] = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder; default: runs/TASK-BACKBONE-N.")
     ] = None,
@@ -110,6 +124,10 @@ def train(
 
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
 
+    * `ctnet train ctdet --data DIR --observe tensorboard,wandb -R patience=10`
+
+    * `ctnet train ctdet --data DIR --seeds 3`
+
     * `ctnet train --resume runs/ctdet-resfpn18-1`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1 --epochs 80`
@@ -119,33 +137,41 @@ def train(
     * `ctnet train --resume runs/ctdet-resfpn18-1 --data /new/place`
     """
     from ctnet.base.ranks import device_of_rank, launched_ranks
-    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import RUN, new_session, resumed_session
 
     require_finite(lr=lr)
     if resume is not None:
         refuse_other_settings(
-            context, "resume", ("task", "epochs", "data", "device", "workers", "cache", "json")
+            context, "resume", ("task", "epochs", "data", "device", "workers", "cache", "observe", "json")
         )
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, "size": parse_size(size)}
+    images = parse_batch_size(batch_size)
+    given = {"epochs": epochs, "batch_size": images, "learning_rate": lr, "size": parse_size(size)}
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
         Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
-        RecipeChoice(recipe, recipe_fields(field or [], given), lr),
-        Loop(amp, seed, _BATCH_NORMS[sync_bn]),
+        RecipeChoice.of(recipe, recipe_fields(field or [], given), lr),
     )
-    with launched_ranks(device_of_rank(device)) as ranks:
-        machine = Machine(device_of_rank(device), workers, ranks=ranks, cache=cache)
+    observers = parse_names(observe, "--observe")
+    with launched_ranks(place := device_of_rank(device)) as ranks:
+        machine = Machine(place, workers, None, ranks, cache, observers)
         if resume is None and (begun := ranks.recall(RUN)):  # torchrun started the job again
             resume, epochs, data = Path(begun), None, None
         if resume is not None:
-            session = resumed_session(resume, task, machine, epochs, data)
-        elif task is not None:
-            session = new_session(task, *settings, machine, output)
-        else:
+            finished = _fit(resumed_session(resume, task, machine, epochs, data), json)
+        elif task is None:
             raise CtnetError("name a task (ctnet train ctdet), or a run to continue (--resume RUN)")
-        finished = session.fit()
-        first = ranks.is_first
+        elif seeds is not None:
+            finished = _train_seeds(task, settings, machine, range(seed, seed + seeds), output, json)
+        else:
+            finished = _fit(new_session(task, *settings, seed, machine, output), json)
+    raise typer.Exit(0 if finished else 130)
+
+
+def _fit(session: Session, json: bool) -> bool:
+    """Train, write the report, print what came out, and say whether training finished."""
+    finished = session.fit()
+    first = session.trainer.ranks.is_first
     written = report_after_training(session) if finished and first else None
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
@@ -153,5 +179,36 @@ def train(
         print_line(session.summary)
         if written is not None:
             print_line(f"report: {written}")
-    if not finished:
-        raise typer.Exit(130)
+    return finished
+
+
+def _train_seeds(
+    task: str, settings: Settings, machine: Machine, seeds: range, output: Path | None, json: bool
+) -> bool:
+    """Train with several seeds, print the table of what came out, and say whether all finished."""
+    from ctnet.training.run import fresh_folder
+    from ctnet.training.seeds import train_seeds
+    from ctnet.training.session import new_session
+
+    if machine.ranks.count > 1:
+        raise CtnetError("--seeds trains one run after the other in one process; under torchrun give --seed")
+    folder = output or fresh_folder(f"{task}-seeds")
+    series = train_seeds(lambda seed, path: new_session(task, *settings, seed, machine, path), seeds, folder)
+    if series is None:
+        return False
+    if json:
+        print_json(series.to_json())
+    else:
+        _print_series(series, folder)
+    return True
+
+
+def _print_series(series: Series, folder: Path) -> None:
+    print_line(f"trained {counted(len(series.runs), 'seed')}: {folder}")
+    rows = [
+        [name, f"{mean:.3f}", "" if spread is None else f"{spread:.3f}"]
+        + [f"{run.metrics[name]:.3f}" for run in series.runs]
+        for name, (mean, spread) in series.summary().items()
+        if name != "learning_rate"
+    ]
+    print_table(["", "mean", "std", *(f"seed {run.seed}" for run in series.runs)], rows)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Gt, Interval
 
+from ctnet.base.choices import Amp, BatchNorm
 from ctnet.base.errors import CtnetError
 from ctnet.base.settings import check_bounds, convert_all
 
@@ -83,6 +84,16 @@ class Recipe:
         size: (width, height) of the network input, pixels.
         accumulate: gradient accumulation: batches per optimizer step.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        smooth: ``best.pt`` is of the epoch with the highest mean of the main metric over so many evaluations,
+            its own the last; 1 for the metric itself.
+        patience: end the training after so many evaluations without a new best one; 0 for never. The schedule
+            stays that of all ``epochs``.
+        freeze: keep the first stages of the backbone, so many, as they are, batch norm statistics included;
+            ``Backbone.freezable_stages`` lists them.
+        amp: mixed precision: "off", "bf16", "fp16", or "auto" (bf16 where the device multiplies it in
+            hardware).
+        batch_norm: whose images the statistics of batch norms are of: each process's own, those of all
+            processes ("sync"), or nobody's: statistics and weights stay as they are ("frozen").
         save_every: seconds between checkpoints within an epoch.
         report: write ``report.html`` and plots into the run folder at the end.
         augmentation: how training images vary.
@@ -108,6 +119,11 @@ class Recipe:
     size: tuple[Count, Count] = (512, 512)
     accumulate: Count = 1
     evaluate_every: Count = 1
+    smooth: Count = 1
+    patience: Annotated[int, Ge(0)] = 0
+    freeze: Annotated[int, Ge(0)] = 0
+    amp: Amp = "auto"
+    batch_norm: BatchNorm = "own"
     save_every: Annotated[float, Ge(0)] = 600.0
     report: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -159,6 +175,7 @@ SMALL = Recipe(
     offset_rate=0.01,
     small_heads=False,
     ema=0.99,
+    smooth=5,
     augmentation=Augmentation(scale=(0.8, 1.2), shift=0.1, colour=0.2, lighting=0.05),
 )
 

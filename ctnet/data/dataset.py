@@ -251,8 +251,7 @@ class Dataset:
         Raises:
             CtnetError: when the images do not fit into the free memory.
         """
-        sides = [(int(self.coco.heights[row]), int(self.coco.widths[row])) for row in self.rows]
-        needed = sum(3 * height * width for height, width in sides)
+        needed = self.decoded_bytes()
         check_room(needed, copies)
         pixels, places, start = np.empty(needed, np.uint8), {}, 0
         for index in track(range(len(self)), "reading images"):
@@ -265,6 +264,11 @@ class Dataset:
             start += image.size
         pixels.flags.writeable = False
         return replace(self, cache=ImageCache(pixels, places))
+
+    def decoded_bytes(self) -> int:
+        """Bytes of all images, decoded."""
+        sides = ((int(self.coco.heights[row]), int(self.coco.widths[row])) for row in self.rows)
+        return sum(3 * height * width for height, width in sides)
 
     def with_task(self, task: Task | None) -> Dataset:
         """The same images for another task; annotations that it cannot use are left out and listed."""

@@ -144,6 +144,17 @@ def draw_metrics(tally: Tally, draws: int = DRAWS, seed: int = 0, describe: str 
     return Draws(value, _joined(batches, value), _joined(without, value))
 
 
+def draw_metric(tally: Tally, metric: str, draws: int, seed: int = 0) -> np.ndarray:
+    """(B,) one metric of the draws of ``draw_metrics``, without progress display; NaN where undefined."""
+    images = len(tally.image_ids)
+    return np.concatenate(
+        [
+            tally.metrics(weights).get(metric, np.full(len(weights), np.nan))
+            for weights in _batches(images, draws, seed, _at_once(tally))
+        ]
+    )
+
+
 def draw_covariance(drawn: np.ndarray, images: int, seed: int) -> np.ndarray:
     """(I,) the covariance of a value with how often each image was drawn.
 

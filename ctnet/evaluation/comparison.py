@@ -14,7 +14,14 @@ import numpy as np
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.tally import Tally
-from ctnet.evaluation.bootstrap import LEVEL, Draws, draw_covariance, interval, left_out_one_by_one
+from ctnet.evaluation.bootstrap import (
+    LEVEL,
+    Draws,
+    draw_covariance,
+    draw_metric,
+    interval,
+    left_out_one_by_one,
+)
 
 #: Up to so many images, the influence of every one is computed; of more, that of the likeliest ones.
 _ALL_IMAGES = 500
@@ -83,6 +90,22 @@ def compare_models(
         for name in names
         if np.isfinite(b.value[name])
     }
+
+
+def is_distinguishable(
+    a: Tally, b: Tally, metric: str, draws: int, seed: int = 0, level: float = LEVEL
+) -> bool:
+    """Whether the percentile interval of one metric's difference leaves out 0: ``compare_models`` in short.
+
+    Args:
+        a, b: tallies of the same images.
+        metric: the metric.
+        draws, seed: see ``draw_metrics``.
+        level: see ``intervals``.
+    """
+    drawn = draw_metric(b, metric, draws, seed) - draw_metric(a, metric, draws, seed)
+    low, high = interval(0.0, drawn, np.empty(0), level).percentile
+    return bool(low > 0 or high < 0)
 
 
 def compare_recipes(

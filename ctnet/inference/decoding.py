@@ -16,7 +16,7 @@ from ctnet.core.records import Detections, ImageInfo, object_column
 from ctnet.core.task import Task
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
-from ctnet.ops.nms import suppress, suppress_by
+from ctnet.ops.nms import suppress_by, suppress_groups
 
 #: Rows whose overlaps with all others are computed in one call, to limit both calls and memory.
 _BLOCK = 64
@@ -104,30 +104,53 @@ def merge(task: Task, looks: Sequence[Detections], settings: DetectionSettings) 
     Raises:
         CtnetError: when looks have different columns.
     """
-    joined, method = _joined(looks), settings.suppression(task)
-    labels = np.asarray(joined.labels)
-    kept, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
-    for label in np.unique(labels) if method != "none" else [None]:
-        members = np.arange(len(labels)) if label is None else np.flatnonzero(labels == label)
-        rows, weakened = _suppressed(task, joined[members], method)
-        kept.append(members[rows])
-        scores.append(weakened)
-    score = np.concatenate(scores)
-    best = np.argsort(-score, kind="stable")
-    best = best[score[best] > settings.limit][: settings.topk]
-    result = joined[np.concatenate(kept)[best]]
-    return result.replace(scores=score[best].astype(np.asarray(joined.scores).dtype))
+    return merge_all(task, [looks], settings)[0]
 
 
-def _suppressed(task: Task, found: Detections, method: Nms) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of one class that are kept, and their scores; with the task's own overlap where it has one.
+def merge_all(
+    task: Task, images: Sequence[Sequence[Detections]], settings: DetectionSettings
+) -> list[Detections]:
+    """``merge`` for several images; the classes of all of them are suppressed together."""
+    joined, method = [_joined(looks) for looks in images], settings.suppression(task)
+    members = [_classes(np.asarray(found.labels), method) for found in joined]
+    places = [(image, rows) for image, groups in enumerate(members) for rows in groups]
+    left = iter(_suppressed(task, [joined[image][rows] for image, rows in places], method))
+    merged = []
+    for found, groups in zip(joined, members, strict=True):
+        kept, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
+        for rows in groups:
+            of_class, weakened = next(left)
+            kept.append(rows[of_class])
+            scores.append(weakened)
+        score = np.concatenate(scores)
+        best = np.argsort(-score, kind="stable")
+        best = best[score[best] > settings.limit][: settings.topk]
+        result = found[np.concatenate(kept)[best]]
+        merged.append(result.replace(scores=score[best].astype(np.asarray(found.scores).dtype)))
+    return merged
+
+
+def _classes(labels: np.ndarray, method: Nms) -> list[np.ndarray]:
+    """The rows of each class; all rows together where nothing is suppressed."""
+    if method == "none":
+        return [np.arange(len(labels))]
+    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+
+def _suppressed(task: Task, groups: Sequence[Detections], method: Nms) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows that are kept of groups of one class, and their scores; by the task's own overlap if it has one.
 
     Axis-aligned boxes have inclusive pixel ends, as in the released code, to reproduce its results.
     """
     if method == "none" or type(task).overlap is Task.overlap:
-        return suppress(found.boxes, found.scores, method)
+        return suppress_groups([found.boxes for found in groups], [found.scores for found in groups], method)
+    return [suppress_by(_overlaps(task, found).__getitem__, found.scores, method) for found in groups]
+
+
+def _overlaps(task: Task, found: Detections) -> np.ndarray:
+    """(N, N) of each with every other."""
     blocks = [task.overlap(found[row : row + _BLOCK], found) for row in range(0, len(found), _BLOCK)]
-    return suppress_by(np.concatenate(blocks).__getitem__, found.scores, method)
+    return np.concatenate(blocks)
 
 
 def _joined(looks: Sequence[Detections]) -> Detections:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.base.ahead import ahead
 from ctnet.base.choices import Resize, check_choice
 from ctnet.base.device import autocast, choose_device, normalise, to_device
 from ctnet.base.errors import CtnetError
@@ -23,7 +24,7 @@ from ctnet.core.heads import mirror_maps
 from ctnet.core.operating import Calibration, OperatingPoints
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
-from ctnet.inference.decoding import decode, merge, not_finite
+from ctnet.inference.decoding import decode, merge_all, not_finite
 from ctnet.inference.exported import ExportedNetwork
 from ctnet.inference.found import ImageDetections
 from ctnet.inference.pictures import Picture, listed_pictures, opened
@@ -226,28 +227,55 @@ class Detector:
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
         preprocess = self.preprocessor(chosen.resize, chosen.size)
+        views = (
+            preprocess.views(
+                *opened(source, position, records[position] if records else {}, bgr), chosen.scales
+            )
+            for position, source in enumerate(sources)
+        )
+        found = self.found(ahead(views, self.reads_ahead, batch_size), chosen, batch_size)
+        kept = [thresholds.kept(of_image) for of_image in found]
+        if calibration is None:
+            return kept
+        return [calibrated(of_image, calibration, self.class_names) for of_image in kept]
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether images are read and resized by a thread while the network computes.
+
+        On a CPU they would compete for its cores.
+        """
+        return self.device.type != "cpu"
+
+    def found(
+        self, images: Iterable[Views], settings: DetectionSettings, batch_size: int = 8
+    ) -> list[ImageDetections]:
+        """Detections of prepared images of any sizes, in order, with raw scores.
+
+        Args:
+            images: from ``Preprocessor.views``.
+            settings: see ``__call__``; the score threshold is ``settings.score`` alone.
+            batch_size: images per forward pass.
+        """
         waiting: dict[tuple[Any, ...], list[tuple[int, Views]]] = {}
         found: dict[int, ImageDetections] = {}
 
         def flush(shapes: tuple[Any, ...]) -> None:
             positions, batch = zip(*waiting.pop(shapes), strict=True)
-            for position, views, detections in zip(positions, batch, self.detect(batch, chosen), strict=True):
-                of_image = thresholds.kept(ImageDetections.of(detections, self.task, views[0].info))
-                of_image = of_image.clipped() if chosen.clip else of_image
-                if calibration is not None:
-                    of_image = calibrated(of_image, calibration, self.class_names)
-                found[position] = of_image
+            for position, views, detections in zip(
+                positions, batch, self.detect(batch, settings), strict=True
+            ):
+                of_image = ImageDetections.of(detections, self.task, views[0].info)
+                found[position] = of_image.clipped() if settings.clip else of_image
 
-        for position, source in enumerate(sources):
-            image, info = opened(source, position, records[position] if records else {}, bgr)
-            views = preprocess.views(image, info, chosen.scales)
+        for position, views in enumerate(images):
             shapes = tuple(view.input.shape for view in views)
             waiting.setdefault(shapes, []).append((position, views))
             if len(waiting[shapes]) == batch_size:
                 flush(shapes)
         for shapes in list(waiting):
             flush(shapes)
-        return [found[position] for position in range(len(sources))]
+        return [found[position] for position in range(len(found))]
 
     def detect(
         self,
@@ -282,7 +310,7 @@ class Detector:
             looks.append(decode(self.task, maps, views, settings, times, finite))
         times.images += len(batch)
         with times.stage("post"):
-            return [merge(self.task, parts, settings) for parts in zip(*looks, strict=True)]
+            return merge_all(self.task, list(zip(*looks, strict=True)), settings)
 
     def maps(
         self,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from ctnet.base.ahead import ahead
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
 from ctnet.base.progress import track
@@ -19,7 +20,7 @@ from ctnet.core.records import Detections, ImageInfo
 from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
-from ctnet.inference.preprocessing import PIXELS_AT_ONCE
+from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Prepared
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.sources import Frame, Source
 from ctnet.inference.thresholds import calibrated
@@ -88,16 +89,14 @@ def predict(
     thresholds = detector.thresholds(settings.score)
     calibration = detector.calibration if settings.calibrated else None
     # Thresholds are applied below, so that the best score is known when nothing reaches it.
-    look = partial(detector, settings=replace(settings, score=0.0, calibrated=False), batch_size=batch_size)
+    look = _Look(detector, replace(settings, score=0.0, calibrated=False), batch_size, camera or Camera())
     try:
         for source in sources:
             writer = _writer(folder, source, names) if draw else None
             before = len(done.images)
             try:
                 frames = track(source, f"detecting in {source.name}", total=source.length)
-                for image, name, record, detections in _detected(
-                    look, frames, done, batch_size, camera or Camera()
-                ):
+                for image, name, record, detections in look.detected(frames, done):
                     info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
                     done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
                     detections = thresholds.kept(detections)
@@ -140,21 +139,49 @@ def _record(
     done.results += entries
 
 
-def _detected(
-    look: Callable[..., Sequence[Detections]],
-    frames: Iterator[Frame],
-    done: Prediction,
-    batch_size: int,
-    camera: Camera,
-) -> Iterator[tuple[np.ndarray, str, dict[str, Any], Detections]]:
-    for group in _groups(frames, batch_size):
-        done.problems += [frame.problem for frame in group if frame.problem]
-        done.notes += [frame.note for frame in group if frame.note]
-        good = [(frame.image, frame.name) for frame in group if frame.image is not None]
-        records = [camera.record(name, image.shape[1], image.shape[0]) for image, name in good]
-        found = look([image for image, _ in good], records=records)
-        for (image, name), record, detections in zip(good, records, found, strict=True):
-            yield image, name, record, detections
+@dataclass(frozen=True)
+class _Group:
+    """Frames for one batch, the records of those that could be read, and these prepared for the network."""
+
+    frames: list[Frame]
+    records: list[dict[str, Any]]
+    views: list[tuple[Prepared, ...]]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Detects in frames: a group is read and resized while the network has the one before it."""
+
+    detector: Detector
+    settings: DetectionSettings
+    batch_size: int
+    camera: Camera
+
+    def detected(
+        self, frames: Iterator[Frame], done: Prediction
+    ) -> Iterator[tuple[np.ndarray, str, dict[str, Any], Detections]]:
+        """Each image with its name, record and detections; problems and notes are added to ``done``."""
+        with closing(ahead(self._groups(frames), self.detector.reads_ahead)) as groups:
+            for group in groups:
+                done.problems += [frame.problem for frame in group.frames if frame.problem]
+                done.notes += [frame.note for frame in group.frames if frame.note]
+                good = [(frame.image, frame.name) for frame in group.frames if frame.image is not None]
+                found = self.detector.found(group.views, self.settings, self.batch_size)
+                for (image, name), record, detections in zip(good, group.records, found, strict=True):
+                    yield image, name, record, detections
+
+    def _groups(self, frames: Iterator[Frame]) -> Iterator[_Group]:
+        preprocess = self.detector.preprocessor(self.settings.resize, self.settings.size)
+        for group in _groups(frames, self.batch_size):
+            records: list[dict[str, Any]] = []
+            views: list[tuple[Prepared, ...]] = []
+            for frame in group:
+                if frame.image is not None:
+                    height, width = frame.image.shape[:2]
+                    records.append(self.camera.record(frame.name, width, height))
+                    info = ImageInfo(len(views), "", width, height, records[-1])
+                    views.append(preprocess.views(frame.image, info, self.settings.scales))
+            yield _Group(group, records, views)
 
 
 def _groups(frames: Iterator[Frame], batch_size: int) -> Iterator[list[Frame]]:

@@ -173,6 +173,36 @@ def builds_without_memory(probe: BackboneProbe) -> None:
     require(not real, f"{', '.join(real[:3])} are allocated anyway")
 
 
+@_backbone_check("Backbone.freezable_stages")
+def stages_come_in_order(probe: BackboneProbe) -> None:
+    """The stages that can be frozen are parts of the network, share no weights, and run in their order."""
+    backbone, stages = probe.backbone, probe.backbone.freezable_stages()
+    own, owner = set(backbone.modules()), dict[int, str]()
+    calls: list[str] = []
+    hooks = []
+    for name, modules in stages.items():
+        parts = [part for module in modules for part in module.modules()]
+        require(parts, f"stage {name} is empty")
+        require(own.issuperset(parts), f"stage {name} has modules that are not the backbone's")
+        for weight in (weight for module in modules for weight in module.parameters()):
+            other = owner.setdefault(id(weight), name)
+            require(other == name, f"stages {other} and {name} share a weight")
+        leaves = [part for part in parts if not [*part.children()]]
+        hooks += [leaf.register_forward_pre_hook(lambda *_, name=name: calls.append(name)) for leaf in leaves]
+    try:
+        with torch.no_grad():
+            backbone(probe.images[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    order = list(stages)
+    numbers = [order.index(name) for name in calls]
+    require(numbers == sorted(numbers), f"an image does not pass through {', '.join(order)} in this order")
+    require(
+        len(set(numbers)) == len(order), f"an image passes through {', '.join(dict.fromkeys(calls))} alone"
+    )
+
+
 @_backbone_check("Backbone.forward")
 def every_weight_learns(probe: BackboneProbe) -> None:
     """In training mode a finite gradient reaches every weight."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval
 
-from ctnet.base.choices import Amp, BatchNorm
+from ctnet.base.choices import Amp
 from ctnet.base.schema import check_json
 from ctnet.base.version import __version__
 from ctnet.core.recipe import Recipe
@@ -36,8 +36,6 @@ class TrainingConfig:
         amp: autocast type: off, bf16 or fp16.
         overfit: train and evaluate on this many images of the training split, without augmentation; 0: no.
         strict: refuse bad records instead of skipping them.
-        batch_norm: statistics of each process's own images, of all processes' ("sync"), or none, with its
-            weights fixed ("frozen").
         annotations, val_annotations: digests of the splits' annotation files; a run only resumes on the same
             data.
         images: fingerprint of both splits' image files, see ``Dataset.fingerprint``.
@@ -59,7 +57,6 @@ class TrainingConfig:
     amp: Amp = "off"
     overfit: Annotated[int, Ge(0)] = 0
     strict: bool = False
-    batch_norm: BatchNorm = "own"
     annotations: str = ""
     val_annotations: str = ""
     images: str = ""
@@ -81,7 +78,9 @@ class TrainingConfig:
         Returns:
             One phrase per setting: "learning_rate is 0.1, was 0.2".
         """
-        now, then = _flat(self.to_json()), _flat(before)
+        now, then = flat(self.to_json()), flat(before)
+        # A run of an earlier ctnet was trained with what is the default of a field that it did not have.
+        then = flat({"recipe": _defaults()}) | then
         return [
             f"{name} is {value!r}, was {then.get(name)!r}"
             for name, value in now.items()
@@ -95,6 +94,9 @@ class TrainingConfig:
         Raises:
             CtnetError: for a field that is missing, unknown or out of its range, naming the file.
         """
+        if isinstance(values, dict) and isinstance(values.get("recipe"), dict) and "batch_norm" in values:
+            values = dict(values)  # of an earlier ctnet, which had it beside the recipe
+            values["recipe"] = {**values["recipe"], "batch_norm": values.pop("batch_norm")}
         fix = f"it is not a run's config.json of ctnet {__version__}: correct it, or train again"
         read: TrainingConfig = check_json(cls, values, source, fix)
         return read
@@ -110,18 +112,25 @@ _FREE = frozenset(
         "commit",
         "recipe.epochs",
         "recipe.evaluate_every",
+        "recipe.patience",
         "recipe.save_every",
         "recipe.report",
     )
 )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _defaults() -> dict[str, Any]:
+    """The defaults of those fields of a recipe that have one."""
+    fields = dataclasses.fields(Recipe)
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted names."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = list(value) if isinstance(value, tuple) else value
     return found

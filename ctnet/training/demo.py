@@ -22,7 +22,8 @@ from ctnet.measuring.run import evaluate
 from ctnet.report.draw import grid, side_by_side
 from ctnet.report.writing import write_image
 from ctnet.training.data import evaluation_data, example_data
-from ctnet.training.request import Loop, Machine, RecipeChoice, TrainingData
+from ctnet.training.observers import AUTO
+from ctnet.training.request import Machine, RecipeChoice, TrainingData
 from ctnet.training.session import Session, new_session
 
 PICTURES = 6
@@ -110,8 +111,8 @@ def demonstrate(
         task_name,
         TrainingData(data),
         recipe=RecipeChoice("demo", {"epochs": epochs, "evaluate_every": max(1, epochs // 3)}),
-        loop=Loop(seed=seed),
-        machine=Machine(device),
+        seed=seed,
+        machine=Machine(device, observers=(AUTO,)),
         output=output,
     )
     if not session.fit():

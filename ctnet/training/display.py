@@ -1,11 +1,10 @@
-"""Progress of a training run: a live line on a terminal, else one line per epoch; TensorBoard."""
+"""Progress of a training run: a live line on a terminal, else one line per epoch."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,22 +15,13 @@ _LINE_EVERY_SECONDS = 30.0
 
 
 class Display:
-    """Shows the progress of one training run on stderr.
+    """Shows the progress of one training run on stderr."""
 
-    Attributes:
-        tensorboard: the writer, while training, when a folder was given and TensorBoard is installed.
-    """
-
-    def __init__(self, folder: Path | None = None) -> None:
-        """Args:
-        folder: folder for TensorBoard events; None for no events.
-        """
+    def __init__(self) -> None:
         from rich.console import Console
 
         self.width = width_of(sys.stderr)
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, width=self.width)
-        self.folder = folder
-        self.tensorboard: Any = None
         self._live: Any = None
         self._epoch = self._epochs = self._batches = self._batch = 0
         self._images = 0
@@ -43,8 +33,6 @@ class Display:
 
     def __enter__(self) -> Display:
         self._first = self._spoken = time.monotonic()
-        # Not earlier: a run that is refused leaves neither an empty events file nor the writer's thread.
-        self.tensorboard = _tensorboard(self.folder) if self.folder else None
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             from rich.live import Live
 
@@ -58,9 +46,6 @@ class Display:
         if self._live is not None:
             self._live.stop()
             self._live = None
-        if self.tensorboard is not None:
-            self.tensorboard.close()
-            self.tensorboard = None
 
     def say(self, line: str) -> None:
         """Print a permanent line."""
@@ -107,22 +92,18 @@ class Display:
         if self._live is not None:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
 
-    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], improved: bool) -> None:
-        """Write an epoch's ``row`` to TensorBoard, and its entries ``shown`` to the terminal.
+    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], comment: str) -> None:
+        """Show the entries ``shown`` of an epoch's ``row``, and a comment.
 
         If the terminal is too narrow, only the first ones are shown; metrics.csv has all.
         """
         seconds = time.monotonic() - self._started
-        ending = f"{seconds:.1f} s{'  (best)' if improved else ''}"
+        ending = f"{seconds:.1f} s{f'  ({comment})' if comment else ''}"
         room = None if self.width is None else self.width - len(ending) - 2
         figures = [f"{name} {_figure(name, row[name])}" for name in shown]
         self._spoken = time.monotonic()
         line = fitting([f"epoch {row['epoch']}/{self._epochs}", *figures], room)
         self.say(f"{line}  {ending}")
-        if self.tensorboard is not None:
-            for name, value in row.items():
-                if name != "epoch":
-                    self.tensorboard.add_scalar(name, value, row["epoch"])
 
     def _parts(self, rate: float) -> list[str]:
         """The parts of a progress line, most important first."""
@@ -148,7 +129,7 @@ class Quiet(Display):
     def step(self, batches: int, images: int, terms: Mapping[str, float], rate: float) -> None:
         pass
 
-    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], improved: bool) -> None:
+    def end_epoch(self, row: Mapping[str, Any], shown: Sequence[str], comment: str) -> None:
         pass
 
 
@@ -161,19 +142,3 @@ class Silent(Quiet):
 
 def _figure(name: str, value: float) -> str:
     return f"{value:.4g}" if name.endswith("loss") else f"{value:.3f}"
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        print("TensorBoard is not installed; only metrics.csv is written", file=sys.stderr)
-        return None
-    try:
-        return SummaryWriter(str(folder))
-    except UnicodeEncodeError:  # TensorBoard needs names in UTF-8
-        print(
-            "TensorBoard cannot write to a folder whose name is not UTF-8; only metrics.csv is written",
-            file=sys.stderr,
-        )
-        return None

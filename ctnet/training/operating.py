@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ctnet import checkpoint
 from ctnet.base.errors import CtnetError
-from ctnet.core.evaluator import Evaluator
 from ctnet.core.operating import OperatingPoints
+from ctnet.core.tally import Tally
 from ctnet.data.dataset import Dataset
 from ctnet.evaluation.operating import operating_points, warnings_of
 from ctnet.training.run import Run
@@ -14,21 +14,21 @@ from ctnet.training.run import Run
 _DRAWS = 200
 
 
-def points_of(measured: Evaluator | None, val: Dataset | None) -> OperatingPoints | None:
+def points_of(tally: Tally | None, val: Dataset | None) -> OperatingPoints | None:
     """The thresholds of the best F1 on the validation images.
 
     Args:
-        measured: the evaluator that holds their detections.
+        tally: what they contributed to the evaluation.
         val: the data set that they are of.
 
     Returns:
         None without an evaluation, and where none can be chosen: nothing found, one image, an evaluator of a
         plugin that keeps no tally.
     """
-    if measured is None or val is None:
+    if tally is None or val is None:
         return None
     try:
-        return operating_points(measured.tally(), val.split or "val", draws=_DRAWS)
+        return operating_points(tally, val.split or "val", draws=_DRAWS)
     except CtnetError:
         return None
 

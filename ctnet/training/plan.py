@@ -30,6 +30,7 @@ class Plan:
         images_per_step: actual images per step.
         wanted: task options set by the recipe.
         splits: the data, bound to the task with these options.
+        note: why this batch size, where it was not given.
     """
 
     recipe_name: str
@@ -39,6 +40,7 @@ class Plan:
     images_per_step: int
     wanted: Mapping[str, Any]
     splits: Splits
+    note: str = ""
 
 
 def plan_training(
@@ -68,6 +70,8 @@ def plan_training(
         recipe = replace(recipe, final_rate=0.0)  # here memorising is the goal
     if recipe.augmentation.rotate and not task.layout.rotatable:
         raise CtnetError(f"task {task.name} cannot be trained on rotated images; set -R rotate=0")
+    if recipe.patience and splits.val is None:
+        raise CtnetError("patience counts evaluations, and there is no validation split; set -R patience=0")
     # A step cannot have more images than there are; the rate follows the actual number.
     images = min(recipe.batch_size, len(splits.train)) * recipe.accumulate
     if choice.rate is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctnet.base.choices import BatchNorm, Cache
+from ctnet.base.choices import Cache
 from ctnet.base.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -58,26 +58,22 @@ class RecipeChoice:
         name: one of the task's recipes, or a TOML file (``*.toml``); the default for the network when None.
         fields: fields of the recipe to set, by name (``Recipe.with_fields``).
         rate: the learning rate in effect, not scaled to the batch; the recipe's, scaled, when None.
+        largest_batch: take the largest batch that fits, see ``choose_batch_size``.
     """
 
     name: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     rate: float | None = None
+    largest_batch: bool = False
 
-
-@dataclass(frozen=True)
-class Loop:
-    """Settings of the loop.
-
-    Attributes:
-        amp: mixed precision: auto, off, bf16 or fp16.
-        seed: seed of all randomness.
-        batch_norm: see ``TrainingConfig``.
-    """
-
-    amp: str = "auto"
-    seed: int = 0
-    batch_norm: BatchNorm = "own"
+    @classmethod
+    def of(cls, name: str | None, fields: Mapping[str, Any], rate: float | None) -> RecipeChoice:
+        """The choice of a user, who may have given "auto" as batch size."""
+        chosen = dict(fields)
+        largest = chosen.get("batch_size") == "auto"
+        if largest:
+            del chosen["batch_size"]
+        return cls(name, chosen, rate, largest)
 
 
 @dataclass(frozen=True)
@@ -90,6 +86,7 @@ class Machine:
         display: where progress is shown; the terminal when None.
         ranks: the processes that train together.
         cache: "ram" keeps all decoded images in memory.
+        observers: names of the observers of the run, see ``load_observers``; metrics.csv is always written.
     """
 
     device: str = "auto"
@@ -97,3 +94,4 @@ class Machine:
     display: Display | None = None
     ranks: Ranks = field(default_factory=Ranks)
     cache: Cache = "none"
+    observers: Sequence[str] = ()

@@ -74,7 +74,7 @@ class Run:
             CtnetError: when the folder already holds a run, or cannot be written.
         """
         if path is None:
-            path = _fresh(stem)
+            path = fresh_folder(stem)
         else:
             _make(path, exist_ok=True)
         cls(path)._refuse_a_second()
@@ -197,7 +197,7 @@ def latest_run(folder: Path = RUNS) -> Path:
     return max(files, key=lambda file: file.stat().st_mtime_ns).parent
 
 
-def _fresh(stem: str) -> Path:
+def fresh_folder(stem: str) -> Path:
     """Make the folder with the first free number, safely for concurrent processes."""
     for number in count(1):
         with suppress(FileExistsError):

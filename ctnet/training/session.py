@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ctnet.backbones import BackboneInfo, describe_backbone
+from ctnet.base.choices import Amp
 from ctnet.base.device import amp_name, choose_amp, choose_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
@@ -23,13 +24,17 @@ from ctnet.data.problems import summarize
 from ctnet.data.workers import default_workers
 from ctnet.inference.detector import checkpoint_of
 from ctnet.model import check_input_size
+from ctnet.training.batch_size import choose_batch_size
+from ctnet.training.best import best_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits, open_data
 from ctnet.training.display import Display, Silent
+from ctnet.training.freezing import check_freeze
+from ctnet.training.observers import Observer, load_observers
 from ctnet.training.operating import threshold_lines
 from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.run import Run
 from ctnet.training.trainer import Trainer
 
@@ -62,11 +67,15 @@ class Session:
     def summary(self) -> str:
         """One line about a finished training: epochs, best metric, run folder."""
         main, epochs = self.trainer.main_metric, counted(self.trainer.position.epoch, "epoch")
-        evaluated = [row for row in self.rows if main in row]
-        if not evaluated:
+        if self.trainer.out_of_patience:
+            epochs += f" ({_lost_patience(self.trainer)})"
+        smooth = self.trainer.config.recipe.smooth
+        best, highest = (best_of(self.rows, main, evaluations) for evaluations in (smooth, 1))
+        if best is None or highest is None:
             return f"trained {epochs}: {self.run.path}"
-        best = max(evaluated, key=lambda row: row[main])  # the first of equal ones, as for best.pt
-        return f"trained {epochs}, best {main} {best[main]:.3f} at epoch {best['epoch']}: {self.run.path}"
+        alone = f" (by the mean of {smooth}; epoch {highest.epoch} alone has {highest.value:.3f})"
+        why = "" if best.epoch == highest.epoch else alone
+        return f"trained {epochs}, best {main} {best.value:.3f} at epoch {best.epoch}{why}: {self.run.path}"
 
     def fit(self) -> bool:
         """Train, and say how to continue if interrupted. Returns whether training finished."""
@@ -83,12 +92,18 @@ class Session:
         return finished
 
 
+def _lost_patience(trainer: Trainer) -> str:
+    """Why a run ended before its last epoch."""
+    evaluations = counted(trainer.config.recipe.patience, "evaluation")
+    return f"ended early: {evaluations} without a better {trainer.main_metric}"
+
+
 def new_session(
     task_name: str,
     data: TrainingData | None = None,
     network: Network | None = None,
     recipe: RecipeChoice | None = None,
-    loop: Loop | None = None,
+    seed: int = 0,
     machine: Machine | None = None,
     output: Path | None = None,
 ) -> Session:
@@ -96,22 +111,22 @@ def new_session(
 
     Args:
         task_name: name of the task.
-        data, network, recipe, loop, machine: the requested settings.
+        data, network, recipe, machine: the requested settings.
+        seed: seed of all randomness.
         output: the run folder; a new one under ``runs`` when None.
 
     Raises:
         CtnetError: for unknown names, unusable data, and an output folder that contains a run.
     """
     data, network, recipe = data or TrainingData(), network or Network(), recipe or RecipeChoice()
-    loop, machine = loop or Loop(), machine or Machine()
-    ranks = machine.ranks
-    _require_one_process(ranks)
+    machine = machine or Machine()
+    _require_one_process(ranks := machine.ranks)
     with ranks.agreed():
         load_task_class(task_name)  # report a wrong name before anything else
-        check_seed(loop.seed)
+        check_seed(seed)
         backbone = _backbone(network)
+        observers = _observers(machine)
         device = choose_device(machine.device)
-        amp = amp_name(choose_amp(loop.amp, device))  # "auto" could differ on another machine
     # The first process goes first: it may have to draw the scenes, and indexes the annotations for all.
     for turn in (True, False):
         with ranks.agreed():
@@ -120,7 +135,12 @@ def new_session(
     with ranks.agreed():
         plan = plan_training(splits, backbone.name, recipe, network, data.overfit)
         check_input_size(plan.recipe.size, backbone.divisor, backbone.name)
-        config = _config(backbone, data, network, replace(loop, amp=amp), plan)
+        check_freeze(plan.recipe.freeze, backbone)
+    amp = amp_name(choose_amp(plan.recipe.amp, device))  # "auto" could differ on another machine
+    if recipe.largest_batch:
+        plan = _with_largest_batch(plan, backbone.name, recipe, network, data.overfit, amp, machine)
+    with ranks.agreed():
+        config = _config(backbone, data, network, seed, plan, amp)
     _require_one_job(ranks, config)
     with ranks.agreed():
         splits = _kept(plan.splits, machine, device)
@@ -133,6 +153,7 @@ def new_session(
     except BaseException:
         run.discard()  # nothing was trained yet (ImageNet weights may be unavailable, for example)
         raise
+    trainer.observers.add(observers)
     ranks.remember(RUN, str(run.path.absolute()))
     for line in _announcement(trainer, backbone, plan):
         trainer.display.say(line)
@@ -179,14 +200,18 @@ def _resumed(
     with ranks.agreed():
         if ranks.is_first:
             run.remove_leftovers()
+        observers = _observers(machine)
         stored, config, trainer, display = _restored(run, task_name, machine, epochs, moved)
     _require_one_job(ranks, config)
     with ranks.agreed():
         for line in _continuation(trainer, stored, epochs is not None):
             display.say(line)
+        if epochs is not None and trainer.out_of_patience:
+            trainer.position.waits_from = trainer.position.epoch
         if config != stored and ranks.is_first:
             write_json(run.config, config.to_json())
             run.write_recipe(config.recipe)
+    trainer.observers.add(observers)
     ranks.remember(RUN, str(run.path.absolute()))
     return Session(run, trainer, display)
 
@@ -252,6 +277,12 @@ def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iter
             f"--resume {path} --epochs {2 * epochs}, or {fresh}"
         )
         return
+    if trainer.out_of_patience and not asked:
+        yield (
+            f"{path} {_lost_patience(trainer)}; train it further with --resume {path} --epochs {epochs}, or "
+            f"{fresh}"
+        )
+        return
     yield f"resuming {path} at epoch {position.epoch + 1}/{epochs}, batch {position.batch + 1}"
     if epochs != before.recipe.epochs and position.step:
         factors = (
@@ -262,6 +293,26 @@ def _continuation(trainer: Trainer, before: TrainingConfig, asked: bool) -> Iter
         yield f"{before.recipe.epochs} epochs become {epochs}: the learning rate continues at {now:.2g}" + (
             f" ({then:.2g} so far)" if f"{now:.2g}" != f"{then:.2g}" else ""
         )
+
+
+def _with_largest_batch(
+    plan: Plan,
+    backbone: str,
+    recipe: RecipeChoice,
+    network: Network,
+    overfit: int,
+    amp: Amp,
+    machine: Machine,
+) -> Plan:
+    """The plan with the largest batch size that fits."""
+    splits, device = plan.splits, choose_device(machine.device)
+    cached = [splits.train, *([] if splits.val is None or overfit else [splits.val])]
+    cache = sum(split.decoded_bytes() for split in cached) if machine.cache == "ram" else 0
+    chosen = choose_batch_size(plan, backbone, device, amp, machine.ranks, cache)
+    recipe = replace(recipe, fields={**recipe.fields, "batch_size": chosen.size})
+    with machine.ranks.agreed():
+        again = plan_training(splits, backbone, recipe, network, overfit)
+    return replace(again, note=f"batch size {chosen.size}: {chosen.why}")
 
 
 def _require_one_process(ranks: Ranks) -> None:
@@ -317,7 +368,12 @@ def _display(machine: Machine, run: Run) -> Display:
     """The display that was asked for; of several processes the first one's shows something."""
     if machine.display is not None:
         return machine.display
-    return Display(run.path) if machine.ranks.is_first else Silent()
+    return Display() if machine.ranks.is_first else Silent()
+
+
+def _observers(machine: Machine) -> dict[str, Observer]:
+    """The observers that were asked for, in the first process."""
+    return load_observers(machine.observers) if machine.ranks.is_first else {}
 
 
 def _kept(splits: Splits, machine: Machine, device: torch.device) -> Splits:
@@ -354,7 +410,7 @@ def _backbone(network: Network) -> BackboneInfo:
 
 
 def _config(
-    backbone: BackboneInfo, data: TrainingData, network: Network, loop: Loop, plan: Plan
+    backbone: BackboneInfo, data: TrainingData, network: Network, seed: int, plan: Plan, amp: Amp
 ) -> TrainingConfig:
     task = plan.splits.task
     return TrainingConfig(
@@ -374,7 +430,8 @@ def _config(
         annotations=plan.splits.train.coco.digest,
         val_annotations="" if plan.splits.val is None else plan.splits.val.coco.digest,
         images=plan.splits.fingerprint(),
-        **vars(loop),
+        seed=seed,
+        amp=amp,
     )
 
 
@@ -390,12 +447,19 @@ def _announcement(trainer: Trainer, backbone: BackboneInfo, plan: Plan) -> Itera
     reached = plan.rate * peak_factor(plan.recipe, steps)
     images = counted(plan.images_per_step, "image")
     yield f"learning rate {reached:.3g}{rising} at {images} per step{source}"
+    if plan.note:
+        yield plan.note
     if not config.pretrained and config.init is None and not backbone.learns_from_scratch:
         yield (
             f"warning: {backbone.name} without ImageNet weights hardly learns on small data sets; use "
             f"--pretrained, or --backbone {DEFAULT_BACKBONE}"
         )
     yield from trainer.started
+    if plan.recipe.freeze:
+        stages = ", ".join(backbone.stages[: plan.recipe.freeze])
+        yield f"frozen: {stages} of {backbone.name}, batch norm statistics included"
+        if not config.pretrained and config.init is None:
+            yield "warning: the frozen stages have random weights; give --pretrained or --init"
     to_evaluate = counted(len(val), "validation image") if val else "no validation images"
     yield f"{counted(len(train), 'training image')}, {to_evaluate}; run folder {trainer.run.path}"
     different = [train, *([val] if val is not None and val is not train else [])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -24,7 +23,7 @@ class Position:
         batch: batches done within the current epoch.
         step: optimizer steps done since the start.
         sums: loss terms summed over the current epoch, and their number of images.
-        best: best main metric so far.
+        waits_from: epochs finished when patience began to count: 0, or where an ended run went on.
         rows: one record per finished epoch, as in metrics.csv.
     """
 
@@ -32,7 +31,7 @@ class Position:
     batch: Count = 0
     step: Count = 0
     sums: dict[str, float] = field(default_factory=dict)
-    best: float = -math.inf
+    waits_from: Count = 0
     rows: list[dict[str, int | float]] = field(default_factory=list)
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,8 +20,8 @@ from ctnet.base.ranks import Ranks, raise_first, told
 from ctnet.base.schema import check_text, check_values
 from ctnet.base.signals import on_termination
 from ctnet.checkpoint import Description
-from ctnet.core.evaluator import Evaluator
 from ctnet.core.recipe import Augmentation
+from ctnet.core.tally import Tally
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Loader, TrainingSet
 from ctnet.data.problems import Problem, refuse
@@ -29,15 +29,26 @@ from ctnet.data.workers import WorkerDied, default_workers
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
 from ctnet.measuring.reading import Reader, Settings
-from ctnet.measuring.run import evaluate, reader_of
-from ctnet.model import create_model
+from ctnet.measuring.run import Evaluation, evaluate, reader_of
+from ctnet.model import CenterNet, create_model
 from ctnet.ops.sync_batch_norm import freeze_batch_norm, use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
+from ctnet.training.best import Rival, best_of, tally_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
+from ctnet.training.freezing import freeze_stages
 from ctnet.training.gradients import Gradients, NotFinite, Step
 from ctnet.training.memory import check_memory, out_of_memory
+from ctnet.training.observers import (
+    CheckpointSaved,
+    EpochEnd,
+    EvaluationEnd,
+    Observers,
+    RunEnd,
+    RunStart,
+    StepEnd,
+)
 from ctnet.training.operating import points_of
 from ctnet.training.optimization import (
     MovingAverage,
@@ -49,6 +60,7 @@ from ctnet.training.optimization import (
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 from ctnet.training.state import DAMAGED, Position, TrainingState
+from ctnet.training.trackers import MetricsFile
 
 #: Epochs longer than this get a checkpoint before evaluation, which might fail.
 _COSTLY_SECONDS = 120.0
@@ -94,17 +106,9 @@ class Trainer:
         self.position = Position()
         recipe = config.recipe
         torch.manual_seed(config.seed)
-        self.model = create_model(self.task, config.backbone, config.pretrained, recipe.small_heads)
-        # A resumed run has its own weights, and the checkpoint that it started from may be gone.
-        start = None if run.last.is_file() else config.init
-        self.started = start_from(self.model, start) if start else []
-        self.model = self.model.to(device).to(memory_format=torch.channels_last)
-        if device.type == "cpu":
-            use_winograd(self.model)
-        check_memory(self.model.backbone, recipe.size, device)
+        self.started: list[str] = []
+        self.model = self._network()
         self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone.stride)
-        if config.batch_norm == "frozen":
-            freeze_batch_norm(self.model)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         self.amp = choose_amp(config.amp, device)
@@ -112,12 +116,15 @@ class Trainer:
         self.workers = default_workers(device) if workers is None else workers
         self.loader = self._loader(train)
         self.steps_per_epoch = max(1, math.ceil(len(self.loader) / config.accumulate))
-        self.display = display or Display(run.path)
+        self.display = display or Display()
+        own = {"metrics.csv": MetricsFile()} if self.ranks.is_first else {}
+        #: Who looks on; more can be added until the training starts. Those of the first process do.
+        self.observers = Observers(own, self.display.say)
         #: The name of the figure that tells which epoch was the best; empty without evaluation.
         self.main_metric = ""
-        self._stop = self._evaluating = False
-        #: The detections of the last evaluation.
-        self._measured: Evaluator | None = None
+        self._rival, self._stop, self._evaluating = Rival(), False, False
+        #: What the images contributed to the last evaluation; in the first process.
+        self._tally: Tally | None = None
         #: Reads the validation images, from the first evaluation on.
         self._reader: Reader | None = None
         #: The wishes of all processes, told with the losses of a step; empty for one process.
@@ -129,6 +136,22 @@ class Trainer:
             self._look_at_truth(self.val)
         if run.last.is_file():
             self._resume()
+
+    def _network(self) -> CenterNet:
+        """The network on the device, with the weights that it starts from."""
+        config, recipe = self.config, self.config.recipe
+        model = create_model(self.task, config.backbone, config.pretrained, recipe.small_heads)
+        # A resumed run has its own weights, and the checkpoint that it started from may be gone.
+        if config.init and not self.run.last.is_file():
+            self.started = start_from(model, config.init)
+        model = model.to(self.device).to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":
+            use_winograd(model)
+        check_memory(model.backbone, recipe.size, self.device)
+        if recipe.batch_norm == "frozen":
+            freeze_batch_norm(model)
+        freeze_stages(model.backbone, recipe.freeze)
+        return model
 
     def _loader(self, train: Dataset) -> Loader:
         config, recipe = self.config, self.config.recipe
@@ -146,7 +169,7 @@ class Trainer:
             self.display.say(f"warning: {line}")
 
     def fit(self) -> bool:
-        """Train to the last epoch.
+        """Train to the last epoch, or until patience ends.
 
         Returns:
             True when finished; False when Ctrl-C or SIGTERM ended it after a step (the checkpoint is
@@ -156,18 +179,49 @@ class Trainer:
             CtnetError: when a loss is not finite, an epoch had no readable image, a worker process died, or
                 a checkpoint cannot be written.
         """
-        with on_termination(lambda number, frame: self._ask_to_stop()), self.display:
+        position, folder = self.position, self.run.path.absolute()
+        config = json.loads(json.dumps(self.config.to_json()))
+        start = RunStart(folder, config, position.epoch, position.step, position.rows, self.main_metric)
+        with (
+            on_termination(lambda number, frame: self._ask_to_stop()),
+            self.observers.watching(start, self._end),
+            self.display,
+        ):
             self._connect()
-            while self.position.epoch < self.config.recipe.epochs:
+            while not self.is_over:
                 if not self._epoch_or_stop():
                     if self.position.batch:  # at the end of an epoch it was already saved, with its metrics
                         self._save()
                     return False
         return True
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or patience has ended."""
+        return self.position.epoch >= self.config.recipe.epochs or self.out_of_patience
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether so many evaluations in a row gave no new best one as the recipe allows."""
+        recipe, position = self.config.recipe, self.position
+        best = best_of(position.rows, self.main_metric, recipe.smooth)
+        own = sum(self.main_metric in row and row["epoch"] > position.waits_from for row in position.rows)
+        return best is not None and 0 < recipe.patience <= min(best.since, own)
+
+    def _end(self, error: BaseException | None) -> RunEnd:
+        """The report of the end."""
+        position = self.position
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            said = " ".join(str(error).splitlines()[:1]) or type(error).__name__
+            return RunEnd("failed", position.epoch, position.step, said)
+        if error is not None or not self.is_over:
+            return RunEnd("stopped", position.epoch, position.step)
+        reason: Literal["patience", "finished"] = "patience" if self.out_of_patience else "finished"
+        return RunEnd(reason, position.epoch, position.step)
+
     def _connect(self) -> None:
         """Make one training of those of all processes."""
-        if self.config.batch_norm == "sync" and self.ranks.count > 1:
+        if self.config.recipe.batch_norm == "sync" and self.ranks.count > 1:
             apart = self.ranks.apart()
             use_sync_batch_norm(self.model, apart.add, apart.group)
         self.gradients.connect()
@@ -178,12 +232,11 @@ class Trainer:
         An evaluation does not change any saved state, so it stops immediately. Several processes stop
         together: none can leave at once, and ``torchrun`` passes on a Ctrl-C that all have heard already.
         """
-        if self.ranks.count > 1:
-            self._stop = True
-        elif self._stop or self._evaluating:
-            self._stop = True
+        again, self._stop = self._stop, True
+        if self.observers.interrupt(again) or self.ranks.count > 1:
+            return
+        if again or self._evaluating:
             raise KeyboardInterrupt
-        self._stop = True
 
     def _epoch_or_stop(self) -> bool:
         """One epoch; False when it was stopped anywhere."""
@@ -214,6 +267,8 @@ class Trainer:
             images, terms = self._losses_and_gradients(step)
             position.batch += len(step.batches)
             self._step()
+            done = StepEnd(position.step, position.epoch + 1, images, terms, self._rate())
+            self.observers.tell("step", done)
             stopping, due = self._agreed or self._wishes()
             if stopping:
                 return False
@@ -222,12 +277,13 @@ class Trainer:
             self.display.step(len(step.batches), images, terms, self._rate())
         self._finish_epoch()
         stopping = any(self.ranks.exchange(self._stop))
-        return not stopping or position.epoch == self.config.recipe.epochs
+        return not stopping or self.is_over
 
     def _train_mode(self) -> None:
         self.model.train()
-        if self.config.batch_norm == "frozen":
+        if self.config.recipe.batch_norm == "frozen":
             freeze_batch_norm(self.model)
+        freeze_stages(self.model.backbone, self.config.recipe.freeze)
 
     def _losses_and_gradients(self, step: Step) -> tuple[int, dict[str, float]]:
         """Accumulate the gradients of a step, and learn whether to stop or save after it.
@@ -291,42 +347,48 @@ class Trainer:
         losses = [name for name in position.sums if name != "images"]
         row |= {name: position.sums[name] / images for name in losses}
         last = position.epoch + 1 == recipe.epochs
-        metrics: dict[str, float] = {}
+        done: Evaluation | None = None
         shown = losses
         if self.val is not None and (last or (position.epoch + 1) % recipe.evaluate_every == 0):
-            metrics = self._evaluate(self.val)
-            overall = {name: value for name, value in metrics.items() if "/" not in name}
-            row |= overall
+            done = self._evaluate(self.val)
+            overall = {name: value for name, value in done.metrics.items() if "/" not in name}
+            row |= {self.main_metric: 0.0, **overall}
             shown = [*overall][:3] + losses
-            improved = metrics.get(self.main_metric, 0.0) > position.best
-            position.best = max(position.best, metrics.get(self.main_metric, 0.0))
-        else:
-            improved = self.val is None
         position.rows.append(row)
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
+        best = best_of(position.rows, self.main_metric, recipe.smooth)
+        improved = self.val is None or (best is not None and best.epoch == position.epoch)
+        metrics = {} if done is None else done.metrics
         if improved:
-            self._check_weights()
-            with self.ranks.agreed():
-                if self.ranks.is_first:
-                    points = None if self.config.overfit else points_of(self._measured, self.val)
-                    checkpoint.save(
-                        self.run.best,
-                        self.description,
-                        self._weights(),
-                        None,
-                        metrics,
-                        operating_points=points,
-                    )
+            self._save_best(metrics)
         self._save(metrics)
-        self._write_metrics()
-        self.display.end_epoch(row, shown, improved)
+        self._tell_of_epoch(row, done, improved)
+        self.display.end_epoch(row, shown, self._comment(done, improved))
 
-    def _write_metrics(self) -> None:
+    def _tell_of_epoch(self, row: Mapping[str, float], done: Evaluation | None, improved: bool) -> None:
+        epoch, step = self.position.epoch, self.position.step
+        if done is not None:
+            self.observers.tell("evaluation", EvaluationEnd(epoch, step, done.metrics, improved))
+        if improved:
+            self.observers.tell("checkpoint", CheckpointSaved(self.run.best.absolute(), epoch, step, True))
+        self.observers.tell("epoch", EpochEnd(epoch, step, dict(row)))
+
+    def _save_best(self, metrics: Mapping[str, float]) -> None:
+        self._check_weights()
         with self.ranks.agreed():
             if self.ranks.is_first:
-                self.run.write_metrics(self.position.rows)
+                points = None if self.config.overfit or not metrics else points_of(self._tally, self.val)
+                checkpoint.save(
+                    self.run.best, self.description, self._weights(), None, metrics, operating_points=points
+                )
 
-    def _evaluate(self, val: Dataset) -> dict[str, float]:
+    def _comment(self, done: Evaluation | None, improved: bool) -> str:
+        """What is said of the epoch that just ended."""
+        if done is None or not self.ranks.is_first:
+            return "best" if improved else ""
+        return self._rival.comment(self.position.epoch, self._tally, self.main_metric, improved)
+
+    def _evaluate(self, val: Dataset) -> Evaluation:
         self.display.note("evaluating")
         model = copy.deepcopy(self.model)
         model.load_state_dict(self._weights())
@@ -345,10 +407,11 @@ class Trainer:
             interrupted=(lambda: self._stop) if self.ranks.count > 1 else None,
             reader=self._reader,
         )
-        self._evaluating, self._measured = False, done.evaluator
+        self._evaluating = False
+        self._tally = tally_of(done.evaluator) if self.ranks.is_first else None
         with self.ranks.agreed():
             self._report(done.problems)
-        return done.metrics
+        return done
 
     def _report(self, problems: Sequence[Problem]) -> None:
         """Report images that could not be read, or refuse them."""
@@ -379,6 +442,8 @@ class Trainer:
             if self.ranks.is_first:
                 checkpoint.save(self.run.last, self.description, self._weights(), training, metrics)
         self._saved = time.monotonic()
+        saved = CheckpointSaved(self.run.last.absolute(), position.epoch, position.step, False)
+        self.observers.tell("checkpoint", saved)
 
     def _check_weights(self) -> None:
         """Refuse to replace the last good checkpoint with NaN or infinite weights."""
@@ -403,8 +468,6 @@ class Trainer:
             self._continue(saved, saved.training)
         except CtnetError as error:
             raise CtnetError(f"{self.run.last} cannot be continued: {error}") from error
-        if self.ranks.is_first:
-            self.run.write_metrics(self.position.rows)
 
     def _continue(self, saved: checkpoint.Checkpoint, training: Mapping[str, Any]) -> None:
         if not training:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
-from ctnet.base.choices import Amp, AnchorVariant, ImageMode, Nms, Resize, Rounding
+from ctnet.base.choices import Amp, AnchorVariant, Cache, ImageMode, Nms, Resize, Rounding
 from ctnet.cli import app
 
 AT_TEST_TIME = {"--nms": Nms, "--resize": Resize}
@@ -24,7 +24,7 @@ CHOICES: list[tuple[str, str, Any]] = [
     ("analyze anchors", "--variant", AnchorVariant),
     ("convert voc", "--images", ImageMode),
     ("convert yolo", "--images", ImageMode),
-    ("train", "--amp", Amp),
+    ("train", "--cache", Cache),
 ]
 every_choice = pytest.mark.parametrize(
     ("command", "option", "names"), CHOICES, ids=[f"{command} {option}" for command, option, _ in CHOICES]

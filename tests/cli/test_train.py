@@ -86,7 +86,10 @@ def test_recipe_fields_arrive_and_the_rate_is_scaled_and_printed(ctnet, training
     ],
 )
 def test_what_was_an_option_is_a_field(ctnet, training, option: str, text: str, value: object) -> None:
-    assert "No such option" in ctnet(*training, *option.split()).err
+    """Only options with the name of their field are left."""
+    name = text.partition("=")[0]
+    if option.split()[0] != f"--{name}".replace("_", "-"):
+        assert "No such option" in ctnet(*training, *option.split()).err
     base = SMALL.with_fields({"small_heads": "false" if value is True else "true"})
     recipe = base.with_fields(recipe_fields([text], {}))
     name = text.partition("=")[0]

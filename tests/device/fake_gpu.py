@@ -44,10 +44,13 @@ class Stalls:
     Attributes:
         waits: reads of values, and of shapes that depend on them.
         copies: copies between host and device that block.
+        device: the kind of device whose tensors must not be waited for. The backward pass wants a driver for
+            fake tensors on "cuda"; it is watched on "cpu".
     """
 
     waits: list[Event] = field(default_factory=list)
     copies: list[Event] = field(default_factory=list)
+    device: str = "cuda"
 
     def counted(self) -> Counter[str]:
         return Counter(f"{event.what} at {event.where}" for event in [*self.waits, *self.copies])
@@ -70,7 +73,7 @@ class Recorder(TorchDispatchMode):
         args, kwargs = tree_map(self._as_fake, (args, kwargs or {}))
         name = func.overloadpacket.__name__
         tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
-        on_device = any(tensor.device.type == "cuda" for tensor in tensors)
+        on_device = any(tensor.device.type == self.stalls.device for tensor in tensors)
         if on_device and (name in WAITING or name in READING or _depends_on_values(name, args, kwargs)):
             self._wait(name)
         if name in READING:

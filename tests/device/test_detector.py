@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from fake_gpu import Stalls
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ctnet.backbones import list_backbones
 from ctnet.base.device import normalise
@@ -15,6 +19,7 @@ from ctnet.core.task import create_task, list_tasks, load_task_class, scenes_of
 from ctnet.data.shape_scenes import SHAPES
 from ctnet.inference import DetectionSettings, Detector
 from ctnet.model import create_model
+from ctnet.ops.deform_conv import DeformConv
 
 CAMERA = {"calib": [[100, 0, 32, 0], [0, 100, 32, 0], [0, 0, 1, 0]]}
 SETTINGS = {
@@ -53,3 +58,28 @@ def test_every_backbone_runs_where_its_weights_are(stalls: Stalls, backbone: str
         *_, maps = model(normalise(images, MEAN, STD))
     for values in maps.values():
         assert (values.device.type, values.dtype) == ("cuda", torch.bfloat16)
+
+
+class Conversions(TorchDispatchMode):
+    """Counts conversions between dtypes, and deformable convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_deformable_convolution_converts_three_times(stalls: Stalls) -> None:
+    """Its input and positions to float32, which the kernel wants, and its result to bfloat16; no weight."""
+    layer = DeformConv(8, 8).to("cuda")
+    x = torch.zeros(2, 8, 16, 16, device="cuda", dtype=torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+        layer(x)  # autocast keeps the converted weights of the plain convolution for this block
+        with Conversions() as counted:
+            out = layer(x)
+    assert counted.calls["_to_copy"] == 3
+    assert out.dtype == torch.bfloat16
+    assert out.is_contiguous(memory_format=torch.channels_last)

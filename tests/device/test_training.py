@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
-from fake_gpu import Stalls
+from fake_gpu import Event, Stalls
 
 from ctnet.base.ranks import Ranks
 from ctnet.checkpoint import Description
@@ -16,6 +16,7 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet
 from ctnet.data.synthetic import write_dataset
 from ctnet.model import CenterNet, create_model
+from ctnet.ops.fast import fast_paths
 from ctnet.training.gradients import Gradients
 from ctnet.training.optimization import MovingAverage, make_optimizer
 
@@ -87,6 +88,43 @@ def test_giou_adds_no_wait(stalls: Stalls, batches) -> None:
     other = create_task("ctdet", scenes_of(type(task)).categories, size_loss="giou")
     train_steps(other, batch, None, "resfpn18", 1, stalls)
     assert (len(stalls.waits), len(stalls.copies)) == (1, 0), stalls.counted()
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [*((name, "resfpn18") for name in list_tasks()), ("ctdet", "resdcn18"), ("ctdet", "dla34")],
+)
+def test_the_backward_pass_never_waits(stalls: Stalls, batches, name: str, backbone: str) -> None:
+    """On fake tensors of the CPU, with the operators that a GPU would have."""
+    with fast_paths(False):
+        assert not waits_in_backward(stalls, *batches[name], backbone)
+
+
+def test_a_backward_pass_that_waits_is_seen(stalls: Stalls, batches) -> None:
+    """The CPU's own deformable convolution reads values."""
+    with fast_paths(True):
+        waits = waits_in_backward(stalls, *batches["ctdet"], "resdcn18")
+    assert {event.where.split(":")[0] for event in waits} == {"ctnet/ops/deform_conv.py"}
+
+
+def waits_in_backward(stalls: Stalls, task: Task, batch: Batch, backbone: str) -> list[Event]:
+    model = create_model(task, backbone)
+    description = Description.of(task, backbone, (64, 64), 4)
+    gradients = Gradients(task, model, description, torch.amp.GradScaler("cpu", enabled=False), None, Ranks())
+    real, done = torch.Tensor.backward, []
+
+    def backward(loss: torch.Tensor) -> None:
+        stalls.device = "cpu"
+        real(loss)
+        stalls.device = "cuda"
+        done.append(loss)
+
+    with mock.patch("torch.Tensor.backward", backward):
+        for step in gradients.steps(iter([batch]), 1):
+            gradients.accumulate(step)
+    assert done
+    assert next(model.parameters()).grad is not None  # it went through all layers
+    return stalls.waits
 
 
 def test_accumulation_waits_once(stalls: Stalls, batches) -> None:

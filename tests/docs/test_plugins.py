@@ -36,6 +36,8 @@ def test_the_groups_are_those_that_are_searched() -> None:
         "ctnet.converters",
         "ctnet.analyses",
         "ctnet.commands",
+        "ctnet.observers",
+        "ctnet.report_sections",
     ]
     for group in groups:
         assert f'GROUP = "{group}"' in sources or f'plugin_group("{group}")' in sources

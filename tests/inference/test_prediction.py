@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -282,3 +283,22 @@ def test_notes_of_images_are_kept(detector, tmp_path: Path) -> None:
     done = run(detector, tmp_path / "out", tmp_path / "dark.png", draw=False)
     assert len(done.images) == 1
     assert "dark.png is almost black" in done.notes[0]
+
+
+def test_reading_ahead_changes_nothing(detector, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    """As on a GPU: a thread reads and resizes while the network computes."""
+    (photos / "bad.jpg").write_bytes(b"no image")
+    done = {}
+    for wanted in (False, True):
+        monkeypatch.setattr(type(detector), "reads_ahead", property(lambda self, wanted=wanted: wanted))
+        before = threading.active_count()
+        done[wanted] = run(detector, tmp_path / str(wanted), photos, score=0.0, topk=4, batch_size=2)
+        assert threading.active_count() == before
+    assert done[True].results == done[False].results
+    assert done[True].images == done[False].images
+    assert done[True].problems == done[False].problems
+    images = [read_image(path) for path in sorted(photos.rglob("*.png"))]
+    ahead = detector(images, score=0.0)
+    monkeypatch.setattr(type(detector), "reads_ahead", property(lambda self: False))
+    for one, other in zip(ahead, detector(images, score=0.0), strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)

@@ -131,7 +131,7 @@ def test_maps_come_channels_last_and_without_gradient(resdcn: CenterNet) -> None
     prepared = prepare_for_inference(resdcn)
     maps = prepared(pictures(64))[-1]
     assert not maps["heatmap"].requires_grad
-    assert prepared.backbone.stages(pictures(64))[0].is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
+    assert prepared.backbone.maps_of_stages(pictures(64))[0].is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
 
 
 def test_bfloat16(resdcn: CenterNet) -> None:

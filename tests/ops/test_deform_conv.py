@@ -237,6 +237,17 @@ def test_autocast_computes_in_the_dtype_of_x() -> None:
     assert (lowered - expected).abs().max() < 0.02 * expected.abs().max()
 
 
+def test_torchvisions_kernel_keeps_the_weights() -> None:
+    """It computes in float32, so weights that were rounded to bfloat16 would only lose digits."""
+    tensors, keywords = make_inputs(channels=16, dtype=torch.float32)
+    x, *rest = tensors
+    with fast_paths(False):
+        out = deform_conv2d(x.bfloat16(), *rest, **keywords)
+        expected = deform_conv2d(x.bfloat16().float(), *rest, **keywords)
+    torch.testing.assert_close(out, expected.bfloat16(), rtol=0, atol=0)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_nan_offsets_give_nan_and_infinite_ones_zero() -> None:
     (x, offset, weight, _, _), keywords = make_inputs()
     offset[0, :, 3, 3] = math.nan

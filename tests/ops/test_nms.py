@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctnet.base.choices import Nms
-from ctnet.ops.nms import FLOOR, suppress
+from ctnet.ops import nms
+from ctnet.ops.fast import fast_paths
+from ctnet.ops.nms import FLOOR, suppress, suppress_groups
 
 METHODS: list[Nms] = ["none", "hard", "soft", "soft-linear"]
 
@@ -98,3 +100,33 @@ def test_inside_out_boxes_overlap_nothing() -> None:
     good, inside_out = np.array([0.0, 0, 10, 10]), np.array([8.0, 8, 2, 2])
     rows, _ = suppress(np.array([good, inside_out]), np.array([0.9, 0.8]), "hard")
     assert rows.tolist() == [0, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(METHODS), st.sampled_from([0.3, 0.5]))
+def test_groups_are_suppressed_as_one_by_one(seed: int, method: Nms, threshold: float) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.choice([0, 1, 3, 20, 60], rng.integers(1, 6))
+    boxes, scores = [], []
+    for size in sizes:
+        corner = rng.integers(0, 30, (size, 2)).astype(np.float32)
+        boxes.append(np.concatenate([corner, corner + rng.integers(0, 20, (size, 2))], 1))
+        scores.append(rng.choice([0.0, 0.0005, 0.2, 0.5, 0.9], size))
+    found = suppress_groups(boxes, scores, method, threshold)
+    assert len(found) == len(boxes)
+    for group, of, (rows, taken) in zip(boxes, scores, found, strict=True):
+        alone = suppress(group, of, method, threshold)
+        np.testing.assert_array_equal(rows, alone[0])
+        np.testing.assert_allclose(taken, alone[1], rtol=1e-12, atol=0)
+
+
+def test_fast_paths_turned_off_suppress_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    monkeypatch.setattr(nms, "suppress", lambda *args: called.append(args) or args)
+    groups = [np.zeros((2, 4)), np.zeros((3, 4))], [np.ones(2), np.ones(3)]
+    with fast_paths(False):
+        suppress_groups(*groups)
+    assert len(called) == 2
+    with fast_paths(True):
+        assert [len(rows) for rows, _ in suppress_groups(*groups)] == [2, 3]
+    assert len(called) == 2

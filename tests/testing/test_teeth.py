@@ -1400,6 +1400,9 @@ class Good(Backbone):
         self.norm = nn.BatchNorm2d(8)
         self.second = nn.Conv2d(8, 8, 3, stride=2, padding=1)
 
+    def freezable_stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        return {"first": (self.first, self.norm), "second": (self.second,)}
+
     def forward(self, images: Tensor) -> list[Tensor]:
         self.check_size(images)
         return [self.second(self.norm(self.first(images)).relu())]
@@ -1484,7 +1487,43 @@ class Allocates(Good):
         return [self.scale * super().forward(images)[0]]
 
 
+class Backwards(Good):
+    """its stages are listed from the end"""
+
+    def freezable_stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        return {"second": (self.second,), "first": (self.first, self.norm)}
+
+
+class Overlapping(Good):
+    """a layer is in two stages"""
+
+    def freezable_stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        return {"first": (self.first,), "second": (self.norm, self.first)}
+
+
+class Foreign(Good):
+    """a stage is a copy"""
+
+    def freezable_stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        return {"first": (nn.Conv2d(3, 8, 3),)}
+
+
+class Unused(Good):
+    """an image does not pass through a stage"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Dropout()
+
+    def freezable_stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        return {"first": (self.first, self.norm), "second": (self.unused,)}
+
+
 BACKBONES = [
+    ("stages_come_in_order", Backwards),
+    ("stages_come_in_order", Overlapping),
+    ("stages_come_in_order", Foreign),
+    ("stages_come_in_order", Unused),
     ("features_have_the_promised_shape", WrongChannels),
     ("features_have_the_promised_shape", NoStacks),
     ("attributes_are_declared", OddDivisor),

@@ -16,7 +16,7 @@ from ctnet.core.task import create_task
 from ctnet.data.shape_scenes import SHAPES
 from ctnet.data.synthetic import write_dataset
 from ctnet.training.display import Quiet
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import Session, new_session, resumed_session
 
 
@@ -83,7 +83,11 @@ class Recorder(Quiet):
 def start(scenes: Path, output: Path, **changes) -> Session:
     """A new session; changes are fields of the requests, and `fields` those of the recipe."""
     fields = {"epochs": 3, "batch_size": 4, "size": (64, 64), **changes.pop("fields", {})}
-    fields |= {name: changes.pop(name) for name in ("accumulate", "save_every") if name in changes}
+    fields |= {
+        name: changes.pop(name)
+        for name in ("accumulate", "save_every", "batch_norm", "amp")
+        if name in changes
+    }
     task = changes.pop("task", "ctdet")
     settings = {"backbone": "with_dropout", "recipe": "small", "workers": 0, "device": "cpu", **changes}
 
@@ -94,13 +98,16 @@ def start(scenes: Path, output: Path, **changes) -> Session:
         task,
         group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
         group(Network, "options", "backbone", "pretrained", "init"),
-        RecipeChoice(settings.pop("recipe"), fields, settings.pop("rate", None)),
-        group(Loop, "amp", "seed", "batch_norm"),
+        RecipeChoice(
+            settings.pop("recipe"), fields, settings.pop("rate", None), settings.pop("largest_batch", False)
+        ),
+        settings.pop("seed", 0),
         Machine(
             settings.pop("device"),
             settings.pop("workers"),
             settings.pop("display", None) or Recorder(),
             cache=settings.pop("cache", "none"),
+            observers=settings.pop("observers", ()),
         ),
         output,
     )
@@ -119,6 +126,7 @@ def resumed() -> Callable[..., Session]:
     """``resumed(run, **changes)`` continues a run."""
 
     def resume(run: Path, **changes) -> Session:
-        return resumed_session(run, machine=Machine("cpu", 0, Recorder()), **changes)
+        machine = Machine("cpu", 0, Recorder(), observers=changes.pop("observers", ()))
+        return resumed_session(run, machine=machine, **changes)
 
     return resume

@@ -27,7 +27,7 @@ from ctnet.core.task import list_tasks
 from ctnet.training.display import Silent
 from ctnet.training.gradients import Step
 from ctnet.training.optimization import MovingAverage
-from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.session import new_session
 from ctnet.training.trainer import Trainer
 
@@ -84,13 +84,15 @@ def trainer_of(
     task: str, case: dict[str, Any], data: Path, ranks: Ranks, folder: Path, exact: bool = True
 ) -> Trainer:
     """A trainer; if ``exact``, in float64 with SGD, else as every other."""
-    fields = {"epochs": 20, "batch_size": 4, "size": (64, 64)}
+    fields = {"epochs": 20, "batch_size": 4, "size": (64, 64), "amp": "off"}
     made = new_session(
         task,
         TrainingData(data / task, overfit=9),
         Network(backbone=case["backbone"]),
-        RecipeChoice("small", {**fields, "accumulate": case["accumulate"], "clip_norm": case["clip_norm"]}),
-        Loop(amp="off", batch_norm=case["batch_norm"]),
+        RecipeChoice(
+            "small", fields | {name: case[name] for name in ("accumulate", "clip_norm", "batch_norm")}
+        ),
+        0,
         Machine("cpu", 0, Silent(), ranks),
         Path(tempfile.mkdtemp(dir=folder)) if ranks.is_first else folder,
     )

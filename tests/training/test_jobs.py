@@ -79,13 +79,13 @@ def check_equal(one: Path, other: Path) -> None:
 
 
 def test_three_processes_print_as_one_and_continue_as_two(data: Path, environment) -> None:
-    done = run([*torchrun(3), *training(data, "three", **{"sync-bn": True})], environment)
+    done = run([*torchrun(3), *training(data, "three", R="batch_norm=sync")], environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("trained 2 epochs") == 1
     assert done.stderr.count("epoch 2/2") == done.stderr.count("run folder three") == 1
     config = json.loads(Path("three/config.json").read_text())
-    assert config["batch_norm"] == "sync"
-    alone = run([sys.executable, str(JOB), *training(data, "alone", **{"sync-bn": True})], environment)
+    assert config["recipe"]["batch_norm"] == "sync"
+    alone = run([sys.executable, str(JOB), *training(data, "alone", R="batch_norm=sync")], environment)
     assert alone.returncode == 0, alone.stderr
     rows = [
         [float(value) for value in line.split(",")]
@@ -211,7 +211,7 @@ def test_two_machines_of_two_processes(data: Path, environment) -> None:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     meeting = ["--nnodes", 2, "--rdzv-id", "job", "--rdzv-endpoint", f"localhost:{port}"]
-    command = [*torchrun(2, *meeting), *training(data, "run", **{"sync-bn": True})]
+    command = [*torchrun(2, *meeting), *training(data, "run", R="batch_norm=sync")]
     first, second = (
         subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -35,7 +35,7 @@ def start_or_resume(scenes: Path, run: Path, backbone: str) -> None:
 
     from ctnet.backbones import list_backbones, register_backbone
     from ctnet.training.display import Quiet
-    from ctnet.training.request import Loop, Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import new_session, resumed_session
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -50,8 +50,10 @@ def start_or_resume(scenes: Path, run: Path, backbone: str) -> None:
             "ctdet",
             TrainingData(scenes),
             Network(backbone=backbone),
-            RecipeChoice(fields={"epochs": EPOCHS, "batch_size": 4, "size": (64, 64), "save_every": 0.0}),
-            Loop(amp="off"),
+            RecipeChoice(
+                fields={"epochs": EPOCHS, "batch_size": 4, "size": (64, 64), "save_every": 0.0, "amp": "off"}
+            ),
+            0,
             machine,
             run,
         )

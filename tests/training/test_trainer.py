@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -192,7 +193,7 @@ def test_frozen_batch_norms_keep_statistics_and_weights(session, scenes, tmp_pat
     norm = {f"backbone.layers.1.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
     assert norm <= kept
     assert "backbone.layers.0.weight" not in kept
-    assert resumed_session(tmp_path / "run").trainer.config.batch_norm == "frozen"
+    assert resumed_session(tmp_path / "run").trainer.config.recipe.batch_norm == "frozen"
 
 
 def test_a_batch_without_a_readable_image_adds_nothing(session, scenes, tmp_path):
@@ -219,13 +220,24 @@ def test_of_several_batches_the_one_whose_loss_is_not_finite_is_named(session, s
 
 
 def test_the_best_checkpoint_follows_the_main_metric(session, scenes, tmp_path):
-    one = session(scenes, tmp_path / "run")
+    one = session(scenes, tmp_path / "run", fields={"smooth": 1})
     figures = iter([0.1, 0.5, 0.3])
-    one.trainer._evaluate = lambda val: {"AP": next(figures)}
+    evaluated = one.trainer._evaluate
+    one.trainer._evaluate = lambda val: replace(evaluated(val), metrics={"AP": next(figures)})
     assert one.fit()
     assert checkpoint.load(tmp_path / "run/best.pt").metrics == {"AP": 0.5}
     assert checkpoint.load(tmp_path / "run/last.pt").metrics == {"AP": 0.3}
-    assert one.trainer.position.best == 0.5
+    assert "best AP 0.500 at epoch 2: " in one.summary
+
+
+def test_the_best_checkpoint_follows_a_mean(session, scenes, tmp_path):
+    one = session(scenes, tmp_path / "run", fields={"smooth": 2, "epochs": 4})
+    figures = iter([0.1, 0.5, 0.2, 0.45])  # means of two: 0.1, 0.3, 0.35, 0.325
+    evaluated = one.trainer._evaluate
+    one.trainer._evaluate = lambda val: replace(evaluated(val), metrics={"AP": next(figures)})
+    assert one.fit()
+    assert checkpoint.load(tmp_path / "run/best.pt").metrics == {"AP": 0.2}
+    assert "best AP 0.200 at epoch 3 (by the mean of 2; epoch 2 alone has 0.500): " in one.summary
 
 
 def test_without_validation_the_last_weights_are_the_best(session, scenes, tmp_path):
@@ -641,7 +653,7 @@ def test_resuming_what_is_no_run_or_of_another_task(finished, tmp_path):
             {"fields": {"schedule": "linear"}},
             "field schedule of the recipe is 'linear'; it must be step|cosine",
         ),
-        ({"amp": "fp8"}, "--amp is 'fp8'; it must be auto, off, bf16 or fp16"),
+        ({"fields": {"amp": "fp8"}}, "field amp of the recipe is 'fp8'; it must be auto|off|bf16|fp16"),
         ({"pretrained": True, "backbone": "broken"}, "weights cannot be loaded"),
         ({"device": "tpu"}, "device 'tpu' cannot be used here"),
         ({"train_split": "training"}, "training"),
