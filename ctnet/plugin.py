@@ -12,6 +12,7 @@ from ctnet.base.lazy import lazy_attributes
 from ctnet.base.plugins import CONTRACTS
 
 if TYPE_CHECKING:
+    from ctnet.analysis.reported import ReportedRun as ReportedRun
     from ctnet.backbones import Backbone as Backbone
     from ctnet.backbones import create_backbone as create_backbone
     from ctnet.base.choices import ImageMode as ImageMode
@@ -498,6 +499,13 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "shorten",
         ),
         "ctnet.report.tables": ("print_metrics",),
+    },
+    "Reports": {
+        "ctnet.analysis.reported": ("ReportedRun",),
+        "ctnet.report.page": (
+            "ReportSection",
+            "ReportTable",
+        ),
     },
 }
 

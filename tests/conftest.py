@@ -10,7 +10,7 @@ import signal
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -227,3 +227,49 @@ def measured(
 def measure() -> Callable[..., dict[str, float]]:
     """An evaluator's metrics for results (entries of a COCO results file)."""
     return measured
+
+
+@pytest.fixture(scope="session")
+def examined_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Callable[[], AbstractContextManager[str]]
+) -> Callable[..., Any]:
+    """``examined_run(names)``: a ctdet run as a report examines it, with random detections of 24 scenes."""
+    from ctnet.analysis.reported import Examined, ReportedRun
+    from ctnet.analysis.scored import Scored
+    from ctnet.analysis.subject import DetectorSubject
+    from ctnet.checkpoint import Description
+    from ctnet.core.records import Detections
+    from ctnet.data.dataset import Dataset
+    from ctnet.data.shape_scenes import SHAPES
+    from ctnet.data.synthetic import write_dataset
+    from ctnet.evaluation.evaluators import evaluator_of
+    from ctnet.inference.detector import Detector
+    from ctnet.measuring.run import Evaluation
+    from ctnet.model import create_model
+
+    folder = tmp_path_factory.mktemp("examined")
+    write_dataset(create_task("ctdet", SHAPES), folder, {"val": 24}, (96, 64))
+
+    def make(names: Sequence[str] = (), nothing: bool = False) -> Examined:
+        entries = [{**one, "name": name} for one, name in zip(SHAPES, names, strict=False)] or SHAPES
+        task = create_task("ctdet", entries)
+        dataset = Dataset.open(folder, "val", task)
+        with tiny_backbone() as backbone:
+            detector = Detector(task, create_model(task, backbone), Description.of(task, backbone, (96, 64)))
+        evaluator, rng = evaluator_of(task, dataset), np.random.default_rng(0)
+        for index in range(len(dataset)) if not nothing else ():
+            truth = dataset.instances(index)
+            boxes = np.concatenate([truth.boxes + rng.normal(0, 3, truth.boxes.shape), truth.boxes[:1] / 2])
+            labels = np.where(rng.random(len(boxes)) < 0.85, np.append(truth.labels, 0), 1)
+            boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+            scores = np.sort(rng.random(len(boxes)))[::-1]
+            evaluator.update(int(dataset.image_ids[index]), Detections(boxes, scores, labels))
+        done = Evaluation(evaluator.compute(), evaluator.main_metric, evaluator=evaluator)
+        subject = DetectorSubject(folder / "best.pt", task, dataset, False, detector)
+        run = ReportedRun(folder / "run", detector, subject, done, evaluator.state(), len(dataset))
+        rows = [
+            {"epoch": float(n), "learning_rate": 1e-3, "loss": 3.0 / n, "AP": n / 10} for n in range(1, 6)
+        ]
+        return Examined(run, None, rows, Scored.of(dataset, run.found), None, None, [])
+
+    return make

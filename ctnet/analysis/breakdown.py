@@ -18,7 +18,9 @@ from ctnet.ops.boxes import box_coverage
 #: The types of error; a wrong detection is of one of the first five, a missed object of the last.
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
 _CLASSIFICATION, _LOCALISATION, _BOTH, _DUPLICATE, _BACKGROUND, _MISSED = range(6)
-_RIGHT = 6
+
+#: What a correct detection has in place of the index of a type.
+RIGHT = 6
 
 #: Maximum number of detections per class and image, as in COCO's evaluation.
 _MOST_OF_A_CLASS = 100
@@ -126,14 +128,14 @@ def break_down(
             "there are no objects, so there are no errors to classify; give a split with annotations"
         )
     ap = _mean_ap(columns, None)
-    counts = np.bincount(columns.kinds, minlength=_RIGHT + 1)
+    counts = np.bincount(columns.kinds, minlength=RIGHT + 1)
     counts[_MISSED] = columns.missed.sum()
     errors = {
         name: ErrorCost(int(counts[kind]), _mean_ap(columns, kind) - ap if counts[kind] else 0.0)
         for kind, name in enumerate(TYPES)
     }
     return Breakdown(
-        iou, background_iou, ap, len(columns.object_labels), len(columns.kinds), int(counts[_RIGHT]), errors
+        iou, background_iou, ap, len(columns.object_labels), len(columns.kinds), int(counts[RIGHT]), errors
     )
 
 
@@ -173,7 +175,7 @@ class _Columns:
     Attributes:
         scores: (N,) float64.
         labels: (N,) int64.
-        kinds: (N,) int64, index into ``TYPES``, or ``_RIGHT``.
+        kinds: (N,) int64, index into ``TYPES``, or ``RIGHT``.
         fixed: (N,) int64, the class in which the detection is right once its error is fixed; -1: none.
         object_labels: (M,) int64.
         missed: (M,) bool.
@@ -187,38 +189,72 @@ class _Columns:
     missed: np.ndarray
 
 
-def _examine(image: Compared, iou: float, background_iou: float) -> tuple[np.ndarray, ...]:
-    """The columns of one image, in the order of ``_Columns``."""
+@dataclass(frozen=True)
+class Examined:
+    """The detections of one image that can count, highest score first, and what each of them is.
+
+    Attributes:
+        rows: (K,) int64, rows of the image's detections: at most 100 of a class.
+        kinds: (K,) int64, index into ``TYPES``, or ``RIGHT``.
+        counts: (K,) bool, False for one that a crowd region absorbs.
+        taken: (K,) int64, the object (without crowd regions) that a right one is matched to; -1.
+        target: (K,) int64, the object that a classification or localisation error is about; -1.
+        missed: (M,) bool, objects that are neither matched nor a target.
+    """
+
+    rows: np.ndarray
+    kinds: np.ndarray
+    counts: np.ndarray
+    taken: np.ndarray
+    target: np.ndarray
+    missed: np.ndarray
+
+
+def examine(image: Compared, iou: float, background_iou: float = BACKGROUND_IOU) -> Examined:
+    """Match the detections of one image and classify the others, see ``break_down``.
+
+    A detection's match does not depend on detections that score less: those above any threshold are matched
+    as if there were no others.
+
+    Args:
+        image: objects and detections.
+        iou, background_iou: see ``break_down``.
+    """
     instances, found = image.instances, image.found
     objects, crowds = instances[~instances.crowd], instances[instances.crowd]
     rows = _counted(np.asarray(found.scores, np.float64), np.asarray(found.labels, np.int64))
-    boxes, scores, labels = (np.asarray(column)[rows] for column in (found.boxes, found.scores, found.labels))
+    boxes, labels = np.asarray(found.boxes)[rows], np.asarray(found.labels, np.int64)[rows]
     boxes = boxes.astype(np.float64).reshape(-1, 4)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # a size may be negative early in training
     overlap = np.asarray(image.overlap, np.float64)[rows]
     same = labels[:, None] == objects.labels[None, :]
-    taken = _match(np.where(same, overlap, -1.0), iou)
+    taken = match_objects(np.where(same, overlap, -1.0), iou)
     is_found = np.zeros(len(objects), bool)
     is_found[taken[taken >= 0]] = True
     kinds = _kinds(overlap, same, iou, background_iou)
-    kinds[taken >= 0] = _RIGHT
+    kinds[taken >= 0] = RIGHT
     counts = (taken >= 0) | ~_absorbed(boxes, labels, crowds, iou)
     target = _targets(overlap, same, kinds)
     target[~counts] = -1
     missed = ~is_found
     missed[target[target >= 0]] = False
-    claimed = (target >= 0) & ~np.append(is_found, True)[target]
-    fixed = np.full(len(labels), -1, np.int64)
-    first = np.flatnonzero(claimed)[np.unique(target[claimed], return_index=True)[1]]  # the best one
-    fixed[first] = objects.labels[target[first]]
-    return (
-        scores[counts].astype(np.float64),
-        labels[counts].astype(np.int64),
-        kinds[counts],
-        fixed[counts],
-        objects.labels.astype(np.int64),
-        missed,
-    )
+    return Examined(rows, kinds, counts, taken, target, missed)
+
+
+def _examine(image: Compared, iou: float, background_iou: float) -> tuple[np.ndarray, ...]:
+    """The columns of one image, in the order of ``_Columns``."""
+    seen = examine(image, iou, background_iou)
+    object_labels = image.instances.labels[~image.instances.crowd].astype(np.int64)
+    is_found = np.zeros(len(object_labels) + 1, bool)
+    is_found[seen.taken[seen.taken >= 0]] = True
+    claimed = (seen.target >= 0) & ~is_found[seen.target]
+    fixed = np.full(len(seen.rows), -1, np.int64)
+    first = np.flatnonzero(claimed)[np.unique(seen.target[claimed], return_index=True)[1]]  # the best one
+    fixed[first] = object_labels[seen.target[first]]
+    scores = np.asarray(image.found.scores)[seen.rows].astype(np.float64)
+    labels = np.asarray(image.found.labels)[seen.rows].astype(np.int64)
+    counts = seen.counts
+    return (scores[counts], labels[counts], seen.kinds[counts], fixed[counts], object_labels, seen.missed)
 
 
 def _counted(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -232,7 +268,7 @@ def _counted(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _match(overlap: np.ndarray, iou: float) -> np.ndarray:
+def match_objects(overlap: np.ndarray, iou: float) -> np.ndarray:
     """The object (M) matched to each detection (N), -1 for none; on ties the later one, as in COCO."""
     taken = np.full(len(overlap), -1, np.int64)
     free = overlap[:, ::-1].copy()
@@ -280,7 +316,7 @@ def _absorbed(boxes: np.ndarray, labels: np.ndarray, crowds: Instances, iou: flo
 
 def _mean_ap(columns: _Columns, fix: int | None) -> float:
     """Mean AP of the classes that have objects, with one type of error fixed."""
-    labels, right = columns.labels, columns.kinds == _RIGHT
+    labels, right = columns.labels, columns.kinds == RIGHT
     kept, object_labels = np.ones(len(labels), bool), columns.object_labels
     if fix == _MISSED:
         object_labels = object_labels[~columns.missed]

@@ -27,6 +27,15 @@ _LISTED = 10
 
 
 @dataclass(frozen=True)
+class Measured:
+    """One model, evaluated and drawn."""
+
+    evaluator: Evaluator
+    tally: Tally
+    drawn: Draws
+
+
+@dataclass(frozen=True)
 class Choices:
     """How models are compared.
 
@@ -123,8 +132,28 @@ def compare(
     Raises:
         CtnetError: where a model finds nothing, or the data has one image; see ``compare_recipes``.
     """
-    half = len(paths) // 2
     measured = [_measure(path, subject, choices) for path, subject in zip(paths, subjects, strict=True)]
+    return compare_measured(paths, recipes, measured, subjects[0], choices)
+
+
+def compare_measured(
+    paths: Sequence[Path],
+    recipes: bool,
+    measured: Sequence[Measured],
+    subject: Subject,
+    choices: Choices,
+) -> Comparison:
+    """Compare models that are evaluated already, see ``compare``.
+
+    Args:
+        paths, recipes, choices: see ``compare``.
+        measured: of each path, drawn as ``choices`` say.
+        subject: the first of them, whose data is that of all.
+
+    Raises:
+        CtnetError: see ``compare_recipes``.
+    """
+    half = len(paths) // 2
     first, drawn = measured[0].evaluator, [one.drawn for one in measured]
     named: dict[str, Disagreement] = {}
     if recipes:
@@ -133,11 +162,11 @@ def compare(
         found = compare_models(drawn[0], drawn[1], first.lower_is_better)
         tallies, pair = [one.tally for one in measured], (drawn[0], drawn[1])
         images = most_different(tallies[0], tallies[1], first.main_metric, pair, choices.seed)
-        named = _named(images[:_LISTED], subjects[0])
+        named = _named(images[:_LISTED], subject)
     return Comparison(
         a=[str(path) for path in paths[:half]],
         b=[str(path) for path in paths[half:]],
-        data=str(subjects[0].dataset.coco.path),
+        data=str(subject.dataset.coco.path),
         images=len(measured[0].tally.image_ids),
         draws=choices.draws,
         seed=choices.seed,
@@ -148,16 +177,7 @@ def compare(
     )
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """One model, evaluated and drawn."""
-
-    evaluator: Evaluator
-    tally: Tally
-    drawn: Draws
-
-
-def _measure(path: Path, subject: Subject, choices: Choices) -> _Measured:
+def _measure(path: Path, subject: Subject, choices: Choices) -> Measured:
     done = subject.evaluate(subject.on_device(choices.settings, choices.workers, choices.amp))
     assert done.evaluator is not None
     tally = done.evaluator.tally()
@@ -165,7 +185,7 @@ def _measure(path: Path, subject: Subject, choices: Choices) -> _Measured:
         drawn = draw_metrics(tally, choices.draws, choices.seed, f"drawing images for {path}")
     except CtnetError as error:
         raise CtnetError(f"{path}: {error}") from None
-    return _Measured(done.evaluator, tally, drawn)
+    return Measured(done.evaluator, tally, drawn)
 
 
 def open_all(paths: Sequence[Path], ground: Ground, task_name: str, device: str = "auto") -> list[Subject]:
@@ -196,11 +216,16 @@ def open_all(paths: Sequence[Path], ground: Ground, task_name: str, device: str 
             opened[number] = ResultsSubject(path, model.task, model.dataset, ground.strict)
     subjects = [opened[number] for number in range(len(paths))]
     for path, subject in zip(paths[1:], subjects[1:], strict=True):
-        _check_same(paths[0], subjects[0], path, subject)
+        check_same(paths[0], subjects[0], path, subject)
     return subjects
 
 
-def _check_same(path: Path, subject: Subject, other_path: Path, other: Subject) -> None:
+def check_same(path: Path, subject: Subject, other_path: Path, other: Subject) -> None:
+    """Refuse to compare models of different tasks, classes or data.
+
+    Raises:
+        CtnetError: saying what differs.
+    """
     ours, theirs = subject.task, other.task
     if ours.name != theirs.name:
         raise CtnetError(

@@ -117,8 +117,8 @@ def discover(group: str) -> dict[str, Plugin]:
     ctnet's own are always included.
 
     Args:
-        group: "ctnet.tasks", "ctnet.backbones", "ctnet.commands", "ctnet.converters", "ctnet.analyses" or
-            "ctnet.observers".
+        group: "ctnet.tasks", "ctnet.backbones", "ctnet.commands", "ctnet.converters", "ctnet.analyses",
+            "ctnet.observers" or "ctnet.report_sections".
     """
     found: dict[str, Plugin] = {}
     for point in metadata.entry_points(group=group):

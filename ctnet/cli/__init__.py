@@ -29,6 +29,7 @@ from ctnet.cli.export import export
 from ctnet.cli.fields import RecipeCommand
 from ctnet.cli.plugins import plugin_group
 from ctnet.cli.predict import predict
+from ctnet.cli.report import report
 from ctnet.cli.tasks import app as tasks_app
 from ctnet.cli.train import train
 
@@ -45,6 +46,7 @@ app.command()(demo)
 app.command(cls=RecipeCommand)(train)
 app.command(name="eval")(evaluate)
 app.command()(compare)
+app.command()(report)
 app.command()(predict)
 app.command()(export)
 app.add_typer(analyze.app, name="analyze", cls=plugin_group("ctnet.analyses"))

@@ -71,6 +71,9 @@ def stats(
     directory: Path = _DIRECTORY,
     split: str | None = _SPLIT,
     task: str | None = _TASK,
+    plots: Path | None = typer.Option(
+        None, help="Also plot the objects of each split to this folder, as labels_SPLIT.png."
+    ),
     as_json: bool = _JSON,
 ) -> None:
     """Count images and objects, by class and size, and measure boxes.
@@ -79,10 +82,13 @@ def stats(
 
     * `ctnet data stats data/bccd`
     * `ctnet data stats data/coco --split train2017 --json`
+    * `ctnet data stats data/bccd --plots pictures`
     """
     from ctnet.data.stats import dataset_stats
 
     figures = dataset_stats(directory, split, task)
+    if plots is not None:
+        _plot_labels(directory, split, task, plots)
     if as_json:
         print_json(figures.as_dict())
     else:
@@ -298,6 +304,16 @@ def _kind_row(kind: str, columns: Sequence[Sequence[Problem]]) -> list[object]:
     found = [[problem for problem in column if problem.kind == kind] for column in columns]
     first = next((problem for column in found for problem in column), None)
     return [f"  {kind}", *map(len, found), f"{first.where}: {first.what}" if first else ""]
+
+
+def _plot_labels(directory: Path, split: str | None, task: str | None, folder: Path) -> None:
+    from ctnet.data.dataset import open_splits
+    from ctnet.report.plots import plot_labels, require_matplotlib
+
+    require_matplotlib()
+    for dataset in open_splits(directory, split, task):
+        plot_labels(folder / f"labels_{dataset.split}.png", dataset)
+        print_note(str(folder / f"labels_{dataset.split}.png"))
 
 
 def _print_stats(figures: DatasetStats) -> None:

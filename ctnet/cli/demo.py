@@ -9,6 +9,7 @@ import typer
 
 from ctnet.base.output import print_json, print_line
 from ctnet.cli.parameters import Device
+from ctnet.cli.report import report_after_training
 
 
 def demo(
@@ -29,12 +30,14 @@ def demo(
     done = demonstrate(task, output, epochs, device)
     if done is None:
         raise typer.Exit(130)
+    report = report_after_training(done.session)
     if json:
         print_json(
             {
                 "run": str(done.run),
                 "data": str(done.data),
                 "picture": str(done.picture),
+                "report": None if report is None else str(report),
                 "seconds": done.seconds,
                 "metrics": done.metrics,
             }
@@ -45,5 +48,7 @@ def demo(
     print_metrics(done.metrics, "on scenes that were not trained on", units=done.units)
     print_line(f"done in {done.seconds / 60:.1f} minutes")
     print_line(f"picture:   {done.picture}")
+    if report is not None:
+        print_line(f"report:    {report}")
     print_line(f"run:       {done.run}  (try: ctnet predict {done.run} {done.data}/val)")
     print_line(f"data:      {done.data}")

@@ -20,6 +20,7 @@ from ctnet.cli.parsing import (
     refuse_other_settings,
     require_finite,
 )
+from ctnet.cli.report import report_after_training
 
 if TYPE_CHECKING:
     from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
@@ -166,12 +167,16 @@ def train(
 
 
 def _fit(session: Session, json: bool) -> bool:
-    """Train, print what came out, and say whether training finished."""
+    """Train, write the report, print what came out, and say whether training finished."""
     finished = session.fit()
+    first = session.trainer.ranks.is_first
+    written = report_after_training(session) if finished and first else None
     if json:
         print_json({"run": str(session.run.path), "finished": finished, "epochs": session.rows})
     elif finished:
         print_line(session.summary)
+        if written is not None:
+            print_line(f"report: {written}")
     return finished
 
 

@@ -101,6 +101,7 @@ class Recipe:
             torch's own default is TF32 in convolutions alone.
         deterministic: on a GPU, use only algorithms that give the same result each time; what has none is
             refused. A CPU needs no such setting.
+        report: write ``report.html`` and plots into the run folder at the end.
         augmentation: how training images vary.
         options: task options that the recipe changes from their defaults; ``-O`` overrides them.
 
@@ -133,6 +134,7 @@ class Recipe:
     compile: bool = False
     tf32: bool = True
     deterministic: bool = False
+    report: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
     options: Mapping[str, Any] = field(default_factory=dict)
 

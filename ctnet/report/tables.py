@@ -50,7 +50,7 @@ def print_metrics(
     if of_attributes:
         table = Table("attribute", Column("figure", justify="right"))
         for name, value in of_attributes.items():
-            table.add_row(Text(name), _with_unit(value, units.get(name, "")))
+            table.add_row(Text(name), with_unit(value, units.get(name, "")))
         console.print(table)
 
 
@@ -80,8 +80,11 @@ def print_intervals(
     table = Table("metric", *columns)
     for name, one in intervals.items():
         unit = units.get(name) or units.get(name.partition("/")[0], "")
-        bounds = (f"{_shown(low, unit)} to {_shown(high, unit)}" for low, high in (one.percentile, one.bca))
-        table.add_row(Text(name), _with_unit(one.value, unit), *bounds)
+        bounds = (
+            f"{shown_value(low, unit)} to {shown_value(high, unit)}"
+            for low, high in (one.percentile, one.bca)
+        )
+        table.add_row(Text(name), with_unit(one.value, unit), *bounds)
     Console(file=file or sys.stdout, width=_UNLIMITED).print(table)
 
 
@@ -136,7 +139,7 @@ def metrics_tables(
     columns = list(overall)[:_MOST_COLUMNS]
     columns += [figure for figure in of_classes if figure not in columns]
     further = [
-        f"{name} {_with_unit(value, units.get(name, ''))}"
+        f"{name} {with_unit(value, units.get(name, ''))}"
         for name, value in overall.items()
         if name not in columns
     ]
@@ -176,18 +179,20 @@ def _table(
 
 
 def _cells(figures: Mapping[str, float], columns: Sequence[str], units: Mapping[str, str]) -> list[str]:
-    return [_shown(figures[column], units.get(column, "")) if column in figures else "" for column in columns]
+    return [
+        shown_value(figures[column], units.get(column, "")) if column in figures else "" for column in columns
+    ]
 
 
 def _titled(name: str, units: Mapping[str, str]) -> str:
     return f"{name}\n{units[name]}" if name in units else name
 
 
-def _with_unit(value: float, unit: str) -> str:
-    return f"{_shown(value, unit)} {unit}".rstrip()
+def with_unit(value: float, unit: str) -> str:
+    return f"{shown_value(value, unit)} {unit}".rstrip()
 
 
-def _shown(value: float, unit: str) -> str:
+def shown_value(value: float, unit: str) -> str:
     """The value with three decimals, or with one if it has a unit."""
     if not unit:
         return f"{value:.3f}"

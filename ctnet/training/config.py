@@ -117,6 +117,7 @@ _FREE = frozenset(
         "recipe.evaluate_every",
         "recipe.patience",
         "recipe.save_every",
+        "recipe.report",
     )
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from ctnet.report.writing import write_image
 from ctnet.training.data import evaluation_data, example_data
 from ctnet.training.observers import AUTO
 from ctnet.training.request import Machine, RecipeChoice, TrainingData
-from ctnet.training.session import new_session
+from ctnet.training.session import Session, new_session
 
 PICTURES = 6
 
@@ -40,6 +40,7 @@ class Demonstration:
         metrics: figures on the scenes that were not trained on.
         units: units of some of the figures, see ``Evaluator.units``.
         seconds: how long it took in all.
+        session: the training.
     """
 
     run: Path
@@ -48,6 +49,7 @@ class Demonstration:
     metrics: dict[str, float]
     units: Mapping[str, str]
     seconds: float
+    session: Session = field(repr=False)
 
 
 def compare(
@@ -123,4 +125,4 @@ def demonstrate(
     write_image(picture, compare(detector, [dataset[i] for i in range(min(PICTURES, len(dataset)))]))
     assert done.evaluator is not None
     seconds = time.monotonic() - started
-    return Demonstration(run, data, picture, done.metrics, done.evaluator.units, seconds)
+    return Demonstration(run, data, picture, done.metrics, done.evaluator.units, seconds, session)

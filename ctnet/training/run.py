@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctnet.base.errors import CtnetError, os_error
-from ctnet.base.files import atomic_write, read_json, write_json
+from ctnet.base.files import atomic_write, read_json, read_text, write_json
 from ctnet.base.lock import LOCK_NAME, lock_folder
 from ctnet.core.recipe import Recipe
 from ctnet.training.recipe_files import recipe_toml
@@ -153,6 +153,21 @@ class Run:
         writer.writerows(rows)
         with atomic_write(self.metrics, "w") as stream:
             stream.write(text.getvalue())
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv: the values of each epoch by column, without the empty ones.
+
+        Raises:
+            CtnetError: when there is none, or it holds anything but numbers.
+        """
+        reader = csv.DictReader(io.StringIO(read_text(self.metrics)))
+        try:
+            return [{name: float(text) for name, text in row.items() if text} for row in reader]
+        except (TypeError, ValueError, csv.Error) as error:
+            raise CtnetError(
+                f"{self.metrics} is damaged: line {reader.line_num} has something else than one number per "
+                f"column; `ctnet train --resume {self.path}` writes it again"
+            ) from error
 
 
 def names_run(path: Path) -> bool:

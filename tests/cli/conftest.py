@@ -71,7 +71,8 @@ def quick_demo(tiny: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     def shrink(cls: type[Task], recipe: Recipe | None = None) -> None:
         scenes = cls.scenes
         assert scenes is not None
-        few = replace(scenes, counts={"train": 6, "val": 4}, recipe=recipe or scenes.recipe)
+        without_report = replace(recipe or scenes.recipe, report=False)
+        few = replace(scenes, counts={"train": 6, "val": 4}, recipe=without_report)
         monkeypatch.setattr(cls, "scenes", few)
 
     return shrink
@@ -98,8 +99,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def training(scenes: Path, tiny: str) -> list[object]:
-    """Arguments of a training that takes a second."""
-    size = ["--size", 64, "--batch-size", 3, "--epochs", 1]
+    """Arguments of a training that takes a second, without a report."""
+    size = ["--size", 64, "--batch-size", 3, "--epochs", 1, "-R", "report=false"]
     return ["train", "ctdet", "--data", scenes, "--backbone", tiny, *size, "--workers", 0, "--device", "cpu"]
 
 
@@ -110,7 +111,12 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, scenes: Path, tiny: str
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTNET_CACHE", str(folder.parent / "cache"))
         size = ["--size", 64, "--batch-size", 3, "--epochs", 1, "--workers", 0, "--device", "cpu"]
-        size += ["--lr", 1e-5]  # so small that its maps stay as flat as those of an untrained network
+        size += [
+            "-R",
+            "report=false",
+            "--lr",
+            1e-5,
+        ]  # so small that its maps stay as flat as those of an untrained network
         done = call("train", "ctdet", "--data", scenes, "--backbone", tiny, *size, "-o", folder)
     assert done.code == 0, done.err
     return folder
