@@ -76,8 +76,8 @@ HAND_WRITTEN = {
 @pytest.mark.parametrize("page", HAND_WRITTEN)
 def test_a_page_sends_plugins_to_the_plugin_module_alone(page: str) -> None:
     words = re.findall(r"\bctnet\.[\w.]*\w", HAND_WRITTEN[page])
-    groups = {"ctnet.tasks", "ctnet.backbones", "ctnet.converters", "ctnet.analyses", "ctnet.commands"}
-    groups |= {"ctnet.observers", "ctnet.report_sections"}
+    kinds = ("tasks", "backbones", "converters", "analyses", "commands", "observers", "report_sections")
+    groups = {f"ctnet.{kind}" for kind in kinds}
     known = {"ctnet.plugin", "ctnet.plugin.CONTRACTS", "ctnet.testing", "ctnet.testing.check_task"}
     assert set(words) <= groups | known
 
