@@ -47,12 +47,14 @@ def wants_attributes(categories: Any, options: Mapping[str, Any]) -> bool:
     )
 
 
-#: The options of every task.
-_OPTIONS: list[Any] = [
-    (KEY, str, option("", _HELP)),
-    ("attribute_weight", float, option(0.1, _WEIGHT_HELP)),
-    (DOUBTFUL, Doubtful, option("background", _DOUBTFUL_HELP)),
-]
+def _extended(options: type) -> type:
+    """The options of a task, and those that every task has."""
+    added = [
+        (KEY, str, option("", _HELP)),
+        ("attribute_weight", float, option(0.1, _WEIGHT_HELP)),
+        (DOUBTFUL, Doubtful, option("background", _DOUBTFUL_HELP)),
+    ]
+    return dataclasses.make_dataclass("Options", added, bases=(options,), frozen=True)
 
 
 @cache
@@ -68,7 +70,8 @@ def with_attributes(cls: Any) -> Any:
         plain = cls  # of which this is the subclass
         fields: Mapping[str, Field]
         heads: Mapping[str, Head]
-        Options = dataclasses.make_dataclass("Options", _OPTIONS, bases=(cls.Options,), frozen=True)
+        Options = _extended(cls.Options)
+        needs_average: bool
 
         def __init__(self, categories: Any, **options: Any) -> None:
             super().__init__(categories, **options)
@@ -80,7 +83,7 @@ def with_attributes(cls: Any) -> Any:
                 HEAD_PREFIX + key: attribute_head(field, weight) for key, field in self.attributes.items()
             }
             self.heads = {**self.heads, **added}
-            self.needs_average: bool = cls.needs_average or self.options.doubtful == "ignore"
+            self.needs_average = cls.needs_average or self.options.doubtful == "ignore"
             columns = ", ".join([*added, *self.fields])
             self.__doc__ = f"{cls.__doc__ or ''}\n\nWith attributes, heads and fields are: {columns}."
 
