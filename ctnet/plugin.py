@@ -194,6 +194,8 @@ if TYPE_CHECKING:
     from ctnet.report.draw import free_place as free_place
     from ctnet.report.draw import line_width as line_width
     from ctnet.report.draw import side_by_side as side_by_side
+    from ctnet.report.page import ReportSection as ReportSection
+    from ctnet.report.page import ReportTable as ReportTable
     from ctnet.report.tables import print_metrics as print_metrics
     from ctnet.report.writing import write_image as write_image
     from ctnet.training.observers import CheckpointSaved as CheckpointSaved
