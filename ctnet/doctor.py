@@ -30,6 +30,7 @@ PACKAGES = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
     "mlflow-skinny": "mlflow",
+    "matplotlib": "plots",
     "timm": "timm",
     "av": "video",
     "onnx": "export",
