@@ -30,6 +30,8 @@ PACKAGES = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
     "mlflow-skinny": "mlflow",
+    "sqlalchemy": "mlflow",
+    "alembic": "mlflow",
     "matplotlib": "plots",
     "timm": "timm",
     "av": "video",

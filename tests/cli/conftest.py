@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,11 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from ctnet import checkpoint
+from ctnet.checkpoint import Description
 from ctnet.cli import main
 from ctnet.core.recipe import Recipe
 from ctnet.core.task import Task, create_task
+from ctnet.data.dataset import Dataset
 from ctnet.data.shape_scenes import SHAPES
 from ctnet.data.synthetic import write_dataset
+from ctnet.inference import Detector
+from ctnet.model import create_model
 
 
 @dataclass(frozen=True)
@@ -119,4 +126,38 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, scenes: Path, tiny: str
         ]  # so small that its maps stay as flat as those of an untrained network
         done = call("train", "ctdet", "--data", scenes, "--backbone", tiny, *size, "-o", folder)
     assert done.code == 0, done.err
+    return folder
+
+
+@pytest.fixture(scope="package")
+def finding(tmp_path_factory: pytest.TempPathFactory, scenes: Path, tiny: str) -> Path:
+    """A network with random weights, and data in which every other thing that it finds is an object."""
+    folder = tmp_path_factory.mktemp("finding")
+    task = create_task("ctdet", SHAPES)
+    torch.manual_seed(0)
+    model = create_model(task, tiny)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.15)
+        model.branches[0]["size"][-1].bias.fill_(3.0)  # boxes with an area
+    checkpoint.save(folder / "best.pt", Description.of(task, tiny, (64, 64)), model.state_dict())
+    detector = Detector.load(folder / "best.pt", "cpu")
+    shutil.copytree(scenes, folder / "data")
+    for split in ("train", "val"):
+        path = folder / f"data/annotations/instances_{split}.json"
+        content = json.loads(path.read_text())
+        dataset, entries = Dataset.open(folder / "data", split, task), []
+        for sample in (dataset[row] for row in range(len(dataset))):
+            (found,) = detector(sample.image, score=0)
+            entries += [
+                {
+                    "id": len(entries) + row + 1,
+                    "image_id": sample.info.image_id,
+                    "category_id": int(task.categories.ids[found.labels[place]]),
+                    "bbox": [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()],
+                }
+                for row, place in enumerate(range(0, 40, 2))
+                for box in [found.boxes[place].astype(float)]
+            ]
+        path.write_text(json.dumps({**content, "annotations": entries}))
     return folder

@@ -182,7 +182,7 @@ def test_every_extra_for_users_is_looked_at() -> None:
         re.split("[><=]", need)[0]: name
         for name, needs in extras.items()
         for need in needs
-        if name not in ("test", "dev")
+        if name not in ("test", "dev", "docs", "browser")
     }
     assert {name: extra for name, extra in PACKAGES.items() if extra} == wanted
 

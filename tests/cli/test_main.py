@@ -224,6 +224,7 @@ def test_json_is_one_document_on_stdout(
     training,
     scenes: Path,
     run_folder: Path,
+    finding: Path,
     voc: Path,
     tools: Path,
     released: Path,
@@ -236,9 +237,11 @@ def test_json_is_one_document_on_stdout(
         "analyze nms": [*on_cpu, "--workers", 0],
         "analyze resolution": [*on_cpu, "--workers", 0, "--sizes", "64"],
         "analyze speed": [*on_cpu, "--repeats", 1, "--warm-up", 0],
+        "analyze thresholds": [finding / "best.pt", "--data", finding / "data", "--workers", 0],
         "train": [*training[1:], "-o", "run"],
         "eval": [run_folder, "--workers", 0, "--device", "cpu"],
         "export": [run_folder, "-o", "out.pt2"],
+        "report": [run_folder, "-o", "report.html", "--device", "cpu"],
         "predict": [run_folder, scenes / "val", "-o", "out", "--device", "cpu"],
         "demo": ["--device", "cpu"],
         "tasks check": ["ctdet"],
@@ -252,6 +255,7 @@ def test_json_is_one_document_on_stdout(
         "convert voc": [voc, "-o", "out"],
         "convert yolo": [scenes, "-o", "out", "--export"],
         "compare": [run_folder, run_folder, "--workers", 0, "--device", "cpu", "--draws", 100],
+        "data audit": [*on_cpu, "--workers", 0, "-o", "audit"],
         "data ceiling": [scenes, "--sizes", "64"],
         "data check": [scenes],
         "data pack": [scenes, "-o", "pack.h5"],
@@ -269,6 +273,7 @@ def test_json_is_one_document_on_stdout(
 def test_the_main_job_from_a_shell(scenes: Path, tmp_path: Path) -> None:
     """Train a real network and evaluate it, in a process of its own and with worker processes."""
     train = ["train", "ctdet", "--data", str(scenes), "--size", "64", "--epochs", "1", "--val-split", "none"]
+    train += ["-R", "report=false"]
     code = (
         "import sys; from ctnet.cli import main\n"
         f"for arguments in ({train!r}, ['eval', '--split', 'val', '--json']):\n"

@@ -152,4 +152,4 @@ def test_check_of_a_backbone(ctnet, tiny: str, monkeypatch) -> None:
     done = ctnet("backbones", "check", tiny)
     assert done.code == 1  # it does not refuse wrong sizes
     assert "wrong_sizes_are_refused           FAILED" in done.out
-    assert f"backbone {tiny}: 7 checks, 1 failed" in done.out
+    assert f"backbone {tiny}: 8 checks, 1 failed" in done.out
