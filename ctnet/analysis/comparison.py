@@ -147,7 +147,7 @@ def compare_measured(
 
     Args:
         paths, recipes, choices: see ``compare``.
-        measured: of each path, drawn as ``choices`` say.
+        measured: what was measured of each path, drawn as ``choices`` say.
         subject: the first of them, whose data is that of all.
 
     Raises:

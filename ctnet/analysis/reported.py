@@ -27,11 +27,11 @@ class ReportChoices:
 
     Attributes:
         data, split: the ground truth; a run's own when None.
-        device: of the detectors.
+        device: the device of the detectors.
         images: most images to evaluate; of more, some are chosen evenly.
         oracle_images: most images on which heads are replaced by ground truth; 0 for none.
         pictures: images to show of each kind of error.
-        draws: of images, for intervals.
+        draws: number of draws of the images, for intervals.
         plots: also write PNG plots into the folders of the runs.
         settings, workers, amp: see ``Choices``.
     """
@@ -81,7 +81,7 @@ class Examined:
     Attributes:
         run: the run.
         config: its settings; None for a checkpoint alone.
-        rows: of metrics.csv.
+        rows: the rows of metrics.csv.
         scored: matches of the detections; None without an evaluation.
         measured: with draws of the images; None where there are no intervals.
         oracle: heads replaced by ground truth, and on how many images.

@@ -55,7 +55,7 @@ class Tallied:
     """Counts at every score of the slider.
 
     Attributes:
-        name: of the class, or of all.
+        name: the name of the class, or of all.
         right, wrong: detections with at least that score, by the slider's step.
         objects: number of objects.
         figures: metrics of the class.
@@ -102,7 +102,7 @@ class Mark:
         box: x, y, width, height in pixels of the picture.
         text: its caption.
         kind: its look: "object", "right", or the type of error.
-        step: of detections, the last step of the slider that shows it; of objects, the last one at which it
+        step: for detections the last step of the slider that shows it; for objects the last one at which it
             is found, -1 for never.
         overlay: what the task draws for it: a picture as a data URI, and its box.
     """
@@ -200,7 +200,7 @@ class RunPage:
         figures: metrics of all classes.
         figures_said: a line about the intervals.
         step: where the slider starts.
-        counts: of all classes together, then of single ones.
+        counts: those of all classes together, then those of single ones.
         class_figures: the names of the figures of classes.
         curves: precision-recall charts by class.
         operating: the operating points, and how they were chosen.
@@ -211,7 +211,7 @@ class RunPage:
         times: time per stage.
         galleries: the worst images.
         most_drawn: detections that are drawn on each at most.
-        sections: of plugins.
+        sections: the sections of plugins.
         left_out: what the page does not show, and why.
     """
 

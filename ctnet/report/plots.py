@@ -87,7 +87,7 @@ def plot_confusion(path: Path, names: Sequence[str], table: Sequence[Sequence[in
 
     Args:
         path: the file.
-        names: of rows and columns; the last is the background.
+        names: the names of rows and columns; the last is the background.
         table: the counts.
 
     Raises:

@@ -197,7 +197,7 @@ def evaluator_tallies_exactly(probe: Probe) -> None:
         raise SkipTest("no evaluator keeps a tally")
 
 
-@task_check("Tally.matches")
+@task_check("Evaluator.tally")
 def matched_truth_is_right(probe: Probe) -> None:
     """The annotated objects as detections are all right, and find every object that counts."""
     truth = truth_of_scenes(probe)

@@ -38,7 +38,7 @@ def assert_same(one: Batch, other: Batch) -> None:
     for name, target in one.targets.items():
         for column in vars(target):
             ours, theirs = getattr(target, column), getattr(other.targets[name], column)
-            assert ours == theirs if isinstance(ours, int) else torch.equal(ours, theirs)
+            assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
 
 
 def test_every_image_comes_once_an_epoch(dataset):

@@ -31,6 +31,7 @@ from ctnet.core.heads import Heatmap, Regression
 from ctnet.core.losses import Loss
 from ctnet.core.options import option
 from ctnet.core.records import Detections
+from ctnet.core.tally import JoinedTally, Matches, Tally
 from ctnet.core.targets import CellTargets, Peaks
 from ctnet.core.task import Task
 from ctnet.data.shape_scenes import SHAPES, draw_scene
@@ -1042,6 +1043,23 @@ class ProudEvaluator(HandEvaluator):
         return {name: 100 * value for name, value in super().compute().items()}
 
 
+class SwappedEvaluator(HandEvaluator):
+    def tally(self) -> Tally:
+        return Swapped(super().tally())
+
+
+class Swapped(JoinedTally):
+    """What is right is kept as wrong, and the reverse."""
+
+    def matches(self) -> Matches:
+        found = super().matches()
+        classes = {
+            name: dataclasses.replace(one, right=one.wrong, wrong=one.right)
+            for name, one in found.classes.items()
+        }
+        return dataclasses.replace(found, classes=classes)
+
+
 class NeedyEvaluator(HandEvaluator):
     def compute(self) -> dict[str, float]:
         scores = np.concatenate([found.scores for found in self.state().values()])
@@ -1181,6 +1199,13 @@ class Stale(Hands):
     """compute changes a metric that the inherited tally does not"""
 
     metrics: ClassVar[Any] = {"hands": metric(StaleEvaluator)}
+
+
+@caught_by("matched_truth_is_right")
+class WrongSide(Hands):
+    """the tally takes right detections for wrong ones"""
+
+    metrics: ClassVar[Any] = {"hands": metric(SwappedEvaluator)}
 
 
 @caught_by("evaluator_gives_truth_the_perfect_score")
