@@ -65,19 +65,21 @@ def make_trainer(backbone: str, size: int, batch: int, folder: Path) -> Any:
     from ctnet import create_task
     from ctnet.data.shape_scenes import SHAPES
     from ctnet.data.synthetic import write_dataset
-    from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
+    from ctnet.training import request
     from ctnet.training.session import new_session
 
     data = folder / f"scenes-{size}-{batch}"
     if not data.exists():
         write_dataset(create_task("ctdet", SHAPES), data, {"train": batch}, (size, size))
+    fields = {"size": (size, size), "batch_size": batch}
+    loop = getattr(request, "Loop", None)  # the precision was beside the recipe, and is a field of it now
     session = new_session(
         "ctdet",
-        TrainingData(data, val_split=None),
-        Network(backbone=backbone),
-        RecipeChoice(fields={"size": (size, size), "batch_size": batch, "amp": "off"}),
-        0,
-        Machine("cpu", 0),
+        request.TrainingData(data, val_split=None),
+        request.Network(backbone=backbone),
+        request.RecipeChoice(fields=fields if loop else {**fields, "amp": "off"}),
+        loop(amp="off") if loop else 0,
+        request.Machine("cpu", 0),
         output=Path(tempfile.mkdtemp(dir=folder)) / "run",
     )
     scatter_offsets(session.trainer.model)
@@ -105,16 +107,15 @@ def forward_job(backbone: str, size: int, batch: int, folder: Path) -> Job:
     return run
 
 
-def train_job(backbone: str, size: int, batch: int, folder: Path) -> Job:
-    trainer = make_trainer(backbone, size, batch, folder)
+def train_job(backbone: str, size: int, images: int, folder: Path) -> Job:
+    trainer = make_trainer(backbone, size, images, folder)
     trainer.model.train()
-    images = next(iter(trainer.loader.epoch(0, 0)))
-    step_is_one_batch = hasattr(trainer.model, "losses")
+    batch = next(iter(trainer.loader.epoch(0, 0)))
+    step = either("ctnet.training.gradients", "ctnet.training.trainer").Step([batch], [len(batch)])
 
     def run() -> float:
-        found = trainer._losses_and_gradients(images if step_is_one_batch else [images])
+        _, terms = trainer._losses_and_gradients(step)
         trainer._step()
-        terms = found if step_is_one_batch else found[1]
         return float(terms["loss"])
 
     return run
