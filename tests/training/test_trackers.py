@@ -267,11 +267,10 @@ def test_mlflows_own_default_is_a_database(mlflow, tmp_path, monkeypatch) -> Non
         "observer.epoch(EpochEnd(1, 5, {'epoch': 1, 'AP': 0.25}))\n"
         "observer.end(RunEnd('finished', 1, 5))\n"
     )
-    (tmp_path / "run").mkdir()
-    subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, timeout=300
-    )
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    folder = tmp_path / "elsewhere"  # beside old runs in files, MLflow would go on with files
+    (folder / "run").mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, capture_output=True, timeout=300)
+    with sqlite3.connect(folder / "mlflow.db") as database:
         assert database.execute("SELECT key, value, step FROM metrics").fetchall() == [("AP", 0.25, 1)]
         assert database.execute("SELECT key, value FROM params").fetchall() == [("seed", "3")]
         assert database.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
