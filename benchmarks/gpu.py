@@ -369,6 +369,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
 
     def stop(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_name == "__del__":  # what is raised there is lost
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                return
+            frame = frame.f_back
         raise TimeIsUp
 
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
