@@ -39,7 +39,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; NaN and infinities become null."""
-    text = to_json(_finite(value), indent=2)
+    text = to_json(finite(value), indent=2)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -47,13 +47,14 @@ def print_json(value: Any) -> None:
     print(text)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: NaN and infinities become None, keys text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 

@@ -30,6 +30,7 @@ from ctnet.cli.fields import RecipeCommand
 from ctnet.cli.plugins import plugin_group
 from ctnet.cli.predict import predict
 from ctnet.cli.report import report
+from ctnet.cli.serve import serve
 from ctnet.cli.tasks import app as tasks_app
 from ctnet.cli.train import train
 
@@ -49,6 +50,7 @@ app.command()(compare)
 app.command()(report)
 app.command()(predict)
 app.command()(export)
+app.command()(serve)
 app.add_typer(analyze.app, name="analyze", cls=plugin_group("ctnet.analyses"))
 app.add_typer(convert.app, name="convert", cls=plugin_group("ctnet.converters"))
 app.add_typer(data.app, name="data")

@@ -42,6 +42,27 @@ SIZE_HELP = "Network input in pixels: 512, or WIDTHxHEIGHT."
 Size = Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")]
 Topk = Annotated[int, typer.Option(min=1, help="Detections per image.")]
 
+Score = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Keep detections above this score; default: the operating points, or 0.3 without any.",
+    ),
+]
+Calibrated = Annotated[
+    bool,
+    typer.Option("--calibrated", help="Scores are probabilities of being right; needs a calibration."),
+]
+Clip = Annotated[
+    bool,
+    typer.Option(
+        "--clip/--no-clip",
+        help="Clip boxes to the image and drop those outside it, or leave all as detected.",
+    ),
+]
+Focal = Annotated[float | None, typer.Option(help="Focal length in pixels, instead of --calib (3D tasks).")]
+
 # --- where and how it runs
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]

@@ -13,15 +13,19 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.output import counted, print_json, print_line, print_note
 from ctnet.cli.parameters import (
     BatchSize,
+    Calibrated,
+    Clip,
     Compile,
     Device,
     Dtype,
     Flip,
+    Focal,
     Multiscale,
     Nms,
     Resize,
     Run,
     Scales,
+    Score,
     Size,
     TaskOptions,
     Topk,
@@ -43,18 +47,8 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and JSON.")] = Path(
         "predictions"
     ),
-    score: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Keep detections above this score; default: the operating points, or 0.3 without any.",
-        ),
-    ] = None,
-    calibrated: Annotated[
-        bool,
-        typer.Option("--calibrated", help="Scores are probabilities of being right; needs a calibration."),
-    ] = False,
+    score: Score = None,
+    calibrated: Calibrated = False,
     topk: Topk = 100,
     flip: Flip = False,
     multiscale: Multiscale = False,
@@ -62,20 +56,12 @@ def predict(
     nms: Nms = None,
     resize: Resize = "fix",
     size: Size = None,
-    clip: Annotated[
-        bool,
-        typer.Option(
-            "--clip/--no-clip",
-            help="Clip boxes to the image and drop those outside it, or leave all as detected.",
-        ),
-    ] = True,
+    clip: Clip = True,
     calib: Annotated[
         Path | None,
         typer.Option(help="Camera calibration file, or a folder with one file per image (3D tasks)."),
     ] = None,
-    focal: Annotated[
-        float | None, typer.Option(help="Focal length in pixels, instead of --calib (3D tasks).")
-    ] = None,
+    focal: Focal = None,
     batch_size: BatchSize = 8,
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write only JSON.")] = True,
     option: TaskOptions = None,

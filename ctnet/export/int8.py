@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ctnet.base.extras import need
 from ctnet.export.graph import DetectionGraph
-from ctnet.inference.runtimes import need
 
 #: Convolutions in a head's branch; they stay in floating point: sizes and offsets need more than 8 bits.
 _BRANCH = 2

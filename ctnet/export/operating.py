@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ctnet.base.extras import need
 from ctnet.checkpoint.exported import Exported
 from ctnet.core.operating import OperatingPoints, require_consistent
 from ctnet.export.writers import save_onnx, save_openvino, save_program
-from ctnet.inference.runtimes import need, open_exported, read_program
+from ctnet.inference.runtimes import open_exported, read_program
 
 
 def write_operating_points(path: str | Path, points: OperatingPoints) -> None:

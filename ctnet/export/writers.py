@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.extras import need
 from ctnet.base.files import atomic_write
 from ctnet.checkpoint.exported import KEY, Exported
 from ctnet.export.graph import DetectionGraph
 from ctnet.export.int8 import quantized_onnx, quantized_openvino
-from ctnet.inference.runtimes import first_line, need
+from ctnet.inference.runtimes import first_line
 
 #: Writes the file. Takes its path, its description, and whether maps are among its outputs.
 Write = Callable[[Path, Exported, bool], None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import zipfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -14,45 +13,10 @@ import numpy as np
 import torch
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.extras import need
 from ctnet.base.files import is_plain_archive, require_regular
 from ctnet.checkpoint.exported import KEY, Exported
 from ctnet.inference.programs import check_program
-
-#: The extra that installs each module.
-_EXTRAS = {
-    "onnx": "export",
-    "onnxscript": "export",
-    "onnxruntime": "export",
-    "openvino": "openvino",
-    "nncf": "openvino",
-}
-
-
-#: Lowest versions; older ones lack operators, or the names that the exporter uses for them.
-_FLOORS = {"onnxscript": (0, 7, 1), "onnxruntime": (1, 25)}
-
-
-def need(module: str) -> Any:
-    """Import a module of an optional extra.
-
-    Args:
-        module: name of the module.
-
-    Raises:
-        CtnetError: naming the extra, for a module that is not installed, too old or cannot be imported.
-    """
-    package = module.partition(".")[0]
-    install = f"pip install --upgrade 'ctnet-toolkit[{_EXTRAS[package]}]'"
-    try:
-        loaded = import_module(module)
-    except ImportError as error:
-        raise CtnetError(f"{module} cannot be imported ({error}); install it with: {install}") from error
-    floor = _FLOORS.get(module, ())
-    found = getattr(loaded, "__version__", "")
-    if tuple(map(int, re.findall(r"\d+", found)[:3])) < floor:
-        wanted = ".".join(map(str, floor))
-        raise CtnetError(f"{module} {found} is too old, ctnet needs {wanted}; update it with: {install}")
-    return loaded
 
 
 class Runtime(Protocol):

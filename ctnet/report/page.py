@@ -24,7 +24,8 @@ LARGEST = 5_000_000
 #: The room for pictures in it, as base64 text; and for those of plugins.
 PICTURES, PLUGIN_PICTURES = 3_200_000, 500_000
 
-_FILES = Path(__file__).parent / "page_files"
+#: The template, the style and the script of the report.
+PAGE_FILES = Path(__file__).parent / "page_files"
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ class Page:
 
 def render_page(page: Page) -> str:
     """The report as HTML."""
-    template = _environment().get_template("report.html")
+    template = page_environment(PAGE_FILES).get_template("report.html")
     step = next((run.step for run in page.runs if run.counts), 30)
     counts = [[[list(one.right), list(one.wrong), one.objects] for one in run.counts] for run in page.runs]
     text: str = template.render(page=page, step=step, data=script_json({"counts": counts}))
@@ -293,16 +294,21 @@ def ratio(part: int, whole: int) -> str:
 
 
 @cache
-def _environment() -> Any:
+def page_environment(folder: Path) -> Any:
+    """Templates of pages: every text is escaped, and a name without a value is an error.
+
+    Args:
+        folder: where they are; its .css and .js files are the global ``files`` by name.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(_FILES),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    own = {name: Markup((_FILES / name).read_text("utf-8")) for name in ("report.css", "report.js")}
-    made.globals |= {"style": own["report.css"], "script": own["report.js"]}
+    own = [path for path in folder.iterdir() if path.suffix in (".css", ".js")]
+    made.globals["files"] = {path.name: Markup(path.read_text("utf-8")) for path in own}
     return made

@@ -1,4 +1,4 @@
-"""Writing images atomically."""
+"""Images as files: written atomically, or as bytes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,22 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     Raises:
         CtnetError: when the disk is full or the folder cannot be written.
     """
+    path = Path(path)
+    content = encoded(image, path.suffix)
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+def encoded(image: np.ndarray, suffix: str) -> bytes:
+    """The bytes of an image file.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        suffix: its format: .jpg, .jpeg, .png.
+    """
     import cv2
 
-    path = Path(path)
-    good, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(image[:, :, ::-1]))
+    good, content = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1]))
     if not good:
-        raise ValueError(f"cannot encode an image of shape {image.shape} as {path.suffix}")
-    with atomic_write(path) as stream:
-        stream.write(encoded.tobytes())
+        raise ValueError(f"cannot encode an image of shape {image.shape} as {suffix}")
+    return content.tobytes()

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.extras import need
 from ctnet.checkpoint.exported import KEY, Exported
 from ctnet.core.geometry import Affine
 from ctnet.core.records import Detections, ImageInfo
 from ctnet.export.detector import export_detector
 from ctnet.export.graph import GraphSettings
 from ctnet.inference import DetectionSettings, Detector, Prepared
-from ctnet.inference.runtimes import need
 from ctnet.tasks.ctdet import CenterDetection
 
 

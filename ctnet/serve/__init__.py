@@ -1,0 +1,1 @@
+"""A detector as an HTTP service: requests in, detections out, in batches."""
