@@ -154,7 +154,7 @@ class Batcher(Generic[Item, Result]):
         return full or self._coming <= 0 or now >= self._waiting[0].since + self.wait
 
     def _worked(self, items: Sequence[Item]) -> list[Result | Exception]:
-        """In the worker thread: a result or an error for each; items of a batch that fails are tried alone."""
+        """In the worker thread: a result or an error for each; if a batch fails, each item is tried alone."""
         try:
             return list(self._work(items))
         except Exception as error:

@@ -148,9 +148,9 @@ def _detect(limits: Limits) -> Schema:
     }
     return {
         "summary": "Detect objects in one image, or in several.",
-        "description": f"Images are {', '.join(ACCEPTED)}. An image that is the body is answered by an Image, "
-        "the parts of a multipart body by Images, in order; one of them that cannot be read has an error in its "
-        "place.",
+        "description": f"Images are {', '.join(ACCEPTED)}. An image that is the body is answered by an "
+        "Image, the parts of a multipart body by Images, in order; one of them that cannot be read has an "
+        "error in its place.",
         "parameters": [
             {
                 "name": "score",
