@@ -19,8 +19,8 @@ from ctnet.serve.description import describe
 from ctnet.serve.guard import Guard
 from ctnet.serve.metrics import CONTENT_TYPE
 from ctnet.serve.page import render_service_page
-from ctnet.serve.refusals import Refusal
-from ctnet.serve.responses import JSON, json_bytes, refused
+from ctnet.serve.refusals import ClientGone, Refusal
+from ctnet.serve.responses import JSON, NoResponse, json_bytes, refused
 from ctnet.serve.service import Service, Wanted
 
 #: The media types of drawn pictures, and the suffix of their files.
@@ -86,6 +86,8 @@ class _Handlers:
             return refused(Refusal(429, message, {"retry-after": str(full.seconds)}), unread)
         except Refusal as refusal:
             return refused(refusal, unread)
+        except ClientGone:
+            return NoResponse()
         kinds = {suffix: kind for kind, suffix in PICTURES.items()}
         return Response(content, media_type=kinds.get(wanted.picture, JSON))
 

@@ -31,6 +31,13 @@ class _UnreadResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+class NoResponse(Response):
+    """Sends nothing: the client is gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        return
+
+
 def refused(refusal: Refusal, unread: bool = True) -> Response:
     """The answer to a request that is refused.
 
