@@ -29,7 +29,7 @@ from ctnet.cli.parameters import (
     TaskOptions,
     Topk,
 )
-from ctnet.cli.parsing import parse_assignments, parse_size
+from ctnet.cli.parsing import parse_assignments, parse_size, require_finite
 
 
 def serve(
@@ -108,7 +108,7 @@ def serve(
         need(module)
     from ctnet.serve.app import create_app
     from ctnet.serve.engine import Engine
-    from ctnet.serve.server import address_of, listen
+    from ctnet.serve.server import address_of, is_loopback, listen
     from ctnet.serve.server import run as run_service
     from ctnet.serve.service import Limits, Service
 
@@ -123,15 +123,19 @@ def serve(
         clip=clip,
         calibrated=calibrated,
     )
+    require_finite(wait=wait, max_mb=max_mb, max_megapixels=max_megapixels, timeout=timeout)
+    token = os.environ.get("CTNET_TOKEN") if token is None else token
     limits = Limits(wait / 1e3, queue, round(max_mb * 1e6), round(max_megapixels * 1e6), timeout)
     options, camera = parse_assignments(option or [], "-O"), Camera(calib, focal)
     with listen(host, port) as opened:
         detector = Detector.load(run or latest_run(), device, options, choose_dtype(dtype), compile)
         engine = Engine(detector, settings, camera, batch_size)
-        app = create_app(Service(engine, limits), os.environ.get("CTNET_TOKEN") if token is None else token)
+        app = create_app(Service(engine, limits), token)
         engine.warm_up()
         if score is None and (line := other_settings(detector.operating_points, settings.in_words)):
             print_note(f"warning: {line}")
+        if token is None and not is_loopback(opened):
+            print_note(f"warning: everyone who reaches {host} can use this service; give it a --token")
         print_line(repr(detector))
         print_line(engine.thresholds.said)
         print_line(f"listening on {address_of(opened)} (Ctrl-C ends it)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import math
 import socket
 from collections.abc import Iterator
@@ -59,6 +60,11 @@ def address_of(opened: socket.socket) -> str:
     """The address of a socket as an URL."""
     host, port = opened.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(opened: socket.socket) -> bool:
+    """Whether only programs of this machine can reach a socket."""
+    return ipaddress.ip_address(opened.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def run(app: Any, opened: socket.socket, seconds: float) -> None:
