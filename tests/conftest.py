@@ -4,6 +4,7 @@ so), a tiny backbone, and ground truth with flawed detections of it, in which ev
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 # Workers share the cores; read when torch is imported.
@@ -273,3 +274,49 @@ def examined_run(
         return Examined(run, None, rows, Scored.of(dataset, run.found), None, None, [])
 
     return make
+
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def _missing(what: str) -> Any:
+    """Skip; fail where all extras are declared to be installed."""
+    if "CTNET_ALL_EXTRAS" in os.environ:
+        pytest.fail(f"needs {what}, and CTNET_ALL_EXTRAS is set")
+    pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by playwright, for the tests of one module: its event loop excludes others."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _missing("playwright (extra browser)")
+    program = os.environ.get("CTNET_BROWSER") or next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if program is None:
+        _missing("Chromium (a package of the distribution), or CTNET_BROWSER")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def serious_problems() -> Callable[[Any], dict[str, list[str]]]:
+    """What axe finds on an open page that keeps people from using it: elements by rule."""
+    source = Path(os.environ.get("CTNET_AXE", "node_modules/axe-core/axe.min.js"))
+    if not source.is_file():
+        _missing("axe-core (npm), named by CTNET_AXE")
+
+    def find(page: Any) -> dict[str, list[str]]:
+        page.evaluate(source.read_text("utf-8"))  # not as an element, which the page's policy would refuse
+        return {
+            one["id"]: [node["html"][:120] for node in one["nodes"][:3]]
+            for one in page.evaluate("axe.run()")["violations"]
+            if one["impact"] in ("serious", "critical")
+        }
+
+    return find

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from importlib.util import find_spec
@@ -13,20 +14,18 @@ pytestmark = pytest.mark.serve
 
 
 @pytest.fixture(autouse=True)
-def _never_serves(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[object]:
-    if (
-        find_spec("uvicorn") is None
-        or find_spec("starlette") is None
-        or find_spec("python_multipart") is None
-    ):
+def started(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Remembers what would be served."""
+    if any(find_spec(module) is None for module in ("starlette", "uvicorn", "python_multipart")):
+        assert "CTNET_ALL_EXTRAS" not in os.environ, "needs the extra serve"
         pytest.skip("needs the extra serve")
-    started: list[object] = []
-    monkeypatch.setattr("ctnet.serve.server.run", lambda *arguments: started.append(arguments))
+    calls: list[object] = []
+    monkeypatch.setattr("ctnet.serve.server.run", lambda *arguments: calls.append(arguments))
     monkeypatch.delenv("CTNET_TOKEN", raising=False)
-    return started
+    return calls
 
 
-def test_it_says_what_it_serves_and_where(ctnet, run_folder: Path, _never_serves: list[object]) -> None:
+def test_it_says_what_it_serves_and_where(ctnet, run_folder: Path, started: list[object]) -> None:
     done = ctnet("serve", run_folder, "--port", 0, "--device", "cpu", "--size", 64, "--score", 0.4)
     assert done.code == 0, done.err
     lines = done.out.splitlines()
@@ -34,7 +33,7 @@ def test_it_says_what_it_serves_and_where(ctnet, run_folder: Path, _never_serves
     assert lines[1] == "threshold: 0.4 for all classes"
     assert lines[2].startswith("listening on http://127.0.0.1:")
     assert done.err == ""
-    assert len(_never_serves) == 1
+    assert len(started) == 1
 
 
 def test_a_port_in_use(ctnet, run_folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,31 +19,7 @@ from ctnet.report.page import Page, SideBySide, render_page
 pytestmark = pytest.mark.browser
 
 WIDTHS = (380, 1400)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 EVIL = ["<script>alert(1)</script>", "a & b", '"quoted"', "</script>", "ring"]
-
-
-def missing(what: str) -> Any:
-    """Skip; fail where all extras are declared to be installed."""
-    if "CTNET_ALL_EXTRAS" in os.environ:
-        pytest.fail(f"needs {what}, and CTNET_ALL_EXTRAS is set")
-    pytest.skip(f"needs {what}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright (extra browser)")
-    program = os.environ.get("CTNET_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        missing("Chromium (a package of the distribution), or CTNET_BROWSER")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -171,19 +145,8 @@ def test_the_keyboard_is_enough(opened) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_axe_finds_nothing_serious(opened, width: int, scheme: str) -> None:
-    source = Path(os.environ.get("CTNET_AXE", "node_modules/axe-core/axe.min.js"))
-    if not source.is_file():
-        missing("axe-core (npm), named by CTNET_AXE")
-    page = opened(width, color_scheme=scheme)
-    page.add_script_tag(content=source.read_text("utf-8"))
-    found = page.evaluate("axe.run()")["violations"]
-    serious = {
-        one["id"]: [node["html"][:120] for node in one["nodes"][:3]]
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    }
-    assert serious == {}
+def test_axe_finds_nothing_serious(opened, serious_problems, width: int, scheme: str) -> None:
+    assert serious_problems(opened(width, color_scheme=scheme)) == {}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
