@@ -40,6 +40,9 @@ PACKAGES = {
     "onnxruntime": "export",
     "openvino": "openvino",
     "nncf": "openvino",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "python-multipart": "serve",
 }
 
 #: Largest allowed error of a fast path relative to the largest value: a few roundings in float32.
