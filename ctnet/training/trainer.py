@@ -33,7 +33,7 @@ from ctnet.measuring.run import Evaluation, evaluate, reader_of
 from ctnet.model import CenterNet, create_model
 from ctnet.ops.sync_batch_norm import use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
-from ctnet.training.best import Rival, best_of, tally_of
+from ctnet.training.best import Rival, best_of, is_out_of_patience, is_over, tally_of
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
@@ -162,12 +162,12 @@ class Trainer:
     def _gradients(self) -> Gradients:
         """What computes the gradients, with a teacher if the task asks for one."""
         teacher: Teacher | None = None
-        if self.task.needs_average and self.average is None:
-            raise CtnetError(
-                "-O doubtful=ignore needs the moving average of the weights, which this recipe does not "
-                "have; set -R ema=0.99, or leave the option out"
-            )
-        if self.task.needs_average and self.average is not None:
+        if self.task.needs_average:
+            if self.average is None:
+                raise CtnetError(
+                    f"{self.task.name} with these options is taught by the moving average of the weights, which "
+                    "this recipe does not have; set -R ema=0.99, or leave out the -O option that needs it"
+                )
             begin = first_update(self.config.recipe, self.steps_per_epoch)
             teacher = AverageTeacher(self.task, self.model, self.average, begin)
         losses = StepLosses(self.task, self.model, self.description, teacher, self.config.recipe.compile)
@@ -211,15 +211,14 @@ class Trainer:
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or patience has ended."""
-        return self.position.epoch >= self.config.recipe.epochs or self.out_of_patience
+        position = self.position
+        return is_over(position.rows, self.main_metric, self.config.recipe, position.waits_from)
 
     @property
     def out_of_patience(self) -> bool:
         """Whether so many evaluations in a row gave no new best one as the recipe allows."""
-        recipe, position = self.config.recipe, self.position
-        best = best_of(position.rows, self.main_metric, recipe.smooth)
-        own = sum(self.main_metric in row and row["epoch"] > position.waits_from for row in position.rows)
-        return best is not None and 0 < recipe.patience <= min(best.since, own)
+        position = self.position
+        return is_out_of_patience(position.rows, self.main_metric, self.config.recipe, position.waits_from)
 
     def _end(self, error: BaseException | None) -> RunEnd:
         """The report of the end."""
