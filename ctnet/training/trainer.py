@@ -166,7 +166,7 @@ class Trainer:
             if self.average is None:
                 raise CtnetError(
                     f"{self.task.name} with these options is taught by the moving average of the weights, "
-                    "which this recipe does not have; set -R ema=0.99, or leave out the -O option that needs it"
+                    "which this recipe does not have; set -R ema=0.99, or leave the -O option out"
                 )
             begin = first_update(self.config.recipe, self.steps_per_epoch)
             teacher = AverageTeacher(self.task, self.model, self.average, begin)
