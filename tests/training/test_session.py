@@ -66,13 +66,13 @@ def test_what_cannot_be_resumed_is_named(session, scenes: Path, tmp_path: Path) 
 def test_images_stay_in_memory_on_request(session, scenes: Path, tmp_path: Path, monkeypatch) -> None:
     one = session(scenes, tmp_path / "run", cache="ram")
     assert one.trainer.loader.samples.dataset.cache is not None
-    assert one.trainer.val.cache is not None
+    assert one.trainer.validation.dataset.cache is not None
     one.run.release()
     again = resumed_session(tmp_path / "run", machine=Machine("cpu", 0, cache="ram"))
-    assert again.trainer.val.cache is not None
+    assert again.trainer.validation.dataset.cache is not None
     again.run.release()
     few = session(scenes, tmp_path / "few", cache="ram", overfit=2)
-    assert few.trainer.val.cache is few.trainer.loader.samples.dataset.cache
+    assert few.trainer.validation.dataset.cache is few.trainer.loader.samples.dataset.cache
     monkeypatch.setattr("ctnet.data.cache.available_memory", lambda: 1000)
     with pytest.raises(CtnetError, match="train without --cache ram"):
         session(scenes, tmp_path / "large", cache="ram")
