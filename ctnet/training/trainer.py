@@ -106,7 +106,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.started: list[str] = []
         self.model = self._network()
-        self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone.stride)
+        self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         self.amp = choose_amp(config.amp, device)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ctnet import checkpoint
 from ctnet.base.errors import CtnetError
 from ctnet.training.request import Machine
 from ctnet.training.session import resumed_session
@@ -95,3 +96,13 @@ def test_compile_and_synchronised_batch_norms_are_refused(session, scenes: Path,
     with pytest.raises(CtnetError, match="batch_norm=sync adds up between layers, which cannot be compiled"):
         session(scenes, tmp_path / "run", fields={"compile": True}, batch_norm="sync")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_backbone_of_timm_is_trained_with_its_own_mean_and_deviation(
+    session, scenes: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    made = session(scenes, tmp_path / "run", backbone="timm/mobilenetv3_small_050", fields={"epochs": 1})
+    assert made.fit()
+    about = checkpoint.load(tmp_path / "run/best.pt").description
+    assert (about.mean, about.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
