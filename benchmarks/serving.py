@@ -119,7 +119,9 @@ def resident(process: subprocess.Popen[str]) -> float:
 # --- the clients
 
 
-async def request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> tuple[int, bool]:
+async def request(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes
+) -> tuple[int, bool]:
     """Send an image; the status of the answer, and whether the connection stays open."""
     writer.write(f"POST /detect HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     await writer.drain()
@@ -150,7 +152,9 @@ async def client(
     connection[1].close()
 
 
-def load(address: str, clients: int, work: Sequence[tuple[bytes, int]]) -> tuple[float, list[float], Counter[str]]:
+def load(
+    address: str, clients: int, work: Sequence[tuple[bytes, int]]
+) -> tuple[float, list[float], Counter[str]]:
     """Send all of it from several clients; seconds in all, seconds of each request, and what was answered."""
     waiting = list(reversed(work))
     seconds: list[float] = []

@@ -108,9 +108,10 @@ def serve(
         need(module)
     from ctnet.serve.app import create_app
     from ctnet.serve.engine import Engine
+    from ctnet.serve.limits import Limits
     from ctnet.serve.server import address_of, is_loopback, listen
     from ctnet.serve.server import run as run_service
-    from ctnet.serve.service import Limits, Service
+    from ctnet.serve.service import Service
 
     settings = DetectionSettings(
         flip=flip,

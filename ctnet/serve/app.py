@@ -17,10 +17,11 @@ from ctnet.serve.batching import Full
 from ctnet.serve.bodies import read_body, unless_gone
 from ctnet.serve.description import describe
 from ctnet.serve.guard import Guard
+from ctnet.serve.lines import JSON, json_bytes
 from ctnet.serve.metrics import CONTENT_TYPE
 from ctnet.serve.page import render_service_page
 from ctnet.serve.refusals import ClientGone, Refusal
-from ctnet.serve.responses import JSON, NoResponse, json_bytes, refused
+from ctnet.serve.responses import NoResponse, refused
 from ctnet.serve.service import Service, Wanted
 
 #: The media types of drawn pictures, and the suffix of their files.

@@ -10,7 +10,7 @@ from ctnet.core.fields import Choice, Field, Points, Value
 from ctnet.core.masks import Mask
 from ctnet.core.task import Task
 from ctnet.serve.images import ACCEPTED
-from ctnet.serve.service import Limits
+from ctnet.serve.limits import Limits
 
 Schema = dict[str, Any]
 

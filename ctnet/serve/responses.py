@@ -1,24 +1,13 @@
-"""JSON, and answers to requests that are refused."""
+"""Answers to requests that are refused."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ctnet.base.files import to_json
-from ctnet.base.output import finite
 from ctnet.serve.bodies import drop_rest
+from ctnet.serve.lines import JSON, json_bytes
 from ctnet.serve.refusals import Refusal
-
-#: The media type of ``json_bytes``.
-JSON = "application/json"
-
-
-def json_bytes(value: Any) -> bytes:
-    """A value as one line of JSON; NaN and infinities become null."""
-    return f"{to_json(finite(value))}\n".encode()
 
 
 class _UnreadResponse(Response):

@@ -23,33 +23,15 @@ from ctnet.serve.batching import Batcher, Places
 from ctnet.serve.budget import Budget
 from ctnet.serve.engine import Engine, Work
 from ctnet.serve.images import Sent, check_header, decoded, sent_images
+from ctnet.serve.limits import Limits
+from ctnet.serve.lines import json_bytes
 from ctnet.serve.metrics import Metrics
 from ctnet.serve.refusals import Refusal
-from ctnet.serve.responses import json_bytes
 
 Value = TypeVar("Value")
 
 #: Threads that decode images and write answers, at most.
 _MOST_THREADS = 4
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a service accepts.
-
-    Attributes:
-        wait: seconds that an image waits for others of its batch, while the network is idle.
-        places: images that are accepted and not yet answered.
-        body_bytes: bytes of a request.
-        pixels: pixels of an image.
-        seconds: for which the body of a request may take to arrive, and its answer to be read.
-    """
-
-    wait: float = 0.005
-    places: int = 64
-    body_bytes: int = 20_000_000
-    pixels: int = 50_000_000
-    seconds: float = 30.0
 
 
 @dataclass(frozen=True)

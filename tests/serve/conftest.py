@@ -34,7 +34,7 @@ MODULES = ("starlette", "uvicorn", "python_multipart")
 def _needs_the_extra(request: pytest.FixtureRequest) -> None:
     """Skips tests marked ``serve`` without the extra; fails where all extras are declared to be installed."""
     missing = [name for name in MODULES if find_spec(name) is None]
-    if request.node.get_closest_marker("serve") is None or not missing:
+    if not missing or not any(map(request.node.get_closest_marker, ("serve", "browser"))):
         return
     if "CTNET_ALL_EXTRAS" in os.environ:
         pytest.fail(f"{', '.join(missing)} not installed, and CTNET_ALL_EXTRAS is set")
@@ -162,7 +162,8 @@ def calling(detector: Detector) -> Calling:
     ) -> AsyncIterator[Caller]:
         from ctnet.serve.app import create_app
         from ctnet.serve.engine import Engine
-        from ctnet.serve.service import Limits, Service
+        from ctnet.serve.limits import Limits
+        from ctnet.serve.service import Service
 
         engine = Engine(served or detector, settings or DetectionSettings(), Camera(), batch_size)
         service = Service(engine, replace(Limits(), **limits))
@@ -182,7 +183,8 @@ def running(detector: Detector) -> Iterator[Callable[..., str]]:
         from ctnet.serve.app import create_app
         from ctnet.serve.engine import Engine
         from ctnet.serve.server import address_of, listen, server_of
-        from ctnet.serve.service import Limits, Service
+        from ctnet.serve.limits import Limits
+        from ctnet.serve.service import Service
 
         service = Service(
             Engine(served or detector, DetectionSettings(), Camera()), replace(Limits(), **limits)

@@ -18,6 +18,7 @@ from PIL import Image
 from ctnet.base.errors import CtnetError
 from ctnet.core.operating import Calibration, CalibrationCurve, OperatingPoint, OperatingPoints
 from ctnet.inference import DetectionSettings, Detector
+from ctnet.serve.lines import json_bytes
 
 pytestmark = pytest.mark.serve
 
@@ -549,8 +550,6 @@ def test_a_name_with_markup_is_text_in_the_page(calling, detector: Detector, mon
 
 
 def test_numbers_that_json_lacks_become_null() -> None:
-    from ctnet.serve.responses import json_bytes
-
     assert json.loads(json_bytes({"a": [float("nan"), 1.5], "b": float("inf")})) == {
         "a": [None, 1.5],
         "b": None,

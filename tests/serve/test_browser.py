@@ -10,7 +10,7 @@ import pytest
 
 from ctnet.inference import Detector
 
-pytestmark = [pytest.mark.serve, pytest.mark.browser]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

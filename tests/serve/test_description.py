@@ -15,7 +15,7 @@ from ctnet.core.records import ImageInfo
 from ctnet.core.task import create_task, example_of, list_tasks, load_task_class, scenes_of
 from ctnet.inference import ImageDetections
 from ctnet.serve.description import describe, detection_schema, field_schema
-from ctnet.serve.service import Limits
+from ctnet.serve.limits import Limits
 
 pytestmark = pytest.mark.serve
 

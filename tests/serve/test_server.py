@@ -101,7 +101,8 @@ def test_a_stop_answers_what_was_accepted(detector, png, monkeypatch: pytest.Mon
     from ctnet.serve.app import create_app
     from ctnet.serve.engine import Engine
     from ctnet.serve.server import address_of, listen, server_of
-    from ctnet.serve.service import Limits, Service
+    from ctnet.serve.limits import Limits
+    from ctnet.serve.service import Service
 
     entered, go = threading.Event(), threading.Event()
     found = detector.found
