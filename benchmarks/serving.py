@@ -8,8 +8,8 @@ service itself. The service and the clients are processes of their own; the clie
 - "alone": one synchronous call of the detector after the other, in a process of its own;
 - 1, 8 and 64 clients, each of which sends its next image when the last one is answered: requests per second,
   median and 99th percentile of the times, as ratios to those of "alone"; the rounds of all are interleaved;
-- then many requests with broken ones between them, in random order: whether each got the answer that it should
-  get, and the memory of the service after every tenth of them.
+- then many requests with broken ones between them, in random order: whether each got the answer that it
+  should get, and the memory of the service after every tenth of them.
 """
 
 from __future__ import annotations

@@ -182,8 +182,8 @@ def running(detector: Detector) -> Iterator[Callable[..., str]]:
     def start(token: str | None = None, served: Detector | None = None, **limits: Any) -> str:
         from ctnet.serve.app import create_app
         from ctnet.serve.engine import Engine
-        from ctnet.serve.server import address_of, listen, server_of
         from ctnet.serve.limits import Limits
+        from ctnet.serve.server import address_of, listen, server_of
         from ctnet.serve.service import Service
 
         service = Service(

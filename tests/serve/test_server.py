@@ -100,8 +100,8 @@ def test_a_stop_answers_what_was_accepted(detector, png, monkeypatch: pytest.Mon
     from ctnet.inference.camera import Camera
     from ctnet.serve.app import create_app
     from ctnet.serve.engine import Engine
-    from ctnet.serve.server import address_of, listen, server_of
     from ctnet.serve.limits import Limits
+    from ctnet.serve.server import address_of, listen, server_of
     from ctnet.serve.service import Service
 
     entered, go = threading.Event(), threading.Event()
