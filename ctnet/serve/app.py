@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -21,7 +21,7 @@ from ctnet.serve.lines import JSON, json_bytes
 from ctnet.serve.metrics import CONTENT_TYPE
 from ctnet.serve.page import render_service_page
 from ctnet.serve.refusals import ClientGone, Refusal
-from ctnet.serve.responses import NoResponse, refused
+from ctnet.serve.responses import Answer, NoResponse, refused
 from ctnet.serve.service import Service, Wanted
 
 #: The media types of drawn pictures, and the suffix of their files.
@@ -61,7 +61,7 @@ def create_app(service: Service, token: str | None = None) -> Guard:
         lifespan=life,
     )
     app.router.redirect_slashes = False
-    return Guard(app, frozenset(routes), service.metrics, service.limits.seconds, token)
+    return Guard(app, frozenset(routes), service.metrics, token)
 
 
 @dataclass
@@ -76,12 +76,17 @@ class _Handlers:
         limits, unread = self.service.limits, True
         try:
             wanted = _wanted(request)
-            with self.service.batcher.places() as places:
+            with ExitStack() as held:
+                places = held.enter_context(self.service.batcher.places())
                 length = request.headers.get("content-length")
                 body = await read_body(request.receive, length, limits.body_bytes, limits.seconds)
                 unread = False
                 kind = request.headers.get("content-type", "")
-                content = await unless_gone(request.receive, self.service.answer(places, body, kind, wanted))
+                work = self.service.answer(places, body, kind, wanted)
+                content = await unless_gone(request.receive, work)
+                kinds = {suffix: kind for kind, suffix in PICTURES.items()}
+                release = held.pop_all().close
+                return Answer(content, kinds.get(wanted.picture, JSON), limits.seconds, release)
         except Full as full:
             message = f"all {limits.places} places for images are taken; try again in {full.seconds} s"
             return refused(Refusal(429, message, {"retry-after": str(full.seconds)}), unread)
@@ -89,8 +94,6 @@ class _Handlers:
             return refused(refusal, unread)
         except ClientGone:
             return NoResponse()
-        kinds = {suffix: kind for kind, suffix in PICTURES.items()}
-        return Response(content, media_type=kinds.get(wanted.picture, JSON))
 
     async def page(self, request: Request) -> Response:
         """``GET /``: a page that sends images to ``/detect``."""

@@ -1,8 +1,7 @@
-"""What holds for every request: the token, other sites, safe headers, time-outs of answers, counting."""
+"""What holds for every request: the token, other sites, safe headers, counting."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import time
@@ -38,16 +37,13 @@ class Guard:
         app: answers the requests that are let through.
         paths: those that the application knows; others are counted together.
         metrics: counts.
-        seconds: for which a client may leave an answer unread.
         token: what clients must send, if anything.
 
     Raises:
         CtnetError: for a token that no header can hold.
     """
 
-    def __init__(
-        self, app: App, paths: frozenset[str], metrics: Metrics, seconds: float, token: str | None
-    ) -> None:
+    def __init__(self, app: App, paths: frozenset[str], metrics: Metrics, token: str | None) -> None:
         if token is not None and (
             not token or not token.isascii() or not token.isprintable() or " " in token
         ):
@@ -56,7 +52,6 @@ class Guard:
             )
             raise CtnetError(f"the token {what}; make one with `openssl rand -hex 32`")
         self._app, self._paths, self._metrics = app, paths, metrics
-        self._seconds = seconds
         self._expected = None if token is None else f"Bearer {token}".encode("ascii")
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -71,10 +66,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = str(message["status"])
                 message["headers"] = _with_safe_headers(message["headers"])
-            try:
-                await asyncio.wait_for(send(message), self._seconds)
-            except asyncio.TimeoutError:
-                raise ClientGone from None
+            await send(message)
 
         try:
             if refusal := self._refusal(scope):

@@ -73,7 +73,7 @@ class Service:
         self.batcher: Batcher[Work, ImageDetections] = Batcher(
             engine.detect, engine.batch_size, limits.wait, limits.places, self.metrics.batch
         )
-        self._budget = Budget(max(PIXELS_AT_ONCE, limits.pixels))
+        self._budget = Budget(PIXELS_AT_ONCE)
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "ctnet-images")
         self._stack = AsyncExitStack()
 

@@ -53,6 +53,7 @@ NEEDS = {
 #: Pages whose Python is run by a test of their own.
 PYTHON_ELSEWHERE = {
     "docs/python.md": "tests/docs/test_python.py",
+    "docs/serving.md": "tests/serve/test_docs.py",
     "docs/plugins/conventions.md": "tests/docs/test_plugins.py",
     "docs/plugins/task-in-90-lines.md": "tests/docs/test_task_in_90_lines.py",
     "docs/plugins/tutorial.md": "tests/docs/test_tutorial.py",

@@ -98,6 +98,7 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         arriving: bool = True,
         gone: asyncio.Event | None = None,
+        reads: bool = True,
     ) -> Answer:
         """A request.
 
@@ -107,6 +108,7 @@ class Caller:
             headers: further headers.
             arriving: whether the last piece arrives.
             gone: set when the client closes the connection.
+            reads: whether the client reads more than the head of the answer.
         """
         path, _, query = target.partition("?")
         given = {name.lower().encode(): value.encode() for name, value in (headers or {}).items()}
@@ -136,6 +138,8 @@ class Caller:
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
+            if not reads and message["type"] == "http.response.body":
+                await closed.wait()
             sent.append(message)
 
         await self.app(scope, receive, send)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -317,6 +318,33 @@ def test_slow_clients(calling, png) -> None:
             assert (answer.status, answer.headers["connection"]) == (408, "close")
             assert answer.error == "the body did not arrive within 0.2 s; send it faster"
             await lives(call, png())
+
+    play(scenario())
+
+
+def test_an_answer_that_is_not_read_holds_its_place_for_a_while(calling, png) -> None:
+    async def scenario() -> None:
+        async with calling(seconds=0.3, places=1) as call:
+            unread = asyncio.create_task(call("POST", "/detect", png(), reads=False))
+            while not call.service.metrics._images["detected"]:
+                await asyncio.sleep(0.01)
+            assert call.service.batcher.taken == 1
+            assert (await call("POST", "/detect", png())).status == 429
+            assert (await unread).body == b""
+            await lives(call, png())
+
+    play(scenario())
+
+
+def test_a_large_answer_is_sent_in_pieces(calling, image) -> None:
+    """So that what is not read yet waits in one place, and not in the connection."""
+    data = cv2.imencode(".png", image(300, 300)[:, :, ::-1])[1].tobytes()
+
+    async def scenario() -> None:
+        async with calling() as call:
+            answer = await call("POST", "/detect?draw=png", data)
+            assert len(answer.body) == int(answer.headers["content-length"]) > 1 << 17
+            assert cv2.imdecode(np.frombuffer(answer.body, np.uint8), 1).shape == (300, 300, 3)
 
     play(scenario())
 
