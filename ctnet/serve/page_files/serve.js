@@ -124,6 +124,7 @@
     await picture.decode().catch(() => {}); // what the browser cannot show has its marks all the same
     if (mine !== latest) return;
     answer = found;
+    get("shown").style.maxWidth = `${Math.max(found.width, 640)}px`; // small images are enlarged a little
     get("shown").hidden = false;
     show();
   };
