@@ -50,7 +50,7 @@ def sent_images(body: bytes, content_type: str, most: int) -> list[Sent]:
     if content_type.partition(";")[0].strip().lower().startswith("multipart/"):
         sent = _parts(body, content_type, most)
     else:
-        sent = [Sent("the image", body)] if body else []
+        sent = [Sent("the body", body)] if body else []
     if not sent:
         raise Refusal(400, "there is no image in the request; send one as its body, or several as multipart")
     return sent

@@ -198,8 +198,8 @@ def test_the_drawn_picture(calling, detector: Detector, image, png, multipart, q
 
 BAD = {
     "empty": (b"", 400, "there is no image in the request"),
-    "text": (b"hello", 400, "the image is not an image; send"),
-    "tiff": (b"II*\0\x08\0\0\0", 400, "the image is TIFF, which is not accepted"),
+    "text": (b"hello", 400, "the body is not an image; send"),
+    "tiff": (b"II*\0\x08\0\0\0", 400, "the body is TIFF, which is not accepted"),
 }
 
 
@@ -286,7 +286,7 @@ def test_too_many_pixels(calling, png, multipart) -> None:
         async with calling(pixels=5000) as call:
             answer = await call("POST", "/detect", png(101, 50))
             assert answer.status == 413
-            assert answer.error.startswith("the image has 101x50 pixels; this service takes 5000 at most")
+            assert answer.error.startswith("the body has 101x50 pixels; this service takes 5000 at most")
             body, headers = multipart({"large": png(101, 50), "small": png()})
             images = (await call("POST", "/detect", body, headers)).json["images"]
             assert "101x50" in images[0]["error"]
@@ -301,7 +301,7 @@ def test_an_image_that_does_not_fit_the_settings(calling, png) -> None:
         async with calling(settings=DetectionSettings(scales=(16.0,), resize="keep")) as call:
             answer = await call("POST", "/detect", png(3000, 20))
             assert answer.status == 422
-            assert answer.error.startswith("the image of 3000x20 pixels at scale 16 has a side above")
+            assert answer.error.startswith("the body of 3000x20 pixels at scale 16 has a side above")
             await lives(call, png(8, 8))
 
     play(scenario())

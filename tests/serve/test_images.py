@@ -40,7 +40,7 @@ def test_parts_in_order_with_their_names(multipart) -> None:
     body, headers = multipart({"a.png": b"one", "ä/../b.jpg": b"two\r\n--BOUN", "": b""})
     sent = sent_images(body, headers["content-type"], 3)
     assert sent == [Sent("a.png", b"one"), Sent("ä/../b.jpg", b"two\r\n--BOUN"), Sent("image", b"")]
-    assert sent_images(b"abc", "image/png", 1) == [Sent("the image", b"abc")]
+    assert sent_images(b"abc", "image/png", 1) == [Sent("the body", b"abc")]
     long = sent_images(*_typed(multipart({"x" * 999: b"1"})), 1)
     assert len(long[0].name) == 200
 
