@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from ctnet.report.captions import Caption, is_long
 from ctnet.report.tables import shown_value
 
 #: Largest page, bytes.
@@ -101,6 +102,7 @@ class Mark:
     Attributes:
         box: x, y, width, height in pixels of the picture.
         text: its caption.
+        caption: where that stands.
         kind: its look: "object", "right", or the type of error.
         step: for detections the last step of the slider that shows it; for objects the last one at which it
             is found, -1 for never.
@@ -109,6 +111,7 @@ class Mark:
 
     box: tuple[float, float, float, float]
     text: str
+    caption: Caption
     kind: str
     step: int
     overlay: tuple[str, tuple[int, int, int, int]] | None = None
@@ -136,6 +139,11 @@ class Shown:
     annotated: Sequence[Mark]
     detected: Sequence[Mark]
     why_not: str = ""
+
+    @property
+    def long(self) -> bool:
+        """Whether it gets the whole width."""
+        return is_long(self.width, self.height)
 
     @property
     def size(self) -> int:
@@ -292,6 +300,17 @@ def ratio(part: int, whole: int) -> str:
     return f"{part / whole:.3f}" if whole else "-"
 
 
+def with_code(text: str) -> Markup:
+    """A text, escaped, in which `words` between backticks are code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one of them has no partner
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
 @cache
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -304,5 +323,6 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     own = {name: Markup((_FILES / name).read_text("utf-8")) for name in ("report.css", "report.js")}
+    made.filters["code"] = with_code
     made.globals |= {"style": own["report.css"], "script": own["report.js"]}
     return made
