@@ -355,7 +355,7 @@ def errors(done: Breakdown) -> tuple[list[Bar], str]:
     name, worst = max(done.errors.items(), key=lambda item: item[1].cost)
     said = (
         f"AP50 is {done.ap:.3f}: {done.right} of {counted(done.objects, 'object')} are found by detections "
-        "of any score. "
+        "of any score, which the table counts. "
     )
     if worst.cost <= 0:
         return bars, said + "Nothing is left to gain."

@@ -22,6 +22,7 @@ from ctnet.data.images import ImageError
 from ctnet.inference.detector import Detector
 from ctnet.measuring.reading import Settings
 from ctnet.report.captions import Caption, place_captions
+from ctnet.report.draw import without_captions
 from ctnet.report.embedding import as_jpeg, fitting_scale, heat_picture, overlay_of, resized
 from ctnet.report.page import Gallery, Mark, Shown
 
@@ -180,8 +181,9 @@ class WorstImages:
             return None
         if not any(isinstance(declared, shapes) for declared in self.task.fields.values()):
             return None
-        drawn = self.task.draw(canvas, one, info)[: canvas.shape[0], : canvas.shape[1]]
-        return overlay_of(drawn, canvas)
+        with without_captions():
+            drawn = self.task.draw(canvas, one, info)
+        return overlay_of(drawn[: canvas.shape[0], : canvas.shape[1]], canvas)
 
     def _heatmap(self, image: np.ndarray, info: ImageInfo, size: tuple[int, int]) -> str:
         """The first heatmap, the highest of its channels, over the picture; "" for an exported file."""
