@@ -52,7 +52,7 @@ def counted(task: Task, backbone: str, ours: bool) -> tuple[int, int]:
     counters.clear()
     compiling.BACKEND = backend  # type: ignore[assignment]
     model = create_model(task, backbone)
-    about = Description.of(task, backbone, (64, 64), model.backbone.stride)
+    about = Description.of(task, backbone, (64, 64), model.backbone)
     losses: Any = StepLosses(task, model, about, compile=ours)
     if not ours:
         losses = torch.compile(losses, backend=backend)
@@ -66,7 +66,7 @@ def counted(task: Task, backbone: str, ours: bool) -> tuple[int, int]:
 def step_of(task: Task, model: CenterNet, batches: Sequence[Batch], compiled: bool) -> Callable[[int], float]:
     optimizer = make_optimizer(model, SMALL, 1e-5)
     height, width = batches[0].images.shape[1:3]
-    about = Description.of(task, "", (width, height), model.backbone.stride)
+    about = Description.of(task, "", (width, height), model.backbone)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     gradients = Gradients(StepLosses(task, model, about, compile=compiled), scaler, None, Ranks())
 

@@ -1,6 +1,6 @@
 """Whether intervals cover and comparisons err as often as they say, on simulated evaluations.
 
-python benchmarks/coverage.py [--intervals 300] [--pairs 400] [--truth 50000]
+python benchmarks/coverage.py [--intervals 300] [--pairs 400] [--recipes 400] [--truth 50000]
 
 An image has a difficulty, 0 to 8 objects and some false detections. An object of an easy image is found more
 often, with a better score and a larger overlap. The true AP is that of 50,000 images. Reported are
@@ -8,7 +8,9 @@ often, with a better score and a larger overlap. The true AP is that of 50,000 i
 - of 300 data sets of 40, 100 and 500 images: how many 95 % intervals cover the true AP;
 - of 400 pairs of equal models (the same chances for every image, other dice), 500 images: how many are
   called different;
-- of 100 pairs whose true AP differs by 0.05, 500 images: how many are called different.
+- of 100 pairs whose true AP differs by 0.05, 500 images: how many are called different;
+- of 400 pairs of equal recipes, three trainings each, whose seeds differ a little, and of 100 pairs that
+  differ by 0.05, 160 images: how many are called different.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ import numpy as np
 
 from ctnet.core.tally import Drawn, Tally
 from ctnet.evaluation.bootstrap import draw_metrics, intervals
-from ctnet.evaluation.comparison import compare_models
+from ctnet.evaluation.comparison import compare_models, compare_recipes
 from ctnet.evaluation.ranking import Ranking
 
 #: How much of an image's luck two models share: the correlation of their logits of finding an object.
 SHARED = 0.7
 #: By how much the logit of the better model is higher; its true AP is 0.05 higher, as is printed.
 BETTER = 0.23
+
+#: How much the seeds of a recipe vary, in logits of finding an object; 0: nothing but luck with the images.
+SPREADS = (0.0, 0.05, 0.2)
 
 THRESHOLDS = (0.5, 0.75, 0.9)
 
@@ -50,6 +55,7 @@ def main() -> None:
     )
     parser.add_argument("--intervals", type=int, default=300)
     parser.add_argument("--pairs", type=int, default=400)
+    parser.add_argument("--recipes", type=int, default=400)
     parser.add_argument("--truth", type=int, default=50_000)
     options = parser.parse_args()
     truth = [true_ap(options.truth, better) for better in (0.0, BETTER)]
@@ -69,6 +75,28 @@ def main() -> None:
         )
     for better, pairs in ((0.0, options.pairs), (BETTER, options.pairs // 4)):
         report(better, pairs)
+    for spread in SPREADS:
+        for better, pairs in ((0.0, options.recipes), (BETTER, options.recipes // 4)):
+            report_recipes(better, spread, pairs)
+
+
+def report_recipes(better: float, spread: float, pairs: int, images: int = 160, seeds: int = 3) -> None:
+    """Print how many of so many pairs of recipes are told apart; their trainings vary by so many logits."""
+    called, values = 0, []
+    for seed in range(pairs):
+        shifts = np.random.default_rng([seed, 7]).normal(0, spread, 2 * seeds)
+        shifts[seeds:] += better
+        draws = [draw_metrics(model, seed=seed) for model in models(images, list(shifts), 50_000 + seed)]
+        found = compare_recipes(draws[:seeds], draws[seeds:], lambda name: False, seed)["AP"]
+        called += found.distinguishable
+        values.append([one.value["AP"] for one in draws[:seeds]])
+    what = "equal recipes" if not better else "recipes that differ"
+    print(
+        f"{what}, {seeds} trainings each, standard deviation of their AP on {images} images "
+        f"{np.mean(np.std(values, axis=1, ddof=1)):.3f} (seeds vary by {spread} logits): {called} of {pairs} "
+        f"called different ({100 * called / pairs:.1f} %)",
+        flush=True,
+    )
 
 
 def report(better: float, pairs: int) -> None:

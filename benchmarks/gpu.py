@@ -200,7 +200,7 @@ def our_step(
     """A step as the trainer makes it."""
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, SMALL, 1e-5)
-    about = Description.of(task, "", (batch.images.shape[2], batch.images.shape[1]), model.backbone.stride)
+    about = Description.of(task, "", (batch.images.shape[2], batch.images.shape[1]), model.backbone)
     scaler = torch.amp.GradScaler(device.type, enabled=False)
     gradients = Gradients(StepLosses(task, model, about, compile=compiled), scaler, amp, Ranks())
 
@@ -246,7 +246,7 @@ def detector(name: str, kind: str, options: argparse.Namespace) -> Row:
     """Images per second of a detector that reads JPEG files."""
     device, task = torch.device(options.device), task_of_scenes()
     torch.manual_seed(0)
-    about = Description.of(task, name, (options.size, options.size), 4)
+    about = Description.of(task, name, (options.size, options.size))
     dtype = torch.bfloat16 if kind == "bfloat16" else None
     made = Detector(task, create_model(task, name), about, device, dtype)
     with tempfile.TemporaryDirectory() as folder, tf32(True):

@@ -209,7 +209,8 @@ def untrained_detector(task_name: str, backbone: str, device: str = "auto") -> D
     """A task for 80 classes with this backbone and random weights: as fast as a trained one."""
     task = create_task(task_name, [{"id": n, "name": f"class {n}"} for n in range(1, 81)])
     model = create_model(task, backbone)
-    return Detector(task, model, Description.of(task, backbone, (512, 512)), choose_device(device))
+    about = Description.of(task, backbone, (512, 512), model.backbone)
+    return Detector(task, model, about, choose_device(device))
 
 
 def hardware(device: torch.device) -> str:

@@ -13,6 +13,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.files import atomic_write, read_json, write_json
 from ctnet.base.schema import check_json
 from ctnet.data.folds import Fold
+from ctnet.training.best import is_over
 from ctnet.training.config import TrainingConfig
 from ctnet.training.recipe_files import recipe_toml
 from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
@@ -121,13 +122,12 @@ def train_folds(
 
 
 def _is_finished(path: Path) -> bool:
-    """Whether a fold was trained to its last epoch."""
+    """Whether a fold was trained to its end; it has no evaluations that could end it early."""
     run = Run(path)
     if not (run.config.is_file() and run.best.is_file() and run.metrics.is_file()):
         return False
     config = TrainingConfig.from_json(run.read_config(), run.config)
-    epochs = len(run.metrics.read_text().splitlines()) - 1  # below a header
-    return epochs >= config.recipe.epochs
+    return is_over(run.read_metrics(), "", config.recipe)
 
 
 def _session(

@@ -20,7 +20,7 @@ value      an annotation and a detection of its class and score  s x (1 - limit 
            such pairs keep (twice that, at least)
 unseen     an annotation at which the highest value of any class (1 - e) x q / (q + m), m the fraction of
            is e < 0.3                                            its class's annotations of which as little is
-                                                                 seen, q = 0.02 that of annotations of nothing
+                                                                 seen, q = 0.005 that of those of nothing
 ========== ===================================================== ==========================================
 
 An annotation or detection is in one suggestion, that of the highest rank; a rank below 0.05 gives none.
@@ -56,8 +56,9 @@ UNSEEN = 0.3
 LOWEST_RANK = 0.05
 #: Values of heatmaps below this are all the same: nothing is seen.
 _NOTHING = 0.1
-#: Fraction of annotations that are taken to be of nothing, before anything was seen.
-_OF_NOTHING = 0.02
+#: Fraction of annotations that are taken to be of nothing, before anything was seen: people forget objects
+#: far more often than they make some up, and the hardest objects are as little seen as nothing is.
+_OF_NOTHING = 0.005
 #: Pairs of annotation and detection from which on their distances are known well enough.
 _ENOUGH_PAIRS = 20
 

@@ -2,6 +2,8 @@
 
 from ctnet.backbones import dla, hourglass, resnet, timm_models  # noqa: F401  (they register theirs)
 from ctnet.backbones._registry import (
+    MEAN,
+    STD,
     Backbone,
     BackboneInfo,
     Family,
@@ -14,6 +16,8 @@ from ctnet.backbones._registry import (
 )
 
 __all__ = [
+    "MEAN",
+    "STD",
     "Backbone",
     "BackboneInfo",
     "Family",

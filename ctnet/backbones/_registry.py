@@ -16,6 +16,10 @@ from ctnet.base.plugins import Plugin, discover
 
 GROUP = "ctnet.backbones"
 
+#: Mean and standard deviation of the released models, RGB, on the scale 0..1.
+MEAN = (0.470, 0.447, 0.408)
+STD = (0.278, 0.274, 0.289)
+
 
 class Backbone(nn.Module):
     """Images to feature maps. These attributes are all that the heads and the engine use.
@@ -28,6 +32,7 @@ class Backbone(nn.Module):
         stacks: how many feature maps ``forward`` returns.
         head_std: standard deviation of the initial weights of regression heads; None for torch's default.
         learns_from_scratch: False where training on small data sets needs ImageNet weights.
+        mean, std: with which images are normalised, RGB, on the scale 0..1: those of the ImageNet weights.
     """
 
     channels: int
@@ -37,6 +42,8 @@ class Backbone(nn.Module):
     stacks: int = 1
     head_std: float | None = None
     learns_from_scratch: bool = True
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute one feature map per stack, the last one being the one to decode.

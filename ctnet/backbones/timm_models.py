@@ -36,6 +36,8 @@ class TimmPyramid(Backbone):
         super().__init__()
         options = _probe(model)
         self.trunk = _create(model, pretrained, options)
+        weights = self.trunk.pretrained_cfg
+        self.mean, self.std = tuple(weights["mean"]), tuple(weights["std"])
         info = self.trunk.feature_info
         # Of several maps with one stride the last is the deepest. Strides below 4 are not used.
         self.indices = {

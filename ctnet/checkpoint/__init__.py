@@ -1,9 +1,8 @@
 """Checkpoints: ctnet's own file format, and conversion from and to the authors' release."""
 
+from ctnet.backbones import MEAN, STD
 from ctnet.checkpoint.file import (
     FORMAT,
-    MEAN,
-    STD,
     Checkpoint,
     Description,
     WeightReport,

@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from typing_extensions import NotRequired, TypedDict
 
+from ctnet.backbones import MEAN, STD, Backbone
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.base.schema import check_text, check_values
@@ -26,10 +27,6 @@ from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
 
 FORMAT = "ctnet checkpoint 1"
-
-#: Mean and standard deviation of the released models, RGB, on the scale 0..1.
-MEAN = (0.470, 0.447, 0.408)
-STD = (0.278, 0.274, 0.289)
 
 Positive = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
@@ -63,10 +60,29 @@ class Description:
     )
 
     @classmethod
-    def of(cls, task: Task, backbone: str, size: tuple[int, int], stride: int = 4) -> Description:
-        """Describe a detector that is about to be trained."""
+    def of(
+        cls, task: Task, name: str, size: tuple[int, int], backbone: Backbone | None = None
+    ) -> Description:
+        """Describe a detector that is about to be trained.
+
+        Args:
+            task: its task.
+            name: name of its backbone.
+            size: (width, height) of the training input, pixels.
+            backbone: the network, for its stride, mean and standard deviation; None for those of ctnet's own.
+        """
+        network = backbone or Backbone
         categories = [dict(category) for category in task.categories]
-        return cls(task.name, asdict(task.options), categories, backbone, size, stride=stride)
+        return cls(
+            task.name,
+            asdict(task.options),
+            categories,
+            name,
+            size,
+            mean=network.mean,
+            std=network.std,
+            stride=network.stride,
+        )
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str | Path) -> Description:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctnet.checkpoint.file import MEAN, STD
+from ctnet.backbones import MEAN, STD
 from ctnet.core.class_names import COCO_NAMES, PASCAL_VOC_NAMES
 
 

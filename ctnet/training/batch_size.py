@@ -118,7 +118,7 @@ class Trial:
         kind = choose_amp(amp, device)
         scaler = torch.amp.GradScaler(device.type, enabled=kind == torch.float16)
         stride = self.model.backbone.stride
-        description = Description.of(task, backbone, recipe.size, stride)
+        description = Description.of(task, backbone, recipe.size, self.model.backbone)
         self._gradients = Gradients(StepLosses(task, self.model, description), scaler, kind, Ranks())
         self._samples = TrainingSet(plan.splits.train, task, recipe.size, recipe.augmentation, 0, stride)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ctnet.base.errors import CtnetError
 from ctnet.core.evaluator import Evaluator
+from ctnet.core.recipe import Recipe
 from ctnet.core.tally import Tally
 from ctnet.evaluation.comparison import is_distinguishable
 
@@ -54,6 +55,26 @@ def best_of(rows: Sequence[Mapping[str, float]], metric: str, smooth: int) -> Be
     means = [_mean(values[max(0, end - smooth) : end]) for end in range(1, len(values) + 1)]
     place = max(range(len(means)), key=means.__getitem__)
     return Best(int(evaluated[place]["epoch"]), values[place], means[place], len(means) - 1 - place)
+
+
+def is_out_of_patience(
+    rows: Sequence[Mapping[str, float]], metric: str, recipe: Recipe, waits_from: int = 0
+) -> bool:
+    """Whether so many evaluations in a row gave no new best one as the recipe allows.
+
+    Args:
+        rows, metric: see ``best_of``.
+        recipe: of the training.
+        waits_from: evaluations up to this epoch do not count; see ``Position``.
+    """
+    best = best_of(rows, metric, recipe.smooth)
+    own = sum(metric in row and row["epoch"] > waits_from for row in rows)
+    return best is not None and 0 < recipe.patience <= min(best.since, own)
+
+
+def is_over(rows: Sequence[Mapping[str, float]], metric: str, recipe: Recipe, waits_from: int = 0) -> bool:
+    """Whether a training has done all its epochs, or its patience has ended; see ``is_out_of_patience``."""
+    return len(rows) >= recipe.epochs or is_out_of_patience(rows, metric, recipe, waits_from)
 
 
 class Rival:

@@ -82,8 +82,6 @@ class TrainingConfig:
             One phrase per setting: "learning_rate is 0.1, was 0.2".
         """
         now, then = flat(self.to_json()), flat(before)
-        # A run of an earlier ctnet was trained with what is the default of a field that it did not have.
-        then = flat({"recipe": _defaults()}) | then
         return [
             f"{name} is {value!r}, was {then.get(name)!r}"
             for name, value in now.items()
@@ -97,9 +95,6 @@ class TrainingConfig:
         Raises:
             CtnetError: for a field that is missing, unknown or out of its range, naming the file.
         """
-        if isinstance(values, dict) and isinstance(values.get("recipe"), dict) and "batch_norm" in values:
-            values = dict(values)  # of an earlier ctnet, which had it beside the recipe
-            values["recipe"] = {**values["recipe"], "batch_norm": values.pop("batch_norm")}
         fix = f"it is not a run's config.json of ctnet {__version__}: correct it, or train again"
         read: TrainingConfig = check_json(cls, values, source, fix)
         return read
@@ -120,12 +115,6 @@ _FREE = frozenset(
         "recipe.report",
     )
 )
-
-
-def _defaults() -> dict[str, Any]:
-    """The defaults of those fields of a recipe that have one."""
-    fields = dataclasses.fields(Recipe)
-    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

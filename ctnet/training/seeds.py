@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctnet.base.errors import CtnetError
-from ctnet.training.best import best_of
+from ctnet.training.best import best_of, is_over
 from ctnet.training.config import TrainingConfig
 from ctnet.training.run import Run
 
@@ -129,22 +128,12 @@ def _finished(folder: Path, main_metric: str) -> Iterator[tuple[int, tuple[Train
         run = Run(path)
         if run.metrics.is_file():
             config = TrainingConfig.from_json(run.read_config(), run.config)
-            rows, recipe = _rows(run), config.recipe
-            best = best_of(rows, main_metric, recipe.smooth)
-            if len(rows) == recipe.epochs or (best is not None and 0 < recipe.patience <= best.since):
+            if is_over(run.read_metrics(), main_metric, config.recipe):
                 yield config.seed, (config, path)
 
 
 def _run_of(config: TrainingConfig, path: Path, main_metric: str) -> SeedRun:
-    rows = _rows(Run(path))
+    rows = Run(path).read_metrics()
     best = best_of(rows, main_metric, config.recipe.smooth)
     row = rows[-1] if best is None else rows[best.epoch - 1]
     return SeedRun(config.seed, path, int(row["epoch"]), {k: v for k, v in row.items() if k != "epoch"})
-
-
-def _rows(run: Run) -> list[dict[str, float]]:
-    """The rows of metrics.csv, without empty entries."""
-    with run.metrics.open(newline="", encoding="utf-8") as stream:
-        return [
-            {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)
-        ]

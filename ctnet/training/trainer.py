@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -21,19 +20,16 @@ from ctnet.base.schema import check_text, check_values
 from ctnet.base.signals import on_termination
 from ctnet.checkpoint import Description
 from ctnet.core.recipe import Augmentation
-from ctnet.core.tally import Tally
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Loader, TrainingSet
 from ctnet.data.problems import Problem, refuse
 from ctnet.data.workers import WorkerDied, default_workers
-from ctnet.evaluation.evaluators import evaluator_of
-from ctnet.inference.detector import Detector
-from ctnet.measuring.reading import Reader, Settings
-from ctnet.measuring.run import Evaluation, evaluate, reader_of
+from ctnet.measuring.reading import Settings
+from ctnet.measuring.run import Evaluation
 from ctnet.model import CenterNet, create_model
 from ctnet.ops.sync_batch_norm import use_sync_batch_norm
 from ctnet.ops.winograd_layers import use_winograd
-from ctnet.training.best import Rival, best_of, tally_of
+from ctnet.training.best import best_of, is_out_of_patience, is_over
 from ctnet.training.config import TrainingConfig
 from ctnet.training.data import Splits
 from ctnet.training.display import Display
@@ -50,7 +46,6 @@ from ctnet.training.observers import (
     RunStart,
     StepEnd,
 )
-from ctnet.training.operating import points_of
 from ctnet.training.optimization import (
     MovingAverage,
     load_optimizer,
@@ -62,6 +57,7 @@ from ctnet.training.run import Run
 from ctnet.training.start import start_from
 from ctnet.training.state import DAMAGED, Position, TrainingState
 from ctnet.training.teacher import AverageTeacher, Teacher, first_update
+from ctnet.training.validation import Validation
 
 #: Epochs longer than this get a checkpoint before evaluation, which might fail.
 _COSTLY_SECONDS = 120.0
@@ -104,13 +100,13 @@ class Trainer:
         """
         self.config, self.run, self.device, self.ranks = config, run, device, ranks or Ranks()
         prepare_gpu(device, config.recipe)
-        train, self.val, self.task = splits.train, splits.val, splits.task
+        train, self.task = splits.train, splits.task
         self.position = Position()
         recipe = config.recipe
         torch.manual_seed(config.seed)
         self.started: list[str] = []
         self.model = self._network()
-        self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone.stride)
+        self.description = Description.of(self.task, config.backbone, recipe.size, self.model.backbone)
         self.optimizer = make_optimizer(self.model, recipe, config.learning_rate)
         self.average = MovingAverage(self.model, recipe.ema) if recipe.ema else None
         self.amp = choose_amp(config.amp, device)
@@ -121,19 +117,13 @@ class Trainer:
         self.display = display or Display()
         #: Who looks on; added before the training starts, in the first process.
         self.observers = Observers({}, self.display.say)
-        self.main_metric = ""  #: decides which epoch was the best; empty without evaluation
-        self._rival, self._stop, self._evaluating = Rival(), False, False
-        #: What the images contributed to the last evaluation; in the first process.
-        self._tally: Tally | None = None
-        #: Reads the validation images, from the first evaluation on.
-        self._reader: Reader | None = None
+        self._stop = False
         #: The wishes of all processes, told with the losses of a step; empty for one process.
         self._agreed: tuple[float, ...] = ()
         self._has_gradients = False
         self.gradients = self._gradients()
         self._saved = time.monotonic()
-        if self.val is not None:
-            self._look_at_truth(self.val)
+        self.validation = None if splits.val is None else self._validation(splits.val)
         if run.last.is_file():
             self._resume()
 
@@ -162,23 +152,28 @@ class Trainer:
     def _gradients(self) -> Gradients:
         """What computes the gradients, with a teacher if the task asks for one."""
         teacher: Teacher | None = None
-        if self.task.needs_average and self.average is None:
-            raise CtnetError(
-                "-O doubtful=ignore needs the moving average of the weights, which this recipe does not "
-                "have; set -R ema=0.99, or leave the option out"
-            )
-        if self.task.needs_average and self.average is not None:
+        if self.task.needs_average:
+            if self.average is None:
+                raise CtnetError(
+                    f"{self.task.name} with these options is taught by the moving average of the weights, "
+                    "which this recipe does not have; set -R ema=0.99, or leave the -O option out"
+                )
             begin = first_update(self.config.recipe, self.steps_per_epoch)
             teacher = AverageTeacher(self.task, self.model, self.average, begin)
         losses = StepLosses(self.task, self.model, self.description, teacher, self.config.recipe.compile)
         return Gradients(losses, self.scaler, self.amp, self.ranks)
 
-    def _look_at_truth(self, val: Dataset) -> None:
-        """Ground truth that cannot be measured is refused now, not after an epoch."""
-        evaluator = evaluator_of(self.task, val)
-        self.main_metric = evaluator.main_metric
-        if line := evaluator.beyond_limit():
-            self.display.say(f"warning: {line}")
+    def _validation(self, val: Dataset) -> Validation:
+        settings = Settings(workers=self.workers, amp=self.amp)
+        found = Validation(self.task, self.description, val, self.device, settings, self.ranks)
+        if found.warning:
+            self.display.say(f"warning: {found.warning}")
+        return found
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that decides which epoch was the best; empty without evaluation."""
+        return "" if self.validation is None else self.validation.main_metric
 
     def fit(self) -> bool:
         """Train to the last epoch, or until patience ends.
@@ -211,15 +206,14 @@ class Trainer:
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or patience has ended."""
-        return self.position.epoch >= self.config.recipe.epochs or self.out_of_patience
+        position = self.position
+        return is_over(position.rows, self.main_metric, self.config.recipe, position.waits_from)
 
     @property
     def out_of_patience(self) -> bool:
         """Whether so many evaluations in a row gave no new best one as the recipe allows."""
-        recipe, position = self.config.recipe, self.position
-        best = best_of(position.rows, self.main_metric, recipe.smooth)
-        own = sum(self.main_metric in row and row["epoch"] > position.waits_from for row in position.rows)
-        return best is not None and 0 < recipe.patience <= min(best.since, own)
+        position = self.position
+        return is_out_of_patience(position.rows, self.main_metric, self.config.recipe, position.waits_from)
 
     def _end(self, error: BaseException | None) -> RunEnd:
         """The report of the end."""
@@ -248,8 +242,12 @@ class Trainer:
         again, self._stop = self._stop, True
         if self.observers.interrupt(again) or self.ranks.count > 1:
             return
-        if again or self._evaluating:
+        if again or self._evaluates:
             raise KeyboardInterrupt
+
+    @property
+    def _evaluates(self) -> bool:
+        return self.validation is not None and self.validation.is_running
 
     def _epoch_or_stop(self) -> bool:
         """One epoch; False when it was stopped anywhere."""
@@ -260,13 +258,14 @@ class Trainer:
                 raise out_of_memory(self.config, self.loader.batch_size, error) from error
             raise
         except KeyboardInterrupt:
-            if not self._evaluating:
+            if not self._evaluates:
                 raise
         except WorkerDied:
             time.sleep(0.5)  # stopping a whole job stops its worker processes at the same time
             if not self._stop:
                 raise
-        self._evaluating = False
+        if self.validation is not None:
+            self.validation.is_running = False
         return False
 
     def _epoch(self) -> bool:
@@ -360,15 +359,15 @@ class Trainer:
         last = position.epoch + 1 == recipe.epochs
         done: Evaluation | None = None
         shown = losses
-        if self.val is not None and (last or (position.epoch + 1) % recipe.evaluate_every == 0):
-            done = self._evaluate(self.val)
+        if self.validation is not None and (last or (position.epoch + 1) % recipe.evaluate_every == 0):
+            done = self._evaluate(self.validation)
             overall = {name: value for name, value in done.metrics.items() if "/" not in name}
             row |= {self.main_metric: 0.0, **overall}
             shown = [*overall][:3] + losses
         position.rows.append(row)
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
         best = best_of(position.rows, self.main_metric, recipe.smooth)
-        improved = self.val is None or (best is not None and best.epoch == position.epoch)
+        improved = self.validation is None or (best is not None and best.epoch == position.epoch)
         metrics = {} if done is None else done.metrics
         if improved:
             self._save_best(metrics)
@@ -388,38 +387,22 @@ class Trainer:
         self._check_weights()
         with self.ranks.agreed():
             if self.ranks.is_first:
-                points = None if self.config.overfit or not metrics else points_of(self._tally, self.val)
+                points = None
+                if self.validation is not None and metrics and not self.config.overfit:
+                    points = self.validation.operating_points()
                 checkpoint.save(
                     self.run.best, self.description, self._weights(), None, metrics, operating_points=points
                 )
 
     def _comment(self, done: Evaluation | None, improved: bool) -> str:
         """What is said of the epoch that just ended."""
-        if done is None or not self.ranks.is_first:
+        if done is None or self.validation is None or not self.ranks.is_first:
             return "best" if improved else ""
-        return self._rival.comment(self.position.epoch, self._tally, self.main_metric, improved)
+        return self.validation.comment(self.position.epoch, improved)
 
-    def _evaluate(self, val: Dataset) -> Evaluation:
+    def _evaluate(self, validation: Validation) -> Evaluation:
         self.display.note("evaluating")
-        model = copy.deepcopy(self.model)
-        model.load_state_dict(self._weights())
-        for buffer in model.buffers():  # statistics are each process's own; those of the first are kept
-            self.ranks.spread(buffer)
-        detector = Detector(self.task, model, self.description, self.device)
-        self._evaluating = True
-        settings = Settings(workers=self.workers, amp=self.amp)
-        self._reader = self._reader or reader_of(detector, val, settings, self.ranks, stay=True)
-        done = evaluate(
-            detector,
-            val,
-            settings,
-            describe="",
-            ranks=self.ranks,
-            interrupted=(lambda: self._stop) if self.ranks.count > 1 else None,
-            reader=self._reader,
-        )
-        self._evaluating = False
-        self._tally = tally_of(done.evaluator) if self.ranks.is_first else None
+        done = validation.evaluate(self.model, self._weights(), lambda: self._stop)
         with self.ranks.agreed():
             self._report(done.problems)
         return done

@@ -114,7 +114,7 @@ def test_an_annotation_of_nothing_ranks_high_only_where_objects_are_seldom_misse
     places = [(0, 1, moved(BOX, 100.0 * number)) for number in range(100)]
     detections = [(0, 0.9, box) for _, _, box in places[:99]]
     (found,) = suggestions([evidence(places, detections, seen)], {})
-    assert kinds([found]) == [("unseen", round(0.99 * 0.02 / 0.03, 3))]
+    assert kinds([found]) == [("unseen", round(0.99 * 0.005 / 0.015, 3))]
     assert found.annotation == 99
     half = [evidence(places[:10], detections[:5], seen[:5] + [[0.01, 0, 0]] * 5)]
     assert suggestions(half, {}) == []

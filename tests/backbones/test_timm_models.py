@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ctnet.backbones import create_backbone, describe_backbone, list_backbones, list_families
+from ctnet.backbones import MEAN, STD, create_backbone, describe_backbone, list_backbones, list_families
 from ctnet.backbones.timm_models import TimmPyramid
 from ctnet.base.errors import CtnetError
 
@@ -41,6 +41,13 @@ def test_the_description() -> None:
     assert (info.channels, info.stride, info.divisor, info.source) == (64, 4, 32, f"timm {timm.__version__}")
     network = create_backbone("timm/mobilenetv3_small_050")
     assert info.parameters == sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_images_are_normalised_as_for_the_models_own_weights(model: str) -> None:
+    network = create_backbone(f"timm/{model}")
+    theirs = timm.get_pretrained_cfg(model)
+    assert (network.mean, network.std) == (theirs.mean, theirs.std) != (MEAN, STD)
 
 
 def test_listing() -> None:

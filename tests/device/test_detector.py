@@ -36,7 +36,7 @@ def test_a_batch_waits_once_a_scale(stalls: Stalls, name: str, kind: str) -> Non
     settings = SETTINGS[kind]
     task = create_task(name, scenes_of(load_task_class(name)).categories)
     model = create_model(task, "resfpn18").to("cuda")
-    detector = Detector(task, model, Description.of(task, "resfpn18", (64, 64), 4), torch.device("cuda"))
+    detector = Detector(task, model, Description.of(task, "resfpn18", (64, 64)), torch.device("cuda"))
     preprocess = detector.preprocessor()
     image = np.zeros((64, 64, 3), np.uint8)
     infos = [ImageInfo(number, "", 64, 64, CAMERA) for number in range(3)]

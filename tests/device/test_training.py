@@ -46,7 +46,7 @@ def train_steps(
     optimizer, average = make_optimizer(model, recipe, 1e-3), MovingAverage(model, 0.99)
     scaler = torch.amp.GradScaler("cuda", enabled=amp == torch.float16)
     gradients = Gradients(
-        StepLosses(task, model, Description.of(task, backbone, (64, 64), 4)), scaler, amp, Ranks()
+        StepLosses(task, model, Description.of(task, backbone, (64, 64))), scaler, amp, Ranks()
     )
 
     def backward(_: torch.Tensor) -> None:
@@ -111,7 +111,7 @@ def test_a_backward_pass_that_waits_is_seen(stalls: Stalls, batches) -> None:
 
 def waits_in_backward(stalls: Stalls, task: Task, batch: Batch, backbone: str) -> list[Event]:
     model = create_model(task, backbone)
-    description = Description.of(task, backbone, (64, 64), 4)
+    description = Description.of(task, backbone, (64, 64))
     gradients = Gradients(
         StepLosses(task, model, description), torch.amp.GradScaler("cpu", enabled=False), None, Ranks()
     )

@@ -8,7 +8,12 @@ import pytest
 from ctnet.base.errors import CtnetError
 from ctnet.core.tally import MeanTally
 from ctnet.evaluation.bootstrap import Draws, draw_metrics
-from ctnet.evaluation.comparison import compare_models, compare_recipes, most_different
+from ctnet.evaluation.comparison import (
+    _wider_than_normal,
+    compare_models,
+    compare_recipes,
+    most_different,
+)
 
 IMAGES = 200
 
@@ -75,14 +80,33 @@ def test_seeds_are_part_of_a_recipe() -> None:
 
 
 def test_the_spread_of_seeds_is_not_too_small() -> None:
-    """A mean of three varies with the variance over three, with n - 1: the bootstrap alone gives less."""
+    """A mean of three varies with the variance over three, with n - 1: the bootstrap alone gives less.
+
+    The interval is that of Student's t-test with four degrees of freedom: 2.776 standard errors to each side.
+    """
     seeds = np.random.default_rng(3).normal(0, 1, 3)
     flat = np.zeros(IMAGES)
     a = [draws_of(flat + seed, 4000) for seed in seeds]
     b = [draws_of(flat, 4000) for _ in range(3)]
     found = compare_recipes(a, b, never)["mean"]
     spread = np.sqrt(seeds.var(ddof=1) / 3)
-    assert found.percentile[1] - found.percentile[0] == pytest.approx(2 * 1.96 * spread, rel=0.15)
+    assert found.percentile[1] - found.percentile[0] == pytest.approx(2 * 2.776 * spread, rel=0.15)
+
+
+def test_the_luck_of_trainings_with_the_images_counts_once() -> None:
+    """Trainings without seeds' worth of their own: the interval is that of the draws of images alone."""
+    rng = np.random.default_rng(4)
+    widths = []
+    for _ in range(20):
+        sides = [[draws_of(hard() + rng.normal(0, 1, IMAGES)) for _ in range(3)] for _ in range(2)]
+        found = compare_recipes(*sides, never)["mean"].percentile
+        widths.append((found[1] - found[0]) / 3.92)
+    assert np.median(widths) == pytest.approx(np.sqrt(2 / 3 / IMAGES), rel=0.15)
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(2, 4.303), (4, 2.776), (8, 2.306), (100, 1.984)])
+def test_few_degrees_of_freedom_are_as_in_tables(freedom: int, quantile: float) -> None:
+    assert 1.959964 * _wider_than_normal(freedom) == pytest.approx(quantile, rel=0.02)
 
 
 def test_a_recipe_of_one_training_is_refused() -> None:

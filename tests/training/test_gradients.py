@@ -65,7 +65,7 @@ def compare(task: Task, backbone: str, batches: Sequence[Batch]) -> None:
     """Compiled and eager losses and gradients of every batch."""
     torch.manual_seed(0)
     model = create_model(task, backbone)
-    about = Description.of(task, backbone, (64, 64), 4)
+    about = Description.of(task, backbone, (64, 64))
     eager, quick = StepLosses(task, model, about), StepLosses(task, model, about, compile=True)
     weight = next(model.parameters())
     for number, batch in enumerate(batches):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ctnet import checkpoint
 from ctnet.base.errors import CtnetError
 from ctnet.training.request import Machine
 from ctnet.training.session import resumed_session
@@ -66,13 +67,13 @@ def test_what_cannot_be_resumed_is_named(session, scenes: Path, tmp_path: Path) 
 def test_images_stay_in_memory_on_request(session, scenes: Path, tmp_path: Path, monkeypatch) -> None:
     one = session(scenes, tmp_path / "run", cache="ram")
     assert one.trainer.loader.samples.dataset.cache is not None
-    assert one.trainer.val.cache is not None
+    assert one.trainer.validation.dataset.cache is not None
     one.run.release()
     again = resumed_session(tmp_path / "run", machine=Machine("cpu", 0, cache="ram"))
-    assert again.trainer.val.cache is not None
+    assert again.trainer.validation.dataset.cache is not None
     again.run.release()
     few = session(scenes, tmp_path / "few", cache="ram", overfit=2)
-    assert few.trainer.val.cache is few.trainer.loader.samples.dataset.cache
+    assert few.trainer.validation.dataset.cache is few.trainer.loader.samples.dataset.cache
     monkeypatch.setattr("ctnet.data.cache.available_memory", lambda: 1000)
     with pytest.raises(CtnetError, match="train without --cache ram"):
         session(scenes, tmp_path / "large", cache="ram")
@@ -95,3 +96,13 @@ def test_compile_and_synchronised_batch_norms_are_refused(session, scenes: Path,
     with pytest.raises(CtnetError, match="batch_norm=sync adds up between layers, which cannot be compiled"):
         session(scenes, tmp_path / "run", fields={"compile": True}, batch_norm="sync")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_backbone_of_timm_is_trained_with_its_own_mean_and_deviation(
+    session, scenes: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    made = session(scenes, tmp_path / "run", backbone="timm/mobilenetv3_small_050", fields={"epochs": 1})
+    assert made.fit()
+    about = checkpoint.load(tmp_path / "run/best.pt").description
+    assert (about.mean, about.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

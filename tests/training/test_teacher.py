@@ -121,7 +121,7 @@ def test_accumulated_batches_are_taught_like_one(session, scenes, tmp_path, insi
 
 
 def test_without_a_moving_average_it_is_refused(session, scenes, tmp_path):
-    with pytest.raises(CtnetError, match=r"doubtful=ignore needs the moving average.*-R ema=0\.99"):
+    with pytest.raises(CtnetError, match=r"taught by the moving average.*-R ema=0\.99"):
         session(scenes, tmp_path / "run", fields={"ema": 0.0}, **IGNORE)
     assert not (tmp_path / "run").exists()
 
