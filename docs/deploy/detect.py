@@ -25,7 +25,7 @@ def main(model: str, *files: str) -> None:
     about = json.loads(session.get_modelmeta().custom_metadata_map["ctnet"])
     columns = [column["name"] for column in about["columns"]]
     names = [category["name"] for category in about["description"]["categories"]]
-    points = about["operating_points"]
+    points = about.get("operating_points")
     least = np.array([points["classes"][name]["score"] if points else 0.3 for name in names])
     for file in files:
         batch = fitted(np.load(file), about)[None]
