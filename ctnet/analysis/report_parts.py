@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.output import counted
 from ctnet.core.operating import OperatingPoint, OperatingPoints
 from ctnet.evaluation.bootstrap import LEVEL, Interval, intervals, warnings
-from ctnet.evaluation.calibration import reliability
+from ctnet.evaluation.calibration import ReliabilityBin, reliability
 from ctnet.inference.timing import StageTimes
 from ctnet.report.charts import Dot, Frame, Series, line_chart
 from ctnet.report.page import Bar, Figure, ReportTable, Tallied
@@ -26,6 +27,7 @@ from ctnet.report.page import Bar, Figure, ReportTable, Tallied
 #: What a page shows at most; the rest is named among what it leaves out.
 MOST_CLASSES, MOST_CURVES, MOST_CONFUSED, MOST_EPOCHS, MOST_LINES = 60, 24, 20, 60, 8
 _CURVE_POINTS = 80
+_FEW = 10  # detections of which the fraction that is right says little
 _WHOLE = (0.0, 1.0)
 
 _ERRORS = {
@@ -56,6 +58,8 @@ def about(done: Examined) -> dict[str, str]:
         "input": f"{width}x{height}",
         "classes": _some(detector.class_names, 8),
     }
+    if done.run.subject is not None:
+        found["evaluated on"] = str(done.run.subject.dataset.coco.path)
     if config is None:
         return {**found, "file": str(done.run.path)}
     recipe = config.recipe
@@ -93,15 +97,18 @@ def summary(done: Examined) -> str:
     main = run.done.main_metric
     value = run.done.metrics.get(main)
     reached = f"{main} {value:.3f}" if value is not None else f"no {main}"
-    on = f"{counted(len(run.subject.dataset), 'image')} of {run.subject.dataset.coco.path}"
+    on = f"{counted(len(run.subject.dataset), 'image')} of {Path(run.subject.dataset.coco.path).name}"
     return f"{what}: {reached} on {on}."
 
 
 def training_charts(rows: Sequence[Mapping[str, float]]) -> dict[str, Markup]:
     """Loss, metrics and learning rate over epochs."""
-    frames = {"loss": Frame("epoch", log=True), "metrics": Frame("epoch", y_range=_WHOLE)}
+    frames = {
+        "loss": Frame("epoch", log=True, whole=True),
+        "metrics": Frame("epoch", y_range=_WHOLE, whole=True),
+    }
     return {
-        title: line_chart(f"{title} over epochs", lines, frames.get(title, Frame("epoch")))
+        title: line_chart(f"{title} over epochs", lines, frames.get(title, Frame("epoch", whole=True)))
         for title, lines in training_series(rows).items()
     }
 
@@ -129,8 +136,8 @@ def compared_charts(names: Sequence[str], done: Sequence[Examined]) -> dict[str,
     charts = {}
     main = next((each.run.done.main_metric for each in done if each.run.done is not None), "")
     for title, column, frame in (
-        (main, main, Frame("epoch", y_range=_WHOLE)),
-        ("loss", "loss", Frame("epoch", log=True)),
+        (main, main, Frame("epoch", y_range=_WHOLE, whole=True)),
+        ("loss", "loss", Frame("epoch", log=True, whole=True)),
     ):
         lines = [
             Series(name, line.x, line.y)
@@ -237,7 +244,9 @@ def operating_table(points: OperatingPoints | None, names: Sequence[str]) -> tup
             shown = ["-" if value is None else f"{value:.3f}" for value in known]
             own = "" if point.own else "few objects: that of all classes"
             cells.append([name, f"{point.score:.2f}", *shown, str(point.objects), own])
-    header = ["class", "score", "precision", "recall", "F1", "objects", ""]
+    header = ["class", "score", "precision", "recall", "F1", "objects", "note"]
+    if not any(row[-1] for row in cells):
+        header, cells = header[:-1], [row[:-1] for row in cells]
     return ReportTable(header, cells), f"Chosen for {points.chosen_for}, and used by `ctnet predict`."
 
 
@@ -261,12 +270,9 @@ def calibration(done: Examined) -> tuple[dict[str, Markup], list[str]]:
         for x, y, one in zip(scores, right, bins, strict=True)
     ]
     frame = Frame("score", "fraction that is right", _WHOLE, _WHOLE)
-    total = sum(one.detections for one in bins)
-    bias = sum(one.detections * (y - x) for x, y, one in zip(scores, right, bins, strict=True)) / total
-    which = "too low" if bias > 0 else "too high"
     said = [
         f"Scores differ from the fraction of detections that is right by {found.error:.3f} on average "
-        f"(expected calibration error, {counted(found.detections, 'detection')}); they are rather {which}."
+        f"(expected calibration error, {counted(found.detections, 'detection')}){_direction(bins)}."
     ]
     points = done.run.detector.operating_points
     if points is not None and points.calibration is not None:
@@ -276,6 +282,19 @@ def calibration(done: Examined) -> tuple[dict[str, Markup], list[str]]:
         )
     chart = line_chart("fraction right over score", lines, frame, dots)
     return {"how often detections are right": chart}, said
+
+
+def _direction(bins: Sequence[ReliabilityBin]) -> str:
+    """Where scores are too high and where too low; "" where that changes more than once."""
+    seen = [(one.low, one.mean_score, one.fraction_right) for one in bins if one.detections >= _FEW]
+    high = [(low, mean > right) for low, mean, right in seen if mean is not None and right is not None]
+    turns = [one for one, previous in zip(high[1:], high, strict=False) if one[1] != previous[1]]
+    if not high or len(turns) > 1:
+        return ""
+    words = ("too low", "too high")
+    if not turns:
+        return f"; they are {words[high[0][1]]}"
+    return f"; below {turns[0][0]:.1f} they are {words[high[0][1]]}, above it {words[turns[0][1]]}"
 
 
 def curves(done: Examined, scored: Scored, left_out: list[str]) -> dict[str, Markup]:
@@ -297,7 +316,7 @@ def curves(done: Examined, scored: Scored, left_out: list[str]) -> dict[str, Mar
             precision, recall = right / (right + wrong), right / counts.objects
             said = f"at {THRESHOLDS[step]:.2f}: precision {precision:.3f}, recall {recall:.3f}"
             dots.append(Dot(recall, precision, said))
-        frame = Frame("recall", "precision", _WHOLE, _WHOLE, 250, 190)
+        frame = Frame("recall", "precision", _WHOLE, _WHOLE, 200, 165)
         line = curve_series(title, scored.ratios(label))
         charts[title] = line_chart(f"precision and recall of {title}", [line], frame, dots)
     return charts
@@ -336,7 +355,7 @@ def errors(done: Breakdown) -> tuple[list[Bar], str]:
     name, worst = max(done.errors.items(), key=lambda item: item[1].cost)
     said = (
         f"AP50 is {done.ap:.3f}: {done.right} of {counted(done.objects, 'object')} are found by detections "
-        "of any score. "
+        "of any score, which the table counts. "
     )
     if worst.cost <= 0:
         return bars, said + "Nothing is left to gain."

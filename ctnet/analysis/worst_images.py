@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,8 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.inference.detector import Detector
 from ctnet.measuring.reading import Settings
+from ctnet.report.captions import Caption, place_captions
+from ctnet.report.draw import without_captions
 from ctnet.report.embedding import as_jpeg, fitting_scale, heat_picture, overlay_of, resized
 from ctnet.report.page import Gallery, Mark, Shown
 
@@ -93,8 +95,7 @@ class WorstImages:
             why: the reason to show it.
         """
         info = self.dataset.info(index)
-        scale = fitting_scale(info.width, info.height)
-        width, height = max(1, round(info.width * scale)), max(1, round(info.height * scale))
+        width, height = _size_of(info)
         canvas, picture, heat, why_not = None, "", "", ""
         try:
             image = self.dataset[index].image
@@ -151,23 +152,25 @@ class WorstImages:
     ) -> Iterator[Mark]:
         scores = self.scored.object_scores[self.scored.object_image == index]
         names = self.task.categories.names
-        for row in range(min(len(truth), _MOST_OBJECTS)):
-            named = len(names) > 1 and len(truth) <= _FEW_NAMES
-            text = names[int(truth.labels[row])] if named else ""
+        named = len(names) > 1 and len(truth) <= _FEW_NAMES
+        truth = truth[:_MOST_OBJECTS]
+        texts = [names[int(label)] if named else "" for label in truth.labels]
+        boxes, captions = _placed(truth, texts, info)
+        for row, text in enumerate(texts):
             overlay = self._overlay(truth[row], canvas, info, row)
-            yield Mark(_box(truth.boxes[row]), text, "object", step_of(float(scores[row])), overlay)
+            yield Mark(boxes[row], text, captions[row], "object", step_of(float(scores[row])), overlay)
 
     def _detections(
         self, found: Detections, kinds: np.ndarray, canvas: np.ndarray | None, info: ImageInfo
     ) -> Iterator[Mark]:
-        names = self.task.categories.names
-        for row in range(len(found)):
-            score = float(found.scores[row])
+        names, scores = self.task.categories.names, found.scores.tolist()
+        words = [f"{names[int(label)]} " if len(names) > 1 else "" for label in found.labels]
+        texts = [f"{word}{score:.2f}" for word, score in zip(words, scores, strict=True)]
+        boxes, captions = _placed(found, texts, info)
+        for row, score in enumerate(scores):
             kind = "right" if kinds[row] == RIGHT else TYPES[kinds[row]]
             overlay = self._overlay(found[row], canvas, info, row) if score >= _LEAST_SCORE else None
-            name = f"{names[int(found.labels[row])]} " if len(names) > 1 else ""
-            text = f"{name}{score:.2f}"
-            yield Mark(_box(found.boxes[row]), text, kind, step_of(score), overlay)
+            yield Mark(boxes[row], texts[row], captions[row], kind, step_of(score), overlay)
 
     def _overlay(
         self, one: Detections, canvas: np.ndarray | None, info: ImageInfo, number: int
@@ -178,8 +181,9 @@ class WorstImages:
             return None
         if not any(isinstance(declared, shapes) for declared in self.task.fields.values()):
             return None
-        drawn = self.task.draw(canvas, one, info)[: canvas.shape[0], : canvas.shape[1]]
-        return overlay_of(drawn, canvas)
+        with without_captions():
+            drawn = self.task.draw(canvas, one, info)
+        return overlay_of(drawn[: canvas.shape[0], : canvas.shape[1]], canvas)
 
     def _heatmap(self, image: np.ndarray, info: ImageInfo, size: tuple[int, int]) -> str:
         """The first heatmap, the highest of its channels, over the picture; "" for an exported file."""
@@ -204,9 +208,23 @@ _SAID = {
 }
 
 
+def _size_of(info: ImageInfo) -> tuple[int, int]:
+    """Width and height of the picture of an image."""
+    scale = fitting_scale(info.width, info.height)
+    return max(1, round(info.width * scale)), max(1, round(info.height * scale))
+
+
 def step_of(score: float) -> int:
     """The last index of ``THRESHOLDS`` at which a score counts; -1 below all."""
     return int(np.searchsorted(THRESHOLDS, score, side="right")) - 1
+
+
+def _placed(
+    some: Detections, texts: Sequence[str], info: ImageInfo
+) -> tuple[list[tuple[float, float, float, float]], list[Caption]]:
+    """Boxes in pixels of the picture, and where their texts stand."""
+    boxes = [_box(box) for box in some.boxes]
+    return boxes, place_captions(boxes, texts, _size_of(info))
 
 
 def _box(box: np.ndarray) -> tuple[float, float, float, float]:

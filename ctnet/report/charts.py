@@ -41,6 +41,7 @@ class Frame:
         x_range, y_range: what the axes show; from the values when None.
         width, height: of the chart, pixels; it shrinks with the page.
         log: whether the y axis is logarithmic.
+        whole: whether x has whole numbers only, as epochs do.
     """
 
     x_name: str = ""
@@ -50,6 +51,7 @@ class Frame:
     width: int = 460
     height: int = 240
     log: bool = False
+    whole: bool = False
 
 
 def line_chart(title: str, lines: Sequence[Series], frame: Frame, dots: Sequence[Dot] = ()) -> Markup:
@@ -107,14 +109,15 @@ class _Place:
         low, high = self.y_range
         y_ticks = _powers(low, high) if self.log else ticks(low, high, max(2, self.frame.height // 48))
         parts = []
-        for value in y_ticks:
+        for value, text in zip(y_ticks, tick_texts(y_ticks), strict=True):
             y = self.y(value)
             parts.append(
                 Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(_LEFT, y, self.right)
-                + _text(_LEFT - 6, y + 4, short(value), "end")
+                + _text(_LEFT - 6, y + 4, text, "end")
             )
-        for value in ticks(*self.x_range, max(2, self.frame.width // 80)):
-            parts.append(_text(self.x(value), self.bottom + 15, short(value), "middle"))
+        x_ticks = ticks(*self.x_range, max(2, self.frame.width // 80), 1.0 if self.frame.whole else 0.0)
+        for value, text in zip(x_ticks, tick_texts(x_ticks), strict=True):
+            parts.append(_text(self.x(value), self.bottom + 15, text, "middle"))
         middle = (self.right + _LEFT) / 2
         parts.append(_text(middle, self.frame.height - 4, self.frame.x_name, "middle"))
         if self.frame.y_name:
@@ -151,22 +154,29 @@ def _text(x: float, y: float, text: str, anchor: str) -> Markup:
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, escape(text))
 
 
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round values between two others, at most so many and a few."""
+def ticks(low: float, high: float, most: int, least_step: float = 0.0) -> list[float]:
+    """Round values between two others, at most so many and a few, no closer than the least step."""
     step = 10 ** math.floor(math.log10((high - low) / most))
     for factor in (1, 2, 5, 10):
         if (high - low) / (step * factor) <= most:
             step *= factor
             break
+    step = max(step, least_step)
     first = math.ceil(low / step - 1e-9)
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def short(value: float) -> str:
-    """A tick's value in few letters."""
-    if value and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.6g}"
+def tick_texts(values: Sequence[float]) -> list[str]:
+    """The values of an axis in few letters: all of them with a power of ten, or none."""
+    sizes = [abs(value) for value in values if value]
+    if not sizes or (1e-3 <= max(sizes) < 1e5 and min(sizes) >= 1e-4):
+        return [f"{value:.6f}".rstrip("0").rstrip(".") for value in values]
+    return [_power(value) if value else "0" for value in values]
+
+
+def _power(value: float) -> str:
+    digits, power = f"{value:.1e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
 
 
 def _range(values: Sequence[float], from_zero: bool = False) -> tuple[float, float]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import cv2
 import numpy as np
@@ -29,6 +31,18 @@ Colour = tuple[int, int, int]
 
 #: Draws one object of ``draw_detections`` onto the canvas: takes the canvas, the object's row, its colour.
 Outline = Callable[[np.ndarray, int, Colour], None]
+
+_captioned: ContextVar[bool] = ContextVar("captioned", default=True)
+
+
+@contextmanager
+def without_captions() -> Iterator[None]:
+    """``draw_detections`` writes no names and scores in here: for pages, which have their own."""
+    before = _captioned.set(False)
+    try:
+        yield
+    finally:
+        _captioned.reset(before)
 
 
 def draw_detections(
@@ -59,7 +73,7 @@ def draw_detections(
     colours = [class_colour(int(label)) for label in detections.labels]
     texts: dict[int, str] = {}
     places: dict[int, Place] = {}
-    for row in order.tolist():
+    for row in order.tolist() if _captioned.get() else ():
         score = None if of_truth else float(scores[row])
         texts[row] = caption(int(detections.labels[row]), class_names, score)
         places[row] = free_place(canvas, texts[row], boxes[row], list(places.values()))
@@ -68,7 +82,7 @@ def draw_detections(
             draw_rectangle(canvas, boxes[row], colours[row])
         else:
             outline(canvas, row, colours[row])
-    for row in order[::-1].tolist():  # after all objects, so that no line crosses a name
+    for row in reversed(texts):  # after all objects, so that no line crosses a name
         draw_caption(canvas, texts[row], places[row], colours[row])
     return canvas
 

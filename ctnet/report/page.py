@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from ctnet.report.captions import Caption, is_long
 from ctnet.report.tables import shown_value
 
 #: Largest page, bytes.
@@ -102,6 +103,7 @@ class Mark:
     Attributes:
         box: x, y, width, height in pixels of the picture.
         text: its caption.
+        caption: where that stands.
         kind: its look: "object", "right", or the type of error.
         step: for detections the last step of the slider that shows it; for objects the last one at which it
             is found, -1 for never.
@@ -110,6 +112,7 @@ class Mark:
 
     box: tuple[float, float, float, float]
     text: str
+    caption: Caption
     kind: str
     step: int
     overlay: tuple[str, tuple[int, int, int, int]] | None = None
@@ -137,6 +140,11 @@ class Shown:
     annotated: Sequence[Mark]
     detected: Sequence[Mark]
     why_not: str = ""
+
+    @property
+    def long(self) -> bool:
+        """Whether it gets the whole width."""
+        return is_long(self.width, self.height)
 
     @property
     def size(self) -> int:
@@ -293,6 +301,17 @@ def ratio(part: int, whole: int) -> str:
     return f"{part / whole:.3f}" if whole else "-"
 
 
+def with_code(text: str) -> Markup:
+    """A text, escaped, in which `words` between backticks are code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one of them has no partner
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
 @cache
 def page_environment(folder: Path) -> Any:
     """Templates of pages: every text is escaped, and a name without a value is an error.
@@ -309,6 +328,7 @@ def page_environment(folder: Path) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["code"] = with_code
     own = [path for path in folder.iterdir() if path.suffix in (".css", ".js")]
     made.globals["files"] = {path.name: Markup(path.read_text("utf-8")) for path in own}
     return made

@@ -47,7 +47,9 @@ ort.env.wasm.numThreads = 1;
 const session = await ort.InferenceSession.create(bytes);
 const found = await session.run({ images: new ort.Tensor("uint8", input, [1, high, wide, 3]) });
 const names = about.description.categories.map((category) => category.name);
-for (let row = 0; row < found.scores.dims[1] && found.scores.data[row] > 0.3; row++) {
+const least = names.map((name) => about.operating_points?.classes[name].score ?? 0.3);
+for (let row = 0; row < found.scores.dims[1]; row++) {
+  if (found.scores.data[row] <= least[Number(found.labels.data[row])]) continue;
   const values = {};
   for (const { name } of about.columns) {
     const { data, dims } = found[name];

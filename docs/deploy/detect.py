@@ -1,7 +1,6 @@
 """Detections of images with ONNX Runtime and NumPy alone: python detect.py model.onnx image.npy ...
 
-Images are uint8 RGB arrays of shape (height, width, 3). The model is any file that `ctnet export` wrote; the
-script cuts or pads the image to the sides that the network takes, and prints a line of JSON per detection."""
+Images are uint8 RGB arrays (height, width, 3); they are cut or padded. Prints JSON, a line per detection."""
 
 import json
 import sys
@@ -18,23 +17,24 @@ def fitted(image: np.ndarray, about: dict) -> np.ndarray:
     if about["fixed"]:
         wide, high = about["fixed"]
     part = image[:high, :wide]
-    return np.pad(part, ((0, high - part.shape[0]), (0, wide - part.shape[1]), (0, 0)))
+    return np.pad(part, [(0, high - part.shape[0]), (0, wide - part.shape[1]), (0, 0)])
 
 
 def main(model: str, *files: str) -> None:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     about = json.loads(session.get_modelmeta().custom_metadata_map["ctnet"])
     columns = [column["name"] for column in about["columns"]]
+    names = [category["name"] for category in about["description"]["categories"]]
+    points = about.get("operating_points")
+    least = np.array([points["classes"][name]["score"] if points else 0.3 for name in names])
     for file in files:
         batch = fitted(np.load(file), about)[None]
         if about["layout"] == "nchw":
             batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-        outputs = session.run(columns, {"images": batch})
-        found = {name: values[0] for name, values in zip(columns, outputs, strict=True)}
-        for row in np.flatnonzero(found["scores"] > 0.3):
+        found = dict(zip(columns, (part[0] for part in session.run(columns, {"images": batch})), strict=True))
+        for row in np.flatnonzero(found["scores"] > least[found["labels"]]):
             values = {name: found[name][row].tolist() for name in columns}
-            category = about["description"]["categories"][values["labels"]]["name"]
-            print(json.dumps({"file": file, "category": category, **values}))
+            print(json.dumps({"file": file, "category": names[values["labels"]], **values}))
 
 
 main(*sys.argv[1:])

@@ -15,6 +15,7 @@ from ctnet.analysis.reporting import run_page
 from ctnet.analysis.scored import Scored
 from ctnet.base.plugins import Plugin
 from ctnet.core.operating import OperatingPoint, OperatingPoints
+from ctnet.evaluation.calibration import ReliabilityBin
 from ctnet.report.page import LARGEST, Page, ReportSection, ReportTable, render_page
 
 CHOICES = ReportChoices(pictures=1)
@@ -109,6 +110,7 @@ def test_operating_points_are_shown(examined_run) -> None:
     done.run.detector.operating_points = points
     page = run_page("run", done, CHOICES, 1_000_000)
     assert page.step == 25
+    assert page.operating.header[-1] == "note"
     assert page.operating.rows[1] == [
         "ball",
         "0.25",
@@ -119,6 +121,23 @@ def test_operating_points_are_shown(examined_run) -> None:
         "few objects: that of all classes",
     ]
     assert "best F1 on val" in page.operating_said
+    done.run.detector.operating_points = replace(points, classes=dict.fromkeys(names, replace(few, own=True)))
+    table = run_page("run", done, CHOICES, 1_000_000).operating
+    assert table.header[-1] == "objects", "no column for notes without a note"
+    assert {len(row) for row in table.rows} == {len(table.header)}
+
+
+def bins(*rows: tuple[float, int, float, float]) -> list[ReliabilityBin]:
+    return [ReliabilityBin(low, low + 0.1, count, mean, right) for low, count, mean, right in rows]
+
+
+def test_the_direction_of_scores_is_said() -> None:
+    high, low = (0.1, 50, 0.15, 0.05), (0.4, 50, 0.45, 0.8)
+    assert report_parts._direction(bins(high, low)) == "; below 0.4 they are too high, above it too low"
+    assert report_parts._direction(bins(low, (0.7, 50, 0.75, 0.5))).startswith("; below 0.7 they are too low")
+    assert report_parts._direction(bins(low, (0.7, 3, 0.75, 0.5))) == "; they are too low", "few say little"
+    assert report_parts._direction(bins(high, low, (0.7, 50, 0.75, 0.5))) == ""
+    assert report_parts._direction([]) == ""
 
 
 def many(classes: int, images: int, per_image: int = 10) -> Scored:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ctnet.report.charts import Dot, Frame, Series, line_chart, ticks
+from ctnet.report.charts import Dot, Frame, Series, line_chart, tick_texts, ticks
 
 
 def numbers(path: str) -> list[tuple[float, float]]:
@@ -60,3 +60,24 @@ def test_a_logarithmic_axis_has_powers_of_ten() -> None:
 )
 def test_ticks_are_round(low: float, high: float, most: int, values: list[float]) -> None:
     assert ticks(low, high, most) == pytest.approx(values)
+
+
+def test_epochs_are_whole_numbers() -> None:
+    assert ticks(1, 3, 5, 1.0) == [1, 2, 3]
+    drawn = line_chart("t", [Series("a", [1, 2], [0, 1])], Frame(x_range=(1, 2), y_range=(0, 1), whole=True))
+    assert ">1.5</text>" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0, 0.2, 0.4], ["0", "0.2", "0.4"]),
+        ([0, 5e-4, 1e-3, 1.5e-3], ["0", "0.0005", "0.001", "0.0015"]),
+        ([0, 5e-5, 1e-4, 1.5e-4], ["0", "5e-5", "1e-4", "1.5e-4"]),
+        ([-100, 0, 100], ["-100", "0", "100"]),
+        ([0, 2e5], ["0", "2e5"]),
+        ([0.0], ["0"]),
+    ],
+)
+def test_ticks_of_an_axis_are_written_alike(values: list[float], texts: list[str]) -> None:
+    assert tick_texts(values) == texts

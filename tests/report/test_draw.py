@@ -18,6 +18,7 @@ from ctnet.report.draw import (
     free_place,
     grid,
     side_by_side,
+    without_captions,
 )
 
 NAMES = ["disc", "square"]
@@ -46,6 +47,16 @@ def test_without_boxes_it_is_a_copy() -> None:
     drawn = draw_detections(image, Detections.empty(), NAMES)
     np.testing.assert_array_equal(drawn, image)
     assert not np.shares_memory(drawn, image)
+
+
+def test_captions_can_be_left_out() -> None:
+    found = Detections(np.array([[20, 30, 50, 60]]), np.array([0.5]), np.array([1]))
+    with without_captions():
+        bare = draw_detections(plain(90, 90), found, NAMES)
+    drawn = draw_detections(plain(90, 90), found, NAMES)
+    assert (bare[:28] == 90).all(), "nothing above the box"
+    assert (drawn[:28] != 90).any()
+    np.testing.assert_array_equal(bare[30:62], drawn[30:62])
 
 
 def test_a_mirrored_view_can_be_drawn_on() -> None:

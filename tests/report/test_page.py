@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from ctnet.report.captions import Caption
 from ctnet.report.embedding import as_jpeg
 from ctnet.report.page import (
     Bar,
@@ -24,6 +25,7 @@ from ctnet.report.page import (
     ratio,
     render_page,
     script_json,
+    with_code,
 )
 
 EVIL = '</script><script>alert("1")</script><img src=x onerror=alert(2)> & \u2028 \' "'
@@ -44,7 +46,7 @@ class Elements(HTMLParser):
 def everything(text: str) -> RunPage:
     """A run whose every text is this one."""
     picture = as_jpeg(np.zeros((4, 6, 3), np.uint8))
-    marks = [Mark((0, 0, 3, 3), text, "right", 50, (picture, (0, 0, 6, 4)))]
+    marks = [Mark((0, 0, 3, 3), text, Caption(0, 3), "right", 50, (picture, (0, 0, 6, 4)))]
     shown = Shown(text, text, 6, 4, picture, picture, marks, marks, why_not=text)
     counts = [1] * 101
     figure = Figure(text, 0.5, 0.4, 0.6)
@@ -117,6 +119,11 @@ def test_a_run_of_which_nothing_is_known() -> None:
     assert 'id="score"' not in text
     assert "everything" in text
     assert "None" not in text
+
+
+def test_words_in_backticks_are_code() -> None:
+    assert with_code("see `ctnet <b>` & `x`") == "see <code>ctnet &lt;b&gt;</code> &amp; <code>x</code>"
+    assert with_code("one ` alone <b>") == "one ` alone &lt;b&gt;"
 
 
 def test_ratio() -> None:
