@@ -85,7 +85,7 @@ class _Parts:
         self._body, self._most = body, most
         self._field = self._value = b""
         self._disposition = b""
-        self._first, self._last = 0, 0
+        self._chunks: list[bytes] = []
         self.callbacks = {
             "on_part_begin": self._begin,
             "on_header_field": self._header_field,
@@ -165,7 +165,8 @@ def _size_by_pillow(sent: Sent) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(sent.data), formats=tuple(map(str.upper, ACCEPTED))) as opened:
-                return opened.size
+                width, height = opened.size
+                return width, height
     except Image.DecompressionBombError as error:
         width, height = stated_size(sent.data)
         size = f"{width}x{height}" if width else f"more than {LARGEST}"

@@ -32,14 +32,15 @@ def render_service_page(engine: Engine, guarded: bool) -> tuple[str, str]:
     )
     script = environment.globals["files"]["serve.js"]
     task = engine.detector.task
-    data = {"thresholds": shown_thresholds(engine), "shapes": list(shapes(task.fields))}
+    thresholds = shown_thresholds(engine)
+    data = {"thresholds": thresholds, "shapes": list(shapes(task.fields))}
     text = environment.get_template("serve.html").render(
         task=task.name,
         backbone=engine.detector.description.backbone,
         names=() if guarded else engine.detector.class_names,
         guarded=guarded,
-        step=round(100 * min(data["thresholds"])),
-        same=len(set(data["thresholds"])) == 1,
+        step=round(100 * min(thresholds)),
+        same=len(set(thresholds)) == 1,
         style=style,
         script=script,
         data=script_json(data),
