@@ -53,11 +53,17 @@ def test_a_port_in_use(ctnet, run_folder: Path) -> None:
         (["--calib", "."], "--calib . is a folder; give a file"),
         (["--calib", "missing.txt"], "missing.txt"),
         (["--size", "many"], "--size is 'many'; write one number"),
-        (["--timeout", "nan"], "--timeout is nan; it must be a finite number"),
     ],
 )
 def test_mistakes_are_one_line(ctnet, run_folder: Path, arguments: list[str], said: str) -> None:
     assert said in ctnet("serve", run_folder, "--port", 0, "--device", "cpu", *arguments).message
+
+
+def test_a_time_that_is_no_number(ctnet, run_folder: Path) -> None:
+    """Refused by Typer or, where its version lets NaN pass a range, by us."""
+    done = ctnet("serve", run_folder, "--port", 0, "--timeout", "nan")
+    assert done.code == 2
+    assert "--timeout" in done.err
 
 
 def test_an_empty_token_in_the_environment_is_not_ignored(ctnet, run_folder: Path, monkeypatch) -> None:
