@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ctnet.report.captions import LETTER, SMALL_LETTER, Caption, is_long, place_captions
-from ctnet.report.page import _FILES
+from ctnet.report.page import PAGE_FILES
 
 SIZE = (384, 384)
 Box = tuple[float, float, float, float]
@@ -54,7 +54,7 @@ def test_a_text_longer_than_the_picture_begins_at_its_left() -> None:
 
 
 def test_letters_are_those_of_the_style_sheet() -> None:
-    style = (_FILES / "report.css").read_text("utf-8")
+    style = (PAGE_FILES / "report.css").read_text("utf-8")
     assert f".mark text {{ font-size: {LETTER}px;" in style
     assert f".long .mark text {{ font-size: {SMALL_LETTER}px;" in style
     assert is_long(480, 160)
