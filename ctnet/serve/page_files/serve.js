@@ -152,4 +152,5 @@
     show();
   });
   window.addEventListener("resize", show);
+  get("token")?.form.addEventListener("submit", (event) => event.preventDefault()); // it is sent with images
 })();
