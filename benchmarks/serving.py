@@ -89,7 +89,7 @@ def scenes(folder: Path, size: int) -> list[bytes]:
 
 
 def broken(images: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """Bodies that are no images, and the status that each must get."""
+    """Bodies that are not images, and the status that each must get."""
     large = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     large = large[:16] + (30_000).to_bytes(4, "big") * 2 + large[24:]
     return [(b"", 400), (b"hello", 400), (images[0][:-30], 400), (large, 413), (b"x" * 300_000, 413)]

@@ -106,11 +106,10 @@ def serve(
 
     for module in ("starlette", "uvicorn", "python_multipart"):
         need(module)
+    from ctnet.serve import server
     from ctnet.serve.app import create_app
     from ctnet.serve.engine import Engine
     from ctnet.serve.limits import Limits
-    from ctnet.serve.server import address_of, is_loopback, listen
-    from ctnet.serve.server import run as run_service
     from ctnet.serve.service import Service
 
     settings = DetectionSettings(
@@ -128,17 +127,17 @@ def serve(
     token = os.environ.get("CTNET_TOKEN") if token is None else token
     limits = Limits(wait / 1e3, queue, round(max_mb * 1e6), round(max_megapixels * 1e6), timeout)
     options, camera = parse_assignments(option or [], "-O"), Camera(calib, focal)
-    with listen(host, port) as opened:
+    with server.listen(host, port) as opened:
         detector = Detector.load(run or latest_run(), device, options, choose_dtype(dtype), compile)
         engine = Engine(detector, settings, camera, batch_size)
         app = create_app(Service(engine, limits), token)
         engine.warm_up()
         if score is None and (line := other_settings(detector.operating_points, settings.in_words)):
             print_note(f"warning: {line}")
-        if token is None and not is_loopback(opened):
+        if token is None and not server.is_loopback(opened):
             print_note(f"warning: everyone who reaches {host} can use this service; give it a --token")
         print_line(repr(detector))
         print_line(engine.thresholds.said)
-        print_line(f"listening on {address_of(opened)} (Ctrl-C ends it)")
-        sys.stdout.flush()  # who started it may read this from a pipe or a file
-        run_service(app, opened, limits.seconds)
+        print_line(f"listening on {server.address_of(opened)} (Ctrl-C ends it)")
+        sys.stdout.flush()  # for readers of a pipe or a file
+        server.run(app, opened, limits.seconds)

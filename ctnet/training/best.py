@@ -64,7 +64,7 @@ def is_out_of_patience(
 
     Args:
         rows, metric: see ``best_of``.
-        recipe: of the training.
+        recipe: the one of the training.
         waits_from: evaluations up to this epoch do not count; see ``Position``.
     """
     best = best_of(rows, metric, recipe.smooth)

@@ -48,7 +48,7 @@ class Validation:
             task, description: of the network.
             dataset: see above.
             device: to evaluate on.
-            settings: of the evaluation.
+            settings: how to evaluate.
             ranks: the processes that share the images.
 
         Raises:
