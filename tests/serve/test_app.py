@@ -384,6 +384,7 @@ def test_clients_that_leave(calling, detector: Detector, png, monkeypatch: pytes
     play(scenario())
 
 
+@pytest.mark.thorough
 def test_a_thousand_at_once(calling, png) -> None:
     """Each is answered or told when to come again; then all is as before."""
     data = png()

@@ -23,7 +23,7 @@ from ctnet.data.problems import Problem
 from ctnet.ops.winograd_layers import TrainingWinograd
 from ctnet.tasks.ctdet import CenterDetection
 from ctnet.training import Run, latest_run, memory
-from ctnet.training import trainer as trainer_module
+from ctnet.training import validation as validation_module
 from ctnet.training.gradients import Step
 from ctnet.training.request import Machine
 from ctnet.training.session import Session, resumed_session
@@ -126,18 +126,6 @@ def test_a_compiled_run_computes_the_same(session, scenes, finished, tmp_path, m
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-6)
-
-
-def test_a_run_of_a_version_without_a_setting_goes_on(session, scenes, tmp_path):
-    """Settings of the recipe that came later had their defaults then."""
-    first = session(scenes, tmp_path / "run")
-    before = first.trainer.config.to_json()
-    for name in ("compile", "tf32", "deterministic"):
-        del before["recipe"][name]
-    assert first.trainer.config.changes(before) == []
-    other = replace(first.trainer.config, recipe=replace(first.trainer.config.recipe, compile=True))
-    assert other.changes(before) == ["recipe.compile is True, was False"]
-    first.run.discard()
 
 
 def test_the_number_of_workers_changes_nothing(session, scenes, finished, tmp_path):
@@ -488,14 +476,14 @@ def test_a_signal_ends_an_evaluation_and_the_run_resumes_to_the_same_bits(
     resumed, session, scenes, finished, tmp_path, monkeypatch, number
 ):
     """The epoch is saved as it stands before its evaluation."""
-    original = trainer_module.evaluate
+    original = validation_module.evaluate
 
     def interrupted(*arguments, **settings):
         os.kill(os.getpid(), number)
         return original(*arguments, **settings)
 
     one = session(scenes, tmp_path / "run")
-    monkeypatch.setattr(trainer_module, "evaluate", interrupted)
+    monkeypatch.setattr(validation_module, "evaluate", interrupted)
     assert not one.fit()
     assert (one.trainer.position.epoch, one.trainer.position.batch) == (0, 3)
     monkeypatch.undo()
@@ -602,7 +590,7 @@ def test_a_recipe_sets_the_tasks_options_that_the_user_leaves_open(
     resumed, session, scenes, tmp_path, given, taken
 ):
     one = session(scenes, tmp_path / "run", options={"radius": "corrected", **given})
-    for task in (one.trainer.task, one.trainer.loader.samples.task, one.trainer.val.task):
+    for task in (one.trainer.task, one.trainer.loader.samples.task, one.trainer.validation.dataset.task):
         assert (task.options.min_visible, task.options.radius) == (taken, "corrected")
     assert one.trainer.config.options["min_visible"] == taken
     assert any("min_visible 0.75" in line for line in one.display.lines) == (not given)
@@ -614,7 +602,7 @@ def test_overfitting_sees_images_as_they_are(session, scenes, tmp_path):
     one = session(scenes, tmp_path / "run", overfit=3)
     samples = one.trainer.loader.samples
     assert len(samples) == 3
-    assert len(one.trainer.val) == 3
+    assert len(one.trainer.validation.dataset) == 3
     assert (samples[0, 1].image == samples[5, 1].image).all()
 
 
