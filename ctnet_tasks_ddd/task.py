@@ -142,6 +142,7 @@ class Boxes3d(Task):
         ),
     )
     layout = Layout(fit="width")
+    peaks = "heatmap"
     # The box's centre is not the projected 3D centre, so positions lifted from it are biased.
     fields: Mapping[str, Field] = {
         "dimensions": Value(

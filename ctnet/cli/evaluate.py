@@ -24,6 +24,7 @@ from ctnet.cli.parameters import (
     Metric,
     Multiscale,
     Nms,
+    Overlap,
     Resize,
     Run,
     Scales,
@@ -32,6 +33,7 @@ from ctnet.cli.parameters import (
     Strict,
     TaskOfResults,
     TaskOptions,
+    Tiles,
     Topk,
     Workers,
 )
@@ -69,6 +71,8 @@ def evaluate(
     nms: Nms = None,
     resize: Resize = "fix",
     size: Size = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
     topk: Topk = 100,
     max_dets: Annotated[
         int | None,
@@ -119,6 +123,8 @@ def evaluate(
 
     * `ctnet eval best.pt --data DIR --resize keep --flip --multiscale --json`
 
+    * `ctnet eval best.pt --data DIR --tiles 1024`
+
     * `ctnet eval model.onnx --data DIR`
 
     * `ctnet eval RUN -O NAME=VALUE`
@@ -137,7 +143,7 @@ def evaluate(
     from ctnet.base.device import choose_dtype
     from ctnet.base.ranks import device_of_rank, launched_ranks
     from ctnet.inference.prepare import Preparation
-    from ctnet.inference.settings import choose_scales
+    from ctnet.inference.settings import choose_overlap, choose_scales
     from ctnet.measuring.reading import Settings
 
     _refuse(context, {"results": results, "maps": maps, "save-maps": save_maps}, intervals)
@@ -150,6 +156,8 @@ def evaluate(
         nms=nms,
         resize=resize,
         size=parse_size(size),
+        tiles=tiles,
+        overlap=choose_overlap(overlap),
         topk=max(topk, max_dets or 0),
         batch_size=batch_size,
         metric=metric,

@@ -40,6 +40,18 @@ Resize = Annotated[
 ]
 SIZE_HELP = "Network input in pixels: 512, or WIDTHxHEIGHT."
 Size = Annotated[str | None, typer.Option(help=SIZE_HELP + " For --resize fix.")]
+Tiles = Annotated[
+    int | None,
+    typer.Option(
+        help="Cut images, at their own resolution, into tiles with this side in pixels, for large images."
+    ),
+]
+Overlap = Annotated[
+    str | None,
+    typer.Option(
+        help="Pixels that tiles share, or exact: enough to lose nothing. Default: 128; see docs/tiles.md."
+    ),
+]
 Topk = Annotated[int, typer.Option(min=1, help="Detections per image.")]
 
 Score = Annotated[

@@ -22,12 +22,14 @@ from ctnet.cli.parameters import (
     Focal,
     Multiscale,
     Nms,
+    Overlap,
     Resize,
     Run,
     Scales,
     Score,
     Size,
     TaskOptions,
+    Tiles,
     Topk,
 )
 from ctnet.cli.parsing import parse_assignments, parse_size
@@ -56,6 +58,8 @@ def predict(
     nms: Nms = None,
     resize: Resize = "fix",
     size: Size = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
     clip: Clip = True,
     calib: Annotated[
         Path | None,
@@ -83,12 +87,14 @@ def predict(
     * `ctnet predict best.pt rtsp://name:password@camera/stream`
 
     * `ctnet predict best.pt folder/ --resize keep --flip --scales 0.75,1,1.5`
+
+    * `ctnet predict best.pt satellite.tif --tiles 1024`
     """
     from ctnet.base.device import choose_dtype
     from ctnet.inference import DetectionSettings, Detector
     from ctnet.inference.camera import Camera
     from ctnet.inference.prediction import predict
-    from ctnet.inference.settings import choose_scales
+    from ctnet.inference.settings import choose_overlap, choose_scales
     from ctnet.inference.sources import open_sources
     from ctnet.inference.thresholds import other_settings
 
@@ -103,6 +109,8 @@ def predict(
         topk=topk,
         resize=resize,
         size=parse_size(size),
+        tiles=tiles,
+        overlap=choose_overlap(overlap),
         score=score,
         clip=clip,
         calibrated=calibrated,

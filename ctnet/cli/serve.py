@@ -21,12 +21,14 @@ from ctnet.cli.parameters import (
     Focal,
     Multiscale,
     Nms,
+    Overlap,
     Resize,
     Run,
     Scales,
     Score,
     Size,
     TaskOptions,
+    Tiles,
     Topk,
 )
 from ctnet.cli.parsing import parse_assignments, parse_size, require_finite
@@ -53,6 +55,8 @@ def serve(
     nms: Nms = None,
     resize: Resize = "fix",
     size: Size = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
     clip: Clip = True,
     calib: Annotated[Path | None, typer.Option(help="Camera calibration file (3D tasks).")] = None,
     focal: Focal = None,
@@ -100,7 +104,7 @@ def serve(
     from ctnet.base.extras import need
     from ctnet.inference import DetectionSettings, Detector
     from ctnet.inference.camera import Camera
-    from ctnet.inference.settings import choose_scales
+    from ctnet.inference.settings import choose_overlap, choose_scales
     from ctnet.inference.thresholds import other_settings
     from ctnet.training.run import latest_run
 
@@ -119,6 +123,8 @@ def serve(
         topk=topk,
         resize=resize,
         size=parse_size(size),
+        tiles=tiles,
+        overlap=choose_overlap(overlap),
         score=score,
         clip=clip,
         calibrated=calibrated,

@@ -52,6 +52,9 @@ class Task(ABC):
         suppression: the default non-maximum suppression after ``decode``.
         fields: the columns of instances and detections beyond box, label, crowd and score, by name.
         heads: head name -> Head.
+        peaks: the head whose 3x3 peaks are the objects, where ``decode`` reads all else of an object at its
+            peak: large images are then decoded tile by tile. None: ``decode`` joins values of several places,
+            and gets the maps of the whole image.
         needs_average: whether the moving average of the weights teaches, see ``taught``.
     """
 
@@ -63,6 +66,7 @@ class Task(ABC):
     suppression: ClassVar[Suppression] = Suppression()
     fields: Mapping[str, Field] = {}
     heads: Mapping[str, Head]
+    peaks: str | None = None
     needs_average: bool = False
 
     def __new__(cls, categories: Any = (), **options: Any) -> Task:

@@ -152,9 +152,9 @@ def _compared(
     preprocess = detector.preprocessor("fix", settings.fixed)
     pictures = _Pictures(detector.task, trials.data, trials.images)
     for image, info in track(pictures, f"comparing with {network.runtime.name}", total=len(pictures)):
-        views = given = preprocess.views(image, info, (1.0,))
+        views = given = (preprocess(image, info),)
         if graph.letterbox is not None:
-            given = network.preprocessor(preprocess).views(image, info, (1.0,))
+            given = (network.preprocessor(preprocess)(image, info),)
             resized = graph.resized(torch.from_numpy(image[None]))[0].numpy().astype(np.uint8)
             seen.take_resized(views[0].input, resized)
             views = (replace(views[0], input=resized),)

@@ -84,10 +84,19 @@ def place(
         view: how the grid lies over the image.
         settings: used are topk, score and those of suppression.
     """
+    return task.lift(move_record(best_of(task, found, settings), affine, task.fields), view)
+
+
+def best_of(task: Task, found: Detections, settings: DetectionSettings) -> Detections:
+    """The best detections above the score: ``topk``, or as many as suppression needs to choose from.
+
+    Args:
+        task, settings: see ``place``.
+        found: of one image, best first; numpy columns.
+    """
     suppressed = settings.suppression(task) != "none"
     kept = candidates(task, settings) if suppressed else settings.topk
-    best = found[found.scores > settings.limit][:kept]
-    return task.lift(move_record(best, affine, task.fields), view)
+    return found[found.scores > settings.limit][:kept]
 
 
 def merge(task: Task, looks: Sequence[Detections], settings: DetectionSettings) -> Detections:
@@ -111,12 +120,12 @@ def merge_all(
     task: Task, images: Sequence[Sequence[Detections]], settings: DetectionSettings
 ) -> list[Detections]:
     """``merge`` for several images; the classes of all of them are suppressed together."""
-    joined, method = [_joined(looks) for looks in images], settings.suppression(task)
-    members = [_classes(np.asarray(found.labels), method) for found in joined]
+    all_looks, method = [joined(looks) for looks in images], settings.suppression(task)
+    members = [_classes(np.asarray(found.labels), method) for found in all_looks]
     places = [(image, rows) for image, groups in enumerate(members) for rows in groups]
-    left = iter(_suppressed(task, [joined[image][rows] for image, rows in places], method))
+    left = iter(_suppressed(task, [all_looks[image][rows] for image, rows in places], method))
     merged = []
-    for found, groups in zip(joined, members, strict=True):
+    for found, groups in zip(all_looks, members, strict=True):
         kept, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
         for rows in groups:
             of_class, weakened = next(left)
@@ -153,8 +162,15 @@ def _overlaps(task: Task, found: Detections) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def _joined(looks: Sequence[Detections]) -> Detections:
-    """All rows of several views; views without detections do not determine the columns."""
+def joined(looks: Sequence[Detections]) -> Detections:
+    """All rows of several views or tiles of an image, one after the other.
+
+    Args:
+        looks: at least one; those without detections do not determine the columns.
+
+    Raises:
+        CtnetError: when they have different columns.
+    """
     parts = [look for look in looks if len(look)] or list(looks[:1])
     if len(parts) == 1:
         return parts[0]

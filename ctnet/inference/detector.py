@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ctnet.base.ahead import ahead
 from ctnet.base.choices import Resize, check_choice
-from ctnet.base.device import autocast, choose_device, normalise, to_device
+from ctnet.base.device import choose_device
 from ctnet.base.errors import CtnetError
-from ctnet.base.memory import available_memory, bytes_per_pixel, gigabytes, is_out_of_memory
 from ctnet.checkpoint import Description, load, load_model
-from ctnet.core.heads import mirror_maps
 from ctnet.core.operating import Calibration, OperatingPoints
 from ctnet.core.records import Detections
 from ctnet.core.task import Task
 from ctnet.inference.decoding import decode, merge_all, not_finite
 from ctnet.inference.exported import ExportedNetwork
+from ctnet.inference.forward import Forward
 from ctnet.inference.found import ImageDetections
 from ctnet.inference.pictures import Picture, listed_pictures, opened
 from ctnet.inference.prepare import Preparation, prepare_for_inference
-from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.preprocessing import Prepared, Preprocessor, Views
+from ctnet.inference.receptive import Reach, exact_overlap, reach_of
 from ctnet.inference.runtimes import is_exported
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.thresholds import Thresholds, calibrated
+from ctnet.inference.tiled import TiledLook
+from ctnet.inference.tiles import OVERLAP, Tiling, tiling_of
 from ctnet.inference.timing import StageTimes
 from ctnet.model import CenterNet, check_input_size
-
-#: Free memory is not checked for inputs with fewer pixels.
-_SMALL_INPUT = 1 << 22
-
-#: One image at every scale.
-Views = Sequence[Prepared]
 
 
 class Detector:
@@ -258,7 +251,7 @@ class Detector:
         sources = listed_pictures(images)
         if records is not None and len(records) != len(sources):
             raise CtnetError(f"there are {len(records)} records for {len(sources)} images; give one for each")
-        preprocess = self.preprocessor(chosen.resize, chosen.size)
+        preprocess = self.prepares(chosen)
         views = (
             preprocess.views(
                 *opened(source, position, records[position] if records else {}, bgr), chosen.scales
@@ -326,12 +319,19 @@ class Detector:
             CtnetError: when the network outputs NaN or infinities.
         """
         times = StageTimes() if times is None else times
+        tiling = self.tiling(settings)
+        if tiling is not None and keep_maps is not None:
+            raise CtnetError("maps are kept of whole images; use --resize keep instead of --tiles")
         looks = []
         for scale, prepared in zip(settings.scales, zip(*batch, strict=True), strict=True):
+            if tiling is not None:
+                look = TiledLook(self.task, self._forward, tiling, self.description.stride, settings, times)
+                looks.append([look(canvas) for canvas in prepared])
+                continue
             if self.exported is not None and keep_maps is None:
                 looks.append(self.exported.look(prepared, settings, times))
                 continue
-            maps, finite = self._maps(prepared, settings.flip, settings.amp, times)
+            maps, finite = self._forward.maps(prepared, settings.flip, settings.amp, times)
             if keep_maps is not None:
                 _check(finite, prepared)
                 keep_maps(maps, prepared, scale)
@@ -362,92 +362,60 @@ class Detector:
 
         Source: section 4 and appendix, flip testing: maps are averaged before decoding.
         """
-        maps, finite = self._maps(batch, flip, amp, StageTimes() if times is None else times)
+        maps, finite = self._forward.maps(batch, flip, amp, StageTimes() if times is None else times)
         _check(finite, batch)
         return maps
 
-    def _maps(
-        self, batch: Sequence[Prepared], flip: bool, amp: torch.dtype | None, times: StageTimes
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """The maps, and whether all are finite: () bool, which waits for the device when it is read."""
-        most = self._most_at_once(batch[0])
-        if most >= len(batch):
-            try:
-                return self._maps_at_once(batch, flip, amp, times)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Outside the except block, tensors of the failed pass are freed.
-            most = len(batch) // 2
-        if not most:
-            raise _too_large(batch[0], "more memory than available")
-        parts = [self._maps(batch[i : i + most], flip, amp, times) for i in range(0, len(batch), most)]
-        joined = {name: torch.cat([maps[name] for maps, _ in parts]) for name in parts[0][0]}
-        return joined, torch.stack([finite for _, finite in parts]).all()
+    @cached_property
+    def _forward(self) -> Forward:
+        about = self.description
+        return Forward(self.model, self.task.heads, about.mean, about.std, self.device)
 
-    def _most_at_once(self, prepared: Prepared) -> int:
-        """How many inputs of this size fit into memory, estimated from a lower bound of their needs."""
-        pixels = prepared.input.shape[0] * prepared.input.shape[1]
-        if pixels < _SMALL_INPUT:
-            return sys.maxsize
-        free = available_memory(self.device)
-        if free is None:
-            return sys.maxsize
-        needed = pixels * self._bytes_per_pixel
-        if needed > free:
-            raise _too_large(prepared, f"at least {gigabytes(needed)}, but {gigabytes(free)} are free")
-        return max(1, int(free / needed))
+    def prepares(self, settings: DetectionSettings) -> Preprocessor:
+        """The preprocessing for these settings; its views are for ``found`` and ``detect``.
+
+        Raises:
+            CtnetError: see ``preprocessor`` and ``tiling``.
+        """
+        tiling = self.tiling(settings)
+        return replace(self.preprocessor(settings.resized, settings.size), whole=tiling is None)
+
+    def tiling(self, settings: DetectionSettings) -> Tiling | None:
+        """How images are cut into tiles; None where they are not.
+
+        Raises:
+            CtnetError: for sides and overlaps that do not fit the network, an exact overlap that the network
+                does not have, and an exported file.
+        """
+        if settings.tiles is None:
+            return None
+        if self.exported is not None:
+            raise CtnetError(
+                f"{self.exported.path} gives detections without the cells of their peaks, so tiles cannot be "
+                "joined; use the run that it was exported from"
+            )
+        divisor, name = self.model.backbone.divisor, self.description.backbone
+        if settings.overlap == "exact":
+            overlap = exact_overlap(self.reach, divisor, settings.tiles, name)
+        elif settings.overlap is None:
+            overlap = -(-OVERLAP // (2 * divisor)) * 2 * divisor
+        else:
+            overlap = settings.overlap
+        return tiling_of(settings.tiles, overlap, divisor, name)
 
     @cached_property
-    def _bytes_per_pixel(self) -> float:
-        backbone = self.model.backbone
-        return bytes_per_pixel(backbone, 4 * backbone.divisor, self.device)
+    def reach(self) -> Reach:
+        """How far the network looks beyond a part of the image.
 
-    @torch.inference_mode()
-    def _maps_at_once(
-        self, batch: Sequence[Prepared], flip: bool, amp: torch.dtype | None, times: StageTimes
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        with times.stage("pre"):
-            stacked = to_device(
-                torch.from_numpy(np.stack([prepared.input for prepared in batch])), self.device
-            )
-            inputs = normalise(stacked, self.description.mean, self.description.std)
-        with times.stage("network"):
-            with autocast(self.device, amp):
-                maps = self._averaged(inputs) if flip else self.model.activated(inputs)
-            return maps, torch.stack([values.isfinite().all() for values in maps.values()]).all()
-
-    def _averaged(self, inputs: Tensor) -> dict[str, Tensor]:
-        """The maps of inputs, averaged with the mirrored maps of the mirrored inputs."""
-        plain, mirrored = self._both(inputs, inputs.flip(3))
-        averaged = {}
-        for name, back in mirror_maps(self.task.heads, mirrored).items():
-            averaged[name] = plain[name] if back is None else (plain[name] + back) / 2
-        return averaged
-
-    def _both(self, one: Tensor, other: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The maps of two batches, from one forward pass, or from two if memory is short."""
-        maps = None
-        with suppress(torch.OutOfMemoryError):
-            maps = self.model.activated(torch.cat([one, other]))
-        if maps is None:  # outside the except block, tensors of the failed pass are freed
-            return self.model.activated(one), self.model.activated(other)
-        count = len(one)
-        return ({name: m[:count] for name, m in maps.items()}, {name: m[count:] for name, m in maps.items()})
+        Raises:
+            CtnetError: for a network with layers that look anywhere.
+        """
+        return reach_of(self.task, self.description.backbone)
 
 
 def _check(finite: Tensor, batch: Sequence[Prepared]) -> None:
     if not finite:
         raise not_finite([prepared.info for prepared in batch])
-
-
-def _too_large(prepared: Prepared, needs: str) -> CtnetError:
-    height, width = prepared.input.shape[:2]
-    name = prepared.info.file_name or f"image {prepared.info.image_id}"
-    return CtnetError(
-        f"{name}, {width}x{height} pixels for the network, needs {needs}; use --resize fix, a smaller --size "
-        "or smaller --scales"
-    )
 
 
 def checkpoint_of(path: str | Path) -> Path:

@@ -20,7 +20,7 @@ from ctnet.core.records import Detections, ImageInfo
 from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
-from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Prepared
+from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Views
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.sources import Frame, Source
 from ctnet.inference.thresholds import calibrated
@@ -143,7 +143,7 @@ class _Group:
 
     frames: list[Frame]
     records: list[dict[str, Any]]
-    views: list[tuple[Prepared, ...]]
+    views: list[Views]
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,10 @@ class _Look:
                     yield image, name, record, detections
 
     def _groups(self, frames: Iterator[Frame]) -> Iterator[_Group]:
-        preprocess = self.detector.preprocessor(self.settings.resize, self.settings.size)
+        preprocess = self.detector.prepares(self.settings)
         for group in _groups(frames, self.batch_size):
             records: list[dict[str, Any]] = []
-            views: list[tuple[Prepared, ...]] = []
+            views: list[Views] = []
             for frame in group:
                 if frame.image is not None:
                     height, width = frame.image.shape[:2]

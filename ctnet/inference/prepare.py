@@ -19,7 +19,7 @@ from ctnet.base.device import has_bf16, without_tf32
 from ctnet.base.errors import CtnetError
 from ctnet.model import CenterNet
 from ctnet.ops.deform_conv import DeformConv
-from ctnet.ops.modules import replace_modules
+from ctnet.ops.modules import replace_modules, tensors_in
 from ctnet.ops.winograd_layers import InferenceWinograd, TrainingWinograd, helps_inference
 
 
@@ -155,8 +155,8 @@ class _Trial(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if any(True for _ in _tensors(result)):  # asking for a shape does not work
-            self.readers.update({id(tensor) for tensor in _tensors((args, kwargs))})
+        if any(True for _ in tensors_in(result)):  # asking for a shape does not work
+            self.readers.update({id(tensor) for tensor in tensors_in((args, kwargs))})
         return result
 
     def _note(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -168,7 +168,7 @@ class _Trial(TorchFunctionMode):
 
     def pairs(self) -> Iterator[tuple[nn.Module, nn.BatchNorm2d]]:
         """Convolutions whose output is only read by one batch norm, both called once."""
-        given = {id(tensor) for tensor in _tensors(self.maps)}
+        given = {id(tensor) for tensor in tensors_in(self.maps)}
         sources = {
             id(outputs[0]): module
             for module, outputs in self.outputs.items()
@@ -180,19 +180,8 @@ class _Trial(TorchFunctionMode):
                 yield source, norm
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested containers."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-
-
 def _close(maps: Any, others: Any) -> bool:
-    pairs = zip(_tensors(maps), _tensors(others), strict=True)
+    pairs = zip(tensors_in(maps), tensors_in(others), strict=True)
     # Relative to the largest value: single values may cancel out. NaN counts as equal to NaN.
     return all(
         torch.allclose(

@@ -13,6 +13,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.core.geometry import Affine, View
 from ctnet.core.records import ImageInfo
 from ctnet.data.augment import letterbox
+from ctnet.inference.tiles import Canvas
 from ctnet.model import LARGEST_INPUT
 
 #: Limit on the pixels of decoded images that are batched together.
@@ -38,6 +39,10 @@ class Prepared:
         return View.through(self.info, self.affine, stride)
 
 
+#: One image at every scale, ready for the network or to be cut into tiles.
+Views = Sequence[Prepared | Canvas]
+
+
 @dataclass(frozen=True)
 class Preprocessor:
     """Resizes and pads images; cheap to send to worker processes.
@@ -48,12 +53,14 @@ class Preprocessor:
         size: (width, height) of the input for "fix", pixels.
         divisor: the network's input sides are multiples of it.
         fit: how "fix" fits the image into the input, see ``Layout``.
+        whole: False leaves the inputs of "keep" to be cut out in tiles: ``views`` gives ``Canvas``.
     """
 
     resize: Resize
     size: tuple[int, int]
     divisor: int
     fit: Literal["inside", "width"] = "inside"
+    whole: bool = True
 
     def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
         """Prepare one image.
@@ -66,19 +73,24 @@ class Preprocessor:
 
         Source: the released code's preprocessing, in two steps (resize, then pad or warp) as there.
         """
-        import cv2
-
         height, width = image.shape[:2]
         scaled = self._scaled(width, height, scale)
         if max(scaled) > LARGEST_INPUT:
             raise CtnetError(
                 f"{info.file_name} of {width}x{height} pixels at scale {scale:g} has a side above "
-                f"{LARGEST_INPUT} pixels; choose a smaller scale, or split the image"
+                f"{LARGEST_INPUT} pixels; choose a smaller scale, or --tiles"
             )
-        if scaled != (width, height):
-            image = np.asarray(cv2.resize(image, scaled))
         affine, size = self._fitted((width, height), scaled)
-        return Prepared(affine.after(Affine.scaling(scale)), info, affine.warp(image, size))
+        resized = _resized(image, scaled)
+        return Prepared(affine.after(Affine.scaling(scale)), info, affine.warp(resized, size))
+
+    def canvas(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Canvas:
+        """One image with "keep", not yet padded; arguments as ``__call__``. Its size has no limit."""
+        height, width = image.shape[:2]
+        scaled = self._scaled(width, height, scale)
+        affine, size = self._fitted((width, height), scaled)
+        x, y = affine.matrix[:, 2].astype(int).tolist()
+        return Canvas(affine.after(Affine.scaling(scale)), info, _resized(image, scaled), (x, y), size)
 
     def geometry(self, width: int, height: int, scale: float = 1.0) -> tuple[Affine, tuple[int, int]]:
         """The affine map from image to input pixels, and the (width, height) of the input.
@@ -103,8 +115,8 @@ class Preprocessor:
         factor = letterbox(original, self.size, self.fit).matrix[0, 0]
         return Affine.centred((width / 2, height / 2), self.size[0] / factor, self.size), self.size
 
-    def views(self, image: np.ndarray, info: ImageInfo, scales: Sequence[float]) -> tuple[Prepared, ...]:
-        """Prepare the whole image at several scales: with "fix" the input size scales too.
+    def views(self, image: np.ndarray, info: ImageInfo, scales: Sequence[float]) -> Views:
+        """Prepare the image at several scales: with "fix" the input size scales too.
 
         The released code, for multi-scale testing with a fixed input, crops the border at scales above 1 and
         detects partial objects there. No published result uses that.
@@ -113,6 +125,8 @@ class Preprocessor:
             image, info: see above.
             scales: 1 for the usual size.
         """
+        if not self.whole:
+            return tuple(self.canvas(image, info, scale) for scale in scales)
         return tuple(self._at_scale(image, info, scale) for scale in scales)
 
     def _at_scale(self, image: np.ndarray, info: ImageInfo, scale: float) -> Prepared:
@@ -120,3 +134,10 @@ class Preprocessor:
             return self(image, info, scale)
         width, height = (max(self.divisor, round(s * scale / self.divisor) * self.divisor) for s in self.size)
         return replace(self, size=(width, height))(image, info)
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image at another (width, height)."""
+    import cv2
+
+    return image if size == (image.shape[1], image.shape[0]) else np.asarray(cv2.resize(image, size))

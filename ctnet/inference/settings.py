@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -39,6 +39,10 @@ class DetectionSettings:
             of 0 where there are fewer objects.
         resize: "fix" or "keep", see ``Preprocessor``.
         size: (width, height) for "fix"; the training size when None.
+        tiles: side of the tiles that images are cut into, pixels; they keep their resolution then, and only a
+            few tiles are in memory at once. None: images pass the network whole.
+        overlap: pixels that neighbouring tiles share; "exact": as many as the network's receptive field asks
+            for; None: ``OVERLAP``, or the next number that fits the network.
         amp: type for autocast.
         clip: cut boxes to the image in what ``Detector`` returns, and leave out those wholly outside it.
             Evaluation measures them as they are, as in the released code.
@@ -46,7 +50,8 @@ class DetectionSettings:
             right; thresholds are of the scores before that. The detector must have a calibration.
 
     Raises:
-        CtnetError: for scales that are not positive numbers, and unknown names.
+        CtnetError: for scales that are not positive numbers, unknown names, and settings that contradict each
+            other.
     """
 
     flip: bool = False
@@ -55,6 +60,8 @@ class DetectionSettings:
     topk: int = 100
     resize: Resize = "fix"
     size: tuple[int, int] | None = None
+    tiles: int | None = None
+    overlap: int | Literal["exact"] | None = None
     amp: torch.dtype | None = None
     score: float | None = None
     clip: bool = True
@@ -66,6 +73,15 @@ class DetectionSettings:
         if self.nms is not None:
             check_choice("nms", self.nms, Nms)
         check_choice("resize", self.resize, Resize)
+        if self.tiles is not None and self.size is not None:
+            raise CtnetError("tiles are cut from images of their own resolution; leave out --size or --tiles")
+        if self.tiles is None and self.overlap is not None:
+            raise CtnetError("--overlap is of tiles; give --tiles too, such as --tiles 1024")
+
+    @property
+    def resized(self) -> Resize:
+        """How images are resized: tiles keep their resolution."""
+        return self.resize if self.tiles is None else "keep"
 
     @property
     def limit(self) -> float:
@@ -82,6 +98,8 @@ class DetectionSettings:
             parts.append(f"nms {self.nms}")
         if self.resize != "fix":
             parts.append(f"resize {self.resize}")
+        if self.tiles is not None:
+            parts.append(f"tiles {self.tiles}")
         if self.size is not None:
             parts.append(f"size {self.size[0]}x{self.size[1]}")
         return ", ".join(parts)
@@ -111,3 +129,16 @@ def choose_scales(multiscale: bool, text: str | None) -> tuple[float, ...]:
 def _is_scale(scale: float) -> bool:
     """Smaller scales leave no image, and larger ones are mistakes."""
     return _SMALLEST <= scale <= _LARGEST
+
+
+def choose_overlap(text: str | None) -> int | Literal["exact"] | None:
+    """The overlap from the command line's ``--overlap 128`` or ``--overlap exact``.
+
+    Raises:
+        CtnetError: for anything else.
+    """
+    if text is None or text == "exact":
+        return "exact" if text else None
+    if not text.isdecimal():
+        raise CtnetError(f"--overlap is {text!r}; write pixels, such as 128, or exact")
+    return int(text)

@@ -18,7 +18,7 @@ from ctnet.data.images import ImageError
 from ctnet.data.loader import Failure
 from ctnet.data.problems import Problem
 from ctnet.data.workers import load, prepare_worker
-from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Prepared, Preprocessor
+from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Preprocessor, Views
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
 
@@ -43,7 +43,7 @@ class Settings(DetectionSettings):
 class Read:
     """An image at every scale, and the time to read it."""
 
-    views: tuple[Prepared, ...]
+    views: Views
     times: StageTimes
 
 
@@ -164,7 +164,7 @@ def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]
     groups: dict[tuple[int, int], list[int]] = {}
     for index in range(len(dataset)):
         info = dataset.info(index)
-        key = (info.width, info.height) if settings.resize == "keep" else (0, 0)
+        key = (info.width, info.height) if settings.resized == "keep" else (0, 0)
         groups.setdefault(key, []).append(index)
     batches = []
     enlarged = sum(scale**2 for scale in settings.scales)

@@ -171,5 +171,5 @@ def reader_of(
     stay: bool = False,
 ) -> Reader:
     """What reads a data set as the detector takes it, see ``Reader``."""
-    preprocess = detector.preprocessor(settings.resize, settings.size)
+    preprocess = detector.prepares(settings)
     return Reader(dataset, preprocess, settings, ranks, stay)

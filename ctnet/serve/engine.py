@@ -11,7 +11,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.core.records import ImageInfo
 from ctnet.inference import DetectionSettings, Detector, ImageDetections
 from ctnet.inference.camera import Camera
-from ctnet.inference.detector import Views
+from ctnet.inference.preprocessing import Views
 from ctnet.inference.thresholds import Thresholds, calibrated
 
 
@@ -62,7 +62,7 @@ class Engine:
         self.detector, self.camera, self.batch_size = detector, camera, batch_size
         self.calibration = detector.calibration if settings.calibrated else None
         self.thresholds = detector.thresholds(settings.score)
-        self._preprocess = detector.preprocessor(settings.resize, settings.size)
+        self._preprocess = detector.prepares(settings)
         self._settings = settings
 
     def warm_up(self) -> None:

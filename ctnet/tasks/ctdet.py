@@ -82,6 +82,7 @@ class CenterDetection(Task):
     Options = Options
     metrics: ClassVar[Mapping[str, MetricFactory]] = {**BOX_METRICS, **VOC_METRICS}
     scenes = Scenes(SHAPES, draw_scene)
+    peaks = "heatmap"
 
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)

@@ -1319,6 +1319,29 @@ class Doubled(Hands):
         self.options = dataclasses.replace(self.options, hand_weight=2 * self.options.hand_weight)
 
 
+@caught_by("tiles_give_what_the_whole_gives")
+class UnknownPeaks(Hands):
+    """the head of the peaks does not exist"""
+
+    peaks = "heatmaps"
+
+
+@caught_by("tiles_give_what_the_whole_gives")
+class PeaksOfSizes(Hands):
+    """the head of the peaks is another one"""
+
+    peaks = "size"
+
+
+@caught_by("tiles_give_what_the_whole_gives")
+class RelativeScores(Hands):
+    """scores depend on the best object of the image"""
+
+    def decode(self, maps: Any, k: int) -> Detections:
+        found = super().decode(maps, k)
+        return found.replace(scores=found.scores / found.scores.amax(dim=1, keepdim=True))
+
+
 @caught_by("documentation_is_complete")
 class Wordless(Hands):
     """no docstring"""

@@ -78,6 +78,7 @@ class Obb(Task):
         "rotated07": metric(RotatedEvaluator, metric="voc07"),
     }
     scenes = Scenes(KINDS, draw_harbour, recipe=replace(DEMO, epochs=6))
+    peaks = "heatmap"
     fields: Mapping[str, Field] = {
         "corners": Points(json="corners", n=4, cyclic=True, digits=3),
         "sides": Length(json="", width=2, parts=("length", "breadth")),
