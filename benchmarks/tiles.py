@@ -128,7 +128,7 @@ def timed(subject: DetectorSubject, settings: Settings) -> tuple[Evaluation, flo
 
 
 def partners(task: Task, whole: Evaluation, tiled: Evaluation) -> tuple[int, np.ndarray]:
-    """How many detections of the whole images are above 0.3; the differences of score of those found again."""
+    """How many detections of the whole images are above 0.3; differences of score of those found again."""
     number, gaps = 0, [np.zeros(0)]
     before, after = by_image(task, whole), by_image(task, tiled)
     for image_id, found in before.items():
