@@ -117,13 +117,9 @@ def evaluate(
 
     Examples:
 
-    * `ctnet eval`
-
     * `ctnet eval runs/ctdet-resfpn18-1 --split test --metric voc07`
 
     * `ctnet eval best.pt --data DIR --resize keep --flip --multiscale --json`
-
-    * `ctnet eval best.pt --data DIR --tiles 1024`
 
     * `ctnet eval model.onnx --data DIR`
 
@@ -143,7 +139,7 @@ def evaluate(
     from ctnet.base.device import choose_dtype
     from ctnet.base.ranks import device_of_rank, launched_ranks
     from ctnet.inference.prepare import Preparation
-    from ctnet.inference.settings import choose_overlap, choose_scales
+    from ctnet.inference.settings import choose_scales, choose_tiles
     from ctnet.measuring.reading import Settings
 
     _refuse(context, {"results": results, "maps": maps, "save-maps": save_maps}, intervals)
@@ -156,8 +152,7 @@ def evaluate(
         nms=nms,
         resize=resize,
         size=parse_size(size),
-        tiles=tiles,
-        overlap=choose_overlap(overlap),
+        **choose_tiles(tiles, overlap),
         topk=max(topk, max_dets or 0),
         batch_size=batch_size,
         metric=metric,

@@ -94,7 +94,7 @@ def predict(
     from ctnet.inference import DetectionSettings, Detector
     from ctnet.inference.camera import Camera
     from ctnet.inference.prediction import predict
-    from ctnet.inference.settings import choose_overlap, choose_scales
+    from ctnet.inference.settings import choose_scales, choose_tiles
     from ctnet.inference.sources import open_sources
     from ctnet.inference.thresholds import other_settings
 
@@ -109,8 +109,7 @@ def predict(
         topk=topk,
         resize=resize,
         size=parse_size(size),
-        tiles=tiles,
-        overlap=choose_overlap(overlap),
+        **choose_tiles(tiles, overlap),
         score=score,
         clip=clip,
         calibrated=calibrated,

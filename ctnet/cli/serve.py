@@ -104,7 +104,7 @@ def serve(
     from ctnet.base.extras import need
     from ctnet.inference import DetectionSettings, Detector
     from ctnet.inference.camera import Camera
-    from ctnet.inference.settings import choose_overlap, choose_scales
+    from ctnet.inference.settings import choose_scales, choose_tiles
     from ctnet.inference.thresholds import other_settings
     from ctnet.training.run import latest_run
 
@@ -123,8 +123,7 @@ def serve(
         topk=topk,
         resize=resize,
         size=parse_size(size),
-        tiles=tiles,
-        overlap=choose_overlap(overlap),
+        **choose_tiles(tiles, overlap),
         score=score,
         clip=clip,
         calibrated=calibrated,
@@ -142,8 +141,7 @@ def serve(
             print_note(f"warning: {line}")
         if token is None and not server.is_loopback(opened):
             print_note(f"warning: everyone who reaches {host} can use this service; give it a --token")
-        print_line(repr(detector))
-        print_line(engine.thresholds.said)
+        print_line(f"{detector!r}\n{engine.thresholds.said}")
         print_line(f"listening on {server.address_of(opened)} (Ctrl-C ends it)")
         sys.stdout.flush()  # for readers of a pipe or a file
         server.run(app, opened, limits.seconds)

@@ -92,7 +92,7 @@ def best_of(task: Task, found: Detections, settings: DetectionSettings) -> Detec
 
     Args:
         task, settings: see ``place``.
-        found: of one image, best first; numpy columns.
+        found: the detections of one image, best first; numpy columns.
     """
     suppressed = settings.suppression(task) != "none"
     kept = candidates(task, settings) if suppressed else settings.topk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
 
@@ -131,14 +131,19 @@ def _is_scale(scale: float) -> bool:
     return _SMALLEST <= scale <= _LARGEST
 
 
-def choose_overlap(text: str | None) -> int | Literal["exact"] | None:
-    """The overlap from the command line's ``--overlap 128`` or ``--overlap exact``.
+class _Tiles(TypedDict):
+    tiles: int | None
+    overlap: int | Literal["exact"] | None
+
+
+def choose_tiles(tiles: int | None, overlap: str | None) -> _Tiles:
+    """The settings of the command line's ``--tiles`` and ``--overlap 128`` or ``--overlap exact``.
 
     Raises:
         CtnetError: for anything else.
     """
-    if text is None or text == "exact":
-        return "exact" if text else None
-    if not text.isdecimal():
-        raise CtnetError(f"--overlap is {text!r}; write pixels, such as 128, or exact")
-    return int(text)
+    if overlap is None or overlap == "exact":
+        return {"tiles": tiles, "overlap": "exact" if overlap else None}
+    if not overlap.isdecimal():
+        raise CtnetError(f"--overlap is {overlap!r}; write pixels, such as 128, or exact")
+    return {"tiles": tiles, "overlap": int(overlap)}

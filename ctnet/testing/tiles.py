@@ -33,7 +33,7 @@ def tiles_give_what_the_whole_gives(probe: Probe) -> None:
     )
     info = probe.scenes(1)[0].info
     rows, columns = np.mgrid[: STRIDE * grid.height, : STRIDE * grid.width] // STRIDE
-    # Its pixels say where they are.
+    # Every pixel holds its own cell, so that a tile can be found again.
     image = np.stack([rows, columns, 0 * rows], axis=2).astype(np.uint8)
     canvas = Canvas(Affine.identity(), info, image, (0, 0), image.shape[1::-1])
     settings = DetectionSettings(nms="none")

@@ -116,6 +116,12 @@ def test_test_time_settings(ctnet, run_folder: Path) -> None:
     )
 
 
+def test_tiles_measure_what_whole_images_measure(ctnet, run_folder: Path) -> None:
+    keep = figures(ctnet("eval", run_folder, *QUICK, "--json", "--resize", "keep"))
+    tiles = ["--tiles", 96, "--overlap", "exact"]
+    assert figures(ctnet("eval", run_folder, *QUICK, "--json", *tiles)) == pytest.approx(keep, abs=1e-6)
+
+
 def test_time_is_reported_by_stage(ctnet, run_folder: Path) -> None:
     timing = json.loads(ctnet("eval", run_folder, *QUICK, "--json").out)["timing"]
     assert timing["images"] == 4
@@ -217,6 +223,12 @@ def test_figures_come_before_a_file_that_cannot_be_written(ctnet, run_folder: Pa
         (["--split", "dev"], "has no split 'dev'; it has train, val; name one with --split$"),
         (["--size", "70"], "size 70x70 does not fit tiny: .* the next size that fits is 96x96"),
         (["--resize", "keep", "--size", "64"], "size 64x64 is for resize fix"),
+        (["--tiles", "100"], "--tiles 100 does not fit tiny: sides are multiples of 32; the next is 128"),
+        (["--tiles", "64", "--overlap", "exact"], "tiny looks 11 pixels beyond .* sides of 96 or more"),
+        (["--tiles", "64"], "tiles of 64 pixels that overlap by 128 have no part of their own"),
+        (["--overlap", "64"], "--overlap is of tiles; give --tiles too"),
+        (["--tiles", "256", "--size", "64"], "leave out --size or --tiles"),
+        (["--tiles", "256", "--save-maps", "m.h5"], "use --resize keep instead of --tiles"),
         (["-O", "snap=off"], "no option of task ctdet called 'snap'"),
         (["-O", "class_specific_size=on"], "these weights do not match the network"),
         (["--device", "tpu"], "device 'tpu' cannot be used here"),

@@ -46,6 +46,19 @@ def test_test_time_settings(ctnet, run_folder: Path, scenes: Path) -> None:
     assert len(set(written)) == 3
 
 
+def test_tiles_of_a_large_image(ctnet, run_folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    cv2.imwrite("large.png", rng.integers(0, 256, (330, 500, 3), np.uint8))
+    found = []
+    for choice in (["--resize", "keep"], ["--tiles", 128, "--overlap", "exact"]):
+        done = ctnet(
+            "predict", run_folder, "large.png", "--score", 0, "--no-clip", "--no-draw", "--json", *choice
+        )
+        found.append(sorted(entry["score"] for entry in json.loads(done.out)["results"]))
+    assert len(found[0]) > 50
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
 def test_boxes_are_clipped_to_the_image_by_default(ctnet, run_folder: Path) -> None:
     cv2.imwrite("flat.png", np.zeros((20, 64, 3), np.uint8))
     corners = {}
@@ -112,6 +125,7 @@ def test_ctrl_c_is_exit_code_130(ctnet, run_folder: Path, scenes: Path, monkeypa
         (["clip.mp4"], "cannot play clip.mp4; is it a whole video file"),
         (["977"], "cannot play camera 977"),
         (["VAL", "--scales", "x"], "--scales is 'x'"),
+        (["VAL", "--tiles", "256", "--overlap", "some"], "--overlap is 'some'; write pixels, such as 128"),
         (["VAL", "-O", "snap"], "-O 'snap' is not NAME=VALUE"),
         (["VAL", "--size", "big"], "--size is 'big'"),
         (["VAL", "--size", "70"], "size 70x70 does not fit tiny"),

@@ -251,7 +251,9 @@ def test_weights_that_are_not_finite_pass_through() -> None:
 
 
 @pytest.mark.slow
-def test_compiled(resdcn: CenterNet) -> None:
+def test_compiled(resdcn: CenterNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Some plugin of pytest imports the standard library's distutils, beside which setuptools refuses its own.
+    monkeypatch.setenv("SETUPTOOLS_USE_DISTUTILS", "stdlib")
     prepared = prepare_for_inference(resdcn, compile=True)
     assert_same_maps(resdcn, prepared, pictures(64))
 

@@ -1,7 +1,10 @@
 """Detections of tiles, against those of the whole image."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -133,3 +136,36 @@ def test_maps_are_kept_of_whole_images(detector: Detector, random_image) -> None
     views = detector.prepares(settings).views(random_image(100, 100), None, (1.0,))  # type: ignore[arg-type]
     with pytest.raises(CtnetError, match="use --resize keep instead of --tiles"):
         detector.detect([views], settings, keep_maps=lambda *_: None)
+
+
+_LARGE = """
+import resource, sys
+import numpy as np, torch
+from ctnet.checkpoint import Description
+from ctnet.core.task import create_task
+from ctnet.inference import DetectionSettings, Detector
+from ctnet.model import create_model
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 2**-10)
+
+task = create_task("ctdet", [{"id": 1, "name": "ball"}])
+detector = Detector(task, create_model(task, "resfpn18"), Description.of(task, "resfpn18", (512, 512)))
+settings = DetectionSettings(tiles=1024, score=0.0)
+before = peak()
+image = np.zeros((6000, 6000, 3), np.uint8)
+image[::7, ::5] = 200
+(found,) = detector(image, settings)
+print(len(found), (peak() - before - image.nbytes) / 2**20)
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(find_spec("resource") is None, reason="no peak of memory is known here")
+def test_a_large_image_needs_a_few_tiles_of_memory() -> None:
+    """Whole, one layer's input and output alone take 2.9 GB."""
+    done = subprocess.run([sys.executable, "-c", _LARGE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    number, megabytes = done.stdout.split()
+    assert int(number) == 100
+    assert float(megabytes) < 1000

@@ -57,13 +57,14 @@ def test_an_image_is_answered_as_the_detector_does(
     play(scenario())
 
 
-def test_the_settings_of_the_service(calling, detector: Detector, image, png) -> None:
-    settings = DetectionSettings(flip=True, topk=7, resize="keep", score=0.2, clip=False)
+@pytest.mark.parametrize("large", [{"resize": "keep"}, {"tiles": 96, "overlap": "exact"}])
+def test_the_settings_of_the_service(calling, detector: Detector, image, png, large: dict[str, Any]) -> None:
+    settings = DetectionSettings(flip=True, topk=7, score=0.2, clip=False, **large)
 
     async def scenario() -> None:
         async with calling(settings=settings) as call:
-            answer = await call("POST", "/detect", png(90, 60))
-            (found,) = detector(image(90, 60), settings)
+            answer = await call("POST", "/detect", png(190, 60))
+            (found,) = detector(image(190, 60), settings)
             assert answer.json["detections"] == found.to_dicts()
             assert 0 < len(found) <= 7
 
