@@ -141,7 +141,15 @@ def serve(
             print_note(f"warning: {line}")
         if token is None and not server.is_loopback(opened):
             print_note(f"warning: everyone who reaches {host} can use this service; give it a --token")
-        print_line(f"{detector!r}\n{engine.thresholds.said}")
-        print_line(f"listening on {server.address_of(opened)} (Ctrl-C ends it)")
-        sys.stdout.flush()  # for readers of a pipe or a file
+        _say(
+            repr(detector),
+            engine.thresholds.said,
+            f"listening on {server.address_of(opened)} (Ctrl-C ends it)",
+        )
         server.run(app, opened, limits.seconds)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print_line(line)
+    sys.stdout.flush()  # for readers of a pipe or a file
