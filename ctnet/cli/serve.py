@@ -141,15 +141,12 @@ def serve(
             print_note(f"warning: {line}")
         if token is None and not server.is_loopback(opened):
             print_note(f"warning: everyone who reaches {host} can use this service; give it a --token")
-        _say(
-            repr(detector),
-            engine.thresholds.said,
-            f"listening on {server.address_of(opened)} (Ctrl-C ends it)",
-        )
+        _say(repr(detector), engine.thresholds.said, server.address_of(opened))
         server.run(app, opened, limits.seconds)
 
 
-def _say(*lines: str) -> None:
-    for line in lines:
-        print_line(line)
+def _say(detector: str, thresholds: str, address: str) -> None:
+    print_line(detector)
+    print_line(thresholds)
+    print_line(f"listening on {address} (Ctrl-C ends it)")
     sys.stdout.flush()  # for readers of a pipe or a file
