@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 2.0
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
-def lock_folder(folder: Path, busy: str) -> BaseFileLock | None:
+def lock_folder(folder: Path, busy: str, seconds: float = _PATIENCE_SECONDS) -> BaseFileLock | None:
     """Lock a folder against every other process, and against a second lock in this one.
 
     The operating system frees the lock when the process ends, however it ends.
@@ -28,6 +28,7 @@ def lock_folder(folder: Path, busy: str) -> BaseFileLock | None:
     Args:
         folder: an existing one.
         busy: the error when another process holds the lock.
+        seconds: how long to wait for it.
 
     Returns:
         The lock, to be released; None where the file system has no locks.
@@ -39,7 +40,7 @@ def lock_folder(folder: Path, busy: str) -> BaseFileLock | None:
 
     lock = filelock.FileLock(folder / LOCK_NAME)
     try:
-        lock.acquire(timeout=_PATIENCE_SECONDS)
+        lock.acquire(timeout=seconds)
     except filelock.Timeout as error:
         raise CtnetError(busy) from error
     except NotImplementedError:

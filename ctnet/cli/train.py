@@ -71,8 +71,10 @@ def train(
         bool, typer.Option("--pretrained", help="Start the backbone from ImageNet weights.")
     ] = False,
     init: Annotated[
-        Path | None,
-        typer.Option(help="Start from the matching weights of this checkpoint, of any task."),
+        str | None,
+        typer.Option(
+            help="Start from the matching weights of this run, checkpoint, or address of one, of any task."
+        ),
     ] = None,
     option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ctnet.base.cache import cache_folder
 from ctnet.base.errors import CtnetError, os_error
 from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.base.packs import Place, open_pack, place_of
@@ -321,19 +321,9 @@ def _digest(path: Path) -> str:
 def _index_path(digest: str) -> Path | None:
     """Path of the index of this content; None for a user without a home folder."""
     try:
-        return _cache_folder() / f"coco-{digest[:40]}.npz"
+        return cache_folder() / f"coco-{digest[:40]}.npz"
     except RuntimeError:
         return None
-
-
-def _cache_folder() -> Path:
-    if folder := os.environ.get("CTNET_CACHE"):
-        return Path(folder)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ctnet" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ctnet"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctnet"
 
 
 def _load(path: Path) -> Columns | None:

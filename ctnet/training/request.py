@@ -44,13 +44,13 @@ class Network:
         options: the task options by name; values or strings.
         backbone: its name; a default for ``pretrained`` when None.
         pretrained: start the backbone from ImageNet weights.
-        init: a checkpoint to start from; weights that match are copied.
+        init: a checkpoint to start from, or its address on the web; weights that match are copied.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     backbone: str | None = None
     pretrained: bool = False
-    init: Path | None = None
+    init: str | Path | None = None
 
 
 @dataclass(frozen=True)

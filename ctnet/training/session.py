@@ -14,6 +14,7 @@ import torch
 from ctnet.backbones import BackboneInfo, describe_backbone
 from ctnet.base.choices import Amp
 from ctnet.base.device import amp_name, choose_amp, choose_device
+from ctnet.base.download import is_address
 from ctnet.base.errors import CtnetError
 from ctnet.base.files import write_json
 from ctnet.base.numbers import check_seed
@@ -412,6 +413,11 @@ def _backbone(network: Network) -> BackboneInfo:
     return backbone
 
 
+def _where(init: str | Path) -> str:
+    """A checkpoint's whole path, or its address on the web."""
+    return str(init) if is_address(str(init)) else str(checkpoint_of(init).absolute())
+
+
 def _config(
     backbone: BackboneInfo, data: TrainingData, network: Network, seed: int, plan: Plan, amp: Amp
 ) -> TrainingConfig:
@@ -421,7 +427,7 @@ def _config(
         options=dataclasses.asdict(task.options),
         backbone=backbone.name,
         pretrained=network.pretrained,
-        init=None if network.init is None else str(checkpoint_of(network.init).absolute()),
+        init=None if network.init is None else _where(network.init),
         data=str(plan.splits.directory.absolute()),
         train_split=data.train_split,
         val_split=data.val_split,

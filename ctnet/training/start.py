@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ctnet.base.download import Download, is_address
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import load, load_weights
 from ctnet.model import CenterNet
@@ -14,15 +15,15 @@ def start_from(model: CenterNet, path: str | Path) -> list[str]:
 
     Args:
         model: a new network.
-        path: a checkpoint of any task.
+        path: a checkpoint of any task, or the address of one on the web, see ``Download``.
 
     Returns:
         A description of what was copied: one line for the backbone, one for the heads.
 
     Raises:
-        CtnetError: when the checkpoint cannot be read, or has another backbone.
+        CtnetError: when the checkpoint cannot be downloaded or read, or has another backbone.
     """
-    checkpoint = load(path)
+    checkpoint = load(Download.of(str(path)).get() if is_address(str(path)) else path)
     taken = set(load_weights(model, checkpoint.weights, partial=True).loaded)
     names = list(model.state_dict())
     if not taken.issuperset(name for name in names if name.startswith("backbone.")):

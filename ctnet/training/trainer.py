@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from ctnet import checkpoint
 from ctnet.base.device import choose_amp
@@ -36,6 +35,7 @@ from ctnet.training.display import Display
 from ctnet.training.freezing import freeze
 from ctnet.training.gpu import gpu_settings, prepare_gpu
 from ctnet.training.gradients import Gradients, NotFinite, Step, StepLosses
+from ctnet.training.learner import Learner
 from ctnet.training.memory import check_memory, out_of_memory
 from ctnet.training.observers import (
     CheckpointSaved,
@@ -46,13 +46,7 @@ from ctnet.training.observers import (
     RunStart,
     StepEnd,
 )
-from ctnet.training.optimization import (
-    MovingAverage,
-    load_optimizer,
-    make_optimizer,
-    rate_factor,
-    set_rate,
-)
+from ctnet.training.optimization import MovingAverage, make_optimizer, rate_factor, set_rate
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 from ctnet.training.state import DAMAGED, Position, TrainingState
@@ -391,7 +385,12 @@ class Trainer:
                 if self.validation is not None and metrics and not self.config.overfit:
                     points = self.validation.operating_points()
                 checkpoint.save(
-                    self.run.best, self.description, self._weights(), None, metrics, operating_points=points
+                    self.run.best,
+                    self.description,
+                    self._learner.weights,
+                    None,
+                    metrics,
+                    operating_points=points,
                 )
 
     def _comment(self, done: Evaluation | None, improved: bool) -> str:
@@ -402,7 +401,7 @@ class Trainer:
 
     def _evaluate(self, validation: Validation) -> Evaluation:
         self.display.note("evaluating")
-        done = validation.evaluate(self.model, self._weights(), lambda: self._stop)
+        done = validation.evaluate(self.model, self._learner.weights, lambda: self._stop)
         with self.ranks.agreed():
             self._report(done.problems)
         return done
@@ -414,9 +413,9 @@ class Trainer:
         for problem in problems:
             self.display.say(f"skipped {problem}")
 
-    def _weights(self) -> Mapping[str, Tensor]:
-        """The weights to use: the moving average where there is one."""
-        return self.model.state_dict() if self.average is None else self.average.weights
+    @property
+    def _learner(self) -> Learner:
+        return Learner(self.model, self.optimizer, self.scaler, self.average, self.device)
 
     def _save(self, metrics: Mapping[str, float] | None = None) -> None:
         position = self.position
@@ -424,31 +423,25 @@ class Trainer:
         training: dict[str, Any] = {
             "config": json.dumps(self.config.to_json()),
             "position": json.dumps(vars(position)),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": torch.get_rng_state(),
+            **self._learner.state(),
         }
-        if self.average is not None:
-            training |= {"weights": self.model.state_dict(), "updates": self.average.updates}
-        if self.device.type == "cuda":
-            training["cuda_random"] = torch.cuda.get_rng_state(self.device)
         with self.ranks.agreed():
             if self.ranks.is_first:
-                checkpoint.save(self.run.last, self.description, self._weights(), training, metrics)
+                checkpoint.save(self.run.last, self.description, self._learner.weights, training, metrics)
         self._saved = time.monotonic()
         saved = CheckpointSaved(self.run.last.absolute(), position.epoch, position.step, False)
         self.observers.tell("checkpoint", saved)
 
     def _check_weights(self) -> None:
         """Refuse to replace the last good checkpoint with NaN or infinite weights."""
-        tensors = [tensor for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
-        if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
-            position = self.position
-            kept = f"; {self.run.last} holds the last good ones" if self.run.last.is_file() else ""
-            raise CtnetError(
-                f"the weights are not finite after step {position.step} (epoch {position.epoch + 1}, batch "
-                f"{position.batch}){kept}; lower --lr, or set -R clip_norm=10"
-            )
+        if self._learner.is_finite:
+            return
+        position = self.position
+        kept = f"; {self.run.last} holds the last good ones" if self.run.last.is_file() else ""
+        raise CtnetError(
+            f"the weights are not finite after step {position.step} (epoch {position.epoch + 1}, batch "
+            f"{position.batch}){kept}; lower --lr, or set -R clip_norm=10"
+        )
 
     def _resume(self) -> None:
         saved = checkpoint.load(self.run.last)
@@ -466,28 +459,15 @@ class Trainer:
     def _continue(self, saved: checkpoint.Checkpoint, training: Mapping[str, Any]) -> None:
         if not training:
             raise CtnetError("it has weights but no training state (a copy of best.pt?); start with --init")
-        training = check_values(TrainingState, training, "its training state", DAMAGED)
-        before = check_text(dict[str, Any], training["config"], "its config", DAMAGED)
+        state = check_values(TrainingState, training, "its training state", DAMAGED)
+        before = check_text(dict[str, Any], state["config"], "its config", DAMAGED)
         if changes := self.config.changes(before):
             raise CtnetError(
                 f"{self.run.config} was changed since it was written ({'; '.join(changes[:3])}); restore "
                 f"it, or start a new run from these weights with --init {self.run.path}"
             )
-        self.position = check_text(Position, training["position"], "its position", DAMAGED, finite=False)
-        checkpoint.load_weights(self.model, saved.weights)
-        if self.average is not None:
-            if "updates" not in training or "weights" not in training:
-                raise CtnetError(f"it has no moving average, which config.json requires; {DAMAGED}")
-            self.average.load(saved.weights, training["updates"])
-            checkpoint.load_weights(self.model, training["weights"])
-        load_optimizer(self.optimizer, training["optimizer"])
-        try:
-            self.scaler.load_state_dict(training["scaler"])
-            torch.set_rng_state(training["random"])
-            if "cuda_random" in training and self.device.type == "cuda":
-                torch.cuda.set_rng_state(training["cuda_random"], self.device)
-        except (RuntimeError, TypeError, KeyError) as error:
-            raise CtnetError(f"its random or scaler state does not match ({error}); {DAMAGED}") from error
+        self.position = check_text(Position, state["position"], "its position", DAMAGED, finite=False)
+        self._learner.restore(saved.weights, state)
 
     def _not_finite(self, error: NotFinite, step: Step) -> CtnetError:
         assert error.batch is not None

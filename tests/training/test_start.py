@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 import torch
 
@@ -34,6 +38,22 @@ def test_backbone_and_equal_heads_are_taken_and_named(saved):
     for name, tensor in model.state_dict().items():
         same = name in old and old[name].shape == tensor.shape
         torch.testing.assert_close(tensor, old[name] if same else before[name], rtol=0, atol=0)
+
+
+def test_an_address_is_downloaded_once_and_kept(saved, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CTNET_CACHE", str(tmp_path / "cache"))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    model = create_model({"b": Regression(2)}, "with_dropout")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/old.pt"
+        start_from(model, address)
+        server.shutdown()
+        thread.join()
+    assert start_from(model, address)[0] == f"started from {address} (task other): backbone taken"
+    weights = checkpoint.load(saved).weights
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
 def test_another_backbone_is_refused(saved):
