@@ -58,12 +58,11 @@ def operating_table(points: OperatingPoints | None, names: Sequence[str]) -> tup
         if isinstance(point, OperatingPoint):
             known = [point.precision, point.recall, point.f1]
             shown = ["-" if value is None else f"{value:.3f}" for value in known]
-            own = "" if point.own else "few objects: that of all classes"
-            cells.append([name, f"{point.score:.2f}", *shown, str(point.objects), own])
-    header = ["class", "score", "precision", "recall", "F1", "objects", "note"]
-    if not any(row[-1] for row in cells):
-        header, cells = header[:-1], [row[:-1] for row in cells]
-    return ReportTable(header, cells), f"Chosen for {points.chosen_for}, and used by `ctnet predict`."
+            cells.append([name, f"{point.score:.2f}{'' if point.own else ' *'}", *shown, str(point.objects)])
+    said = f"Chosen for {points.chosen_for}, and used by `ctnet predict`."
+    if any("*" in str(row[1]) for row in cells):
+        said += " Classes with * have few objects, or none is found: they get the score of all classes."
+    return ReportTable(["class", "score", "precision", "recall", "F1", "objects"], cells), said
 
 
 def curves(done: Examined, scored: Scored, left_out: list[str]) -> dict[str, Markup]:

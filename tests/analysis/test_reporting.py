@@ -110,21 +110,15 @@ def test_operating_points_are_shown(examined_run) -> None:
     done.run.detector.operating_points = points
     page = run_page("run", done, CHOICES, 1_000_000)
     assert page.step == 25
-    assert page.operating.header[-1] == "note"
-    assert page.operating.rows[1] == [
-        "ball",
-        "0.25",
-        "0.500",
-        "0.750",
-        "0.600",
-        "9",
-        "few objects: that of all classes",
-    ]
+    assert page.operating.header == ["class", "score", "precision", "recall", "F1", "objects"]
+    assert page.operating.rows[0][:2] == ["all classes", "0.25"]
+    assert page.operating.rows[1] == ["ball", "0.25 *", "0.500", "0.750", "0.600", "9"]
     assert "best F1 on val" in page.operating_said
+    assert "Classes with * have few objects" in page.operating_said
     done.run.detector.operating_points = replace(points, classes=dict.fromkeys(names, replace(few, own=True)))
-    table = run_page("run", done, CHOICES, 1_000_000).operating
-    assert table.header[-1] == "objects", "no column for notes without a note"
-    assert {len(row) for row in table.rows} == {len(table.header)}
+    page = run_page("run", done, CHOICES, 1_000_000)
+    assert {row[1] for row in page.operating.rows} == {"0.25"}
+    assert "*" not in page.operating_said
 
 
 def bins(*rows: tuple[float, int, float, float]) -> list[ReliabilityBin]:
