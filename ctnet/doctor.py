@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.extras import EXTRAS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,22 +28,7 @@ PACKAGES = {
     "faster-coco-eval": "",
     "typer": "",
     "rich": "",
-    "tensorboard": "tensorboard",
-    "wandb": "wandb",
-    "mlflow-skinny": "mlflow",
-    "sqlalchemy": "mlflow",
-    "alembic": "mlflow",
-    "matplotlib": "plots",
-    "timm": "timm",
-    "av": "video",
-    "onnx": "export",
-    "onnxscript": "export",
-    "onnxruntime": "export",
-    "openvino": "openvino",
-    "nncf": "openvino",
-    "starlette": "serve",
-    "uvicorn": "serve",
-    "python-multipart": "serve",
+    **EXTRAS,
 }
 
 #: Largest allowed error of a fast path relative to the largest value: a few roundings in float32.

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ctnet.analysis import report_parts as parts
+from ctnet.analysis import report_figures, report_scores, report_training
 from ctnet.analysis.breakdown import break_down
 from ctnet.analysis.breakdown import compare as compare_images
-from ctnet.analysis.comparison import Choices, check_same, compare_measured
+from ctnet.analysis.report_comparison import side_by_side
 from ctnet.analysis.reported import AFTER_TRAINING, Examined, ReportChoices, ReportedRun, examine_run
 from ctnet.analysis.worst_images import MOST_FOUND, WorstImages
 from ctnet.base.errors import CtnetError
@@ -19,7 +19,6 @@ from ctnet.base.files import atomic_write
 from ctnet.base.output import printable
 from ctnet.base.plugins import discover
 from ctnet.base.version import __version__
-from ctnet.report.charts import Frame, line_chart
 from ctnet.report.embedding import as_jpeg, fitting_scale, resized
 from ctnet.report.page import (
     LARGEST,
@@ -30,7 +29,6 @@ from ctnet.report.page import (
     Page,
     ReportSection,
     RunPage,
-    SideBySide,
     render_page,
 )
 from ctnet.report.plots import (
@@ -93,7 +91,7 @@ def write_report(
     names = _names(paths)
     room = PICTURES // len(paths)
     runs = [run_page(name, one, choices, room) for name, one in zip(names, done, strict=True)]
-    side = _side_by_side(names, done, choices) if len(done) > 1 else None
+    side = side_by_side(names, done, choices) if len(done) > 1 else None
     made = f"ctnet {__version__}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     title = f"Report of {names[0]}" if len(names) == 1 else f"Report of {len(names)} runs"
     page = _within(Page(title, made, runs, side))
@@ -132,14 +130,14 @@ def _plots(done: Examined, page: RunPage) -> list[Path]:
     """PNG plots of a run, in its folder."""
     folder = done.run.path if done.run.path.is_dir() else done.run.path.parent
     names, scored, written = done.run.detector.class_names, done.scored, []
-    charts = parts.training_series(done.rows)
+    charts = report_training.training_series(done.rows)
     if charts:
         written.append(folder / "curves.png")
         plot_lines(written[-1], charts, logarithmic=["loss"])
     if scored is not None and len(scored.scores):
-        labels = parts.largest_classes(scored, len(names), parts.MOST_LINES)
+        labels = report_scores.largest_classes(scored, len(names), report_training.MOST_LINES)
         written.append(folder / "pr.png")
-        lines = [parts.curve_series(names[label], scored.ratios(label)) for label in labels]
+        lines = [report_scores.curve_series(names[label], scored.ratios(label)) for label in labels]
         plot_precision_recall(written[-1], lines)
     if page.confusion is not None:
         written.append(folder / "confusion.png")
@@ -158,10 +156,10 @@ def run_page(name: str, done: Examined, choices: ReportChoices, room: int) -> Ru
     """
     page = RunPage(
         name=name,
-        summary=parts.summary(done),
-        about=parts.about(done),
-        charts=parts.training_charts(done.rows),
-        epochs=parts.epochs_table(done.rows),
+        summary=report_training.summary(done),
+        about=report_training.about(done),
+        charts=report_training.training_charts(done.rows),
+        epochs=report_training.epochs_table(done.rows),
         left_out=done.left_out,
     )
     if done.scored is not None:
@@ -176,15 +174,15 @@ def _with_evaluation(page: RunPage, done: Examined, choices: ReportChoices, room
     assert run.done is not None
     names, dataset = run.detector.class_names, run.subject.dataset
     points = run.detector.operating_points
-    step = parts.chosen_step(points, scored, None, "")
+    step = report_scores.chosen_step(points, scored, None, "")
     step = page.step if step is None else step
-    operating, operating_said = parts.operating_table(points, names)
-    reliability, reliability_said = parts.calibration(done)
-    shown, said = parts.figures(done)
-    counts, columns = parts.tallied(done)
-    errors, errors_said = parts.errors(break_down(compare_images(dataset, run.found)))
-    times, times_said = parts.time_bars(run.done.times, run.detector.device)
-    oracle, oracle_said = parts.oracle(*done.oracle) if done.oracle else ([], [])
+    operating, operating_said = report_scores.operating_table(points, names)
+    reliability, reliability_said = report_scores.calibration(done)
+    shown, said = report_figures.figures(done)
+    counts, columns = report_figures.tallied(done)
+    errors, errors_said = report_figures.errors(break_down(compare_images(dataset, run.found)))
+    times, times_said = report_figures.time_bars(run.done.times, run.detector.device)
+    oracle, oracle_said = report_figures.oracle(*done.oracle) if done.oracle else ([], [])
     if not len(scored.scores):
         done.left_out.append("curves and confusion: nothing was detected")
     worst = WorstImages(run.detector, dataset, run.found, scored, choices.settings, step, room)
@@ -198,8 +196,8 @@ def _with_evaluation(page: RunPage, done: Examined, choices: ReportChoices, room
         step=step,
         counts=counts,
         class_figures=columns,
-        curves=parts.curves(done, scored, done.left_out) if len(scored.scores) else {},
-        confusion=parts.confusion(scored, names, step, done.left_out) if len(scored.scores) else None,
+        curves=report_scores.curves(done, scored, done.left_out) if len(scored.scores) else {},
+        confusion=report_scores.confusion(scored, names, step, done.left_out) if len(scored.scores) else None,
         operating=operating,
         operating_said=operating_said,
         calibration=reliability,
@@ -209,8 +207,8 @@ def _with_evaluation(page: RunPage, done: Examined, choices: ReportChoices, room
         oracle=oracle,
         oracle_said=oracle_said,
         groups={
-            "AP50 by size of the objects": parts.group_bars(scored.by_size()),
-            "AP50 by objects per image": parts.group_bars(scored.by_crowding()),
+            "AP50 by size of the objects": report_figures.group_bars(scored.by_size()),
+            "AP50 by objects per image": report_figures.group_bars(scored.by_crowding()),
         },
         times=times,
         times_said=times_said,
@@ -252,61 +250,6 @@ def _drawn(section: ReportSection, room: int) -> Drawn:
             pictures[caption] = text
             room -= len(text)
     return Drawn(section.title, section.text, section.tables, pictures)
-
-
-def _side_by_side(names: Sequence[str], done: Sequence[Examined], choices: ReportChoices) -> SideBySide:
-    """Metrics and curves of several runs, and what ``ctnet compare`` says of each against the first."""
-    figures = [
-        {one.name: one for one in parts.figures(each)[0]} if each.run.done is not None else {}
-        for each in done
-    ]
-    metrics = list(dict.fromkeys(name for each in figures for name in each))
-    rows = [
-        [
-            name,
-            *(
-                f"{each[name].said}" + (f" ({each[name].between})" if each[name].between else "")
-                if name in each
-                else ""
-                for each in figures
-            ),
-        ]
-        for name in metrics
-    ]
-    lines = [
-        parts.curve_series(name, each.scored.ratios())
-        for name, each in zip(names, done, strict=True)
-        if each.scored is not None and len(each.scored.scores)
-    ][: parts.MOST_LINES]
-    frame = Frame("recall", "precision", (0.0, 1.0), (0.0, 1.0))
-    charts = {
-        "precision and recall, all classes": line_chart("precision and recall of the runs", lines, frame)
-    }
-    charts |= parts.compared_charts(names, done)
-    verdicts = [
-        _verdict(names[0], done[0], name, other, choices)
-        for name, other in zip(names[1:], done[1:], strict=True)
-    ]
-    return SideBySide(["metric", *names], rows, charts if lines else {}, verdicts)
-
-
-def _verdict(name: str, first: Examined, other_name: str, other: Examined, choices: ReportChoices) -> str:
-    """What is said of B = other against A = first."""
-    both = f"A = {name}, B = {other_name}: "
-    one, two = first.run.subject, other.run.subject
-    if one is None or two is None:
-        return f"{both}not compared, since one of them is not evaluated."
-    if first.measured is None or other.measured is None:
-        return f"{both}not compared, since one of them has no intervals (see what is left out)."
-    try:
-        check_same(first.run.path, one, other.run.path, two)
-    except CtnetError as error:
-        return f"{both}not compared. {error}."
-    chosen = Choices(choices.settings, choices.workers, choices.amp, choices.draws)
-    found = compare_measured(
-        [first.run.path, other.run.path], False, [first.measured, other.measured], one, chosen
-    )
-    return f"{both}{found.said}."
 
 
 def _within(page: Page) -> str:

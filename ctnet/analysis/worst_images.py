@@ -181,9 +181,10 @@ class WorstImages:
             return None
         if not any(isinstance(declared, shapes) for declared in self.task.fields.values()):
             return None
+        height, width = canvas.shape[:2]
         with without_captions():
-            drawn = self.task.draw(canvas, one, info)
-        return overlay_of(drawn[: canvas.shape[0], : canvas.shape[1]], canvas)
+            drawn = [self.task.draw(np.full_like(canvas, paper), one, info) for paper in (0, 255)]
+        return overlay_of(*(one[:height, :width] for one in drawn))
 
     def _heatmap(self, image: np.ndarray, info: ImageInfo, size: tuple[int, int]) -> str:
         """The first heatmap, the highest of its channels, over the picture; "" for an exported file."""

@@ -1,4 +1,4 @@
-"""Modules that an extra of the distribution brings."""
+"""What the extras of the distribution install, and the import of modules that only they bring."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import Any
 
 from ctnet.base.errors import CtnetError
 
-#: The extra that installs each package.
-_EXTRAS = {
+#: The extra that installs each optional distribution.
+EXTRAS = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow-skinny": "mlflow",
+    "sqlalchemy": "mlflow",
+    "alembic": "mlflow",
+    "matplotlib": "plots",
+    "timm": "timm",
+    "av": "video",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",
@@ -17,7 +25,7 @@ _EXTRAS = {
     "nncf": "openvino",
     "starlette": "serve",
     "uvicorn": "serve",
-    "python_multipart": "serve",
+    "python-multipart": "serve",
 }
 
 #: Lowest versions; older ones lack operators, or the names that the exporter uses for them.
@@ -28,13 +36,14 @@ def need(module: str) -> Any:
     """Import a module of an optional extra.
 
     Args:
-        module: name of the module.
+        module: name of the module; its package is called as its distribution is, with ``_`` in place of
+            ``-``.
 
     Raises:
         CtnetError: naming the extra, for a module that is not installed, too old or cannot be imported.
     """
-    package = module.partition(".")[0]
-    install = f"pip install --upgrade 'ctnet-toolkit[{_EXTRAS[package]}]'"
+    distribution = module.partition(".")[0].replace("_", "-")
+    install = f"pip install --upgrade 'ctnet-toolkit[{EXTRAS[distribution]}]'"
     try:
         loaded = import_module(module)
     except ImportError as error:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from mmap import mmap
 
 from ctnet.data import tiff
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in scan data: neither a stuffed byte nor a restart
+_JPEG_SIZES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # frame headers: the segments that state the size
+# A marker that has a length; in scan data, neither a stuffed byte nor a restart. Fill bytes may precede it.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNM = re.compile(rb"P([1-7])\s")
 _PNM_HEADER = re.compile(rb"P[56]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
@@ -106,25 +109,24 @@ def is_cut_short(data: bytes) -> bool:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    position = len(_JPEG_START)
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        kind, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
-            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
-        position += 2 + length
-    return 0, 0
+    start = next((start for kind, start in _jpeg_segments(data) if kind in _JPEG_SIZES), len(data))
+    if start + 7 > len(data):
+        return 0, 0
+    height, width = data[start + 3 : start + 5], data[start + 5 : start + 7]
+    return int.from_bytes(width, "big"), int.from_bytes(height, "big")
 
 
 def _jpeg_ends(data: bytes) -> bool:
-    """Follow the segments to the end-of-image mark, passing over previews inside them."""
-    position = 2
+    """Whether a segment is the end of the image; previews inside other segments have their own."""
+    return any(kind == 0xD9 for kind, _ in _jpeg_segments(data))
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """The kind of each segment, and where its length stands; found as decoders do, whatever is before it."""
+    position = len(_JPEG_START)
     while mark := _JPEG_MARKER.search(data, position):
-        kind, position = mark[0][1], mark.end()
-        if kind == 0xD9:
-            return True
-        position += int.from_bytes(data[position : position + 2], "big")
-    return False
+        yield mark[0][1], mark.end()
+        position = mark.end() + int.from_bytes(data[mark.end() : mark.end() + 2], "big")
 
 
 def _png_ends(data: bytes) -> bool:

@@ -68,23 +68,26 @@ def _heat(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return pixels
 
 
-def overlay_of(drawn: np.ndarray, plain: np.ndarray) -> tuple[str, tuple[int, int, int, int]] | None:
-    """What was drawn, without the picture below it: a transparent picture, and where it lies.
+def overlay_of(on_black: np.ndarray, on_white: np.ndarray) -> tuple[str, tuple[int, int, int, int]] | None:
+    """What was drawn, without a picture below it: a transparent picture, and where it lies.
 
     Args:
-        drawn, plain: (H, W, 3) uint8 RGB, the picture with and without the drawing.
+        on_black, on_white: (H, W, 3) uint8 RGB, the same drawing on a black and on a white picture: where it
+            is transparent, they differ.
 
     Returns:
         A data URI, and x, y, width, height in pixels; None where nothing was drawn.
     """
-    changed = (drawn != plain).any(axis=2)
-    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    opacity = 255 - np.clip(on_white.astype(np.int16) - on_black, 0, 255).max(axis=2)
+    drawn = opacity > 0
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
     if not len(rows):
         return None
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    alpha = np.where(changed, 255, 0).astype(np.uint8)[..., None]
-    pixels = np.concatenate([drawn[:, :, ::-1], alpha], axis=2)[top:bottom, left:right]
-    pixels = np.where(pixels[..., 3:] == 0, 0, pixels)
+    alpha = opacity[top:bottom, left:right, None]
+    blue_first = on_black[top:bottom, left:right, ::-1].astype(np.float32)
+    colour = np.minimum(blue_first * 255 / np.maximum(alpha, 1), 255).round()
+    pixels = np.where(alpha == 0, 0, np.concatenate([colour, alpha], axis=2)).astype(np.uint8)
     place = (int(left), int(top), int(right - left), int(bottom - top))
     return _uri("png", cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]), place
 

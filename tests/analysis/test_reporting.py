@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctnet.analysis import report_parts, reporting
+from ctnet.analysis import report_figures, report_scores, reporting
 from ctnet.analysis.reported import Examined, ReportChoices
 from ctnet.analysis.reporting import run_page
 from ctnet.analysis.scored import Scored
@@ -110,21 +110,15 @@ def test_operating_points_are_shown(examined_run) -> None:
     done.run.detector.operating_points = points
     page = run_page("run", done, CHOICES, 1_000_000)
     assert page.step == 25
-    assert page.operating.header[-1] == "note"
-    assert page.operating.rows[1] == [
-        "ball",
-        "0.25",
-        "0.500",
-        "0.750",
-        "0.600",
-        "9",
-        "few objects: that of all classes",
-    ]
+    assert page.operating.header == ["class", "score", "precision", "recall", "F1", "objects"]
+    assert page.operating.rows[0][:2] == ["all classes", "0.25"]
+    assert page.operating.rows[1] == ["ball", "0.25 *", "0.500", "0.750", "0.600", "9"]
     assert "best F1 on val" in page.operating_said
+    assert "Classes with * have few objects" in page.operating_said
     done.run.detector.operating_points = replace(points, classes=dict.fromkeys(names, replace(few, own=True)))
-    table = run_page("run", done, CHOICES, 1_000_000).operating
-    assert table.header[-1] == "objects", "no column for notes without a note"
-    assert {len(row) for row in table.rows} == {len(table.header)}
+    page = run_page("run", done, CHOICES, 1_000_000)
+    assert {row[1] for row in page.operating.rows} == {"0.25"}
+    assert "*" not in page.operating_said
 
 
 def bins(*rows: tuple[float, int, float, float]) -> list[ReliabilityBin]:
@@ -133,11 +127,12 @@ def bins(*rows: tuple[float, int, float, float]) -> list[ReliabilityBin]:
 
 def test_the_direction_of_scores_is_said() -> None:
     high, low = (0.1, 50, 0.15, 0.05), (0.4, 50, 0.45, 0.8)
-    assert report_parts._direction(bins(high, low)) == "; below 0.4 they are too high, above it too low"
-    assert report_parts._direction(bins(low, (0.7, 50, 0.75, 0.5))).startswith("; below 0.7 they are too low")
-    assert report_parts._direction(bins(low, (0.7, 3, 0.75, 0.5))) == "; they are too low", "few say little"
-    assert report_parts._direction(bins(high, low, (0.7, 50, 0.75, 0.5))) == ""
-    assert report_parts._direction([]) == ""
+    direction = report_scores._direction
+    assert direction(bins(high, low)) == "; below 0.4 they are too high, above it too low"
+    assert direction(bins(low, (0.7, 50, 0.75, 0.5))).startswith("; below 0.7 they are too low")
+    assert direction(bins(low, (0.7, 3, 0.75, 0.5))) == "; they are too low", "few say little"
+    assert direction(bins(high, low, (0.7, 50, 0.75, 0.5))) == ""
+    assert direction([]) == ""
 
 
 def many(classes: int, images: int, per_image: int = 10) -> Scored:
@@ -173,14 +168,14 @@ def test_a_thousand_classes_are_bounded(examined_run) -> None:
         [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
     )
     done = replace(done, scored=scored, left_out=[])
-    rows, _ = report_parts.tallied(done)
-    assert len(rows) == 1 + report_parts.MOST_CLASSES
+    rows, _ = report_figures.tallied(done)
+    assert len(rows) == 1 + report_scores.MOST_CLASSES
     assert rows[0].objects == 3000
-    charts = report_parts.curves(done, scored, done.left_out)
-    absent = len(set(scored.object_labels.tolist())) - report_parts.MOST_CURVES
-    assert len(charts) == 1 + report_parts.MOST_CURVES
-    shown, table = report_parts.confusion(scored, names, 30, done.left_out)
-    assert len(shown) == len(table) == report_parts.MOST_CONFUSED + 2
+    charts = report_scores.curves(done, scored, done.left_out)
+    absent = len(set(scored.object_labels.tolist())) - report_scores.MOST_CURVES
+    assert len(charts) == 1 + report_scores.MOST_CURVES
+    shown, table = report_scores.confusion(scored, names, 30, done.left_out)
+    assert len(shown) == len(table) == report_scores.MOST_CONFUSED + 2
     assert np.sum(table) == scored.confusion(0.3, 1000).sum()
     assert [int(re.findall(r"(\d+) classes", line)[0]) for line in done.left_out] == [940, absent, 980]
 
@@ -190,8 +185,8 @@ def test_a_hundred_thousand_images_are_bounded(examined_run) -> None:
     done = examined_run()
     scored = many(5, 100_000)
     done = replace(done, scored=scored)
-    rows, _ = report_parts.tallied(done)
-    charts = report_parts.curves(done, scored, done.left_out)
+    rows, _ = report_figures.tallied(done)
+    charts = report_scores.curves(done, scored, done.left_out)
     size = len(str(rows)) + sum(map(len, charts.values()))
     assert size < 200_000
     assert len(scored.worst(0.3, "missed")) > 50_000

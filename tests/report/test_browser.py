@@ -181,9 +181,13 @@ def test_without_the_script_the_page_shows_one_score(opened, examined) -> None:
     assert 0 < len(drawn) == first.locator("svg.found .mark:not(.off)").count()
 
 
-def test_on_paper_nothing_is_cut_off(opened) -> None:
-    page = opened(1400)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_paper_nothing_is_cut_off_and_letters_are_dark(opened, scheme: str) -> None:
+    """Paper is white, also for a device whose pages are dark."""
+    page = opened(1400, color_scheme=scheme)
     page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(28, 32, 36)"
+    assert not page.locator("details summary").first.is_visible()
     assert not page.locator("#score").is_visible()
     assert not page.locator(".heat-button").first.is_visible()
     assert page.locator("figure.shown svg.found").first.is_visible()

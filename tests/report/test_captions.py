@@ -55,7 +55,7 @@ def test_a_text_longer_than_the_picture_begins_at_its_left() -> None:
 
 def test_letters_are_those_of_the_style_sheet() -> None:
     style = (PAGE_FILES / "report.css").read_text("utf-8")
-    assert f".mark text {{ font-size: {LETTER}px;" in style
-    assert f".long .mark text {{ font-size: {SMALL_LETTER}px;" in style
+    assert f".caption {{ font-size: {LETTER}px;" in style
+    assert f".long .caption {{ font-size: {SMALL_LETTER}px;" in style
     assert is_long(480, 160)
     assert not is_long(480, 300)

@@ -37,11 +37,31 @@ def test_a_heatmap_is_transparent_where_nothing_is() -> None:
     assert over[32, 32].tolist() == [223, 223, 6]
 
 
-def test_an_overlay_is_what_was_drawn() -> None:
-    plain = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
-    drawn = plain.copy()
+def drawn_on(picture: np.ndarray) -> np.ndarray:
+    """A picture with an opaque and a half transparent rectangle, as a task draws."""
+    drawn = picture.copy()
     drawn[10:14, 20:30] = (255, 0, 7)
-    uri, (x, y, width, height) = overlay_of(drawn, plain)
-    assert (x, y, width, height) == (20, 10, 10, 4)
-    assert (decoded(uri)[:, :] == (7, 0, 255, 255)).all()
-    assert overlay_of(plain, plain) is None
+    drawn[14:16, 20:30] = np.round(0.6 * drawn[14:16, 20:30] + 0.4 * np.array([0, 100, 200]))
+    return drawn
+
+
+def test_an_overlay_is_what_was_drawn() -> None:
+    black, white = (np.full((40, 50, 3), paper, np.uint8) for paper in (0, 255))
+    uri, (x, y, width, height) = overlay_of(drawn_on(black), drawn_on(white))
+    assert (x, y, width, height) == (20, 10, 10, 6)
+    overlay = decoded(uri)
+    assert (overlay[:4] == (7, 0, 255, 255)).all()
+    np.testing.assert_allclose(overlay[4:], np.broadcast_to((200, 100, 0, 102), (2, 10, 4)), atol=2)
+    assert overlay_of(black, white) is None
+
+
+def test_an_overlay_on_a_picture_is_the_drawing_on_it() -> None:
+    black, white = (np.full((40, 50, 3), paper, np.uint8) for paper in (0, 255))
+    uri, (x, y, width, height) = overlay_of(drawn_on(black), drawn_on(white))
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    overlay = decoded(uri)[:, :, [2, 1, 0, 3]].astype(float)
+    opacity = overlay[:, :, 3:] / 255
+    part = np.s_[y : y + height, x : x + width]
+    laid = picture.astype(float)
+    laid[part] = (1 - opacity) * laid[part] + opacity * overlay[:, :, :3]
+    assert np.abs(laid - drawn_on(picture)).max() <= 2

@@ -27,6 +27,9 @@
       if (mark.classList.contains("object")) mark.classList.toggle("missed", !seen);
       else mark.classList.toggle("off", !seen);
     }
+    for (const caption of document.querySelectorAll(".found .caption")) {
+      caption.classList.toggle("off", Number(caption.dataset.step) < step);
+    }
     for (const picture of document.querySelectorAll("svg.found")) {
       const number = picture.querySelectorAll(".mark:not(.off)").length;
       picture.parentNode.querySelector("output").textContent = number;
