@@ -200,7 +200,12 @@ def _multiply_adds(func: Any, args: tuple[Any, ...], result: Any) -> int:
 def _frozen(value: Any) -> Any:
     """A value that can be compared: shapes in place of tensors, tuples in place of lists and dicts."""
     if isinstance(value, Tensor):
-        return _Shape(tuple(value.shape), value.stride(), value.dtype, isinstance(value, nn.Parameter))
+        size, stride, is_weight = tuple(value.shape), value.stride(), isinstance(value, nn.Parameter)
+        if len(size) == 4 and value.is_contiguous() and not is_weight:
+            # On a CPU maps stay channels-last, as the input is; convolutions on the meta device forget that.
+            _, channels, height, width = size
+            stride = (channels * height * width, 1, channels * width, channels)
+        return _Shape(size, stride, value.dtype, is_weight)
     if isinstance(value, Mapping):
         return ("dict", *((name, _frozen(item)) for name, item in value.items()))
     if isinstance(value, (list, tuple)):

@@ -87,3 +87,25 @@ def test_another_size_has_other_blocks_of_as_much_arithmetic_per_pixel() -> None
     small, large = blocks_of(model, (64, 64)), blocks_of(model, (128, 192))
     assert multiply_adds(large) == 6 * multiply_adds(small)
     assert not small.keys() & large.keys()
+
+
+def test_maps_lie_in_memory_as_they_do_in_the_network() -> None:
+    """Else blocks would convert them first, and take longer than they do in the network."""
+    real = prepare_for_inference(create_model(HEADS, "light16").eval())
+    seen = set()
+
+    def note(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        seen.add((tuple(inputs[0].shape), inputs[0].stride()))
+
+    for module in real.backbone.modules():
+        if isinstance(module, (nn.Conv2d, nn.ReLU, InferenceWinograd)):
+            module.register_forward_hook(note)
+    with torch.inference_mode():
+        real(torch.rand(1, 3, SIZE[1], SIZE[0]))
+        noted = {
+            (tuple(each.shape), each.stride())
+            for block in blocks_of(planned("light16"), SIZE)
+            for each in block.on_cpu().maps
+        }
+    assert len(seen) > 5
+    assert seen <= noted
