@@ -39,6 +39,7 @@ LAYERS = {
     "inference": "the detector: preprocessing, test-time augmentation, decoding, sources",
     "export": "detectors as files for other runtimes, compared with their run",
     "measuring": "a detector, a results file or stored maps over a data set; the round trip on real data",
+    "budget": "a backbone and an input size for a time per image, by measured building blocks",
     "serve": "a detector as an HTTP service",
     "training": "the loop, schedules, run folders, the demo",
     "audit": "likely label errors of a data set, and decisions about them",

@@ -1,6 +1,6 @@
 """Backbones: images -> feature maps at a quarter of the input size. See ``Backbone`` for the contract."""
 
-from ctnet.backbones import dla, hourglass, resnet, timm_models  # noqa: F401  (they register theirs)
+from ctnet.backbones import dla, hourglass, light, resnet, timm_models  # noqa: F401  (they register theirs)
 from ctnet.backbones._registry import (
     MEAN,
     STD,

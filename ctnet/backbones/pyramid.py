@@ -11,24 +11,28 @@ from collections.abc import Iterable, Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Width of the output map at stride 4.
+#: Channels of the output map at stride 4, unless others are asked for.
 CHANNELS = 64
 _STRIDE = 4
 
 
-def pyramid_layers(channels: Mapping[int, int]) -> tuple[nn.Module, nn.ModuleList, nn.ModuleList]:
+def pyramid_layers(
+    channels: Mapping[int, int], width: int = CHANNELS
+) -> tuple[nn.Module, nn.ModuleList, nn.ModuleList]:
     """Layers for ``merge``: the top, and for each finer stride (finest first) a lateral and a fusion.
 
     Args:
         channels: stride -> channels of the maps to merge. All strides are 4 times a power of two; strides
             between 4 and the coarsest may be missing, and then have no laterals.
+        width: channels of the merged map at stride 4; it has twice as many at 8, four times from 16 on.
     """
     coarsest = max(channels)
-    top = _convolution(channels[coarsest], _width(max(_STRIDE, coarsest // 2)), 1)
     finer = _finer_strides(coarsest)
-    laterals = nn.ModuleList(_convolution(channels[s], _width(s), 1) for s in finer if s in channels)
+    widths = {s: width * max(1, min(4, s // _STRIDE)) for s in (_STRIDE // 2, _STRIDE, *finer)}
+    top = convolution(channels[coarsest], widths[max(_STRIDE, coarsest // 2)], 1)
+    laterals = nn.ModuleList(convolution(channels[s], widths[s], 1) for s in finer if s in channels)
     fusions = nn.ModuleList(
-        nn.Sequential(_convolution(_width(s), _width(s // 2), 3), nn.ReLU(inplace=True)) for s in finer
+        nn.Sequential(convolution(widths[s], widths[s // 2], 3), nn.ReLU(inplace=True)) for s in finer
     )
     return top, laterals, fusions
 
@@ -36,7 +40,7 @@ def pyramid_layers(channels: Mapping[int, int]) -> tuple[nn.Module, nn.ModuleLis
 def merge(
     maps: Mapping[int, Tensor], top: nn.Module, laterals: Iterable[nn.Module], fusions: Iterable[nn.Module]
 ) -> Tensor:
-    """Merge maps (B, C, H / stride, W / stride), by stride, into one of (B, 64, H / 4, W / 4)."""
+    """Merge maps (B, C, H / stride, W / stride), by stride, into one of (B, width, H / 4, W / 4)."""
     coarsest = max(maps)
     x: Tensor = top(maps[coarsest])
     finer = _finer_strides(coarsest)
@@ -55,11 +59,8 @@ def _finer_strides(coarsest: int) -> list[int]:
     return strides
 
 
-def _width(stride: int) -> int:
-    return max(CHANNELS, min(256, 16 * stride))
-
-
-def _convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
+def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """A convolution that keeps a map's size, but for its stride, and a batch norm."""
+    layer = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(layer, nn.BatchNorm2d(out_channels))

@@ -80,6 +80,9 @@ Focal = Annotated[float | None, typer.Option(help="Focal length in pixels, inste
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads that --budget is for; default: those of torch here.")
+]
 Amp = Annotated[AmpName, typer.Option(help="Mixed precision.")]
 
 Dtype = Annotated[

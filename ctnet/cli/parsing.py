@@ -12,7 +12,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.numbers import whole_number
 
 #: Fields of a recipe that have an option of their own.
-_OWN_OPTIONS = {"epochs": "--epochs", "batch_size": "--batch-size", "size": "--size", "learning_rate": "--lr"}
+_OWN_OPTIONS = {"epochs": "--epochs", "learning_rate": "--lr"}
 
 
 def parse_size(text: str | None, option: str = "size") -> tuple[int, int] | None:
@@ -47,18 +47,32 @@ def require_finite(**values: float | None) -> None:
             raise CtnetError(f"--{name.replace('_', '-')} is {value}; it must be a finite number")
 
 
-def parse_batch_size(text: str | None) -> int | str | None:
-    """ "16" -> 16; "auto" stays.
+#: Milliseconds of the units that a time may be written in.
+_MILLISECONDS = {"ms": 1.0, "s": 1000.0}
+
+
+def parse_budget(context: typer.Context, text: str | None) -> float | None:
+    """ "30ms" -> 30.0, "0.5s" -> 500.0: milliseconds.
+
+    Args:
+        context: the command's context; without a budget it may have no ``threads``.
+        text: as given.
 
     Raises:
-        CtnetError: for anything else.
+        CtnetError: for anything else, and for --threads without --budget.
     """
-    if text is None or text == "auto":
-        return text
-    number = whole_number(text)
-    if number is None or number < 1:
-        raise CtnetError(f"--batch-size is {text!r}; give a whole number from 1, or auto")
-    return number
+    if text is None:
+        refuse_given(context, ["threads"], "--budget")
+        return None
+    number = text.strip().lower().rstrip("ms")
+    unit = text.strip().lower()[len(number) :]
+    try:
+        milliseconds = float(number) * _MILLISECONDS[unit]
+    except (ValueError, KeyError):
+        milliseconds = math.nan
+    if not 0 < milliseconds < math.inf:
+        raise CtnetError(f"--budget is {text!r}; write a time per image, such as 30ms or 0.5s")
+    return milliseconds
 
 
 def parse_names(text: str, option: str) -> tuple[str, ...]:
@@ -130,6 +144,8 @@ def refuse_other_settings(context: typer.Context, instead: str, allowed: Sequenc
         source = context.get_parameter_source(name)
         if name not in (instead, *allowed) and source is not None and source.name == "COMMANDLINE":
             written = "a run" if name == "run" else f"--{name.replace('_', '-')}"
+            if name == "field":  # a field of a recipe, however it was written
+                written = f"-R {context.params[name][0]}"
             other = ", or start a new run with --init RUN" if instead == "resume" else ""
             raise CtnetError(f"{written} cannot be combined with --{instead}; leave one of them out{other}")
 

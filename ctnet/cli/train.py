@@ -10,12 +10,11 @@ import typer
 from ctnet.base.choices import Cache
 from ctnet.base.errors import CtnetError
 from ctnet.base.output import counted, print_json, print_line, print_table
-from ctnet.cli.parameters import SIZE_HELP, Device, Strict, TaskOptions, Workers
+from ctnet.cli.parameters import Device, Strict, TaskOptions, Threads, Workers
 from ctnet.cli.parsing import (
     parse_assignments,
-    parse_batch_size,
+    parse_budget,
     parse_names,
-    parse_size,
     recipe_fields,
     refuse_other_settings,
     require_finite,
@@ -41,6 +40,14 @@ def train(
     backbone: Annotated[
         str | None, typer.Option(help="See `ctnet backbones`; default: resfpn18 (resdcn18 if --pretrained).")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Choose backbone and size for this time per image on this CPU: 30ms. Without --backbone.",
+            metavar="TIME",
+        ),
+    ] = None,
+    threads: Threads = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -53,20 +60,12 @@ def train(
         typer.Option(
             "-R",
             "--set",
-            help="A field of the recipe, FIELD=VALUE (repeatable): milestones=90,120, rotate=15. "
-            "`--rotate 15` says the same.",
+            help="A field of the recipe, FIELD=VALUE (repeatable): size=512, batch_size=auto, "
+            "milestones=90,120. `--size 512` and `--batch-size auto` say the same.",
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of the recipe's; auto: the largest that fits. The learning rate is scaled with it.",
-            metavar="N|auto",
-        ),
-    ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate in effect, not scaled.")] = None,
-    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Start the backbone from ImageNet weights.")
     ] = False,
@@ -120,6 +119,8 @@ def train(
 
     * `ctnet train ctdet --data DIR --epochs 40 --observe tensorboard,wandb`
 
+    * `ctnet train ctdet --data DIR --budget 30ms --threads 2`
+
     * `ctnet train ctdet --data DIR --backbone resdcn18 --pretrained --recipe paper --batch-size 32`
 
     * `ctnet train ctdet --data DIR -R schedule=step -R milestones=30,35 -R scale=0.6..1.4`
@@ -139,14 +140,16 @@ def train(
     * `ctnet train --resume runs/ctdet-resfpn18-1 --data /new/place`
     """
     from ctnet.base.ranks import device_of_rank, launched_ranks
+    from ctnet.budget.choice import Budget
+    from ctnet.training.budget import within_budget
     from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import RUN, new_session, resumed_session
 
     require_finite(lr=lr)
     if resume is not None:
         refuse_other_settings(context, "resume", _WITH_RESUME)
-    images = parse_batch_size(batch_size)
-    given = {"epochs": epochs, "batch_size": images, "learning_rate": lr, "size": parse_size(size)}
+    milliseconds = parse_budget(context, budget)
+    given = {"epochs": epochs, "learning_rate": lr}
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
         Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
@@ -161,10 +164,13 @@ def train(
             finished = _fit(resumed_session(resume, task, machine, epochs, data), json)
         elif task is None:
             raise CtnetError("name a task (ctnet train ctdet), or a run to continue (--resume RUN)")
-        elif seeds is not None:
-            finished = _train_seeds(task, settings, machine, range(seed, seed + seeds), output, json)
         else:
-            finished = _fit(new_session(task, *settings, seed, machine, output), json)
+            if milliseconds is not None:
+                settings = within_budget(task, settings, Budget.of(milliseconds, threads), ranks)
+            if seeds is not None:
+                finished = _train_seeds(task, settings, machine, range(seed, seed + seeds), output, json)
+            else:
+                finished = _fit(new_session(task, *settings, seed, machine, output), json)
     raise typer.Exit(0 if finished else 130)
 
 

@@ -44,7 +44,8 @@ def prepare_for_inference(
     Batch norms are folded into the convolutions before them (plain, transposed, deformable), parameters are
     laid out channels-last, and images are converted to that layout and dtype. On a CPU, in
     float32, wide 3x3 convolutions and up-convolutions become ``InferenceWinograd``, those of heads together
-    with the layers that follow. Anything else, such as unusual layers of other backbones, is unchanged.
+    with the layers that follow. Anything else, such as unusual layers of other backbones, is unchanged. A
+    network on the meta device is prepared as on a CPU, but for its values.
 
     Args:
         model: the network; it is not changed.
@@ -72,7 +73,7 @@ def prepare_for_inference(
     if compile:
         prepared.forward = compiled(prepared.forward)  # type: ignore[method-assign]
         prepared.activated = compiled(prepared.activated)  # type: ignore[method-assign]
-    elif device.type == "cpu" and next(prepared.parameters()).dtype == torch.float32:
+    elif device.type in ("cpu", "meta") and next(prepared.parameters()).dtype == torch.float32:
         _use_winograd(prepared)
     return prepared
 
@@ -116,7 +117,7 @@ def folded(model: CenterNet) -> CenterNet:
     except Exception as error:
         reason = f"a trial run at {side}x{side} failed ({type(error).__name__}: {error})"
     else:
-        if _close(trial.maps, changed):
+        if parameter.is_meta or _close(trial.maps, changed):
             return prepared
         reason = "it changes the outputs"
     warnings.warn(f"batch norms of {type(model.backbone).__name__} are not folded: {reason}", stacklevel=3)
@@ -216,4 +217,5 @@ def _fold(convolution: Any, norm: nn.BatchNorm2d) -> None:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().double()
+    tensor = tensor.detach()
+    return (tensor if tensor.is_meta else tensor.cpu()).double()

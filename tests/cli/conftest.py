@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from ctnet import checkpoint
+from ctnet.budget import choice
 from ctnet.checkpoint import Description
 from ctnet.cli import main
 from ctnet.core.recipe import Recipe
@@ -109,6 +110,15 @@ def training(scenes: Path, tiny: str) -> list[object]:
     """Arguments of a training that takes a second, without a report."""
     size = ["--size", 64, "--batch-size", 3, "--epochs", 1, "-R", "report=false"]
     return ["train", "ctdet", "--data", scenes, "--backbone", tiny, *size, "--workers", 0, "--device", "cpu"]
+
+
+@pytest.fixture
+def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network as a whole 1 ms for 100,000 pixels; of its blocks 1 ms for ten million multiply-adds."""
+    monkeypatch.setattr(
+        choice, "time_blocks", lambda blocks, clock: {each: each.multiply_adds / 1e7 for each in blocks}
+    )
+    monkeypatch.setattr(choice, "time_network", lambda model, size, clock: size[0] * size[1] / 1e5)
 
 
 @pytest.fixture(scope="package")

@@ -44,3 +44,64 @@ def test_a_pattern_without_a_match_offers_the_nearest(ctnet) -> None:
         "there is no backbone called 'resnet19'; did you mean resnet18"
         in ctnet("backbones", "resnet19").message
     )
+
+
+# --- a budget
+
+
+@pytest.mark.usefixtures("known_times")
+def test_a_budget_proposes_a_backbone_and_a_size(ctnet, tiny: str) -> None:
+    done = ctnet("backbones", tiny, "--budget", "2ms", "--threads", 2)
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["backbone", "input", "predicted,", "ms", "million", "multiply-adds"]
+    name, size, predicted, _, note = lines[2].split()
+    assert (name, note) == (tiny, "chosen")
+    assert 0 < float(predicted) <= 2
+    side = size.partition("x")[0]
+    takes = int(side) ** 2 / 1e5
+    assert (
+        f"{tiny} at {size}: predicted {predicted} ms, measured {takes:.1f} ms (median of 15, 2 threads)"
+        in lines
+    )
+    assert lines[-1] == f"train it: `ctnet train TASK --backbone {tiny} --size {side}`"
+
+
+@pytest.mark.usefixtures("known_times")
+def test_a_budget_as_json(ctnet, tiny: str) -> None:
+    found = json.loads(ctnet("backbones", tiny, "--budget", "0.002s", "--size", "128x64", "--json").out)
+    assert found["budget"] == {"milliseconds": 2.0, "threads": 1}
+    assert found["chosen"]["backbone"] == tiny
+    assert found["chosen"]["size"] == [128, 64]
+    assert found["chosen"]["measured"] == pytest.approx(0.08192)
+    assert [one["backbone"] for one in found["candidates"]] == [tiny]
+
+
+MISTAKES = [
+    (["--budget", "fast"], "--budget is 'fast'; write a time per image, such as 30ms or 0.5s"),
+    (["--budget", "30"], "--budget is '30'; write a time per image"),
+    (["--budget", "0ms"], "--budget is '0ms'; write a time per image"),
+    (["--budget", "-3ms"], "--budget is '-3ms'; write a time per image"),
+    (["--budget", "nanms"], "--budget is 'nanms'; write a time per image"),
+    (["--budget", "infs"], "--budget is 'infs'; write a time per image"),
+    (["--budget", "3mss"], "--budget is '3mss'; write a time per image"),
+    (["--threads", 2], "--threads is for --budget; add that, or leave it out"),
+    (["--size", 256], "--size is for --budget"),
+    (
+        ["--budget", "0.001ms"],
+        "no backbone takes 0.001 ms on 1 thread or less: the fastest, tiny at 128x128,",
+    ),
+    (["--budget", "2ms", "--size", 100], "size 100x100 does not fit tiny"),
+    (["--budget", "2ms", "--size", "big"], "--size is 'big'"),
+    (["--budget", "2ms", "--task", "ctdett"], "there is no task called 'ctdett'; did you mean ctdet"),
+]
+
+
+@pytest.mark.usefixtures("known_times")
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(map(str, m[0])) for m in MISTAKES])
+def test_a_budget_that_is_wrong_is_one_line(ctnet, tiny: str, arguments, message: str) -> None:
+    assert ctnet("backbones", tiny, *arguments).message.startswith(message)
+
+
+def test_a_budget_for_a_pattern_without_a_match(ctnet) -> None:
+    assert "did you mean resfpn18" in ctnet("backbones", "resfpn19", "--budget", "30ms").message

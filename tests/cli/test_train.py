@@ -169,17 +169,69 @@ def test_resume_of_a_finished_run_leaves_it_alone(ctnet, run_folder: Path) -> No
     assert Path("run/last.pt").read_bytes() == before
 
 
+# --- a budget
+
+
+@pytest.fixture
+def within(training, tiny: str, known_times: None, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Arguments of a training without a backbone and a size, on a machine of known times."""
+    monkeypatch.setattr("ctnet.training.budget.trainable_backbones", lambda: [tiny])
+    left_out = [training.index(name) for name in ("--backbone", "--size")]
+    return [word for at, word in enumerate(training) if not {at, at - 1} & set(left_out)]
+
+
+def test_a_budget_chooses_backbone_and_size(ctnet, within, tiny: str) -> None:
+    done = ctnet(*within, "--budget", "0.5ms", "--threads", 2, "-o", "run")
+    assert done.code == 0, done.err
+    config = json.loads(Path("run/config.json").read_text())
+    width, height = config["recipe"]["size"]
+    assert (config["backbone"], width) == (tiny, height)
+    takes = width * height / 1e5
+    assert f"measured {takes:.1f} ms (median of 15, 2 threads)\n" in done.err
+    assert f"ctdet with {tiny}, recipe small" in done.err
+    assert f"input {width}x{height}" in done.err
+    assert ctnet("train", "--resume", "run", "--device", "cpu", "--workers", 0).code == 0
+
+
+def test_a_size_beside_a_budget_is_kept_by_all_seeds(ctnet, within) -> None:
+    done = ctnet(*within, "--budget", "5ms", "--size", "96x64", "--seeds", 2, "-o", "series")
+    assert done.code == 0, done.err
+    assert done.err.count("measured") == 1
+    for seed in (0, 1):
+        config = json.loads(Path(f"series/seed-{seed}/config.json").read_text())
+        assert config["recipe"]["size"] == [96, 64]
+
+
+def test_a_budget_that_cannot_be_kept(ctnet, within) -> None:
+    message = ctnet(*within, "--budget", "0.001ms").message
+    assert message.startswith(
+        "no backbone takes 0.001 ms on 1 thread or less: the fastest, tiny at 128x128, takes"
+    )
+    message = ctnet(*within, "--budget", "2ms", "--pretrained").message
+    assert message.startswith(
+        "--budget chooses among backbones that learn from scratch; leave out --pretrained"
+    )
+    message = ctnet(*within, "--budget", "2ms", "--size", "65").message
+    assert "the next size that fits is 96x96" in message
+    assert not Path("runs").exists()
+
+
 # --- mistakes
 
 MISTAKES = [
     (["--backbone", "resnet19"], "there is no backbone called 'resnet19'; did you mean resnet18"),
     (["--recipe", "papper"], "there is no recipe of task ctdet called 'papper'; did you mean paper"),
+    (["--budget", "30ms"], "--budget chooses the backbone; leave out --backbone, or --budget"),
+    (["--budget", "30 fps"], "--budget is '30 fps'; write a time per image, such as 30ms or 0.5s"),
+    (["--threads", "2"], "--threads is for --budget; add that, or leave it out"),
     (["--device", "tpu"], "device 'tpu' cannot be used here; use auto or cpu"),
-    (["--size", "big"], "--size is 'big'; write one number (512) or WIDTHxHEIGHT (1280x384)"),
-    (["--size", "64x"], "--size is '64x'"),
-    (["--size", "64x64x64"], "--size is '64x64x64'"),
-    (["--size", "0"], "--size is '0'"),
-    (["--size", "-64"], "--size is '-64'"),
+    (["--size", "big"], "field size of the recipe is 'big'; it must be a whole number or WIDTHxHEIGHT"),
+    (["--size", "64x"], "field size of the recipe is '64x'"),
+    (["--size", "64x64x64"], "field size of the recipe is '64x64x64'"),
+    (["--size", "0"], "field size of the recipe is 0; it must be at least 1"),
+    (["--size", "-64"], "field size of the recipe is -64; it must be at least 1"),
+    (["--batch-size", "many"], "field batch_size of the recipe is 'many'; it must be a whole number"),
+    (["--batch-size", "0"], "field batch_size of the recipe is 0; it must be at least 1"),
     (["--size", "65x64"], "sides must be multiples of 32; the next size that fits is 96x64"),
     (["-R", "milestones=ten"], "is 'ten'; it must be whole numbers separated by commas"),
     (["-R", "schedule=linear"], "field schedule of the recipe is 'linear'; it must be step|cosine"),
@@ -187,7 +239,6 @@ MISTAKES = [
     (["-R", "rotate=400"], "field rotate of the recipe is 400; it must be at least 0 and at most 180"),
     (["-R", "rotate"], "-R 'rotate' is not NAME=VALUE"),
     (["-R", "epochs=2"], "--epochs and -R epochs= say the same; leave one of them out"),
-    (["-R", "size=32"], "--size and -R size= say the same"),
     (["--lr", "0.1", "-R", "learning_rate=1"], "--lr and -R learning_rate= say the same"),
     (["--recipe", "gone.toml"], "cannot read gone.toml: No such file"),
     (["--lr", "0"], "--lr is 0; it must be above 0"),
@@ -265,8 +316,9 @@ def test_resume_of_another_task(ctnet, run_folder: Path) -> None:
     ("arguments", "option"),
     [
         (["--lr", 1e-3], "--lr"),
-        (["--batch-size", 2], "--batch-size"),
+        (["--batch-size", 2], "-R batch_size=2"),
         (["--strict"], "--strict"),
+        (["--budget", "30ms"], "--budget"),
         (["-O", "a=b"], "--option"),
     ],
 )
