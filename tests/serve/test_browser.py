@@ -101,6 +101,7 @@ def test_drop_an_image(opened, running, png) -> None:
     )
     said(page, " in 80x50 pixels")
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    assert page.locator("#table").evaluate("(one) => one.scrollWidth <= one.clientWidth"), "all columns fit"
 
 
 def test_the_keyboard_is_enough_and_the_token_is_asked_for(opened, running, png) -> None:

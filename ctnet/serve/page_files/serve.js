@@ -64,6 +64,7 @@
     text.style.strokeWidth = `${3 * unit}px`;
     if (left > 0.7 * width) text.setAttribute("x", Math.min(right, width - 2 * unit));
     const box = element("rect", { x: left, y: top, width: right - left, height: bottom - top });
+    box.style.filter = `drop-shadow(0 0 ${unit}px #000)`; // a rim, as wide on the screen for every image
     group.append(...outlines(found, unit), box, text);
     return group;
   };
