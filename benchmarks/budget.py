@@ -2,9 +2,9 @@
 
     python benchmarks/budget.py [--budgets 15 30 60] [--threads 1] [--cpu-time] [--beside "NAME=COMMAND"]
 
-For each budget: what ``ctnet backbones --budget`` chooses, the predicted time, that of the whole network (
-a median), and their ratio. Then one image of 256x256 with detection heads of three classes, as inference prepares
-the networks: medians of all alternatives, interleaved within one run.
+For each budget: what ``ctnet backbones --budget`` chooses, the predicted time, the time of the whole network,
+a median, and their ratio. Then one image of 256x256 with detection heads of three classes, prepared as for
+inference: medians of all alternatives, interleaved within one run.
 
 A detector of another library can take part, from another environment: COMMAND is started once, runs its
 network once for each line that it reads, and answers with the milliseconds that this took, one line each. It

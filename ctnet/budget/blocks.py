@@ -49,7 +49,7 @@ class Block:
     Attributes:
         name: an operator's, or a module with its settings.
         inputs: its arguments, with shapes in place of tensors.
-        multiply_adds: of a convolution or a product; 0 of anything else.
+        multiply_adds: the number that a convolution or a product takes; 0 for anything else.
         what: the operator, or the module, on the meta device.
     """
 

@@ -59,7 +59,7 @@ class Candidate:
         size: (width, height) of the input, pixels: the largest that fits, or the one that was asked for.
         predicted: milliseconds, the sum of its building blocks.
         fits: whether the prediction is within the budget; if not, the size is the smallest.
-        multiply_adds: of convolutions and products, per image.
+        multiply_adds: the number that convolutions and products take, per image.
         measured: milliseconds of the whole network, a median; None where it was not measured.
     """
 
@@ -146,7 +146,7 @@ def propose(
 
     Args:
         names: backbones to choose from.
-        heads: of the task.
+        heads: the task's.
         budget: the time, and the threads that it is for.
         size: (width, height) of the input, pixels; chosen as well when None.
         clock: with which times are measured.
@@ -173,7 +173,7 @@ class _Network:
 
     Attributes:
         name: the backbone's.
-        heads: of the task.
+        heads: the task's.
         step: sides of inputs are multiples of it, pixels.
         smallest: the smallest side that is tried, pixels.
     """

@@ -117,7 +117,7 @@ def train(
 
     Examples:
 
-    * `ctnet train ctdet --data DIR --epochs 40 --observe tensorboard,wandb`
+    * `ctnet train ctdet --data DIR --patience 10 --observe tensorboard,wandb`
 
     * `ctnet train ctdet --data DIR --budget 30ms --threads 2`
 
@@ -128,8 +128,6 @@ def train(
     * `ctnet train ctdet --data DIR --recipe runs/ctdet-resfpn18-1/recipe.toml`
 
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
-
-    * `ctnet train ctdet --data DIR --observe tensorboard,wandb --patience 10`
 
     * `ctnet train ctdet --data DIR --seeds 3`
 
@@ -149,11 +147,10 @@ def train(
     if resume is not None:
         refuse_other_settings(context, "resume", _WITH_RESUME)
     milliseconds = parse_budget(context, budget)
-    given = {"epochs": epochs, "learning_rate": lr}
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
         Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
-        RecipeChoice.of(recipe, recipe_fields(field or [], given), lr),
+        RecipeChoice.of(recipe, recipe_fields(field or [], {"epochs": epochs, "learning_rate": lr}), lr),
     )
     observers = parse_names(observe, "--observe")
     with launched_ranks(place := device_of_rank(device)) as ranks:
