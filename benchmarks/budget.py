@@ -25,8 +25,9 @@ from contextlib import ExitStack, contextmanager
 import torch
 from timing import machine
 
-from ctnet.budget.choice import Budget, propose, trainable_backbones
+from ctnet.budget.choice import propose, trainable_backbones
 from ctnet.budget.clock import Clock, threads
+from ctnet.budget.proposal import Budget
 from ctnet.core.heads import Heatmap, Regression
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.model import create_model

@@ -4,123 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import torch
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ctnet.backbones import describe_backbone, list_backbones
 from ctnet.base.errors import CtnetError
-from ctnet.base.output import counted
 from ctnet.base.progress import track
 from ctnet.budget.blocks import Block, blocks_of, multiply_adds, prepared_on_meta
-from ctnet.budget.clock import NETWORK_ROUNDS, Clock, predicted, threads, time_blocks, time_network
+from ctnet.budget.clock import Clock, predicted, threads, time_blocks, time_network
+from ctnet.budget.proposal import Budget, Candidate, Proposal
 from ctnet.core.heads import Head
 from ctnet.model import check_input_size, create_model
 
 #: Sides of a square input that are tried, pixels: the smallest, the largest, and the step between them.
 SMALLEST, LARGEST, STEP = 128, 1024, 32
-#: Multiply-adds per pixel and side of the input of a balanced network: light32 at 256x256.
-_BALANCED = (13_000, 256)
-#: Trunk and input grow together: the side of a balanced input grows with this power of the arithmetic per
-#: pixel. So of a longer time three parts (of its logarithm) go to the trunk, and two to pixels.
-_GROWTH = 1 / 3
 #: A network is left out unmeasured where it would have to compute so many times as fast as others do.
 _HOPELESS = 4.0
-
-
-@dataclass(frozen=True)
-class Budget:
-    """A time per image, from the network's input to activated maps.
-
-    Attributes:
-        milliseconds: the time.
-        threads: with which the network computes.
-    """
-
-    milliseconds: float
-    threads: int
-
-    @classmethod
-    def of(cls, milliseconds: float, threads: int | None = None) -> Budget:
-        """A time, for the number of threads that torch uses here unless another one is given."""
-        return cls(milliseconds, threads or torch.get_num_threads())
-
-    def __str__(self) -> str:
-        return f"{self.milliseconds:g} ms on {counted(self.threads, 'thread')}"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A backbone with an input size.
-
-    Attributes:
-        backbone: its name.
-        size: (width, height) of the input, pixels: the largest that fits, or the one that was asked for.
-        predicted: milliseconds, the sum of its building blocks.
-        fits: whether the prediction is within the budget; if not, the size is the smallest.
-        multiply_adds: the number that convolutions and products take, per image.
-        measured: milliseconds of the whole network, a median; None where it was not measured.
-    """
-
-    backbone: str
-    size: tuple[int, int]
-    predicted: float
-    fits: bool
-    multiply_adds: int
-    measured: float | None = None
-
-    @property
-    def side(self) -> float:
-        """Side of a square of as many pixels as the input."""
-        return math.sqrt(self.size[0] * self.size[1])
-
-    @property
-    def per_pixel(self) -> float:
-        """Multiply-adds per pixel of the input: how much trunk there is."""
-        return self.multiply_adds / (self.size[0] * self.size[1])
-
-    @property
-    def imbalance(self) -> float:
-        """How far input and trunk are from growing together: 0 on the line, else the logarithm of a factor.
-
-        Source: after Tan and Le, EfficientNet, 2019, section 3.3 (compound scaling; 0.43 of it for pixels).
-        """
-        per_pixel, side = _BALANCED
-        return abs(math.log(self.side / side) - _GROWTH * math.log(self.per_pixel / per_pixel))
-
-    def __str__(self) -> str:
-        return f"{self.backbone} at {self.size[0]}x{self.size[1]}"
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """What was found for a budget.
-
-    Attributes:
-        budget: what was asked for.
-        chosen: with its measured time.
-        candidates: all that were looked at, in the order of their arithmetic per pixel.
-        refused: candidates that were chosen before, but took longer than predicted and than the budget.
-        skipped: backbones that were not measured, since their arithmetic alone takes far too long.
-    """
-
-    budget: Budget
-    chosen: Candidate
-    candidates: tuple[Candidate, ...]
-    refused: tuple[Candidate, ...]
-    skipped: tuple[str, ...]
-
-    def lines(self) -> Iterator[str]:
-        """What was chosen, in words, line by line."""
-        how = f"median of {NETWORK_ROUNDS}, {counted(self.budget.threads, 'thread')}"
-        for one in self.refused:
-            yield (
-                f"{one} was predicted to take {one.predicted:.1f} ms and takes {one.measured:.1f} ms: "
-                "the next smaller one instead"
-            )
-        chosen = self.chosen
-        yield f"{chosen}: predicted {chosen.predicted:.1f} ms, measured {chosen.measured:.1f} ms ({how})"
 
 
 def trainable_backbones() -> list[str]:
@@ -157,15 +56,38 @@ def propose(
     """
     with threads(budget.threads):
         search = _Search(budget, size, clock)
-        networks = [_Network(name, heads) for name in track(names, "building", unit="backbones")]
+        networks, skipped = _planned(names, heads)
         _check_size(networks, size)
         networks = [network for network in networks if size is None or network.takes(size)]
         networks.sort(key=lambda network: network.per_pixel)
-        found = [search.best(network) for network in track(networks, "measuring", unit="backbones")]
-        candidates = [one for one in found if one is not None]
+        candidates = []
+        for network in track(networks, "measuring", unit="backbones"):
+            best = search.best(network)
+            if best is None:
+                skipped[network.name] = "its arithmetic alone takes far too long"
+            else:
+                candidates.append(best)
         chosen, refused = _verified(search, {network.name: network for network in networks}, candidates)
-    skipped = tuple(network.name for network, one in zip(networks, found, strict=True) if one is None)
     return Proposal(budget, chosen, tuple(candidates), refused, skipped)
+
+
+def _planned(names: Sequence[str], heads: Mapping[str, Head]) -> tuple[list[_Network], dict[str, str]]:
+    """The networks, and those that cannot be planned: name -> reason.
+
+    Raises:
+        CtnetError: when none can.
+    """
+    networks, skipped = [], dict[str, str]()
+    for name in track(names, "building", unit="backbones"):
+        try:
+            networks.append(_Network(name, heads))
+        except CtnetError:
+            raise
+        except Exception as error:  # of a plugin or a family: a step that depends on values, for example
+            skipped[name] = f"its blocks cannot be found ({type(error).__name__}: {error})"
+    if not networks:
+        raise CtnetError("; ".join(f"{name}: {reason}" for name, reason in skipped.items()))
+    return networks, skipped
 
 
 class _Network:

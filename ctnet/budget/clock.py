@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
-from ctnet.budget.blocks import Block
+from ctnet.base.output import warn_once
+from ctnet.budget.blocks import Block, Operation
 from ctnet.inference.prepare import prepare_for_inference
 from ctnet.model import CenterNet
 
@@ -45,11 +46,27 @@ def time_blocks(
         blocks: what to measure.
         clock: seconds.
         rounds: that count.
+
+    Returns:
+        A time for each; 0 for one that cannot be called on its own, of which a warning is logged.
     """
     with torch.inference_mode():
-        operations = [block.on_cpu() for block in blocks]
-        medians = _medians([(one.write_maps, one) for one in operations], clock, rounds)
-    return dict(zip(blocks, medians, strict=True))
+        operations = {block: operation for block in blocks if (operation := _checked(block)) is not None}
+        calls = [(operation.write_maps, operation) for operation in operations.values()]
+        medians = dict(zip(operations, _medians(calls, clock, rounds), strict=True))
+    return {block: medians.get(block, 0.0) for block in blocks}
+
+
+def _checked(block: Block) -> Operation | None:
+    """A block on the CPU; None, with a warning, where it cannot be called with any values of its shapes."""
+    try:
+        operation = block.on_cpu()
+        operation()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warn_once(f"{block.name} is not part of the predicted times, since it cannot be measured ({reason})")
+        return None
+    return operation
 
 
 def time_network(

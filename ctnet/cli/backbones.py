@@ -14,7 +14,7 @@ from ctnet.cli.parsing import parse_budget, parse_size, refuse_given
 
 if TYPE_CHECKING:
     from ctnet.backbones import BackboneInfo
-    from ctnet.budget.choice import Candidate, Proposal
+    from ctnet.budget.proposal import Candidate, Proposal
 
 
 def backbones(
@@ -50,7 +50,8 @@ def backbones(
         refuse_given(context, ("size", "task"), "--budget")
         _print_rows(_described(pattern), json)
         return
-    from ctnet.budget.choice import Budget, propose
+    from ctnet.budget.choice import propose
+    from ctnet.budget.proposal import Budget
     from ctnet.core.task import create_task, load_task_class, scenes_of
 
     heads = create_task(task, scenes_of(load_task_class(task)).categories).heads
@@ -109,14 +110,17 @@ def _cells(row: BackboneInfo) -> tuple[object, ...]:
 
 def _to_choose_from(pattern: str) -> list[str]:
     """Backbones of a pattern that can be built here; without one, those that learn from scratch."""
-    from ctnet.backbones import list_backbones
+    from ctnet.backbones import describe_backbone, list_backbones
     from ctnet.budget.choice import trainable_backbones
 
     if pattern == "*":
         return trainable_backbones()
-    names = list_backbones(pattern)
-    if not names:
+    described = [describe_backbone(name) for name in list_backbones(pattern)]
+    if not described:
         raise _no_match(pattern)
+    names = [one.name for one in described if not one.error]
+    if not names:
+        raise CtnetError(described[0].error)
     return names
 
 
@@ -124,8 +128,6 @@ def _print_proposal(proposal: Proposal) -> None:
     rows = [_candidate_cells(one, proposal.chosen.backbone) for one in proposal.candidates]
     print_table(("backbone", "input", "predicted, ms", "million multiply-adds", ""), rows)
     print_line()
-    if proposal.skipped:
-        print_line(f"not measured, since arithmetic alone takes too long: {', '.join(proposal.skipped)}")
     for line in proposal.lines():
         print_line(line)
     chosen = proposal.chosen

@@ -138,7 +138,7 @@ def train(
     * `ctnet train --resume runs/ctdet-resfpn18-1 --data /new/place`
     """
     from ctnet.base.ranks import device_of_rank, launched_ranks
-    from ctnet.budget.choice import Budget
+    from ctnet.budget.proposal import Budget
     from ctnet.training.budget import within_budget
     from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
     from ctnet.training.session import RUN, new_session, resumed_session

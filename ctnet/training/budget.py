@@ -8,7 +8,8 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.output import print_note
 from ctnet.base.ranks import Ranks
 from ctnet.base.settings import convert_all
-from ctnet.budget.choice import Budget, Candidate, propose, trainable_backbones
+from ctnet.budget.choice import propose, trainable_backbones
+from ctnet.budget.proposal import Budget, Candidate
 from ctnet.core.recipe import own_fields
 from ctnet.training.data import open_data
 from ctnet.training.request import Network, RecipeChoice, TrainingData

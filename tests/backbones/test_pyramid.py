@@ -18,6 +18,13 @@ def test_maps_of_any_strides_become_one_at_stride_4() -> None:
         assert merge(maps_of(channels), *layers).shape == (2, CHANNELS, 16, 32)
 
 
+def test_the_width_is_that_of_the_merged_map() -> None:
+    channels = {4: 8, 8: 12, 16: 20, 32: 24, 64: 28}
+    top, laterals, fusions = pyramid_layers(channels, 5)
+    assert merge(maps_of(channels), top, laterals, fusions).shape == (2, 5, 16, 32)
+    assert [lateral[0].out_channels for lateral in laterals] == [5, 10, 20, 20]
+
+
 def test_every_map_counts() -> None:
     channels = {4: 8, 8: 12, 16: 20, 32: 24}
     layers = pyramid_layers(channels)

@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from ctnet.backbones import Backbone
 from ctnet.base.errors import CtnetError
 from ctnet.budget import choice
 from ctnet.budget.blocks import Block, blocks_of, multiply_adds, prepared_on_meta
-from ctnet.budget.choice import LARGEST, SMALLEST, Budget, Candidate, Proposal, propose, trainable_backbones
+from ctnet.budget.choice import LARGEST, SMALLEST, propose, trainable_backbones
+from ctnet.budget.proposal import Budget, Candidate, Proposal
 from ctnet.core.heads import Heatmap, Regression
 from ctnet.model import CenterNet, create_model
 
@@ -140,10 +143,36 @@ def test_a_network_that_is_always_slower_than_predicted_is_refused(machine: Mach
 
 def test_what_could_never_fit_is_not_measured(machine: Machine, thin_and_wide) -> None:
     budget = 1.1 * takes("thin", (SMALLEST, SMALLEST))
-    assert asked(thin_and_wide, budget).skipped == ()
+    assert asked(thin_and_wide, budget).skipped == {}
     seen = propose(["thin", "huge"], HEADS, Budget(budget, 1))
-    assert seen.skipped == ("huge",)
+    assert seen.skipped == {"huge": "its arithmetic alone takes far too long"}
     assert [one.backbone for one in seen.candidates] == ["thin"]
+
+
+def fickle(pretrained: bool = False) -> Backbone:
+    """A backbone whose way depends on values, which a network without values cannot take."""
+
+    class Fickle(Backbone):
+        channels = hidden = 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 3, 4, stride=4)
+
+        def forward(self, images: Tensor) -> list[Tensor]:
+            return [self.layer(images) if images.sum() > 0 else self.layer(-images)]
+
+    return Fickle()
+
+
+@pytest.mark.filterwarnings("ignore:batch norms of Fickle are not folded")
+def test_a_network_without_a_plan_is_left_out(machine: Machine, thin_and_wide, registered_backbones) -> None:
+    with registered_backbones(fickle):
+        found = asked(["thin", "fickle"], 5.0)
+        assert [one.backbone for one in found.candidates] == ["thin"]
+        assert next(found.lines()).startswith("fickle is left out: its blocks cannot be found (")
+        with pytest.raises(CtnetError, match=r"^fickle: its blocks cannot be found"):
+            asked(["fickle"], 5.0)
 
 
 def test_a_size_that_suits_no_backbone_is_refused(machine: Machine, thin_and_wide) -> None:

@@ -4,11 +4,13 @@ from itertools import count
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from ctnet.backbones import Backbone
 from ctnet.budget.blocks import blocks_of, prepared_on_meta
 from ctnet.budget.clock import predicted, threads, time_blocks, time_network
 from ctnet.core.heads import Heatmap
-from ctnet.model import create_model
+from ctnet.model import CenterNet, create_model
 
 
 class Ticks:
@@ -51,3 +53,37 @@ def test_the_number_of_threads_is_restored() -> None:
     with pytest.raises(ZeroDivisionError), threads(before + 1):
         _ = 1 / (before + 1 - torch.get_num_threads())
     assert torch.get_num_threads() == before
+
+
+@torch.library.custom_op("ctnet_tests::picky", mutates_args=())
+def picky(x: Tensor) -> Tensor:
+    """An operation on numbers above 2 alone, which random values are not."""
+    if not (x > 2).all():
+        raise ValueError("numbers above 2 only")
+    return x.clone()
+
+
+@picky.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+class Picky(Backbone):
+    channels = hidden = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 4, stride=4)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [picky(self.layer(images).sigmoid() + 2)]
+
+
+def test_what_cannot_be_called_on_its_own_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    model = prepared_on_meta(lambda: CenterNet(Picky(), {"heatmap": Heatmap(3)}))
+    times = time_blocks(list(blocks_of(model, (32, 32))), rounds=1)
+    assert [block.name for block, value in times.items() if value == 0] == ["ctnet_tests.picky.default"]
+    said = (
+        "is not part of the predicted times, since it cannot be measured (ValueError: numbers above 2 only)"
+    )
+    assert f"ctnet_tests.picky.default {said}" in caplog.text
