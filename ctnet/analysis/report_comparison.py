@@ -32,10 +32,11 @@ def side_by_side(names: Sequence[str], done: Sequence[Examined], choices: Report
 
 
 def _cell(figure: Figure | None) -> str:
-    """A figure with its interval."""
+    """A figure with its interval, which a narrow column puts on a line of its own."""
     if figure is None:
         return ""
-    return f"{figure.said} ({figure.between})" if figure.between else figure.said
+    between = figure.between.replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{figure.said} ({between})" if between else figure.said
 
 
 def _precision_and_recall(names: Sequence[str], done: Sequence[Examined]) -> dict[str, Markup]:
