@@ -61,7 +61,7 @@ def test_too_little_memory(detector, monkeypatch):
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(detector.model, "activated", full)
-    with pytest.raises(CtnetError, match="needs more memory than available; use --resize fix"):
+    with pytest.raises(CtnetError, match="needs more memory than available; use --tiles"):
         measure_speed(detector, batch_size=3)
 
 

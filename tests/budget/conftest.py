@@ -1,4 +1,4 @@
-"""Backbones of two convolutions: a thin one, one of four times its arithmetic, one of far too much."""
+"""Backbones of two convolutions: a slim one, one of four times its arithmetic, one of far too much."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Plain(Backbone):
         return [self.layers(images)]
 
 
-def thin(pretrained: bool = False) -> Backbone:
+def slim(pretrained: bool = False) -> Backbone:
     return Plain(8)
 
 
-def wide(pretrained: bool = False) -> Backbone:
+def broad(pretrained: bool = False) -> Backbone:
     return Plain(16)
 
 
@@ -42,7 +42,7 @@ def huge(pretrained: bool = False) -> Backbone:
 
 
 @pytest.fixture(scope="package")
-def thin_and_wide(registered_backbones) -> Iterator[tuple[str, str]]:
+def slim_and_broad(registered_backbones) -> Iterator[tuple[str, str]]:
     """The names of two; "huge" is registered as well."""
-    with registered_backbones(thin, wide, huge):
-        yield "thin", "wide"
+    with registered_backbones(slim, broad, huge):
+        yield "slim", "broad"

@@ -42,7 +42,7 @@ class Machine:
 
     def time_network(self, model: CenterNet, size: tuple[int, int], clock: object) -> float:
         self.threads.add(torch.get_num_threads())
-        name = {8: "thin", 16: "wide"}[model.backbone.channels]
+        name = {8: "slim", 16: "broad"}[model.backbone.channels]
         self.measured.append((name, size))
         return self.surprise.get(name, 1.0) * takes(name, size)
 
@@ -66,9 +66,9 @@ def asked(
     return propose(sorted(names), HEADS, Budget(milliseconds, threads), size)
 
 
-def test_each_backbone_gets_the_largest_input_that_fits(machine: Machine, thin_and_wide) -> None:
+def test_each_backbone_gets_the_largest_input_that_fits(machine: Machine, slim_and_broad) -> None:
     for milliseconds in (2.0, 11.0, 40.0):
-        for one in asked(thin_and_wide, milliseconds).candidates:
+        for one in asked(slim_and_broad, milliseconds).candidates:
             side = one.size[0]
             assert one.size == (side, side)
             assert one.predicted == pytest.approx(takes(one.backbone, one.size))
@@ -76,16 +76,16 @@ def test_each_backbone_gets_the_largest_input_that_fits(machine: Machine, thin_a
             assert side == LARGEST or takes(one.backbone, (side + 32, side + 32)) > milliseconds
 
 
-def test_a_longer_time_never_gives_less(machine: Machine, thin_and_wide) -> None:
-    chosen = [asked(thin_and_wide, milliseconds).chosen for milliseconds in (0.4, 1, 2, 4, 8, 16, 32, 64)]
+def test_a_longer_time_never_gives_less(machine: Machine, slim_and_broad) -> None:
+    chosen = [asked(slim_and_broad, milliseconds).chosen for milliseconds in (0.4, 1, 2, 4, 8, 16, 32, 64)]
     arithmetic = [one.multiply_adds for one in chosen]
     assert arithmetic == sorted(arithmetic)
-    assert {one.backbone for one in chosen} == {"thin", "wide"}
+    assert {one.backbone for one in chosen} == {"slim", "broad"}
 
 
-def test_the_choice_is_measured_and_said(machine: Machine, thin_and_wide) -> None:
-    machine.surprise = {"thin": 0.9, "wide": 0.9}
-    found = asked(thin_and_wide, 8.0, threads=2)
+def test_the_choice_is_measured_and_said(machine: Machine, slim_and_broad) -> None:
+    machine.surprise = {"slim": 0.9, "broad": 0.9}
+    found = asked(slim_and_broad, 8.0, threads=2)
     assert machine.measured == [(found.chosen.backbone, found.chosen.size)]
     assert found.chosen.measured == pytest.approx(0.9 * found.chosen.predicted)
     assert machine.threads == {2}
@@ -96,8 +96,8 @@ def test_the_choice_is_measured_and_said(machine: Machine, thin_and_wide) -> Non
     )
 
 
-def test_what_takes_longer_than_predicted_is_replaced_by_a_smaller_one(machine, thin_and_wide) -> None:
-    first = asked(thin_and_wide, 16.0).chosen
+def test_what_takes_longer_than_predicted_is_replaced_by_a_smaller_one(machine, slim_and_broad) -> None:
+    first = asked(slim_and_broad, 16.0).chosen
     machine.surprise = {first.backbone: 1.2}
     machine.measured.clear()
     found = asked([first.backbone], 16.0)
@@ -110,43 +110,43 @@ def test_what_takes_longer_than_predicted_is_replaced_by_a_smaller_one(machine, 
     assert "the next smaller one instead" in next(found.lines())
 
 
-def test_at_a_given_size_the_backbone_with_the_most_arithmetic_that_fits(machine, thin_and_wide) -> None:
+def test_at_a_given_size_the_backbone_with_the_most_arithmetic_that_fits(machine, slim_and_broad) -> None:
     size = (256, 128)
-    assert takes("thin", size) < takes("wide", size)
-    between = (takes("thin", size) + takes("wide", size)) / 2
-    assert asked(thin_and_wide, 1.01 * takes("wide", size), size).chosen.backbone == "wide"
-    found = asked(thin_and_wide, between, size)
-    assert (found.chosen.backbone, found.chosen.size) == ("thin", size)
-    assert {one.backbone: one.fits for one in found.candidates} == {"thin": True, "wide": False}
-    machine.surprise = {"wide": 2.0}  # the lighter one is left
-    assert asked(thin_and_wide, 1.01 * takes("wide", size), size).chosen.backbone == "thin"
+    assert takes("slim", size) < takes("broad", size)
+    between = (takes("slim", size) + takes("broad", size)) / 2
+    assert asked(slim_and_broad, 1.01 * takes("broad", size), size).chosen.backbone == "broad"
+    found = asked(slim_and_broad, between, size)
+    assert (found.chosen.backbone, found.chosen.size) == ("slim", size)
+    assert {one.backbone: one.fits for one in found.candidates} == {"slim": True, "broad": False}
+    machine.surprise = {"broad": 2.0}  # the lighter one is left
+    assert asked(slim_and_broad, 1.01 * takes("broad", size), size).chosen.backbone == "slim"
 
 
-def test_a_time_that_nothing_meets_names_the_fastest(machine: Machine, thin_and_wide) -> None:
-    fastest = takes("thin", (SMALLEST, SMALLEST))
+def test_a_time_that_nothing_meets_names_the_fastest(machine: Machine, slim_and_broad) -> None:
+    fastest = takes("slim", (SMALLEST, SMALLEST))
     with pytest.raises(CtnetError) as refused:
-        asked(thin_and_wide, 0.5 * fastest, threads=2)
+        asked(slim_and_broad, 0.5 * fastest, threads=2)
     assert str(refused.value) == (
-        f"no backbone takes {0.5 * fastest:g} ms on 2 threads or less: the fastest, thin at "
+        f"no backbone takes {0.5 * fastest:g} ms on 2 threads or less: the fastest, slim at "
         f"{SMALLEST}x{SMALLEST}, takes {fastest:.1f} ms; give --budget 1ms or more"
     )
     assert machine.measured == []
-    with pytest.raises(CtnetError, match=r"thin at 256x256, takes .* or a smaller --size$"):
-        asked(thin_and_wide, fastest, (256, 256))
+    with pytest.raises(CtnetError, match=r"slim at 256x256, takes .* or a smaller --size$"):
+        asked(slim_and_broad, fastest, (256, 256))
 
 
-def test_a_network_that_is_always_slower_than_predicted_is_refused(machine: Machine, thin_and_wide) -> None:
-    machine.surprise = {"thin": 3.0}
-    with pytest.raises(CtnetError, match="the fastest, thin at 128x128, takes"):
-        asked(["thin"], 1.5 * takes("thin", (128, 128)))
+def test_a_network_that_is_always_slower_than_predicted_is_refused(machine: Machine, slim_and_broad) -> None:
+    machine.surprise = {"slim": 3.0}
+    with pytest.raises(CtnetError, match="the fastest, slim at 128x128, takes"):
+        asked(["slim"], 1.5 * takes("slim", (128, 128)))
 
 
-def test_what_could_never_fit_is_not_measured(machine: Machine, thin_and_wide) -> None:
-    budget = 1.1 * takes("thin", (SMALLEST, SMALLEST))
-    assert asked(thin_and_wide, budget).skipped == {}
-    seen = propose(["thin", "huge"], HEADS, Budget(budget, 1))
+def test_what_could_never_fit_is_not_measured(machine: Machine, slim_and_broad) -> None:
+    budget = 1.1 * takes("slim", (SMALLEST, SMALLEST))
+    assert asked(slim_and_broad, budget).skipped == {}
+    seen = propose(["slim", "huge"], HEADS, Budget(budget, 1))
     assert seen.skipped == {"huge": "its arithmetic alone takes far too long"}
-    assert [one.backbone for one in seen.candidates] == ["thin"]
+    assert [one.backbone for one in seen.candidates] == ["slim"]
 
 
 def fickle(pretrained: bool = False) -> Backbone:
@@ -166,20 +166,20 @@ def fickle(pretrained: bool = False) -> Backbone:
 
 
 @pytest.mark.filterwarnings("ignore:batch norms of Fickle are not folded")
-def test_a_network_without_a_plan_is_left_out(machine: Machine, thin_and_wide, registered_backbones) -> None:
+def test_a_network_without_a_plan_is_left_out(machine: Machine, slim_and_broad, registered_backbones) -> None:
     with registered_backbones(fickle):
-        found = asked(["thin", "fickle"], 5.0)
-        assert [one.backbone for one in found.candidates] == ["thin"]
+        found = asked(["slim", "fickle"], 5.0)
+        assert [one.backbone for one in found.candidates] == ["slim"]
         assert next(found.lines()).startswith("fickle is left out: its blocks cannot be found (")
         with pytest.raises(CtnetError, match=r"^fickle: its blocks cannot be found"):
             asked(["fickle"], 5.0)
 
 
-def test_a_size_that_suits_no_backbone_is_refused(machine: Machine, thin_and_wide) -> None:
+def test_a_size_that_suits_no_backbone_is_refused(machine: Machine, slim_and_broad) -> None:
     with pytest.raises(CtnetError, match="the next size that fits is 128x96"):
-        asked(thin_and_wide, 100, (100, 96))
-    found = propose(["thin", "huge"], HEADS, Budget(100, 1), (96, 96))  # of which one takes it
-    assert [one.backbone for one in found.candidates] == ["thin"]
+        asked(slim_and_broad, 100, (100, 96))
+    found = propose(["slim", "huge"], HEADS, Budget(100, 1), (96, 96))  # of which one takes it
+    assert [one.backbone for one in found.candidates] == ["slim"]
 
 
 def test_trunk_and_input_grow_together() -> None:

@@ -18,7 +18,7 @@ from ctnet.core.heads import Heatmap, mirror_maps
 from ctnet.core.records import Detections, ImageInfo, Instances
 from ctnet.core.task import list_tasks, load_task_class, scenes_of
 from ctnet.inference import Detector, prepare
-from ctnet.inference import detector as detector_module
+from ctnet.inference import forward as forward_module
 from ctnet.inference.decoding import decode, merge
 from ctnet.inference.detector import checkpoint_of
 from ctnet.inference.preprocessing import Preprocessor
@@ -523,18 +523,18 @@ def test_an_image_that_no_memory_is_left_for_is_named(detector, random_image, mo
 
 def test_memory_is_asked_for_before_a_large_batch(detector, random_image, monkeypatch) -> None:
     images = [random_image(64, 64, seed) for seed in range(5)]
-    needed = 64 * 64 * detector._bytes_per_pixel
+    needed = 64 * 64 * detector._forward.bytes_per_pixel
     assert needed > 0
-    monkeypatch.setattr(detector_module, "_SMALL_INPUT", 64 * 64)
+    monkeypatch.setattr(forward_module, "_SMALL_INPUT", 64 * 64)
     forward, sizes = detector.model.activated, []
     monkeypatch.setattr(
         detector.model, "activated", lambda inputs: (sizes.append(len(inputs)), forward(inputs))[1]
     )
-    monkeypatch.setattr(detector_module, "available_memory", lambda device: int(2.5 * needed))
+    monkeypatch.setattr(forward_module, "available_memory", lambda device: int(2.5 * needed))
     detector(images, score=0.0)
     assert sizes == [2, 2, 1]
-    monkeypatch.setattr(detector_module, "available_memory", lambda device: int(0.5 * needed))
-    with pytest.raises(CtnetError, match=r"needs at least .* GB, but .* GB are free; use --resize fix"):
+    monkeypatch.setattr(forward_module, "available_memory", lambda device: int(0.5 * needed))
+    with pytest.raises(CtnetError, match=r"needs at least .* GB, but .* GB are free; use --tiles"):
         detector(images, score=0.0)
 
 
