@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,14 +18,22 @@ for _name in sorted(NAMES, key=PARAMETERS.__getitem__):
     DEPTHS.setdefault(_name.rstrip("0123456789"), []).append(_name)
 #: Slow tests run on the smallest of each kind; the others differ from it only in the number of blocks.
 SMALLEST = [names[0] for names in DEPTHS.values()]
+#: Networks of more weights are left to the thorough tests.
+LARGE = 40_000_000
 
 
-@pytest.fixture(scope="module", params=NAMES)
+def large_are_thorough(names: list[str]) -> list[Any]:
+    return [
+        pytest.param(name, marks=pytest.mark.thorough) if PARAMETERS[name] > LARGE else name for name in names
+    ]
+
+
+@pytest.fixture(scope="module", params=large_are_thorough(NAMES))
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     return build(request.param)
 
 
-@pytest.fixture(scope="module", params=SMALLEST)
+@pytest.fixture(scope="module", params=large_are_thorough(SMALLEST))
 def smallest(request: pytest.FixtureRequest) -> Backbone:
     return build(request.param)
 

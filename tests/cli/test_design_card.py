@@ -49,6 +49,7 @@ def package() -> Iterator[str]:
         del sys.modules[module]
 
 
+@pytest.mark.thorough
 def test_the_literal_commands(
     ctnet, scenes: Path, quick_demo, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

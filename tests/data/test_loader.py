@@ -47,7 +47,7 @@ def test_every_image_comes_once_an_epoch(dataset):
     assert sorted(index for batch in batches for index in batch.indices) == list(range(7))
 
 
-@pytest.fixture(params=["fork", "spawn"])
+@pytest.fixture(params=["fork", pytest.param("spawn", marks=pytest.mark.thorough)])
 def start_method(request) -> Iterator[str]:
     """How processes start: fork on Linux before Python 3.14, spawn on macOS and Windows."""
     before = multiprocessing.get_start_method()

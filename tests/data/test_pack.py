@@ -66,7 +66,7 @@ def test_the_data_sets_are_the_same(folder: Path, pack: Path) -> None:
     assert check_dataset(folder).as_dict()["splits"] == check_dataset(pack).as_dict()["splits"]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.thorough)])
 def test_workers_read_from_it(folder: Path, pack: Path, method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no {method}")

@@ -23,7 +23,7 @@ from ctnet.ops.deform_conv import DeformConv
 from ctnet.ops.winograd_layers import InferenceWinograd
 
 HEADS = {"heatmap": Heatmap(3), "size": Regression(2)}
-SMALL = {"resnet18", "resdcn18", "resfpn18", "dla34", "hourglass104"}
+SMALL = {"resnet18", "resdcn18", "resfpn18", "dla34"}
 
 
 def shaken(model: CenterNet) -> CenterNet:

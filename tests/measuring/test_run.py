@@ -69,7 +69,7 @@ def test_a_whole_batch_may_be_unreadable(detector: Detector, dataset: Dataset, f
     assert len(problems) == 2
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.thorough)])
 def test_worker_processes_change_nothing(
     detector: Detector, dataset: Dataset, folder: Path, method: str
 ) -> None:

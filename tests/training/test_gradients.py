@@ -81,7 +81,7 @@ def compare(task: Task, backbone: str, batches: Sequence[Batch]) -> None:
 
 
 #: Tracing takes seconds a task; the others' is left to the thorough tests.
-QUICK = ("ctdet", "pose")
+QUICK = ("ctdet",)
 EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.thorough) for name in list_tasks()]
 
 

@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
@@ -46,11 +47,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learnt(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict]:
-    """What one process learns, and what three processes learn."""
-    out = tmp_path_factory.mktemp("out") / "learnt"
-    for launcher in ([], [*TORCHRUN, "--nproc-per-node", 3]):
-        done = run(*launcher, PROGRAM, data, out)
-        assert done.returncode == 0, done.stderr[-3000:]
+    """What one process learns, and what three processes learn; found once for all of pytest's processes."""
+    own = tmp_path_factory.getbasetemp()
+    out = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "learnt"
+    with filelock.FileLock(f"{out}.lock"):
+        if not Path(f"{out}.3.pt").is_file():
+            for launcher in ([], [*TORCHRUN, "--nproc-per-node", 3]):
+                done = run(*launcher, PROGRAM, data, out)
+                assert done.returncode == 0, done.stderr[-3000:]
     return {count: torch.load(f"{out}.{count}.pt") for count in (1, 3)}
 
 

@@ -116,6 +116,7 @@ def test_winograds_convolutions_resume_to_the_same_bits(resumed, session, scenes
     assert_same(state(tmp_path / "part"), state(tmp_path / "whole"))
 
 
+@pytest.mark.thorough
 def test_a_compiled_run_computes_the_same(session, scenes, finished, tmp_path, monkeypatch):
     """The captured graph, run as it is, has the operations of the eager step."""
     monkeypatch.setattr(compiling, "BACKEND", "eager")
