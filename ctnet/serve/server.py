@@ -32,10 +32,14 @@ def listen(host: str, port: int) -> socket.socket:
         CtnetError: when the host is not known, or the port cannot be used.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )[0]
     except (OSError, UnicodeError) as error:
         raise CtnetError(f"--host is {host!r}, which is not known here; use 127.0.0.1 or 0.0.0.0") from error
-    opened = socket.socket(family, kind)
+    # With its protocol, or asyncio does not know that it is TCP, leaves Nagle's algorithm on, and the second
+    # packet of an answer waits 40 ms for the client to confirm the first.
+    opened = socket.socket(family, kind, protocol)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
