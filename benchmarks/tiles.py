@@ -1,6 +1,6 @@
 """What narrow overlaps of tiles cost: AP and detections against the whole image, by overlap.
 
-python benchmarks/tiles.py RUN [RUN ...] [--images 40] [--side 384] [--overlaps 0,64,128,256] [--json]
+python benchmarks/tiles.py RUN [RUN ...] [--images 10] [--side 512] [--overlaps 0,64,128,256] [--json]
 
 Large images are mosaics of the ctdet task's own scenes, whose objects lie on the borders of tiles as anywhere
 else. Each run is evaluated with `--resize keep` and then in tiles of each overlap. Printed are AP, its change
@@ -38,6 +38,8 @@ from ctnet.ops.boxes import box_iou
 
 COLUMNS, ROWS, SCENE = 8, 6, 128
 PARTNERS = 0.9
+#: Detections per image: mosaics have hundreds of objects.
+MOST = 1000
 
 
 def main() -> None:
@@ -45,8 +47,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--images", type=int, default=40)
-    parser.add_argument("--side", type=int, default=384)
+    parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--overlaps", default="0,64,128,256")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--json", action="store_true")
@@ -59,7 +61,8 @@ def main() -> None:
         print_json(rows)
         return
     print_line(f"{options.images} images of {COLUMNS * SCENE}x{ROWS * SCENE}, tiles of {options.side}")
-    print_table([*rows[0]], [[str(value) for value in row.values()] for row in rows])
+    columns = [*rows[-1]]
+    print_table(columns, [[str(row.get(name, "")) for name in columns] for row in rows])
 
 
 def write_mosaics(folder: Path, count: int) -> None:
@@ -90,7 +93,7 @@ def study(
 ) -> list[dict[str, Any]]:
     """A row for the whole images, and one for each overlap."""
     subject = DetectorSubject.open(run, Ground(folder, "val"), "cpu")
-    whole, seconds = timed(subject, Settings(resize="keep"))
+    whole, seconds = timed(subject, Settings(resize="keep", topk=MOST, max_dets=MOST))
     tally = whole.evaluator.tally()
     drawn = draw_metrics(tally, options.draws, 0, "drawing images")
     name = run.name
@@ -98,7 +101,7 @@ def study(
         {"run": name, "overlap": "whole image", "AP": f"{whole.metrics[whole.main_metric]:.4f}"}
     ]
     for overlap in overlaps:
-        settings = Settings(tiles=options.side, overlap=overlap)
+        settings = Settings(tiles=options.side, overlap=overlap, topk=MOST, max_dets=MOST)
         done, taken = timed(subject, settings)
         other = draw_metrics(done.evaluator.tally(), options.draws, 0, "drawing images")
         change = compare_models(drawn, other, whole.evaluator.lower_is_better)[whole.main_metric]
