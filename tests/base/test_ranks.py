@@ -159,6 +159,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.thorough
 def test_two_processes_give_the_figures_of_one(place: Path, detector: Detector) -> None:
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     pair = [start(place, {**meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]

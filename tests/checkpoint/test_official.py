@@ -126,6 +126,7 @@ def _compare(network: CenterNet, arrays: Any, suffix: str, name: str) -> None:
             assert maps[head].std(correction=0).item() == pytest.approx(std, rel=1e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.golden
 def test_every_layout_survives_the_way_there_and_back(golden: Path) -> None:
     """Through a network with heads given directly, so that no task has to be installed."""
@@ -411,6 +412,7 @@ def test_the_file_itself_cannot_be_converted_twice(file: Path, tmp_path: Path) -
         to_official(file, tmp_path / "b.pt")
 
 
+@pytest.mark.thorough
 def test_entries_that_no_network_has_come_back(tmp_path: Path) -> None:
     """DLA's classifier, which the release stores without using it."""
     network = create_model(create_task("ctdet", COCO.categories).heads, "dla34")

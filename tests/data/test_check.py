@@ -106,6 +106,7 @@ def test_equal_boxes_are_bad_and_similar_ones_a_warning(make_data: Make, documen
     ]
 
 
+@pytest.mark.thorough
 def test_thousands_of_copies_of_a_box_are_listed_in_little_memory(
     make_data: Make, document: dict[str, Any]
 ) -> None:

@@ -44,6 +44,7 @@ def test_sizes_are_tried_until_one_does_not_fit() -> None:
     assert largest([1, 2], lambda size: False)[0] == 0
 
 
+@pytest.mark.thorough
 def test_more_memory_gives_larger_batches_up_to_the_images(scenes, monkeypatch) -> None:
     """Ten images: sixteen steps are not possible, so the recipe's own 8 images are the most."""
     plan = plan_of(scenes, batch_size=8)
