@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from ctnet.core.geometry import Affine as Affine
     from ctnet.core.geometry import Fit as Fit
     from ctnet.core.geometry import View as View
+    from ctnet.core.heads import BoxDistances as BoxDistances
     from ctnet.core.heads import Head as Head
     from ctnet.core.heads import Heatmap as Heatmap
     from ctnet.core.heads import Regression as Regression
@@ -154,6 +155,7 @@ if TYPE_CHECKING:
     from ctnet.evaluation.voc import VOC_METRICS as VOC_METRICS
     from ctnet.evaluation.voc import VocEvaluator as VocEvaluator
     from ctnet.heatmap import FoundPeaks as FoundPeaks
+    from ctnet.heatmap import box_iou_loss as box_iou_loss
     from ctnet.heatmap import concentric_giou_loss as concentric_giou_loss
     from ctnet.heatmap import draw_gaussians as draw_gaussians
     from ctnet.heatmap import find_peaks as find_peaks
@@ -262,6 +264,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.core.heads": (
             "Head",
             "Heatmap",
+            "BoxDistances",
             "Regression",
         ),
         "ctnet.core.losses": ("Loss",),
@@ -282,6 +285,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "The paper's mathematics": {
         "ctnet.heatmap": (
             "FoundPeaks",
+            "box_iou_loss",
             "concentric_giou_loss",
             "draw_gaussians",
             "find_peaks",

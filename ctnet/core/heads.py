@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,7 +37,13 @@ class Head:
         bias: initial bias of its last convolution.
         twin: the head that this one becomes under mirroring (left ends, right ends); "" for itself.
         released: its name in the authors' release; "" for none.
+        short: how much the values of a mirrored map lack, in cells, in an image whose points have integer
+            coordinates. Cells and points are mirrored by their coordinates, which puts the middle of a cell
+            one cell beside the mirrored middle: 1 for distances from middles. In real images, where edges lie
+            anywhere between pixels, it is close to 0.
     """
+
+    short: ClassVar[float] = 0.0
 
     channels: int
     weight: float = 1.0
@@ -113,6 +120,46 @@ class Regression(Head):
     def render(self, target: Target, grid: Grid) -> Tensor:
         assert isinstance(target, CellTargets)
         return fill_nearest(target, grid)
+
+
+@dataclass(frozen=True)
+class BoxDistances(Head):
+    """Distances from the middle of a cell to the left, upper, right and lower edge of a box (``CellTargets``).
+
+    Attributes:
+        kind: the loss, 1 minus GIoU or CIoU.
+        unit: cells for a raw value of 1. Sizes are tens of cells, and raw values are small at the start of a
+            training.
+    """
+
+    channels: int = 4
+    kind: Literal["giou", "ciou"] = "giou"
+    unit: float = 8.0
+
+    short: ClassVar[float] = 1.0
+    #: How the distances change from a cell to the next one in x and in y, see ``CellTargets.dense``.
+    STEPS: ClassVar = ((1, 0), (0, 1), (-1, 0), (0, -1))
+
+    def activate(self, raw: Tensor) -> Tensor:
+        return raw * self.unit
+
+    def loss(self, predicted: Tensor, target: Target) -> Loss:
+        assert isinstance(target, CellTargets)
+        distances = self.activate(heatmap.full_precision(predicted))
+        return Loss(*heatmap.box_iou_loss(distances, target.value, target.weight, self.kind))
+
+    def mirror(self, activated: Tensor) -> Tensor | None:
+        return activated.flip(-1)[:, [2, 1, 0, 3]]
+
+    def render(self, target: Target, grid: Grid) -> Tensor:
+        assert isinstance(target, CellTargets)
+        return fill_nearest(target, grid)
+
+    @staticmethod
+    def of(boxes: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """The distances (N, 4) of boxes (N, 4) xyxy on the grid from the middles of cells (N, 2)."""
+        middle = np.concatenate([cells, cells], axis=1) + 0.5
+        return ((boxes - middle) * [-1, -1, 1, 1]).astype(np.float32)
 
 
 def mirror_maps(heads: Mapping[str, Head], maps: Mapping[str, Tensor]) -> dict[str, Tensor | None]:

@@ -188,7 +188,8 @@ class CellTargets(_Ragged):
         value: np.ndarray,
         weight: np.ndarray,
         grid: Grid,
-        relative: bool = False,
+        steps: Sequence[Sequence[float]] | None = None,
+        equally: bool = False,
     ) -> CellTargets:
         """CellTargets at every cell of the objects' Gaussians, weighted by them.
 
@@ -197,11 +198,14 @@ class CellTargets(_Ragged):
         Args:
             points: (N, 2) float, (x, y) on the output grid.
             radius: (N,) int, cells.
-            value, weight: (N, D) float, the values of each object and their weights.
+            value, weight: (N, D) float, the values of each object at its own cell, and their weights.
             grid: its size.
-            relative: values are (x, y) relative to the object's pixel, and become relative to each cell.
+            steps: (D, 2), how much each value changes from a cell to the next one in x and in y, for values
+                that are relative to their cell; None: values are the same at all cells.
+            equally: divide the weights of an object by their sum, so that a large one counts as a small one.
 
-        Source: the released code's dense regression targets.
+        Source: the released code's dense regression targets; weights that sum to the same for all objects
+        are of Liu et al. 2020 (TTFNet), section 3.3, without its factor for large objects.
         """
         count = (2 * radius + 1) ** 2
         row = np.repeat(np.arange(len(points)), count)
@@ -216,8 +220,11 @@ class CellTargets(_Ragged):
         last = np.ones(len(order), bool)
         last[:-1] = (np.diff(pixel[order], axis=0) != 0).any(axis=1)
         kept = order[last]
-        seen = value[row[kept]] - step[kept] if relative else value[row[kept]]
-        return cls.of(pixel[kept], seen, weight[row[kept]] * height[kept, None])
+        seen = value[row[kept]] if steps is None else value[row[kept]] + step[kept] @ np.asarray(steps).T
+        share = height[kept]
+        if equally:
+            share = share / np.bincount(row[kept], share, len(points))[row[kept]]
+        return cls.of(pixel[kept], seen, weight[row[kept]] * share[:, None])
 
     def gather(self, maps: Tensor) -> Tensor:
         """Read a dense map (B, D, H, W) at these pixels -> (M, D)."""

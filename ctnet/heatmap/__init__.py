@@ -4,10 +4,17 @@ from ctnet.heatmap.focal import focal_loss
 from ctnet.heatmap.gaussian import draw_gaussians, gaussian_radius
 from ctnet.heatmap.peaks import FoundPeaks, find_peaks, gather, locate, suppress_non_peaks
 from ctnet.heatmap.precision import full_precision
-from ctnet.heatmap.regression import concentric_giou_loss, l1_loss, normalized_l1_loss, smooth_l1_loss
+from ctnet.heatmap.regression import (
+    box_iou_loss,
+    concentric_giou_loss,
+    l1_loss,
+    normalized_l1_loss,
+    smooth_l1_loss,
+)
 
 __all__ = [
     "FoundPeaks",
+    "box_iou_loss",
     "concentric_giou_loss",
     "draw_gaussians",
     "find_peaks",

@@ -16,9 +16,11 @@ from ctnet.plugin import (
     SHAPES,
     SMALL,
     VOC_METRICS,
+    BoxDistances,
     CellTargets,
     Detections,
     Grid,
+    Head,
     Heatmap,
     ImageInfo,
     Instances,
@@ -59,6 +61,10 @@ class Options:
 
     size_loss: Literal["l1", "smooth_l1", "normalized_l1", "giou"] = option("l1", "loss of the size head")
     size_weight: float = option(0.1, "weight of the size head (lambda_size)")
+    box: Literal["size", "giou", "ciou"] = option(
+        "size", "how boxes are learnt: a size and an offset, or four distances with a GIoU or CIoU loss"
+    )
+    box_weight: float = option(2.0, "weight of the distances, for box=giou|ciou")
     offset_weight: float = option(1.0, "weight of the offset head (lambda_off)")
     class_specific_size: bool = option(False, "one pair of size channels per class")
     dense_size: bool = option(False, "learn sizes on all cells of the Gaussians, not only at the centres")
@@ -88,8 +94,16 @@ class CenterDetection(Task):
         super().__init__(categories, **options)
         classes = len(self.categories)
         chosen: Options = self.options
-        self.heads = {
-            "heatmap": Heatmap(classes, released="hm"),
+        heatmap = {"heatmap": Heatmap(classes, released="hm")}
+        self.heads = {**heatmap, **self._box_heads(chosen, classes)}
+
+    @staticmethod
+    def _box_heads(chosen: Options, classes: int) -> dict[str, Head]:
+        """The heads that a box is read from."""
+        if chosen.box != "size":
+            start = _GIOU_START / 2 / BoxDistances.unit
+            return {"box": BoxDistances(kind=chosen.box, weight=chosen.box_weight, bias=start)}
+        return {
             "size": Regression(
                 2 * classes if chosen.class_specific_size else 2,
                 weight=chosen.size_weight,
@@ -106,23 +120,34 @@ class CenterDetection(Task):
         share = box_coverage(instances.boxes, frame)[:, 0]
         shown = cut_to_grid(instances.replace(share=share), grid)
         size, centre = box_sizes(shown.boxes), box_centres(shown.boxes)
-        pixel = centre.astype(np.int64)
         radius = box_radius(size, self.options.radius)
         ignored = shown.crowd & (self.options.crowd == "ignore")
         is_object = (shown.share >= self.options.min_visible) & ~ignored
-        size_value, size_weight = self._size_entries(size, shown.labels)
-        offset = (centre - pixel)[is_object]
-        entries = (size_value[is_object], size_weight[is_object])
+        heatmap = Peaks.of(centre, radius, shown.labels, is_object)
+        taught = shown[is_object].replace(centre=centre[is_object], radius=radius[is_object])
+        boxes = self._size_targets if self.options.box == "size" else self._distance_targets
+        return {"heatmap": heatmap, **boxes(taught, grid)}
+
+    def _distance_targets(self, taught: Instances, grid: Grid) -> dict[str, Target]:
+        """Distances at all cells of each object's Gaussian, every object with the same weight in all."""
+        value = BoxDistances.of(taught.boxes, taught.centre.astype(np.int64))
+        dense = (taught.centre, taught.radius, value, np.ones_like(value), grid)
+        return {"box": CellTargets.dense(*dense, BoxDistances.STEPS, equally=True)}
+
+    def _size_targets(self, taught: Instances, grid: Grid) -> dict[str, Target]:
+        """Sizes and offsets, at each object's cell or at all cells of its Gaussian."""
+        pixel = taught.centre.astype(np.int64)
+        places = (taught.centre, taught.radius)
+        entries = self._size_entries(box_sizes(taught.boxes), taught.labels)
+        offset = taught.centre - pixel
+        ones, steps = np.ones_like(offset), [[-1, 0], [0, -1]]
         return {
-            "heatmap": Peaks.of(centre, radius, shown.labels, is_object),
-            "size": CellTargets.dense(centre[is_object], radius[is_object], *entries, grid)
+            "size": CellTargets.dense(*places, *entries, grid)
             if self.options.dense_size
-            else CellTargets.of(pixel[is_object], *entries),
-            "offset": CellTargets.dense(
-                centre[is_object], radius[is_object], offset, np.ones_like(offset), grid, True
-            )
+            else CellTargets.of(pixel, *entries),
+            "offset": CellTargets.dense(*places, offset, ones, grid, steps)
             if self.options.dense_offset
-            else CellTargets.of(pixel[is_object], offset),
+            else CellTargets.of(pixel, offset),
         }
 
     def _size_entries(self, size: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +163,11 @@ class CenterDetection(Task):
 
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
         peaks = find_peaks(maps["heatmap"], k)
+        if "box" in maps:
+            left_top, right_bottom = gather(maps["box"], peaks).split(2, dim=2)
+            middle = locate(peaks, None)
+            boxes = torch.cat([middle - left_top, middle + right_bottom], dim=2)
+            return Detections(boxes, peaks.score, peaks.channel, {"cells": peaks.cells})
         size = gather(maps["size"], peaks)
         if self.options.class_specific_size:
             pair = peaks.channel[..., None, None].expand(-1, -1, 1, 2)

@@ -154,7 +154,9 @@ def test_dense_samples_equal_rendering_one_object_after_the_other(seed):
 def test_relative_dense_samples_point_at_the_centre_from_every_cell():
     centre = np.array([[6.25, 4.5]])
     value = centre - np.floor(centre)
-    samples = CellTargets.dense(centre, np.array([2]), value, np.ones_like(value), Grid(9, 12), relative=True)
+    samples = CellTargets.dense(
+        centre, np.array([2]), value, np.ones_like(value), Grid(9, 12), [[-1, 0], [0, -1]]
+    )
     assert len(samples) == 25
     pointed = np.stack([samples.x, samples.y], axis=1) + samples.value.numpy()
     np.testing.assert_allclose(pointed, np.repeat(centre, 25, axis=0), rtol=1e-6)
