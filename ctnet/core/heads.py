@@ -37,13 +37,13 @@ class Head:
         bias: initial bias of its last convolution.
         twin: the head that this one becomes under mirroring (left ends, right ends); "" for itself.
         released: its name in the authors' release; "" for none.
-        short: how much the values of a mirrored map lack, in cells, in an image whose points have integer
-            coordinates. Cells and points are mirrored by their coordinates, which puts the middle of a cell
-            one cell beside the mirrored middle: 1 for distances from middles. In real images, where edges lie
-            anywhere between pixels, it is close to 0.
+        lag: for each channel, by how many cells values of ``mirror`` are too small in an image whose points
+            have integer coordinates, or () for none. There, cells and points are mirrored by their
+            coordinates, so that a cell's middle is not mirrored onto a middle. In real images, where points
+            lie anywhere, it is close to 0.
     """
 
-    short: ClassVar[float] = 0.0
+    lag: ClassVar[tuple[float, ...]] = ()
 
     channels: int
     weight: float = 1.0
@@ -136,7 +136,7 @@ class BoxDistances(Head):
     kind: Literal["giou", "ciou"] = "giou"
     unit: float = 8.0
 
-    short: ClassVar[float] = 1.0
+    lag: ClassVar = (1.0, 0.0, -1.0, 0.0)
     #: How the distances change from a cell to the next one in x and in y, see ``CellTargets.dense``.
     STEPS: ClassVar = ((1, 0), (0, 1), (-1, 0), (0, -1))
 

@@ -105,10 +105,11 @@ def encode_commutes_with_mirroring(probe: Probe) -> None:
                 continue
             head, target = probe.task.heads[name], mirrored[name]
             if isinstance(target, CellTargets):
-                got, expected = _at_lone_samples(target, expected)
+                lag = expected.new_tensor(head.lag or (0.0,))
+                got, expected = _at_lone_samples(target, expected + lag[:, None, None])
             else:
                 got = head.render(target, grid)
-            difference = (got - expected - head.short).abs()
+            difference = (got - expected).abs()
             require(
                 got.numel() == 0 or difference.max() <= 1e-3,
                 f"head {name!r} differs by {difference.max() if got.numel() else 0:.3g} in scene {seed}: "
