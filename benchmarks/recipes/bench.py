@@ -20,13 +20,13 @@ import os
 import resource
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomllib
 from sets import Part, parts_of, prepare
 
 from ctnet.base.files import read_json, write_json

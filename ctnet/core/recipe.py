@@ -35,6 +35,9 @@ class Augmentation:
         geometric: fraction of the images that are scaled, shifted and rotated; the others are not.
         colour: strength of brightness, contrast and saturation jitter; 0 for none.
         lighting: standard deviation of the PCA lighting noise; 0 for none.
+        mosaic: fraction of the images that are made of four, each in a tile of its own.
+        mixup: fraction of the images that are laid over another one, with the objects of both.
+        plain_share: fraction of the epochs, the last ones, without mosaic and mixup.
 
     Raises:
         CtnetError: for a value out of range.
@@ -47,6 +50,9 @@ class Augmentation:
     geometric: Share = 1.0
     colour: Strength = 0.4
     lighting: Strength = 0.1
+    mosaic: Share = 0.0
+    mixup: Share = 0.0
+    plain_share: Share = 0.2
 
     def __post_init__(self) -> None:
         check_bounds(self, "the recipe")

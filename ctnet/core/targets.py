@@ -49,6 +49,11 @@ class _Ragged:
         others = iter(columns)
         return self._map(lambda _: next(others))
 
+    def moved(self, x: int, y: int) -> Self:
+        """The same rows at other cells of a larger grid: ``x`` columns to the right, ``y`` rows down."""
+        places: dict[str, Any] = {"x": self.x + x, "y": self.y + y}  # type: ignore[attr-defined]
+        return dataclasses.replace(self, **places)  # type: ignore[type-var]
+
     @classmethod
     def collate(cls, parts: Sequence[Self]) -> Self:
         """Join the targets of single images into those of a batch; part ``i`` becomes image ``i``."""
@@ -244,3 +249,13 @@ def collate_targets(parts: Sequence[Target]) -> Target:
     collate: Any = type(parts[0]).collate
     joined: Target = collate(parts)
     return joined
+
+
+def join_targets(parts: Sequence[Target]) -> Target:
+    """Join several targets of one head in one image."""
+    joined = collate_targets(parts)
+    once: dict[str, Any] = {"batch": torch.zeros_like(joined.batch)}
+    if isinstance(joined, CellTargets):
+        once["images"] = 1
+    result: Target = dataclasses.replace(joined, **once)
+    return result

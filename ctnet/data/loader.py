@@ -16,11 +16,12 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.joined import Joined
 from ctnet.base.ranks import Ranks
 from ctnet.core.recipe import Augmentation
-from ctnet.core.targets import Grid, Target, collate_targets
+from ctnet.core.targets import Grid, Target, collate_targets, join_targets
 from ctnet.core.task import Task
 from ctnet.data.augment import crop_instances, jitter, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
+from ctnet.data.mixing import in_a_tile, mix, mosaic_tiles
 from ctnet.data.problems import Problem
 from ctnet.data.workers import load, prepare_worker
 
@@ -91,6 +92,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         augmentation: Augmentation,
         seed: int = 0,
         stride: int = 4,
+        epochs: int = 1,
     ) -> None:
         """Args:
         dataset: images and annotations.
@@ -99,6 +101,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         augmentation: the augmentation of images.
         seed: seed of the whole run.
         stride: input pixels per output cell.
+        epochs: of the whole run, of which the last ones do without ``Augmentation.mosaic`` and ``mixup``.
         """
         self.dataset = dataset
         self.task = task
@@ -106,6 +109,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         self.augmentation = augmentation
         self.seed = seed
         self.stride = stride
+        self.mixed_epochs = round(epochs * (1 - augmentation.plain_share))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -120,12 +124,48 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
 
     def _sample(self, epoch: int, index: int) -> EncodedSample:
         rng = np.random.default_rng([self.seed, epoch, index])
+        mosaic, mixup = self.augmentation.mosaic, self.augmentation.mixup
+        if epoch >= self.mixed_epochs or not (mosaic or mixup):
+            return self._view(rng, index, self._grid, self.augmentation)
+        sample = self._mosaic_or_view(rng, index)
+        if rng.random() >= mixup:
+            return sample
+        other = self._mosaic_or_view(rng, int(rng.integers(len(self))))
+        targets = {name: join_targets([sample.targets[name], other.targets[name]]) for name in other.targets}
+        return EncodedSample(mix(rng, sample.image, other.image), targets, index)
+
+    @property
+    def _grid(self) -> Grid:
+        return Grid(self.input_size[1] // self.stride, self.input_size[0] // self.stride)
+
+    def _mosaic_or_view(self, rng: np.random.Generator, index: int) -> EncodedSample:
+        """A mosaic of an image and three others, or the image alone."""
+        if rng.random() >= self.augmentation.mosaic:
+            return self._view(rng, index, self._grid, self.augmentation)
+        others = rng.integers(len(self), size=3).tolist()
+        augmentation = in_a_tile(self.augmentation)
+        image = np.empty((self.input_size[1], self.input_size[0], 3), np.uint8)
+        parts: dict[str, list[Target]] = {}
+        for tile, one in zip(
+            mosaic_tiles(rng, self._grid.width, self._grid.height), [index, *others], strict=True
+        ):
+            view = self._view(rng, one, Grid(tile.height, tile.width), augmentation)
+            left, top = tile.x * self.stride, tile.y * self.stride
+            image[top : top + view.image.shape[0], left : left + view.image.shape[1]] = view.image
+            for name, target in view.targets.items():
+                parts.setdefault(name, []).append(target.moved(tile.x, tile.y))
+        return EncodedSample(image, {name: join_targets(part) for name, part in parts.items()}, index)
+
+    def _view(
+        self, rng: np.random.Generator, index: int, grid: Grid, augmentation: Augmentation
+    ) -> EncodedSample:
+        """One augmented image, as large as a grid."""
         sample = self.dataset[index]
         height, width = sample.image.shape[:2]
-        crop = random_crop(rng, (width, height), self.input_size, self.augmentation, self.task.layout.fit)
-        image = jitter(rng, crop.affine.warp(sample.image, self.input_size), self.augmentation)
+        size = (grid.width * self.stride, grid.height * self.stride)
+        crop = random_crop(rng, (width, height), size, augmentation, self.task.layout.fit)
+        image = jitter(rng, crop.affine.warp(sample.image, size), augmentation)
         on_grid = crop_instances(sample.instances, crop, self.task, self.stride)
-        grid = Grid(self.input_size[1] // self.stride, self.input_size[0] // self.stride)
         return EncodedSample(image, self.task.encode(on_grid, grid), index)
 
 

@@ -139,7 +139,7 @@ class Trainer:
         config, recipe = self.config, self.config.recipe
         augmentation = STILL if config.overfit else recipe.augmentation
         stride = self.model.backbone.stride
-        samples = TrainingSet(train, self.task, recipe.size, augmentation, config.seed, stride)
+        samples = TrainingSet(train, self.task, recipe.size, augmentation, config.seed, stride, recipe.epochs)
         batch_size, pinned = min(recipe.batch_size, len(train)), self.device.type == "cuda"
         return Loader(samples, batch_size, self.workers, config.seed, pinned, self.ranks)
 
