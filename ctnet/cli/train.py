@@ -75,6 +75,10 @@ def train(
             help="Start from the matching weights of this run, checkpoint, or address of one, of any task."
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="A run of the same heads whose maps are half of what is taught (-R teach=0.5)."),
+    ] = None,
     option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on, or none.")] = "val",
@@ -149,7 +153,7 @@ def train(
     milliseconds = parse_budget(context, budget)
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
-        Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
+        Network(parse_assignments(option or [], "-O"), backbone, pretrained, init, teacher),
         RecipeChoice.of(recipe, recipe_fields(field or [], {"epochs": epochs, "learning_rate": lr}), lr),
     )
     observers = parse_names(observe, "--observe")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -72,6 +72,16 @@ class Head:
         """This activated map as seen on the mirrored input; None where it cannot be averaged with it."""
         return None
 
+    def soften(self, target: Target, seen: Tensor, share: float) -> Target:
+        """A target that follows a teacher in part; unchanged unless overridden.
+
+        Args:
+            target: of the whole batch; the count of its loss must stay the same.
+            seen: the teacher's activated map (B, C, H, W) of the same images.
+            share: the teacher's part, from 0 to 1.
+        """
+        return target
+
     def render(self, target: Target, grid: Grid) -> Tensor:
         """The activated map (grid.batch, C, grid.height, grid.width) of a perfect network."""
         raise TypeError(f"{type(self).__name__} must define render(target, grid)")
@@ -92,6 +102,12 @@ class Heatmap(Head):
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         return activated.flip(-1)
+
+    def soften(self, target: Target, seen: Tensor, share: float) -> Target:
+        """Where the teacher sees something, the penalty is reduced; positives stay what is annotated."""
+        assert isinstance(target, Peaks)
+        soft = (share * seen).clamp(max=heatmap.SOFT_PEAK)
+        return replace(target, soft=soft if target.soft is None else target.soft.maximum(soft))
 
     def render(self, target: Target, grid: Grid) -> Tensor:
         assert isinstance(target, Peaks)
@@ -118,6 +134,9 @@ class Regression(Head):
     def mirror(self, activated: Tensor) -> Tensor | None:
         return activated.flip(-1) if self.symmetric else None
 
+    def soften(self, target: Target, seen: Tensor, share: float) -> Target:
+        return blend(target, seen, share)
+
     def render(self, target: Target, grid: Grid) -> Tensor:
         assert isinstance(target, CellTargets)
         return fill_nearest(target, grid)
@@ -125,7 +144,7 @@ class Regression(Head):
 
 @dataclass(frozen=True)
 class BoxDistances(Head):
-    """Distances from the middle of a cell to the left, upper, right and lower edge of a box (``CellTargets``).
+    """Distances from a cell's middle to the left, upper, right and lower edge of a box (``CellTargets``).
 
     Attributes:
         kind: the loss, 1 minus GIoU or CIoU.
@@ -151,6 +170,9 @@ class BoxDistances(Head):
 
     def mirror(self, activated: Tensor) -> Tensor | None:
         return activated.flip(-1)[:, [2, 1, 0, 3]]
+
+    def soften(self, target: Target, seen: Tensor, share: float) -> Target:
+        return blend(target, seen, share)
 
     def render(self, target: Target, grid: Grid) -> Tensor:
         assert isinstance(target, CellTargets)
@@ -190,6 +212,12 @@ class BoxQuality(Head):
     def render(self, target: Target, grid: Grid) -> Tensor:
         assert isinstance(target, CellTargets)
         return fill_nearest(target, grid)
+
+
+def blend(target: Target, seen: Tensor, share: float) -> Target:
+    """Cell targets whose values are partly a teacher's, see ``Head.soften``."""
+    assert isinstance(target, CellTargets)
+    return replace(target, value=torch.lerp(target.value, target.gather(seen).to(target.value.dtype), share))
 
 
 def mirror_maps(heads: Mapping[str, Head], maps: Mapping[str, Tensor]) -> dict[str, Tensor | None]:

@@ -1,7 +1,7 @@
 """The paper's mathematics as pure functions on tensors: Gaussians, losses, peaks."""
 
 from ctnet.heatmap.focal import focal_loss
-from ctnet.heatmap.gaussian import draw_gaussians, gaussian_radius
+from ctnet.heatmap.gaussian import SOFT_PEAK, draw_gaussians, gaussian_radius
 from ctnet.heatmap.peaks import FoundPeaks, find_peaks, gather, locate, suppress_non_peaks
 from ctnet.heatmap.precision import full_precision
 from ctnet.heatmap.regression import (
@@ -14,6 +14,7 @@ from ctnet.heatmap.regression import (
 )
 
 __all__ = [
+    "SOFT_PEAK",
     "FoundPeaks",
     "box_iou_loss",
     "concentric_giou_loss",

@@ -107,7 +107,7 @@ class CenterDetection(Task):
         self.heads = {**heatmap, **self._box_heads(chosen, classes)}
 
     @staticmethod
-    def _box_heads(chosen: Options, classes: int) -> dict[str, Head]:
+    def _box_heads(chosen: Any, classes: int) -> dict[str, Head]:
         """The heads that a box is read from."""
         if chosen.box != "size":
             start = _GIOU_START / 2 / BoxDistances.unit
@@ -185,7 +185,10 @@ class CenterDetection(Task):
             raw = predicted["box"].detach()
             iou = distance_iou(self.heads["box"].activate(full_precision(raw)), box.value)
             if self.options.iou:
-                targets = {**targets, "iou": dataclasses.replace(targets["iou"], value=iou[:, None])}
+                targets = {
+                    **targets,
+                    "iou": dataclasses.replace(box, value=iou[:, None], weight=box.weight[:, :1]),
+                }
             if self.options.centre == "chosen":
                 scores = predicted["heatmap"].detach().sigmoid()
                 targets = {**targets, "heatmap": choose_centres(heatmap, box, iou, scores)}
@@ -194,9 +197,8 @@ class CenterDetection(Task):
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
         peaks = find_peaks(maps["heatmap"], k)
         if "box" in maps:
-            left_top, right_bottom = gather(maps["box"], peaks).split(2, dim=2)
-            middle = locate(peaks, None)
-            boxes = torch.cat([middle - left_top, middle + right_bottom], dim=2)
+            distances, middle = gather(maps["box"], peaks), locate(peaks, None)
+            boxes = torch.cat([middle - distances[..., :2], middle + distances[..., 2:]], dim=2)
             if "iou" not in maps:
                 return Detections(boxes, peaks.score, peaks.channel, {"cells": peaks.cells})
             power = self.options.iou_power
@@ -232,7 +234,7 @@ class CenterDetection(Task):
 
 
 def choose_centres(peaks: Peaks, box: CellTargets, iou: Tensor, scores: Tensor) -> Peaks:
-    """Move each positive peak to the cell of its 3x3 where score times IoU is highest, if its box is taught there.
+    """Move each positive peak to the cell of its 3x3 with the highest score times IoU.
 
     Args:
         peaks: of a batch.

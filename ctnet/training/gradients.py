@@ -80,7 +80,7 @@ class StepLosses(nn.Module):
         task: computes the losses.
         model: the network.
         description: the description of its input.
-        teacher: changes the targets of a batch; None: they are taught as they are.
+        teachers: change the targets of a batch, one after the other.
         compile: compile network and losses together.
     """
 
@@ -89,12 +89,12 @@ class StepLosses(nn.Module):
         task: Task,
         model: CenterNet,
         description: Description,
-        teacher: Teacher | None = None,
+        teachers: Sequence[Teacher] = (),
         compile: bool = False,
     ) -> None:
         super().__init__()
         self.task, self.model, self.description = task, model, description
-        self._teacher = teacher
+        self._teachers = tuple(teachers)
         self._compiled = compiled(self._terms) if compile else None
 
     def forward(
@@ -107,9 +107,10 @@ class StepLosses(nn.Module):
             targets: those of every head; None for images that teach nothing, whose total is zero.
             counts: the counts of the whole step; the batch's own when None.
         """
-        if targets is not None and self._teacher is not None:
+        if targets is not None and self._teachers:
             inputs = normalise(images, self.description.mean, self.description.std)
-            targets = self._teacher(inputs, targets)
+            for teacher in self._teachers:
+                targets = teacher(inputs, targets)
         if self._compiled is None or targets is None or not _is_general(images, targets):
             return self._terms(images, targets, counts)
         varying(column for target in targets.values() for column in target.columns())

@@ -20,6 +20,7 @@ from ctnet.base.files import write_json
 from ctnet.base.numbers import check_seed
 from ctnet.base.output import counted
 from ctnet.base.ranks import Ranks, number_of_processes, number_on_machine
+from ctnet.core.recipe import Recipe
 from ctnet.core.task import load_task_class
 from ctnet.data.problems import summarize
 from ctnet.data.workers import default_workers
@@ -37,6 +38,7 @@ from ctnet.training.optimization import peak_factor, rate_factor, warmup_steps
 from ctnet.training.plan import Plan, plan_training
 from ctnet.training.request import Machine, Network, RecipeChoice, TrainingData
 from ctnet.training.run import Run
+from ctnet.training.teacher import TEACHERS_SHARE
 from ctnet.training.trackers import MetricsFile
 from ctnet.training.trainer import Trainer
 
@@ -336,7 +338,7 @@ def _require_one_job(ranks: Ranks, config: TrainingConfig) -> None:
         )
     values = config.to_json()
     # Data may lie elsewhere on each machine, as long as it is the same.
-    known = {name: values[name] for name in values if name not in ("data", "init")}
+    known = {name: values[name] for name in values if name not in ("data", "init", "teacher")}
     ranks.require_same(known, "install the same ctnet and copy the same data to all machines")
 
 
@@ -418,6 +420,11 @@ def _where(init: str | Path) -> str:
     return str(init) if is_address(str(init)) else str(checkpoint_of(init).absolute())
 
 
+def _taught(recipe: Recipe, network: Network) -> Recipe:
+    """The recipe, in which a teacher that is given teaches."""
+    return recipe if network.teacher is None or recipe.teach else replace(recipe, teach=TEACHERS_SHARE)
+
+
 def _config(
     backbone: BackboneInfo, data: TrainingData, network: Network, seed: int, plan: Plan, amp: Amp
 ) -> TrainingConfig:
@@ -428,6 +435,7 @@ def _config(
         backbone=backbone.name,
         pretrained=network.pretrained,
         init=None if network.init is None else _where(network.init),
+        teacher=None if network.teacher is None else _where(network.teacher),
         data=str(plan.splits.directory.absolute()),
         train_split=data.train_split,
         val_split=data.val_split,
@@ -435,7 +443,7 @@ def _config(
         strict=data.strict,
         fold=data.fold,
         recipe_name=plan.recipe_name,
-        recipe=plan.recipe,
+        recipe=_taught(plan.recipe, network),
         learning_rate=plan.rate,
         annotations=plan.splits.train.coco.digest,
         val_annotations="" if plan.splits.val is None else plan.splits.val.coco.digest,

@@ -9,14 +9,19 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from ctnet.base.errors import CtnetError
+from ctnet.checkpoint import load, load_weights
 from ctnet.core.recipe import Recipe
 from ctnet.core.targets import Target
-from ctnet.core.task import Task
-from ctnet.model import CenterNet
+from ctnet.core.task import Task, create_task
+from ctnet.model import CenterNet, create_model
 from ctnet.training.optimization import MovingAverage
 
 #: Takes normalised images (B, 3, H, W) and the targets of a batch, and returns the targets to teach.
 Teacher = Callable[[Tensor, Mapping[str, Target]], Mapping[str, Target]]
+
+#: ``Recipe.teach`` of a training with ``--teacher`` whose recipe does not say.
+TEACHERS_SHARE = 0.5
 
 #: Fraction of the epochs after which the moving average begins to teach.
 FROM = 0.3
@@ -34,10 +39,13 @@ class AverageTeacher:
         model: the network that is trained.
         average: its moving average.
         begin: updates after which it teaches.
+        share: ``Recipe.teach``.
     """
 
-    def __init__(self, task: Task, model: CenterNet, average: MovingAverage, begin: int) -> None:
-        self._task, self._average, self._begin = task, average, begin
+    def __init__(
+        self, task: Task, model: CenterNet, average: MovingAverage, begin: int, share: float = 0.0
+    ) -> None:
+        self._task, self._average, self._begin, self._share = task, average, begin, share
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
         self._model.load_state_dict(average.weights, assign=True)
 
@@ -45,7 +53,60 @@ class AverageTeacher:
         if self._average.updates < self._begin:
             return targets
         with torch.no_grad():
-            return self._task.taught(targets, self._model.activated(inputs))
+            seen = self._model.activated(inputs)
+            if self._task.needs_average:
+                targets = self._task.taught(targets, seen)
+            return softened(self._task, targets, seen, self._share)
+
+
+class TrainedTeacher:
+    """A trained network as the teacher of another one.
+
+    Args:
+        task: that of the network that is trained.
+        path: a run folder or checkpoint of the same heads and categories, with any backbone.
+        device: where it runs.
+        share: ``Recipe.teach``.
+
+    Raises:
+        CtnetError: when it cannot be read, or has other heads, categories or stride.
+    """
+
+    def __init__(self, task: Task, path: str, device: torch.device, stride: int, share: float) -> None:
+        checkpoint = load(path)
+        its = checkpoint.description
+        taught = create_task(its.task, its.categories, **its.options)
+        self._model = create_model(taught, its.backbone).to(device).eval().requires_grad_(False)
+        load_weights(self._model, checkpoint.weights)
+        for what, ours, theirs in (
+            ("heads", _heads(task), _heads(taught)),
+            ("classes", ", ".join(task.categories.names), ", ".join(taught.categories.names)),
+            ("stride", str(stride), str(self._model.backbone.stride)),
+        ):
+            if ours != theirs:
+                raise CtnetError(
+                    f"the teacher {path} has {what} {theirs}, this training {ours}; choose a teacher "
+                    "that was trained with the same task, options and classes"
+                )
+        self._task, self._share = task, share
+
+    def __call__(self, inputs: Tensor, targets: Mapping[str, Target]) -> Mapping[str, Target]:
+        with torch.no_grad():
+            return softened(self._task, targets, self._model.activated(inputs), self._share)
+
+
+def _heads(task: Task) -> str:
+    """A task's heads with their channels."""
+    return ", ".join(f"{name} {head.channels}" for name, head in task.heads.items())
+
+
+def softened(
+    task: Task, targets: Mapping[str, Target], seen: Mapping[str, Tensor], share: float
+) -> Mapping[str, Target]:
+    """Targets of which a share is the teacher's, head by head."""
+    if not share:
+        return targets
+    return {name: head.soften(targets[name], seen[name], share) for name, head in task.heads.items()}
 
 
 def first_update(recipe: Recipe, steps_per_epoch: int) -> int:

@@ -99,7 +99,7 @@ def test_accumulated_batches_are_taught_like_one(session, scenes, tmp_path, insi
     seen = []
     for name, changes in (("whole", {"fields": {"batch_size": 10}}), ("parts", {"accumulate": 3})):
         trainer = session(scenes, tmp_path / name, **IGNORE, **changes).trainer
-        teacher = trainer.gradients._losses._teacher
+        (teacher,) = trainer.gradients._losses._teachers
         teacher._begin = 0
         trainer.model.eval().double()
         trainer.model.backbone.register_forward_pre_hook(lambda _, inputs: inputs[0].double())
@@ -109,7 +109,7 @@ def test_accumulated_batches_are_taught_like_one(session, scenes, tmp_path, insi
         trainer.gradients.accumulate(step)
         taught = [parameter.grad.clone() for parameter in trainer.model.parameters()]
         trainer.model.zero_grad()
-        untaught._teacher = None
+        untaught._teachers = ()
         trainer.gradients.accumulate(step)
         plain = [parameter.grad for parameter in trainer.model.parameters()]
         seen.append((len(batches), taught, plain))
@@ -135,3 +135,49 @@ def test_random_numbers_stay_as_they_are(session, scenes, tmp_path):
         done.append(weights_of(tmp_path / choice / "last.pt"))
     assert same(*done)
     assert np.isfinite(made.rows[-1]["loss"])
+
+
+def test_a_trained_run_teaches_another_backbone_and_resumes(session, resumed, scenes, tmp_path):
+    session(scenes, tmp_path / "teacher").fit()
+    taught = {"teacher": tmp_path / "teacher", "fields": {"teach": 0.5}}
+    whole = session(scenes, tmp_path / "whole", **taught)
+    whole.fit()
+    part = session(scenes, tmp_path / "part", **taught)
+    report = part.display.step
+
+    def stop(*args):
+        report(*args)
+        part.trainer._ask_to_stop()
+
+    part.display.step = stop
+    assert not part.fit()
+    resumed(tmp_path / "part").fit()
+    plain = session(scenes, tmp_path / "plain")
+    plain.fit()
+    assert same(weights_of(tmp_path / "whole" / "last.pt"), weights_of(tmp_path / "part" / "last.pt"))
+    assert not same(weights_of(tmp_path / "whole" / "last.pt"), weights_of(tmp_path / "plain" / "last.pt"))
+
+
+def test_a_teacher_that_is_given_teaches_half(session, scenes, tmp_path):
+    session(scenes, tmp_path / "teacher").fit()
+    made = session(scenes, tmp_path / "run", teacher=tmp_path / "teacher")
+    assert made.trainer.config.recipe.teach == 0.5
+    assert made.trainer.config.teacher == str(tmp_path / "teacher" / "best.pt")
+
+
+def test_a_teacher_of_other_heads_is_refused(session, scenes, tmp_path):
+    session(scenes, tmp_path / "teacher", options={"box": "giou"}).fit()
+    with pytest.raises(CtnetError, match=r"has heads heatmap 5, box 4, this training heatmap 5, size 2, offset"):
+        session(scenes, tmp_path / "run", teacher=tmp_path / "teacher")
+
+
+def test_the_average_teaches_all_heads(session, scenes, tmp_path):
+    made = session(scenes, tmp_path / "run", fields={"teach": 0.3})
+    (teacher,) = made.trainer.gradients._losses._teachers
+    teacher._begin = 0
+    batch = next(made.trainer.loader.epoch(0))
+    taught = teacher(torch.zeros(len(batch), 3, 64, 64), batch.targets)
+    size, before = taught["size"], batch.targets["size"]
+    seen = teacher._model.activated(torch.zeros(len(batch), 3, 64, 64))["size"]
+    assert torch.allclose(size.value, 0.7 * before.value + 0.3 * before.gather(seen))
+    assert taught["heatmap"].soft.shape[1:] == (5, 16, 16)
