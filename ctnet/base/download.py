@@ -60,8 +60,7 @@ class Download:
             raise CtnetError(f"{text}: what follows # must be sha256= and 64 hexadecimal digits")
         if not is_address(text) or not urlsplit(address).hostname:
             raise CtnetError(f"{text} is not an address of the web; write https://host/file.pt")
-        plain = urlsplit(address).scheme == "http" and urlsplit(address).hostname not in _THIS_MACHINE
-        if plain and match is None:
+        if _is_open_to_change(address) and match is None:
             raise CtnetError(
                 f"{text} can be changed on its way; use https, or add #sha256= and the digest of the file"
             )
@@ -141,8 +140,11 @@ class Download:
         if total is not None and size < start + total:
             raise self._cut_short(f"it ended after {size} of {start + total} bytes")
         self._check(self._part)
-        os.replace(self._part, self.path)
-        self._about.unlink(missing_ok=True)
+        try:
+            os.replace(self._part, self.path)
+            self._about.unlink(missing_ok=True)
+        except OSError as error:
+            raise os_error(error, "write", self.path) from error
 
     def _opened(self) -> http.client.HTTPResponse:
         """The server's answer: the rest of the file where a part is there, else all of it."""
@@ -153,7 +155,8 @@ class Download:
             request.add_header("Range", f"bytes={done}-")
             request.add_header("If-Range", version)
         try:
-            return cast(http.client.HTTPResponse, urllib.request.urlopen(request, timeout=_SECONDS))
+            opener = urllib.request.build_opener(_Redirects(self))
+            return cast(http.client.HTTPResponse, opener.open(request, timeout=_SECONDS))
         except urllib.error.HTTPError as error:
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not done:
                 raise
@@ -196,6 +199,28 @@ class Download:
         kept = self._part.stat().st_size if self._part.is_file() else 0
         more = f"; {kept / 1e6:.1f} MB are kept, run it again to go on" if kept else ""
         return CtnetError(f"cannot download {self.address}: {reason}{more}")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server to another address, if what comes from there can be trusted as much."""
+
+    def __init__(self, download: Download) -> None:
+        self._download = download
+
+    def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
+        address = str(arguments[-1])
+        if self._download.digest is None and _is_open_to_change(address):
+            raise CtnetError(
+                f"{self._download.address} leads to {address}, which can be changed on its way; add #sha256= "
+                "and the digest of the file"
+            )
+        return super().redirect_request(*arguments)
+
+
+def _is_open_to_change(address: str) -> bool:
+    """Whether others could change what comes from an address: it has no encryption, and crosses a network."""
+    parts = urlsplit(address)
+    return parts.scheme.lower() == "http" and parts.hostname not in _THIS_MACHINE
 
 
 def _version(answer: http.client.HTTPResponse) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ class Server:
         cut: bytes after which an answer ends early.
         ranges: whether it answers requests for a part.
         shift: added to the first byte that it claims to send.
+        leads_to: an address that it sends others to.
         asked: the Range header of each request.
     """
 
@@ -35,6 +37,7 @@ class Server:
     cut: int | None = None
     ranges: bool = True
     shift: int = 0
+    leads_to: str | None = None
     address: str = ""
     asked: list[str | None] = field(default_factory=list)
 
@@ -52,6 +55,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             served.asked.append(wanted)
+            if served.leads_to:
+                self.send_response(302)
+                self.send_header("Location", served.leads_to)
+                self.end_headers()
+                return
             if not self.path.startswith("/models/"):
                 self.send_error(404)
                 return
@@ -201,3 +209,24 @@ def test_addresses_and_paths() -> None:
     assert is_address("https://host/a.pt")
     assert is_address("HTTP://host")
     assert not any(map(is_address, ("runs/a", "C:\\a.pt", "https", "ftp://host/a.pt", "a/https://b")))
+
+
+def test_it_is_not_led_to_where_files_can_be_changed(server: Server) -> None:
+    server.leads_to = "http://models.invalid/best.pt"
+    with pytest.raises(CtnetError, match=r"leads to http://models\.invalid/best\.pt, which can be changed"):
+        Download.of(server.address).get()
+    with pytest.raises(CtnetError, match="cannot download"):  # with a digest it is asked, and is not there
+        Download.of(f"{server.address}#sha256={server.digest}").get()
+
+
+def test_a_full_place_is_one_line(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if target.name == "best one.pt":
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr("ctnet.base.download.os.replace", fail)
+    with pytest.raises(CtnetError, match="cannot write .*best one.pt: No space left on device"):
+        Download.of(server.address).get()
