@@ -1,15 +1,17 @@
 """A bench for recipes: variants of a training, each on the same data, with verdicts.
 
-    python benchmarks/recipes/bench.py run STUDY --set raccoon=DIR --variants small,distances [--epochs 20]
-        [--backbone light32] [--seeds 0,1,2]
+    python benchmarks/recipes/bench.py run STUDY --set raccoon=DIR --set bccd=DIR --set dense
+        --variants small,distances [--backbone light32] [--epochs 20] [--seeds 0,1,2]
     python benchmarks/recipes/bench.py table STUDY [--base small] [--json]
 
-``run`` trains what STUDY does not have yet, one training at a time on one thread, and goes on where it was stopped
-(a training that was cut off continues from its last checkpoint). One line is printed a training. Variants are in
-variants.toml: arguments of ``ctnet train`` on top of the set's. The weights of the last epoch count, so that nothing
-is chosen by what is held out. ``table`` prints, per set and variant, the mean AP, AP50 and AP75 over seeds, processor
-seconds per training, and the change of AP to the base with its 95 % interval (`ctnet compare`: images are drawn
-again, and trainings where there are several seeds).
+``run`` trains what STUDY does not have yet, one training at a time on one thread, and goes on where it was
+stopped (a training that was cut off continues from its last checkpoint). One line is printed a training.
+Variants are in variants.toml: arguments of ``ctnet train`` on top of the set's. The weights of the last epoch
+count, so that nothing is chosen by what is held out.
+
+``table`` prints, per set and variant, the mean AP, AP50 and AP75 over seeds, processor seconds per training,
+and the change of AP to the base with its 95 % interval (`ctnet compare`: images are drawn again, and trainings
+where there are several seeds).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -80,6 +83,8 @@ def main() -> None:
     table.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.command == "run":
+        # So that a training that is stopped writes down the time that it took.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         for line in train_all(options):
             print(line, flush=True)
     else:
@@ -152,8 +157,12 @@ def _train_part(study: Study, data: Path, arguments: Sequence[str], seed: int, p
     begun = (run / "last.pt").is_file()
     command = ["train", "--resume", str(run), "--workers", "0"] if begun else fresh
     before = float(spent.read_text()) if spent.is_file() and begun else 0.0
-    seconds = before + _ctnet(command, run.with_suffix(".log"))
-    spent.write_text(str(seconds))
+    started = _seconds_of_children()
+    try:
+        _ctnet(command, run.with_suffix(".log"))
+    finally:
+        seconds = before + _seconds_of_children() - started
+        spent.write_text(str(seconds))
     results = run.with_suffix(".found.json")
     judged = ["eval", str(run), "--data", str(data), "--split", part.held, "--workers", "0"]
     printed = run.with_suffix(".metrics.json")
@@ -163,21 +172,31 @@ def _train_part(study: Study, data: Path, arguments: Sequence[str], seed: int, p
     return {"seconds": seconds, "metrics": metrics, "results": read_json(results)}
 
 
-def _ctnet(arguments: Sequence[str], output: Path) -> float:
-    """Run a command of ctnet on one thread; its processor seconds."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with output.open("w") as stream, output.with_suffix(".err").open("w") as errors:
-        done = subprocess.run(
+def _ctnet(arguments: Sequence[str], output: Path) -> None:
+    """Run a command of ctnet on one thread."""
+    errors = output.with_suffix(".err")
+    with output.open("w") as stream, errors.open("w") as said:
+        process = subprocess.Popen(
             [sys.executable, "-m", "ctnet", *arguments],
             stdout=stream,
-            stderr=errors,
+            stderr=said,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-    if done.returncode:
-        last = output.with_suffix(".err").read_text().strip().splitlines()[-3:]
-        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}: {' '.join(last)}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()  # it saves, and is resumed
+            process.wait()
+            raise
+    if code:
+        last = " ".join(errors.read_text().strip().splitlines()[-3:])
+        raise SystemExit(f"{' '.join(arguments)} ended with {code}: {last}")
+
+
+def _seconds_of_children() -> float:
+    """Processor seconds of all processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def show(folder: Path, base: str, as_json: bool) -> None:
@@ -224,7 +243,9 @@ def _row(study: Study, base: Study | None) -> dict[str, Any]:
         files = [str(one.path / str(seed) / "results.json") for one in (base, study) for seed in shared]
         several = ["--runs"] if len(shared) > 1 else []
         verdict = _json(["compare", *several, *files, "--data", str(data), "--split", "held", "--json"])
-        row |= {f"AP - {base.variant}": f"{verdict['AP'][0]:+.3f}", "95 %": verdict["AP"][1]}
+        change = verdict["metrics"]["AP"]
+        low, high = change["bca"] or change["percentile"]
+        row |= {f"AP - {base.variant}": f"{change['difference']:+.3f}", "95 %": f"{low:+.3f} to {high:+.3f}"}
     return row
 
 

@@ -50,7 +50,7 @@ def write_dense(folder: Path, seed: int = 0) -> None:
 
 
 def scene(rng: np.random.Generator, overlap: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """An image (H, W, 3) uint8 with its boxes (N, 4) xyxy and labels; ``overlap`` is the IoU within a pair."""
+    """An image (H, W, 3) uint8 with its boxes (N, 4) xyxy and labels; ``overlap``: IoU within a pair."""
     boxes = np.zeros((0, 4))
     labels: list[int] = []
     for _ in range(60):

@@ -1,7 +1,7 @@
 """The data sets of the bench: what is trained on, and what is held out.
 
-A set has parts; each part is a training split and the split that it is judged on. The detections of all parts are
-joined and judged together, on a split that holds all of them:
+A set has parts; each part is a training split and the split that it is judged on. The detections of all parts
+are joined and judged together, on a split that holds all of them:
 
     bccd      one part: train; val and test joined are held out
     raccoon   five folds over all 200 images: each image is held out once

@@ -228,5 +228,5 @@ def test_a_full_place_is_one_line(server: Server, monkeypatch: pytest.MonkeyPatc
         real(source, target)
 
     monkeypatch.setattr("ctnet.base.download.os.replace", fail)
-    with pytest.raises(CtnetError, match="cannot write .*best one.pt: No space left on device"):
+    with pytest.raises(CtnetError, match=r"cannot write .*best one\.pt: No space left on device"):
         Download.of(server.address).get()
