@@ -10,8 +10,8 @@ Variants are in variants.toml: arguments of ``ctnet train`` on top of the set's.
 count, so that nothing is chosen by what is held out.
 
 ``table`` prints, per set and variant, the mean AP, AP50 and AP75 over seeds, processor seconds per training,
-and the change of AP to the base with its 95 % interval (`ctnet compare`: images are drawn again, and trainings
-where there are several seeds).
+and the change of AP to the base with its 95 % interval (`ctnet compare`: images are drawn again, and also
+trainings where there are several seeds).
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/recipes/duplicates.py RUN [RUN ...] [--data STUDY/data/dense]
 
-Each run, trained on the bench's dense scenes, is judged where the boxes of a pair overlap by at most 0.4 (apart)
-and by 0.6 to 0.8 (close), without suppression and with `--nms hard`. A duplicate is a further detection above the
-operating point whose IoU with an object that has one already is above 0.7, and larger than with any other
-object. The operating point is the score with the highest F1 on the split "held".
+Each run, trained on the bench's dense scenes, is judged where the boxes of a pair overlap by at most 0.4
+(apart) and by 0.6 to 0.8 (close), without suppression and with `--nms hard`. A duplicate is a further
+detection above the operating point whose IoU with an object that has one already is above 0.7, and larger than
+with any other object. The operating point is the score with the highest F1 on the split "held".
 """
 
 from __future__ import annotations
@@ -57,9 +57,16 @@ def study(run: Path, data: Path) -> list[list[str]]:
             change = verdict["metrics"]["AP"]
             low, high = change["bca"] or change["percentile"]
             rows.append(
-                [run.parent.name, split, f"{change['a']:.3f}", f"{change['b']:.3f}"]
-                + [f"{change['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"]
-                + [f"{point:.2f}", f"{twice} of {found}", f"{100 * twice / max(found, 1):.2f}"]
+                [
+                    run.parent.name,
+                    split,
+                    *(f"{change[key]:.3f}" for key in ("a", "b")),
+                    f"{change['difference']:+.4f}",
+                    f"{low:+.4f} to {high:+.4f}",
+                    f"{point:.2f}",
+                    f"{twice} of {found}",
+                    f"{100 * twice / max(found, 1):.2f}",
+                ]
             )
     return rows
 

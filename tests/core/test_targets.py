@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.core.targets import CellTargets, Grid, Peaks, collate_targets
+from ctnet.core.heads import BoxDistances
+from ctnet.core.targets import CellTargets, Grid, Peaks, collate_targets, join_targets
 
 
 def peaks(count: int, start: int = 0) -> Peaks:
@@ -160,3 +161,32 @@ def test_relative_dense_samples_point_at_the_centre_from_every_cell():
     assert len(samples) == 25
     pointed = np.stack([samples.x, samples.y], axis=1) + samples.value.numpy()
     np.testing.assert_allclose(pointed, np.repeat(centre, 25, axis=0), rtol=1e-6)
+
+
+def test_distances_give_the_same_box_from_every_cell():
+    box, centre = np.array([[2.0, 3.0, 11.0, 6.5]], np.float32), np.array([[6.5, 4.75]])
+    value = BoxDistances.of(box, np.floor(centre).astype(np.int64))
+    dense = (centre, np.array([2]), value, np.ones_like(value), Grid(9, 14))
+    samples = CellTargets.dense(*dense, BoxDistances.STEPS)
+    middle = np.stack([samples.x, samples.y], axis=1) + 0.5
+    distances = samples.value.numpy()
+    back = np.concatenate([middle - distances[:, :2], middle + distances[:, 2:]], axis=1)
+    np.testing.assert_allclose(back, np.repeat(box, 25, axis=0), rtol=1e-5)
+
+
+def test_objects_of_any_size_can_weigh_the_same():
+    points, radius = np.array([[4.5, 4.5], [20.2, 9.9], [20.9, 10.1], [0.0, 0.0]]), np.array([1, 5, 0, 3])
+    value = np.arange(4, dtype=np.float32)[:, None]
+    samples = CellTargets.dense(points, radius, value, np.ones_like(value), Grid(20, 30), equally=True)
+    for row in range(4):
+        assert samples.weight[samples.value == row].sum().item() == pytest.approx(1, rel=1e-5)
+
+
+def test_parts_of_an_image_are_joined_at_their_places():
+    one = CellTargets.of(np.array([[1, 2]]), np.array([[5.0]]))
+    peaks = Peaks.of(np.array([[1.5, 2.25]]), np.array([2]), np.array([0]))
+    cells = join_targets([one, one.moved(10, 20)])
+    assert (cells.x.tolist(), cells.y.tolist(), cells.batch.tolist()) == ([1, 11], [2, 22], [0, 0])
+    assert cells.images == 1
+    drawn = join_targets([peaks, peaks.moved(10, 20)])
+    assert (drawn.x.tolist(), drawn.y.tolist(), drawn.cells) == ([1.5, 11.5], [2.25, 22.25], 50)

@@ -102,12 +102,12 @@ boxes_strategy = st.lists(
 )
 
 
-@given(boxes_strategy, st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_decode_of_rendered_targets_gives_the_objects_back(rows, class_specific):
+@given(boxes_strategy, st.sampled_from([{}, {"class_specific_size": True}, {"box": "giou"}]))
+@settings(max_examples=90, deadline=None)
+def test_decode_of_rendered_targets_gives_the_objects_back(rows, options):
     """The round trip, on boxes whose centres do not share or touch a cell."""
     grid = Grid(48, 64)
-    task = create_task("ctdet", THREE, class_specific_size=class_specific)
+    task = create_task("ctdet", THREE, **options)
     kept, taken = [], set()
     for x, y, w, h, label in rows:
         box = np.clip([x, y, x + w, y + h], 0, [63, 47, 63, 47]).astype(np.float32)
