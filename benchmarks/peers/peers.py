@@ -10,8 +10,8 @@ never imported by ctnet): `python -m venv ENV && ENV/bin/pip install ultralytics
 (``fasterrcnn``, ``retinanet``, ``ssdlite``, ``fcos``) need no other than ctnet's. ``peer_*.py`` are what runs
 there: they know nothing of ctnet, read COCO JSON or YOLO labels, and write COCO results.
 
-Sets, parts and what is held out are those of ``benchmarks/recipes``; one thread, and nothing is chosen by what is
-held out. Printed are AP, AP50 and AP75 on what is held out, processor seconds, and parameters.
+Sets, parts and what is held out are those of ``benchmarks/recipes``; one thread; nothing is chosen by what
+is held out. Printed are AP, AP50 and AP75 on what is held out, processor seconds, and parameters.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 Each run, trained on the bench's dense scenes, is judged where the boxes of a pair overlap by at most 0.4
 (apart) and by 0.6 to 0.8 (close), without suppression and with `--nms hard`. A duplicate is a further
-detection above the operating point whose IoU with an object that has one already is above 0.7, and larger than
-with any other object. The operating point is the score with the highest F1 on the split "held".
+detection above the operating point whose IoU with an object that has one already is above 0.7, and larger
+than with any other object. The operating point is the score with the highest F1 on the split "held".
 """
 
 from __future__ import annotations
