@@ -44,7 +44,7 @@ class Study:
     """What the trainings of one line of the table share.
 
     Attributes:
-        folder: of all trainings.
+        folder: the folder of all trainings.
         data: the set's name.
         backbone, epochs: of the trainings.
         variant: its name in variants.toml.

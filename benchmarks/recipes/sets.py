@@ -50,7 +50,7 @@ def prepare(name: str, source: Path | None, folder: Path) -> Path:
     """The data directory of a set, written once: links to the source's images, and annotations of its splits.
 
     Args:
-        name: of the set.
+        name: the set's name.
         source: a data directory with train and val (and test); None for the synthetic scenes.
         folder: where it is kept.
     """

@@ -76,7 +76,7 @@ class Head:
         """A target that follows a teacher in part; unchanged unless overridden.
 
         Args:
-            target: of the whole batch; the count of its loss must stay the same.
+            target: target of the whole batch; the count of its loss must stay the same.
             seen: the teacher's activated map (B, C, H, W) of the same images.
             share: the teacher's part, from 0 to 1.
         """

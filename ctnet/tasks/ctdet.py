@@ -237,7 +237,7 @@ def choose_centres(peaks: Peaks, box: CellTargets, iou: Tensor, scores: Tensor) 
     """Move each positive peak to the cell of its 3x3 with the highest score times IoU.
 
     Args:
-        peaks: of a batch.
+        peaks: the heatmap's targets of a batch.
         box: the cells where boxes are taught.
         iou: (M,), of the boxes predicted there.
         scores: (B, C, H, W), predicted probabilities.
