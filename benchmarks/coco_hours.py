@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,9 +41,8 @@ def main() -> None:
     steps = options.epochs * math.ceil(IMAGES / options.batch)
     if options.step:
         hours = steps * options.step / 3600
-        print_line(
-            f"{steps} steps of {options.batch} images: {hours:.1f} hours, {hours * options.gpus:.0f} GPU hours"
-        )
+        total = f"{hours * options.gpus:.0f} GPU hours"
+        print_line(f"{steps} steps of {options.batch} images: {hours:.1f} hours, {total}")
         return
     rows = []
     for name in options.backbones:
@@ -54,15 +54,22 @@ def main() -> None:
 
 
 def forward_operations(backbone: str, side: int) -> float:
-    """Floating-point operations of an image's forward pass, heads included; deformable layers count as plain ones."""
+    """Floating-point operations of an image's forward pass, heads included."""
     categories = [{"id": number, "name": f"class {number}"} for number in range(1, 81)]
     with torch.device("meta"):
         model = create_model(create_task("ctdet", categories), backbone).eval()
         image = torch.zeros(1, 3, side, side)
-    counter = FlopCounterMode(display=False)
+    deformable = {torch.ops.torchvision.deform_conv2d: _deformable}
+    counter = FlopCounterMode(display=False, custom_mapping=deformable)
     with counter, torch.no_grad():
         model(image)
     return float(counter.get_total_flops())
+
+
+def _deformable(image: Any, weight: Any, *others: Any, out_shape: Any, **more: Any) -> int:
+    """Those of a deformable convolution: those of a plain one, and four products for every sampled value."""
+    samples = math.prod(out_shape) // out_shape[1] * math.prod(weight[1:])
+    return 2 * samples * int(weight[0]) + 8 * samples
 
 
 if __name__ == "__main__":
