@@ -77,6 +77,10 @@ class Rotation(Regression):
         assert isinstance(target, CellTargets)
         return rotation_loss(predicted, target)
 
+    def soften(self, target: Target, seen: Tensor, share: float) -> Target:
+        """As it is: which bins contain the angle is a yes or no."""
+        return target
+
     def mirror(self, activated: Tensor) -> Tensor | None:
         # alpha becomes pi - alpha: the angle from either centre changes its sign.
         sign = constant([1, 1, -1, 1] * len(BIN_MIDDLES), activated)

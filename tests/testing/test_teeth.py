@@ -615,6 +615,17 @@ class TeacherChangesTargets(Hands):
         return targets
 
 
+def _softens_weights(self: Any, target: Any, seen: Any, share: float) -> Any:
+    return dataclasses.replace(target, weight=target.weight * target.gather(seen).sigmoid())
+
+
+@caught_by("a_teacher_changes_no_count")
+class TeacherWeighs(WithHead):
+    """a head trusts its teacher more at some objects, and counts them more"""
+
+    changed = ("offset", head(soften=_softens_weights))
+
+
 @caught_by("loss_takes_an_empty_image")
 class NaNOnEmptyImages(WithHead):
     """a loss divides by the number of objects, and gives NaN without any"""
