@@ -15,6 +15,7 @@ from ctnet.core.recipe import Recipe
 from ctnet.core.targets import Target
 from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
+from ctnet.training.config import TrainingConfig
 from ctnet.training.optimization import MovingAverage
 
 #: Takes normalised images (B, 3, H, W) and the targets of a batch, and returns the targets to teach.
@@ -63,36 +64,72 @@ class TrainedTeacher:
     """A trained network as the teacher of another one.
 
     Args:
-        task: that of the network that is trained.
-        path: a run folder or checkpoint of the same heads and categories, with any backbone.
-        device: where it runs.
+        task: the task of the network that is trained.
+        model: that network; the teacher runs where it is.
+        path: a run folder or checkpoint of the same heads and classes, with any backbone.
         share: ``Recipe.teach``.
 
     Raises:
-        CtnetError: when it cannot be read, or has other heads, categories or stride.
+        CtnetError: when it cannot be read, or has other heads, classes or another stride.
     """
 
-    def __init__(self, task: Task, path: str, device: torch.device, stride: int, share: float) -> None:
+    def __init__(self, task: Task, model: CenterNet, path: str, share: float) -> None:
         checkpoint = load(path)
         its = checkpoint.description
         taught = create_task(its.task, its.categories, **its.options)
-        self._model = create_model(taught, its.backbone).to(device).eval().requires_grad_(False)
+        self._model = create_model(taught, its.backbone).eval().requires_grad_(False)
         load_weights(self._model, checkpoint.weights)
+        strides = (str(one.backbone.stride) for one in (model, self._model))
         for what, ours, theirs in (
             ("heads", _heads(task), _heads(taught)),
             ("classes", ", ".join(task.categories.names), ", ".join(taught.categories.names)),
-            ("stride", str(stride), str(self._model.backbone.stride)),
+            ("stride", *strides),
         ):
             if ours != theirs:
                 raise CtnetError(
                     f"the teacher {path} has {what} {theirs}, this training {ours}; choose a teacher "
                     "that was trained with the same task, options and classes"
                 )
+        self._model = self._model.to(next(model.parameters()).device)
         self._task, self._share = task, share
 
     def __call__(self, inputs: Tensor, targets: Mapping[str, Target]) -> Mapping[str, Target]:
         with torch.no_grad():
             return softened(self._task, targets, self._model.activated(inputs), self._share)
+
+
+def teachers_of(
+    config: TrainingConfig,
+    task: Task,
+    model: CenterNet,
+    average: MovingAverage | None,
+    steps_per_epoch: int,
+) -> list[Teacher]:
+    """The teachers of a training, in the order in which they change targets.
+
+    Args:
+        config: names a trained one, and the part that it teaches.
+        task, model: what is trained.
+        average: the moving average of its weights, if there is one.
+        steps_per_epoch: optimizer steps.
+
+    Raises:
+        CtnetError: for a trained one that does not fit, and without a moving average that is to teach.
+    """
+    share = config.recipe.teach
+    teachers: list[Teacher] = []
+    if config.teacher is not None:
+        teachers.append(TrainedTeacher(task, model, config.teacher, share))
+        share = 0.0
+    if task.needs_average or share:
+        if average is None:
+            raise CtnetError(
+                f"{task.name} with these settings is taught by the moving average of the weights, which this "
+                "recipe does not have; set -R ema=0.99, or leave out -R teach and -O doubtful"
+            )
+        begin = first_update(config.recipe, steps_per_epoch)
+        teachers.append(AverageTeacher(task, model, average, begin, share))
+    return teachers
 
 
 def _heads(task: Task) -> str:

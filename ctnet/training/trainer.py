@@ -50,7 +50,7 @@ from ctnet.training.optimization import MovingAverage, make_optimizer, rate_fact
 from ctnet.training.run import Run
 from ctnet.training.start import start_from
 from ctnet.training.state import DAMAGED, Position, TrainingState
-from ctnet.training.teacher import AverageTeacher, Teacher, TrainedTeacher, first_update
+from ctnet.training.teacher import teachers_of
 from ctnet.training.validation import Validation
 
 #: Epochs longer than this get a checkpoint before evaluation, which might fail.
@@ -144,21 +144,7 @@ class Trainer:
         return Loader(samples, batch_size, self.workers, config.seed, pinned, self.ranks)
 
     def _gradients(self) -> Gradients:
-        """What computes the gradients, with a teacher if the task asks for one."""
-        share = self.config.recipe.teach
-        teachers: list[Teacher] = []
-        if self.config.teacher is not None:
-            stride = self.model.backbone.stride
-            teachers.append(TrainedTeacher(self.task, self.config.teacher, self.device, stride, share))
-            share = 0.0
-        if self.task.needs_average or share:
-            if self.average is None:
-                raise CtnetError(
-                    f"{self.task.name} with these settings is taught by the moving average of the weights, "
-                    "which this recipe does not have; set -R ema=0.99, or leave out -R teach and -O doubtful"
-                )
-            begin = first_update(self.config.recipe, self.steps_per_epoch)
-            teachers.append(AverageTeacher(self.task, self.model, self.average, begin, share))
+        teachers = teachers_of(self.config, self.task, self.model, self.average, self.steps_per_epoch)
         losses = StepLosses(self.task, self.model, self.description, teachers, self.config.recipe.compile)
         return Gradients(losses, self.scaler, self.amp, self.ranks)
 
