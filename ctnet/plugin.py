@@ -88,7 +88,6 @@ if TYPE_CHECKING:
     from ctnet.core.geometry import Fit as Fit
     from ctnet.core.geometry import View as View
     from ctnet.core.heads import BoxDistances as BoxDistances
-    from ctnet.core.heads import BoxQuality as BoxQuality
     from ctnet.core.heads import Head as Head
     from ctnet.core.heads import Heatmap as Heatmap
     from ctnet.core.heads import Regression as Regression
@@ -158,7 +157,6 @@ if TYPE_CHECKING:
     from ctnet.heatmap import FoundPeaks as FoundPeaks
     from ctnet.heatmap import box_iou_loss as box_iou_loss
     from ctnet.heatmap import concentric_giou_loss as concentric_giou_loss
-    from ctnet.heatmap import distance_iou as distance_iou
     from ctnet.heatmap import draw_gaussians as draw_gaussians
     from ctnet.heatmap import find_peaks as find_peaks
     from ctnet.heatmap import focal_loss as focal_loss
@@ -267,7 +265,6 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Head",
             "Heatmap",
             "BoxDistances",
-            "BoxQuality",
             "Regression",
         ),
         "ctnet.core.losses": ("Loss",),
@@ -290,7 +287,6 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "FoundPeaks",
             "box_iou_loss",
             "concentric_giou_loss",
-            "distance_iou",
             "draw_gaussians",
             "find_peaks",
             "focal_loss",

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ctnet import heatmap
 from ctnet.core.losses import Loss
@@ -183,35 +182,6 @@ class BoxDistances(Head):
         """The distances (N, 4) of boxes (N, 4) xyxy on the grid from the middles of cells (N, 2)."""
         middle = np.concatenate([cells, cells], axis=1) + 0.5
         return ((boxes - middle) * [-1, -1, 1, 1]).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class BoxQuality(Head):
-    """The IoU that the box predicted at a cell has with the true one (``CellTargets``).
-
-    The task gives the targets' values in ``Task.losses``, where the predicted boxes are known.
-
-    Source: Wu, Li and Wang 2020, IoU-aware single-stage detection.
-    """
-
-    channels: int = 1
-
-    def activate(self, raw: Tensor) -> Tensor:
-        return raw.sigmoid()
-
-    def loss(self, predicted: Tensor, target: Target) -> Loss:
-        assert isinstance(target, CellTargets)
-        raw = heatmap.full_precision(predicted)
-        value, weight = target.value.to(raw.dtype), target.weight.to(raw.dtype)
-        terms = functional.binary_cross_entropy_with_logits(raw, value, reduction="none")
-        return Loss((terms * weight).sum(), weight.sum())
-
-    def mirror(self, activated: Tensor) -> Tensor | None:
-        return activated.flip(-1)
-
-    def render(self, target: Target, grid: Grid) -> Tensor:
-        assert isinstance(target, CellTargets)
-        return fill_nearest(target, grid)
 
 
 def blend(target: Target, seen: Tensor, share: float) -> Target:

@@ -36,8 +36,7 @@ class Augmentation:
         colour: strength of brightness, contrast and saturation jitter; 0 for none.
         lighting: standard deviation of the PCA lighting noise; 0 for none.
         mosaic: fraction of the images that are made of four, each in a tile of its own.
-        mixup: fraction of the images that are laid over another one, with the objects of both.
-        plain_share: fraction of the epochs, the last ones, without mosaic and mixup.
+        plain_share: fraction of the epochs, the last ones, without mosaics.
 
     Raises:
         CtnetError: for a value out of range.
@@ -51,7 +50,6 @@ class Augmentation:
     colour: Strength = 0.4
     lighting: Strength = 0.1
     mosaic: Share = 0.0
-    mixup: Share = 0.0
     plain_share: Share = 0.2
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from ctnet.core.task import Task
 from ctnet.data.augment import crop_instances, jitter, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
-from ctnet.data.mixing import in_a_tile, mix, mosaic_tiles
+from ctnet.data.mosaic import in_a_tile, mosaic_tiles
 from ctnet.data.problems import Problem
 from ctnet.data.workers import load, prepare_worker
 
@@ -101,7 +101,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         augmentation: the augmentation of images.
         seed: seed of the whole run.
         stride: input pixels per output cell.
-        epochs: of the whole run, of which the last ones do without ``Augmentation.mosaic`` and ``mixup``.
+        epochs: of the whole run, of which the last ones do without ``Augmentation.mosaic``.
         """
         self.dataset = dataset
         self.task = task
@@ -109,7 +109,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         self.augmentation = augmentation
         self.seed = seed
         self.stride = stride
-        self.mixed_epochs = round(epochs * (1 - augmentation.plain_share))
+        self.mosaic_epochs = round(epochs * (1 - augmentation.plain_share))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -124,24 +124,17 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
 
     def _sample(self, epoch: int, index: int) -> EncodedSample:
         rng = np.random.default_rng([self.seed, epoch, index])
-        mosaic, mixup = self.augmentation.mosaic, self.augmentation.mixup
-        if epoch >= self.mixed_epochs or not (mosaic or mixup):
-            return self._view(rng, index, self._grid, self.augmentation)
-        sample = self._mosaic_or_view(rng, index)
-        if rng.random() >= mixup:
-            return sample
-        other = self._mosaic_or_view(rng, int(rng.integers(len(self))))
-        targets = {name: join_targets([sample.targets[name], other.targets[name]]) for name in other.targets}
-        return EncodedSample(mix(rng, sample.image, other.image), targets, index)
+        mosaic = self.augmentation.mosaic
+        if epoch < self.mosaic_epochs and mosaic and rng.random() < mosaic:
+            return self._mosaic(rng, index)
+        return self._view(rng, index, self._grid, self.augmentation)
 
     @property
     def _grid(self) -> Grid:
         return Grid(self.input_size[1] // self.stride, self.input_size[0] // self.stride)
 
-    def _mosaic_or_view(self, rng: np.random.Generator, index: int) -> EncodedSample:
-        """A mosaic of an image and three others, or the image alone."""
-        if rng.random() >= self.augmentation.mosaic:
-            return self._view(rng, index, self._grid, self.augmentation)
+    def _mosaic(self, rng: np.random.Generator, index: int) -> EncodedSample:
+        """A mosaic of an image and three others."""
         others = rng.integers(len(self), size=3).tolist()
         augmentation = in_a_tile(self.augmentation)
         image = np.empty((self.input_size[1], self.input_size[0], 3), np.uint8)

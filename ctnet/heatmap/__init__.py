@@ -7,7 +7,6 @@ from ctnet.heatmap.precision import full_precision
 from ctnet.heatmap.regression import (
     box_iou_loss,
     concentric_giou_loss,
-    distance_iou,
     l1_loss,
     normalized_l1_loss,
     smooth_l1_loss,
@@ -18,7 +17,6 @@ __all__ = [
     "FoundPeaks",
     "box_iou_loss",
     "concentric_giou_loss",
-    "distance_iou",
     "draw_gaussians",
     "find_peaks",
     "focal_loss",

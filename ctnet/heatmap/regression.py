@@ -139,14 +139,6 @@ def box_iou_loss(
     return ((1 - quality + gap) * weight).sum(), weight.sum()
 
 
-def distance_iou(one: Tensor, other: Tensor) -> Tensor:
-    """IoU of boxes given by their distances from common points: (M,) for (M, 4), as in ``box_iou_loss``."""
-    extents = [(box[:, :2] + box[:, 2:]).clamp(min=0).prod(-1) for box in (one, other)]
-    shared = one.minimum(other)
-    overlap = (shared[:, :2] + shared[:, 2:]).clamp(min=0).prod(-1)
-    return overlap / (extents[0] + extents[1] - overlap + _EPSILON)
-
-
 def _aspect(size: Tensor) -> Tensor:
     """The angle of a box's diagonal, (M,), for (M, 2) sizes."""
     return torch.atan(size[:, 0] / (size[:, 1] + _EPSILON))

@@ -17,7 +17,6 @@ from ctnet.plugin import (
     SMALL,
     VOC_METRICS,
     BoxDistances,
-    BoxQuality,
     CellTargets,
     Detections,
     Grid,
@@ -25,7 +24,6 @@ from ctnet.plugin import (
     Heatmap,
     ImageInfo,
     Instances,
-    Loss,
     MetricFactory,
     Peaks,
     Recipe,
@@ -38,11 +36,9 @@ from ctnet.plugin import (
     box_radius,
     box_sizes,
     cut_to_grid,
-    distance_iou,
     draw_detections,
     draw_scene,
     find_peaks,
-    full_precision,
     gather,
     locate,
     option,
@@ -69,11 +65,6 @@ class Options:
         "size", "how boxes are learnt: a size and an offset, or four distances with a GIoU or CIoU loss"
     )
     box_weight: float = option(2.0, "weight of the distances, for box=giou|ciou")
-    iou: bool = option(False, "predict each box's IoU, for box=giou|ciou; scores are p^(1-a) IoU^a")
-    iou_power: float = option(0.5, "a in the scores with iou=true", limits=(0, 1))
-    centre: Literal["own", "chosen"] = option(
-        "own", "the positive cell: the object's own, or the best of its 3x3 by score and IoU (box=giou|ciou)"
-    )
     offset_weight: float = option(1.0, "weight of the offset head (lambda_off)")
     class_specific_size: bool = option(False, "one pair of size channels per class")
     dense_size: bool = option(False, "learn sizes on all cells of the Gaussians, not only at the centres")
@@ -90,7 +81,12 @@ class Options:
 
 
 class CenterDetection(Task):
-    """2D boxes (section 4): heads ``heatmap`` [C], ``size`` [2 or 2C], ``offset`` [2]."""
+    """2D boxes (section 4): heads ``heatmap`` [C], ``size`` [2 or 2C], ``offset`` [2].
+
+    With ``box=giou`` or ``ciou``, ``box`` [4] replaces the last two: the distances from the middle of a cell to
+    the four sides (as in Tian et al. 2019, FCOS), read at the peak, taught on the cells of the Gaussian (Liu et
+    al. 2020, TTFNet).
+    """
 
     name = "ctdet"
     contract = 2
@@ -111,8 +107,7 @@ class CenterDetection(Task):
         """The heads that a box is read from."""
         if chosen.box != "size":
             start = _GIOU_START / 2 / BoxDistances.unit
-            box = BoxDistances(kind=chosen.box, weight=chosen.box_weight, bias=start)
-            return {"box": box, "iou": BoxQuality()} if chosen.iou else {"box": box}
+            return {"box": BoxDistances(kind=chosen.box, weight=chosen.box_weight, bias=start)}
         return {
             "size": Regression(
                 2 * classes if chosen.class_specific_size else 2,
@@ -142,14 +137,7 @@ class CenterDetection(Task):
         """Distances at all cells of each object's Gaussian, every object with the same weight in all."""
         value = BoxDistances.of(taught.boxes, taught.centre.astype(np.int64))
         dense = (taught.centre, taught.radius, value, np.ones_like(value), grid)
-        box = CellTargets.dense(*dense, BoxDistances.STEPS, equally=True)
-        if not self.options.iou:
-            return {"box": box}
-        one = slice(0, 1)
-        quality = dataclasses.replace(
-            box, value=torch.ones_like(box.value[:, one]), weight=box.weight[:, one]
-        )
-        return {"box": box, "iou": quality}
+        return {"box": CellTargets.dense(*dense, BoxDistances.STEPS, equally=True)}
 
     def _size_targets(self, taught: Instances, grid: Grid) -> dict[str, Target]:
         """Sizes and offsets, at each object's cell or at all cells of its Gaussian."""
@@ -178,40 +166,12 @@ class CenterDetection(Task):
         flat = (len(size), 2 * len(self.categories))
         return value.reshape(flat), weight.reshape(flat)
 
-    def losses(self, predicted: Mapping[str, Tensor], targets: Mapping[str, Target]) -> dict[str, Loss]:
-        """The losses by head; those of the IoU and of a chosen centre depend on the predicted boxes."""
-        box, heatmap = targets.get("box"), targets["heatmap"]
-        if isinstance(box, CellTargets) and isinstance(heatmap, Peaks):
-            raw = predicted["box"].detach()
-            iou = distance_iou(self.heads["box"].activate(full_precision(raw)), box.value)
-            if self.options.iou:
-                targets = {
-                    **targets,
-                    "iou": dataclasses.replace(box, value=iou[:, None], weight=box.weight[:, :1]),
-                }
-            if self.options.centre == "chosen":
-                scores = predicted["heatmap"].detach().sigmoid()
-                targets = {**targets, "heatmap": choose_centres(heatmap, box, iou, scores)}
-        return super().losses(predicted, targets)
-
     def decode(self, maps: Mapping[str, Tensor], k: int) -> Detections:
         peaks = find_peaks(maps["heatmap"], k)
         if "box" in maps:
             distances, middle = gather(maps["box"], peaks), locate(peaks, None)
             boxes = torch.cat([middle - distances[..., :2], middle + distances[..., 2:]], dim=2)
-            if "iou" not in maps:
-                return Detections(boxes, peaks.score, peaks.channel, {"cells": peaks.cells})
-            power = self.options.iou_power
-            iou = gather(maps["iou"], peaks).squeeze(2).clamp(min=1e-6)
-            score = torch.where(peaks.score > 0, peaks.score.clamp(min=1e-6) ** (1 - power) * iou**power, 0.0)
-            score, order = score.sort(dim=1, descending=True)
-            rows = order[..., None]
-            return Detections(
-                boxes.gather(1, rows.expand(-1, -1, 4)),
-                score,
-                peaks.channel.gather(1, order),
-                {"cells": peaks.cells.gather(1, rows.expand(-1, -1, 2))},
-            )
+            return Detections(boxes, peaks.score, peaks.channel, {"cells": peaks.cells})
         size = gather(maps["size"], peaks)
         if self.options.class_specific_size:
             pair = peaks.channel[..., None, None].expand(-1, -1, 1, 2)
@@ -231,29 +191,3 @@ class CenterDetection(Task):
         # A task that extends this one may replace the options.
         small = _SMALL if isinstance(self.options, Options) else SMALL
         return {"paper": paper, "paper-2x": twice, "voc": _PASCAL_VOC, "small": small}
-
-
-def choose_centres(peaks: Peaks, box: CellTargets, iou: Tensor, scores: Tensor) -> Peaks:
-    """Move each positive peak to the cell of its 3x3 with the highest score times IoU.
-
-    Args:
-        peaks: the heatmap's targets of a batch.
-        box: the cells where boxes are taught.
-        iou: (M,), of the boxes predicted there.
-        scores: (B, C, H, W), predicted probabilities.
-    """
-    height, width = scores.shape[2:]
-    cell = (box.batch * height + box.y) * width + box.x
-    quality = scores.new_zeros(len(scores) * height * width).index_put((cell,), iou.to(scores.dtype))
-    steps = scores.new_tensor([[0, 0], *((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)])
-    steps = steps.long()
-    x = peaks.x.long()[:, None] + steps[:, 0]
-    y = peaks.y.long()[:, None] + steps[:, 1]
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
-    around = (peaks.batch[:, None] * height + y) * width + x
-    plane = (peaks.batch * scores.shape[1] + peaks.channel)[:, None]
-    score = scores.flatten()[(plane * height + y) * width + x]
-    best = (score * quality[around] * inside).argmax(dim=1)
-    step = torch.where(peaks.positive[:, None], steps[best], 0).to(peaks.x.dtype)
-    return dataclasses.replace(peaks, x=peaks.x + step[:, 0], y=peaks.y + step[:, 1])

@@ -151,12 +151,12 @@ def test_workers_end_with_a_killed_trainer(dataset):
     assert not Path(f"/proc/{worker}").exists()
 
 
-MIXED = Augmentation(flip=0, scale=None, shift=0.0, colour=0, lighting=0, mosaic=1.0)
+MOSAICS = Augmentation(flip=0, scale=None, shift=0.0, colour=0, lighting=0, mosaic=1.0)
 
 
 def test_mosaics_show_the_objects_of_four_images(dataset):
     """Every object of a mosaic is where its picture is: each tile is that image alone, encoded by itself."""
-    samples = TrainingSet(dataset, TASK, (64, 64), MIXED, epochs=10)
+    samples = TrainingSet(dataset, TASK, (64, 64), MOSAICS, epochs=10)
     counts = []
     for index in range(len(dataset)):
         mosaic = samples[0, index]
@@ -170,23 +170,13 @@ def test_mosaics_show_the_objects_of_four_images(dataset):
 
 
 def test_the_last_epochs_are_plain(dataset):
-    samples = TrainingSet(dataset, TASK, (64, 64), MIXED, epochs=10)
-    plain = TrainingSet(dataset, TASK, (64, 64), replace(MIXED, mosaic=0.0), epochs=10)
+    samples = TrainingSet(dataset, TASK, (64, 64), MOSAICS, epochs=10)
+    plain = TrainingSet(dataset, TASK, (64, 64), replace(MOSAICS, mosaic=0.0), epochs=10)
     same = [np.array_equal(samples[epoch, 0].image, plain[epoch, 0].image) for epoch in range(10)]
     assert same == 8 * [False] + 2 * [True]
 
 
-def test_mixed_images_have_the_objects_of_both(dataset):
-    augmentation = replace(MIXED, mosaic=0.0, mixup=1.0)
-    samples = TrainingSet(dataset, TASK, (64, 64), augmentation, epochs=10)
-    plain = TrainingSet(dataset, TASK, (64, 64), replace(augmentation, mixup=0.0), epochs=10)
-    for index in range(len(dataset)):
-        both, alone = samples[0, index].targets["size"], plain[0, index].targets["size"]
-        assert len(both) > len(alone)
-        assert torch.equal(both.value[: len(alone)], alone.value)
-
-
-def test_mixing_does_not_change_what_other_recipes_see(dataset):
+def test_mosaics_do_not_change_what_other_recipes_see(dataset):
     """Recipes without it draw the same random numbers as before it was there."""
     one = TrainingSet(dataset, TASK, (64, 64), Augmentation(), 3)
     other = TrainingSet(dataset, TASK, (64, 64), replace(Augmentation(), mosaic=1.0), 3, epochs=10)

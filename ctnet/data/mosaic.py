@@ -1,4 +1,4 @@
-"""Training images made of several: mosaics of four, and two laid over each other."""
+"""Training images made of four, each in a tile of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from ctnet.core.recipe import Augmentation
 
 #: A mosaic's centre lies in this part of the input's width and height.
 _MIDDLE = (0.3, 0.7)
-#: Parameters of the Beta distribution from which the share of an image in a mixture is drawn.
-_MIXUP = 8.0
 
 
 class Tile(NamedTuple):
@@ -39,15 +37,3 @@ def in_a_tile(augmentation: Augmentation) -> Augmentation:
     low, _ = augmentation.scale or (1.0, 1.0)
     shift = augmentation.shift if augmentation.shift == "border" else max(float(augmentation.shift), 0.2)
     return replace(augmentation, scale=(low / 2, max(low / 2, 1.0)), shift=shift)
-
-
-def mix(rng: np.random.Generator, image: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Two images (H, W, 3) uint8 laid over each other, in equal parts on average.
-
-    Source: Zhang et al. 2018 (mixup), for detection as in Zhang et al. 2019 (bag of freebies): the objects of
-    both count fully.
-    """
-    import cv2
-
-    share = float(rng.beta(_MIXUP, _MIXUP))
-    return np.asarray(cv2.addWeighted(image, share, other, 1 - share, 0))
