@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -14,6 +15,7 @@ from ctnet.core.recipe import Augmentation
 from ctnet.core.task import Task, create_task, list_tasks, load_task_class, scenes_of
 from ctnet.data.dataset import Dataset
 from ctnet.data.loader import Batch, Loader, TrainingSet
+from ctnet.data.shape_scenes import SHAPES
 from ctnet.data.synthetic import write_dataset
 from ctnet.model import CenterNet, create_model
 from ctnet.ops.fast import fast_paths
@@ -26,14 +28,16 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, B
     """A batch of every task, made on the host."""
     made = {}
     for name in list_tasks():
-        task, folder = (
-            create_task(name, scenes_of(load_task_class(name)).categories),
-            tmp_path_factory.mktemp(name),
-        )
-        write_dataset(task, folder, {"train": 3}, (64, 64))
-        dataset = Dataset.open(folder, "train", task)
-        made[name] = task, next(Loader(TrainingSet(dataset, task, (64, 64), Augmentation()), 3).epoch(0))
+        task = create_task(name, scenes_of(load_task_class(name)).categories)
+        made[name] = task, batch_of(task, tmp_path_factory.mktemp(name))
     return made
+
+
+def batch_of(task: Task, folder: Path) -> Batch:
+    """Three of a task's scenes."""
+    write_dataset(task, folder, {"train": 3}, (64, 64))
+    dataset = Dataset.open(folder, "train", task)
+    return next(Loader(TrainingSet(dataset, task, (64, 64), Augmentation()), 3).epoch(0))
 
 
 def train_steps(
@@ -85,10 +89,10 @@ def test_deformable_convolutions_add_no_wait(stalls: Stalls, batches, backbone: 
     assert (len(stalls.waits), len(stalls.copies)) == (1, 0), stalls.counted()
 
 
-def test_giou_adds_no_wait(stalls: Stalls, batches) -> None:
-    task, batch = batches["ctdet"]
-    other = create_task("ctdet", scenes_of(type(task)).categories, size_loss="giou")
-    train_steps(other, batch, None, "resfpn18", 1, stalls)
+@pytest.mark.parametrize("options", [{"size_loss": "giou"}, {"box": "ciou"}])
+def test_other_losses_of_boxes_add_no_wait(stalls: Stalls, options: dict[str, str], tmp_path: Path) -> None:
+    other = create_task("ctdet", SHAPES, **options)
+    train_steps(other, batch_of(other, tmp_path), None, "resfpn18", 1, stalls)
     assert (len(stalls.waits), len(stalls.copies)) == (1, 0), stalls.counted()
 
 
