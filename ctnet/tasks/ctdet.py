@@ -83,9 +83,9 @@ class Options:
 class CenterDetection(Task):
     """2D boxes (section 4): heads ``heatmap`` [C], ``size`` [2 or 2C], ``offset`` [2].
 
-    With ``box=giou`` or ``ciou``, ``box`` [4] replaces the last two: the distances from the middle of a cell to
-    the four sides (as in Tian et al. 2019, FCOS), read at the peak, taught on the cells of the Gaussian (Liu et
-    al. 2020, TTFNet).
+    With ``box=giou`` or ``ciou``, ``box`` [4] replaces the last two: the distances from the middle of a cell
+    to the four sides (Tian et al. 2019, FCOS), read at the peak, taught on the cells of the Gaussian (Liu
+    et al. 2020, TTFNet).
     """
 
     name = "ctdet"

@@ -89,10 +89,15 @@ def test_deformable_convolutions_add_no_wait(stalls: Stalls, batches, backbone: 
     assert (len(stalls.waits), len(stalls.copies)) == (1, 0), stalls.counted()
 
 
-@pytest.mark.parametrize("options", [{"size_loss": "giou"}, {"box": "ciou"}])
-def test_other_losses_of_boxes_add_no_wait(stalls: Stalls, options: dict[str, str], tmp_path: Path) -> None:
-    other = create_task("ctdet", SHAPES, **options)
-    train_steps(other, batch_of(other, tmp_path), None, "resfpn18", 1, stalls)
+@pytest.fixture(params=[{"size_loss": "giou"}, {"box": "ciou"}], ids=str)
+def other_boxes(request, tmp_path: Path) -> tuple[Task, Batch]:
+    """A ctdet with other losses, and a batch."""
+    task = create_task("ctdet", SHAPES, **request.param)
+    return task, batch_of(task, tmp_path)
+
+
+def test_other_losses_of_boxes_add_no_wait(other_boxes, stalls: Stalls) -> None:
+    train_steps(*other_boxes, None, "resfpn18", 1, stalls)
     assert (len(stalls.waits), len(stalls.copies)) == (1, 0), stalls.counted()
 
 
