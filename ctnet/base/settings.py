@@ -45,7 +45,8 @@ def convert(value: Any, hint: Any, what: str) -> Any:
     Raises:
         CtnetError: for any other value, naming what is allowed.
     """
-    for kind in _alternatives(hint):
+    # "none" is None where that is possible, not a text.
+    for kind in sorted(_alternatives(hint), key=lambda kind: kind is not type(None)):
         try:
             return _as(value, kind)
         except ValueError:

@@ -75,10 +75,6 @@ def train(
             help="Start from the matching weights of this run, checkpoint, or address of one, of any task."
         ),
     ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="A run of the same heads whose maps are half of what is taught (-R teach=0.5)."),
-    ] = None,
     option: TaskOptions = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to evaluate on, or none.")] = "val",
@@ -133,6 +129,8 @@ def train(
 
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
 
+    * `ctnet train ctdet --data DIR --backbone light32 --teacher runs/ctdet-resfpn18-1`
+
     * `ctnet train ctdet --data DIR --seeds 3`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1 --epochs 80`
@@ -153,7 +151,7 @@ def train(
     milliseconds = parse_budget(context, budget)
     settings = (
         TrainingData(data, train_split, None if val_split == "none" else val_split, overfit, strict),
-        Network(parse_assignments(option or [], "-O"), backbone, pretrained, init, teacher),
+        Network(parse_assignments(option or [], "-O"), backbone, pretrained, init),
         RecipeChoice.of(recipe, recipe_fields(field or [], {"epochs": epochs, "learning_rate": lr}), lr),
     )
     observers = parse_names(observe, "--observe")

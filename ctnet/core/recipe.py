@@ -85,8 +85,10 @@ class Recipe:
             (``Backbone.head_std``). Good for fine-tuning; in training from scratch their hidden units then
             become alike and learn little more than the mean.
         ema: decay of the moving average of weights that is evaluated and saved; 0 for none.
-        teach: part of what is taught that comes from a teacher: that of ``--teacher``, or else the moving
-            average of the weights once it has learnt something (distillation, self-distillation); 0 for none.
+        teach: part of what is taught that comes from a teacher: the one named, or else the moving average of
+            the weights once it has learnt something (distillation, self-distillation); 0 for none.
+        teacher: a run or checkpoint of the same heads and classes, with any backbone, that teaches half if
+            ``teach`` says nothing else; None for none.
         size: (width, height) of the network input, pixels.
         accumulate: gradient accumulation: batches per optimizer step.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
@@ -129,6 +131,7 @@ class Recipe:
     small_heads: bool = True
     ema: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     teach: Share = 0.0
+    teacher: str | None = None
     size: tuple[Count, Count] = (512, 512)
     accumulate: Count = 1
     evaluate_every: Count = 1

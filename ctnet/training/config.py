@@ -28,7 +28,6 @@ class TrainingConfig:
     Attributes:
         task, options, backbone, pretrained: the network.
         init: the checkpoint that training started from, if any.
-        teacher: the checkpoint that teaches with ``recipe.teach``, if any.
         data: the data directory.
         train_split, val_split: names of its splits; without ``val_split`` there is no evaluation.
         recipe_name: name or file of ``recipe``.
@@ -65,7 +64,6 @@ class TrainingConfig:
     val_annotations: str = ""
     images: str = ""
     init: str | None = None
-    teacher: str | None = None
     versions: dict[str, str] = field(default_factory=lambda: versions())
     commit: str | None = field(default_factory=lambda: git_commit())
 
@@ -107,7 +105,6 @@ _FREE = frozenset(
     (
         "data",
         "init",
-        "teacher",
         "strict",
         "versions",
         "commit",
@@ -116,6 +113,7 @@ _FREE = frozenset(
         "recipe.patience",
         "recipe.save_every",
         "recipe.report",
+        "recipe.teacher",
     )
 )
 

@@ -45,14 +45,12 @@ class Network:
         backbone: its name; a default for ``pretrained`` when None.
         pretrained: start the backbone from ImageNet weights.
         init: a checkpoint to start from, or its address on the web; weights that match are copied.
-        teacher: a run or checkpoint whose maps are a part of what is taught, see ``Recipe.teach``.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     backbone: str | None = None
     pretrained: bool = False
     init: str | Path | None = None
-    teacher: str | Path | None = None
 
 
 @dataclass(frozen=True)

@@ -338,7 +338,7 @@ def _require_one_job(ranks: Ranks, config: TrainingConfig) -> None:
         )
     values = config.to_json()
     # Data may lie elsewhere on each machine, as long as it is the same.
-    known = {name: values[name] for name in values if name not in ("data", "init", "teacher")}
+    known = {name: values[name] for name in values if name not in ("data", "init")}
     ranks.require_same(known, "install the same ctnet and copy the same data to all machines")
 
 
@@ -420,9 +420,11 @@ def _where(init: str | Path) -> str:
     return str(init) if is_address(str(init)) else str(checkpoint_of(init).absolute())
 
 
-def _taught(recipe: Recipe, network: Network) -> Recipe:
-    """The recipe, in which a teacher that is given teaches."""
-    return recipe if network.teacher is None or recipe.teach else replace(recipe, teach=TEACHERS_SHARE)
+def _taught(recipe: Recipe) -> Recipe:
+    """The recipe, in which a teacher has its whole path, and teaches."""
+    if recipe.teacher is None:
+        return recipe
+    return replace(recipe, teacher=_where(recipe.teacher), teach=recipe.teach or TEACHERS_SHARE)
 
 
 def _config(
@@ -435,7 +437,6 @@ def _config(
         backbone=backbone.name,
         pretrained=network.pretrained,
         init=None if network.init is None else _where(network.init),
-        teacher=None if network.teacher is None else _where(network.teacher),
         data=str(plan.splits.directory.absolute()),
         train_split=data.train_split,
         val_split=data.val_split,
@@ -443,7 +444,7 @@ def _config(
         strict=data.strict,
         fold=data.fold,
         recipe_name=plan.recipe_name,
-        recipe=_taught(plan.recipe, network),
+        recipe=_taught(plan.recipe),
         learning_rate=plan.rate,
         annotations=plan.splits.train.coco.digest,
         val_annotations="" if plan.splits.val is None else plan.splits.val.coco.digest,

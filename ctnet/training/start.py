@@ -6,8 +6,17 @@ from pathlib import Path
 
 from ctnet.base.download import Download, is_address
 from ctnet.base.errors import CtnetError
-from ctnet.checkpoint import load, load_weights
+from ctnet.checkpoint import Checkpoint, load, load_weights
 from ctnet.model import CenterNet
+
+
+def load_from(path: str | Path) -> Checkpoint:
+    """A checkpoint, or one on the web, see ``Download``.
+
+    Raises:
+        CtnetError: when it cannot be downloaded or read.
+    """
+    return load(Download.of(str(path)).get() if is_address(str(path)) else path)
 
 
 def start_from(model: CenterNet, path: str | Path) -> list[str]:
@@ -23,7 +32,7 @@ def start_from(model: CenterNet, path: str | Path) -> list[str]:
     Raises:
         CtnetError: when the checkpoint cannot be downloaded or read, or has another backbone.
     """
-    checkpoint = load(Download.of(str(path)).get() if is_address(str(path)) else path)
+    checkpoint = load_from(path)
     taken = set(load_weights(model, checkpoint.weights, partial=True).loaded)
     names = list(model.state_dict())
     if not taken.issuperset(name for name in names if name.startswith("backbone.")):

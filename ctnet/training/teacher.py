@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 
 from ctnet.base.errors import CtnetError
-from ctnet.checkpoint import load, load_weights
+from ctnet.checkpoint import load_weights
 from ctnet.core.recipe import Recipe
 from ctnet.core.targets import Target
 from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
 from ctnet.training.config import TrainingConfig
 from ctnet.training.optimization import MovingAverage
+from ctnet.training.start import load_from
 
 #: Takes normalised images (B, 3, H, W) and the targets of a batch, and returns the targets to teach.
 Teacher = Callable[[Tensor, Mapping[str, Target]], Mapping[str, Target]]
 
-#: ``Recipe.teach`` of a training with ``--teacher`` whose recipe does not say.
+#: ``Recipe.teach`` where a teacher is named and nothing else said.
 TEACHERS_SHARE = 0.5
 
 #: Fraction of the epochs after which the moving average begins to teach.
@@ -66,7 +67,7 @@ class TrainedTeacher:
     Args:
         task: the task of the network that is trained.
         model: that network; the teacher runs where it is.
-        path: a run folder or checkpoint of the same heads and classes, with any backbone.
+        path: a run folder, checkpoint, or address of one, of the same heads and classes, with any backbone.
         share: ``Recipe.teach``.
 
     Raises:
@@ -74,7 +75,7 @@ class TrainedTeacher:
     """
 
     def __init__(self, task: Task, model: CenterNet, path: str, share: float) -> None:
-        checkpoint = load(path)
+        checkpoint = load_from(path)
         its = checkpoint.description
         taught = create_task(its.task, its.categories, **its.options)
         self._model = create_model(taught, its.backbone).eval().requires_grad_(False)
@@ -118,8 +119,8 @@ def teachers_of(
     """
     share = config.recipe.teach
     teachers: list[Teacher] = []
-    if config.teacher is not None:
-        teachers.append(TrainedTeacher(task, model, config.teacher, share))
+    if config.recipe.teacher is not None:
+        teachers.append(TrainedTeacher(task, model, config.recipe.teacher, share))
         share = 0.0
     if task.needs_average or share:
         if average is None:

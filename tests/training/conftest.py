@@ -97,7 +97,7 @@ def start(scenes: Path, output: Path, **changes) -> Session:
     made = new_session(
         task,
         group(TrainingData, "train_split", "val_split", "overfit", "strict", directory=scenes),
-        group(Network, "options", "backbone", "pretrained", "init", "teacher"),
+        group(Network, "options", "backbone", "pretrained", "init"),
         RecipeChoice(
             settings.pop("recipe"), fields, settings.pop("rate", None), settings.pop("largest_batch", False)
         ),

@@ -139,7 +139,7 @@ def test_random_numbers_stay_as_they_are(session, scenes, tmp_path):
 
 def test_a_trained_run_teaches_another_backbone_and_resumes(session, resumed, scenes, tmp_path):
     session(scenes, tmp_path / "teacher").fit()
-    taught = {"teacher": tmp_path / "teacher", "fields": {"teach": 0.5}}
+    taught = {"fields": {"teacher": str(tmp_path / "teacher"), "teach": 0.3}}
     whole = session(scenes, tmp_path / "whole", **taught)
     whole.fit()
     part = session(scenes, tmp_path / "part", **taught)
@@ -160,15 +160,15 @@ def test_a_trained_run_teaches_another_backbone_and_resumes(session, resumed, sc
 
 def test_a_teacher_that_is_given_teaches_half(session, scenes, tmp_path):
     session(scenes, tmp_path / "teacher").fit()
-    made = session(scenes, tmp_path / "run", teacher=tmp_path / "teacher")
+    made = session(scenes, tmp_path / "run", fields={"teacher": str(tmp_path / "teacher")})
     assert made.trainer.config.recipe.teach == 0.5
-    assert made.trainer.config.teacher == str(tmp_path / "teacher" / "best.pt")
+    assert made.trainer.config.recipe.teacher == str(tmp_path / "teacher" / "best.pt")
 
 
 def test_a_teacher_of_other_heads_is_refused(session, scenes, tmp_path):
     session(scenes, tmp_path / "teacher", options={"box": "giou"}).fit()
     with pytest.raises(CtnetError, match="has heads heatmap 5, box 4, this training heatmap 5, size 2"):
-        session(scenes, tmp_path / "run", teacher=tmp_path / "teacher")
+        session(scenes, tmp_path / "run", fields={"teacher": str(tmp_path / "teacher")})
 
 
 def test_the_average_teaches_all_heads(session, scenes, tmp_path):
