@@ -93,9 +93,8 @@ def _in_noise(head: Head, target: Target, rendered: Tensor) -> Tensor:
         return rendered
     noise = torch.randn(rendered.shape, generator=torch.Generator().manual_seed(0))
     drowned = head.activate(_LOUD * noise)
-    if isinstance(target, DenseTargets):
-        target = target.unpacked()
-    at = (target.batch, slice(None), target.y, target.x)
+    cells = target.unpacked() if isinstance(target, DenseTargets) else target
+    at = (cells.batch, slice(None), cells.y, cells.x)
     drowned[at] = rendered[at]
     return drowned
 

@@ -137,7 +137,9 @@ class StepLosses(nn.Module):
         """
         if targets is not None and cells is not None:
             targets = {
-                name: replace(target, cells=len(cells[name])) if name in cells else target
+                name: replace(target, cells=len(cells[name]))
+                if isinstance(target, (Peaks, DenseTargets))
+                else target
                 for name, target in targets.items()
             }
         inputs = normalise(images, self.description.mean, self.description.std)

@@ -74,7 +74,7 @@ class Convolutions:
         start = 0
         for number, (inputs, outputs) in enumerate(self._shapes):
             end = start + inputs * outputs
-            weight = code[..., start:end].unflatten(-1, (outputs, inputs))
+            weight = code[..., start:end].reshape(*code.shape[:-1], outputs, inputs)
             bias = code[..., end : end + outputs]
             hidden = weight @ (hidden.relu() if number else hidden) + bias[..., None]
             start = end + outputs

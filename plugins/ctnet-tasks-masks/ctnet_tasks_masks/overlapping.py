@@ -32,7 +32,7 @@ def mask_iou(
     overlap = np.asarray(coco_mask.iou(first, second, np.zeros(len(second), np.uint8)))
     # Masks without a pixel are compared by their boxes: an object is always equal to itself.
     empty = [np.array([coco_mask.area(each) == 0 for each in masks]) for masks in (first, second)]
-    of_boxes = box_iou(*(np.asarray(each, np.float64) for each in boxes))
+    of_boxes = box_iou(np.asarray(boxes[0], np.float64), np.asarray(boxes[1], np.float64))
     return np.where(empty[0][:, None] & empty[1][None], of_boxes, np.nan_to_num(overlap))
 
 

@@ -49,8 +49,8 @@ def draw_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
                 break
     visible = visible_objects([cover > 127 for cover in covers], _VISIBLE)
     seen = [(covers[number] > 127) & ~hidden for number, hidden in visible.items()]
-    masks = [RunLength.of_window(mask, (0, 0), size) for mask in seen]
-    return scene_of(rng, canvas, 4.0, Instances.of([mask.box for mask in masks], labels, mask=masks))
+    shown = [RunLength.of_window(mask, (0, 0), size) for mask in seen]
+    return scene_of(rng, canvas, 4.0, Instances.of([mask.box for mask in shown], labels, mask=shown))
 
 
 def _outlines(rng: np.random.Generator, label: int) -> list[np.ndarray]:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ctnet.plugin import Affine, DenseTargets, Grid, Head, Outline, RunLength, Target
 
-#: Flags across a cell: masks are rasterised at twice the resolution of the grid.
-FINE = 2
+#: Flags across a cell: masks are rasterised at the resolution of the input, so that a cell knows its share.
+FINE = 4
 #: Cells around a box that are taught to be outside, since a predicted box may be larger.
 _MARGIN = 1
 #: Logit of a cell that is certainly inside.
@@ -23,7 +23,7 @@ Region = Outline | RunLength
 
 @dataclass(frozen=True)
 class MaskTargets(DenseTargets):
-    """Objects' masks on the cells around their boxes, as four flags a cell.
+    """Objects' masks on the cells around their boxes, as flags of each cell's parts.
 
     Attributes:
         channel: (N,) int64, the channel in which ``SharedMap.render`` shows the mask.

@@ -82,7 +82,7 @@ class InstanceMasks(Task):
     scenes = Scenes(SHAPES, draw_shapes, size=(128, 128), recipe=replace(DEMO, epochs=10))
     peaks = "heatmap"
     oracles: Mapping[str, Sequence[str]] = {"mask": _TOGETHER, "box": ("offset", "size")}
-    fields: Mapping[str, Field] = {"mask": Mask(tolerance=0.25)}
+    fields: Mapping[str, Field] = {"mask": Mask(tolerance=0.3)}
 
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)
