@@ -43,6 +43,7 @@ from ctnet.plugin import (
 )
 from ctnet_tasks_masks.combining import Combination, Convolutions, Prototypes
 from ctnet_tasks_masks.drawing import draw_masks
+from ctnet_tasks_masks.errors import mask_errors
 from ctnet_tasks_masks.evaluation import CocoMaskEvaluator
 from ctnet_tasks_masks.losses import mask_loss
 from ctnet_tasks_masks.overlapping import mask_iou
@@ -97,6 +98,9 @@ class InstanceMasks(Task):
         }
 
     # --- from annotations to targets
+
+    def errors(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
+        return mask_errors(annotation, image)
 
     def encode(self, instances: Instances, grid: Grid) -> dict[str, Target]:
         shown = cut_to_grid(instances, grid)
