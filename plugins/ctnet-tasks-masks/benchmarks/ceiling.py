@@ -51,11 +51,13 @@ def found_in(task: Task, dataset: Dataset, index: int, side: int, alone: bool) -
     on_grid = move_record(instances, view.affine.inverse(), task.fields)
     on_grid = on_grid[~on_grid.crowd]
     parts = [on_grid[row : row + 1] for row in range(len(on_grid))] if alone else [on_grid]
+    if not len(on_grid):
+        return annotated(dataset, index)
     looks = []
-    for part in parts or [on_grid]:
+    for part in parts:
         targets_of = task.encode(part, grid)
         maps = {name: head.render(targets_of[name], grid) for name, head in task.heads.items()}
-        looks += decode(task, maps, [view], DetectionSettings(topk=1 if alone else 100, score=0.5))
+        looks += decode(task, maps, [view], DetectionSettings(topk=len(part), score=0.5))
     return joined(looks)
 
 
@@ -87,9 +89,10 @@ def main() -> None:
         rows = [row_of("annotated masks", dataset, task, side=0), row_of("rendered", dataset, task)]
         for name, module, constant, value in (
             ("flags of whole cells", targets, "FINE", 1),
-            ("flags of quarter cells", targets, "FINE", 4),
+            ("flags of half cells", targets, "FINE", 2),
+            ("flags of eighths of cells", targets, "FINE", 8),
             ("windows of 32 samples", windows, "SIDE", 32),
-            ("windows of 256 samples", windows, "SIDE", 256),
+            ("windows of 128 samples", windows, "SIDE", 128),
         ):
             with setting(module, constant, value):
                 rows.append(row_of(name, dataset, task))

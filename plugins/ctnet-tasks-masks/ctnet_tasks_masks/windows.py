@@ -12,7 +12,7 @@ from ctnet.plugin import Detections, ImageInfo, RunLength
 from ctnet_tasks_masks.combining import Combination
 
 #: Samples across a box, in each direction.
-SIDE = 64
+SIDE = 48
 
 
 def sample(shared: Tensor, code: Tensor, boxes: Tensor, peaks: Tensor, combination: Combination) -> Tensor:
