@@ -187,7 +187,7 @@ class RunLength:
 
     @cached_property
     def edges(self) -> Outline:
-        """The outline along the outer edges of the pixels: their exact area, in COCO's coordinates."""
+        """The outline along the outer edges of the pixels, in COCO's coordinates."""
         import cv2
 
         left, top, right, bottom = self.box.astype(int).tolist()

@@ -16,11 +16,11 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"id": 3, "name": "crescent", "supercategory": "shape"},
 )
 
-_MOST = 5
+_MOST = 4
 _TRIES = 6
 #: Smallest and largest diameter, fractions of the image's shorter side.
-_DIAMETERS = (0.25, 0.5)
-#: The fraction of a shape that must be visible, and its least contrast to what is behind it, of 255.
+_DIAMETERS = (0.28, 0.55)
+#: The fraction of a shape that must be visible, and its least contrast to what it covers, of 255.
 _VISIBLE = 0.6
 _CONTRAST = 60.0
 #: How often a shape is placed beside another one, touching it.
@@ -28,7 +28,7 @@ _TOUCHING = 0.4
 
 
 def draw_shapes(rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-    """Draw one to five shapes inside the image; later ones may touch or hide parts of earlier ones.
+    """Draw one to four shapes inside the image; later ones may touch or hide parts of earlier ones.
 
     Args:
         rng: the only source of randomness; the same state gives the same scene.

@@ -14,6 +14,7 @@ from ctnet.plugin import (
     BOX_METRICS,
     DEMO,
     SMALL,
+    Augmentation,
     CellTargets,
     Detections,
     Field,
@@ -51,6 +52,15 @@ from ctnet_tasks_masks.scenes import SHAPES, draw_shapes
 from ctnet_tasks_masks.targets import MaskTargets, SharedMap, channels_of
 from ctnet_tasks_masks.windows import in_image, sample
 
+#: Many small steps and few evaluations: the demo has minutes.
+_DEMO = replace(
+    DEMO,
+    epochs=10,
+    batch_size=8,
+    evaluate_every=5,
+    augmentation=Augmentation(scale=(0.9, 1.1), shift=0.05, colour=0.1, lighting=0),
+)
+
 #: The two heads whose values mean something only together.
 _TOGETHER = ("coefficients", "shared")
 
@@ -80,7 +90,7 @@ class InstanceMasks(Task):
         "segm-reference": metric(CocoMaskEvaluator, engine="pycocotools"),
         **BOX_METRICS,
     }
-    scenes = Scenes(SHAPES, draw_shapes, size=(128, 128), recipe=replace(DEMO, epochs=10))
+    scenes = Scenes(SHAPES, draw_shapes, size=(128, 128), recipe=_DEMO)
     peaks = "heatmap"
     oracles: Mapping[str, Sequence[str]] = {"mask": _TOGETHER, "box": ("offset", "size")}
     fields: Mapping[str, Field] = {"mask": Mask(tolerance=0.3)}
