@@ -7,13 +7,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ctnet.plugin import CellTargets, Loss, full_precision
-from ctnet_tasks_masks.combining import Combination
+from ctnet_tasks_masks.prototypes import logits_of
 from ctnet_tasks_masks.targets import MaskTargets
 
 
-def mask_loss(
-    shared: Tensor, code: Tensor, masks: MaskTargets, objects: CellTargets, combination: Combination
-) -> Loss:
+def mask_loss(shared: Tensor, code: Tensor, masks: MaskTargets, objects: CellTargets) -> Loss:
     """Cross entropy, the mean over an object's window, and dice loss, both summed over objects.
 
     Args:
@@ -21,17 +19,15 @@ def mask_loss(
         code: (N, D), raw coefficients at the objects' peaks.
         masks: of the same N objects.
         objects: their peaks.
-        combination: makes masks of both.
 
     Source: Milletari et al., V-Net, 2016, equation 3, for the dice loss.
     """
     shared, code = full_precision(shared), full_precision(code)
     cells = masks.unpacked()
     values = cells.gather(shared).to(code.dtype)
-    at = torch.stack([cells.x - objects.x[cells.row], cells.y - objects.y[cells.row]]).to(code.dtype)
     # Each cell is a place of its own: (M, C, 1).
     own = code.index_select(0, cells.row)
-    logits = combination.logits(own, values[..., None], at.T[..., None]).squeeze(-1)
+    logits = logits_of(own, values[..., None]).squeeze(-1)
     wanted = cells.value.mean(dim=1).to(code.dtype)
     count = (masks.width * masks.height).to(code.dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,12 +42,12 @@ from ctnet.plugin import (
     metric,
     option,
 )
-from ctnet_tasks_masks.combining import Combination, Convolutions, Prototypes
 from ctnet_tasks_masks.drawing import draw_masks
 from ctnet_tasks_masks.errors import mask_errors
 from ctnet_tasks_masks.evaluation import CocoMaskEvaluator
 from ctnet_tasks_masks.losses import mask_loss
 from ctnet_tasks_masks.overlapping import mask_iou
+from ctnet_tasks_masks.prototypes import coefficients, reading_one
 from ctnet_tasks_masks.scenes import SHAPES, draw_shapes
 from ctnet_tasks_masks.targets import MaskTargets, SharedMap, channels_of
 from ctnet_tasks_masks.windows import in_image, sample
@@ -69,8 +69,7 @@ _TOGETHER = ("coefficients", "shared")
 class Options:
     """Options of masks, set with -O NAME=VALUE."""
 
-    channels: int = option(32, "channels of the map that all masks share", limits=(1, 256))
-    form: Literal["prototypes", "convolutions"] = option("prototypes", "how masks are made")
+    channels: int = option(32, "prototypes: channels of the map that all masks share", limits=(1, 256))
     size_weight: float = option(0.1, "weight of the size head")
     mask_weight: float = option(1.0, "weight of the masks")
 
@@ -97,13 +96,11 @@ class InstanceMasks(Task):
 
     def __init__(self, categories: Any, **options: Any) -> None:
         super().__init__(categories, **options)
-        form = Prototypes if self.options.form == "prototypes" else Convolutions
-        self.combination: Combination = form(self.options.channels)
         self.heads = {
             "heatmap": Heatmap(len(self.categories)),
             "offset": Regression(2),
             "size": Regression(2, weight=self.options.size_weight, symmetric=True),
-            "coefficients": Regression(self.combination.coefficients),
+            "coefficients": Regression(coefficients(self.options.channels)),
             "shared": SharedMap(self.options.channels),
         }
 
@@ -120,7 +117,7 @@ class InstanceMasks(Task):
         channel = channels_of(shown.boxes[objects], grid, self.options.channels)
         masks = MaskTargets.of_masks(shown.mask[objects], shown.boxes[objects], channel, grid)
         # What makes the masks of ``SharedMap.render``; a network is free to find its own.
-        code = self.combination.one_of(torch.from_numpy(channel)).numpy()
+        code = reading_one(torch.from_numpy(channel), self.options.channels).numpy()
         known = np.repeat(masks.weight[:, None].numpy(), code.shape[1], axis=1)
         return {
             "heatmap": Peaks.of(centre, box_radius(size, "official"), shown.labels, objects),
@@ -141,7 +138,7 @@ class InstanceMasks(Task):
         assert isinstance(objects, CellTargets)
         assert isinstance(masks, MaskTargets)
         code, shared = (predicted[name] for name in _TOGETHER)
-        loss = mask_loss(shared, code, masks, objects, self.combination)
+        loss = mask_loss(shared, code, masks, objects)
         return {**own, "mask": Loss(self.options.mask_weight * loss.total, loss.count)}
 
     def collides(self, instances: Instances, grid: Grid) -> np.ndarray:
@@ -159,7 +156,7 @@ class InstanceMasks(Task):
         centre = locate(peaks, maps.get("offset"))  # a head may be missing in ablations
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=2)
         code = gather(maps["coefficients"], peaks)
-        windows = sample(maps["shared"], code, boxes, peaks.cells, self.combination)
+        windows = sample(maps["shared"], code, boxes)
         columns = {"windows": windows, "cells": peaks.cells}
         return Detections(boxes, peaks.score, peaks.channel, columns)
 

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from ctnet.plugin import Detections, ImageInfo, RunLength
-from ctnet_tasks_masks.combining import Combination
+from ctnet_tasks_masks.prototypes import logits_of
 
 #: Samples across a box, in each direction.
 SIDE = 48
 
 
-def sample(shared: Tensor, code: Tensor, boxes: Tensor, peaks: Tensor, combination: Combination) -> Tensor:
+def sample(shared: Tensor, code: Tensor, boxes: Tensor) -> Tensor:
     """The masks of objects inside their boxes: (B, k, SIDE, SIDE) probabilities.
 
     The memory that it takes does not depend on the size of the grid.
@@ -24,8 +24,6 @@ def sample(shared: Tensor, code: Tensor, boxes: Tensor, peaks: Tensor, combinati
         shared: (B, C, H, W), the map that all objects share.
         code: (B, k, D), coefficients.
         boxes: (B, k, 4) xyxy, on the grid.
-        peaks: (B, k, 2), the objects' cells (x, y).
-        combination: makes masks of both.
     """
     batch, k = boxes.shape[:2]
     height, width = shared.shape[2:]
@@ -38,9 +36,7 @@ def sample(shared: Tensor, code: Tensor, boxes: Tensor, peaks: Tensor, combinati
     grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], dim=4).reshape(batch, k * SIDE, SIDE, 2)
     values = functional.grid_sample(shared, grid, padding_mode="border", align_corners=False)
     values = values.reshape(batch, -1, k, SIDE * SIDE).transpose(1, 2)
-    middle = peaks.to(boxes.dtype)[..., None] + 0.5
-    away = torch.stack([x, y], dim=2).reshape(batch, k, 2, SIDE * SIDE) - middle
-    return combination.logits(code, values, away).sigmoid().reshape(batch, k, SIDE, SIDE)
+    return logits_of(code, values).sigmoid().reshape(batch, k, SIDE, SIDE)
 
 
 def in_image(detections: Detections, info: ImageInfo) -> Detections:

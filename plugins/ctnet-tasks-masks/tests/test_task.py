@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from ctnet_tasks_masks import InstanceMasks
-from ctnet_tasks_masks.combining import Combination, Convolutions, Prototypes
 from ctnet_tasks_masks.evaluation import CocoMaskEvaluator
 from ctnet_tasks_masks.overlapping import mask_iou
+from ctnet_tasks_masks.prototypes import logits_of, reading_one
 from ctnet_tasks_masks.targets import FINE, MaskTargets, channels_of, flags_of, windows
 from ctnet_tasks_masks.windows import SIDE, in_image
 from pycocotools import mask as coco_mask
@@ -134,10 +134,9 @@ def test_packed_masks_are_small_on_their_way() -> None:
 # --- making masks
 
 
-@pytest.mark.parametrize("combination", [Prototypes(5), Convolutions(5)])
-def test_coefficients_can_read_a_channel(combination: Combination) -> None:
+def test_coefficients_can_read_a_channel() -> None:
     values = torch.randn(3, 5, 7)
-    logits = combination.logits(combination.one_of(torch.tensor([4, 0, 2])), values, torch.randn(3, 2, 7))
+    logits = logits_of(reading_one(torch.tensor([4, 0, 2]), 5), values)
     torch.testing.assert_close(logits, torch.stack([values[0, 4], values[1, 0], values[2, 2]]))
 
 
@@ -157,9 +156,8 @@ def test_windows_do_not_depend_on_the_grid_and_end_with_their_box() -> None:
     assert in_image(outside, ImageInfo(1, "", 64, 48)).mask[0].area == 0
 
 
-@pytest.mark.parametrize("form", ["prototypes", "convolutions"])
-def test_concave_holed_and_hidden_shapes_come_back(form: str) -> None:
-    task = InstanceMasks(TASK.categories, form=form, channels=16)
+def test_concave_holed_and_hidden_shapes_come_back() -> None:
+    task = InstanceMasks(TASK.categories, channels=16)
     overlaps = []
     for seed in range(6):
         scene = example_of(task, np.random.default_rng(seed), (128, 96))
