@@ -89,7 +89,7 @@ class InstanceMasks(Task):
         "segm-reference": metric(CocoMaskEvaluator, engine="pycocotools"),
         **BOX_METRICS,
     }
-    scenes = Scenes(SHAPES, draw_shapes, size=(128, 128), recipe=_DEMO)
+    scenes = Scenes(SHAPES, draw_shapes, (128, 128), {"train": 480, "val": 60}, _DEMO)
     peaks = "heatmap"
     oracles: Mapping[str, Sequence[str]] = {"mask": _TOGETHER, "box": ("offset", "size")}
     fields: Mapping[str, Field] = {"mask": Mask(tolerance=0.3)}
