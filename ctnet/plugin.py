@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from ctnet.core.losses import Loss as Loss
     from ctnet.core.masks import Mask as Mask
     from ctnet.core.masks import Outline as Outline
+    from ctnet.core.masks import RunLength as RunLength
     from ctnet.core.masks import outline_of as outline_of
     from ctnet.core.options import option as option
     from ctnet.core.recipe import DEMO as DEMO
@@ -111,6 +112,8 @@ if TYPE_CHECKING:
     from ctnet.core.tally import MeanTally as MeanTally
     from ctnet.core.tally import Tally as Tally
     from ctnet.core.targets import CellTargets as CellTargets
+    from ctnet.core.targets import DenseCells as DenseCells
+    from ctnet.core.targets import DenseTargets as DenseTargets
     from ctnet.core.targets import Grid as Grid
     from ctnet.core.targets import Peaks as Peaks
     from ctnet.core.targets import Target as Target
@@ -257,6 +260,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Mask",
             "Outline",
             "outline_of",
+            "RunLength",
         ),
     },
     "Heads and targets": {
@@ -270,6 +274,8 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.core.losses": ("Loss",),
         "ctnet.core.targets": (
             "CellTargets",
+            "DenseCells",
+            "DenseTargets",
             "Grid",
             "Peaks",
             "Target",

@@ -60,6 +60,7 @@ def test_the_files_are_found() -> None:
         "ctnet_tasks_pose/task.py",
         "ctnet_tasks_ddd/cli.py",
         "plugins/ctnet-tasks-exdet/ctnet_tasks_exdet/task.py",
+        "plugins/ctnet-tasks-masks/ctnet_tasks_masks/task.py",
         "plugins/ctnet-tasks-obb/ctnet_tasks_obb/dota.py",
         "ctnet/templates/task/@package@/task.py.template",
     ):

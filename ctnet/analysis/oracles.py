@@ -164,26 +164,31 @@ def oracle_of_maps(
     return study.result(plain)
 
 
-def combinations(heads: Mapping[str, Head]) -> list[tuple[str, ...]]:
+def combinations(
+    heads: Mapping[str, Head], groups: Mapping[str, Sequence[str]] | None = None
+) -> list[tuple[str, ...]]:
     """The combinations to evaluate: each head, the first heatmap with others, all regressions, all heads.
 
     The first heatmap is combined with each other head; where a task has more than four heads, with the others
-    added one by one, as in the paper's table 7.
+    added one by one, as in the paper's table 7. The heads of a group count as one.
 
     Args:
         heads: the heads of a task, by name.
+        groups: see ``Task.oracles``.
     """
-    names = list(heads)
-    heatmaps = [name for name in names if isinstance(heads[name], Heatmap)]
-    first = (heatmaps or names)[0]
-    others = [name for name in names if name != first]
-    rows: list[tuple[str, ...]] = [(name,) for name in names]
-    if len(names) <= _FEW_HEADS:
-        rows += [(first, name) for name in others]
+    owner = {name: tuple(members) for members in (groups or {}).values() for name in members}
+    units = list(dict.fromkeys(owner.get(name, (name,)) for name in heads))
+    heatmaps = [unit for unit in units if any(isinstance(heads[name], Heatmap) for name in unit)]
+    first = (heatmaps or units)[0]
+    others = [unit for unit in units if unit != first]
+    rows: list[list[tuple[str, ...]]] = [[unit] for unit in units]
+    if len(units) <= _FEW_HEADS:
+        rows += [[first, unit] for unit in others]
     else:
-        rows += [(first, *others[:count]) for count in range(1, len(others))]
-    rows += [tuple(name for name in names if name not in heatmaps), tuple(names)]
-    return _distinct(rows)
+        rows += [[first, *others[:count]] for count in range(1, len(others))]
+    rows += [[unit for unit in units if unit not in heatmaps], units]
+    chosen = [{name for unit in row for name in unit} for row in rows]
+    return _distinct([tuple(name for name in heads if name in row) for row in chosen])
 
 
 def render_heads(
@@ -268,7 +273,7 @@ class _Study:
 def _checked(task: Task, heads: Heads | None) -> list[tuple[str, ...]]:
     """Combinations of known heads, each in the task's order."""
     if heads is None:
-        return combinations(task.heads)
+        return combinations(task.heads, task.oracles)
     single = all(isinstance(name, str) for name in heads)
     rows: list[Any] = [heads] if single else list(heads)
     for name in (name for row in rows for name in row):

@@ -82,6 +82,9 @@ def yolo(
     export: bool = typer.Option(
         False, "--export", help="Write YOLO labels from COCO instead of reading them."
     ),
+    polygons: bool = typer.Option(
+        False, "--polygons", help="With --export, write masks as polygons instead of boxes."
+    ),
     names: Path | None = typer.Option(None, help="Class names, one per line, if the source has none."),
     images: ImagesOption = "link",
     strict: StrictOption = False,
@@ -94,8 +97,12 @@ def yolo(
     * `ctnet convert yolo coco8/data.yaml -o data/coco8`
     * `ctnet convert yolo labels -o data/mine --names classes.txt`
     * `ctnet convert yolo data/coco8 -o yolo/coco8 --export`
+    * `ctnet convert yolo data/coco8 -o yolo/coco8-seg --export --polygons`
     """
     from ctnet.base.errors import CtnetError
+
+    if polygons and not export:
+        raise CtnetError("--polygons is for writing YOLO labels, with --export; reading keeps polygons")
 
     if export and names is not None:
         raise CtnetError(
@@ -106,7 +113,7 @@ def yolo(
             export_yolo,  # a data set imports torch, which reading does not need
         )
 
-        report = export_yolo(source, output, images, strict)
+        report = export_yolo(source, output, images, strict, polygons=polygons)
     else:
         from ctnet.convert.yolo import import_yolo
 

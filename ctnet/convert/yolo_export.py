@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,6 +19,7 @@ from ctnet.convert.exports import ExportedImage, exported_images, write_text
 from ctnet.convert.files import place_image
 from ctnet.convert.report import ConvertReport, SplitReport
 from ctnet.convert.yolo_keypoints import description_entries, keypoint_error, label_text, shared_names
+from ctnet.core.masks import Mask, one_ring
 from ctnet.data.dataset import Dataset
 from ctnet.data.directory import splits
 from ctnet.data.problems import Problem, refuse
@@ -33,6 +34,7 @@ def export_yolo(
     images: ImageMode = "link",
     strict: bool = False,
     prefix: str | None = None,
+    polygons: bool = False,
 ) -> ConvertReport:
     """Write the boxes of a COCO data directory as YOLO labels, with a ``data.yaml``.
 
@@ -49,6 +51,7 @@ def export_yolo(
         strict: refuse the data set for its first bad record instead of skipping bad records.
         prefix: the prefix of the annotation files (``person_keypoints``); by default ``instances``, else the
             only one.
+        polygons: write masks instead of boxes, each as one polygon: its parts and holes are joined by lines.
 
     Raises:
         CtnetError: when ``source`` is not a data directory, its splits differ in their categories, categories
@@ -58,9 +61,12 @@ def export_yolo(
     datasets = [Dataset.open(source, split, prefix=prefix) for split in splits(source)]
     names = _class_names(datasets, source)
     joints = shared_names([category for dataset in datasets for category in dataset.categories], source)
+    if polygons and joints:
+        raise CtnetError(f"{source} has keypoints, which polygons leave no room for; leave --polygons out")
     problems = [problem for dataset in datasets for problem in dataset.problems]
     labels = {
-        dataset.split: list(_labels(dataset, problems, images != "none", len(joints))) for dataset in datasets
+        dataset.split: list(_labels(dataset, problems, images != "none", len(joints), polygons))
+        for dataset in datasets
     }
     if strict:
         refuse(problems, source)
@@ -88,6 +94,8 @@ class _Label:
         keypoints: the rest of each line.
         crowd, clipped: number of crowd regions left out, and of boxes clipped at the border.
         outside: number of keypoints outside the image.
+        polygons: the polygon of each object, in place of its box; None for labels of boxes.
+        without_mask: number of objects whose polygon is their box.
     """
 
     image: ExportedImage
@@ -97,9 +105,14 @@ class _Label:
     crowd: int
     clipped: int
     outside: int
+    polygons: list[np.ndarray] | None = None
+    without_mask: int = 0
 
     @property
     def lines(self) -> list[str]:
+        if self.polygons is not None:
+            texts = [" ".join(f"{value:.8f}" for value in ring.ravel()) for ring in self.polygons]
+            return [f"{number} {text}" for number, text in zip(self.classes.tolist(), texts, strict=True)]
         rows = zip(self.classes.tolist(), self.boxes.tolist(), self.keypoints, strict=True)
         return [
             f"{number} {x:.8f} {y:.8f} {w:.8f} {h:.8f} {rest}".rstrip() for number, (x, y, w, h), rest in rows
@@ -120,10 +133,46 @@ def _class_names(datasets: Sequence[Dataset], source: Path) -> list[str]:
     return by_split[first]
 
 
-def _labels(dataset: Dataset, problems: list[Problem], need_images: bool, joints: int) -> Iterator[_Label]:
+def _labels(
+    dataset: Dataset, problems: list[Problem], need_images: bool, joints: int, polygons: bool
+) -> Iterator[_Label]:
     found = exported_images(dataset, lambda name: _plain_name(name, dataset.split), problems, need_images)
     for image in found:
-        yield _label(dataset, image, joints, problems)
+        label = _label(dataset, image, joints, problems)
+        yield _with_polygons(dataset, label, problems) if polygons else label
+
+
+def _with_polygons(dataset: Dataset, label: _Label, problems: list[Problem]) -> _Label:
+    """The label of an image with its objects' masks; objects with masks that cannot be used are listed."""
+    info, coco, field = dataset.info(label.image.index), dataset.coco, Mask()
+    rows = coco.rows(int(dataset.rows[label.image.index]))
+    rows = rows[~coco.crowd[rows]]
+    size = np.array([info.width, info.height], np.float64)
+    kept, rings, without = [], [], 0
+    for number, annotation in enumerate(coco.raw_annotations(rows)):
+        value = annotation.get("segmentation")
+        error = field.error(value, image={"width": info.width, "height": info.height}) if value else None
+        region = field.read("mask", [value])["mask"][0] if error is None else None
+        if error is not None:
+            where = f"annotation {coco.annotation_ids[rows[number]]} of image {info.image_id}"
+            problems.append(Problem("unusable mask", where, f"segmentation {error}"))
+            continue
+        if region is None:
+            without += 1
+            centre, half = label.boxes[number, :2], label.boxes[number, 2:] / 2
+            ring = centre + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        else:
+            ring = one_ring(region) / size
+        kept.append(number)
+        rings.append(ring.clip(0, 1))
+    chosen = {name: getattr(label, name)[kept] for name in ("classes", "boxes")}
+    return replace(
+        label,
+        **chosen,
+        keypoints=[label.keypoints[number] for number in kept],
+        polygons=rings,
+        without_mask=without,
+    )
 
 
 def _plain_name(file_name: str, split: str) -> PurePosixPath:
@@ -191,5 +240,7 @@ def _notes(splits: Iterable[list[_Label]]) -> Iterator[str]:
         yield f"{crowd} crowd regions were left out: YOLO labels cannot express them"
     if clipped := sum(item.clipped for item in items):
         yield f"{clipped} boxes were clipped at the border of their image"
+    if boxes := sum(item.without_mask for item in items):
+        yield f"{boxes} objects without a mask were written as their boxes"
     if outside := sum(item.outside for item in items):
         yield f"{outside} keypoints outside their image were written as unlabelled"

@@ -62,7 +62,8 @@ class Head:
 
         Args:
             predicted: raw values, before the activation, as the target reads them: the whole map
-                (B, C, H, W) for ``Peaks``, the values (M, C) at the cells of ``CellTargets``.
+                (B, C, H, W) for ``Peaks`` and ``DenseTargets``, the values (M, C) at the cells of
+                ``CellTargets``.
             target: target of the whole batch, on the same device.
         """
         raise TypeError(f"{type(self).__name__} must define loss(predicted, target)")

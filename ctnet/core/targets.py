@@ -240,8 +240,129 @@ class CellTargets(_Ragged):
         return maps.permute(0, 2, 3, 1).reshape(-1, depth).index_select(0, row)
 
 
+class DenseCells(NamedTuple):
+    """The cells of all rows of ``DenseTargets``, row by row.
+
+    Attributes:
+        row: (M,) int64, the row.
+        batch, y, x: (M,) int64, image and cell.
+        value: (M, D) float32.
+    """
+
+    row: Tensor
+    batch: Tensor
+    y: Tensor
+    x: Tensor
+    value: Tensor
+
+    def gather(self, maps: Tensor) -> Tensor:
+        """Read a map (B, C, H, W) at these cells -> (M, C)."""
+        depth, height, width = maps.shape[1:]
+        at = (self.batch * height + self.y) * width + self.x
+        # index_select, as in CellTargets.gather.
+        return maps.permute(0, 2, 3, 1).reshape(-1, depth).index_select(0, at)
+
+
+@dataclass(frozen=True)
+class DenseTargets(_Ragged):
+    """Targets of a whole map: a window of cells per row, such as an object's mask or an image's depth.
+
+    Several rows may cover a cell. Windows of flags are packed, eight cells to a byte, on their way from the
+    process that encodes them.
+
+    Attributes:
+        batch: (N,) int64, index of the image in the batch.
+        x, y: (N,) int64, the first cell of the window.
+        width, height: (N,) int64, its size in cells.
+        weight: (N,) float32, how much the row counts; 0 masks it.
+        value: the windows one after the other, cells row by row, D values each: (bytes, D) uint8 for packed
+            flags, each window from a byte of its own; or (M, D) float32.
+        cells: the total number of cells M, known on the host so that a GPU need not be waited for.
+    """
+
+    batch: Tensor
+    x: Tensor
+    y: Tensor
+    width: Tensor
+    height: Tensor
+    weight: Tensor
+    value: Tensor
+    cells: int
+
+    @classmethod
+    def of(
+        cls,
+        corners: np.ndarray,
+        windows: Sequence[np.ndarray],
+        depth: int,
+        weight: np.ndarray | None = None,
+        **columns: Tensor,
+    ) -> Self:
+        """The targets of one image, from arrays.
+
+        Args:
+            corners: (N, 2) int, the first cell (x, y) of each window; windows lie within the grid.
+            windows: (h, w, depth) each, all bool or all float32.
+            depth: values per cell.
+            weight: (N,) float; ones when left out.
+            columns: further columns of a subclass.
+        """
+        corners = np.asarray(corners, np.int64).reshape(-1, 2)
+        sides = np.array([window.shape[:2] for window in windows], np.int64).reshape(-1, 2)
+        flat = [window.reshape(-1, depth) for window in windows]
+        packed = [np.packbits(one, axis=0) if one.dtype == bool else one.astype(np.float32) for one in flat]
+        value = np.concatenate(packed) if packed else np.zeros((0, depth), np.uint8)
+        weight = np.ones(len(corners), np.float32) if weight is None else np.asarray(weight, np.float32)
+        return cls(
+            batch=torch.zeros(len(corners), dtype=torch.int64),
+            x=torch.from_numpy(np.ascontiguousarray(corners[:, 0])),
+            y=torch.from_numpy(np.ascontiguousarray(corners[:, 1])),
+            width=torch.from_numpy(np.ascontiguousarray(sides[:, 1])),
+            height=torch.from_numpy(np.ascontiguousarray(sides[:, 0])),
+            weight=torch.from_numpy(weight.copy()),
+            value=torch.from_numpy(value),
+            cells=int(sides.prod(axis=1).sum()),
+            **columns,
+        )
+
+    def unpacked(self) -> DenseCells:
+        """Every cell of every window, with its values."""
+        size = self.width * self.height
+        row = torch.repeat_interleave(size, output_size=self.cells)
+        start = (size.cumsum(0) - size).index_select(0, row)
+        at = torch.arange(self.cells, device=row.device)
+        within = at - start
+        wide = self.width.index_select(0, row)
+        y = self.y.index_select(0, row) + within // wide
+        x = self.x.index_select(0, row) + within % wide
+        if self.value.dtype == torch.uint8:
+            length = (size + 7) // 8
+            byte = (length.cumsum(0) - length).index_select(0, row) + within // 8
+            shift = (7 - within % 8).to(torch.uint8)
+            value = (self.value.index_select(0, byte) >> shift[:, None]) & 1
+        else:
+            value = self.value
+        return DenseCells(row, self.batch.index_select(0, row), y, x, value.float())
+
+    def draw(self, shape: Sequence[int]) -> Tensor:
+        """The values as a map (B, D, H, W) that is 0 elsewhere; a later row covers the ones before it.
+
+        Args:
+            shape: (B, D, H, W).
+        """
+        batch, depth, height, width = shape
+        canvas = torch.zeros(batch * height * width, depth, device=self.batch.device)
+        cells = self.unpacked()
+        at = (cells.batch * height + cells.y) * width + cells.x
+        last = torch.full((batch * height * width,), -1, dtype=torch.int64, device=at.device)
+        last = last.scatter_reduce(0, at, cells.row, "amax")
+        top = last.index_select(0, at) == cells.row
+        canvas[at[top]] = cells.value[top]
+        return canvas.reshape(batch, height, width, depth).permute(0, 3, 1, 2)
+
+
 #: What ``Task.encode`` returns for a head.
-Target = Peaks | CellTargets
+Target = Peaks | CellTargets | DenseTargets
 
 
 def collate_targets(parts: Sequence[Target]) -> Target:

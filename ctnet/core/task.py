@@ -55,6 +55,8 @@ class Task(ABC):
         peaks: the head whose 3x3 peaks are the objects, where ``decode`` reads all else of an object at its
             peak: large images are then decoded tile by tile. None: ``decode`` joins values of several places,
             and gets the maps of the whole image.
+        oracles: groups of heads, by a name, whose values mean something only together: ``ctnet analyze
+            errors`` replaces them by ground truth at once.
         needs_average: whether the moving average of the weights teaches, see ``taught``.
     """
 
@@ -67,6 +69,7 @@ class Task(ABC):
     fields: Mapping[str, Field] = {}
     heads: Mapping[str, Head]
     peaks: str | None = None
+    oracles: Mapping[str, Sequence[str]] = {}
     needs_average: bool = False
 
     def __new__(cls, categories: Any = (), **options: Any) -> Task:

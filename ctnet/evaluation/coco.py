@@ -24,18 +24,21 @@ Figures = dict[str, np.ndarray]
 
 
 class CocoEvaluator(Evaluator):
-    """The base of the COCO metrics for boxes and keypoints: the engine, and means over defined values.
+    """The base of the COCO metrics for boxes, masks and keypoints: the engine, and means over defined values.
 
     All metrics are in [0, 1]. Where COCO prints -1 because no object of that size or class exists, the metric
     is left out, and the class is not part of the means.
 
     Attributes:
         sigmas: tolerance of each joint, to measure keypoints; None to measure boxes.
+        masks: whether overlaps are those of masks: annotations and results then have a ``segmentation``, a
+            compressed run-length encoding.
     """
 
     main_metric = "AP"
     max_dets: int
     sigmas: Sequence[float] | None = None
+    masks: bool = False
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class CocoEvaluator(Evaluator):
             found,
             self.limits(),
             self.sigmas,
+            self.masks,
         )
 
     def _columns(self, ordered: list[int]) -> dict[str, int]:
@@ -183,6 +187,7 @@ def coco_curves(
     found: Sequence[dict[str, Any]],
     limits: Sequence[int],
     sigmas: Sequence[float] | None = None,
+    masks: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Match and accumulate as COCO's evaluation does.
 
@@ -194,12 +199,13 @@ def coco_curves(
         found: entries of a results file; missing keys are added in place.
         limits: limits of detections per class and image, ascending.
         sigmas: tolerance of each joint, to measure keypoints; None to measure boxes.
+        masks: measure masks, see ``CocoEvaluator``.
 
     Returns:
         Precision (IoU threshold, recall, class, size of object, limit of detections), recall (the same
         without the second axis), and the category id of each class.
     """
-    evaluation = coco_evaluation(engine, image_ids, category_ids, annotations, found, limits, sigmas)
+    evaluation = coco_evaluation(engine, image_ids, category_ids, annotations, found, limits, sigmas, masks)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
     curves = evaluation.eval
@@ -215,11 +221,12 @@ def coco_evaluation(
     found: Sequence[dict[str, Any]],
     limits: Sequence[int],
     sigmas: Sequence[float] | None = None,
+    masks: bool = False,
 ) -> Any:
     """Match as COCO's evaluation does.
 
     Args:
-        engine, image_ids, category_ids, annotations, found, limits, sigmas: see ``coco_curves``.
+        engine, image_ids, category_ids, annotations, found, limits, sigmas, masks: see ``coco_curves``.
 
     Returns:
         The engine's ``COCOeval``: ``params``, and ``ious`` by image and category id.
@@ -231,10 +238,12 @@ def coco_evaluation(
         from faster_coco_eval import COCO
         from faster_coco_eval import COCOeval_faster as COCOeval
 
-    images = [{"id": int(image_id)} for image_id in image_ids]
+    # The engines look sizes up, but an encoding has its own.
+    images = [{"id": int(image_id), "width": 0, "height": 0} for image_id in image_ids]
     categories = [{"id": category_id} for category_id in category_ids]
     for number, entry in enumerate(found, start=1):  # the engines read an id of 0 as "not matched"
-        entry.update(id=number, area=entry["bbox"][2] * entry["bbox"][3], iscrowd=0)
+        area = _pixels_of(entry["segmentation"]) if masks else entry["bbox"][2] * entry["bbox"][3]
+        entry.update(id=number, area=area, iscrowd=0)
     sides = []
     with contextlib.redirect_stdout(io.StringIO()):
         for entries in ([dict(annotation) for annotation in annotations], found):
@@ -242,12 +251,19 @@ def coco_evaluation(
             side.dataset = {"images": images, "categories": categories, "annotations": entries}
             side.createIndex()
             sides.append(side)
-        evaluation = COCOeval(*sides, iouType="bbox" if sigmas is None else "keypoints")
+        kind = "segm" if masks else "bbox" if sigmas is None else "keypoints"
+        evaluation = COCOeval(*sides, iouType=kind)
         evaluation.params.maxDets = list(limits)
         if sigmas is not None:
             evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()
     return evaluation
+
+
+def _pixels_of(encoding: Mapping[str, Any]) -> int:
+    from pycocotools import mask as coco_mask
+
+    return int(coco_mask.area(encoding))
 
 
 #: The COCO metrics for boxes, for any task; the reference computes the same ones more slowly.

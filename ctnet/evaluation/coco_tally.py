@@ -152,7 +152,7 @@ def _found_of(
     image = np.searchsorted(images, np.array([int(entry["image_id"]) for entry in results], np.int64))
     label = np.array([labels[int(entry["category_id"])] for entry in results], np.int64)
     score = np.array([entry["score"] for entry in results], np.float64)
-    area = np.array([entry["bbox"][2] * entry["bbox"][3] for entry in results], np.float64)
+    area = np.array([entry["area"] for entry in results], np.float64)  # as the evaluation has filled it in
     order = np.lexsort((-score, image, label))
     key = label[order] * len(images) + image[order]
     rank = np.arange(len(order)) - np.searchsorted(key, key)

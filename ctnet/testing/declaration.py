@@ -26,9 +26,12 @@ from ctnet.testing.check import require
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
 
-@task_check("Task.heads, Head")
+@task_check("Task.heads, Task.oracles, Head")
 def heads_are_declared(probe: Probe) -> None:
     """Heads are frozen Head dataclasses by name, with integer channels, a finite bias and a finite weight."""
+    for group, members in probe.task.oracles.items():
+        unknown = [name for name in members if name not in probe.task.heads]
+        require(not unknown, f"oracles {group!r} names {', '.join(unknown)}, which is not a head")
     heads = probe.task.heads
     require(heads, "there is none")
     for name, head in heads.items():

@@ -14,7 +14,7 @@ from ctnet.core.fields import move_record
 from ctnet.core.geometry import Affine
 from ctnet.core.heads import Head
 from ctnet.core.records import Instances
-from ctnet.core.targets import CellTargets, Grid, Peaks, Target
+from ctnet.core.targets import CellTargets, DenseTargets, Grid, Peaks, Target
 from ctnet.testing.check import require
 from ctnet.testing.dataset import Entries, crowd_of, image_record
 from ctnet.testing.probe import STRIDE, Probe, task_check
@@ -56,10 +56,12 @@ def check_targets(targets: Mapping[str, Target], heads: Mapping[str, Head], grid
             )
         if isinstance(target, Peaks):
             _check_peaks(target, heads[name], place)
+        elif isinstance(target, DenseTargets):
+            _check_windows(target, grid, place)
         else:
             require(
                 isinstance(target, CellTargets),
-                f"{place}a {type(target).__name__}, neither Peaks nor CellTargets",
+                f"{place}a {type(target).__name__}, none of Peaks, CellTargets and DenseTargets",
             )
             _check_samples(target, heads[name], place)
 
@@ -79,6 +81,22 @@ def _check_samples(target: CellTargets, head: Head, place: str) -> None:
         require(tuple(value.shape) == shape, f"{place}{column} of shape {tuple(value.shape)}, not {shape}")
         require(value.isfinite().all(), f"{place}{column} that is NaN or infinite")
     require((target.weight >= 0).all(), f"{place}a negative weight")
+
+
+def _check_windows(target: DenseTargets, grid: Grid, place: str) -> None:
+    for first, side, size in ((target.x, target.width, grid.width), (target.y, target.height, grid.height)):
+        inside = (side > 0) & (first + side <= size)
+        ends = (first + side)[~inside].tolist()
+        require(inside.all(), f"{place}windows that are empty or end at {ends} of {size} cells")
+    cells = int((target.width * target.height).sum())
+    require(target.cells == cells, f"{place}cells {target.cells}, but its windows have {cells}")
+    lengths = target.width * target.height
+    rows = int(((lengths + 7) // 8).sum()) if target.value.dtype == torch.uint8 else cells
+    require(len(target.value) == rows, f"{place}{len(target.value)} rows of values for {rows}")
+    values = target.unpacked().value
+    require(values.isfinite().all(), f"{place}values that are NaN or infinite")
+    usable = target.weight.isfinite() & (target.weight >= 0)
+    require(usable.all(), f"{place}a weight that is negative, NaN or infinite")
 
 
 @task_check("Task.encode, Task.cells")
@@ -158,7 +176,7 @@ def _check_crowd(targets: Mapping[str, Target], where: str, wanted: bool) -> Non
         return
     require(not learnt, f"{where}it is a positive peak of head {', '.join(learnt)}")
     for name, target in targets.items():
-        if isinstance(target, CellTargets):
+        if isinstance(target, (CellTargets, DenseTargets)):
             require(not (target.weight > 0).any(), f"{where}head {name!r} learns values of it")
 
 

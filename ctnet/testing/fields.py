@@ -11,7 +11,7 @@ import numpy as np
 from ctnet.core.documents import annotation_errors, detections_of, instances_of, truth_of
 from ctnet.core.fields import Angle, Choice, Columns, Field, Length, Points, Value, move_record
 from ctnet.core.geometry import Affine
-from ctnet.core.masks import Mask
+from ctnet.core.masks import Mask, Outline, RunLength
 from ctnet.core.records import Instances
 from ctnet.testing.check import require
 from ctnet.testing.dataset import Entries, image_record
@@ -111,7 +111,7 @@ def _promised(field: Field, name: str, columns: Columns, found: bool) -> list[An
     if isinstance(field, Choice):
         return [None if number < 0 else field.choices[number] for number in column.tolist()]
     if isinstance(field, Mask):
-        return [None if one is None else [ring.ravel().tolist() for ring in one.polygons] for one in column]
+        return [None if one is None else _segmentation(field, one) for one in column]
     rows = column.astype(np.float64)
     if isinstance(field, Points) and field.visible:
         third = np.asarray(columns[field.scores if found else field.visible])
@@ -120,6 +120,13 @@ def _promised(field: Field, name: str, columns: Columns, found: bool) -> list[An
     if isinstance(field, Points):
         rows = rows.reshape(len(rows), -1)
     return [None if np.isnan(row).any() else row.tolist() for row in rows]
+
+
+def _segmentation(field: Mask, one: Outline | RunLength) -> Any:
+    """Polygons as they are; what has holes, or is a run-length encoding, as the kind of field writes it."""
+    if isinstance(one, RunLength) or one.holes:
+        return Mask.write(field, "one", {"one": np.array([one], object)})[0]
+    return [ring.ravel().tolist() for ring in one.polygons]
 
 
 def _put(entries: list[dict[str, Any]], field: Field, values: list[Any]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ctnet.core.heads import Head
 from ctnet.core.losses import Loss
-from ctnet.core.targets import CellTargets, Target, collate_targets
+from ctnet.core.targets import CellTargets, DenseTargets, Target, collate_targets
 from ctnet.testing.check import require
 from ctnet.testing.probe import Probe, task_check
 from ctnet.training.losses import add_counts, counts_of, mean_losses, weighted_sum
@@ -136,12 +136,16 @@ def parts_give_the_gradients_of_the_whole(probe: Probe) -> None:
         )
 
 
-@task_check("Task.losses, CellTargets")
+@task_check("Task.losses, CellTargets, DenseTargets")
 def loss_ignores_weight_zero(probe: Probe) -> None:
-    """An entry of weight 0 affects no loss and gets no gradient."""
+    """An entry, or an image with windows, of weight 0 affects no loss and gets no gradient."""
     targets = {name: _masked(target) for name, target in probe.batch_targets(range(_BATCH)).items()}
     predicted = {name: values.requires_grad_() for name, values in _read(_noise(probe), targets).items()}
     masks = {name: target.weight == 0 for name, target in targets.items() if isinstance(target, CellTargets)}
+    for name, target in targets.items():
+        if isinstance(target, DenseTargets):
+            masks[name] = torch.zeros_like(predicted[name], dtype=torch.bool)
+            masks[name][0] = True
     losses = probe.task.losses(predicted, targets)
     torch.stack([loss.total for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
     others = _read(_noise(probe, seed=1), targets)
@@ -218,6 +222,8 @@ def _empty(probe: Probe) -> dict[str, Target]:
 
 def _masked(target: Target) -> Target:
     """With weight 0 for the first image's values."""
+    if isinstance(target, DenseTargets):
+        return dataclasses.replace(target, weight=target.weight * (target.batch > 0))
     if not isinstance(target, CellTargets):
         return target
     return dataclasses.replace(target, weight=target.weight * (target.batch > 0)[:, None])

@@ -13,7 +13,7 @@ from ctnet.core.fields import differences, move_record
 from ctnet.core.geometry import Affine, View
 from ctnet.core.heads import Head
 from ctnet.core.records import Detections
-from ctnet.core.targets import CellTargets, Grid, Target
+from ctnet.core.targets import CellTargets, DenseTargets, Grid, Target
 from ctnet.inference.decoding import decode
 from ctnet.inference.settings import DetectionSettings
 from ctnet.testing.check import require
@@ -50,9 +50,9 @@ def the_round_trip_holds(probe: Probe) -> None:
     )
 
 
-@task_check("Task.encode, Task.decode, CellTargets")
+@task_check("Task.encode, Task.decode, CellTargets, DenseTargets")
 def the_round_trip_holds_at_single_cells(probe: Probe) -> None:
-    """Objects are recovered from maps that are noise outside the targets' cells."""
+    """Objects are recovered from maps that are noise outside the targets' cells and windows."""
     _round_trips(probe, 1, (0, 0), probe.grid, noisy=True)
 
 
@@ -88,12 +88,14 @@ def _round_trips(probe: Probe, zoom: float, shift: tuple[float, float], grid: Gr
 
 
 def _in_noise(head: Head, target: Target, rendered: Tensor) -> Tensor:
-    """A rendered map with noise in all cells but those of ``CellTargets``."""
-    if not isinstance(target, CellTargets):
+    """A rendered map with noise in all cells but those of ``CellTargets`` and ``DenseTargets``."""
+    if not isinstance(target, (CellTargets, DenseTargets)):
         return rendered
     noise = torch.randn(rendered.shape, generator=torch.Generator().manual_seed(0))
     drowned = head.activate(_LOUD * noise)
-    drowned[target.batch, :, target.y, target.x] = rendered[target.batch, :, target.y, target.x]
+    cells = target.unpacked() if isinstance(target, DenseTargets) else target
+    at = (cells.batch, slice(None), cells.y, cells.x)
+    drowned[at] = rendered[at]
     return drowned
 
 
@@ -129,4 +131,6 @@ def _compare(probe: Probe, truth: Detections, found: Detections, where: str) -> 
 
 def _text(record: Detections, row: int, name: str) -> str:
     column = record.fields().get(name)
-    return "it" if column is None else str(np.round(column[row], 3).tolist())
+    if column is None:
+        return "it"
+    return str(column[row] if column.dtype == object else np.round(column[row], 3).tolist())

@@ -20,7 +20,7 @@ from ctnet.base.device import autocast, normalise, to_device
 from ctnet.base.errors import CtnetError
 from ctnet.base.ranks import Ranks, Told, connected, raise_first, told
 from ctnet.checkpoint import Description
-from ctnet.core.targets import Grid, Peaks, Target
+from ctnet.core.targets import DenseTargets, Grid, Peaks, Target
 from ctnet.core.task import Task
 from ctnet.data.loader import Batch
 from ctnet.data.problems import Problem
@@ -117,7 +117,7 @@ class StepLosses(nn.Module):
         cells = {
             name: torch.empty((), device=images.device).expand(target.cells)
             for name, target in targets.items()
-            if isinstance(target, Peaks)
+            if isinstance(target, (Peaks, DenseTargets))
         }
         varying(cells.values())
         return self._compiled(images, targets, counts, cells)
@@ -133,12 +133,14 @@ class StepLosses(nn.Module):
 
         Args:
             images, targets, counts: as there.
-            cells: tensors as long as the heatmaps' targets have cells. A number would be a constant of the
-                first compilation; the size of a tensor can be a variable.
+            cells: tensors as long as the targets of heatmaps and of whole maps have cells. A number would be
+                a constant of the first compilation; the size of a tensor can be a variable.
         """
         if targets is not None and cells is not None:
             targets = {
-                name: replace(target, cells=len(cells[name])) if isinstance(target, Peaks) else target
+                name: replace(target, cells=len(cells[name]))
+                if isinstance(target, (Peaks, DenseTargets))
+                else target
                 for name, target in targets.items()
             }
         inputs = normalise(images, self.description.mean, self.description.std)

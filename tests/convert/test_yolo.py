@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctnet.base.errors import CtnetError
+from ctnet.base.files import read_json, write_json
 from ctnet.convert.report import BadRecord
 from ctnet.convert.yolo import import_yolo, read_label
 from ctnet.convert.yolo_export import export_yolo
 from ctnet.convert.yolo_keypoints import YoloKeypoints
+from ctnet.core.masks import outline_of
 from ctnet.data.dataset import Dataset
 
 WIDTH, HEIGHT = 40, 30
@@ -609,3 +611,44 @@ def test_a_label_of_two_images_is_nobodys(tmp_path: Path) -> None:
         f"train/{name}: label of several images (a.jpg and a.png)" for name in ("a.jpg", "a.png")
     ]
     assert [image["file_name"] for image in read_split(tmp_path / "out")["images"]] == ["b.png"]
+
+
+def test_masks_become_polygons_and_come_back(tmp_path: Path) -> None:
+    """A polygon, one with two parts, a run-length mask with a hole, an object without a mask, a bad one."""
+    from pycocotools import mask as coco_mask
+
+    hole = np.zeros((40, 60), np.uint8)
+    hole[5:25, 10:40] = 1
+    hole[10:20, 15:30] = 0
+    encoded = coco_mask.encode(np.asfortranarray(hole))
+    masks = [
+        [[2, 2, 20, 2, 20, 12, 2, 12]],
+        [[30, 2, 40, 2, 40, 10, 30, 10], [45, 5, 55, 5, 55, 20, 45, 20]],
+        {"size": [40, 60], "counts": encoded["counts"].decode()},
+        None,
+        [[1, 1, 2, 2]],
+    ]
+    boxes = [[2, 2, 18, 10], [30, 2, 25, 18], [10, 5, 30, 20], [3, 30, 10, 8], [1, 1, 5, 5]]
+    entries = [
+        {"id": n, "image_id": 1, "category_id": 1, "bbox": box, "area": 1, "iscrowd": 0}
+        | ({} if mask is None else {"segmentation": mask})
+        for n, (box, mask) in enumerate(zip(boxes, masks, strict=True), 1)
+    ]
+    source = tmp_path / "coco"
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
+        "annotations": entries,
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    write_json(source / "annotations" / "instances_train.json", content)
+    cv2.imwrite(str(source / "a.png"), np.zeros((40, 60, 3), np.uint8))
+    report = export_yolo(source, tmp_path / "yolo", polygons=True)
+    assert [problem.kind for problem in report.problems] == ["unusable mask"]
+    assert "1 objects without a mask were written as their boxes" in report.notes
+    import_yolo(tmp_path / "yolo" / "data.yaml", tmp_path / "back")
+    back = read_json(tmp_path / "back" / "annotations" / "instances_train.json")["annotations"]
+    drawn = [outline_of(entry["segmentation"]).runs(60, 40).pixels for entry in back]
+    wanted = [outline_of(mask).runs(60, 40).pixels for mask in masks[:2]] + [hole.astype(bool)]
+    for one, other in zip(drawn, wanted, strict=False):
+        assert (one ^ other).sum() <= 3
+    assert [entry["bbox"] for entry in back] == boxes[:4]

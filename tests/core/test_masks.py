@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from ctnet.core.fields import field_errors, read_fields, write_fields
 from ctnet.core.geometry import Affine
-from ctnet.core.masks import Mask, Outline, outline_of
+from ctnet.core.masks import Mask, Outline, RunLength, one_ring, outline_of
 
 FIELD = Mask()
 FIELDS = {"outline": FIELD}
@@ -200,3 +200,63 @@ def test_distance_is_one_minus_the_iou():
 def test_an_error_says_what_is_wrong(segmentation, phrase):
     [error] = field_errors(FIELDS, {"segmentation": segmentation}, image={"height": 4, "width": 5})
     assert re.search(re.escape(phrase), error)
+
+
+# --- run lengths
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_window_becomes_the_run_lengths_of_the_whole_image(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = (int(side) for side in rng.integers(4, 20, 2))
+    x, y = int(rng.integers(0, width - 1)), int(rng.integers(0, height - 1))
+    window = rng.random((int(rng.integers(1, height - y + 1)), int(rng.integers(1, width - x + 1))))
+    mask = np.zeros((height, width), bool)
+    mask[y : y + window.shape[0], x : x + window.shape[1]] = window < rng.choice([0.5, 0.95, 2.0])
+    part = mask[y : y + window.shape[0], x : x + window.shape[1]]
+    runs = RunLength.of_window(part, (x, y), (width, height))
+    assert runs.to_coco() == compressed(mask)
+    assert runs == RunLength.of_coco(run_lengths(mask))
+    assert runs.area == mask.sum()
+    np.testing.assert_array_equal(runs.pixels, mask)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_edges_of_pixels_are_their_area_but_for_the_tips_of_corners(seed: int) -> None:
+    mask = blob(seed)
+    runs = RunLength.of_coco(compressed(mask))
+    np.testing.assert_array_equal(runs.edges.runs(40, 30).pixels, mask)
+    doubled = runs.moved(Affine.scaling(2)).runs(80, 60).pixels
+    assert (doubled ^ mask.repeat(2, axis=0).repeat(2, axis=1)).mean() < 0.015
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_ring_has_the_area_of_all_parts_and_holes(seed: int) -> None:
+    mask = blob(seed)
+    ring = one_ring(RunLength.of_coco(compressed(mask)))
+    drawn = Outline((ring,)).runs(40, 30).pixels
+    assert (drawn ^ mask).sum() <= 2
+
+
+def test_a_run_length_mask_is_written_as_it_was_read() -> None:
+    encoding = compressed(blob(0))
+    columns = read_fields(FIELDS, [{"segmentation": encoding}])
+    entries: list[dict[str, Any]] = [{}]
+    write_fields(FIELDS, entries, columns)
+    assert entries == [{"segmentation": encoding}]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_cut_encoding_is_refused(share: float) -> None:
+    encoding = compressed(blob(0))
+    cut = {**encoding, "counts": encoding["counts"][: int(share * len(encoding["counts"]))]}
+    assert FIELD.error(encoding) is None
+    assert re.search(
+        r"is a run-length mask (whose counts cover \d+ of 1200 pixels|that cannot)", FIELD.error(cut)
+    )
+
+
+def test_an_outline_far_outside_the_image_has_no_pixels() -> None:
+    far = Outline((np.array([[1e9, 1e9], [1e9, 2e9], [2e9, 2e9]], np.float32),))
+    assert far.runs(20, 10).area == 0
+    assert Outline(()).runs(20, 10).area == 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ctnet.core.heads import BoxDistances
-from ctnet.core.targets import CellTargets, Grid, Peaks, collate_targets, join_targets
+from ctnet.core.targets import CellTargets, DenseTargets, Grid, Peaks, collate_targets, join_targets
 
 
 def peaks(count: int, start: int = 0) -> Peaks:
@@ -190,3 +190,39 @@ def test_parts_of_an_image_are_joined_at_their_places():
     assert cells.images == 1
     drawn = join_targets([peaks, peaks.moved(10, 20)])
     assert (drawn.x.tolist(), drawn.y.tolist(), drawn.cells) == ([1.5, 11.5], [2.25, 22.25], 50)
+
+
+# --- whole maps
+
+
+def windows_of(seed: int, kind: type, depth: int = 3) -> tuple[np.ndarray, list[np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    sides = rng.integers(1, 5, (4, 2))
+    corners = np.array([[rng.integers(0, 8 - w), rng.integers(0, 6 - h)] for h, w in sides])
+    values = [rng.random((*side, depth)) for side in sides]
+    return corners, [value > 0.5 if kind is bool else value.astype(np.float32) for value in values]
+
+
+@pytest.mark.parametrize("kind", [bool, float])
+def test_windows_of_a_batch_hold_what_was_put_in(kind: type) -> None:
+    parts = [windows_of(seed, kind) for seed in range(3)]
+    empty = DenseTargets.of(np.zeros((0, 2)), [], 3)
+    joined = DenseTargets.collate([DenseTargets.of(*parts[0], 3), empty, DenseTargets.of(*parts[1], 3)])
+    cells = joined.unpacked()
+    expected = []
+    for image, (corners, windows) in ((0, parts[0]), (2, parts[1])):
+        for (x, y), window in zip(corners.tolist(), windows, strict=True):
+            for row, column in np.ndindex(window.shape[:2]):
+                expected.append((image, y + row, x + column, *window[row, column].astype(float).tolist()))
+    got = torch.cat([torch.stack([cells.batch, cells.y, cells.x], 1).float(), cells.value], 1)
+    torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float32))
+    assert joined.cells == len(expected)
+    assert (joined.value.dtype == torch.uint8) == (kind is bool)
+
+
+def test_a_map_is_read_and_drawn_at_the_cells_of_windows() -> None:
+    flags = [np.array([[[True], [False]]]), np.array([[[True]], [[True]]])]
+    target = DenseTargets.of(np.array([[1, 0], [2, 0]]), flags, 1)
+    maps = torch.arange(12.0).reshape(1, 1, 3, 4)
+    assert target.unpacked().gather(maps).flatten().tolist() == [1, 2, 2, 6]
+    assert target.draw((1, 1, 3, 4))[0, 0].tolist() == [[0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]

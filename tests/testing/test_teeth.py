@@ -27,12 +27,12 @@ from ctnet.core.declarations import Scenes
 from ctnet.core.evaluator import Evaluator, metric
 from ctnet.core.fields import Angle, Field, Length, Points, Value
 from ctnet.core.geometry import Affine
-from ctnet.core.heads import Heatmap, Regression
+from ctnet.core.heads import Head, Heatmap, Regression
 from ctnet.core.losses import Loss
 from ctnet.core.options import option
 from ctnet.core.records import Detections
 from ctnet.core.tally import JoinedTally, Matches, Tally
-from ctnet.core.targets import CellTargets, Peaks
+from ctnet.core.targets import CellTargets, DenseTargets, Peaks
 from ctnet.core.task import Task
 from ctnet.data.shape_scenes import SHAPES, draw_scene
 from ctnet.evaluation import CocoBoxEvaluator
@@ -520,6 +520,112 @@ class SizesOfCrowds(Hands):
     def encode(self, instances: Any, grid: Any) -> Any:
         everyone = CrowdsAsObjects.encode(self, instances, grid)  # type: ignore[arg-type]
         return {**everyone, "heatmap": super().encode(instances, grid)["heatmap"]}
+
+
+# whole maps
+
+
+@dataclasses.dataclass(frozen=True)
+class FarMap(Head):
+    """The reach of objects as windows of a cell each."""
+
+    def loss(self, predicted: Tensor, target: Any) -> Loss:
+        cells = target.unpacked()
+        apart = (cells.gather(predicted) - cells.value.to(predicted.dtype)).abs().sum(dim=1)
+        weight = target.weight.to(apart.dtype)[cells.row]
+        return Loss((weight * apart).sum(), target.weight.sum())
+
+    def render(self, target: Any, grid: Any) -> Tensor:
+        return target.draw((grid.batch, self.channels, grid.height, grid.width))
+
+
+class Reaching(Hands):
+    """Hands whose reach is a target of a whole map: heads heatmap, size, offset, hand_offsets, far; fields
+    ``hands``, ``reach``."""
+
+    oracles: ClassVar[Any] = {"body": ("size", "offset")}
+
+    def __init__(self, categories: Any, **options: Any) -> None:
+        super().__init__(categories, **options)
+        self.heads = {**self.heads, "far": FarMap(1)}
+
+    def encode(self, instances: Any, grid: Any) -> Any:
+        targets = super().encode(instances, grid)
+        single = targets["far"]
+        windows = [np.full((1, 1, 1), value, np.float32) for value in single.value[:, 0].tolist()]
+        corners = np.stack([single.x, single.y], axis=1)
+        return {**targets, "far": DenseTargets.of(corners, windows, 1)}
+
+
+@task_checks(Reaching)
+def test_the_good_task_with_whole_maps_passes(task, check) -> None:
+    check(task)
+
+
+class WithFar(Reaching):
+    changes: ClassVar[Callable[[DenseTargets, Any], dict[str, Any]]]
+
+    def encode(self, instances: Any, grid: Any) -> Any:
+        targets = super().encode(instances, grid)
+        far = targets["far"]
+        return {**targets, "far": dataclasses.replace(far, **type(self).changes(far, grid))}
+
+
+@caught_by("encode_stays_in_range")
+class WindowsBeyond(WithFar):
+    """a window ends outside the grid"""
+
+    changes = staticmethod(
+        lambda far, grid: {"x": torch.full_like(far.x, grid.width - 1), "width": far.width + 1}
+    )
+
+
+@caught_by("encode_stays_in_range")
+class MiscountedWindows(WithFar):
+    """windows have other cells than is said"""
+
+    changes = staticmethod(lambda far, grid: {"cells": far.cells + 1})
+
+
+@caught_by("encode_stays_in_range")
+class NegativeWindows(WithFar):
+    """the weight of a window is negative"""
+
+    changes = staticmethod(lambda far, grid: {"weight": -far.weight})
+
+
+@caught_by("crowds_follow_their_option")
+class WindowsOfCrowds(Reaching):
+    """crowds are not positives, but their windows are trained"""
+
+    def encode(self, instances: Any, grid: Any) -> Any:
+        everyone = super().encode(instances.replace(crowd=np.zeros(len(instances), bool)), grid)
+        return {**super().encode(instances, grid), "far": everyone["far"]}
+
+
+@caught_by("loss_ignores_weight_zero")
+class PullsInWindows(Reaching):
+    """a loss counts windows of weight 0"""
+
+    def losses(self, predicted: Any, targets: Any) -> dict[str, Loss]:
+        far = targets["far"]
+        heavy = dataclasses.replace(far, weight=torch.ones_like(far.weight))
+        return super().losses(predicted, {**targets, "far": heavy})
+
+
+@caught_by("the_round_trip_holds_at_single_cells")
+class ReadsBeside(Reaching):
+    """decode reads a whole map outside the windows that are taught"""
+
+    def decode(self, maps: Any, k: int) -> Detections:
+        return super().decode({**maps, "far": maps["far"].roll(1, 3)}, k)
+
+
+@caught_by("heads_are_declared")
+class OracleOfNothing(Hands):
+    """a group of heads for the oracles names a head that does not exist"""
+
+    oracles: ClassVar[Any] = {"arm": ("far", "near")}
 
 
 # losses

@@ -1,0 +1,5 @@
+"""masks: instance segmentation by points, as a plugin of ctnet."""
+
+from ctnet_tasks_masks.task import InstanceMasks
+
+__all__ = ["InstanceMasks"]
