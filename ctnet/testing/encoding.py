@@ -20,6 +20,8 @@ from ctnet.testing.dataset import Entries, crowd_of, image_record
 from ctnet.testing.probe import STRIDE, Probe, task_check
 
 _FEW = 12
+#: Cells (x, y) by which a scene is moved in a larger grid.
+_ASIDE = (5, 7)
 #: Cells between the border and the centre of an object that is cut by the border.
 _INSIDE = 1.3
 
@@ -97,6 +99,27 @@ def _check_windows(target: DenseTargets, grid: Grid, place: str) -> None:
     require(values.isfinite().all(), f"{place}values that are NaN or infinite")
     usable = target.weight.isfinite() & (target.weight >= 0)
     require(usable.all(), f"{place}a weight that is negative, NaN or infinite")
+
+
+@task_check("Task.encode")
+def targets_move_with_their_cells(probe: Probe) -> None:
+    """Encoded in a part of a larger grid, and moved there, objects have the targets of the larger grid."""
+    height, width, _ = probe.grid
+    x, y = _ASIDE
+    larger = Grid(height + y + 2, width + x + 3)
+    for seed, scene in enumerate(probe.scenes(_FEW // 2)):
+        # Half as large and in the middle, so that no border cuts anything.
+        inside = probe.moved(probe.on_grid(scene.instances), 0.5, (width / 4, height / 4))
+        here = probe.task.encode(inside, probe.grid)
+        there = probe.task.encode(probe.moved(inside, 1, _ASIDE), larger)
+        for name, target in here.items():
+            for one, other in zip(target.moved(x, y).columns(), there[name].columns(), strict=True):
+                same = one.shape == other.shape and torch.allclose(one.double(), other.double(), atol=1e-3)
+                require(
+                    same,
+                    f"those of head {name!r} in scene {seed} are others: values must be relative to their "
+                    "cells, as mosaics need it",
+                )
 
 
 @task_check("Task.encode, Task.cells")

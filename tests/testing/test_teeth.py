@@ -238,6 +238,17 @@ class HandsFromCentre(Hands):
         return found.replace(hands=found.hands + (middle - middle.floor()).unsqueeze(2))
 
 
+@caught_by("targets_move_with_their_cells")
+class AbsoluteValues(Hands):
+    """offsets are taught as places on the grid, which decode takes apart again"""
+
+    def encode(self, instances: Any, grid: Any) -> Any:
+        targets = super().encode(instances, grid)
+        offset = targets["offset"]
+        place = torch.stack([offset.x, offset.y], dim=1)
+        return {**targets, "offset": dataclasses.replace(offset, value=offset.value + place)}
+
+
 @caught_by("the_round_trip_holds")
 class LostObject(Hands):
     """encode forgets the last object"""
