@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ctnet.backbones import Backbone, create_backbone
+from ctnet.backbones import Backbone, create_backbone, widen_input
 from ctnet.base.errors import CtnetError
 from ctnet.core.heads import Head, Heatmap
 from ctnet.core.targets import CellTargets, Target
@@ -49,7 +49,8 @@ class CenterNet(nn.Module):
         of the paper's three branches.
 
         Args:
-            images: (B, 3, H, W), normalised RGB; H and W divisible by ``backbone.divisor``.
+            images: (B, 3, H, W), normalised RGB; H and W divisible by ``backbone.divisor``. More channels for
+                tasks that see two frames, see ``Frames``.
             targets: in training, every head's targets, joined over the batch, on the images' device.
 
         Returns:
@@ -86,10 +87,14 @@ def create_model(
         small_heads: initialise regression heads with small weights; see ``Recipe``.
 
     Raises:
-        CtnetError: for an unknown backbone, or weights that cannot be loaded.
+        CtnetError: for an unknown backbone, weights that cannot be loaded, or a backbone that cannot see the
+            task's two frames.
     """
     heads = task.heads if isinstance(task, Task) else task
-    return CenterNet(create_backbone(backbone, pretrained=pretrained), heads, small_heads)
+    network = create_backbone(backbone, pretrained=pretrained)
+    if isinstance(task, Task):
+        widen_input(network, task.frames.inputs)
+    return CenterNet(network, heads, small_heads)
 
 
 def check_input_size(size: tuple[int, int], divisor: int, backbone: str) -> None:

@@ -84,6 +84,9 @@ if TYPE_CHECKING:
     from ctnet.core.fields import Value as Value
     from ctnet.core.fields import is_finite as is_finite
     from ctnet.core.fields import write_fields as write_fields
+    from ctnet.core.frames import Frames as Frames
+    from ctnet.core.frames import Identity as Identity
+    from ctnet.core.frames import prior_planes as prior_planes
     from ctnet.core.geometry import Affine as Affine
     from ctnet.core.geometry import Fit as Fit
     from ctnet.core.geometry import View as View
@@ -113,6 +116,9 @@ if TYPE_CHECKING:
     from ctnet.core.targets import Grid as Grid
     from ctnet.core.targets import Peaks as Peaks
     from ctnet.core.targets import Target as Target
+    from ctnet.core.tracking import OverlapTracker as OverlapTracker
+    from ctnet.core.tracking import Tracker as Tracker
+    from ctnet.core.tracking import best_pairs as best_pairs
     from ctnet.core.task import AnnotationWarning as AnnotationWarning
     from ctnet.core.task import Task as Task
     from ctnet.core.task import create_task as create_task
@@ -255,6 +261,18 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Mask",
             "Outline",
             "outline_of",
+        ),
+    },
+    "Videos": {
+        "ctnet.core.frames": (
+            "Frames",
+            "Identity",
+            "prior_planes",
+        ),
+        "ctnet.core.tracking": (
+            "OverlapTracker",
+            "Tracker",
+            "best_pairs",
         ),
     },
     "Heads and targets": {

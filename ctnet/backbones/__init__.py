@@ -14,6 +14,7 @@ from ctnet.backbones._registry import (
     register_backbone,
     register_family,
 )
+from ctnet.backbones.widening import widen_input
 
 __all__ = [
     "MEAN",
@@ -27,4 +28,5 @@ __all__ = [
     "list_families",
     "register_backbone",
     "register_family",
+    "widen_input",
 ]

@@ -20,6 +20,7 @@ from ctnet.core.categories import Categories, check_categories
 from ctnet.core.declarations import Layout, Scenes, Suppression
 from ctnet.core.evaluator import MetricFactory
 from ctnet.core.fields import Field
+from ctnet.core.frames import Frames
 from ctnet.core.geometry import View
 from ctnet.core.heads import Head
 from ctnet.core.losses import Loss
@@ -56,6 +57,7 @@ class Task(ABC):
             peak: large images are then decoded tile by tile. None: ``decode`` joins values of several places,
             and gets the maps of the whole image.
         needs_average: whether the moving average of the weights teaches, see ``taught``.
+        frames: what it is shown of a video: this image alone, or the one before and its objects too.
     """
 
     name: ClassVar[str]
@@ -68,6 +70,7 @@ class Task(ABC):
     heads: Mapping[str, Head]
     peaks: str | None = None
     needs_average: bool = False
+    frames: Frames = Frames()
 
     def __new__(cls, categories: Any = (), **options: Any) -> Task:
         """A task of this class, or of a subclass where option or categories declare attributes."""

@@ -22,6 +22,7 @@ from ctnet.data.augment import crop_instances, jitter, random_crop
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.problems import Problem
+from ctnet.data.videos import earlier_view, linked, stacked
 from ctnet.data.workers import load, prepare_worker
 
 Key = tuple[int, int]  #: (epoch, index of the image)
@@ -32,7 +33,7 @@ class Batch:
     """One training batch.
 
     Attributes:
-        images: (B, H, W, 3) uint8, RGB.
+        images: (B, H, W, 3) uint8, RGB; more channels for tasks that see two frames.
         targets: head name -> ragged targets of the batch.
         indices: the images' indices in the data set.
         problems: images of the batch that could not be read and were left out.
@@ -120,11 +121,19 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
 
     def _sample(self, epoch: int, index: int) -> EncodedSample:
         rng = np.random.default_rng([self.seed, epoch, index])
-        sample = self.dataset[index]
+        frames = self.task.frames
+        sample = self.dataset[index] if frames.count == 1 else self.dataset.pair(index, rng, frames.reach)
         height, width = sample.image.shape[:2]
         crop = random_crop(rng, (width, height), self.input_size, self.augmentation, self.task.layout.fit)
-        image = jitter(rng, crop.affine.warp(sample.image, self.input_size), self.augmentation)
+        image = crop.affine.warp(sample.image, self.input_size)
         on_grid = crop_instances(sample.instances, crop, self.task, self.stride)
+        if frames.count == 1:
+            image = jitter(rng, image, self.augmentation)
+        else:
+            earlier = earlier_view(rng, sample, crop, self.input_size, self.task)
+            both = jitter(rng, np.concatenate([image, earlier.image], axis=1), self.augmentation)
+            image = stacked(rng, np.split(both, 2, axis=1), earlier, self.task)
+            on_grid = linked(self.task, on_grid, earlier, self.stride)
         grid = Grid(self.input_size[1] // self.stride, self.input_size[0] // self.stride)
         return EncodedSample(image, self.task.encode(on_grid, grid), index)
 
