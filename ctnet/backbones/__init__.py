@@ -14,7 +14,6 @@ from ctnet.backbones._registry import (
     register_backbone,
     register_family,
 )
-from ctnet.backbones.widening import widen_input
 
 __all__ = [
     "MEAN",
@@ -28,5 +27,4 @@ __all__ = [
     "list_families",
     "register_backbone",
     "register_family",
-    "widen_input",
 ]

@@ -33,7 +33,6 @@ class Backbone(nn.Module):
         head_std: standard deviation of the initial weights of regression heads; None for torch's default.
         learns_from_scratch: False where training on small data sets needs ImageNet weights.
         mean, std: with which images are normalised, RGB, on the scale 0..1: those of the ImageNet weights.
-        inputs: channels of the images; more than 3 only after ``widen_input``.
     """
 
     channels: int
@@ -45,7 +44,6 @@ class Backbone(nn.Module):
     learns_from_scratch: bool = True
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
-    inputs: int = 3
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute one feature map per stack, the last one being the one to decode.

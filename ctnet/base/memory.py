@@ -62,7 +62,7 @@ def bytes_per_pixel(model: nn.Module, side: int, device: torch.device) -> float:
     A layer's input and output are held together; nothing else that is alive then is counted.
 
     Args:
-        model: takes (1, inputs, side, side) float32, 3 where it states no ``inputs``; in evaluation mode, or its running statistics would change.
+        model: takes (1, 3, side, side) float32; in evaluation mode, or its running statistics would change.
         side: side of a small input that the network accepts, pixels.
         device: the model's device.
     """
@@ -78,7 +78,7 @@ def bytes_per_pixel(model: nn.Module, side: int, device: torch.device) -> float:
     try:
         dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
         with torch.no_grad():
-            model(torch.zeros(1, getattr(model, "inputs", 3), side, side, device=device, dtype=dtype))
+            model(torch.zeros(1, 3, side, side, device=device, dtype=dtype))
     finally:
         for hook in hooks:
             hook.remove()

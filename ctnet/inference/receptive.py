@@ -66,8 +66,7 @@ def measure_reach(
     Raises:
         CtnetError: see ``reach_of``.
     """
-    inputs = getattr(getattr(network, "backbone", network), "inputs", 3)
-    image = torch.zeros(1, inputs, 2 * divisor, 2 * divisor, device="meta")
+    image = torch.zeros(1, 3, 2 * divisor, 2 * divisor, device="meta")
     record = _Record(network, image)
     try:
         with torch.no_grad(), record:

@@ -308,7 +308,7 @@ class Gradients:
     def _blank(self) -> Tensor:
         """An image for a process that has none, so that all add up the same things in the same order."""
         width, height = self._size
-        inputs = self._model.backbone.inputs
+        inputs = self._model.inputs
         return torch.zeros(1, height, width, inputs, dtype=torch.uint8, device=self.device)
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from ctnet.base.download import Download, is_address
 from ctnet.base.errors import CtnetError
@@ -28,8 +24,7 @@ def start_from(model: CenterNet, path: str | Path) -> list[str]:
         CtnetError: when the checkpoint cannot be downloaded or read, or has another backbone.
     """
     checkpoint = load(Download.of(str(path)).get() if is_address(str(path)) else path)
-    weights = _for_more_channels(model, checkpoint.weights)
-    taken = set(load_weights(model, weights, partial=True).loaded)
+    taken = set(load_weights(model, checkpoint.weights, partial=True).loaded)
     names = list(model.state_dict())
     if not taken.issuperset(name for name in names if name.startswith("backbone.")):
         raise CtnetError(
@@ -50,15 +45,3 @@ def start_from(model: CenterNet, path: str | Path) -> list[str]:
     ]
     heads = "; ".join(f"{what}: {', '.join(found)}" for what, found in words if found)
     return [f"started from {path} (task {checkpoint.description.task}): backbone taken", f"heads {heads}"]
-
-
-def _for_more_channels(model: CenterNet, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a network of images for one that is shown more channels: zeros for those (``widen_input``)."""
-    own, padded = model.state_dict(), dict(weights)
-    for name, tensor in weights.items():
-        wanted = own[name].shape if name in own else tensor.shape
-        if name.startswith("backbone.") and tensor.dim() == 4 == len(wanted) and tensor.shape[1] == 3:
-            if wanted[1] == model.backbone.inputs > 3 and wanted[2:] == tensor.shape[2:]:
-                more = tensor.new_zeros(tensor.shape[0], wanted[1] - 3, *wanted[2:])
-                padded[name] = torch.cat([tensor, more], dim=1)
-    return padded
