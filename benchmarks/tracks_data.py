@@ -14,10 +14,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from ctnet_tasks_tracks.scenes import SPEEDS, film
+
 from ctnet.core.task import create_task
 from ctnet.data.synthetic import write_dataset
 from ctnet.plugin import SHAPES
-from ctnet_tasks_tracks.scenes import SPEEDS, film
 
 SPLITS = {"train": SPEEDS, "val": (0.01, 0.05), "fast": (0.14, 0.20)}
 

@@ -122,7 +122,12 @@ class Earlier(nn.Module):
         self.network = create_backbone(_EARLIER)
         first = next(module for module in self.network.modules() if isinstance(module, nn.Conv2d))
         wide = nn.Conv2d(
-            inputs, first.out_channels, first.kernel_size, first.stride, first.padding, bias=first.bias is not None
+            inputs,
+            first.out_channels,
+            first.kernel_size,
+            first.stride,
+            first.padding,
+            bias=first.bias is not None,
         )
         replace_modules(self.network, {first: wide})
         self.join = nn.Conv2d(self.network.channels, backbone.channels, 1)

@@ -116,12 +116,14 @@ if TYPE_CHECKING:
     from ctnet.core.targets import Grid as Grid
     from ctnet.core.targets import Peaks as Peaks
     from ctnet.core.targets import Target as Target
-    from ctnet.core.tracking import OverlapTracker as OverlapTracker
-    from ctnet.core.tracking import Tracker as Tracker
-    from ctnet.core.tracking import best_pairs as best_pairs
     from ctnet.core.task import AnnotationWarning as AnnotationWarning
     from ctnet.core.task import Task as Task
     from ctnet.core.task import create_task as create_task
+    from ctnet.core.task import load_task_class as load_task_class
+    from ctnet.core.task import scenes_of as scenes_of
+    from ctnet.core.tracking import OverlapTracker as OverlapTracker
+    from ctnet.core.tracking import Tracker as Tracker
+    from ctnet.core.tracking import best_pairs as best_pairs
     from ctnet.data.dataset import Dataset as Dataset
     from ctnet.data.dataset import open_splits as open_splits
     from ctnet.data.directory import annotation_files as annotation_files
@@ -218,6 +220,8 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.core.task": (
             "AnnotationWarning",
             "create_task",
+            "load_task_class",
+            "scenes_of",
             "Task",
         ),
         "ctnet.core.options": ("option",),

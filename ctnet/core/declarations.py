@@ -28,6 +28,7 @@ class Scenes:
         video: (generator, (width, height), frames) -> the frames of a video in order, for tasks that see
             more than one (``Task.frames``); None: every scene is an image of its own.
         length: frames of a video.
+        chosen: (options) -> the scenes of the task with these options, where they depend on them.
     """
 
     categories: Sequence[Mapping[str, Any]]
@@ -37,6 +38,7 @@ class Scenes:
     recipe: Recipe = DEMO
     video: Callable[[np.random.Generator, tuple[int, int], int], Sequence[Sample]] | None = None
     length: int = 1
+    chosen: Callable[[Mapping[str, Any]], Scenes] | None = None
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,9 @@ class Videos:
             if isinstance(video, bool) or not isinstance(video, (int, str)):
                 raise CtnetError(f"{where} has {VIDEO} {shorten(video)}; it must be a whole number or a name")
             if frame in videos.setdefault(video, {}):
-                raise CtnetError(f"{where} is frame {frame} of video {video}, as an earlier image is; renumber it")
+                raise CtnetError(
+                    f"{where} is frame {frame} of video {video}, as an earlier image is; renumber it"
+                )
             videos[video][frame] = index
             numbers[index] = frame
         ordered = {video: [by[frame] for frame in sorted(by)] for video, by in videos.items()}

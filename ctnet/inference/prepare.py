@@ -108,7 +108,9 @@ def folded(model: CenterNet) -> CenterNet:
         model: the network; it stays untouched.
     """
     parameter, side = next(model.parameters()), max(64, model.backbone.divisor)
-    images = torch.randn(1, model.inputs, side, side, generator=torch.Generator().manual_seed(0)).to(parameter)
+    images = torch.randn(1, model.inputs, side, side, generator=torch.Generator().manual_seed(0)).to(
+        parameter
+    )
     prepared = _copied(model)
     try:
         with torch.no_grad(), without_tf32():

@@ -51,4 +51,3 @@ class Trails:
                 draw_caption(canvas, f"{identity}", place, class_colour(identity))
                 taken.append(place)
         return canvas
-

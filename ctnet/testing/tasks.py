@@ -56,4 +56,8 @@ def as_task(task: Task | type[Task] | str, **options: Any) -> Task:
     """The task for an argument of ``check_task``."""
     if isinstance(task, str):
         task = load_task_class(task)
-    return task if isinstance(task, Task) else task(scenes_of(task).categories, **options)
+    if isinstance(task, Task):
+        return task
+    scenes = scenes_of(task)
+    scenes = scenes if scenes.chosen is None else scenes.chosen(options)
+    return task(scenes.categories, **options)

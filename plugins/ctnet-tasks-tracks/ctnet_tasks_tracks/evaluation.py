@@ -78,7 +78,9 @@ class TrackEvaluator(Evaluator):
         mine, identity = mine[identity != -1], identity[identity != -1]
         overlap = box_iou(boxes, np.asarray(mine.boxes, np.float64).reshape(-1, 4))
         if ignored and len(mine):
-            inside = box_coverage(np.asarray(mine.boxes, np.float64), _boxes(ignored)).max(axis=1) >= _IN_CROWD
+            inside = (
+                box_coverage(np.asarray(mine.boxes, np.float64), _boxes(ignored)).max(axis=1) >= _IN_CROWD
+            )
             counts = ~inside | (overlap >= _IN_CROWD).any(axis=0)
             identity, overlap = identity[counts], overlap[:, counts]
         return Frame(truth, identity, overlap)

@@ -77,7 +77,7 @@ def film(
     shown = [_frame(rng, background, shapes, number) for number in range(frames)]
     samples = []
     for number, (image, boxes, rows) in enumerate(shown):
-        last = {row: box for row, box in zip(shown[number - 1][2], shown[number - 1][1], strict=True)}
+        last = dict(zip(shown[number - 1][2], shown[number - 1][1], strict=True))
         unknown = np.full(4, np.nan, np.float32)
         earlier = np.array([last.get(row, unknown) if number else unknown for row in rows], np.float32)
         instances = Instances.of(
@@ -159,7 +159,9 @@ def _frame(
     """A frame's image, and boxes and numbers of the shapes that are visible in it."""
     height, width = background.shape[:2]
     canvas, cover = background.copy(), np.zeros((height, width), np.float32)
-    masks = [coverage([one + shape.path[number] for one in shape.outlines], (width, height)) for shape in shapes]
+    masks = [
+        coverage([one + shape.path[number] for one in shape.outlines], (width, height)) for shape in shapes
+    ]
     boxes, rows = [], []
     for row in reversed(range(len(shapes))):
         mask = masks[row].astype(np.float32) / 255

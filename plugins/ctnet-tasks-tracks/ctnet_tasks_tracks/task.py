@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -32,12 +32,11 @@ from ctnet.plugin import (
     Scenes,
     Target,
     Task,
-
     View,
     box_centres,
     constant,
     create_task,
-
+    load_task_class,
     metric,
     option,
 )
@@ -72,7 +71,9 @@ class Options:
     still_shift: float = option(
         0.1, "largest shift of a still image's second view, as a fraction of the input", limits=(0, 1)
     )
-    still_zoom: float = option(0.05, "largest change of scale of a still image's second view", limits=(0, 0.5))
+    still_zoom: float = option(
+        0.05, "largest change of scale of a still image's second view", limits=(0, 0.5)
+    )
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,13 @@ class Tracks(Task):
     Options = Options
     metrics: Mapping[str, MetricFactory] = {"tracks": metric(TrackEvaluator), **BOX_METRICS}  # type: ignore[misc]
     scenes: Scenes | None = Scenes(  # type: ignore[misc]
-        SHAPES, draw_pair, counts={"train": 800, "val": 120}, recipe=_DEMO, video=film, length=20
+        SHAPES,
+        draw_pair,
+        counts={"train": 800, "val": 120},
+        recipe=_DEMO,
+        video=film,
+        length=20,
+        chosen=lambda options: _scenes_for(str(options.get("base", "ctdet"))),
     )
 
     def __init__(self, categories: Any, **options: Any) -> None:
@@ -115,7 +122,7 @@ class Tracks(Task):
         own = {"layout": base.layout, "suppression": base.suppression, "peaks": base.peaks}
         own["metrics"] = {"tracks": metric(TrackEvaluator), **base.metrics}
         if chosen.base != "ctdet":
-            own["scenes"] = _scenes_of(base)
+            own["scenes"] = _scenes_for(chosen.base)
         own["needs_average"] = base.needs_average
         own["__doc__"] = f"{type(self).__doc__}\nThe base:\n{base.__doc__}"
         vars(self).update(own)
@@ -183,8 +190,9 @@ class Tracks(Task):
     # --- training
 
     def recipes(self, backbone: str) -> Mapping[str, Recipe]:
-        """The base's, whose options here are the base's as they are by default."""
-        return {name: replace(recipe, options={}) for name, recipe in self.base.recipes(backbone).items()}
+        """The base's, for the same base."""
+        recipes = self.base.recipes(backbone)
+        return {name: _for_tracks(recipe, self.options.base) for name, recipe in recipes.items()}
 
     def _of_base(self, by_head: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in by_head.items() if name != "displacement"}
@@ -192,7 +200,7 @@ class Tracks(Task):
 
 def _read(maps: Tensor, cells: Tensor) -> Tensor:
     """A map's values (B, k, D) at cells (B, k, 2)."""
-    batch, depth, _, width = maps.shape
+    depth, width = maps.shape[1], maps.shape[3]
     place = (cells[..., 1] * width + cells[..., 0])[:, None].expand(-1, depth, -1)
     return maps.flatten(2).gather(2, place).transpose(1, 2)
 
@@ -229,13 +237,22 @@ def _base_of(chosen: Options, categories: Sequence[Mapping[str, Any]]) -> Task:
     return base
 
 
-def _scenes_of(base: Task) -> Scenes | None:
-    """The base's scenes with a second view as the frame before."""
-    scenes = base.scenes
+def _scenes_for(base: str) -> Scenes | None:
+    """The moving shapes; for another base its own scenes, with a second view as the frame before."""
+    if base == "ctdet":
+        return Tracks.scenes
+    scenes = load_task_class(base).scenes
     if scenes is None:
         return None
 
     def draw(rng: np.random.Generator, size: tuple[int, int]) -> Any:
         return second_view(rng, scenes.draw(rng, size))
 
-    return replace(scenes, draw=draw)
+    return replace(scenes, draw=draw, recipe=_for_tracks(scenes.recipe, base))
+
+
+def _for_tracks(recipe: Recipe, base: str) -> Recipe:
+    """A recipe of the base, with its options as those of tracks."""
+    given = ",".join(f"{name}={value}" for name, value in recipe.options.items())
+    named = {} if base == "ctdet" else {"base": base}
+    return replace(recipe, options={**named, "base_options": given} if given else named)
