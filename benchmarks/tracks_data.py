@@ -2,9 +2,9 @@
 
     python benchmarks/tracks_data.py DIR [--videos 40] [--frames 20]
 
-Splits: ``train``, of videos of all speeds; ``stills``, the same images without videos and identities; ``val``,
-in which a shape moves 1 to 5 % of the image per frame; ``fast``, with 14 to 20 %, so that a shape seldom
-overlaps its own place in the frame before.
+Splits: ``train``, of videos of all speeds; ``stills``, the same images without videos and identities;
+``val``, in which a shape moves 1 to 5 % of the image per frame; ``fast``, with 14 to 20 %, so that a shape
+seldom overlaps its own place in the frame before.
 """
 
 from __future__ import annotations

@@ -137,8 +137,8 @@ class Earlier(nn.Module):
         self._step = backbone.stride // self.network.stride
         if backbone.stride % self.network.stride:
             raise CtnetError(
-                f"{type(backbone).__name__} has stride {backbone.stride}, and tasks that see two frames need a "
-                f"multiple of {self.network.stride}; choose another backbone"
+                f"{type(backbone).__name__} has stride {backbone.stride}, and tasks that see two frames need "
+                f"a multiple of {self.network.stride}; choose another backbone"
             )
         backbone.divisor = math.lcm(backbone.divisor, self.network.divisor)
 

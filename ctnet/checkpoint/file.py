@@ -22,6 +22,7 @@ from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.base.schema import check_text, check_values
 from ctnet.base.version import __version__
 from ctnet.core.categories import Categories
+from ctnet.core.frames import PLANE_STD
 from ctnet.core.operating import OperatingPoints, read_operating_points, require_consistent
 from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
@@ -80,7 +81,7 @@ class Description:
             name,
             size,
             mean=network.mean * task.frames.count + (0.0,) * task.frames.planes,
-            std=network.std * task.frames.count + (1.0,) * task.frames.planes,
+            std=network.std * task.frames.count + (PLANE_STD,) * task.frames.planes,
             stride=network.stride,
         )
 
@@ -285,8 +286,8 @@ def load_model(checkpoint: Checkpoint) -> tuple[Task, CenterNet]:
         )
     if {len(described.mean), len(described.std)} != {task.frames.inputs}:
         raise CtnetError(
-            f"{checkpoint.path} has {len(described.mean)} means and {len(described.std)} deviations for an input "
-            f"of {task.frames.inputs} channels; it is damaged: use another checkpoint"
+            f"{checkpoint.path} has {len(described.mean)} means and {len(described.std)} deviations for an "
+            f"input of {task.frames.inputs} channels; it is damaged: use another checkpoint"
         )
     return task, model
 

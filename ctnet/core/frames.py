@@ -22,6 +22,9 @@ from ctnet.core.tracking import Tracker
 from ctnet.heatmap.gaussian import draw_gaussians
 from ctnet.ops.boxes import box_centres, box_sizes
 
+#: What planes are divided by: they are almost empty, and as large as the image's channels only then.
+PLANE_STD = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity(Field):

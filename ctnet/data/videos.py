@@ -188,7 +188,7 @@ def linked(task: Task, instances: Instances, earlier: Earlier, stride: int) -> I
 def stacked(
     rng: np.random.Generator, images: Sequence[np.ndarray], earlier: Earlier, task: Task
 ) -> np.ndarray:
-    """The network's input of a training pair: (H, W, inputs) uint8, with a noisy heatmap of the earlier objects.
+    """The network's input of a training pair: (H, W, inputs) uint8, with a noisy heatmap of earlier objects.
 
     Args:
         rng: the only source of randomness.

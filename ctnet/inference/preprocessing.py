@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -64,7 +64,7 @@ class Preprocessor:
     divisor: int
     fit: Literal["inside", "width"] = "inside"
     whole: bool = True
-    frames: Frames = Frames()
+    frames: Frames = field(default_factory=Frames)
 
     def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
         """Prepare one image.

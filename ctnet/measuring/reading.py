@@ -173,7 +173,7 @@ def _batches(dataset: Dataset, settings: Settings, ranks: Ranks) -> Sequence[Seq
 
 
 def _groups_of_videos(dataset: Dataset, settings: Settings) -> list[list[Sequence[int]]]:
-    """Videos that are read side by side, a frame of each in a batch; a still image is a video of one frame."""
+    """Videos that are read side by side, a frame of each in a batch; a still image is a video alone."""
     videos = dataset.videos
     by_size: dict[tuple[int, int], list[Sequence[int]]] = {}
     for frames in [*videos.frames.values(), *([index] for index in videos.stills)]:

@@ -162,10 +162,8 @@ def _count_clear(
     """
     ever, last = np.full(objects, -1), np.full(objects, -1)
     for rows, columns, overlap in zip(truth, found, overlaps, strict=True):
-        if not len(rows):
-            continue  # MOTChallenge's code lets a frame without objects pass, matches of the last one included
-        if not len(columns):
-            continue
+        if not len(rows) or not len(columns):
+            continue  # as in TrackEval, the matches of the last frame stay those to keep
         worth = 1000.0 * (columns[None] == last[rows[:, None]]) + overlap
         worth[overlap < THRESHOLD - _EPS] = 0
         first, second = linear_sum_assignment(-worth)

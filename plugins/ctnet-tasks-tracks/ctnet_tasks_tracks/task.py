@@ -50,6 +50,7 @@ _DEMO = replace(
     DEMO,
     epochs=10,
     batch_size=8,
+    options={"missed": 0.2},
     augmentation=Augmentation(scale=(0.9, 1.1), shift=0.1, colour=0.2, lighting=0.05),
 )
 
@@ -254,5 +255,5 @@ def _scenes_for(base: str) -> Scenes | None:
 def _for_tracks(recipe: Recipe, base: str) -> Recipe:
     """A recipe of the base, with its options as those of tracks."""
     given = ",".join(f"{name}={value}" for name, value in recipe.options.items())
-    named = {} if base == "ctdet" else {"base": base}
+    named: dict[str, Any] = {} if base == "ctdet" else {"base": base}
     return replace(recipe, options={**named, "base_options": given} if given else named)
