@@ -18,6 +18,7 @@ from ctnet.testing import losses as _losses  # noqa: F401
 from ctnet.testing import mirroring as _mirroring  # noqa: F401
 from ctnet.testing import decoding as _decoding  # noqa: F401
 from ctnet.testing import tiles as _tiles  # noqa: F401
+from ctnet.testing import videos as _videos  # noqa: F401
 from ctnet.testing import evaluators as _evaluators  # noqa: F401
 from ctnet.testing import results as _results  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""The commands that this plugin adds: ``ctnet convert mot``, ``convert kitti-tracking``, ``analyze tracks``."""
+"""The commands of this plugin: ``ctnet convert mot``, ``convert kitti-tracking``, ``analyze tracks``."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_a_bad_line_is_listed_and_the_others_are_kept(tmp_path, line) -> None:
     assert (
         len(json.loads((tmp_path / "coco/annotations/instances_train.json").read_text())["annotations"]) == 1
     )
-    with pytest.raises(CtnetError, match="gt.txt:2"):
+    with pytest.raises(CtnetError, match=r"gt\.txt:2"):
         import_mot(tmp_path / "mot", tmp_path / "strict", "copy", strict=True)
 
 
