@@ -103,7 +103,7 @@ def test_kitti_has_what_3d_boxes_need(tmp_path) -> None:
     assert np.shape(dataset.info(0).record["calib"]) == (3, 4)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_videos_survive_both_formats(tmp_path, seed) -> None:
     rng = np.random.default_rng(seed)
     lines = []
@@ -114,8 +114,8 @@ def test_random_videos_survive_both_formats(tmp_path, seed) -> None:
             lines.append(
                 [frame, int(identity), *numbers, 1, int(rng.integers(1, 13)), rng.integers(0, 101) / 100]
             )
-    text = "".join(",".join(f"{value:g}" if value == int(value) else repr(float(value)) for value in line) + "\n"
-                   for line in lines)  # fmt: skip
+    words = [[f"{v:g}" if v == int(v) else repr(float(v)) for v in line] for line in lines]
+    text = "".join(",".join(line) + "\n" for line in words)
     import_mot(mot_folder(tmp_path / "mot", text), tmp_path / "coco", "copy", strict=True)
     export_mot(tmp_path / "coco", tmp_path / "again", "none")
     after = (tmp_path / "again" / "train" / "MOT17-02" / "gt" / "gt.txt").read_text().splitlines()
