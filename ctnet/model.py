@@ -124,9 +124,9 @@ class Earlier(nn.Module):
         wide = nn.Conv2d(
             inputs,
             first.out_channels,
-            first.kernel_size,
-            first.stride,
-            first.padding,
+            first.kernel_size,  # type: ignore[arg-type]
+            first.stride,  # type: ignore[arg-type]
+            first.padding,  # type: ignore[arg-type]
             bias=first.bias is not None,
         )
         replace_modules(self.network, {first: wide})

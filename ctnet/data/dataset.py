@@ -184,14 +184,16 @@ class Dataset:
         """Warnings about records that are used, one line each."""
         coco = self.coco
         odd = np.flatnonzero(coco.odd_areas & self.usable)
+        of_videos = self.videos.warnings() if self.task is not None and self.task.frames.count > 1 else []
         if not len(odd):
-            return []
+            return of_videos
         first = (
             f"annotation {coco.annotation_ids[odd[0]]} of image {coco.image_ids[coco.image_index[odd[0]]]}"
         )
         return [
+            *of_videos,
             f"{len(odd)} annotations state an area that does not match their box (first: {first}); the area "
-            "of the box is used"
+            "of the box is used",
         ]
 
     @property
@@ -302,9 +304,16 @@ class Dataset:
         return sum(3 * height * width for height, width in sides)
 
     def with_task(self, task: Task | None) -> Dataset:
-        """The same images for another task; annotations that it cannot use are left out and listed."""
+        """The same images for another task; annotations that it cannot use are left out and listed.
+
+        Raises:
+            CtnetError: for a task that sees two frames, when ``videos`` does.
+        """
         unfit, problems = _examine(self.coco, task)
-        return replace(self, task=task, unfit=unfit, unfit_problems=problems)
+        made = replace(self, task=task, unfit=unfit, unfit_problems=problems)
+        if task is not None and task.frames.count > 1:
+            _ = made.videos  # bad numbers are found here, not in the middle of a training
+        return made
 
     def as_coco(self, full: bool = False) -> dict[str, Any]:
         """The data set as a COCO dictionary for evaluators: its images and their usable annotations.

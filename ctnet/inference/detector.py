@@ -300,7 +300,8 @@ class Detector:
             info = ImageInfo(0, frame.name, frame.image.shape[1], frame.image.shape[0])
             views = follow.views(preprocess.views(frame.image, info, chosen.scales))
             found = follow.update(self.found([views], chosen, 1)[0])
-            yield StreamFrame(frame.image, frame.name, found[found.track_id >= 0])
+            seen = ImageDetections.of(found[found.track_id >= 0], self.task, info)
+            yield StreamFrame(frame.image, frame.name, seen)
 
     @property
     def reads_ahead(self) -> bool:

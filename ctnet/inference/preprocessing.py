@@ -86,7 +86,7 @@ class Preprocessor:
             )
         affine, size = self._fitted((width, height), scaled)
         resized = _resized(image, scaled)
-        input = _first_frame(affine.warp(resized, size), self.frames)
+        input = first_frame(affine.warp(resized, size), self.frames)
         return Prepared(affine.after(Affine.scaling(scale)), info, input)
 
     def canvas(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Canvas:
@@ -141,7 +141,7 @@ class Preprocessor:
         return replace(self, size=(width, height))(image, info)
 
 
-def _first_frame(image: np.ndarray, frames: Frames) -> np.ndarray:
+def first_frame(image: np.ndarray, frames: Frames) -> np.ndarray:
     """The input of a stream's first frame: itself as the earlier one, and planes without objects."""
     if frames.count == 1:
         return image

@@ -165,10 +165,10 @@ def follows(task: Task | None) -> bool:
     return task is not None and task.frames.tracker is not None
 
 
-def _batches(dataset: Dataset, settings: Settings, ranks: Ranks) -> Sequence[Sequence[int]]:
+def _batches(dataset: Dataset, settings: Settings, ranks: Ranks) -> list[list[int]]:
     """The batches that this process reads."""
     if not follows(dataset.task):
-        return ranks.share(_batches_of_one_size(dataset, settings))
+        return list(ranks.share(_batches_of_one_size(dataset, settings)))
     return [batch for group in ranks.share(_groups_of_videos(dataset, settings)) for batch in _abreast(group)]
 
 

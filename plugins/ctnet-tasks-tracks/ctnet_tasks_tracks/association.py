@@ -13,8 +13,13 @@ class DisplacementTracker(Tracker):
     Detections choose one after the other, the highest score first. One that is further from every object than
     its own size, or the object's, continues none.
 
+    Unlike association by overlap it continues objects by sure detections alone: what the network sees of the
+    last frame would otherwise confirm itself.
+
     Source: Zhou, Koltun, Krähenbühl, "Tracking Objects as Points", 2020, section 4.3.
     """
+
+    LOW = 1.0
 
     def match(self, objects: Detections, found: Detections) -> tuple[np.ndarray, np.ndarray]:
         """Rows of objects, and rows of detections that continue them; see ``Tracker.match``."""

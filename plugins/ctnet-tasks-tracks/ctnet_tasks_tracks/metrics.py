@@ -56,7 +56,8 @@ class Counts:
     @classmethod
     def none(cls) -> Counts:
         """Those of no video."""
-        return cls(*(np.zeros(len(ALPHAS)) for _ in range(4)))
+        empty = np.zeros(len(ALPHAS))
+        return cls(empty, empty.copy(), empty.copy(), empty.copy())
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(**{name: value + vars(other)[name] for name, value in vars(self).items()})
