@@ -63,7 +63,7 @@ class TrackWriter:
         Raises:
             CtnetError: when one cannot be written.
         """
-        stem = self._source.stem or Path(self._source.name).stem or "tracks"
+        stem = self._source.stem or Path(self._source.name).stem or "video"
         paths = []
         for video, lines in self._lines.items():
             name = stem if video in ("", ".") else video
