@@ -30,7 +30,7 @@ PLANE_STD = 0.1
 class Identity(Field):
     """Who an object is within its video: a column (N,) int64, a whole number from 0, or -1 where unknown.
 
-    No two objects of a frame have the same. It is no property that a network predicts: a tracker assigns it.
+    No two objects of a frame have the same. No network predicts it: a tracker assigns it.
     """
 
     needed: Any = "never"

@@ -172,7 +172,7 @@ class OverlapTracker(Tracker):
 
 
 def best_pairs(worth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows and columns, the most worth first, each used once; negative entries are no pairs.
+    """Pairs of rows and columns, the most worth first, each used once; a negative entry is never a pair.
 
     Args:
         worth: (N, M).

@@ -172,7 +172,7 @@ def linked(task: Task, instances: Instances, earlier: Earlier, stride: int) -> I
 
     Args:
         task: links them.
-        instances: of this frame, on the output grid.
+        instances: the objects of this frame, on the output grid.
         earlier: the other.
         stride: input pixels per output cell.
     """

@@ -26,7 +26,7 @@ _THUMBNAIL = (16, 16)
 class Following:
     """What is known of one stream: the last frame, and the objects in it.
 
-    Everything begins anew, with new identities, where the frame shows another scene than the last one (a cut:
+    Following starts over, with new identities, where the frame shows another scene than the last one (a cut:
     thumbnails of 16x16 pixels differ by more than ``CUT`` on average), where its size changes, and after
     ``reset`` (a live stream was interrupted). Over frames that are missing (``skip``) objects are followed as
     over frames in which they are hidden.
@@ -50,7 +50,7 @@ class Following:
         """The views of the next frame as the network takes them, with the last frame and its objects.
 
         Args:
-            views: of the frame alone, from ``Detector.prepares``.
+            views: those of the frame alone, from ``Detector.prepares``.
         """
         size = (views[0].info.width, views[0].info.height)
         thumbnail = _thumbnail_of(views[0].input)

@@ -101,38 +101,20 @@ def predict(
     calibration = detector.calibration if settings.calibrated else None
     # Thresholds are applied below, so that the best score is known when nothing reaches it.
     own = detector.task.frames.tracker is not None
-    follow = partial(Following, detector.task, thresholds.lowest, track_objects)
     look = _Look(
         detector,
         replace(settings, score=0.0, calibrated=False),
         1 if detector.task.frames.count > 1 else batch_size,
         camera or Camera(),
-        follow if own or track_objects else None,
+        partial(Following, detector.task, thresholds.lowest, track_objects) if own or track_objects else None,
     )
+
+    def kept(found: Detections, followed: bool) -> Detections:
+        return calibrated(found if followed else thresholds.kept(found), calibration, detector.class_names)
+
     try:
         for source in sources:
-            writer = _writer(folder, source, names) if draw else None
-            before = len(done.images)
-            followed = TrackWriter(folder, source, names.free) if look.follow is not None else None
-            try:
-                frames = track(source, f"detecting in {source.name}", total=source.length)
-                for image, name, record, detections in look.detected(frames, done, followed):
-                    info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
-                    done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
-                    kept = detections if followed is not None else thresholds.kept(detections)
-                    detections = calibrated(kept, calibration, detector.class_names)
-                    _record(done, detector, source, info, detections)
-                    if writer is not None:
-                        drawn = detector.task.draw(image, detections, info)
-                        drawn = drawn if followed is None else followed.draw(drawn, detections)
-                        done.images[-1]["picture"] = writer.write(name, drawn).relative_to(folder).as_posix()
-            finally:
-                if source.is_video and len(done.images) > before:
-                    done.frames.append(len(done.images) - before)
-                done.tracks += followed.close() if followed is not None else []
-                if writer is not None:
-                    done.pictures += writer.close()
-                    done.notes += [writer.note] if writer.note else []
+            _predict_source(source, look, done, names, draw, kept)
     except KeyboardInterrupt:
         done.interrupted = True
     if not done.images and not done.interrupted:
@@ -140,6 +122,44 @@ def predict(
     write_json(folder / "images.json", done.images)
     write_json(folder / "results.json", done.results, indent=None)
     return done
+
+
+def _predict_source(
+    source: Source,
+    look: _Look,
+    done: Prediction,
+    names: _Names,
+    draw: bool,
+    kept: Callable[[Detections, bool], Detections],
+) -> None:
+    """Detect in a source; what was found is added to ``done``, also when it is interrupted.
+
+    Args:
+        source, look, done, names: see ``predict``.
+        draw: whether pictures are drawn.
+        kept: (detections, whether they are followed) -> those that are written.
+    """
+    detector, folder, before = look.detector, done.folder, len(done.images)
+    writer = _writer(folder, source, names) if draw else None
+    followed = TrackWriter(folder, source, names.free) if look.follow is not None else None
+    try:
+        frames = track(source, f"detecting in {source.name}", total=source.length)
+        for image, name, record, detections in look.detected(frames, done, followed):
+            info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
+            done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
+            detections = kept(detections, followed is not None)
+            _record(done, detector, source, info, detections)
+            if writer is not None:
+                drawn = detector.task.draw(image, detections, info)
+                drawn = drawn if followed is None else followed.draw(drawn, detections)
+                done.images[-1]["picture"] = writer.write(name, drawn).relative_to(folder).as_posix()
+    finally:
+        if source.is_video and len(done.images) > before:
+            done.frames.append(len(done.images) - before)
+        done.tracks += followed.close() if followed is not None else []
+        if writer is not None:
+            done.pictures += writer.close()
+            done.notes += [writer.note] if writer.note else []
 
 
 def _nothing_read(problems: Sequence[str]) -> CtnetError:

@@ -95,8 +95,8 @@ def stream_frames(source: str | Path | Iterable[Picture], bgr: bool = False) -> 
         bgr: whether arrays have their channels in OpenCV's order.
 
     Raises:
-        CtnetError: for a source that cannot be read, a text that names several videos, and a frame that is
-            no image.
+        CtnetError: for a source that cannot be read, a text that names several videos, and a frame that
+            is not an image.
     """
     if not isinstance(source, (str, Path)):
         for number, picture in enumerate(source):

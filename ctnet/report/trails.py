@@ -27,7 +27,7 @@ class Trails:
 
         Args:
             picture: (H, W, 3) uint8, RGB; the frame, with whatever is drawn beside it to the right.
-            detections: of the frame, in its pixels, with ``track_id`` (N,) int64.
+            detections: those of the frame, in its pixels, with ``track_id`` (N,) int64.
         """
         self._frame += 1
         canvas = np.array(picture, order="C")

@@ -1,4 +1,4 @@
-"""Streams: what the network is shown of the past, when everything begins anew, and what is written."""
+"""Streams: what the network is shown of the past, when following starts over, and what is written."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def identities(stream: Any) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("kind", [CenterDetection, Two])
-def test_a_cut_and_another_size_begin_anew(kind, monkeypatch) -> None:
+def test_a_cut_and_another_size_start_over(kind, monkeypatch) -> None:
     detector, _ = detector_of(kind, monkeypatch)
     same = [frame(10), frame(13)]
     assert identities(detector.stream(same)) == [[1], [1]]
@@ -113,7 +113,7 @@ BROKEN = Frame(None, "camera", note="camera: the connection broke for 10 seconds
 @pytest.mark.parametrize(
     ("between", "expected"),
     [([LOST] * 2, [1, 1, 1]), ([BROKEN], [1, 1, 2]), ([LOST] * 40, [1, 1, 2])],
-    ids=["lost frames are bridged", "a dropped stream begins anew", "too many lost frames"],
+    ids=["lost frames are bridged", "a dropped stream starts over", "too many lost frames"],
 )
 @pytest.mark.parametrize("kind", [CenterDetection, Two])
 def test_frames_that_are_missing(kind, between, expected, monkeypatch, tmp_path) -> None:

@@ -1405,7 +1405,7 @@ class Nameless(Watched):
 
 @caught_by("frames_are_declared")
 class OneFrame(Watched):
-    """the scenes are no pairs"""
+    """the scenes are single images"""
 
     scenes = dataclasses.replace(
         Hands.scenes, draw=lambda rng, size: dataclasses.replace(draw_two(rng, size), previous=None)

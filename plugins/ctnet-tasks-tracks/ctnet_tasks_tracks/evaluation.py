@@ -23,7 +23,7 @@ class TrackEvaluator(Evaluator):
     Boxes are compared by IoU, videos of a class are added up, an image without a video is one of one frame.
     Objects without ``track_id`` and crowd regions need not be found, and detections on them do not count.
     Detections that nobody follows (``track_id`` -1) do not count either, and of two
-    with the same in a frame the second is somebody else.
+    with the same in a frame the second counts as another.
     """
 
     main_metric = "HOTA"

@@ -44,7 +44,7 @@ from ctnet_tasks_tracks.association import DisplacementTracker
 from ctnet_tasks_tracks.evaluation import TrackEvaluator
 from ctnet_tasks_tracks.scenes import draw_pair, film, second_view
 
-#: Heads of the base that say where an object's peak is, and how large it is: without them it has no boxes.
+#: Heads of the base that give an object's peak and its size: without them it has no boxes.
 _NEEDED = ("heatmap", "size")
 _DEMO = replace(
     DEMO,

@@ -206,7 +206,7 @@ def test_perfect_tracks_score_one_whatever_covers_a_crowd() -> None:
     track = [[(5 * number, 5, 10, 8, 0.9)] for number in (1, 2, 3)]
     assert figures(*track)["HOTA"] == 1
     track[0].append((42, 42, 10, 9, 0.9))  # in the crowd
-    track[1].append((40, 5, 10, 9, 0.9))  # nobody knows who this is
+    track[1].append((40, 5, 10, 9, 0.9))  # its identity is not annotated
     track[2].append((50, 50, 10, -1, 0.9))  # nobody follows it
     track[2].append((50, 50, 10, 11, 0.05))  # not sure enough
     done = figures(*track)
