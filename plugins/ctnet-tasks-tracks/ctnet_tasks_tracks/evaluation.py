@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,6 @@ class TrackEvaluator(Evaluator):
 
     main_metric = "HOTA"
     needs_all = True
-    units: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, ground_truth: Mapping[str, Any], *rest: Any) -> None:
         super().__init__(ground_truth, *rest)
@@ -63,7 +62,8 @@ class TrackEvaluator(Evaluator):
 
     def _frame(self, image_id: int, label: int) -> Frame:
         """The objects and detections of a class in an image."""
-        objects, ignored = [], []
+        objects: list[dict[str, Any]] = []
+        ignored: list[dict[str, Any]] = []
         for one in self._truth[image_id]:
             if one["category_id"] == self.category_ids[label]:
                 known = one.get("track_id") is not None and not one["iscrowd"]

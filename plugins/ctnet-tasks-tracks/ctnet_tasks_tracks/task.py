@@ -39,6 +39,7 @@ from ctnet.plugin import (
     load_task_class,
     metric,
     option,
+    scenes_of,
 )
 from ctnet_tasks_tracks.association import DisplacementTracker
 from ctnet_tasks_tracks.evaluation import TrackEvaluator
@@ -123,7 +124,7 @@ class Tracks(Task):
         own = {"layout": base.layout, "suppression": base.suppression, "peaks": base.peaks}
         own["metrics"] = {"tracks": metric(TrackEvaluator), **base.metrics}
         if chosen.base != "ctdet":
-            own["scenes"] = _scenes_for(chosen.base)
+            own["scenes"] = None if base.scenes is None else _scenes_for(chosen.base)
         own["needs_average"] = base.needs_average
         own["__doc__"] = f"{type(self).__doc__}\nThe base:\n{base.__doc__}"
         vars(self).update(own)
@@ -238,13 +239,15 @@ def _base_of(chosen: Options, categories: Sequence[Mapping[str, Any]]) -> Task:
     return base
 
 
-def _scenes_for(base: str) -> Scenes | None:
-    """The moving shapes; for another base its own scenes, with a second view as the frame before."""
+def _scenes_for(base: str) -> Scenes:
+    """The moving shapes; for another base its own scenes, with a second view as the frame before.
+
+    Raises:
+        CtnetError: for a base without scenes.
+    """
     if base == "ctdet":
-        return Tracks.scenes
-    scenes = load_task_class(base).scenes
-    if scenes is None:
-        return None
+        return scenes_of(Tracks)
+    scenes = scenes_of(load_task_class(base))
 
     def draw(rng: np.random.Generator, size: tuple[int, int]) -> Any:
         return second_view(rng, scenes.draw(rng, size))
