@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.plugin import CtnetError, Detections, Evaluator, box_coverage, box_iou
+from ctnet.plugin import Detections, Evaluator, box_coverage, box_iou, warn_once
 from ctnet_tasks_tracks.metrics import Counts, Frame, counts_of
 
 #: Detections that score less belong to no track.
 _LEAST = 0.12
+#: Numbers from here on are those of detections that belong to no track.
+_ALONE = 2**50
 #: Fraction of a detection in a crowd region from which it is not counted.
 _IN_CROWD = 0.5
 
@@ -74,7 +76,7 @@ class TrackEvaluator(Evaluator):
         if found is None:
             return Frame(truth, np.zeros(0, np.int64), np.zeros((len(truth), 0)))
         mine = found[(np.asarray(found.labels) == label) & (np.asarray(found.scores) >= _LEAST)]
-        identity = _identities(mine)
+        identity = _identities(mine, image_id)
         mine, identity = mine[identity != -1], identity[identity != -1]
         overlap = box_iou(boxes, np.asarray(mine.boxes, np.float64).reshape(-1, 4))
         if ignored and len(mine):
@@ -93,22 +95,21 @@ def _boxes(annotations: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return boxes
 
 
-def _identities(found: Detections) -> np.ndarray:
-    """(N,) int64: of two equal ones the second becomes a number of its own; -1 for nobody.
-
-    Raises:
-        CtnetError: for detections that nobody followed.
-    """
+def _identities(found: Detections, image_id: int) -> np.ndarray:
+    """(N,) int64, -1 for nobody; of two equal ones, and where there are none, each a number of its own."""
+    alone = _ALONE + image_id * 2**16 + np.arange(len(found))
     column = found.extra.get("track_id")
     if column is None:
-        raise CtnetError(
-            "these detections have no track_id, so tracks cannot be measured; detect with a tracks detector "
-            "or with `ctnet predict --track`, or choose another --metric"
+        warn_once(
+            "these detections have no track_id, so each counts as a track of its own, and HOTA and IDF1 are "
+            "of no use; follow them: with a detector of tracks, or with `ctnet predict --track`"
         )
+        return alone
     identity = np.array(column, np.int64)
     seen: set[int] = set()
     for row, value in enumerate(identity.tolist()):
         if value in seen:
-            identity[row] = -2 - row
-        seen.add(value) if value >= 0 else None
+            identity[row] = alone[row]
+        elif value >= 0:
+            seen.add(value)
     return identity

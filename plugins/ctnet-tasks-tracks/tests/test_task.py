@@ -221,8 +221,11 @@ def test_switches_and_false_tracks_cost() -> None:
     assert twice["MOTA"] == 0  # of two with one identity the second is a false one
 
 
-def test_detections_that_nobody_followed_are_refused() -> None:
+def test_detections_that_nobody_followed_are_tracks_of_their_own(caplog) -> None:
     evaluator = TrackEvaluator(ground_truth(), [1], ["ball"])
-    evaluator.update(1, dataclasses.replace(objects((5, 5, 10)), extra={}))
-    with pytest.raises(CtnetError, match="have no track_id, so tracks cannot be measured"):
-        evaluator.compute()
+    for number in (1, 2, 3):
+        evaluator.update(number, dataclasses.replace(objects((5 * number, 5, 10)), extra={}))
+    done = evaluator.compute()
+    assert "these detections have no track_id" in caplog.text
+    assert (done["DetA"], done["switches"]) == (1, 2)
+    assert done["IDF1"] == pytest.approx(1 / 3)
