@@ -103,7 +103,7 @@ class Tracks(Task):
     scenes: Scenes | None = Scenes(  # type: ignore[misc]
         SHAPES,
         draw_pair,
-        counts={"train": 800, "val": 120},
+        counts={"train": 640, "val": 120},
         recipe=_DEMO,
         video=film,
         length=20,
