@@ -84,6 +84,9 @@ if TYPE_CHECKING:
     from ctnet.core.fields import Value as Value
     from ctnet.core.fields import is_finite as is_finite
     from ctnet.core.fields import write_fields as write_fields
+    from ctnet.core.frames import Frames as Frames
+    from ctnet.core.frames import Identity as Identity
+    from ctnet.core.frames import prior_planes as prior_planes
     from ctnet.core.geometry import Affine as Affine
     from ctnet.core.geometry import Fit as Fit
     from ctnet.core.geometry import View as View
@@ -120,6 +123,11 @@ if TYPE_CHECKING:
     from ctnet.core.task import AnnotationWarning as AnnotationWarning
     from ctnet.core.task import Task as Task
     from ctnet.core.task import create_task as create_task
+    from ctnet.core.task import load_task_class as load_task_class
+    from ctnet.core.task import scenes_of as scenes_of
+    from ctnet.core.tracking import OverlapTracker as OverlapTracker
+    from ctnet.core.tracking import Tracker as Tracker
+    from ctnet.core.tracking import best_pairs as best_pairs
     from ctnet.data.dataset import Dataset as Dataset
     from ctnet.data.dataset import open_splits as open_splits
     from ctnet.data.directory import annotation_files as annotation_files
@@ -217,6 +225,8 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ctnet.core.task": (
             "AnnotationWarning",
             "create_task",
+            "load_task_class",
+            "scenes_of",
             "Task",
         ),
         "ctnet.core.options": ("option",),
@@ -261,6 +271,18 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
             "Outline",
             "outline_of",
             "RunLength",
+        ),
+    },
+    "Videos": {
+        "ctnet.core.frames": (
+            "Frames",
+            "Identity",
+            "prior_planes",
+        ),
+        "ctnet.core.tracking": (
+            "OverlapTracker",
+            "Tracker",
+            "best_pairs",
         ),
     },
     "Heads and targets": {

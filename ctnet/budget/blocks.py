@@ -114,7 +114,7 @@ def blocks_of(model: CenterNet, size: tuple[int, int]) -> Counter[Block]:
     width, height = size
     notes = _Notes(model)
     with notes, torch.no_grad():
-        model.activated(torch.zeros(1, 3, height, width, device="meta"))
+        model.activated(torch.zeros(1, model.inputs, height, width, device="meta"))
     return notes.blocks
 
 

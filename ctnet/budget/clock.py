@@ -86,7 +86,7 @@ def time_network(
     prepared = prepare_for_inference(model.eval())
     width, height = size
     with torch.inference_mode():
-        images = torch.empty(1, 3, height, width)
+        images = torch.empty(1, prepared.inputs, height, width)
         return _medians([(images.uniform_, lambda: prepared.activated(images))], clock, rounds)[0]
 
 

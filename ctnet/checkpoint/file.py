@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, MinLen
 from torch import Tensor, nn
 from typing_extensions import NotRequired, TypedDict
 
@@ -22,6 +22,7 @@ from ctnet.base.files import atomic_write, is_plain_archive, require_regular
 from ctnet.base.schema import check_text, check_values
 from ctnet.base.version import __version__
 from ctnet.core.categories import Categories
+from ctnet.core.frames import PLANE_STD
 from ctnet.core.operating import OperatingPoints, read_operating_points, require_consistent
 from ctnet.core.task import Task, create_task
 from ctnet.model import CenterNet, create_model
@@ -42,7 +43,7 @@ class Description:
         categories: as in the COCO file of the training data.
         backbone: name of the backbone.
         size: (width, height) of the training input, pixels.
-        mean, std: RGB, on the scale 0..1.
+        mean, std: RGB, on the scale 0..1; of every channel of the input where there are more.
         stride: input pixels per output cell.
         versions: the versions of ctnet and torch at the time of writing.
     """
@@ -52,8 +53,8 @@ class Description:
     categories: list[dict[str, Any]]
     backbone: str
     size: tuple[Count, Count]
-    mean: tuple[float, float, float] = MEAN
-    std: tuple[Positive, Positive, Positive] = STD
+    mean: Annotated[tuple[float, ...], MinLen(3)] = MEAN
+    std: Annotated[tuple[Positive, ...], MinLen(3)] = STD
     stride: Count = 4
     versions: dict[str, str] = field(
         default_factory=lambda: {"ctnet": __version__, "torch": torch.__version__}
@@ -79,8 +80,8 @@ class Description:
             categories,
             name,
             size,
-            mean=network.mean,
-            std=network.std,
+            mean=network.mean * task.frames.count + (0.0,) * task.frames.planes,
+            std=network.std * task.frames.count + (PLANE_STD,) * task.frames.planes,
             stride=network.stride,
         )
 
@@ -282,6 +283,11 @@ def load_model(checkpoint: Checkpoint) -> tuple[Task, CenterNet]:
         raise CtnetError(
             f"{checkpoint.path} says stride {described.stride}, but {described.backbone} has "
             f"{model.backbone.stride}; it is damaged: use another checkpoint"
+        )
+    if {len(described.mean), len(described.std)} != {task.frames.inputs}:
+        raise CtnetError(
+            f"{checkpoint.path} has {len(described.mean)} means and {len(described.std)} deviations for an "
+            f"input of {task.frames.inputs} channels; it is damaged: use another checkpoint"
         )
     return task, model
 

@@ -37,6 +37,7 @@ def demo(
                 "run": str(done.run),
                 "data": str(done.data),
                 "picture": str(done.picture),
+                **({} if done.video is None else {"video": str(done.video)}),
                 "report": None if report is None else str(report),
                 "seconds": done.seconds,
                 "metrics": done.metrics,
@@ -48,6 +49,8 @@ def demo(
     print_metrics(done.metrics, "on scenes that were not trained on", units=done.units)
     print_line(f"done in {done.seconds / 60:.1f} minutes")
     print_line(f"picture:   {done.picture}")
+    if done.video is not None:
+        print_line(f"video:     {done.video}")
     if report is not None:
         print_line(f"report:    {report}")
     print_line(f"run:       {done.run}  (try: ctnet predict {done.run} {done.data}/val)")

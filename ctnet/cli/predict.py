@@ -67,6 +67,14 @@ def predict(
     ] = None,
     focal: Focal = None,
     batch_size: BatchSize = 8,
+    track: Annotated[
+        bool,
+        typer.Option(
+            "--track",
+            help="Follow objects through videos (and folders of frames) by their overlap, and write their "
+            "tracks as MOTChallenge text; a task that follows them itself needs no --track.",
+        ),
+    ] = False,
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures, or write only JSON.")] = True,
     option: TaskOptions = None,
     device: Device = "auto",
@@ -89,6 +97,8 @@ def predict(
     * `ctnet predict best.pt folder/ --resize keep --flip --scales 0.75,1,1.5`
 
     * `ctnet predict best.pt satellite.tif --tiles 1024`
+
+    * `ctnet predict best.pt street.mp4 --track`
     """
     from ctnet.base.device import choose_dtype
     from ctnet.inference import DetectionSettings, Detector
@@ -116,7 +126,7 @@ def predict(
     )
     if score is None and (line := other_settings(detector.operating_points, settings.in_words)):
         print_note(f"warning: {line}")
-    done = predict(detector, opened, output, settings, batch_size, draw, Camera(calib, focal))
+    done = predict(detector, opened, output, settings, batch_size, draw, Camera(calib, focal), track)
     _give(done, draw, json, detector.thresholds(score).said)
     if done.interrupted:
         raise typer.Exit(130)
@@ -146,7 +156,7 @@ def _give(done: Prediction, draw: bool, json: bool, thresholds: str) -> None:
     say = print_note if json else print_line
     say(thresholds)
     found = f"{counted(len(done.results), 'detection')} in {_seen(done)}"
-    written = _listed([str(done.folder / "results.json"), *(_drawn(done) if draw else [])])
+    written = _listed([str(done.folder / "results.json"), *_texts(done), *(_drawn(done) if draw else [])])
     if done.results or not done.best_score:
         say(f"{found}: {written}")
     else:
@@ -168,6 +178,10 @@ def _drawn(done: Prediction) -> list[str]:
     videos = sum(path.suffix == ".mp4" for path in done.pictures)
     kinds = {"picture": len(done.pictures) - videos, "video": videos}
     return [counted(number, noun) for noun, number in kinds.items() if number]
+
+
+def _texts(done: Prediction) -> list[str]:
+    return [counted(len(done.tracks), "file") + " of tracks"] if done.tracks else []
 
 
 def _listed(parts: Sequence[str]) -> str:

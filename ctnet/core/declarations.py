@@ -25,6 +25,10 @@ class Scenes:
         size: default (width, height) of a scene, pixels.
         counts: scenes per split that ``ctnet demo`` draws.
         recipe: what ``ctnet demo`` trains with, at its ``size``; also known as recipe "demo".
+        video: (generator, (width, height), frames) -> the frames of a video in order, for tasks that see
+            more than one (``Task.frames``); None: every scene is an image of its own.
+        length: frames of a video.
+        chosen: (options) -> the scenes of the task with these options, where they depend on them.
     """
 
     categories: Sequence[Mapping[str, Any]]
@@ -32,6 +36,9 @@ class Scenes:
     size: tuple[int, int] = (192, 192)
     counts: Mapping[str, int] = field(default_factory=lambda: {"train": 600, "val": 100})
     recipe: Recipe = DEMO
+    video: Callable[[np.random.Generator, tuple[int, int], int], Sequence[Sample]] | None = None
+    length: int = 1
+    chosen: Callable[[Mapping[str, Any]], Scenes] | None = None
 
 
 @dataclass(frozen=True)

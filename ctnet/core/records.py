@@ -264,11 +264,13 @@ class Sample:
         image: (H, W, 3) uint8, RGB.
         instances: in image pixels.
         info: identity and size of the image.
+        previous: the frame before, for tasks that see two (``Task.frames``); None: there is none.
     """
 
     image: np.ndarray
     instances: Instances
     info: ImageInfo
+    previous: Sample | None = None
 
 
 Categories = Sequence[Mapping[str, Any]]

@@ -20,6 +20,7 @@ from ctnet.core.categories import Categories, check_categories
 from ctnet.core.declarations import Layout, Scenes, Suppression
 from ctnet.core.evaluator import MetricFactory
 from ctnet.core.fields import Field
+from ctnet.core.frames import Frames
 from ctnet.core.geometry import View
 from ctnet.core.heads import Head
 from ctnet.core.losses import Loss
@@ -58,6 +59,7 @@ class Task(ABC):
         oracles: groups of heads, by a name, whose values mean something only together: ``ctnet analyze
             errors`` replaces them by ground truth at once.
         needs_average: whether the moving average of the weights teaches, see ``taught``.
+        frames: what it is shown of a video: this image alone, or the one before and its objects too.
     """
 
     name: ClassVar[str]
@@ -71,6 +73,7 @@ class Task(ABC):
     peaks: str | None = None
     oracles: Mapping[str, Sequence[str]] = {}
     needs_average: bool = False
+    frames: Frames = Frames()
 
     def __new__(cls, categories: Any = (), **options: Any) -> Task:
         """A task of this class, or of a subclass where option or categories declare attributes."""

@@ -15,6 +15,7 @@ from ctnet.base.errors import CtnetError
 from ctnet.base.files import is_file, read_bytes, require_regular
 from ctnet.base.progress import track
 from ctnet.core.documents import annotation_errors, checks_records, instances_of
+from ctnet.core.frames import identity_of
 from ctnet.core.records import ImageInfo, Instances, Sample
 from ctnet.core.task import Task, create_task, load_task_class
 from ctnet.data.cache import ImageCache, check_room
@@ -30,6 +31,7 @@ from ctnet.data.directory import (
 from ctnet.data.entries import Entries, ImageAnnotations, ImageRecord
 from ctnet.data.images import IMAGE_LIMIT, ImageError, read_image
 from ctnet.data.problems import Problem, refuse
+from ctnet.data.videos import Videos, repeated_identities
 
 #: Kind of problem: the record is valid, but the task cannot use it.
 UNFIT = "annotation unfit for the task"
@@ -132,6 +134,35 @@ class Dataset:
             image = read_image(self.image_path(index), (info.width, info.height))
         return Sample(image, self._instances(entries), info)
 
+    @cached_property
+    def videos(self) -> Videos:
+        """Which images are frames of videos: those with ``video_id`` and ``frame_id`` in their entries.
+
+        Raises:
+            CtnetError: for frames without a video, and numbers that do not order them.
+        """
+        return Videos.of(self.coco.raw_images(self.rows), self.coco.path)
+
+    def pair(self, index: int, rng: np.random.Generator, reach: int) -> Sample:
+        """Image ``index`` with an earlier frame of its video, where there is one of the same size.
+
+        Args:
+            index: the image.
+            rng: chooses one of the frames within reach.
+            reach: how many frames before it may be.
+
+        Raises:
+            ImageError: when the image cannot be read; an earlier one that cannot is left out.
+        """
+        sample, choices = self[index], self.videos.earlier(index, reach)
+        if not choices:
+            return sample
+        try:
+            before = self[choices[int(rng.integers(len(choices)))]]
+        except ImageError:
+            return sample
+        return replace(sample, previous=before) if before.image.shape == sample.image.shape else sample
+
     @property
     def categories(self) -> list[dict[str, Any]]:
         """As in the annotation file."""
@@ -153,14 +184,16 @@ class Dataset:
         """Warnings about records that are used, one line each."""
         coco = self.coco
         odd = np.flatnonzero(coco.odd_areas & self.usable)
+        of_videos = self.videos.warnings() if self.task is not None and self.task.frames.count > 1 else []
         if not len(odd):
-            return []
+            return of_videos
         first = (
             f"annotation {coco.annotation_ids[odd[0]]} of image {coco.image_ids[coco.image_index[odd[0]]]}"
         )
         return [
+            *of_videos,
             f"{len(odd)} annotations state an area that does not match their box (first: {first}); the area "
-            "of the box is used"
+            "of the box is used",
         ]
 
     @property
@@ -271,9 +304,16 @@ class Dataset:
         return sum(3 * height * width for height, width in sides)
 
     def with_task(self, task: Task | None) -> Dataset:
-        """The same images for another task; annotations that it cannot use are left out and listed."""
+        """The same images for another task; annotations that it cannot use are left out and listed.
+
+        Raises:
+            CtnetError: for a task that sees two frames, when ``videos`` does.
+        """
         unfit, problems = _examine(self.coco, task)
-        return replace(self, task=task, unfit=unfit, unfit_problems=problems)
+        made = replace(self, task=task, unfit=unfit, unfit_problems=problems)
+        if task is not None and task.frames.count > 1:
+            _ = made.videos  # bad numbers are found here, not in the middle of a training
+        return made
 
     def as_coco(self, full: bool = False) -> dict[str, Any]:
         """The data set as a COCO dictionary for evaluators: its images and their usable annotations.
@@ -336,7 +376,23 @@ def _examine(coco: CocoFile, task: Task | None) -> tuple[np.ndarray, tuple[Probl
                 where = f"annotation {coco.annotation_ids[row]} of image {coco.image_ids[image]}"
                 rows.append(int(row))
                 problems.append(Problem(UNFIT, where, "; ".join(errors)))
+        twice = _repeated(coco, task, [row for row in of_image if int(row) not in rows])
+        rows += twice
+        for row in twice:
+            where = f"annotation {coco.annotation_ids[row]} of image {coco.image_ids[image]}"
+            problems.append(Problem(UNFIT, where, "its track_id is that of an earlier object of the frame"))
     return np.array(rows, np.int64), tuple(problems)
+
+
+def _repeated(coco: CocoFile, task: Task, rows: Sequence[int]) -> list[int]:
+    """The annotations of an image (rows) with the identity of an earlier one; the first keeps it."""
+    name = identity_of(task.fields)
+    if name is None:
+        return []
+    field = task.fields[name]
+    values = field.read(name, [raw.get(field.json) for raw in coco.raw_annotations(rows)])[name]
+    repeated = repeated_identities(values)
+    return [int(row) for value in repeated for row in np.asarray(rows)[values == value][1:]]
 
 
 def open_splits(

@@ -23,6 +23,7 @@ from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.mosaic import in_a_tile, mosaic_tiles
 from ctnet.data.problems import Problem
+from ctnet.data.videos import earlier_view, linked, stacked
 from ctnet.data.workers import load, prepare_worker
 
 Key = tuple[int, int]  #: (epoch, index of the image)
@@ -33,7 +34,7 @@ class Batch:
     """One training batch.
 
     Attributes:
-        images: (B, H, W, 3) uint8, RGB.
+        images: (B, H, W, 3) uint8, RGB; more channels for tasks that see two frames.
         targets: head name -> ragged targets of the batch.
         indices: the images' indices in the data set.
         problems: images of the batch that could not be read and were left out.
@@ -137,7 +138,7 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         """A mosaic of an image and three others."""
         others = rng.integers(len(self), size=3).tolist()
         augmentation = in_a_tile(self.augmentation)
-        image = np.empty((self.input_size[1], self.input_size[0], 3), np.uint8)
+        image = np.empty((self.input_size[1], self.input_size[0], self.task.frames.inputs), np.uint8)
         parts: dict[str, list[Target]] = {}
         for tile, one in zip(
             mosaic_tiles(rng, self._grid.width, self._grid.height), [index, *others], strict=True
@@ -153,12 +154,20 @@ class TrainingSet(torch.utils.data.Dataset[EncodedSample | Problem | Failure]):
         self, rng: np.random.Generator, index: int, grid: Grid, augmentation: Augmentation
     ) -> EncodedSample:
         """One augmented image, as large as a grid."""
-        sample = self.dataset[index]
+        frames = self.task.frames
+        sample = self.dataset[index] if frames.count == 1 else self.dataset.pair(index, rng, frames.reach)
         height, width = sample.image.shape[:2]
         size = (grid.width * self.stride, grid.height * self.stride)
         crop = random_crop(rng, (width, height), size, augmentation, self.task.layout.fit)
-        image = jitter(rng, crop.affine.warp(sample.image, size), augmentation)
+        image = crop.affine.warp(sample.image, size)
         on_grid = crop_instances(sample.instances, crop, self.task, self.stride)
+        if frames.count == 1:
+            image = jitter(rng, image, augmentation)
+        else:
+            earlier = earlier_view(rng, sample, crop, size, self.task)
+            both = jitter(rng, np.concatenate([image, earlier.image], axis=1), augmentation)
+            image = stacked(rng, np.split(both, 2, axis=1), earlier, self.task)
+            on_grid = linked(self.task, on_grid, earlier, self.stride)
         return EncodedSample(image, self.task.encode(on_grid, grid), index)
 
 

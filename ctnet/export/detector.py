@@ -16,6 +16,7 @@ from ctnet.base.progress import track
 from ctnet.base.version import __version__
 from ctnet.checkpoint import Checkpoint, load, load_model
 from ctnet.checkpoint.exported import Exported
+from ctnet.core.frames import Frames, prior_planes
 from ctnet.core.records import ImageInfo
 from ctnet.core.task import Task, example_of
 from ctnet.data.dataset import Dataset
@@ -25,6 +26,7 @@ from ctnet.export.writers import format_of
 from ctnet.inference.decoding import decode
 from ctnet.inference.detector import Detector, checkpoint_of
 from ctnet.inference.exported import ExportedNetwork, in_layout
+from ctnet.inference.preprocessing import Prepared, first_frame
 from ctnet.inference.settings import DetectionSettings
 
 #: Number of images to calibrate 8-bit convolutions on.
@@ -152,11 +154,12 @@ def _compared(
     preprocess = detector.preprocessor("fix", settings.fixed)
     pictures = _Pictures(detector.task, trials.data, trials.images)
     for image, info in track(pictures, f"comparing with {network.runtime.name}", total=len(pictures)):
-        views = given = (preprocess(image, info),)
+        views = given = (_with_past(preprocess(image, info), detector.task.frames),)
         if graph.letterbox is not None:
-            given = (network.preprocessor(preprocess)(image, info),)
-            resized = graph.resized(torch.from_numpy(image[None]))[0].numpy().astype(np.uint8)
-            seen.take_resized(views[0].input, resized)
+            given = (_with_past(network.preprocessor(preprocess)(image, info), detector.task.frames),)
+            shown = torch.from_numpy(given[0].input[None])
+            resized = graph.resized(shown)[0].numpy().astype(np.uint8)
+            seen.take_resized(views[0].input[:, :, :3], resized[:, :, :3])
             views = (replace(views[0], input=resized),)
         maps = detector.maps(views, settings.flip)
         outputs = network.outputs(given)
@@ -168,11 +171,24 @@ def _compared(
     return seen
 
 
+def _with_past(view: Prepared, frames: Frames) -> Prepared:
+    """A view with something to see in the earlier frame and in its planes, for tasks that are shown them."""
+    if frames.count == 1:
+        return view
+    image = view.input[:, :, :3]
+    height, width = image.shape[:2]
+    corners = np.array([[0.1, 0.2], [0.5, 0.4], [0.3, 0.7]]) * [width, height]
+    boxes = np.concatenate([corners, corners + 0.2 * min(width, height)], axis=1)
+    planes = prior_planes(boxes, np.arange(3) % max(frames.planes, 1), frames.planes, (width, height))
+    return replace(view, input=np.concatenate([image, np.roll(image, 5, axis=1), planes], axis=2))
+
+
 def _inputs(detector: Detector, graph: DetectionGraph, data: Dataset) -> Iterator[np.ndarray]:
     """Batches of one image in the form that the file takes."""
     preprocess = detector.preprocessor("fix", graph.settings.fixed)
     for image, info in _Pictures(detector.task, data, CALIBRATION):
-        shown = image if graph.letterbox is not None else preprocess(image, info).input
+        frames = detector.task.frames
+        shown = first_frame(image, frames) if graph.letterbox is not None else preprocess(image, info).input
         yield in_layout([shown], graph.settings.layout)
 
 

@@ -74,7 +74,7 @@ class DetectionGraph(nn.Module):
         self.letterbox = (settings.fixed or description.size) if settings.letterbox else None
         side = 2 * model.backbone.divisor
         with torch.no_grad():
-            blank = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+            blank = torch.zeros(1, side, side, task.frames.inputs, dtype=torch.uint8)
             found = self._decoded(self._maps(normalise(blank, description.mean, description.std)))
         self.columns = tuple(_column(name, task) for name in found)
 
@@ -87,13 +87,16 @@ class DetectionGraph(nn.Module):
         """The shape of the images that the file takes; -1 where it takes any."""
         taken = self.settings.fixed if self.letterbox is None else None
         width, height = taken or (-1, -1)
-        return (-1, 3, height, width) if self.settings.layout == "nchw" else (-1, height, width, 3)
+        channels = self._task.frames.inputs
+        nchw = self.settings.layout == "nchw"
+        return (-1, channels, height, width) if nchw else (-1, height, width, channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Detections of images, best first.
 
         Args:
-            images: uint8 RGB, (B, H, W, 3), or (B, 3, H, W) for layout "nchw".
+            images: uint8 RGB, (B, H, W, 3), or (B, 3, H, W) for layout "nchw". Of a task that sees two
+                frames: 3 channels of this one, 3 of the one before, then its planes (``Frames``).
 
         Returns:
             The columns, (B, k, ...) each; positions and lengths in pixels of the images. Then the maps.
@@ -177,7 +180,8 @@ class DetectionGraph(nn.Module):
         divisor = self.network.backbone.divisor
         width, height = self.settings.fixed or (_example_side(divisor), _example_side(divisor) + divisor)
         generator = torch.Generator().manual_seed(0)
-        images = torch.randint(0, 256, (2, height, width, 3), generator=generator, dtype=torch.uint8)
+        shape = (2, height, width, self._task.frames.inputs)
+        images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         return images.permute(0, 3, 1, 2).contiguous() if self.settings.layout == "nchw" else images
 
     def captured(self, with_maps: bool = True) -> torch.export.ExportedProgram:

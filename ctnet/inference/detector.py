@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,11 @@ from ctnet.base.device import choose_device
 from ctnet.base.errors import CtnetError
 from ctnet.checkpoint import Description, load, load_model
 from ctnet.core.operating import Calibration, OperatingPoints
-from ctnet.core.records import Detections
+from ctnet.core.records import Detections, ImageInfo
 from ctnet.core.task import Task
 from ctnet.inference.decoding import decode, merge_all, not_finite
 from ctnet.inference.exported import ExportedNetwork
+from ctnet.inference.following import Following, StreamFrame, require_stream
 from ctnet.inference.forward import Forward
 from ctnet.inference.found import ImageDetections
 from ctnet.inference.pictures import Picture, listed_pictures, opened
@@ -29,6 +30,7 @@ from ctnet.inference.preprocessing import Prepared, Preprocessor, Views
 from ctnet.inference.receptive import Reach, exact_overlap, reach_of
 from ctnet.inference.runtimes import is_exported
 from ctnet.inference.settings import DetectionSettings
+from ctnet.inference.sources import stream_frames
 from ctnet.inference.thresholds import Thresholds, calibrated
 from ctnet.inference.tiled import TiledLook
 from ctnet.inference.tiles import OVERLAP, Tiling, tiling_of
@@ -178,7 +180,7 @@ class Detector:
             divisor = self.model.backbone.divisor
         size = size or fixed or self.description.size
         check_input_size(size, divisor, self.description.backbone)
-        preprocess = Preprocessor(resize, size, divisor, self.task.layout.fit)
+        preprocess = Preprocessor(resize, size, divisor, self.task.layout.fit, frames=self.task.frames)
         return preprocess if self.exported is None else self.exported.preprocessor(preprocess)
 
     @property
@@ -260,6 +262,46 @@ class Detector:
         )
         found = self.found(ahead(views, self.reads_ahead, batch_size), chosen, batch_size)
         return [calibrated(thresholds.kept(of_image), calibration, self.class_names) for of_image in found]
+
+    def stream(
+        self,
+        source: str | Path | Iterable[Picture],
+        settings: DetectionSettings | None = None,
+        *,
+        score: float | None = None,
+        by_overlap: bool = False,
+        bgr: bool = False,
+    ) -> Iterator[StreamFrame]:
+        """Follow the objects of a video, frame by frame; only what the next frame needs is kept.
+
+        Args:
+            source: a video, a camera's number, an address, a folder of frames, or the frames themselves.
+            settings: test-time settings.
+            score: lowest score of a new object, instead of ``settings.score``.
+            by_overlap: associate by overlap, even where the task declares a tracker of its own.
+            bgr: see ``__call__``; for frames that are arrays.
+
+        Yields:
+            Every frame that could be read, with the objects followed in it: their ``track_id`` (N,) int64
+            stays the same from frame to frame. When a new scene begins, see ``Following``.
+
+        Raises:
+            CtnetError: for a source that cannot be read, and invalid settings.
+        """
+        chosen = settings or DetectionSettings()
+        thresholds = self.thresholds(chosen.score if score is None else score)
+        follow = Following(self.task, thresholds.lowest, by_overlap)
+        chosen = replace(chosen, score=0.0)
+        preprocess = self.prepares(chosen)
+        for frame in stream_frames(source, bgr):
+            if frame.image is None:
+                follow.skip() if frame.problem else follow.reset()
+                continue
+            info = ImageInfo(0, frame.name, frame.image.shape[1], frame.image.shape[0])
+            views = follow.views(preprocess.views(frame.image, info, chosen.scales))
+            found = follow.update(self.found([views], chosen, 1)[0])
+            seen = ImageDetections.of(found[found.track_id >= 0], self.task, info)
+            yield StreamFrame(frame.image, frame.name, seen)
 
     @property
     def reads_ahead(self) -> bool:
@@ -389,6 +431,7 @@ class Detector:
         """
         if settings.tiles is None:
             return None
+        require_stream(self.task, settings.tiles)
         if self.exported is not None:
             raise CtnetError(
                 f"{self.exported.path} gives detections without the cells of their peaks, so tiles cannot be "

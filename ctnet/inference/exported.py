@@ -15,7 +15,7 @@ from ctnet.core.geometry import Affine, View
 from ctnet.core.records import Detections, ImageInfo
 from ctnet.core.task import Task
 from ctnet.inference.decoding import candidates, place
-from ctnet.inference.preprocessing import Prepared, Preprocessor
+from ctnet.inference.preprocessing import Prepared, Preprocessor, first_frame
 from ctnet.inference.runtimes import first_line, open_exported
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.timing import StageTimes
@@ -198,7 +198,7 @@ class Unchanged(Preprocessor):
     """Leaves images unchanged, for files that resize them."""
 
     def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
-        return Prepared(Affine.identity(), info, image)
+        return Prepared(Affine.identity(), info, first_frame(image, self.frames))
 
 
 def _axes_of(task: Task) -> dict[str, int]:

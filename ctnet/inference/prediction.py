@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +18,16 @@ from ctnet.base.files import write_json
 from ctnet.base.progress import track
 from ctnet.core.documents import results_of
 from ctnet.core.records import Detections, ImageInfo
+from ctnet.core.tracking import TRACK
 from ctnet.data.images import IMAGE_SUFFIXES
 from ctnet.inference.camera import Camera
 from ctnet.inference.detector import Detector
+from ctnet.inference.following import Following
 from ctnet.inference.preprocessing import PIXELS_AT_ONCE, Views
 from ctnet.inference.settings import DetectionSettings
 from ctnet.inference.sources import Frame, Source
 from ctnet.inference.thresholds import calibrated
+from ctnet.inference.tracks import TrackWriter
 from ctnet.report.videos import VideoFile
 from ctnet.report.writing import write_image
 
@@ -39,9 +43,11 @@ class Prediction:
         folder: folder of the pictures and JSON files.
         images: one {"id", "file_name", "source", "width", "height", "picture"} per image; the picture is the
             path of the drawn picture or video, relative to the folder, or None.
-        results: COCO results of all images, each with its "category_name".
+        results: COCO results of all images, each with its "category_name", and its "track_id" where objects
+            are followed.
         pictures: the drawn files.
         frames: number of frames of each video.
+        tracks: files with the tracks of each video, where objects are followed.
         best_score: highest score of any detection, also of those below the threshold.
         problems: images that could not be read, and why.
         notes: anything else the user should know: images that look black, videos that browsers cannot play.
@@ -53,6 +59,7 @@ class Prediction:
     results: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
+    tracks: list[Path] = field(default_factory=list)
     best_score: float = 0.0
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -67,8 +74,12 @@ def predict(
     batch_size: int = 8,
     draw: bool = True,
     camera: Camera | None = None,
+    track_objects: bool = False,
 ) -> Prediction:
     """Detect in all images of the sources, draw them, and write ``results.json`` and ``images.json``.
+
+    Where objects are followed, every video also gets a text file in MOTChallenge's format, and the pictures
+    show numbers and trails.
 
     Args:
         detector: the detector.
@@ -78,6 +89,7 @@ def predict(
         batch_size: images per forward pass.
         draw: False writes only the JSON files.
         camera: the camera of all images, for tasks that need one.
+        track_objects: follow objects by their overlap; a task with a tracker of its own always follows them.
 
     Raises:
         CtnetError: when the folder is not writable, a picture would overwrite an input image, or no image
@@ -88,28 +100,21 @@ def predict(
     thresholds = detector.thresholds(settings.score)
     calibration = detector.calibration if settings.calibrated else None
     # Thresholds are applied below, so that the best score is known when nothing reaches it.
-    look = _Look(detector, replace(settings, score=0.0, calibrated=False), batch_size, camera or Camera())
+    own = detector.task.frames.tracker is not None
+    look = _Look(
+        detector,
+        replace(settings, score=0.0, calibrated=False),
+        1 if detector.task.frames.count > 1 else batch_size,
+        camera or Camera(),
+        partial(Following, detector.task, thresholds.lowest, track_objects) if own or track_objects else None,
+    )
+
+    def kept(found: Detections, followed: bool) -> Detections:
+        return calibrated(found if followed else thresholds.kept(found), calibration, detector.class_names)
+
     try:
         for source in sources:
-            writer = _writer(folder, source, names) if draw else None
-            before = len(done.images)
-            try:
-                frames = track(source, f"detecting in {source.name}", total=source.length)
-                for image, name, record, detections in look.detected(frames, done):
-                    info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
-                    done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
-                    kept = thresholds.kept(detections)
-                    detections = calibrated(kept, calibration, detector.class_names)
-                    _record(done, detector, source, info, detections)
-                    if writer is not None:
-                        picture = writer.write(name, detector.task.draw(image, detections, info))
-                        done.images[-1]["picture"] = picture.relative_to(folder).as_posix()
-            finally:
-                if source.is_video and len(done.images) > before:
-                    done.frames.append(len(done.images) - before)
-                if writer is not None:
-                    done.pictures += writer.close()
-                    done.notes += [writer.note] if writer.note else []
+            _predict_source(source, look, done, names, draw, kept)
     except KeyboardInterrupt:
         done.interrupted = True
     if not done.images and not done.interrupted:
@@ -117,6 +122,44 @@ def predict(
     write_json(folder / "images.json", done.images)
     write_json(folder / "results.json", done.results, indent=None)
     return done
+
+
+def _predict_source(
+    source: Source,
+    look: _Look,
+    done: Prediction,
+    names: _Names,
+    draw: bool,
+    kept: Callable[[Detections, bool], Detections],
+) -> None:
+    """Detect in a source; what was found is added to ``done``, also when it is interrupted.
+
+    Args:
+        source, look, done, names: see ``predict``.
+        draw: whether pictures are drawn.
+        kept: (detections, whether they are followed) -> those that are written.
+    """
+    detector, folder, before = look.detector, done.folder, len(done.images)
+    writer = _writer(folder, source, names) if draw else None
+    followed = TrackWriter(folder, source, names.free) if look.follow is not None else None
+    try:
+        frames = track(source, f"detecting in {source.name}", total=source.length)
+        for image, name, record, detections in look.detected(frames, done, followed):
+            info = ImageInfo(len(done.images) + 1, name, image.shape[1], image.shape[0], record)
+            done.best_score = max(done.best_score, *detections.scores.tolist(), 0.0)
+            detections = kept(detections, followed is not None)
+            _record(done, detector, source, info, detections)
+            if writer is not None:
+                drawn = detector.task.draw(image, detections, info)
+                drawn = drawn if followed is None else followed.draw(drawn, detections)
+                done.images[-1]["picture"] = writer.write(name, drawn).relative_to(folder).as_posix()
+    finally:
+        if source.is_video and len(done.images) > before:
+            done.frames.append(len(done.images) - before)
+        done.tracks += followed.close() if followed is not None else []
+        if writer is not None:
+            done.pictures += writer.close()
+            done.notes += [writer.note] if writer.note else []
 
 
 def _nothing_read(problems: Sequence[str]) -> CtnetError:
@@ -134,6 +177,8 @@ def _record(
     entries = results_of(detector.task, info.image_id, detections)
     for entry, label in zip(entries, detections.labels, strict=True):
         entry["category_name"] = detector.class_names[label]
+    for entry, identity in zip(entries, detections.extra.get(TRACK, ()), strict=False):
+        entry[TRACK] = int(identity)
     done.results += entries
 
 
@@ -154,19 +199,51 @@ class _Look:
     settings: DetectionSettings
     batch_size: int
     camera: Camera
+    follow: Callable[[], Following] | None = None
 
     def detected(
-        self, frames: Iterator[Frame], done: Prediction
+        self, frames: Iterator[Frame], done: Prediction, followed: TrackWriter | None = None
     ) -> Iterator[tuple[np.ndarray, str, dict[str, Any], Detections]]:
-        """Each image with its name, record and detections; problems and notes are added to ``done``."""
+        """Each image with its name, record and detections; problems and notes are added to ``done``.
+
+        Where objects are followed, only the detections that are: their tracks are added to ``followed``.
+        """
+        streams = None if self.follow is None else _Streams(self.follow, followed)
         with closing(ahead(self._groups(frames), self.detector.reads_ahead)) as groups:
             for group in groups:
                 done.problems += [frame.problem for frame in group.frames if frame.problem]
                 done.notes += [frame.note for frame in group.frames if frame.note]
+                if streams is not None:
+                    yield from self._followed(group, streams)
+                    continue
                 good = [(frame.image, frame.name) for frame in group.frames if frame.image is not None]
                 found = self.detector.found(group.views, self.settings, self.batch_size)
                 for (image, name), record, detections in zip(good, group.records, found, strict=True):
                     yield image, name, record, detections
+
+    def _followed(
+        self, group: _Group, streams: _Streams
+    ) -> Iterator[tuple[np.ndarray, str, dict[str, Any], Detections]]:
+        """A group's frames, one after the other, with the objects that are followed.
+
+        What the network is shown may depend on the frame before: then every frame is a group of its own.
+        """
+        alone = self.detector.task.frames.count > 1
+        readable = [frame for frame in group.frames if frame.image is not None]
+        if alone:
+            views = [streams.of(frame).views(one) for frame, one in zip(readable, group.views, strict=True)]
+            found = self.detector.found(views, self.settings, 1)
+        else:
+            found = self.detector.found(group.views, self.settings, self.batch_size)
+        taken = iter(zip(group.records, found, group.views, strict=True))
+        for frame in group.frames:
+            if frame.image is None:
+                streams.lost(frame)
+                continue
+            record, detections, one = next(taken)
+            if not alone:
+                streams.of(frame).views(one)  # where it notices cuts and changes of size
+            yield frame.image, frame.name, record, streams.update(frame, detections)
 
     def _groups(self, frames: Iterator[Frame]) -> Iterator[_Group]:
         preprocess = self.detector.prepares(self.settings)
@@ -194,6 +271,45 @@ def _groups(frames: Iterator[Frame], batch_size: int) -> Iterator[list[Frame]]:
             group, pixels = [], 0
     if group:
         yield group
+
+
+class _Streams:
+    """The videos of one source, one after the other: images of a folder are the frames of a video.
+
+    Args:
+        follow: begins to follow a video.
+        writer: is told what was followed.
+    """
+
+    def __init__(self, follow: Callable[[], Following], writer: TrackWriter | None) -> None:
+        self._follow, self._writer = follow, writer
+        self._folder: str | None = None
+        self._stream: Following | None = None
+        self._number = 0
+
+    def of(self, frame: Frame) -> Following:
+        """The video that a frame belongs to; another folder is another video."""
+        folder = Path(frame.name).parent.as_posix()
+        if self._stream is None or folder != self._folder:
+            self._stream, self._folder, self._number = self._follow(), folder, 0
+        return self._stream
+
+    def lost(self, frame: Frame) -> None:
+        """A frame could not be read, or the stream was interrupted."""
+        if self._stream is not None and frame.problem:
+            self._stream.skip()
+            self._number += 1
+        elif self._stream is not None:
+            self._stream.reset()
+
+    def update(self, frame: Frame, detections: Detections) -> Detections:
+        """The objects that are followed in a frame."""
+        found = self.of(frame).update(detections)
+        found = found[found.extra[TRACK] >= 0]
+        self._number += 1
+        if self._writer is not None:
+            self._writer.add(self._folder or "", self._number, found)
+        return found
 
 
 class _Names:

@@ -69,7 +69,10 @@ def prepare_for_inference(
     prepared = folded(model)
     prepared.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Before the backbone: both ways through the network, ``forward`` and ``activated``, pass there.
-    prepared.backbone.register_forward_pre_hook(partial(_lay_out, next(prepared.parameters()).dtype))
+    lay_out = partial(_lay_out, next(prepared.parameters()).dtype)
+    for module in (prepared.backbone, prepared.earlier):
+        if module is not None:
+            module.register_forward_pre_hook(lay_out)
     if compile:
         prepared.forward = compiled(prepared.forward)  # type: ignore[method-assign]
         prepared.activated = compiled(prepared.activated)  # type: ignore[method-assign]
@@ -105,7 +108,9 @@ def folded(model: CenterNet) -> CenterNet:
         model: the network; it stays untouched.
     """
     parameter, side = next(model.parameters()), max(64, model.backbone.divisor)
-    images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(parameter)
+    images = torch.randn(1, model.inputs, side, side, generator=torch.Generator().manual_seed(0)).to(
+        parameter
+    )
     prepared = _copied(model)
     try:
         with torch.no_grad(), without_tf32():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from ctnet.base.choices import Resize
 from ctnet.base.errors import CtnetError
+from ctnet.core.frames import Frames
 from ctnet.core.geometry import Affine, View
 from ctnet.core.records import ImageInfo
 from ctnet.data.augment import letterbox
@@ -27,7 +28,8 @@ class Prepared:
     Attributes:
         affine: image pixels -> input pixels.
         info: identity and size of the image.
-        input: (H, W, 3) uint8, RGB; H and W divisible by the backbone's divisor.
+        input: (H, W, 3) uint8, RGB; H and W divisible by the backbone's divisor. Of a task that sees two
+            frames: the channels of this one, of the earlier one, and its planes.
     """
 
     affine: Affine
@@ -54,6 +56,7 @@ class Preprocessor:
         divisor: the network's input sides are multiples of it.
         fit: how "fix" fits the image into the input, see ``Layout``.
         whole: False leaves the inputs of "keep" to be cut out in tiles: ``views`` gives ``Canvas``.
+        frames: what the task is shown of a video: a single image is the first frame of one.
     """
 
     resize: Resize
@@ -61,6 +64,7 @@ class Preprocessor:
     divisor: int
     fit: Literal["inside", "width"] = "inside"
     whole: bool = True
+    frames: Frames = field(default_factory=Frames)
 
     def __call__(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Prepared:
         """Prepare one image.
@@ -82,7 +86,8 @@ class Preprocessor:
             )
         affine, size = self._fitted((width, height), scaled)
         resized = _resized(image, scaled)
-        return Prepared(affine.after(Affine.scaling(scale)), info, affine.warp(resized, size))
+        input = first_frame(affine.warp(resized, size), self.frames)
+        return Prepared(affine.after(Affine.scaling(scale)), info, input)
 
     def canvas(self, image: np.ndarray, info: ImageInfo, scale: float = 1.0) -> Canvas:
         """One image with "keep", not yet padded; arguments as ``__call__``. Its size has no limit."""
@@ -134,6 +139,14 @@ class Preprocessor:
             return self(image, info, scale)
         width, height = (max(self.divisor, round(s * scale / self.divisor) * self.divisor) for s in self.size)
         return replace(self, size=(width, height))(image, info)
+
+
+def first_frame(image: np.ndarray, frames: Frames) -> np.ndarray:
+    """The input of a stream's first frame: itself as the earlier one, and planes without objects."""
+    if frames.count == 1:
+        return image
+    planes = np.zeros((*image.shape[:2], frames.planes), np.uint8)
+    return np.concatenate([image, image, planes], axis=2)
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

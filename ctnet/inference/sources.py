@@ -16,6 +16,7 @@ from ctnet.base.numbers import whole_number
 from ctnet.data.animations import Animation, open_animation
 from ctnet.data.image_formats import format_of, stated_depth
 from ctnet.data.images import IMAGE_SUFFIXES, ImageError, decode_image, read_image_bytes
+from ctnet.inference.pictures import Picture, as_rgb
 from ctnet.inference.streams import is_address, open_stream, shown
 from ctnet.inference.videos import VIDEO_SUFFIXES, Numbered, open_video
 
@@ -84,6 +85,28 @@ def open_sources(texts: Sequence[str]) -> list[Source]:
         CtnetError: when a source does not exist, contains neither images nor videos, or cannot be played.
     """
     return [source for text in texts for source in _opened(text)]
+
+
+def stream_frames(source: str | Path | Iterable[Picture], bgr: bool = False) -> Iterator[Frame]:
+    """The frames of one video, as ``Detector.stream`` takes it.
+
+    Args:
+        source: a source's text, or frames in memory.
+        bgr: whether arrays have their channels in OpenCV's order.
+
+    Raises:
+        CtnetError: for a source that cannot be read, a text that names several videos, and a frame that
+            is not an image.
+    """
+    if not isinstance(source, (str, Path)):
+        for number, picture in enumerate(source):
+            yield Frame(as_rgb(picture, f"frame {number}", bgr), f"frame_{number:06d}")
+        return
+    opened = open_sources([str(source)])
+    if len(opened) > 1:
+        names = ", ".join(one.name for one in opened[:3])
+        raise CtnetError(f"{source} holds several videos ({names}); a stream is one of them: name it")
+    yield from opened[0]
 
 
 def _opened(text: str) -> list[Source]:

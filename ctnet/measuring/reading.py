@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from ctnet.base.errors import CtnetError
 from ctnet.base.ranks import Ranks
+from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.images import ImageError
 from ctnet.data.loader import Failure
@@ -69,7 +70,7 @@ class Reader:
         self._workers: list[BaseProcess] = []
         self._loader = DataLoader(
             _Images(dataset, preprocess, settings.scales),
-            batch_sampler=(ranks or Ranks()).share(_batches_of_one_size(dataset, settings)),
+            batch_sampler=_batches(dataset, settings, ranks or Ranks()),
             collate_fn=_packed,
             num_workers=settings.workers,
             persistent_workers=stay and settings.workers > 0,
@@ -157,6 +158,42 @@ def _packed(parts: list[Read | Problem | Failure]) -> _Packed:
     ]
     pixels = torch.from_numpy(np.concatenate([input.reshape(-1) for input in inputs]))
     return _Packed(bare, [input.shape for input in inputs], pixels)
+
+
+def follows(task: Task | None) -> bool:
+    """Whether a task's detections depend on those in earlier frames, which must be read in order then."""
+    return task is not None and task.frames.tracker is not None
+
+
+def _batches(dataset: Dataset, settings: Settings, ranks: Ranks) -> list[list[int]]:
+    """The batches that this process reads."""
+    if not follows(dataset.task):
+        return list(ranks.share(_batches_of_one_size(dataset, settings)))
+    return [batch for group in ranks.share(_groups_of_videos(dataset, settings)) for batch in _abreast(group)]
+
+
+def _groups_of_videos(dataset: Dataset, settings: Settings) -> list[list[Sequence[int]]]:
+    """Videos that are read side by side, a frame of each in a batch; a still image is a video alone."""
+    videos = dataset.videos
+    by_size: dict[tuple[int, int], list[Sequence[int]]] = {}
+    for frames in [*videos.frames.values(), *([index] for index in videos.stills)]:
+        sizes = {(info.width, info.height) for info in map(dataset.info, frames)}
+        key = sizes.pop() if len(sizes) == 1 and settings.resized == "keep" else (0, 0)
+        by_size.setdefault(key, []).append(frames)
+    step = settings.batch_size
+    # Of several sizes in one video, only frames alone fit a batch of "keep".
+    steps = {key: 1 if settings.resized == "keep" and key == (0, 0) else step for key in by_size}
+    return [
+        sorted(group, key=len)[i : i + steps[key]]
+        for key, group in by_size.items()
+        for i in range(0, len(group), steps[key])
+    ]
+
+
+def _abreast(videos: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The first frame of every video, then the second of every video that has one, and so on."""
+    longest = max(map(len, videos), default=0)
+    return [[frames[i] for frames in videos if i < len(frames)] for i in range(longest)]
 
 
 def _batches_of_one_size(dataset: Dataset, settings: Settings) -> list[list[int]]:

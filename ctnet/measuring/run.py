@@ -14,15 +14,17 @@ from ctnet.base.progress import track
 from ctnet.base.ranks import Ranks
 from ctnet.core.documents import results_of
 from ctnet.core.evaluator import Evaluator
-from ctnet.core.records import Detections
+from ctnet.core.records import Detections, ImageInfo
 from ctnet.core.task import Task
 from ctnet.data.dataset import Dataset
 from ctnet.data.problems import Problem
+from ctnet.data.videos import FRAME, VIDEO
 from ctnet.evaluation.evaluators import evaluator_of
 from ctnet.inference.detector import Detector
-from ctnet.inference.preprocessing import Prepared
+from ctnet.inference.following import Following
+from ctnet.inference.preprocessing import Prepared, Views
 from ctnet.inference.timing import StageTimes
-from ctnet.measuring.reading import Read, Reader, Settings
+from ctnet.measuring.reading import Read, Reader, Settings, follows
 
 #: Called with the activated maps of a batch at one scale, their images, and the scale.
 KeepMaps = Callable[[Mapping[str, Tensor], Sequence[Prepared], float], None]
@@ -151,16 +153,45 @@ def detect_all(
     """
     times = StageTimes() if times is None else times
     reader = reader or reader_of(detector, dataset, settings, ranks)
+    streams = _Streams(detector.task) if follows(detector.task) else None
     for items in reader:
         problems += [item for item in items if isinstance(item, Problem)]
         batch = []
         for item in items:
             if isinstance(item, Read):
                 times.add(item.times)
-                batch.append(item.views)
+                batch.append(item.views if streams is None else streams.views(item.views))
         if batch:
             results = detector.detect(batch, settings, times, keep_maps)
-            yield from zip((views[0].info.image_id for views in batch), results, strict=True)
+            for views, found in zip(batch, results, strict=True):
+                info = views[0].info
+                yield info.image_id, found if streams is None else streams.update(info, found)
+
+
+class _Streams:
+    """The videos of a data set, each followed on its own; they may be read side by side.
+
+    Args:
+        task: whose detections they are.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._followed: dict[Any, tuple[Following, int]] = {}
+
+    def views(self, views: Views) -> Views:
+        """The views of a frame with what is known of its video; frames that are missing are bridged."""
+        record, image_id = views[0].info.record, views[0].info.image_id
+        video, number = record.get(VIDEO, ("still", image_id)), record.get(FRAME, 0)
+        following, last = self._followed.get(video) or (Following(self._task), number - 1)
+        if number - last > 1:
+            following.skip(number - last - 1)
+        self._followed[video] = (following, number)
+        return following.views(views)
+
+    def update(self, info: ImageInfo, found: Detections) -> Detections:
+        """The detections of a frame whose views were asked for, with identities."""
+        return self._followed[info.record.get(VIDEO, ("still", info.image_id))][0].update(found)
 
 
 def reader_of(

@@ -18,6 +18,7 @@ from ctnet.testing import losses as _losses  # noqa: F401
 from ctnet.testing import mirroring as _mirroring  # noqa: F401
 from ctnet.testing import decoding as _decoding  # noqa: F401
 from ctnet.testing import tiles as _tiles  # noqa: F401
+from ctnet.testing import videos as _videos  # noqa: F401
 from ctnet.testing import evaluators as _evaluators  # noqa: F401
 from ctnet.testing import results as _results  # noqa: F401
 
@@ -56,4 +57,8 @@ def as_task(task: Task | type[Task] | str, **options: Any) -> Task:
     """The task for an argument of ``check_task``."""
     if isinstance(task, str):
         task = load_task_class(task)
-    return task if isinstance(task, Task) else task(scenes_of(task).categories, **options)
+    if isinstance(task, Task):
+        return task
+    scenes = scenes_of(task)
+    scenes = scenes if scenes.chosen is None else scenes.chosen(options)
+    return task(scenes.categories, **options)

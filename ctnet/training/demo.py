@@ -16,10 +16,13 @@ from ctnet.core.fields import move_record
 from ctnet.core.geometry import Affine
 from ctnet.core.records import Sample
 from ctnet.core.task import load_task_class, scenes_of
+from ctnet.data.dataset import Dataset
 from ctnet.inference.detector import Detector
 from ctnet.measuring.reading import Settings
 from ctnet.measuring.run import evaluate
 from ctnet.report.draw import grid, side_by_side
+from ctnet.report.trails import Trails
+from ctnet.report.videos import VideoFile
 from ctnet.report.writing import write_image
 from ctnet.training.data import evaluation_data, example_data
 from ctnet.training.observers import AUTO
@@ -41,6 +44,7 @@ class Demonstration:
         units: units of some of the figures, see ``Evaluator.units``.
         seconds: how long it took in all.
         session: the training.
+        video: the followed objects of the validation videos; None for tasks that see single images.
     """
 
     run: Path
@@ -50,6 +54,7 @@ class Demonstration:
     units: Mapping[str, str]
     seconds: float
     session: Session = field(repr=False)
+    video: Path | None = None
 
 
 def compare(
@@ -123,6 +128,32 @@ def demonstrate(
     done = evaluate(detector, dataset, Settings())
     picture = run / "detections.jpg"
     write_image(picture, compare(detector, [dataset[i] for i in range(min(PICTURES, len(dataset)))]))
+    video = followed(detector, dataset, run / "tracks.mp4") if dataset.videos.frames else None
     assert done.evaluator is not None
     seconds = time.monotonic() - started
-    return Demonstration(run, data, picture, done.metrics, done.evaluator.units, seconds, session)
+    return Demonstration(run, data, picture, done.metrics, done.evaluator.units, seconds, session, video)
+
+
+def followed(detector: Detector, dataset: Dataset, path: Path, enlarge: int = 3, rate: float = 8.0) -> Path:
+    """Write the videos of a data set, one after the other, with the objects that are followed in them.
+
+    Args:
+        detector: the detector.
+        dataset: its videos.
+        path: the MP4.
+        enlarge: factor by which small frames are enlarged, to leave room for captions.
+        rate: frames per second.
+    """
+    task, larger, file = detector.task, Affine.scaling(enlarge), VideoFile(path, rate)
+    try:
+        for frames in dataset.videos.frames.values():
+            trails = Trails()
+            for one in detector.stream(dataset[index].image for index in frames):
+                height, width = one.image.shape[:2]
+                image = larger.warp(one.image, (width * enlarge, height * enlarge))
+                shown = move_record(one.detections, larger, task.fields)
+                drawn = task.draw(image, shown, one.detections.info)
+                file.write(one.name, trails.draw(drawn, shown))
+    finally:
+        file.close()
+    return path

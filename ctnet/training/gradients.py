@@ -103,7 +103,7 @@ class StepLosses(nn.Module):
         """A batch's contribution to the total ("total") and to every loss.
 
         Args:
-            images: (B, H, W, 3) uint8, RGB.
+            images: (B, H, W, 3) uint8, RGB; more channels for tasks that see two frames.
             targets: those of every head; None for images that teach nothing, whose total is zero.
             counts: the counts of the whole step; the batch's own when None.
         """
@@ -311,7 +311,8 @@ class Gradients:
     def _blank(self) -> Tensor:
         """An image for a process that has none, so that all add up the same things in the same order."""
         width, height = self._size
-        return torch.zeros(1, height, width, 3, dtype=torch.uint8, device=self.device)
+        inputs = self._model.inputs
+        return torch.zeros(1, height, width, inputs, dtype=torch.uint8, device=self.device)
 
 
 class NotFinite(Exception):

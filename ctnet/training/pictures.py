@@ -31,9 +31,10 @@ def draw_training_samples(samples: TrainingSet, number: int = 8) -> np.ndarray |
 
 def _with_heatmap(sample: EncodedSample, samples: TrainingSet) -> np.ndarray:
     name = next((name for name, head in samples.task.heads.items() if isinstance(head, Heatmap)), None)
+    image = np.ascontiguousarray(sample.image[:, :, :3])  # without what is shown of an earlier frame
     if name is None:
-        return sample.image
+        return image
     height, width = (side // samples.stride for side in sample.image.shape[:2])
     target = collate_targets([sample.targets[name]])
     heat = samples.task.heads[name].render(target, Grid(height, width))[0].amax(dim=0).numpy()
-    return laid_over(sample.image, heat)
+    return laid_over(image, heat)
