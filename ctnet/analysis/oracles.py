@@ -187,8 +187,7 @@ def combinations(
     else:
         rows += [[first, *others[:count]] for count in range(1, len(others))]
     rows += [[unit for unit in units if unit not in heatmaps], units]
-    chosen = [{name for unit in row for name in unit} for row in rows]
-    return _distinct([tuple(name for name in heads if name in row) for row in chosen])
+    return _distinct([tuple(name for unit in row for name in unit) for row in rows])
 
 
 def render_heads(

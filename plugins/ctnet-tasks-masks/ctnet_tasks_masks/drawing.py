@@ -19,7 +19,7 @@ def draw_masks(image: np.ndarray, detections: Detections, class_names: Sequence[
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        detections: of this image, in its pixels; those without a mask are shown as boxes.
+        detections: objects of this image, in its pixels; those without a mask are shown as boxes.
         class_names: name of each label.
 
     Returns:

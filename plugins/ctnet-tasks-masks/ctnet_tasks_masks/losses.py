@@ -17,7 +17,7 @@ def mask_loss(shared: Tensor, code: Tensor, masks: MaskTargets, objects: CellTar
     Args:
         shared: (B, C, H, W), the raw map.
         code: (N, D), raw coefficients at the objects' peaks.
-        masks: of the same N objects.
+        masks: targets of the same N objects.
         objects: their peaks.
 
     Source: Milletari et al., V-Net, 2016, equation 3, for the dice loss.

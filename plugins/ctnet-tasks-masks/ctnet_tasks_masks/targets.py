@@ -38,7 +38,7 @@ class MaskTargets(DenseTargets):
         """The targets of an image; an object without a mask has weight 0.
 
         Args:
-            masks: of N objects, on the grid.
+            masks: regions of N objects, on the grid.
             boxes: (N, 4) xyxy, on the grid and within it.
             channel: (N,) int, see the class.
             grid: its size.

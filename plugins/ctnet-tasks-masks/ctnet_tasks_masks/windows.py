@@ -43,7 +43,7 @@ def in_image(detections: Detections, info: ImageInfo) -> Detections:
     """Detections with their windows replaced by masks of the image's size, one by one.
 
     Args:
-        detections: of one image, in its pixels, with ``windows`` (N, SIDE, SIDE).
+        detections: objects of one image, in its pixels, with ``windows`` (N, SIDE, SIDE).
         info: its size.
     """
     masks = np.empty(len(detections), object)
