@@ -12,6 +12,7 @@ import numpy as np
 
 from ctnet.data.dataset import open_splits
 from ctnet.inference.detector import Detector
+from ctnet.inference.settings import DetectionSettings
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     counts = [0, 0]
     for index in range(len(dataset)):
         image = dataset[index].image
-        one, other = (each(image, score=0.3)[0] for each in (detector, exported))
+        one, other = (each(image, DetectionSettings(topk=20), score=0.3)[0] for each in (detector, exported))
         counts[0] += len(one)
         counts[1] += len(other)
         if len(one) and len(other):
