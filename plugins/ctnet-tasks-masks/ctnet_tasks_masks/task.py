@@ -55,9 +55,9 @@ from ctnet_tasks_masks.windows import in_image, sample
 #: Many small steps and few evaluations: the demo has minutes.
 _DEMO = replace(
     DEMO,
-    epochs=10,
+    epochs=9,
     batch_size=8,
-    evaluate_every=5,
+    evaluate_every=3,
     augmentation=Augmentation(scale=(0.9, 1.1), shift=0.05, colour=0.1, lighting=0),
 )
 

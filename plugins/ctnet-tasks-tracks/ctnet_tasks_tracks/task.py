@@ -49,7 +49,8 @@ from ctnet_tasks_tracks.scenes import draw_pair, film, second_view
 _NEEDED = ("heatmap", "size")
 _DEMO = replace(
     DEMO,
-    epochs=10,
+    epochs=7,
+    size=(96, 96),
     batch_size=8,
     options={"missed": 0.2},
     augmentation=Augmentation(scale=(0.9, 1.1), shift=0.1, colour=0.2, lighting=0.05),
