@@ -129,8 +129,6 @@ def train(
 
     * `ctnet train ctdet --data DIR --init runs/ctdet-resfpn18-1`
 
-    * `ctnet train ctdet --data DIR --backbone light32 --teacher runs/ctdet-resfpn18-1`
-
     * `ctnet train ctdet --data DIR --seeds 3`
 
     * `ctnet train --resume runs/ctdet-resfpn18-1 --epochs 80`
