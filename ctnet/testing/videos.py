@@ -32,7 +32,7 @@ def frames_are_declared(probe: Probe) -> None:
         require(shapes[0] == shapes[1], f"scene {seed}: the frames are {shapes[0]} and {shapes[1]}")
 
 
-@task_check("Frames.link")
+@task_check("Task.frames, Frames.link")
 def objects_are_linked_to_where_they_were(probe: Probe) -> None:
     """link keeps all rows and other columns, follows where an object was, and takes unknown places."""
     frames = probe.task.frames
@@ -65,7 +65,7 @@ def objects_are_linked_to_where_they_were(probe: Probe) -> None:
             )
 
 
-@task_check("Frames.tracker")
+@task_check("Task.frames, Frames.tracker")
 def a_tracker_keeps_identities(probe: Probe) -> None:
     """An object keeps its identity, no two in a frame have the same, and none is used again after a reset."""
     frames = probe.task.frames
