@@ -95,7 +95,9 @@ def field_schema(field: Field) -> Schema:
         return {**schema, "description": f"{parts}{unit}"}
     if isinstance(field, Mask):
         polygon = {"type": "array", "items": _NUMBER, "minItems": 6}
-        return {"type": "array", "items": polygon, "description": "polygons: x, y of each corner, pixels"}
+        runs = {"size": _numbers(2), "counts": {"type": "string"}}
+        either = "polygons: x, y of each corner, pixels; or COCO's run-length encoding"
+        return {"type": ["array", "object"], "items": polygon, "properties": runs, "description": either}
     return {}
 
 

@@ -111,7 +111,7 @@ def look_of(task: Task, side: int, seed: int) -> Detections:
     count = len(found)
     assert count
     return found.replace(
-        mask=np.full((count, side, side), seed), none=np.zeros((count, 0)), contour=[np.ones(side)] * count
+        picture=np.full((count, side, side), seed), none=np.zeros((count, 0)), contour=[np.ones(side)] * count
     )
 
 
@@ -126,23 +126,23 @@ def test_looks_of_different_widths_are_merged(task: Task, method: Nms) -> None:
     looks = [look_of(task, 8, 1), look_of(task, 12, 2)]
     merged = merge(task, looks, DetectionSettings(nms=method, topk=100))
     assert set(merged.fields()) == set(looks[0].fields())
-    sides = [mask.shape for mask in merged.mask]
+    sides = [mask.shape for mask in merged.picture]
     assert {(8, 8), (12, 12)} == set(sides)
     for row in range(len(merged)):
         side, seed = (8, 1) if sides[row] == (8, 8) else (12, 2)
-        assert (merged.mask[row] == seed).all()
+        assert (merged.picture[row] == seed).all()
         assert merged.contour[row].shape == (side,)
     assert merged.none.shape == (len(merged), 0)
     assert merged.boxes.dtype == looks[0].boxes.dtype
     changed = merged.replace(weight=np.ones(len(merged)))[::-1][:2]
-    assert [mask.shape for mask in changed.mask] == sides[:-3:-1]
+    assert [mask.shape for mask in changed.picture] == sides[:-3:-1]
     assert detections_of(task, results_of(task, 1, merged)).scores == pytest.approx(merged.scores)
 
 
 def test_looks_of_one_width_stay_arrays(task: Task) -> None:
     merged = merge(task, [look_of(task, 8, 1), look_of(task, 8, 2)], DetectionSettings(nms="none", topk=100))
-    assert merged.mask.shape == (len(merged), 8, 8)
-    assert merged.mask.dtype == np.int64
+    assert merged.picture.shape == (len(merged), 8, 8)
+    assert merged.picture.dtype == np.int64
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -235,6 +235,9 @@ def test_maps_are_averaged_where_the_head_can_be_mirrored(name: str, tiny: str, 
     prepare = Preprocessor("keep", (64, 64), 32)
     image = random_image(64, 64)
     one = prepare(image, info(image))
+    # Tasks that see two frames get this one in all their channels.
+    shown = np.concatenate([one.input] * 3, axis=2)[:, :, : task.frames.inputs]
+    one = dataclasses.replace(one, input=np.ascontiguousarray(shown))
     other = dataclasses.replace(one, input=np.ascontiguousarray(one.input[:, ::-1]))
     single, plain, mirrored = detector.maps([one]), detector.maps([one], True), detector.maps([other], True)
     averaged = 0

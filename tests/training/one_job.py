@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ctnet.backbones import Backbone, register_backbone
 from ctnet.base.ranks import Ranks, launched_ranks
-from ctnet.core.task import list_tasks
+from ctnet.core.task import create_task, list_tasks, load_task_class, scenes_of
 from ctnet.training.display import Silent
 from ctnet.training.gradients import Step
 from ctnet.training.optimization import MovingAverage
@@ -32,6 +32,13 @@ from ctnet.training.session import new_session
 from ctnet.training.trainer import Trainer
 
 STEPS, STEPS_OF_ADAMW = 5, 30
+
+#: Those that see one image: the network for the frame before has batch norms, which see their own process's.
+TASKS = [
+    name
+    for name in list_tasks()
+    if create_task(name, scenes_of(load_task_class(name)).categories).frames.count == 1
+]
 
 
 class OneStack(Backbone):
@@ -102,7 +109,7 @@ def trainer_of(
         trainer._train_mode()
         return trainer
     trainer.model.double()
-    trainer.model.backbone.register_forward_pre_hook(lambda _, inputs: inputs[0].double())
+    trainer.model.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))
     trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), 0.01)
     trainer.average = MovingAverage(trainer.model, 0.9)
     trainer._connect()
@@ -156,7 +163,7 @@ def main() -> None:
     data, out = (Path(argument).absolute() for argument in sys.argv[1:3])
     register_backbone(one_stack)
     register_backbone(two_stacks)
-    tasks, cases = list_tasks(), CASES
+    tasks, cases = TASKS, CASES
     if len(sys.argv) > 3:
         cases, tasks = tuple({**case, "backbone": sys.argv[3]} for case in CASES[1:]), [sys.argv[4]]
     with launched_ranks() as ranks:

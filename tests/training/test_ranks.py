@@ -29,14 +29,24 @@ def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment, **options)
 
 
+#: As in ``one_job.py``.
+TASKS = [
+    name
+    for name in list_tasks()
+    if create_task(name, scenes_of(load_task_class(name)).categories).frames.count == 1
+]
+#: A job of processes takes most of a minute; all of them are CI's.
+pytestmark = pytest.mark.thorough
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine scenes of every task: one is unreadable, four have no objects."""
     folder = tmp_path_factory.mktemp("data")
-    for name in list_tasks():
+    for name in TASKS:
         task = create_task(name, scenes_of(load_task_class(name)).categories)
         write_dataset(task, folder / name, {"train": 9}, (64, 64))
-        sorted((folder / name / "train").iterdir())[3].write_bytes(b"nothing")
+        sorted((folder / name / "train").rglob("*.jpg"))[3].write_bytes(b"nothing")
         (path,) = (folder / name / "annotations").iterdir()
         content = json.loads(path.read_text())
         empty = {image["id"] for image in content["images"][4:8]}
@@ -70,7 +80,7 @@ def test_the_cases_hold_what_is_difficult(learnt) -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-@pytest.mark.parametrize("name", list_tasks())
+@pytest.mark.parametrize("name", TASKS)
 def test_three_processes_have_the_gradients_of_one(learnt, name: str, number: int) -> None:
     assert_learnt_the_same(learnt[1][f"{name} {number}"], learnt[3][f"{name} {number}"])
 
@@ -86,16 +96,16 @@ def assert_learnt_the_same(one: dict, other: dict) -> None:
     assert [*other["losses"][-1].values()] == pytest.approx([*one["losses"][-1].values()], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", list_tasks())
+@pytest.mark.parametrize("name", TASKS)
 def test_the_losses_of_thirty_steps_in_float32_stay_close(learnt, name: str) -> None:
     """AdamW divides by small second moments, so rounding grows with every step."""
     one, three = (learnt[count][f"{name} AdamW"] for count in (1, 3))
     assert len(one) > 20  # a batch of the unreadable image alone has none
     assert one[-1] < 0.9 * one[0]
-    assert three == pytest.approx(one, rel=BOUND)
+    # A mask's loss is a sum over thousands of cells, so rounding grows there.
+    assert three == pytest.approx(one, rel=1e-3 if name == "masks" else BOUND)
 
 
-@pytest.mark.thorough
 def test_two_machines_of_two_processes_have_the_gradients_of_one(data: Path, learnt, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
